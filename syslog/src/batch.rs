@@ -1,0 +1,264 @@
+//! Frames, one behind the other in one buffer.
+
+/// How messages are told apart on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// `MSG-LEN SP SYSLOG-MSG` (RFC 6587, section 3.4.1; RFC 5425, section 4.3).
+    OctetCounting,
+    /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2).
+    Newline(NewlineInMessage),
+    /// The message alone: one datagram each (RFC 5426, section 3.1).
+    Datagram,
+}
+
+/// What becomes of a line feed inside a message that line feeds separate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewlineInMessage {
+    /// A space.
+    Space,
+    /// The two characters `\n`.
+    Escape,
+}
+
+/// Messages, framed, in the order in which they are to be delivered.
+///
+/// # Examples
+///
+/// ```
+/// use syslog::{Batch, Framing};
+///
+/// let mut batch = Batch::new(Framing::OctetCounting);
+/// let mut frame = batch.frame();
+/// frame.bytes().extend_from_slice(b"<14>1 - - - - - - hello");
+/// frame.finish();
+/// assert_eq!(batch.bytes(), b"23 <14>1 - - - - - - hello");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Batch {
+    framing: Framing,
+    bytes: Vec<u8>,
+    /// Where each frame ends in `bytes`.
+    ends: Vec<usize>,
+    /// How many digits the next MSG-LEN will likely have.
+    digits: usize,
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub const fn new(framing: Framing) -> Self {
+        Self {
+            framing,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            digits: 3,
+        }
+    }
+
+    /// All frames.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many bytes of memory the batch holds.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    /// The end of the frame in which the byte at `offset` is.
+    #[must_use]
+    pub fn frame_end(&self, offset: usize) -> usize {
+        let index = self.ends.partition_point(|end| *end <= offset);
+        self.ends.get(index).copied().unwrap_or(self.bytes.len())
+    }
+
+    /// Takes all frames out and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Begins a frame.
+    pub fn frame(&mut self) -> Frame<'_> {
+        let start = self.bytes.len();
+        if self.framing == Framing::OctetCounting {
+            // Room for MSG-LEN, which is known at the end. A wrong guess costs
+            // a move of one message, and messages of a stream are alike.
+            self.bytes.resize(start + self.digits + 1, b' ');
+        }
+        let message = self.bytes.len();
+        Frame {
+            batch: self,
+            start,
+            message,
+            finished: false,
+        }
+    }
+}
+
+/// A frame in the making: the message is appended to [`Frame::bytes`]. A frame
+/// that is dropped unfinished leaves nothing behind.
+#[derive(Debug)]
+pub struct Frame<'b> {
+    batch: &'b mut Batch,
+    start: usize,
+    message: usize,
+    finished: bool,
+}
+
+impl Frame<'_> {
+    /// Where the message is appended. What stands before it is not to be touched.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.bytes
+    }
+
+    /// The length of the message so far, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.bytes.len() - self.message
+    }
+
+    /// Whether the message is empty so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The message so far.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.batch.bytes[self.message..]
+    }
+
+    /// Completes the frame.
+    pub fn finish(mut self) {
+        self.finished = true;
+        match self.batch.framing {
+            Framing::OctetCounting => self.write_length(),
+            Framing::Newline(policy) => self.end_line(policy),
+            Framing::Datagram => {}
+        }
+        self.batch.ends.push(self.batch.bytes.len());
+    }
+
+    fn write_length(&mut self) {
+        let length = self.len();
+        // An empty message would be announced as 0, which is not a MSG-LEN.
+        debug_assert!(length > 0);
+        let digits = length.checked_ilog10().unwrap_or(0) as usize + 1;
+        if digits != self.batch.digits {
+            let message = self.start + digits + 1;
+            let gap = [b' '; 20];
+            self.batch
+                .bytes
+                .splice(self.start..self.message, gap[..=digits].iter().copied());
+            self.batch.digits = digits;
+            self.message = message;
+        }
+        let mut rest = length;
+        for digit in self.batch.bytes[self.start..self.message - 1]
+            .iter_mut()
+            .rev()
+        {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+    }
+
+    fn end_line(&mut self, policy: NewlineInMessage) {
+        let bytes = &mut self.batch.bytes;
+        if memchr::memchr(b'\n', &bytes[self.message..]).is_some() {
+            let message = bytes.split_off(self.message);
+            let replacement: &[u8] = match policy {
+                NewlineInMessage::Space => b" ",
+                NewlineInMessage::Escape => b"\\n",
+            };
+            let mut lines = message.split(|byte| *byte == b'\n');
+            bytes.extend_from_slice(lines.next().unwrap_or_default());
+            for line in lines {
+                bytes.extend_from_slice(replacement);
+                bytes.extend_from_slice(line);
+            }
+        }
+        bytes.push(b'\n');
+    }
+}
+
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.batch.bytes.truncate(self.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch_of(framing: Framing, messages: &[&[u8]]) -> Batch {
+        let mut batch = Batch::new(framing);
+        for message in messages {
+            let mut frame = batch.frame();
+            frame.bytes().extend_from_slice(message);
+            frame.finish();
+        }
+        batch
+    }
+
+    #[test]
+    fn lengths_of_all_widths() {
+        let messages: Vec<Vec<u8>> = [5, 12, 9, 100, 1234, 99, 100_000, 7]
+            .into_iter()
+            .map(|length| vec![b'x'; length])
+            .collect();
+        let slices: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        let batch = batch_of(Framing::OctetCounting, &slices);
+        let expected: Vec<u8> = messages
+            .iter()
+            .flat_map(|m| [format!("{} ", m.len()).as_bytes(), m].concat())
+            .collect();
+        assert_eq!(batch.bytes(), expected);
+        assert_eq!(batch.frames(), messages.len());
+    }
+
+    #[test]
+    fn a_newline_never_makes_a_second_message() {
+        let message = b"a\n\nb\n".as_slice();
+        let space = Framing::Newline(NewlineInMessage::Space);
+        assert_eq!(batch_of(space, &[message]).bytes(), b"a  b \n");
+        let escape = Framing::Newline(NewlineInMessage::Escape);
+        assert_eq!(batch_of(escape, &[message]).bytes(), b"a\\n\\nb\\n\n");
+    }
+
+    #[test]
+    fn an_unfinished_frame_leaves_nothing() {
+        let mut batch = batch_of(Framing::OctetCounting, &[b"one"]);
+        let mut frame = batch.frame();
+        frame.bytes().extend_from_slice(b"tw");
+        drop(frame);
+        assert_eq!(batch.bytes(), b"3 one");
+        assert_eq!(batch.frames(), 1);
+    }
+
+    #[test]
+    fn frame_ends_are_found_from_any_offset() {
+        let batch = batch_of(Framing::Datagram, &[b"one", b"three"]);
+        let ends: Vec<usize> = (0..8).map(|offset| batch.frame_end(offset)).collect();
+        assert_eq!(ends, [3, 3, 3, 8, 8, 8, 8, 8]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The text fields of the header: HOSTNAME, APP-NAME, PROCID and MSGID
+//! (RFC 5424, sections 6.2.4 to 6.2.7).
+
+use thiserror::Error;
+
+/// A header field of at most `MAX` printable ASCII characters, or the NILVALUE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Field<'a, const MAX: usize>(&'a str);
+
+/// HOSTNAME (RFC 5424, section 6.2.4).
+pub type Hostname<'a> = Field<'a, 255>;
+/// APP-NAME (RFC 5424, section 6.2.5).
+pub type AppName<'a> = Field<'a, 48>;
+/// PROCID (RFC 5424, section 6.2.6).
+pub type ProcId<'a> = Field<'a, 128>;
+/// MSGID (RFC 5424, section 6.2.7).
+pub type MsgId<'a> = Field<'a, 32>;
+
+/// Why a text cannot be a header field.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FieldError {
+    /// The text has more characters than the field may have.
+    #[error("has {length} characters, at most {max} are allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+        /// The field's limit in bytes.
+        max: usize,
+    },
+    /// A character is not PRINTUSASCII (RFC 5424, section 6: %d33-126).
+    #[error(
+        "has the character {character:?} at byte {at}, only printable ASCII without spaces is allowed"
+    )]
+    NotPrintable {
+        /// The character.
+        character: char,
+        /// Where it stands, in bytes.
+        at: usize,
+    },
+}
+
+/// Room for a field whose text has to be changed before it fits.
+#[derive(Clone, Debug)]
+pub struct Scratch<const MAX: usize>([u8; MAX]);
+
+impl<const MAX: usize> Default for Scratch<MAX> {
+    fn default() -> Self {
+        Self([0; MAX])
+    }
+}
+
+impl<'a, const MAX: usize> Field<'a, MAX> {
+    /// The NILVALUE, written as `-`.
+    pub const NIL: Self = Self("");
+
+    /// The most characters that the field can have.
+    pub const MAX: usize = MAX;
+
+    /// The field of a text; of the empty text, [`Field::NIL`].
+    ///
+    /// # Errors
+    ///
+    /// Where the text is longer than `MAX` or not printable ASCII.
+    pub fn new(text: &'a str) -> Result<Self, FieldError> {
+        if let Some((at, character)) = text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
+            return Err(FieldError::NotPrintable { character, at });
+        }
+        if text.len() > MAX {
+            return Err(FieldError::TooLong {
+                length: text.len(),
+                max: MAX,
+            });
+        }
+        Ok(Self(text))
+    }
+
+    /// The field nearest to `text`: what is not printable ASCII becomes `_`,
+    /// and what is beyond `MAX` is cut off. Borrows `text` where it fits as
+    /// it is, else `scratch`.
+    pub fn fit(text: &'a [u8], scratch: &'a mut Scratch<MAX>) -> Self {
+        Self::fit_with(text, scratch, u8::is_ascii_graphic, b'_')
+    }
+
+    /// Like [`Field::fit`], with `replacement` for each byte that `keep`
+    /// refuses. What is not printable ASCII is never kept.
+    pub fn fit_with(
+        text: &'a [u8],
+        scratch: &'a mut Scratch<MAX>,
+        keep: impl Fn(&u8) -> bool,
+        replacement: u8,
+    ) -> Self {
+        debug_assert!(replacement.is_ascii_graphic());
+        let keep = |byte: &u8| byte.is_ascii_graphic() && keep(byte);
+        let text = &text[..text.len().min(MAX)];
+        let fitted = if text.iter().all(keep) {
+            text
+        } else {
+            for (to, from) in scratch.0.iter_mut().zip(text) {
+                *to = if keep(from) { *from } else { replacement };
+            }
+            &scratch.0[..text.len()]
+        };
+        Self(std::str::from_utf8(fitted).expect("every byte kept is ASCII"))
+    }
+
+    /// Whether this is the NILVALUE.
+    #[must_use]
+    pub const fn is_nil(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text, empty for the NILVALUE.
+    #[must_use]
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Appends the text, or `-` for the NILVALUE.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        if self.is_nil() {
+            out.push(b'-');
+        } else {
+            out.extend_from_slice(self.0.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_rfc() {
+        assert_eq!(
+            (Hostname::MAX, AppName::MAX, ProcId::MAX, MsgId::MAX),
+            (255, 48, 128, 32)
+        );
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        let long = "x".repeat(33);
+        assert_eq!(
+            MsgId::new(&long).unwrap_err().to_string(),
+            "has 33 characters, at most 32 are allowed"
+        );
+        assert!(matches!(
+            MsgId::new("a b"),
+            Err(FieldError::NotPrintable {
+                character: ' ',
+                at: 1
+            })
+        ));
+    }
+
+    #[test]
+    fn the_empty_text_is_nil() {
+        let mut out = Vec::new();
+        Hostname::new("").unwrap().encode(&mut out);
+        assert_eq!(out, b"-");
+    }
+
+    #[test]
+    fn a_text_that_fits_is_borrowed() {
+        let text = b"node-7.example";
+        let mut scratch = Scratch::default();
+        let field = Hostname::fit(text, &mut scratch);
+        assert_eq!(field.as_str().as_ptr(), text.as_ptr());
+    }
+
+    proptest! {
+        #[test]
+        fn fitting_always_gives_a_valid_field(text: Vec<u8>) {
+            let mut scratch = Scratch::default();
+            let field = MsgId::fit(&text, &mut scratch);
+            prop_assert_eq!(MsgId::new(field.as_str()), Ok(field));
+            prop_assert_eq!(field.is_nil(), text.is_empty());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Syslog as bytes and as states: RFC 5424 messages, their framing, and the
+//! session that delivers them.
+//!
+//! Nothing here opens a socket or reads a clock. Messages are appended to the
+//! caller's buffer, and a [`Session`] is told what happened and when.
+//!
+//! ```text
+//! Header -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
+//! ```
+//!
+//! A value that exists is valid: a [`Hostname`] is never longer than RFC 5424
+//! allows, an [`SdName`] never holds a quote, and a [`Pri`] is never above 191.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod field;
+pub mod header;
+pub mod pri;
+pub mod session;
+pub mod structured_data;
+pub mod text;
+pub mod timestamp;
+
+pub use batch::{Batch, Frame, Framing, NewlineInMessage};
+pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
+pub use header::Header;
+pub use pri::{Facility, Pri, Severity};
+pub use session::{Outcome, Policy, Session};
+pub use structured_data::{DuplicateSdId, SdName, SdNameError, StructuredData};
+pub use timestamp::{Timestamp, TimestampError};

@@ -1,0 +1,242 @@
+//! STRUCTURED-DATA (RFC 5424, section 6.3).
+
+use std::fmt;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::text::REPLACEMENT;
+
+/// An SD-NAME: the name of an element (SD-ID) or of a parameter (PARAM-NAME),
+/// 1 to 32 printable ASCII characters without `=`, `]` and `"`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SdName<'a>(&'a str);
+
+/// Why a text cannot be an SD-NAME.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SdNameError {
+    /// SD-NAME has at least one character.
+    #[error("is empty")]
+    Empty,
+    /// SD-NAME has at most 32 characters.
+    #[error("has {0} characters, at most 32 are allowed")]
+    TooLong(usize),
+    /// A character that SD-NAME excludes.
+    #[error(
+        "has the character {0:?}, allowed is printable ASCII without spaces, '=', ']' and '\"'"
+    )]
+    Character(char),
+}
+
+impl<'a> SdName<'a> {
+    /// The most characters that a name can have.
+    pub const MAX: usize = 32;
+
+    /// The name with this text.
+    ///
+    /// # Errors
+    ///
+    /// Where RFC 5424, section 6 (SD-NAME) does not allow it.
+    pub fn new(text: &'a str) -> Result<Self, SdNameError> {
+        if let Some(character) = text.chars().find(|c| !Self::allows(*c)) {
+            return Err(SdNameError::Character(character));
+        }
+        match text.len() {
+            0 => Err(SdNameError::Empty),
+            1..=Self::MAX => Ok(Self(text)),
+            length => Err(SdNameError::TooLong(length)),
+        }
+    }
+
+    /// Whether a name may hold this character.
+    #[must_use]
+    pub const fn allows(character: char) -> bool {
+        character.is_ascii_graphic() && !matches!(character, '=' | ']' | '"')
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl fmt::Debug for SdName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}
+
+/// The same SD-ID must not exist more than once in a message (RFC 5424,
+/// section 6.3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the message has structured data {0:?} already")]
+pub struct DuplicateSdId(String);
+
+/// Writes STRUCTURED-DATA and the space before it.
+#[derive(Debug)]
+pub struct StructuredData<'b> {
+    out: &'b mut Vec<u8>,
+    /// Where the SD-IDs written so far stand in `out`.
+    ids: SmallVec<[Range<usize>; 4]>,
+}
+
+impl<'b> StructuredData<'b> {
+    /// Begins the structured data behind the header in `out`.
+    pub fn begin(out: &'b mut Vec<u8>) -> Self {
+        out.push(b' ');
+        Self {
+            out,
+            ids: SmallVec::new(),
+        }
+    }
+
+    /// Begins an element.
+    ///
+    /// # Errors
+    ///
+    /// Where there is an element with this SD-ID already; nothing is written.
+    pub fn element(&mut self, id: SdName<'_>) -> Result<Element<'_>, DuplicateSdId> {
+        let id = id.as_str();
+        if self
+            .ids
+            .iter()
+            .any(|range| &self.out[range.clone()] == id.as_bytes())
+        {
+            return Err(DuplicateSdId(id.to_owned()));
+        }
+        self.out.push(b'[');
+        let start = self.out.len();
+        self.out.extend_from_slice(id.as_bytes());
+        self.ids.push(start..self.out.len());
+        Ok(Element { out: self.out })
+    }
+
+    /// Ends the structured data: `-` where there was no element.
+    pub fn finish(self) {
+        if self.ids.is_empty() {
+            self.out.push(b'-');
+        }
+    }
+}
+
+/// Writes one SD-ELEMENT; it ends where this is dropped.
+#[derive(Debug)]
+pub struct Element<'b> {
+    out: &'b mut Vec<u8>,
+}
+
+impl Element<'_> {
+    /// Appends a parameter. In `value`, what is not UTF-8 is replaced, and
+    /// `"`, `\` and `]` are escaped (RFC 5424, section 6.3.3).
+    pub fn param(&mut self, name: SdName<'_>, value: &[u8]) {
+        self.out.push(b' ');
+        self.out.extend_from_slice(name.as_str().as_bytes());
+        self.out.extend_from_slice(b"=\"");
+        for chunk in value.utf8_chunks() {
+            push_escaped(self.out, chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                self.out.extend_from_slice(REPLACEMENT.as_bytes());
+            }
+        }
+        self.out.push(b'"');
+    }
+
+    /// Like [`Element::param`], unless the buffer would then be longer than
+    /// `limit` bytes. Says whether the parameter was written.
+    #[must_use]
+    pub fn param_within(&mut self, name: SdName<'_>, value: &[u8], limit: usize) -> bool {
+        let start = self.out.len();
+        // Longer already without escapes: not worth the attempt, nor the memory.
+        if start + value.len() < limit {
+            self.param(name, value);
+            if self.out.len() <= limit {
+                return true;
+            }
+            self.out.truncate(start);
+        }
+        false
+    }
+}
+
+impl Drop for Element<'_> {
+    fn drop(&mut self) {
+        self.out.push(b']');
+    }
+}
+
+fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
+    let mut rest = value;
+    while let Some(at) = memchr::memchr3(b'"', b'\\', b']', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', rest[at]]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> SdName<'_> {
+        SdName::new(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_those_of_the_rfc() {
+        assert!(SdName::new("exampleSDID@32473").is_ok());
+        assert_eq!(SdName::new(""), Err(SdNameError::Empty));
+        assert_eq!(SdName::new(&"x".repeat(33)), Err(SdNameError::TooLong(33)));
+        for character in ['=', ' ', ']', '"', '\n', 'é', '\u{7f}'] {
+            let text = format!("a{character}");
+            assert_eq!(SdName::new(&text), Err(SdNameError::Character(character)));
+        }
+    }
+
+    #[test]
+    fn no_element_is_nil() {
+        let mut out = Vec::new();
+        StructuredData::begin(&mut out).finish();
+        assert_eq!(out, b" -");
+    }
+
+    #[test]
+    fn values_are_escaped() {
+        let mut out = Vec::new();
+        let mut data = StructuredData::begin(&mut out);
+        data.element(name("a"))
+            .unwrap()
+            .param(name("k"), b"q\"b\\c]\n\xff");
+        data.finish();
+        assert_eq!(out, " [a k=\"q\\\"b\\\\c\\]\n\u{FFFD}\"]".as_bytes());
+    }
+
+    #[test]
+    fn an_id_is_written_once() {
+        let mut out = Vec::new();
+        let mut data = StructuredData::begin(&mut out);
+        drop(data.element(name("a")).unwrap());
+        drop(data.element(name("ab")).unwrap());
+        assert_eq!(
+            data.element(name("a")).unwrap_err().to_string(),
+            "the message has structured data \"a\" already"
+        );
+        data.finish();
+        assert_eq!(out, b" [a][ab]");
+    }
+
+    #[test]
+    fn a_parameter_that_does_not_fit_is_left_out_whole() {
+        let mut out = Vec::new();
+        let mut data = StructuredData::begin(&mut out);
+        let mut element = data.element(name("a")).unwrap();
+        assert!(element.param_within(name("k"), b"1", 9));
+        assert!(!element.param_within(name("k"), b"]]", 14));
+        assert!(!element.param_within(name("k"), b"1", 9));
+        drop(element);
+        data.finish();
+        assert_eq!(out, b" [a k=\"1\"]");
+    }
+}

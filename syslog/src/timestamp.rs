@@ -1,0 +1,351 @@
+//! TIMESTAMP (RFC 5424, section 6.2.3): a profile of RFC 3339.
+
+use thiserror::Error;
+
+/// A moment, to the microsecond, with the offset in which it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    seconds: i64,
+    micros: u32,
+    /// Minutes east of UTC.
+    offset: i16,
+    /// How many digits follow the decimal point, 0 to 6.
+    digits: u8,
+}
+
+/// Why something cannot be a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TimestampError {
+    /// DATE-FULLYEAR has four digits (RFC 5424, section 6.2.3).
+    #[error("is outside the years 0000 to 9999")]
+    Year,
+    /// The text is not of RFC 3339's form.
+    #[error("is not an RFC 3339 time such as 2026-03-01T12:00:00.5+01:00")]
+    Form,
+}
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+/// 0000-01-01T00:00:00Z.
+const FIRST: i64 = -62_167_219_200;
+/// 9999-12-31T23:59:59Z.
+const LAST: i64 = 253_402_300_799;
+
+impl Timestamp {
+    /// The moment `nanos` nanoseconds after `seconds` of Unix time, written
+    /// in UTC with six digits. What is below a microsecond is cut off.
+    ///
+    /// # Errors
+    ///
+    /// Where the year has not four digits, or `nanos` is a second or more.
+    pub fn from_unix(seconds: i64, nanos: u32) -> Result<Self, TimestampError> {
+        if nanos >= 1_000_000_000 {
+            return Err(TimestampError::Form);
+        }
+        Self {
+            seconds,
+            micros: nanos / 1000,
+            offset: 0,
+            digits: 6,
+        }
+        .in_range()
+    }
+
+    /// The same moment, written `minutes` east of UTC.
+    ///
+    /// # Errors
+    ///
+    /// Where the offset is a day or more ([`TimestampError::Form`]) or moves
+    /// the moment into a year that has not four digits.
+    pub fn with_offset(self, minutes: i16) -> Result<Self, TimestampError> {
+        if minutes.unsigned_abs() >= 24 * 60 {
+            return Err(TimestampError::Form);
+        }
+        Self {
+            offset: minutes,
+            ..self
+        }
+        .in_range()
+    }
+
+    /// The same moment with `digits` digits behind the decimal point, at most
+    /// six (TIME-SECFRAC, RFC 5424, section 6).
+    #[must_use]
+    pub fn with_digits(self, digits: u8) -> Self {
+        Self {
+            digits: digits.min(6),
+            ..self
+        }
+    }
+
+    /// Reads an RFC 3339 time. Digits beyond the sixth are cut off.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not such a time; a leap second (`:60`) is not one
+    /// (RFC 5424, section 6.2.3).
+    pub fn parse(text: &str) -> Result<Self, TimestampError> {
+        Self::read(text.as_bytes())
+            .ok_or(TimestampError::Form)?
+            .in_range()
+    }
+
+    fn read(text: &[u8]) -> Option<Self> {
+        let (date, rest) = text.split_at_checked(10)?;
+        let (time, rest) = rest.split_at_checked(9)?;
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *date else {
+            return None;
+        };
+        let [b'T' | b't' | b' ', h1, h2, b':', i1, i2, b':', s1, s2] = *time else {
+            return None;
+        };
+        let year = number(&[y1, y2, y3, y4], 0, 9999)?;
+        let month = number(&[m1, m2], 1, 12)?;
+        let day = number(&[d1, d2], 1, days_in_month(year, month))?;
+        let hour = number(&[h1, h2], 0, 23)?;
+        let minute = number(&[i1, i2], 0, 59)?;
+        let second = number(&[s1, s2], 0, 59)?;
+
+        let (micros, zone) = match rest.strip_prefix(b".") {
+            None => (0, rest),
+            Some(rest) => {
+                let length = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+                let (digits, zone) = rest.split_at(length);
+                let digits = digits.get(..6).unwrap_or(digits);
+                let scale = 10_i64.pow(6 - digits.len() as u32);
+                (number(digits, 0, 999_999)? * scale, zone)
+            }
+        };
+        let offset = match *zone {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+                let minutes = number(&[h1, h2], 0, 23)? * 60 + number(&[m1, m2], 0, 59)?;
+                if sign == b'-' { -minutes } else { minutes }
+            }
+            _ => return None,
+        };
+        let local = days_from_civil(year, month, day) * DAY + hour * 3600 + minute * 60 + second;
+        Some(Self {
+            seconds: local - offset * MINUTE,
+            micros: micros as u32,
+            offset: offset as i16,
+            digits: 6,
+        })
+    }
+
+    fn in_range(self) -> Result<Self, TimestampError> {
+        if (FIRST..=LAST).contains(&self.local()) {
+            Ok(self)
+        } else {
+            Err(TimestampError::Year)
+        }
+    }
+
+    fn local(self) -> i64 {
+        self.seconds.saturating_add(i64::from(self.offset) * MINUTE)
+    }
+
+    /// Appends the timestamp.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        let local = self.local();
+        let (year, month, day) = civil_from_days(local.div_euclid(DAY));
+        let of_day = local.rem_euclid(DAY) as u32;
+
+        let mut text = *b"0000-00-00T00:00:00.000000";
+        put_pair(&mut text, 0, year / 100);
+        put_pair(&mut text, 2, year % 100);
+        put_pair(&mut text, 5, month);
+        put_pair(&mut text, 8, day);
+        put_pair(&mut text, 11, of_day / 3600);
+        put_pair(&mut text, 14, of_day / 60 % 60);
+        put_pair(&mut text, 17, of_day % 60);
+        put_pair(&mut text, 20, self.micros / 10_000);
+        put_pair(&mut text, 22, self.micros / 100 % 100);
+        put_pair(&mut text, 24, self.micros % 100);
+        let length = match self.digits {
+            0 => 19,
+            digits => 20 + usize::from(digits),
+        };
+        out.extend_from_slice(&text[..length]);
+
+        if self.offset == 0 {
+            out.push(b'Z');
+        } else {
+            let minutes = u32::from(self.offset.unsigned_abs());
+            let mut zone = if self.offset < 0 {
+                *b"-00:00"
+            } else {
+                *b"+00:00"
+            };
+            put_pair(&mut zone, 1, minutes / 60);
+            put_pair(&mut zone, 4, minutes % 60);
+            out.extend_from_slice(&zone);
+        }
+    }
+}
+
+fn put_pair(text: &mut [u8], at: usize, value: u32) {
+    text[at] = b'0' + (value / 10) as u8;
+    text[at + 1] = b'0' + (value % 10) as u8;
+}
+
+fn number(digits: &[u8], min: i64, max: i64) -> Option<i64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let value = digits.iter().try_fold(0_i64, |value, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| value * 10 + i64::from(digit - b'0'))
+    })?;
+    (min..=max).contains(&value).then_some(value)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+// Both conversions count years from 1 March, so that the leap day is the last
+// of its year and every month's first day is a linear function of the month.
+
+/// Days between 0000-03-01 and 1970-01-01.
+const EPOCH: i64 = 719_468;
+const DAYS_IN_400_YEARS: i64 = 146_097;
+
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let cycle = year.div_euclid(400);
+    let year_of_cycle = year.rem_euclid(400);
+    let day_of_cycle = year_of_cycle * 365 + year_of_cycle / 4 - year_of_cycle / 100 + day_of_year;
+    cycle * DAYS_IN_400_YEARS + day_of_cycle - EPOCH
+}
+
+fn civil_from_days(days: i64) -> (u32, u32, u32) {
+    let days = days + EPOCH;
+    let cycle = days.div_euclid(DAYS_IN_400_YEARS);
+    let day_of_cycle = days.rem_euclid(DAYS_IN_400_YEARS);
+    let year_of_cycle = (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524
+        - day_of_cycle / (DAYS_IN_400_YEARS - 1))
+        / 365;
+    let day_of_year =
+        day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = cycle * 400 + year_of_cycle + i64::from(month <= 2);
+    (year as u32, month as u32, day as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(timestamp: Timestamp) -> String {
+        let mut out = Vec::new();
+        timestamp.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn known_moments() {
+        for (seconds, nanos, expected) in [
+            (0, 0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, 1_999, "2000-02-29T00:00:00.000001Z"),
+            (1_772_366_400, 123_456_789, "2026-03-01T12:00:00.123456Z"),
+            (-1, 999_999_999, "1969-12-31T23:59:59.999999Z"),
+            (FIRST, 0, "0000-01-01T00:00:00.000000Z"),
+            (LAST, 0, "9999-12-31T23:59:59.000000Z"),
+        ] {
+            assert_eq!(
+                text(Timestamp::from_unix(seconds, nanos).unwrap()),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn years_without_four_digits_are_refused() {
+        assert_eq!(Timestamp::from_unix(LAST + 1, 0), Err(TimestampError::Year));
+        assert_eq!(
+            Timestamp::from_unix(FIRST - 1, 0),
+            Err(TimestampError::Year)
+        );
+        assert_eq!(Timestamp::from_unix(i64::MAX, 0), Err(TimestampError::Year));
+        let last = Timestamp::from_unix(LAST, 0).unwrap();
+        assert_eq!(last.with_offset(60), Err(TimestampError::Year));
+    }
+
+    #[test]
+    fn offsets_and_digits() {
+        let timestamp = Timestamp::from_unix(0, 120_000_000).unwrap();
+        assert_eq!(
+            text(timestamp.with_offset(-90).unwrap().with_digits(2)),
+            "1969-12-31T22:30:00.12-01:30"
+        );
+        assert_eq!(
+            text(timestamp.with_offset(330).unwrap().with_digits(0)),
+            "1970-01-01T05:30:00+05:30"
+        );
+        assert_eq!(timestamp.with_offset(1440), Err(TimestampError::Form));
+    }
+
+    #[test]
+    fn reads_rfc_3339() {
+        for (from, expected) in [
+            ("1985-04-12T23:20:50.52Z", "1985-04-12T23:20:50.520000Z"),
+            ("1985-04-12t23:20:50z", "1985-04-12T23:20:50.000000Z"),
+            (
+                "2003-08-24T05:14:15.000003-07:00",
+                "2003-08-24T05:14:15.000003-07:00",
+            ),
+            (
+                "2003-08-24T05:14:15.123456789+01:00",
+                "2003-08-24T05:14:15.123456+01:00",
+            ),
+        ] {
+            assert_eq!(Timestamp::parse(from).map(text).as_deref(), Ok(expected));
+        }
+        for wrong in [
+            "",
+            "2003-08-24",
+            "2003-02-29T00:00:00Z",
+            "2003-08-24T05:14:60Z",
+            "2003-08-24T24:14:15Z",
+            "2003-08-24T05:14:15",
+            "2003-08-24T05:14:15.Z",
+            "2003-08-24T05:14:15+1:00",
+            "2003-13-24T05:14:15Z",
+            "2003-08-24T05:14:15Zx",
+            "+003-08-24T05:14:15Z",
+        ] {
+            assert_eq!(
+                Timestamp::parse(wrong),
+                Err(TimestampError::Form),
+                "{wrong}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            seconds in FIRST + DAY..LAST - DAY,
+            micros in 0_u32..1_000_000,
+            offset in -1439_i16..1440,
+        ) {
+            let timestamp = Timestamp::from_unix(seconds, micros * 1000).unwrap();
+            let timestamp = timestamp.with_offset(offset).unwrap();
+            prop_assert_eq!(Timestamp::parse(&text(timestamp)), Ok(timestamp));
+        }
+    }
+}

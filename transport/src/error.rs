@@ -1,0 +1,130 @@
+//! Why a sink is not connected.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// Why an attempt to connect failed or a connection ended. Every one of them
+/// is worth another try later.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The host name could not be looked up.
+    #[error("cannot look up the host name {host:?}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The resolver knows the name, and no address for it.
+    #[error("the host name {host:?} has no address")]
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// The connection was refused or could not be made.
+    #[error("cannot connect to {peer}")]
+    Connect {
+        /// The address tried.
+        peer: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Nobody answered in time, or the TLS handshake did not end in time.
+    #[error("cannot connect to {peer}: no answer within connect_timeout")]
+    ConnectTimeout {
+        /// The address, or the name while it was being looked up.
+        peer: String,
+    },
+    /// The TLS handshake failed or the TLS stream was broken.
+    #[error("TLS with {peer} failed")]
+    Tls {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// Which check failed.
+        source: rustls::Error,
+    },
+    /// The peer closed during the TLS handshake.
+    #[error(
+        "{peer} closed the connection during the TLS handshake; does it speak TLS on this port, and does it want a client certificate?"
+    )]
+    ClosedInHandshake {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// The connection broke.
+    #[error("the connection to {peer} broke")]
+    Broken {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The peer closed in an orderly way.
+    #[error("{peer} closed the connection")]
+    Closed {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// A message is longer than a datagram can be.
+    #[error("a message of {length} bytes does not fit a datagram: set max_message_size lower")]
+    DatagramTooLong {
+        /// The message's length in bytes.
+        length: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The peer acknowledges nothing more.
+    #[error("{peer} acknowledged nothing within write_timeout")]
+    WriteTimeout {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+}
+
+impl Error {
+    /// The error and its causes, in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What the reader of a log can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
+        let Self::Tls { source, .. } = self else {
+            return None;
+        };
+        Some(match source {
+            Tls::InvalidCertificate(Certificate::UnknownIssuer) => {
+                "set tls_ca_file to the CA that signed the receiver's certificate"
+            }
+            Tls::InvalidCertificate(
+                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+            ) => "set tls_server_name to a name that the receiver's certificate has",
+            Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+                "renew the receiver's certificate"
+            }
+            Tls::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure) => {
+                "the receiver may want a client certificate: set tls_cert_file and tls_key_file"
+            }
+            Tls::AlertReceived(
+                Alert::BadCertificate
+                | Alert::UnknownCA
+                | Alert::CertificateUnknown
+                | Alert::AccessDenied,
+            ) => "the receiver refused the certificate in tls_cert_file",
+            Tls::InvalidMessage(_) => "the receiver may not speak TLS on this port: see transport",
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! The thread that drives all sinks.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use mio::{Events, Poll, Token, Waker};
+use syslog::Batch;
+
+use crate::driver::{Driver, Reply, Turn, Wish};
+use crate::resolve;
+
+/// The waker's token; sinks count from zero.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+const EVENTS: usize = 256;
+/// How long the end of the thread waits for name look-ups that do not end.
+const LOOK_UPS_END: Duration = Duration::from_secs(5);
+
+/// What the other threads tell the loop.
+pub(crate) enum Command {
+    Open(usize, Box<Driver>),
+    Deliver(usize, Batch, Reply),
+    Resolved(usize, io::Result<Vec<SocketAddr>>),
+    Close {
+        sink: usize,
+        bound: Duration,
+        /// Dropped when the sink is closed.
+        done: Sender<()>,
+    },
+    Stop,
+}
+
+pub(crate) struct EventLoop {
+    poll: Poll,
+    waker: Arc<Waker>,
+    commands: Receiver<Command>,
+    /// For those who answer from threads of their own.
+    commander: Sender<Command>,
+    sinks: HashMap<usize, Entry>,
+    /// When which sink's turn is due.
+    timers: BTreeSet<(Instant, usize)>,
+    look_ups: Vec<JoinHandle<()>>,
+}
+
+struct Entry {
+    driver: Box<Driver>,
+    timer: Option<Instant>,
+    closed: Option<Sender<()>>,
+}
+
+impl EventLoop {
+    pub(crate) fn new(
+        poll: Poll,
+        waker: Arc<Waker>,
+        commands: Receiver<Command>,
+        commander: Sender<Command>,
+    ) -> Self {
+        Self {
+            poll,
+            waker,
+            commands,
+            commander,
+            sinks: HashMap::new(),
+            timers: BTreeSet::new(),
+            look_ups: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut due = Vec::new();
+        loop {
+            self.wait(&mut events);
+            due.extend(events.iter().map(|event| event.token().0));
+            if self.take_commands(&mut due).is_break() {
+                break;
+            }
+            let now = Instant::now();
+            due.extend(
+                self.timers
+                    .range(..=(now, usize::MAX))
+                    .map(|(_, sink)| *sink),
+            );
+            due.sort_unstable();
+            due.dedup();
+            for sink in due.drain(..) {
+                self.turn(sink, now);
+            }
+        }
+        self.join_look_ups();
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let timeout = self
+            .timers
+            .first()
+            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        if let Err(error) = self.poll.poll(events, timeout) {
+            // The descriptor is ours and open: only a signal can end the wait.
+            debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+            events.clear();
+        }
+    }
+
+    /// Does what the other threads want; `due` gets the sinks they want it for.
+    fn take_commands(&mut self, due: &mut Vec<usize>) -> std::ops::ControlFlow<()> {
+        loop {
+            let sink = match self.commands.try_recv() {
+                Ok(Command::Open(sink, driver)) => {
+                    self.sinks.insert(
+                        sink,
+                        Entry {
+                            driver,
+                            timer: None,
+                            closed: None,
+                        },
+                    );
+                    sink
+                }
+                Ok(Command::Deliver(sink, batch, reply)) => {
+                    if let Some(entry) = self.sinks.get_mut(&sink) {
+                        entry.driver.submit(batch, reply);
+                    }
+                    sink
+                }
+                Ok(Command::Resolved(sink, found)) => {
+                    if let Some(entry) = self.sinks.get_mut(&sink) {
+                        let turn = Turn {
+                            now: Instant::now(),
+                            registry: self.poll.registry(),
+                            token: Token(sink),
+                        };
+                        entry.driver.on_addresses(found, &turn);
+                    }
+                    sink
+                }
+                Ok(Command::Close { sink, bound, done }) => {
+                    if let Some(entry) = self.sinks.get_mut(&sink) {
+                        entry.driver.close(Instant::now(), bound);
+                        entry.closed = Some(done);
+                    }
+                    sink
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    return std::ops::ControlFlow::Break(());
+                }
+                Err(TryRecvError::Empty) => return std::ops::ControlFlow::Continue(()),
+            };
+            due.push(sink);
+        }
+    }
+
+    fn turn(&mut self, sink: usize, now: Instant) {
+        let Some(entry) = self.sinks.get_mut(&sink) else {
+            return;
+        };
+        let turn = Turn {
+            now,
+            registry: self.poll.registry(),
+            token: Token(sink),
+        };
+        let wish = entry.driver.turn(&turn);
+
+        if let Some(at) = entry.timer.take() {
+            self.timers.remove(&(at, sink));
+        }
+        if entry.driver.is_closed() {
+            entry.driver.shut_down();
+            // Dropping `closed` tells who waits for it.
+            self.sinks.remove(&sink);
+            return;
+        }
+        entry.timer = entry.driver.next_turn(now);
+        if let Some(at) = entry.timer {
+            self.timers.insert((at, sink));
+        }
+        if wish == Wish::LookUp {
+            self.look_up(sink);
+        }
+    }
+
+    fn look_up(&mut self, sink: usize) {
+        let Some(entry) = self.sinks.get(&sink) else {
+            return;
+        };
+        let endpoint = &entry.driver.target().endpoint;
+        let commander = self.commander.clone();
+        let waker = Arc::clone(&self.waker);
+        let done = move |found| {
+            // After the loop's end nobody wants to know.
+            let _ = commander.send(Command::Resolved(sink, found));
+            let _ = waker.wake();
+        };
+        self.look_ups.retain(|thread| !thread.is_finished());
+        match resolve::look_up(endpoint.host(), endpoint.port(), done) {
+            Ok(thread) => self.look_ups.push(thread),
+            Err(error) => {
+                let _ = self.commander.send(Command::Resolved(sink, Err(error)));
+                let _ = self.waker.wake();
+            }
+        }
+    }
+
+    /// Waits for the look-ups under way, but not for ever. One that is left
+    /// behind touches nothing but its own channel when it ends.
+    fn join_look_ups(&mut self) {
+        let until = Instant::now() + LOOK_UPS_END;
+        while self.look_ups.iter().any(|thread| !thread.is_finished()) {
+            // Each ends right after its answer.
+            match self.commands.recv_deadline(until) {
+                Ok(_) => std::thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        for thread in self.look_ups.drain(..) {
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Delivery over real sockets: one thread for all sinks of a process.
+//!
+//! ```text
+//! Sink::deliver(batch) -> Sender's event loop -> Driver (one a sink)
+//!   -> syslog::Session decides -> Connection: TCP, TLS or UDP -> acknowledged
+//! ```
+//!
+//! The thread never blocks but in the poll: names are looked up on threads of
+//! their own ([`resolve`]), and every wait has an end that the session knows.
+//! A sink that is down therefore costs the others nothing.
+
+pub mod error;
+pub mod target;
+pub mod tls;
+
+mod connection;
+mod driver;
+mod event_loop;
+mod resolve;
+mod sender;
+mod socket;
+
+pub use error::Error;
+pub use sender::{Sender, Sink};
+pub use target::{Endpoint, Event, Observer, Target, Transport};

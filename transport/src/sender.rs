@@ -1,0 +1,131 @@
+//! The handles: a [`Sender`] for the process, a [`Sink`] for each receiver.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, unbounded};
+use mio::{Poll, Waker};
+use parking_lot::Mutex;
+use syslog::session::Finished;
+use syslog::{Batch, Outcome};
+
+use crate::driver::Driver;
+use crate::event_loop::{Command, EventLoop, WAKER};
+use crate::{Observer, Target};
+
+/// The event loop's thread. It ends, and is joined, when the last handle to it
+/// is dropped.
+#[derive(Debug)]
+pub struct Sender {
+    commands: crossbeam_channel::Sender<Command>,
+    waker: Arc<Waker>,
+    next_sink: AtomicUsize,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sender {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the process may have no more threads or descriptors.
+    pub fn start() -> io::Result<Arc<Self>> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (commands, receiver) = unbounded();
+        let event_loop = EventLoop::new(poll, Arc::clone(&waker), receiver, commands.clone());
+        let thread = Builder::new()
+            .name("syslog-sender".to_owned())
+            .spawn(move || event_loop.run())?;
+        Ok(Arc::new(Self {
+            commands,
+            waker,
+            next_sink: AtomicUsize::new(0),
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Opens a sink, which begins to connect at once. `exit_timeout` bounds
+    /// how long the sink's end may take.
+    #[must_use]
+    pub fn open(
+        self: &Arc<Self>,
+        target: Target,
+        observer: Box<dyn Observer>,
+        exit_timeout: Duration,
+    ) -> Sink {
+        let down = Arc::new(AtomicBool::new(false));
+        let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
+        let driver = Driver::new(target, observer, Arc::clone(&down));
+        self.send(Command::Open(id, Box::new(driver)));
+        Sink {
+            id,
+            sender: Arc::clone(self),
+            down,
+            exit_timeout,
+        }
+    }
+
+    /// Whether the loop is there to take the command.
+    fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok() && self.waker.wake().is_ok()
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One receiver. Dropping it delivers what is under way, within the bound
+/// that it was opened with, and says goodbye to the receiver.
+#[derive(Debug)]
+pub struct Sink {
+    id: usize,
+    sender: Arc<Sender>,
+    down: Arc<AtomicBool>,
+    exit_timeout: Duration,
+}
+
+impl Sink {
+    /// Whether the receiver is known not to be reachable now: a delivery would
+    /// end at once with [`Outcome::Retry`].
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Delivers a batch and waits for its end, which the session's timeouts
+    /// bound. Gives the batch back, for its memory to be used again.
+    #[must_use]
+    pub fn deliver(&self, batch: Batch) -> (Outcome, Option<Batch>) {
+        let (reply, answer) = bounded(1);
+        self.sender.send(Command::Deliver(self.id, batch, reply));
+        match answer.recv() {
+            Ok(Finished { batch, outcome, .. }) => (outcome, Some(batch)),
+            // The loop is gone, and with it the batch.
+            Err(_) => (Outcome::Retry, None),
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let (done, closed) = bounded(0);
+        self.sender.send(Command::Close {
+            sink: self.id,
+            bound: self.exit_timeout,
+            done,
+        });
+        // Nothing is ever sent: the end of the channel is the message.
+        let _ = closed.recv();
+    }
+}
