@@ -26,5 +26,5 @@ pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
 pub use header::Header;
 pub use pri::{Facility, Pri, Severity};
 pub use session::{Outcome, Policy, Session};
-pub use structured_data::{DuplicateSdId, SdName, SdNameError, StructuredData};
+pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
 pub use timestamp::{Timestamp, TimestampError};

@@ -96,6 +96,11 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All keywords, in the order of their numbers.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SEVERITIES.iter().map(|(keyword, _)| *keyword)
+    }
+
     /// The severity of a number from 0 to 7.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -112,6 +117,18 @@ impl Severity {
         })
     }
 }
+
+/// Each severity with the keyword that syslog configurations use for it.
+const SEVERITIES: [(&str, Severity); 8] = [
+    ("emerg", Severity::Emergency),
+    ("alert", Severity::Alert),
+    ("crit", Severity::Critical),
+    ("err", Severity::Error),
+    ("warning", Severity::Warning),
+    ("notice", Severity::Notice),
+    ("info", Severity::Informational),
+    ("debug", Severity::Debug),
+];
 
 /// The PRI value: eight times the facility plus the severity, 0 to 191.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

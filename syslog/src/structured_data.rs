@@ -62,6 +62,33 @@ impl<'a> SdName<'a> {
     }
 }
 
+/// An [`SdName`] that owns its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SdNameBuf {
+    text: [u8; SdName::MAX],
+    len: u8,
+}
+
+impl SdNameBuf {
+    /// The name.
+    #[must_use]
+    pub fn as_name(&self) -> SdName<'_> {
+        let text = &self.text[..usize::from(self.len)];
+        SdName(std::str::from_utf8(text).expect("an SD-NAME is ASCII"))
+    }
+}
+
+impl From<SdName<'_>> for SdNameBuf {
+    fn from(name: SdName<'_>) -> Self {
+        let mut text = [0; SdName::MAX];
+        text[..name.0.len()].copy_from_slice(name.0.as_bytes());
+        Self {
+            text,
+            len: name.0.len() as u8,
+        }
+    }
+}
+
 impl fmt::Debug for SdName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.0, f)

@@ -1,1 +1,52 @@
-fn main() {}
+//! Makes the plugin's bindings from its header: `make bindings`.
+//!
+//! The result is checked in, so that building the plugin needs no libclang;
+//! the test here says when it is out of date.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+fn main() -> io::Result<()> {
+    fs::write(path("src/abi/bindings.rs"), generate())
+}
+
+fn path(in_plugin: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(in_plugin)
+}
+
+fn generate() -> String {
+    bindgen::Builder::default()
+        .header(path("include/fluent_bit_proxy.h").to_string_lossy())
+        .allowlist_file(".*fluent_bit_proxy[.]h")
+        .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)
+        .use_core()
+        .merge_extern_blocks(true)
+        .disable_header_comment()
+        .raw_line("// Made from include/fluent_bit_proxy.h by `make bindings`. Not to be edited.")
+        .generate()
+        .expect("the header is valid C")
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bindings_are_current() {
+        if std::panic::catch_unwind(bindgen::clang_version).is_err() {
+            eprintln!("skipped: there is no libclang (Debian: libclang-dev)");
+            return;
+        }
+        let current = fs::read_to_string(path("src/abi/bindings.rs")).unwrap();
+        assert_eq!(
+            current,
+            generate(),
+            "src/abi/bindings.rs is out of date: run `make bindings`"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! The functions that Fluent Bit looks up by name.
+//!
+//! Each is one call into safe code behind a [`fence`]. The order in which the
+//! host calls them is that of this file.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::slice;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use syslog::Outcome;
+use transport::Sender;
+
+use super::bindings::{
+    FLB_ERROR, FLB_OK, FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, FLB_RETRY,
+    flb_plugin_proxy_def, flbgo_output_plugin,
+};
+use super::fence::{fence, report_panics};
+use super::host::{Host, InstanceProperties, Level};
+use crate::config::{Config, Properties};
+use crate::log::Log;
+use crate::output::Output;
+
+const NAME: &CStr = c"syslog_sink";
+const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP and UDP";
+/// What registration and unregistration return: not the values of a flush.
+const SUCCESS: c_int = 0;
+const FAILURE: c_int = -1;
+
+/// The event loop of all outputs. It lives as long as any of them.
+static SENDER: Mutex<Weak<Sender>> = Mutex::new(Weak::new());
+
+/// Before registration (2.2 on). There is nothing to prepare.
+#[unsafe(no_mangle)]
+pub extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
+    SUCCESS
+}
+
+/// Says what this library is.
+///
+/// # Safety
+///
+/// `def` is null or points to the host's structure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
+    fence(FAILURE, || {
+        report_panics(&Host::find());
+        // SAFETY: the caller's promise; nothing behind the fields that every
+        // version has is touched.
+        let Some(def) = (unsafe { def.as_mut() }) else {
+            return FAILURE;
+        };
+        def.type_ = FLB_PROXY_OUTPUT_PLUGIN;
+        def.proxy = FLB_PROXY_GOLANG;
+        def.flags = 0;
+        // SAFETY: both are strings that end with a zero; Unregister frees them.
+        unsafe {
+            def.name = libc::strdup(NAME.as_ptr());
+            def.description = libc::strdup(DESCRIPTION.as_ptr());
+        }
+        SUCCESS
+    })
+}
+
+/// Opens one `[OUTPUT]`. Whatever is wrong with it stops Fluent Bit, with a
+/// line that says what.
+///
+/// # Safety
+///
+/// `plugin` is null or points to the host's structure, filled for this output.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_int {
+    fence(FLB_ERROR, || {
+        // SAFETY: the caller's promise.
+        let Some(plugin) = (unsafe { plugin.as_ref() }) else {
+            return FLB_ERROR;
+        };
+        // SAFETY: the context is the host's, and the output's own.
+        let Some(context) = (unsafe { plugin.context.as_mut() }) else {
+            return FLB_ERROR;
+        };
+        // SAFETY: this is init.
+        let properties = unsafe { InstanceProperties::new(plugin) };
+        match open(&properties, &Host::find().for_output(plugin.o_ins)) {
+            Some(output) => {
+                context.remote_context = Box::into_raw(Box::new(output)).cast();
+                FLB_OK
+            }
+            None => FLB_ERROR,
+        }
+    })
+}
+
+fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
+    let config = Config::parse(properties);
+    let name = config
+        .as_ref()
+        .ok()
+        .and_then(|config| config.instance_name.clone())
+        .or_else(|| properties.get("instancename"))
+        .or_else(|| host.output_name())
+        .unwrap_or_else(|| "unnamed".to_owned());
+    let log = Log::new(host.clone(), name);
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            log.write(Level::Error, &error.to_string());
+            return None;
+        }
+    };
+    match sender() {
+        Ok(sender) => Some(Output::open(&config, &sender, log, own_hostname())),
+        Err(error) => {
+            log.write(Level::Error, &format!("cannot start the sender's thread: {error}"));
+            None
+        }
+    }
+}
+
+fn sender() -> std::io::Result<Arc<Sender>> {
+    let mut shared = SENDER.lock();
+    if let Some(sender) = shared.upgrade() {
+        return Ok(sender);
+    }
+    let sender = Sender::start()?;
+    *shared = Arc::downgrade(&sender);
+    Ok(sender)
+}
+
+/// The name of this machine, as the kernel has it; empty where it has none.
+fn own_hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Before the first flush (2.2 on). There is nothing to prepare.
+#[unsafe(no_mangle)]
+pub extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
+    FLB_OK
+}
+
+/// Delivers a chunk. Never `FLB_ERROR`: that would drop it for ever.
+///
+/// # Safety
+///
+/// `context` is null or what init stored; `data` is null or points to `length`
+/// bytes; `tag` is null or a string that ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn FLBPluginFlushCtx(
+    context: *mut c_void,
+    data: *const c_void,
+    length: c_int,
+    tag: *const c_char,
+) -> c_int {
+    fence(FLB_RETRY, || {
+        // SAFETY: the caller's promise. Flushes share the output.
+        let Some(output) = (unsafe { context.cast::<Output>().as_ref() }) else {
+            return FLB_RETRY;
+        };
+        let chunk: &[u8] = match usize::try_from(length) {
+            Ok(0) => &[],
+            Ok(length) if !data.is_null() => {
+                // SAFETY: the caller's promise.
+                unsafe { slice::from_raw_parts(data.cast(), length) }
+            }
+            _ => return FLB_RETRY,
+        };
+        let tag = if tag.is_null() {
+            c""
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { CStr::from_ptr(tag) }
+        };
+        match output.flush(&tag.to_string_lossy(), chunk) {
+            Outcome::Delivered => FLB_OK,
+            Outcome::Retry => FLB_RETRY,
+        }
+    })
+}
+
+/// The flush of hosts that know no contexts. None of those that this library
+/// works with calls it; it cannot say which output a chunk is for.
+#[unsafe(no_mangle)]
+pub extern "C" fn FLBPluginFlush(
+    _data: *const c_void,
+    _length: c_int,
+    _tag: *const c_char,
+) -> c_int {
+    FLB_RETRY
+}
+
+/// Before an exit (2.2 on). There is nothing to prepare.
+#[unsafe(no_mangle)]
+pub extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
+
+/// Closes one output. With the last one the event loop's thread ends.
+///
+/// # Safety
+///
+/// `context` is null or what init stored, and is not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
+    fence(FLB_OK, || {
+        if !context.is_null() {
+            // SAFETY: init made it from a box, and the host gives it up.
+            drop(unsafe { Box::from_raw(context.cast::<Output>()) });
+        }
+        FLB_OK
+    })
+}
+
+/// The exit of hosts that know no contexts: see [`FLBPluginFlush`].
+#[unsafe(no_mangle)]
+pub extern "C" fn FLBPluginExit() -> c_int {
+    FLB_OK
+}
+
+/// Frees what registration allocated.
+///
+/// # Safety
+///
+/// `def` is null or what registration filled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_def) {
+    fence((), || {
+        // SAFETY: the caller's promise.
+        if let Some(def) = unsafe { def.as_mut() } {
+            for text in [&mut def.name, &mut def.description] {
+                // SAFETY: registration allocated it with strdup, or it is null.
+                unsafe { libc::free(std::mem::replace(text, ptr::null_mut()).cast()) };
+            }
+        }
+    });
+}

@@ -1,0 +1,15 @@
+//! The C ABI of Fluent Bit's Go plugins: the only unsafe code of this crate.
+#![allow(unsafe_code, reason = "a C ABI")]
+
+#[allow(
+    clippy::pedantic,
+    missing_docs,
+    non_camel_case_types,
+    dead_code,
+    unreachable_pub,
+    reason = "generated"
+)]
+mod bindings;
+pub mod exports;
+mod fence;
+pub mod host;

@@ -1,0 +1,160 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// `{"log": text}` at a time of one second and `nanos`.
+fn record(format: Format, nanos: u32, text: &str) -> Vec<u8> {
+    let mut time = vec![0xd7, 0x00, 0, 0, 0, 1];
+    time.extend(nanos.to_be_bytes());
+    let mut bytes = match format {
+        Format::Old => [&[0x92], time.as_slice()].concat(),
+        Format::New => [&[0x92, 0x92], time.as_slice(), &[0x80]].concat(),
+    };
+    bytes.extend(b"\x81\xa3log\xd9");
+    bytes.push(u8::try_from(text.len()).unwrap());
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Old,
+    New,
+}
+
+fn texts(chunk: &[u8]) -> Vec<Option<String>> {
+    Events::new(chunk)
+        .map(|event| match event {
+            Event::Record { body, .. } => match body.get(b"log") {
+                Some(Value::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
+                _ => Some(String::new()),
+            },
+            Event::GroupMarker => Some("marker".to_owned()),
+            Event::Damaged => None,
+        })
+        .collect()
+}
+
+fn time_of(time: &[u8]) -> Event<'_> {
+    let chunk = [&[0x92], time, &[0x80]].concat();
+    Events::new(chunk.leak()).next().unwrap()
+}
+
+fn at(seconds: i64, nanos: u32) -> Event<'static> {
+    let Some(Event::Record { body, .. }) = Events::new(&[0x92, 0x00, 0x80]).next() else {
+        panic!("not a record");
+    };
+    Event::Record {
+        time: Some(Time { seconds, nanos }),
+        body,
+    }
+}
+
+#[test]
+fn every_form_of_time() {
+    for (bytes, expected) in [
+        (b"\xd7\x00\x69\x00\x00\x00\x00\x00\x00\x07".as_slice(), at(0x6900_0000, 7)),
+        (b"\xc7\x08\x00\x00\x00\x00\x02\x00\x00\x00\x07", at(2, 7)),
+        (b"\x07", at(7, 0)),
+        (b"\xce\x69\x00\x00\x00", at(0x6900_0000, 0)),
+        (b"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", at(1, 500_000_000)),
+        (b"\xca\x3f\xc0\x00\x00", at(1, 500_000_000)),
+    ] {
+        assert_eq!(time_of(bytes), expected);
+    }
+}
+
+#[test]
+fn negative_times_are_no_log_lines() {
+    for bytes in [
+        b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00".as_slice(),
+        b"\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00",
+        b"\xff",
+        b"\xd1\xff\x00",
+        b"\xcb\xbf\xf0\x00\x00\x00\x00\x00\x00",
+    ] {
+        assert_eq!(time_of(bytes), Event::GroupMarker);
+    }
+}
+
+#[test]
+fn a_record_without_a_known_time_is_a_record() {
+    for bytes in [
+        b"\xc0".as_slice(),
+        b"\xd7\x00\x00\x00\x00\x01\xff\xff\xff\xff",
+        b"\xd4\x00\x01",
+        b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
+        b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        assert!(matches!(time_of(bytes), Event::Record { time: None, .. }), "{bytes:?}");
+    }
+}
+
+#[test]
+fn both_formats_in_one_chunk() {
+    let chunk = [record(Format::Old, 1, "old"), record(Format::New, 2, "new")].concat();
+    assert_eq!(texts(&chunk), [Some("old".to_owned()), Some("new".to_owned())]);
+}
+
+#[test]
+fn what_is_not_an_event_costs_itself_only() {
+    let good = record(Format::New, 1, "good");
+    for bad in [
+        b"\xc0".as_slice(),                 // not an array
+        b"\x91\x01",                        // too short
+        b"\x93\x01\x80\x80",                // too long
+        b"\x92\x01\x90",                    // a body that is not a map
+        b"\x92\xa4time\x80",                // a text for a time
+        b"\xc1",                            // not msgpack
+        b"\x92\x92\xd7\x00\x00\x00\xc1",    // ends within the time
+    ] {
+        let chunk = [good.as_slice(), bad, &good, &good].concat();
+        let found = texts(&chunk);
+        let whole = found.iter().flatten().filter(|text| *text == "good").count();
+        assert_eq!(whole, 3, "{bad:?}: {found:?}");
+        assert!(found.contains(&None), "{bad:?} was not noticed");
+    }
+}
+
+#[test]
+fn a_length_that_swallows_the_next_records_is_found_out() {
+    let good = record(Format::New, 1, "good");
+    let mut bad = record(Format::New, 1, "bad");
+    let length = bad.len() - "bad".len() - 1;
+    bad[length] = 255;
+    let chunk = [good.as_slice(), &bad, &good, &good].concat();
+    assert_eq!(
+        texts(&chunk),
+        [Some("good".to_owned()), None, Some("good".to_owned()), Some("good".to_owned())]
+    );
+}
+
+#[test]
+fn the_search_for_the_next_record_ends() {
+    let chunk = [[0xc1].as_slice(), &[0x92, 0xd7, 0x00].repeat(100_000)].concat();
+    assert!(texts(&chunk).iter().all(Option::is_none));
+}
+
+proptest! {
+    #[test]
+    fn a_truncated_chunk_gives_what_was_whole(
+        formats in prop::collection::vec(prop_oneof![Just(Format::Old), Just(Format::New)], 1..8),
+        cut: prop::sample::Index,
+    ) {
+        let records: Vec<Vec<u8>> = formats.iter().map(|f| record(*f, 1, "x")).collect();
+        let chunk = records.concat();
+        let cut = cut.index(chunk.len());
+        let mut end = 0;
+        let whole = records.iter().take_while(|r| { end += r.len(); end <= cut }).count();
+        let at_boundary = records[..whole].concat().len() == cut;
+
+        let found = texts(&chunk[..cut]);
+        prop_assert_eq!(found.iter().flatten().count(), whole);
+        prop_assert_eq!(found.iter().filter(|text| text.is_none()).count(), usize::from(!at_boundary));
+    }
+
+    #[test]
+    fn any_bytes_come_to_an_end(bytes: Vec<u8>) {
+        Events::new(&bytes).for_each(drop);
+    }
+}

@@ -1,0 +1,161 @@
+//! The keys that there are, and typed access to their values.
+
+use std::time::Duration;
+
+use super::ConfigError;
+use super::value;
+use crate::template::Template;
+
+/// Where the values come from: Fluent Bit, or a test.
+pub trait Properties {
+    /// The value of a key, in any case.
+    fn get(&self, key: &str) -> Option<String>;
+}
+
+/// A key, as the reference has it.
+#[derive(Debug)]
+pub struct OptionInfo {
+    /// The key.
+    pub name: &'static str,
+    /// The value that stands for a key that is absent or empty; empty where
+    /// nothing does.
+    pub default: &'static str,
+}
+
+const fn option(name: &'static str, default: &'static str) -> OptionInfo {
+    OptionInfo { name, default }
+}
+
+/// All keys, in the order of the reference (docs/CONFIGURATION.md).
+pub const OPTIONS: &[OptionInfo] = &[
+    option("addr", ""),
+    option("transport", "tls"),
+    option("framing", "octet-counting"),
+    option("newline_in_message", "space"),
+    option("tls_ca_file", ""),
+    option("tls_cert_file", ""),
+    option("tls_key_file", ""),
+    option("tls_server_name", ""),
+    option("tls_verify", "on"),
+    option("tls_min_version", "1.2"),
+    option("identity", "tag"),
+    option("namespace", ""),
+    option("cluster", "off"),
+    option("facility", "user"),
+    option("severity", "info"),
+    option("timestamp", ""),
+    option("hostname", ""),
+    option("app_name", ""),
+    option("procid", ""),
+    option("msgid", ""),
+    option("message", ""),
+    option("message_key", "log"),
+    option("structured_data", ""),
+    option("kubernetes_structured_data", "on"),
+    option("bom", "off"),
+    option("max_message_size", "8192"),
+    option("oversize", "split"),
+    option("connect_timeout", "10s"),
+    option("write_timeout", "10s"),
+    option("exit_timeout", "5s"),
+    option("keepalive", "60s"),
+    option("user_timeout", "30s"),
+    option("backoff_min", "500ms"),
+    option("backoff_max", "30s"),
+    option("instancename", ""),
+    option("tlsconfig", ""),
+    option("sanitizehost", "on"),
+];
+
+/// Typed access to the values.
+pub(super) struct Options<'a> {
+    properties: &'a dyn Properties,
+}
+
+impl<'a> Options<'a> {
+    pub(super) fn new(properties: &'a dyn Properties) -> Self {
+        Self { properties }
+    }
+
+    fn info(key: &'static str) -> &'static OptionInfo {
+        OPTIONS
+            .iter()
+            .find(|option| option.name == key)
+            .expect("every key that is read is in the table")
+    }
+
+    /// The value as it stands, trimmed.
+    pub(super) fn raw(&self, key: &'static str) -> Option<String> {
+        debug_assert_eq!(Self::info(key).name, key);
+        self.properties
+            .get(key)
+            .map(|value| value.trim().to_owned())
+    }
+
+    /// The value; none where it is empty, as that of an unset variable is.
+    pub(super) fn text(&self, key: &'static str) -> Option<String> {
+        self.raw(key).filter(|value| !value.is_empty())
+    }
+
+    /// The error that a value is.
+    pub(super) fn error(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
+        ConfigError {
+            key,
+            value: self.raw(key),
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn optional<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.text(key)
+            .map(|text| parse(&text).map_err(|problem| self.error(key, problem)))
+            .transpose()
+    }
+
+    pub(super) fn required<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.optional(key, parse)?
+            .ok_or_else(|| self.error(key, format!("is missing, allowed is {}", value::ADDRESS)))
+    }
+
+    /// The value, or else the default.
+    pub(super) fn parsed<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let text = self
+            .text(key)
+            .unwrap_or_else(|| Self::info(key).default.to_owned());
+        parse(&text).map_err(|problem| self.error(key, problem))
+    }
+
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Result<T, ConfigError> {
+        self.parsed(key, |text| value::choice(text, choices))
+    }
+
+    pub(super) fn flag(&self, key: &'static str) -> Result<bool, ConfigError> {
+        self.parsed(key, value::flag)
+    }
+
+    pub(super) fn duration(&self, key: &'static str) -> Result<Duration, ConfigError> {
+        self.parsed(key, value::duration)
+    }
+
+    pub(super) fn template(&self, key: &'static str) -> Result<Option<Template>, ConfigError> {
+        self.optional(key, |text| {
+            Template::parse(text).map_err(|error| error.to_string())
+        })
+    }
+}

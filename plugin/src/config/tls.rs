@@ -1,0 +1,139 @@
+//! The keys about TLS, PKS's `tlsconfig` among them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use transport::tls::{Identity, TlsError, TlsOptions, TlsTarget};
+
+use super::ConfigError;
+use super::options::Options;
+use super::value;
+
+/// `tlsconfig`, as PKS writes it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TlsConfig {
+    insecure_skip_verify: Flag,
+    root_ca: String,
+}
+
+/// PKS writes `"true"` and takes `true`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Bool(bool),
+    Text(String),
+}
+
+impl Default for Flag {
+    fn default() -> Self {
+        Self::Bool(false)
+    }
+}
+
+impl Flag {
+    fn value(&self) -> Result<bool, String> {
+        match self {
+            Self::Bool(value) => Ok(*value),
+            Self::Text(text) if text.is_empty() => Ok(false),
+            Self::Text(text) => value::flag(text),
+        }
+    }
+}
+
+const KEYS: [&str; 6] = [
+    "tls_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_server_name",
+    "tls_verify",
+    "tls_min_version",
+];
+
+/// Without TLS, a key about it would promise what is not kept.
+pub(super) fn refuse(options: &Options<'_>) -> Result<(), ConfigError> {
+    let key = KEYS
+        .into_iter()
+        .chain(["tlsconfig"])
+        .find(|key| options.text(key).is_some());
+    match key {
+        None => Ok(()),
+        Some(key) => Err(options.error(key, "has no meaning without transport tls")),
+    }
+}
+
+/// Reads the keys, and the files that they name.
+pub(super) fn parse(
+    options: &Options<'_>,
+    host: &str,
+    warnings: &mut Vec<String>,
+) -> Result<TlsTarget, ConfigError> {
+    let pks = options
+        .optional("tlsconfig", |text| {
+            let config: TlsConfig = serde_json::from_str(text).map_err(|error| {
+                format!(
+                    "is not the JSON that is allowed, \
+                     {{\"insecure_skip_verify\": true or false, \"root_ca\": \"file\"}}: {error}"
+                )
+            })?;
+            Ok((config.insecure_skip_verify.value()?, config.root_ca))
+        })?
+        .unwrap_or_default();
+    let (pks_skip_verify, pks_root_ca) = pks;
+    let ca_file = options
+        .text("tls_ca_file")
+        .or(Some(pks_root_ca).filter(|path| !path.is_empty()))
+        .map(PathBuf::from);
+    let verify = match options.text("tls_verify") {
+        Some(_) => options.flag("tls_verify")?,
+        None => !pks_skip_verify,
+    };
+    if !verify {
+        warnings.push("the receiver's certificate is not verified: anybody can be it".to_owned());
+    }
+    let tls = TlsOptions {
+        ca_file,
+        identity: identity(options)?,
+        server_name: options.text("tls_server_name"),
+        insecure_skip_verify: !verify,
+        only_tls13: options.choice("tls_min_version", &[("1.2", false), ("1.3", true)])?,
+    };
+    TlsTarget::new(&tls, host).map_err(|error| options.error(key_of(&error, &tls), error.to_string()))
+}
+
+fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {
+    match (options.text("tls_cert_file"), options.text("tls_key_file")) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(Identity {
+            cert_file: cert.into(),
+            key_file: key.into(),
+        })),
+        (Some(_), None) => Err(options.error(
+            "tls_key_file",
+            "is missing, and tls_cert_file is set: set both or none",
+        )),
+        (None, Some(_)) => Err(options.error(
+            "tls_cert_file",
+            "is missing, and tls_key_file is set: set both or none",
+        )),
+    }
+}
+
+/// The key whose value is wrong.
+fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
+    let of_path = |path: &PathBuf| match &tls.identity {
+        Some(identity) if identity.cert_file == *path => "tls_cert_file",
+        Some(identity) if identity.key_file == *path => "tls_key_file",
+        _ => "tls_ca_file",
+    };
+    match error {
+        TlsError::Read { path, .. }
+        | TlsError::NotPem { path, .. }
+        | TlsError::Missing { path, .. }
+        | TlsError::BadCa { path, .. } => of_path(path),
+        TlsError::NoSystemRoots | TlsError::Verifier(_) => "tls_ca_file",
+        TlsError::KeyMismatch { .. } => "tls_key_file",
+        TlsError::BadIdentity { .. } => "tls_cert_file",
+        TlsError::ServerName(_) => "tls_server_name",
+    }
+}

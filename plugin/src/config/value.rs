@@ -1,0 +1,160 @@
+//! The forms that values have. Each error says what is allowed.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use syslog::{Facility, Severity};
+
+use super::{FacilityFrom, SeverityFrom};
+use crate::severity::from_level;
+use crate::template::Template;
+
+pub(super) const ADDRESS: &str =
+    "host:port or [IPv6 address]:port with a port from 1 to 65535, such as logs.example.com:6514";
+
+/// `host`, `host:port` or `[v6]:port`.
+pub(super) fn address(text: &str, default_port: u16) -> Result<(String, u16), String> {
+    let wrong = |what: &str| format!("{what}, allowed is {ADDRESS}");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest
+            .split_once(']')
+            .ok_or_else(|| wrong("the '[' has no ']'"))?;
+        if host.parse::<Ipv6Addr>().is_err() {
+            return Err(wrong("what is in brackets is not an IPv6 address"));
+        }
+        match rest.strip_prefix(':') {
+            None if rest.is_empty() => (host, None),
+            None => return Err(wrong("something other than a port follows the ']'")),
+            Some(port) => (host, Some(port)),
+        }
+    } else if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(wrong("an IPv6 address has to be in brackets"));
+    } else {
+        match text.split_once(':') {
+            None => (text, None),
+            Some((host, port)) => (host, Some(port)),
+        }
+    };
+    if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
+        return Err(wrong("the host is neither a name nor an IP address"));
+    }
+    let port = match port {
+        None => default_port,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| wrong("the port is not one"))?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// A DNS name (RFC 1123, section 2.1); underscores are seen in the wild.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= 253 && name.strip_suffix('.').unwrap_or(name).split('.').all(label)
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("is neither true nor false, allowed is on or off".to_owned()),
+    }
+}
+
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, String> {
+    choices
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text))
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            format!("is not known, allowed is {}", names.join(", "))
+        })
+}
+
+/// A number of bytes; `k` and `M` are thousands and millions, as elsewhere in
+/// Fluent Bit.
+pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    let (digits, unit) = split_number(text);
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" => Some(1000),
+        "m" | "mb" => Some(1_000_000),
+        _ => None,
+    };
+    digits
+        .parse::<usize>()
+        .ok()
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .filter(|size| (min..=max).contains(size))
+        .ok_or_else(|| format!("is not a size, allowed is {min} to {max} bytes, such as 8192 or 64k"))
+}
+
+/// A time span; a number without a unit counts seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(3600);
+    let (digits, unit) = split_number(text);
+    let number = digits.parse::<u32>().ok().map(u64::from);
+    let duration = match unit {
+        "" | "s" => number.map(Duration::from_secs),
+        "ms" => number.map(Duration::from_millis),
+        "m" => number.map(|minutes| Duration::from_secs(minutes * 60)),
+        _ => None,
+    };
+    duration
+        .filter(|duration| !duration.is_zero() && *duration <= MAX)
+        .ok_or_else(|| {
+            "is not a time span, allowed is 1ms to 60m, such as 500ms, 10s or 2m".to_owned()
+        })
+}
+
+fn split_number(text: &str) -> (&str, &str) {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    (number, unit.trim_start())
+}
+
+pub(super) fn facility(text: &str) -> Result<FacilityFrom, String> {
+    if text.contains('$') {
+        return template(text).map(FacilityFrom::Field);
+    }
+    Facility::from_name(text)
+        .map(FacilityFrom::Fixed)
+        .ok_or_else(|| {
+            let names: Vec<&str> = Facility::names().collect();
+            format!(
+                "is not a facility, allowed is a record accessor, a number from 0 to 23, or one of {}",
+                names.join(", ")
+            )
+        })
+}
+
+pub(super) fn severity(text: &str) -> Result<SeverityFrom, String> {
+    if text.contains('$') {
+        return template(text).map(SeverityFrom::Field);
+    }
+    if text.eq_ignore_ascii_case("stream") {
+        return Ok(SeverityFrom::Stream);
+    }
+    from_level(text.as_bytes())
+        .map(SeverityFrom::Fixed)
+        .ok_or_else(|| {
+            let names: Vec<&str> = Severity::names().collect();
+            format!(
+                "is not a severity, allowed is stream, a record accessor, a number from 0 to 7, or one of {}",
+                names.join(", ")
+            )
+        })
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,389 @@
+//! Records to messages, by the configuration's layout.
+//!
+//! ```text
+//! Events -> fence (namespace) -> Fields -> Header, StructuredData, text -> Frame -> Batch
+//! ```
+
+mod fields;
+mod kubernetes;
+mod tally;
+
+use syslog::text::push_lossy_within;
+use syslog::{
+    AppName, Batch, Facility, Frame, Header, Hostname, MsgId, Pri, ProcId, Scratch, Severity,
+    StructuredData, Timestamp,
+};
+
+use self::fields::Fields;
+pub use self::tally::{Reason, Tally};
+use crate::chunk::json::push_json;
+use crate::chunk::{Event, Events, Time, Value};
+use crate::config::{Config, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom};
+use crate::identity::{Identity, Source};
+use crate::severity::{from_level, from_stream};
+use crate::template::{Scope, Template};
+
+/// Makes messages of records.
+#[derive(Debug)]
+pub struct Mapper {
+    layout: Layout,
+    identity: Source,
+    namespace: Option<String>,
+    /// The name of this machine, for records that say no other.
+    own_hostname: String,
+}
+
+/// Memory that is used for one record after the other.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    hostname: Vec<u8>,
+    app_name: Vec<u8>,
+    procid: Vec<u8>,
+    msgid: Vec<u8>,
+    /// One value at a time: a level, a parameter.
+    value: Vec<u8>,
+    text: Vec<u8>,
+    /// The header and structured data of a message that is split.
+    head: Vec<u8>,
+}
+
+impl Workspace {
+    /// How many bytes of memory it holds.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        let Self {
+            hostname,
+            app_name,
+            procid,
+            msgid,
+            value,
+            text,
+            head,
+        } = self;
+        [hostname, app_name, procid, msgid, value, text, head]
+            .into_iter()
+            .map(Vec::capacity)
+            .sum()
+    }
+}
+
+/// What PKS puts before the parts of APP-NAME.
+const POD_LOG: &str = "pod.log";
+const EVENT: &str = "k8s.event";
+/// Says that MSG is UTF-8 (RFC 5424, section 6.4).
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+impl Mapper {
+    /// Uses the configuration's layout and fence.
+    #[must_use]
+    pub fn new(config: &Config, own_hostname: String) -> Self {
+        Self {
+            layout: config.layout.clone(),
+            identity: config.identity,
+            namespace: config.namespace.clone(),
+            own_hostname,
+        }
+    }
+
+    /// Appends the messages of all records of a chunk to `batch`, and counts
+    /// those for which there is none.
+    pub fn map_chunk(
+        &self,
+        tag: &str,
+        chunk: &[u8],
+        batch: &mut Batch,
+        space: &mut Workspace,
+    ) -> Tally {
+        let mut tally = Tally::default();
+        let is_event = tag.starts_with(EVENT);
+        // Events have no file: their tag and record are the operator's.
+        let from_record = self.identity == Source::Record || is_event;
+        let of_tag = if self.identity == Source::Tag {
+            Identity::from_tag(tag)
+        } else {
+            None
+        };
+        let mut events = Events::new(chunk);
+        while let Some(event) = events.next() {
+            let (time, body) = match event {
+                Event::Record { time, body } => (time, body),
+                Event::GroupMarker => continue,
+                Event::Damaged => {
+                    tally.add(Reason::Damaged);
+                    continue;
+                }
+            };
+            let Some(fields) = Fields::read(body, self.layout.message_key.as_bytes()) else {
+                events.distrust_last();
+                tally.add(Reason::Damaged);
+                continue;
+            };
+            let of_record = || fields.kubernetes.and_then(Identity::from_record);
+            let identity = if from_record && self.identity != Source::None {
+                of_record()
+            } else {
+                of_tag
+            };
+            if self.is_refused(identity) {
+                tally.add(Reason::Refused);
+                continue;
+            }
+            let record = Record {
+                time,
+                is_event,
+                fields,
+                scope: Scope {
+                    record: body,
+                    tag,
+                    identity,
+                },
+            };
+            self.map_record(&record, batch, space, &mut tally);
+        }
+        tally
+    }
+
+    /// The fence: another namespace's records, and those of which nobody knows
+    /// whose they are.
+    fn is_refused(&self, identity: Option<Identity<'_>>) -> bool {
+        match &self.namespace {
+            None => false,
+            Some(namespace) => identity.is_none_or(|identity| identity.namespace != namespace),
+        }
+    }
+
+    fn map_record(
+        &self,
+        record: &Record<'_>,
+        batch: &mut Batch,
+        space: &mut Workspace,
+        tally: &mut Tally,
+    ) {
+        let size = self.layout.max_message_size;
+        let mut frame = batch.frame();
+        self.push_header(record, space, frame.bytes());
+        self.push_structured_data(record, space, &mut frame, tally);
+        frame.bytes().push(b' ');
+        if self.layout.bom {
+            frame.bytes().extend_from_slice(BOM);
+        }
+        let head = frame.len();
+        let Workspace {
+            text: buffer,
+            head: head_copy,
+            ..
+        } = space;
+        let text = self.text(record, buffer);
+        let used = push_lossy_within(frame.bytes(), text, size - head);
+        if used == text.len() {
+            frame.finish();
+            tally.messages += 1;
+            return;
+        }
+        match self.layout.oversize {
+            Oversize::Drop => {
+                drop(frame);
+                tally.add(Reason::Oversize);
+            }
+            Oversize::Truncate => {
+                frame.finish();
+                tally.messages += 1;
+                tally.add(Reason::Truncated);
+            }
+            Oversize::Split => {
+                head_copy.clear();
+                head_copy.extend_from_slice(&frame.message()[..head]);
+                frame.finish();
+                tally.messages += 1;
+                let mut rest = &text[used..];
+                while !rest.is_empty() {
+                    let mut frame = batch.frame();
+                    frame.bytes().extend_from_slice(head_copy);
+                    let used = push_lossy_within(frame.bytes(), rest, size - head);
+                    frame.finish();
+                    tally.messages += 1;
+                    rest = &rest[used..];
+                }
+                tally.add(Reason::Split);
+            }
+        }
+    }
+
+    fn push_header(&self, record: &Record<'_>, space: &mut Workspace, out: &mut Vec<u8>) {
+        let layout = &self.layout;
+        let scope = &record.scope;
+        let pri = self.pri(record, &mut space.value);
+        let timestamp = self.timestamp(record, &mut space.value);
+
+        let hostname = rendered(layout.hostname.as_ref(), scope, &mut space.hostname)
+            .or_else(|| record.fields.hostname())
+            .unwrap_or(self.own_hostname.as_bytes());
+        let app_name = match rendered(layout.app_name.as_ref(), scope, &mut space.app_name) {
+            Some(app_name) => app_name,
+            None => default_app_name(record, &mut space.app_name),
+        };
+        let procid = rendered(layout.procid.as_ref(), scope, &mut space.procid).unwrap_or_default();
+        let msgid = rendered(layout.msgid.as_ref(), scope, &mut space.msgid).unwrap_or_default();
+
+        let (mut h, mut a, mut p, mut m) = (
+            Scratch::default(),
+            Scratch::default(),
+            Scratch::default(),
+            Scratch::default(),
+        );
+        Header {
+            pri,
+            timestamp,
+            hostname: if layout.sanitize_host {
+                Hostname::fit_with(hostname, &mut h, is_host_character, b'-')
+            } else {
+                Hostname::fit(hostname, &mut h)
+            },
+            app_name: AppName::fit(app_name, &mut a),
+            procid: ProcId::fit(procid, &mut p),
+            msgid: MsgId::fit(msgid, &mut m),
+        }
+        .encode(out);
+    }
+
+    fn pri(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Pri {
+        let facility = match &self.layout.facility {
+            FacilityFrom::Fixed(facility) => Some(*facility),
+            FacilityFrom::Field(template) => rendered(Some(template), &record.scope, value)
+                .and_then(|name| Facility::from_name(std::str::from_utf8(name).ok()?.trim())),
+        };
+        let severity = match &self.layout.severity {
+            SeverityFrom::Fixed(severity) => Some(*severity),
+            SeverityFrom::Stream => record.fields.stream.and_then(from_stream),
+            SeverityFrom::Field(template) => {
+                rendered(Some(template), &record.scope, value).and_then(from_level)
+            }
+        };
+        Pri::new(
+            facility.unwrap_or(Facility::User),
+            severity.unwrap_or(Severity::Informational),
+        )
+    }
+
+    fn timestamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Option<Timestamp> {
+        rendered(self.layout.timestamp.as_ref(), &record.scope, value)
+            .and_then(parse_time)
+            .or_else(|| {
+                let Time { seconds, nanos } = record.time?;
+                Timestamp::from_unix(seconds, nanos).ok()
+            })
+    }
+
+    /// Structured data never takes more than three quarters of a message.
+    fn push_structured_data(
+        &self,
+        record: &Record<'_>,
+        space: &mut Workspace,
+        frame: &mut Frame<'_>,
+        tally: &mut Tally,
+    ) {
+        let size = self.layout.max_message_size;
+        let header = frame.bytes().len();
+        let limit = header - frame.len() + size / 4 * 3;
+
+        let mut data = StructuredData::begin(frame.bytes());
+        for SdElement { id, params } in &self.layout.structured_data {
+            let mut element = data
+                .element(id.as_name())
+                .expect("the configuration has no SD-ID twice");
+            for (name, template) in params {
+                if let Some(value) = rendered(Some(template), &record.scope, &mut space.value)
+                    && !element.param_within(name.as_name(), value, limit)
+                {
+                    tally.add(Reason::ParamOmitted);
+                }
+            }
+        }
+        if self.layout.kubernetes_structured_data
+            && let Some(identity) = record.scope.identity
+        {
+            kubernetes::push(&mut data, identity, &record.fields, limit, tally);
+        }
+        data.finish();
+
+        // Only with a small max_message_size and a long header.
+        if frame.bytes().len() > limit {
+            frame.bytes().truncate(header);
+            StructuredData::begin(frame.bytes()).finish();
+            tally.add(Reason::ParamOmitted);
+        }
+    }
+
+    fn text<'t>(&self, record: &Record<'t>, buffer: &'t mut Vec<u8>) -> &'t [u8] {
+        buffer.clear();
+        let text = match (&self.layout.message, record.fields.message) {
+            (Some(template), _) => {
+                template.render(&record.scope, buffer);
+                buffer
+            }
+            (None, Some(Value::Text(text))) => text,
+            (None, Some(value)) => {
+                push_json(buffer, value);
+                buffer
+            }
+            (None, None) => {
+                push_json(buffer, Value::Map(record.scope.record));
+                buffer
+            }
+        };
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        text.strip_suffix(b"\r").unwrap_or(text)
+    }
+}
+
+/// A record and what is known about it.
+struct Record<'a> {
+    time: Option<Time>,
+    is_event: bool,
+    fields: Fields<'a>,
+    scope: Scope<'a>,
+}
+
+/// The text of a template, where there is one and it finds something.
+fn rendered<'v>(
+    template: Option<&Template>,
+    scope: &Scope<'_>,
+    value: &'v mut Vec<u8>,
+) -> Option<&'v [u8]> {
+    value.clear();
+    template?.render(scope, value).then_some(value)
+}
+
+/// `pod.log/<namespace>/<pod>/<container>`, as in PKS, or the tag.
+fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8] {
+    let Some(identity) = record.scope.identity else {
+        return record.scope.tag.as_bytes();
+    };
+    let first = if record.is_event { EVENT } else { POD_LOG };
+    value.clear();
+    value.extend_from_slice(first.as_bytes());
+    for part in [identity.namespace, identity.pod, identity.container] {
+        if !part.is_empty() {
+            value.push(b'/');
+            value.extend_from_slice(part.as_bytes());
+        }
+    }
+    value
+}
+
+fn is_host_character(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':')
+}
+
+/// An RFC 3339 time, or seconds since 1970.
+fn parse_time(text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    Timestamp::parse(text).ok().or_else(|| {
+        let seconds: f64 = text.parse().ok()?;
+        let nanos = (seconds - seconds.floor()) * 1e9;
+        Timestamp::from_unix(seconds.floor() as i64, nanos as u32).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests;

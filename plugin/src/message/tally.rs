@@ -1,0 +1,78 @@
+//! What became of a chunk's records.
+
+/// Why a record did not become one whole message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It could not be read.
+    Damaged,
+    /// It is of another namespace, or nobody knows of which.
+    Refused,
+    /// It was too long, and `oversize` says drop.
+    Oversize,
+    /// It was too long, and its end was cut off.
+    Truncated,
+    /// It was too long, and became several messages.
+    Split,
+    /// A label or a parameter had no place in the structured data.
+    ParamOmitted,
+}
+
+impl Reason {
+    /// All reasons, in the order in which a tally counts them.
+    pub const ALL: [Self; 6] = [
+        Self::Damaged,
+        Self::Refused,
+        Self::Oversize,
+        Self::Truncated,
+        Self::Split,
+        Self::ParamOmitted,
+    ];
+
+    /// What a log line says of a number of them.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Damaged => "records could not be read and were skipped",
+            Self::Refused => "records are not of the namespace of this output and were refused",
+            Self::Oversize => "messages were longer than max_message_size and were dropped",
+            Self::Truncated => "messages were longer than max_message_size and were truncated",
+            Self::Split => "records were longer than max_message_size and became several messages",
+            Self::ParamOmitted => "labels or parameters did not fit the structured data and were left out",
+        }
+    }
+}
+
+/// Counts of one chunk, or of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages made.
+    pub messages: u64,
+    reasons: [u64; Reason::ALL.len()],
+}
+
+impl Tally {
+    /// Counts one.
+    pub fn add(&mut self, reason: Reason) {
+        self.reasons[reason as usize] += 1;
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub const fn count(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize]
+    }
+
+    /// Adds the counts of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.messages += other.messages;
+        for (count, more) in self.reasons.iter_mut().zip(other.reasons) {
+            *count += more;
+        }
+    }
+
+    /// Whether every record became one whole message.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.reasons.iter().all(|count| *count == 0)
+    }
+}
