@@ -1,1 +1,236 @@
+use std::collections::HashMap;
+use std::fs;
 
+use super::*;
+
+struct Keys(HashMap<String, String>);
+
+impl Properties for Keys {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()
+    }
+}
+
+fn parse(keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let keys = keys
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::parse(&Keys(keys))
+}
+
+/// Over plain TCP, so that no file is needed.
+fn parse_tcp(keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    parse(&[&[("addr", "localhost:514"), ("transport", "tcp")], keys].concat())
+}
+
+fn error(keys: &[(&str, &str)]) -> String {
+    parse_tcp(keys).unwrap_err().to_string()
+}
+
+#[test]
+fn the_defaults_are_valid() {
+    let config = parse_tcp(&[]).unwrap();
+    assert_eq!(config.framing, Framing::OctetCounting);
+    assert_eq!(config.layout.max_message_size, 8192);
+    assert_eq!(config.layout.oversize, Oversize::Split);
+    assert_eq!(config.target.policy.connect_timeout, Duration::from_secs(10));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn addresses() {
+    for (addr, host, port) in [
+        ("logs.example.com:1514", "logs.example.com", 1514),
+        ("logs.example.com", "logs.example.com", 514),
+        ("10.0.0.1:1", "10.0.0.1", 1),
+        ("[::1]:65535", "::1", 65535),
+        ("[::1]", "::1", 514),
+    ] {
+        let config = parse_tcp(&[("addr", addr)]).unwrap();
+        let endpoint = config.target.endpoint;
+        assert_eq!((endpoint.host().as_str(), endpoint.port()), (host, port), "{addr}");
+    }
+    for addr in [
+        "host:0", "host:65536", "host:", "host:x", ":514", "::1", "[::1", "[::1]x", "[host]:1",
+        "ho st:1", "a:1, b:2", "-\n:1", "host:1:2",
+    ] {
+        let error = error(&[("addr", addr)]);
+        assert!(error.starts_with(&format!("addr {addr:?}: ")), "{error}");
+        assert!(error.contains("host:port or [IPv6 address]:port"), "{error}");
+    }
+    assert!(parse(&[]).unwrap_err().to_string().starts_with("addr: is missing"));
+}
+
+#[test]
+fn tls_is_the_default_and_has_a_port_of_its_own() {
+    let config = parse(&[("addr", "host"), ("tls_verify", "off")]).unwrap();
+    assert!(matches!(config.target.transport, Transport::Tls(_)));
+    assert_eq!(config.target.endpoint.port(), 6514);
+    assert!(config.warnings[0].contains("not verified"));
+}
+
+#[test]
+fn choices_name_what_there_is() {
+    assert_eq!(
+        error(&[("transport", "sctp")]),
+        r#"transport "sctp": is not known, allowed is tls, tcp, udp"#
+    );
+    assert_eq!(
+        error(&[("framing", "lf")]),
+        r#"framing "lf": is not known, allowed is octet-counting, newline"#
+    );
+    assert!(error(&[("oversize", "x")]).ends_with("split, truncate, drop"));
+    assert!(error(&[("bom", "maybe")]).ends_with("allowed is on or off"));
+    assert!(error(&[("facility", "local8")]).contains("local7"));
+    assert!(error(&[("severity", "loud")]).contains("warning"));
+}
+
+#[test]
+fn sizes_and_time_spans_are_bounded() {
+    for size in ["0", "1023", "17M", "-1", "8 KiB", "99999999999999999999", "1.5k"] {
+        let error = error(&[("max_message_size", size)]);
+        assert!(error.contains("1024 to 16777216 bytes"), "{error}");
+    }
+    for (size, bytes) in [("1024", 1024), ("64k", 64_000), ("1M", 1_000_000)] {
+        let config = parse_tcp(&[("max_message_size", size)]).unwrap();
+        assert_eq!(config.layout.max_message_size, bytes);
+    }
+    for span in ["0", "-1s", "61m", "1h", "soon", "99999999999s"] {
+        let error = error(&[("connect_timeout", span)]);
+        assert!(error.contains("1ms to 60m"), "{error}");
+    }
+    for (span, millis) in [("250ms", 250), ("3", 3000), ("2m", 120_000)] {
+        let config = parse_tcp(&[("write_timeout", span)]).unwrap();
+        assert_eq!(config.target.policy.write_timeout, Duration::from_millis(millis));
+    }
+    assert!(error(&[("backoff_min", "40s")]).starts_with("backoff_max"));
+}
+
+#[test]
+fn a_fence_is_closed_or_absent() {
+    assert_eq!(parse_tcp(&[("namespace", "shop")]).unwrap().namespace.as_deref(), Some("shop"));
+    assert_eq!(parse_tcp(&[("cluster", "true")]).unwrap().namespace, None);
+    assert!(error(&[("namespace", " ")]).contains("is empty"));
+    assert!(error(&[("namespace", "shop"), ("cluster", "true")]).contains("contradicts"));
+}
+
+#[test]
+fn an_empty_value_is_an_absent_one() {
+    let config = parse_tcp(&[("tls_ca_file", ""), ("hostname", ""), ("max_message_size", "")]);
+    assert_eq!(config.unwrap().layout.max_message_size, 8192);
+}
+
+#[test]
+fn tls_keys_mean_nothing_without_tls() {
+    let error = error(&[("tls_ca_file", "/ca.pem")]);
+    assert_eq!(error, r#"tls_ca_file "/ca.pem": has no meaning without transport tls"#);
+}
+
+#[test]
+fn tls_files_are_read_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    let empty = empty.to_str().unwrap();
+    let error = |keys: &[(&str, &str)]| {
+        parse(&[&[("addr", "host")], keys].concat()).unwrap_err()
+    };
+    assert_eq!(error(&[("tls_ca_file", "/no/such")]).key, "tls_ca_file");
+    assert!(error(&[("tls_ca_file", empty)]).problem.contains("holds no certificate"));
+    let keys = [("tls_verify", "off"), ("tls_cert_file", empty)];
+    assert_eq!(error(&keys).key, "tls_key_file");
+    let keys = [("tls_verify", "off"), ("tls_key_file", empty)];
+    assert_eq!(error(&keys).key, "tls_cert_file");
+    let keys = [("tls_verify", "off"), ("tls_cert_file", empty), ("tls_key_file", "/no/such")];
+    assert_eq!(error(&keys).key, "tls_cert_file");
+    let keys = [("tls_verify", "off"), ("tls_server_name", "no name")];
+    assert_eq!(error(&keys).key, "tls_server_name");
+}
+
+#[test]
+fn pks_keys_mean_what_they_meant() {
+    let pks = |keys: &[(&str, &str)]| {
+        parse(&[&[("addr", "host:1"), ("instancename", "sink")], keys].concat())
+    };
+    let config = pks(&[("namespace", "shop"), ("sanitizehost", "false")]).unwrap();
+    assert!(matches!(config.target.transport, Transport::Tcp));
+    assert!(config.warnings[0].contains("plain text"));
+    assert_eq!(config.instance_name.as_deref(), Some("sink"));
+    assert!(!config.layout.sanitize_host);
+
+    for tls in [
+        r#"{"insecure_skip_verify":"true"}"#,
+        r#"{"insecure_skip_verify":true}"#,
+    ] {
+        let config = pks(&[("tlsconfig", tls)]).unwrap();
+        assert!(matches!(config.target.transport, Transport::Tls(_)));
+        assert!(config.warnings[0].contains("not verified"));
+    }
+    for tls in ["{", "[]", r#"{"ca":"x"}"#, r#"{"insecure_skip_verify":"maybe"}"#] {
+        assert_eq!(pks(&[("tlsconfig", tls)]).unwrap_err().key, "tlsconfig");
+    }
+    let error = pks(&[("tlsconfig", r#"{"root_ca":"/no/such"}"#)]).unwrap_err();
+    assert!(error.problem.starts_with("/no/such: "), "{error}");
+}
+
+#[test]
+fn structured_data_is_that_of_the_rfc() {
+    let config = parse_tcp(&[(
+        "structured_data",
+        r#"[origin@32473 ip="$ip" quote="\"\\\]"] [plain]"#,
+    )])
+    .unwrap();
+    let elements = config.layout.structured_data;
+    assert_eq!(elements[0].id.as_name().as_str(), "origin@32473");
+    assert_eq!(elements[0].params.len(), 2);
+    assert!(elements[1].params.is_empty());
+
+    for wrong in [
+        "origin",
+        "[origin",
+        "[]",
+        "[a b]",
+        "[a b=c]",
+        "[a b=\"c]",
+        "[a b=\"$\"]",
+        "[a][a]",
+        "[kubernetes@47450 x=\"y\"]",
+        "[a\u{7} b=\"c\"]",
+    ] {
+        assert_eq!(parse_tcp(&[("structured_data", wrong)]).unwrap_err().key, "structured_data", "{wrong}");
+    }
+    let keys = [
+        ("structured_data", "[kubernetes@47450 x=\"y\"]"),
+        ("kubernetes_structured_data", "off"),
+    ];
+    assert!(parse_tcp(&keys).is_ok());
+}
+
+#[test]
+fn a_long_value_is_shown_in_part() {
+    let long = "x".repeat(1000);
+    let error = error(&[("oversize", &long)]);
+    assert!(error.len() < 300, "{error}");
+}
+
+/// Every key of the reference is one that there is, with its default, and the
+/// other way round.
+#[test]
+fn the_reference_is_complete() {
+    let reference = include_str!("../../../docs/CONFIGURATION.md");
+    let rows: Vec<(&str, &str)> = reference
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.trim_end_matches('`');
+            let default = cells.next()?.trim().trim_matches('`');
+            Some((name, default))
+        })
+        .collect();
+    let options: Vec<(&str, &str)> = OPTIONS
+        .iter()
+        .map(|option| (option.name, option.default))
+        .collect();
+    assert_eq!(rows, options);
+}

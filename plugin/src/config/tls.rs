@@ -70,12 +70,16 @@ pub(super) fn parse(
 ) -> Result<TlsTarget, ConfigError> {
     let pks = options
         .optional("tlsconfig", |text| {
-            let config: TlsConfig = serde_json::from_str(text).map_err(|error| {
-                format!(
-                    "is not the JSON that is allowed, \
-                     {{\"insecure_skip_verify\": true or false, \"root_ca\": \"file\"}}: {error}"
-                )
-            })?;
+            // By way of a map: the derived code alone would take an array too.
+            let config: TlsConfig = serde_json::from_str(text)
+                .map(serde_json::Value::Object)
+                .and_then(serde_json::from_value)
+                .map_err(|error| {
+                    format!(
+                        "is not the JSON that is allowed, \
+                         {{\"insecure_skip_verify\": true or false, \"root_ca\": \"file\"}}: {error}"
+                    )
+                })?;
             Ok((config.insecure_skip_verify.value()?, config.root_ca))
         })?
         .unwrap_or_default();

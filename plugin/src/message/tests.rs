@@ -1,1 +1,369 @@
+use std::collections::HashMap;
 
+use proptest::prelude::*;
+use receiver::message::parse;
+use receiver::{Message, Splitter};
+use rmpv::Value as Rmpv;
+use syslog::Framing;
+
+use super::*;
+use crate::config::Properties;
+
+const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
+                   0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
+
+struct Keys<'a>(HashMap<&'a str, &'a str>);
+
+impl Properties for Keys<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key).map(|value| (*value).to_owned())
+    }
+}
+
+fn mapper(keys: &[(&str, &str)]) -> Mapper {
+    let mut all = HashMap::from([("addr", "localhost"), ("transport", "tcp")]);
+    all.extend(keys.iter().copied());
+    Mapper::new(&Config::parse(&Keys(all)).unwrap(), "machine".to_owned())
+}
+
+fn map(entries: Vec<(&str, Rmpv)>) -> Rmpv {
+    Rmpv::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
+}
+
+fn kubernetes(labels: Vec<(&str, Rmpv)>) -> Rmpv {
+    map(vec![
+        ("host", "node-1".into()),
+        ("pod_name", "claimed".into()),
+        ("namespace_name", "claimed".into()),
+        ("labels", map(labels)),
+    ])
+}
+
+/// An event of the current format at 2026-03-01T12:00:00.123456789Z.
+fn event(body: Rmpv) -> Vec<u8> {
+    let mut time = 1_772_366_400_u32.to_be_bytes().to_vec();
+    time.extend(123_456_789_u32.to_be_bytes());
+    let head = Rmpv::Array(vec![Rmpv::Ext(0, time), map(vec![])]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &Rmpv::Array(vec![head, body])).unwrap();
+    bytes
+}
+
+fn map_all(mapper: &Mapper, tag: &str, chunk: &[u8]) -> (Vec<Message>, Tally) {
+    let mut batch = Batch::new(Framing::OctetCounting);
+    let tally = mapper.map_chunk(tag, chunk, &mut batch, &mut Workspace::default());
+    let mut splitter = Splitter::octet_counting(usize::MAX);
+    splitter.push(batch.bytes());
+    let mut messages = Vec::new();
+    while let Some(frame) = splitter.next_frame().unwrap() {
+        assert!(frame.len() <= mapper.layout.max_message_size);
+        messages.push(parse(frame).unwrap());
+    }
+    assert!(!splitter.unfinished());
+    assert_eq!(messages.len() as u64, tally.messages);
+    (messages, tally)
+}
+
+fn map_one(keys: &[(&str, &str)], tag: &str, body: Rmpv) -> Message {
+    let (messages, tally) = map_all(&mapper(keys), tag, &event(body));
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(messages.len(), 1);
+    messages.into_iter().next().unwrap()
+}
+
+fn line(text: &str) -> Rmpv {
+    map(vec![("log", text.into()), ("stream", "stderr".into())])
+}
+
+#[test]
+fn a_container_log_line_has_the_layout_of_pks() {
+    let body = map(vec![
+        ("log", "hello\n".into()),
+        ("kubernetes", kubernetes(vec![("app", "web".into())])),
+    ]);
+    let message = map_one(&[], TAG, body);
+    assert_eq!((message.facility, message.severity), (1, 6));
+    assert_eq!(message.timestamp.as_ref().unwrap().text, "2026-03-01T12:00:00.123456Z");
+    assert_eq!(message.hostname.as_deref(), Some("node-1"));
+    assert_eq!(message.app_name.as_deref(), Some("pod.log/shop/web-0/nginx"));
+    assert_eq!((message.procid.as_ref(), message.msgid.as_ref()), (None, None));
+    let params: Vec<(&str, &str)> = message.structured_data[0]
+        .params
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(message.structured_data[0].id, "kubernetes@47450");
+    assert_eq!(
+        params,
+        [
+            ("app", "web"),
+            ("namespace_name", "shop"),
+            ("object_name", "web-0"),
+            ("container_name", "nginx"),
+        ]
+    );
+    assert_eq!(message.text(), "hello");
+}
+
+#[test]
+fn other_records_have_sensible_defaults() {
+    let message = map_one(&[], "app.audit", map(vec![("message", "hi".into())]));
+    assert_eq!(message.hostname.as_deref(), Some("machine"));
+    assert_eq!(message.app_name.as_deref(), Some("app.audit"));
+    assert!(message.structured_data.is_empty());
+    assert_eq!(message.text(), "hi");
+
+    let message = map_one(&[], "metrics", map(vec![("cpu", 1.into()), ("ok", true.into())]));
+    assert_eq!(message.text(), r#"{"cpu":1,"ok":true}"#);
+}
+
+#[test]
+fn events_of_pks_are_told_by_their_tag() {
+    let kubernetes = map(vec![
+        ("namespace_name", "shop".into()),
+        ("pod_name", "web-0".into()),
+    ]);
+    let body = map(vec![("log", "Back-off".into()), ("kubernetes", kubernetes)]);
+    let message = map_one(&[("namespace", "shop")], "k8s.event", body);
+    assert_eq!(message.app_name.as_deref(), Some("k8s.event/shop/web-0"));
+    assert_eq!(message.param("kubernetes@47450", "object_name"), Some("web-0"));
+}
+
+#[test]
+fn a_cluster_name_goes_before_the_node() {
+    let body = map(vec![
+        ("log", "x".into()),
+        ("cluster_name", "Prod_1".into()),
+        ("vm_id", "vm-7".into()),
+        ("kubernetes", kubernetes(vec![])),
+    ]);
+    let message = map_one(&[], TAG, body.clone());
+    assert_eq!(message.hostname.as_deref(), Some("Prod-1"));
+    assert_eq!(message.param("kubernetes@47450", "vm_id"), Some("vm-7"));
+    let message = map_one(&[("sanitizehost", "off")], TAG, body);
+    assert_eq!(message.hostname.as_deref(), Some("Prod_1"));
+}
+
+#[test]
+fn severities() {
+    let severity = |keys: &[(&str, &str)], body| map_one(keys, TAG, body).severity;
+    assert_eq!(severity(&[("severity", "stream")], line("x")), 3);
+    assert_eq!(severity(&[("severity", "warning")], line("x")), 4);
+    let levels = [("severity", "$level")];
+    assert_eq!(severity(&levels, map(vec![("level", "WARN".into())])), 4);
+    assert_eq!(severity(&levels, map(vec![("level", 50.into())])), 3);
+    assert_eq!(severity(&levels, map(vec![("level", "?".into())])), 6);
+    assert_eq!(severity(&[("severity", "$level ?? 'debug'")], line("x")), 7);
+    let facility = map_one(&[("facility", "$f ?? 'local3'")], TAG, line("x")).facility;
+    assert_eq!(facility, 19);
+}
+
+#[test]
+fn every_field_can_be_set() {
+    let keys = [
+        ("hostname", "$kubernetes['host'].example"),
+        ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
+        ("procid", "$pid"),
+        ("msgid", "$TAG[0]"),
+        ("message", "[$stream] $log"),
+        ("timestamp", "$time"),
+        ("structured_data", r#"[id@1 pod="$kubernetes['pod_name']" gone="$gone"]"#),
+        ("kubernetes_structured_data", "off"),
+        ("bom", "on"),
+    ];
+    let body = map(vec![
+        ("log", "hello".into()),
+        ("stream", "stdout".into()),
+        ("pid", 42.into()),
+        ("time", "2020-01-02T03:04:05+01:00".into()),
+        ("kubernetes", kubernetes(vec![])),
+    ]);
+    let message = map_one(&keys, TAG, body);
+    assert_eq!(message.hostname.as_deref(), Some("node-1.example"));
+    assert_eq!(message.app_name.as_deref(), Some("none"));
+    assert_eq!(message.procid.as_deref(), Some("42"));
+    assert_eq!(message.msgid.as_deref(), Some("kube"));
+    assert_eq!(message.timestamp.as_ref().unwrap().text, "2020-01-02T03:04:05.000000+01:00");
+    // The tag's pod, not the one that the record claims.
+    assert_eq!(message.structured_data.len(), 1);
+    assert_eq!(message.param("id@1", "pod"), Some("web-0"));
+    assert_eq!(message.param("id@1", "gone"), None);
+    assert!(message.bom);
+    assert_eq!(message.text(), "[stdout] hello");
+}
+
+#[test]
+fn times_in_the_record() {
+    for (time, seconds, micros) in [
+        (Rmpv::from(1_577_934_245), 1_577_934_245, 0),
+        (Rmpv::from(1_577_934_245.25), 1_577_934_245, 250_000),
+        (Rmpv::from("1577934245.5"), 1_577_934_245, 500_000),
+        // Not a time: the record's own.
+        (Rmpv::from("yesterday"), 1_772_366_400, 123_456),
+    ] {
+        let body = map(vec![("log", "x".into()), ("t", time)]);
+        let timestamp = map_one(&[("timestamp", "$t")], TAG, body).timestamp.unwrap();
+        assert_eq!((timestamp.seconds, timestamp.micros), (seconds, micros));
+    }
+}
+
+#[test]
+fn the_fence_lets_one_namespace_through() {
+    let chunk = [event(line("a")), event(line("b"))].concat();
+    let refused = |keys: &[(&str, &str)], tag| {
+        let (messages, tally) = map_all(&mapper(keys), tag, &chunk);
+        assert_eq!(messages.len() as u64 + tally.count(Reason::Refused), 2);
+        tally.count(Reason::Refused) == 2
+    };
+    assert!(!refused(&[("namespace", "shop")], TAG));
+    assert!(refused(&[("namespace", "sho")], TAG));
+    assert!(refused(&[("namespace", "shop")], "kube.var.log.messages"));
+    assert!(refused(&[("namespace", "shop"), ("identity", "none")], TAG));
+    assert!(!refused(&[("cluster", "true")], "kube.var.log.messages"));
+}
+
+#[test]
+fn a_record_cannot_claim_a_namespace() {
+    let body = map(vec![("log", "x".into()), ("kubernetes", kubernetes(vec![]))]);
+    let chunk = event(body);
+    let claimed = [("namespace", "claimed")];
+    let (_, tally) = map_all(&mapper(&claimed), TAG, &chunk);
+    assert_eq!(tally.count(Reason::Refused), 1);
+    let (_, tally) = map_all(&mapper(&claimed), "some.tag", &chunk);
+    assert_eq!(tally.count(Reason::Refused), 1);
+    // Unless the pipeline's owner says that records are to be believed.
+    let trusting = [("namespace", "claimed"), ("identity", "record")];
+    let (messages, _) = map_all(&mapper(&trusting), "some.tag", &chunk);
+    assert_eq!(messages.len(), 1);
+}
+
+#[test]
+fn a_text_forges_neither_frame_nor_header() {
+    for text in ["<13>1 - - - - - - forged", "5 <13>1", "a\n<13>1 - - - - - - forged"] {
+        let message = map_one(&[], TAG, line(text));
+        assert_eq!((message.facility, message.severity), (1, 6));
+        assert_eq!(message.text(), text);
+    }
+}
+
+#[test]
+fn hostile_labels_are_values() {
+    let value = "q\" b\\ c] n\n t\t \u{1} é";
+    let body = map(vec![
+        ("log", "x".into()),
+        (
+            "kubernetes",
+            kubernetes(vec![
+                ("namespace_name", "forged".into()),
+                ("a key with spaces=\"]", value.into()),
+                ("a-key-that-is-much-longer-than-an-sd-name-may-be", "v".into()),
+                ("binary", Rmpv::Binary(b"\xff".to_vec())),
+            ]),
+        ),
+    ]);
+    let message = map_one(&[], TAG, body);
+    let params = &message.structured_data[0].params;
+    assert_eq!(params.len(), 7);
+    assert_eq!(message.param("kubernetes@47450", "namespace_name"), Some("shop"));
+    assert!(params.iter().any(|(_, found)| found == value));
+    assert!(params.iter().any(|(_, found)| found == "\u{FFFD}"));
+}
+
+#[test]
+fn five_thousand_labels_cost_labels_and_not_the_message() {
+    let keys: Vec<String> = (0..5000).map(|n| format!("label-{n}")).collect();
+    let labels = keys.iter().map(|key| (key.as_str(), "value".into())).collect();
+    let body = map(vec![("log", "still here".into()), ("kubernetes", kubernetes(labels))]);
+    let (messages, tally) = map_all(&mapper(&[]), TAG, &event(body));
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].text(), "still here");
+    assert_eq!(messages[0].param("kubernetes@47450", "container_name"), Some("nginx"));
+    let written = messages[0].structured_data[0].params.len() as u64;
+    assert_eq!(written - 3 + tally.count(Reason::ParamOmitted), 5000);
+    assert!(written > 100);
+}
+
+#[test]
+fn long_messages() {
+    let text = "€".repeat(10_000);
+    let chunk = event(line(&text));
+    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
+    let joined: String = messages.iter().map(Message::text).collect();
+    assert_eq!(joined, text);
+    assert_eq!(messages.len(), 4);
+    assert_eq!(tally.count(Reason::Split), 1);
+    assert!(messages.iter().all(|m| m.structured_data == messages[0].structured_data));
+
+    let (messages, tally) = map_all(&mapper(&[("oversize", "truncate")]), TAG, &chunk);
+    assert_eq!(messages.len(), 1);
+    assert!(text.starts_with(messages[0].text()));
+    assert_eq!(tally.count(Reason::Truncated), 1);
+
+    let (messages, tally) = map_all(&mapper(&[("oversize", "drop")]), TAG, &chunk);
+    assert!(messages.is_empty());
+    assert_eq!(tally.count(Reason::Oversize), 1);
+}
+
+#[test]
+fn a_message_of_ten_mebibytes() {
+    let text = "0123456789".repeat(1024 * 1024);
+    let (messages, _) = map_all(&mapper(&[("max_message_size", "64k")]), TAG, &event(line(&text)));
+    let joined: String = messages.iter().map(Message::text).collect();
+    assert_eq!(joined, text);
+}
+
+#[test]
+fn with_the_smallest_size_a_text_always_has_room() {
+    let keys = [
+        ("max_message_size", "1024"),
+        ("sanitizehost", "off"),
+        ("hostname", "$long"),
+        ("app_name", "$long"),
+        ("procid", "$long"),
+        ("msgid", "$long"),
+        ("structured_data", r#"[a@1 x="$long"][b@1 x="$long"][c@1 x="y"]"#),
+    ];
+    let body = map(vec![
+        ("log", "x".repeat(2000).into()),
+        ("long", "y".repeat(3000).into()),
+        ("kubernetes", kubernetes(vec![("app", "web".into())])),
+    ]);
+    let (messages, tally) = map_all(&mapper(&keys), TAG, &event(body));
+    let joined: String = messages.iter().map(Message::text).collect();
+    assert_eq!(joined, "x".repeat(2000));
+    assert!(tally.count(Reason::ParamOmitted) > 0);
+}
+
+#[test]
+fn damaged_records_cost_themselves_only() {
+    let good = event(line("good"));
+    let chunk = [good.as_slice(), &[0xc1], &good, &event(Rmpv::from("text")), &good].concat();
+    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
+    assert_eq!(messages.len(), 3);
+    assert_eq!(tally.count(Reason::Damaged), 2);
+
+    // A map that claims one entry more, and so swallows the next two events.
+    let mut greedy = event(line("greedy"));
+    let body = greedy.iter().position(|byte| *byte == 0x82).unwrap();
+    greedy[body] = 0x83;
+    let chunk = [greedy.as_slice(), &good, &good, &good].concat();
+    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
+    assert_eq!(messages.len(), 3);
+    assert_eq!(tally.count(Reason::Damaged), 1);
+}
+
+proptest! {
+    #[test]
+    fn every_text_arrives_whole(text: Vec<u8>, size in 1024_usize..1500) {
+        let size = size.to_string();
+        let mapper = mapper(&[("max_message_size", &size)]);
+        let body = map(vec![("log", Rmpv::Binary(text.repeat(40)))]);
+        let (messages, _) = map_all(&mapper, TAG, &event(body));
+        let joined: String = messages.iter().map(Message::text).collect();
+        let text = text.repeat(40);
+        let text = text.strip_suffix(b"\n").unwrap_or(&text);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let expected = String::from_utf8_lossy(text);
+        prop_assert_eq!(joined, expected.strip_prefix('\u{feff}').unwrap_or(&expected));
+    }
+}

@@ -1,1 +1,15 @@
-//! A strict receiver.
+//! A syslog receiver for tests. It is strict: what the RFCs forbid is an error
+//! and not a message.
+//!
+//! ```text
+//! socket (server) -> frames (framing) -> messages (message) -> Received
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod framing;
+pub mod message;
+pub mod server;
+
+pub use framing::{FramingError, Splitter};
+pub use message::{Message, ParseError};
+pub use server::{Listen, Options, Received, Receiver, TlsFiles};

@@ -1,0 +1,476 @@
+//! The receiver: threads that read, and what they have read.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use socket2::{SockRef, Socket};
+
+use crate::{Message, ParseError, Splitter};
+
+/// How often a thread that waits for bytes looks whether it shall end.
+const TICK: Duration = Duration::from_millis(20);
+const BUFFER: usize = 256 * 1024;
+
+/// What a receiver listens for.
+#[derive(Clone, Debug)]
+pub enum Listen {
+    /// Plain TCP.
+    Tcp,
+    /// TLS.
+    Tls(TlsFiles),
+    /// UDP.
+    Udp,
+}
+
+/// PEM files of a TLS receiver.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CA of client certificates, where they are demanded.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How a receiver behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it listens for.
+    pub listen: Listen,
+    /// The port on 127.0.0.1; any free one for zero.
+    pub port: u16,
+    /// How TCP and TLS streams are split.
+    pub splitter: Splitter,
+    /// Whether messages are kept, or only counted.
+    pub keep: bool,
+    /// The size of the receive buffer, where it is not the kernel's choice.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Options {
+    /// Octet counting, any port, everything kept.
+    #[must_use]
+    pub const fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            port: 0,
+            splitter: Splitter::octet_counting(16 * 1024 * 1024),
+            keep: true,
+            receive_buffer: None,
+        }
+    }
+}
+
+/// A frame that arrived.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Connections are counted from one; zero for UDP.
+    pub connection: u64,
+    /// What the frame says.
+    pub message: Result<Message, ParseError>,
+    /// The frame.
+    pub raw: Vec<u8>,
+}
+
+/// A receiver that runs until it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    stop: AtomicBool,
+    paused: AtomicBool,
+    keep: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    received: Vec<Received>,
+    count: u64,
+    connections: u64,
+    errors: Vec<String>,
+    /// One handle to each connection's socket.
+    open: Vec<(u64, Socket)>,
+}
+
+impl Receiver {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    ///
+    /// Where the port is taken or a TLS file cannot be used.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let Options {
+            listen,
+            port,
+            splitter,
+            keep,
+            receive_buffer,
+        } = options;
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            keep,
+        });
+        let tls = match &listen {
+            Listen::Tls(files) => Some(Arc::new(server_config(files)?)),
+            Listen::Tcp | Listen::Udp => None,
+        };
+        let at = (Ipv4Addr::LOCALHOST, port);
+        let (address, acceptor) = if matches!(listen, Listen::Udp) {
+            let socket = UdpSocket::bind(at)?;
+            if let Some(size) = receive_buffer {
+                SockRef::from(&socket).set_recv_buffer_size(size)?;
+            }
+            socket.set_read_timeout(Some(TICK))?;
+            let address = socket.local_addr()?;
+            let shared = Arc::clone(&shared);
+            (address, thread::spawn(move || shared.read_datagrams(&socket)))
+        } else {
+            let listener = TcpListener::bind(at)?;
+            if let Some(size) = receive_buffer {
+                // Accepted sockets inherit it.
+                SockRef::from(&listener).set_recv_buffer_size(size)?;
+            }
+            let address = listener.local_addr()?;
+            let shared = Arc::clone(&shared);
+            let accept = move || accept(&listener, &shared, tls.as_ref(), &splitter);
+            (address, thread::spawn(accept))
+        };
+        Ok(Self {
+            shared,
+            address,
+            acceptor: Some(acceptor),
+        })
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Everything received so far.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.state.lock().received.clone()
+    }
+
+    /// How many frames came, kept or not.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.shared.state.lock().count
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.state.lock().connections
+    }
+
+    /// What went wrong on connections: framing, TLS, frames without end.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        self.shared.state.lock().errors.clone()
+    }
+
+    /// Waits until `count` frames came.
+    ///
+    /// # Errors
+    ///
+    /// Says how many came within `bound`, and what went wrong meanwhile.
+    pub fn wait_for(&self, count: u64, bound: Duration) -> Result<Vec<Received>, String> {
+        let until = Instant::now() + bound;
+        let mut state = self.shared.state.lock();
+        while state.count < count {
+            if self.shared.changed.wait_until(&mut state, until).timed_out() {
+                return Err(format!(
+                    "{} of {count} messages came within {bound:?}; errors: {:?}",
+                    state.count, state.errors
+                ));
+            }
+        }
+        Ok(state.received.clone())
+    }
+
+    /// Waits for an error on a connection.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none within `bound`.
+    pub fn wait_for_error(&self, bound: Duration) -> Result<String, String> {
+        let until = Instant::now() + bound;
+        let mut state = self.shared.state.lock();
+        loop {
+            if let Some(error) = state.errors.first() {
+                return Ok(error.clone());
+            }
+            if self.shared.changed.wait_until(&mut state, until).timed_out() {
+                return Err(format!("no connection failed within {bound:?}"));
+            }
+        }
+    }
+
+    /// Ends all connections with a reset, whether they were read or not.
+    pub fn reset(&self) {
+        for (_, socket) in self.shared.state.lock().open.drain(..) {
+            // Closing a socket that lingers for no time sends a reset; the
+            // reading thread's handle closes right after.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Stops reading: the connections stay, and their buffers fill.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads on.
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect_timeout(&self.address, TICK);
+        if let Some(thread) = self.acceptor.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        self.changed.notify_all();
+    }
+
+    fn take(&self, connection: u64, frame: &[u8]) {
+        let received = self.keep.then(|| Received {
+            connection,
+            message: crate::message::parse(frame),
+            raw: frame.to_vec(),
+        });
+        self.change(|state| {
+            state.count += 1;
+            state.received.extend(received);
+        });
+    }
+
+    fn error(&self, connection: u64, error: impl std::fmt::Display) {
+        self.change(|state| state.errors.push(format!("connection {connection}: {error}")));
+    }
+
+    fn read_datagrams(&self, socket: &UdpSocket) {
+        let mut buffer = vec![0; 65_536];
+        while !self.stopped() {
+            if let Ok(length) = socket.recv(&mut buffer) {
+                self.take(0, &buffer[..length]);
+            }
+        }
+    }
+
+    fn read_stream(&self, connection: u64, mut stream: impl Read, mut splitter: Splitter) {
+        let mut buffer = vec![0; BUFFER];
+        while !self.stopped() {
+            if self.paused.load(Ordering::Relaxed) {
+                thread::park_timeout(TICK);
+                continue;
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => splitter.push(&buffer[..length]),
+                Err(error) if is_timeout(&error) => continue,
+                Err(error) => {
+                    self.error(connection, error);
+                    break;
+                }
+            }
+            loop {
+                match splitter.next_frame() {
+                    Ok(Some(frame)) => self.take(connection, frame),
+                    Ok(None) => break,
+                    Err(error) => return self.error(connection, error),
+                }
+            }
+        }
+        if splitter.unfinished() {
+            self.error(connection, "the stream ends within a frame");
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    tls: Option<&Arc<ServerConfig>>,
+    splitter: &Splitter,
+) {
+    let mut threads = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        if shared.stopped() {
+            break;
+        }
+        let Ok(handle) = stream.try_clone().map(Socket::from) else {
+            continue;
+        };
+        let mut number = 0;
+        shared.change(|state| {
+            state.connections += 1;
+            number = state.connections;
+            state.open.push((number, handle));
+        });
+        let (shared, splitter, tls) = (Arc::clone(shared), splitter.clone(), tls.cloned());
+        threads.push(thread::spawn(move || {
+            serve(&shared, number, stream, tls, splitter);
+            shared.change(|state| state.open.retain(|(open, _)| *open != number));
+        }));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+fn serve(
+    shared: &Shared,
+    number: u64,
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    splitter: Splitter,
+) {
+    if stream.set_read_timeout(Some(TICK)).is_err() {
+        return;
+    }
+    let Some(config) = tls else {
+        return shared.read_stream(number, stream, splitter);
+    };
+    match ServerConnection::new(config) {
+        Err(error) => shared.error(number, error),
+        Ok(connection) => {
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            shared.read_stream(number, &mut stream, splitter);
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    }
+}
+
+fn server_config(files: &TlsFiles) -> io::Result<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(io::Error::other)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(io::Error::other)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(io::Error::other)?;
+    builder
+        .with_single_cert(certificates(&files.cert)?, key)
+        .map_err(io::Error::other)
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] = b"<14>1 - host app - - - hello";
+    const BOUND: Duration = Duration::from_secs(10);
+
+    fn send(receiver: &Receiver, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(receiver.address()).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    }
+
+    #[test]
+    fn messages_come_over_tcp() {
+        let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+        send(&receiver, &[b"28 ", MESSAGE, b"28 ", MESSAGE].concat());
+        let received = receiver.wait_for(2, BOUND).unwrap();
+        assert_eq!(received[1].message.as_ref().unwrap().text(), "hello");
+        assert!(receiver.errors().is_empty());
+    }
+
+    #[test]
+    fn an_unfinished_frame_is_an_error() {
+        let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+        drop(send(&receiver, &[b"29 ", MESSAGE].concat()));
+        receiver.wait_for_error(BOUND).unwrap();
+        assert_eq!(receiver.count(), 0);
+    }
+
+    #[test]
+    fn messages_come_over_udp() {
+        let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(MESSAGE, receiver.address()).unwrap();
+        let received = receiver.wait_for(1, BOUND).unwrap();
+        assert!(received[0].message.is_ok());
+    }
+
+    #[test]
+    fn a_reset_is_a_reset() {
+        let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+        let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
+        receiver.wait_for(1, BOUND).unwrap();
+        receiver.reset();
+        let error = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
