@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use smallvec::SmallVec;
+
 use super::msgpack::{Entries, Value, Values};
 
 /// Appends `value` as JSON.
@@ -12,7 +14,7 @@ use super::msgpack::{Entries, Value, Values};
 /// others becomes `?`. Nesting costs heap and not stack, which is small where
 /// a flush runs.
 pub fn push_json(out: &mut Vec<u8>, value: Value<'_>) {
-    let mut open = Vec::new();
+    let mut open = Stack::new();
     push_value(out, value, &mut open);
     while let Some(container) = open.last_mut() {
         match container {
@@ -45,13 +47,16 @@ enum Open<'a> {
     Map { entries: Entries<'a>, first: bool },
 }
 
+/// Containers within containers; few records have more.
+type Stack<'a> = SmallVec<[Open<'a>; 8]>;
+
 fn separate(out: &mut Vec<u8>, first: &mut bool) {
     if !std::mem::take(first) {
         out.push(b',');
     }
 }
 
-fn push_value<'a>(out: &mut Vec<u8>, value: Value<'a>, open: &mut Vec<Open<'a>>) {
+fn push_value<'a>(out: &mut Vec<u8>, value: Value<'a>, open: &mut Stack<'a>) {
     match value {
         Value::Array(array) => {
             out.push(b'[');
@@ -84,7 +89,7 @@ fn push_key(out: &mut Vec<u8>, key: Value<'_>) {
         Value::Array(_) | Value::Map(_) => push(out, "?"),
         scalar => {
             out.push(b'"');
-            push_value(out, scalar, &mut Vec::new());
+            push_value(out, scalar, &mut Stack::new());
             out.push(b'"');
         }
     }

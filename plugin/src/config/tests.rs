@@ -221,11 +221,12 @@ fn the_reference_is_complete() {
     let reference = include_str!("../../../docs/CONFIGURATION.md");
     let rows: Vec<(&str, &str)> = reference
         .lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix("| `")?.split(" | ");
-            let name = cells.next()?.trim_end_matches('`');
-            let default = cells.next()?.trim().trim_matches('`');
-            Some((name, default))
+        .skip_while(|line| *line != "## All keys")
+        .take_while(|line| *line != "## Templates")
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
+            (cells.next().unwrap(), cells.next().unwrap())
         })
         .collect();
     let options: Vec<(&str, &str)> = OPTIONS

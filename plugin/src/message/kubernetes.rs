@@ -76,13 +76,21 @@ fn label_name(key: &[u8]) -> SdNameBuf {
     }
     const HASH: usize = 8;
     let kept = &key[key.len().saturating_sub(SdName::MAX - HASH - 1)..];
-    let mut text = String::with_capacity(SdName::MAX);
-    text.extend(kept.iter().map(|byte| match char::from(*byte) {
-        allowed if SdName::allows(allowed) => allowed,
-        _ => '_',
-    }));
-    text.push_str(&format!("~{:08x}", fnv1a(key)));
-    SdName::new(&text)
+    let mut text = [0; SdName::MAX];
+    for (to, from) in text.iter_mut().zip(kept) {
+        *to = if SdName::allows(char::from(*from)) {
+            *from
+        } else {
+            b'_'
+        };
+    }
+    text[kept.len()] = b'~';
+    let hash = fnv1a(key);
+    for (place, to) in text[kept.len() + 1..].iter_mut().take(HASH).enumerate() {
+        *to = b"0123456789abcdef"[(hash >> (28 - 4 * place)) as usize & 0xf];
+    }
+    let text = std::str::from_utf8(&text[..kept.len() + 1 + HASH]).ok();
+    text.and_then(|text| SdName::new(text).ok())
         .expect("at most 32 characters that are allowed")
         .into()
 }

@@ -1,0 +1,217 @@
+/*
+ * host cases
+ * host case NAME LIBRARY ADDR
+ * host run LIBRARY [--host-version V] [--stack N] [--workers N] [--retries N]
+ *          [--backoff-ms N] --chunks FILE (--output NAME (--option KEY=VALUE)*)+
+ *
+ * `run` flushes every chunk of the file to every output, as many at a time as
+ * there are workers, and prints one line of JSON.
+ */
+#include "host.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct chunk {
+    const char *tag;
+    const unsigned char *data;
+    size_t size;
+};
+
+struct settings {
+    const char *version;
+    size_t stack;
+    int workers;
+    long retries;
+    long backoff_ms;
+    struct chunk *chunks;
+    int chunk_count;
+};
+
+/* What one worker of one output does, and what came of it. */
+struct worker {
+    const struct settings *settings;
+    struct host *host;
+    struct output *output;
+    int number;
+    pthread_t thread;
+    int results[3];
+    size_t stack_used;
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "host: %s\n", what);
+    exit(2);
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    const struct settings *settings = worker->settings;
+
+    for (int i = worker->number; i < settings->chunk_count; i += settings->workers) {
+        const struct chunk *chunk = &settings->chunks[i];
+        int result = flush_retrying(worker->host, worker->output, chunk->data, chunk->size,
+                                    chunk->tag, settings->stack, settings->retries,
+                                    settings->backoff_ms, &worker->stack_used);
+        if (result < 0 || result > 2) {
+            die("a flush returned something else than error, ok and retry");
+        }
+        worker->results[result]++;
+    }
+    return NULL;
+}
+
+static size_t read_length(const unsigned char *at)
+{
+    return (size_t) at[0] << 24 | (size_t) at[1] << 16 | (size_t) at[2] << 8 | at[3];
+}
+
+/* Tag and data, each with its length before it, again and again. */
+static void read_chunks(struct settings *settings, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *bytes;
+    size_t size;
+    size_t at = 0;
+
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+        die("cannot read the chunks");
+    }
+    size = (size_t) ftell(file);
+    rewind(file);
+    bytes = malloc(size + 1);
+    if (bytes == NULL || fread(bytes, 1, size, file) != size) {
+        die("cannot read the chunks");
+    }
+    fclose(file);
+    while (at < size) {
+        struct chunk chunk;
+        size_t length = read_length(bytes + at);
+        chunk.tag = strndup((const char *) bytes + at + 4, length);
+        at += 4 + length;
+        chunk.size = read_length(bytes + at);
+        chunk.data = bytes + at + 4;
+        at += 4 + chunk.size;
+        settings->chunks = realloc(settings->chunks,
+                                   (settings->chunk_count + 1) * sizeof(chunk));
+        settings->chunks[settings->chunk_count++] = chunk;
+    }
+}
+
+static void set_option(struct output *output, char *text)
+{
+    char *value = strchr(text, '=');
+
+    if (output == NULL || value == NULL) {
+        die("--option KEY=VALUE comes after --output");
+    }
+    *value = '\0';
+    output_set(output, text, value + 1);
+}
+
+static void print_json(const struct worker *workers, int count, const struct host *host,
+                       int workers_each)
+{
+    printf("{\"outputs\":[");
+    for (int i = 0; i < count; i += workers_each) {
+        int results[3] = {0};
+        size_t stack = 0;
+        for (int j = i; j < i + workers_each; j++) {
+            for (int k = 0; k < 3; k++) {
+                results[k] += workers[j].results[k];
+            }
+            stack = workers[j].stack_used > stack ? workers[j].stack_used : stack;
+        }
+        printf("%s{\"name\":\"%s\",\"ok\":%d,\"retry\":%d,\"error\":%d,\"stack\":%zu}",
+               i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
+               results[FLB_RETRY], results[FLB_ERROR], stack);
+    }
+    printf("],\"intact\":%s}\n", host_intact(host) ? "true" : "false");
+}
+
+static int run(int count, char **arguments)
+{
+    struct settings settings = {
+        .version = "5.1", .stack = SMALL_STACK, .workers = 1, .retries = 0, .backoff_ms = 100,
+    };
+    struct host *host = NULL;
+    struct output *output = NULL;
+    struct worker *workers;
+    int worker_count = 0;
+
+    for (int i = 1; i + 1 < count; i += 2) {
+        char *value = arguments[i + 1];
+        if (strcmp(arguments[i], "--host-version") == 0) {
+            settings.version = value;
+        } else if (strcmp(arguments[i], "--stack") == 0) {
+            settings.stack = strtoul(value, NULL, 10);
+        } else if (strcmp(arguments[i], "--workers") == 0) {
+            settings.workers = atoi(value);
+        } else if (strcmp(arguments[i], "--retries") == 0) {
+            settings.retries = atol(value);
+        } else if (strcmp(arguments[i], "--backoff-ms") == 0) {
+            settings.backoff_ms = atol(value);
+        } else if (strcmp(arguments[i], "--chunks") == 0) {
+            read_chunks(&settings, value);
+        } else if (strcmp(arguments[i], "--output") == 0) {
+            if (host == NULL && (host = host_load(arguments[0], settings.version)) == NULL) {
+                return 2;
+            }
+            output = host_add_output(host, value);
+        } else if (strcmp(arguments[i], "--option") == 0) {
+            set_option(output, value);
+        } else {
+            die("unknown argument");
+        }
+    }
+    if (host == NULL) {
+        die("there is no --output");
+    }
+    for (int i = 0; i < host->output_count; i++) {
+        if (host_init(host, &host->outputs[i]) <= 0) {
+            host_exit(host);
+            printf("{\"outputs\":[],\"intact\":%s}\n", host_intact(host) ? "true" : "false");
+            host_unload(host);
+            return 1;
+        }
+    }
+    host_pre_run(host);
+
+    workers = calloc(host->output_count * settings.workers, sizeof(*workers));
+    for (int i = 0; i < host->output_count; i++) {
+        for (int j = 0; j < settings.workers; j++) {
+            struct worker *worker = &workers[worker_count++];
+            worker->settings = &settings;
+            worker->host = host;
+            worker->output = &host->outputs[i];
+            worker->number = j;
+            pthread_create(&worker->thread, NULL, work, worker);
+        }
+    }
+    for (int i = 0; i < worker_count; i++) {
+        pthread_join(workers[i].thread, NULL);
+    }
+    print_json(workers, worker_count, host, settings.workers);
+    host_exit(host);
+    host_unload(host);
+    return 0;
+}
+
+int main(int count, char **arguments)
+{
+    if (count == 2 && strcmp(arguments[1], "cases") == 0) {
+        list_cases();
+        return 0;
+    }
+    if (count == 5 && strcmp(arguments[1], "case") == 0) {
+        return run_case(arguments[2], arguments[3], arguments[4]);
+    }
+    if (count > 3 && strcmp(arguments[1], "run") == 0) {
+        return run(count - 2, arguments + 2);
+    }
+    die("usage: host cases | host case NAME LIBRARY ADDR | host run LIBRARY ...");
+    return 2;
+}

@@ -1,0 +1,155 @@
+//! The host: a program in C that loads the plugin's library and drives it as
+//! Fluent Bit's proxy does. See `src/c/host.h`.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+/// The host.
+pub const EXECUTABLE: &str = env!("HOST");
+/// The host without the functions that Fluent Bit exports to plugins.
+pub const BARE_EXECUTABLE: &str = env!("BARE_HOST");
+
+/// The plugin's library: the file that `SYSLOG_SINK_LIBRARY` names, or else
+/// the release build, made first where it is not current.
+#[must_use]
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SYSLOG_SINK_LIBRARY") {
+            return path.into();
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--package", "plugin", "--quiet"])
+            .current_dir(&root)
+            .status()
+            .expect("cargo starts");
+        assert!(status.success(), "the plugin does not build");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        let library = target.join("release/libout_syslog_sink.so");
+        fs::canonicalize(library).expect("the library was built")
+    })
+}
+
+/// Outputs and chunks for `host run`.
+#[derive(Clone, Debug)]
+pub struct Host {
+    arguments: Vec<String>,
+    outputs: Vec<String>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// One for each output; none where an output could not be initialised.
+    pub outputs: Vec<Flushed>,
+    /// Whether the plugin wrote nowhere that it must not.
+    pub intact: bool,
+    /// What the plugin logged.
+    pub log: String,
+}
+
+/// What came of one output's chunks.
+#[derive(Debug, Deserialize)]
+pub struct Flushed {
+    /// The output's name.
+    pub name: String,
+    /// Chunks that ended with `FLB_OK`.
+    pub ok: u32,
+    /// Chunks that ended with `FLB_RETRY`.
+    pub retry: u32,
+    /// Chunks that ended with `FLB_ERROR`.
+    pub error: u32,
+    /// The most stack that a flush used, in bytes.
+    pub stack: usize,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    outputs: Vec<Flushed>,
+    intact: bool,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    /// A host like Fluent Bit 5.1 with the stacks of older versions.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            arguments: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Chunks flushed at the same time, for each output.
+    #[must_use]
+    pub fn workers(self, count: u32) -> Self {
+        self.argument("--workers", count)
+    }
+
+    /// How often a chunk comes again, every 100 ms.
+    #[must_use]
+    pub fn retries(self, count: u32) -> Self {
+        self.argument("--retries", count)
+    }
+
+    fn argument(mut self, name: &str, value: impl ToString) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Adds an output.
+    #[must_use]
+    pub fn output(mut self, name: &str, options: &[(&str, &str)]) -> Self {
+        self.outputs.extend(["--output".to_owned(), name.to_owned()]);
+        for (key, value) in options {
+            self.outputs.extend(["--option".to_owned(), format!("{key}={value}")]);
+        }
+        self
+    }
+
+    /// Flushes each chunk (tag and data) to each output.
+    #[must_use]
+    pub fn run(&self, chunks: &[(String, Vec<u8>)]) -> Run {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), rig::event::chunk_file(chunks)).expect("a file");
+        let output = Command::new(EXECUTABLE)
+            .arg("run")
+            .arg(library())
+            .args(&self.arguments)
+            .arg("--chunks")
+            .arg(file.path())
+            .args(&self.outputs)
+            .output()
+            .expect("the host starts");
+        Run::read(&output)
+    }
+}
+
+impl Run {
+    fn read(output: &Output) -> Self {
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        let Summary { outputs, intact } = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("the host ended with {}: {error}\n{log}", output.status));
+        Self {
+            outputs,
+            intact,
+            log,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Container logs, as a kubelet and a container runtime write them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+/// `/var/log` of a node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    log: PathBuf,
+}
+
+/// One container's log: a file below `pods`, and a link to it below
+/// `containers` by whose name everybody knows whose it is.
+#[derive(Debug)]
+pub struct Container {
+    /// The namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container.
+    pub name: String,
+    path: PathBuf,
+    file: File,
+    rotations: u32,
+}
+
+/// The longest part of a line that a container runtime writes in one piece.
+const PART: usize = 16 * 1024;
+
+/// 64 hexadecimal digits, the same for the same container.
+#[must_use]
+pub fn container_id(namespace: &str, pod: &str, container: &str) -> String {
+    let text = format!("{namespace}/{pod}/{container}");
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}").repeat(4)
+}
+
+impl Node {
+    /// A node whose `/var/log` is the folder `log`.
+    #[must_use]
+    pub fn new(log: &Path) -> Self {
+        for folder in ["containers", "pods"] {
+            fs::create_dir_all(log.join(folder)).expect("a folder");
+        }
+        Self {
+            log: log.to_owned(),
+        }
+    }
+
+    /// Starts a container.
+    #[must_use]
+    pub fn start(&self, namespace: &str, pod: &str, name: &str) -> Container {
+        let id = container_id(namespace, pod, name);
+        let folder = self
+            .log
+            .join("pods")
+            .join(format!("{namespace}_{pod}_{}", &id[..8]))
+            .join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("0.log");
+        let file = append(&path);
+        let link = format!("{pod}_{namespace}_{name}-{id}.log");
+        symlink(&path, self.log.join("containers").join(link)).expect("a link");
+        Container {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            name: name.to_owned(),
+            path,
+            file,
+            rotations: 0,
+        }
+    }
+}
+
+impl Container {
+    /// Writes a line at a time, which is RFC 3339 with nanoseconds. A long
+    /// line is written in parts, as CRI wants it.
+    pub fn write(&mut self, time: &str, stream: &str, line: &str) {
+        let mut text = Vec::new();
+        let mut rest = line;
+        while rest.len() > PART {
+            let (part, behind) = rest.split_at(rest.floor_char_boundary(PART));
+            writeln!(text, "{time} {stream} P {part}").expect("memory takes it");
+            rest = behind;
+        }
+        writeln!(text, "{time} {stream} F {rest}").expect("memory takes it");
+        self.file.write_all(&text).expect("the file takes it");
+    }
+
+    /// Rotates the file, as the kubelet does: the old one gets another name.
+    pub fn rotate(&mut self) {
+        self.rotations += 1;
+        let old = self.path.with_file_name(format!("0.log.{}", self.rotations));
+        fs::rename(&self.path, old).expect("the file can be renamed");
+        self.file = append(&self.path);
+    }
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("a file")
+}

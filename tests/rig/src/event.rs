@@ -1,0 +1,45 @@
+//! Chunks as Fluent Bit makes them.
+
+use rmpv::Value;
+
+/// Where the host program reads chunks from: for each, the tag's length (four
+/// bytes, big endian), the tag, the data's length and the data.
+#[must_use]
+pub fn chunk_file(chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for (tag, data) in chunks {
+        for part in [tag.as_bytes(), data] {
+            let length = u32::try_from(part.len()).expect("a chunk is small");
+            file.extend(length.to_be_bytes());
+            file.extend(part);
+        }
+    }
+    file
+}
+
+/// A map with text keys.
+#[must_use]
+pub fn map(entries: Vec<(&str, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
+}
+
+/// `[[time, {}], body]`, the format since 2.1.
+#[must_use]
+pub fn event(seconds: u32, nanos: u32, body: Value) -> Vec<u8> {
+    let time = [seconds.to_be_bytes(), nanos.to_be_bytes()].concat();
+    let head = Value::Array(vec![Value::Ext(0, time), map(vec![])]);
+    encode(&Value::Array(vec![head, body]))
+}
+
+fn encode(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, value).expect("memory takes it");
+    bytes
+}
+
+/// The tag of a container's log.
+#[must_use]
+pub fn container_tag(namespace: &str, pod: &str, container: &str) -> String {
+    let id = crate::containers::container_id(namespace, pod, container);
+    format!("kube.var.log.containers.{pod}_{namespace}_{container}-{id}.log")
+}

@@ -1,0 +1,121 @@
+//! A real Fluent Bit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::wait::{BOUND, until};
+
+/// A Fluent Bit that runs until it is dropped.
+#[derive(Debug)]
+pub struct FluentBit {
+    process: Child,
+    dir: TempDir,
+}
+
+/// The program that `FLUENT_BIT` names, or else the one on PATH. None, with a
+/// reason printed, where there is neither.
+#[must_use]
+pub fn find() -> Option<PathBuf> {
+    let found = std::env::var_os("FLUENT_BIT")
+        .map(PathBuf::from)
+        .filter(|path| path.is_file())
+        .or_else(|| crate::program("fluent-bit"));
+    if found.is_none() {
+        crate::skip("there is no Fluent Bit: put fluent-bit on PATH, or its path into FLUENT_BIT");
+    }
+    found
+}
+
+impl FluentBit {
+    /// Starts it with a configuration file, our library, and variables for
+    /// the file's `${...}`.
+    #[must_use]
+    pub fn start(
+        program: &Path,
+        library: &Path,
+        configuration: &Path,
+        variables: &[(&str, String)],
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let log = fs::File::create(dir.path().join("log")).expect("a file");
+        let process = Command::new(program)
+            .arg("-e")
+            .arg(library)
+            .arg("-c")
+            .arg(configuration)
+            .envs(variables.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("Fluent Bit starts");
+        Self { process, dir }
+    }
+
+    /// Whether a configuration is one that it takes.
+    ///
+    /// # Errors
+    ///
+    /// What it says where it does not.
+    pub fn dry_run(
+        program: &Path,
+        library: &Path,
+        configuration: &Path,
+        variables: &[(&str, String)],
+    ) -> Result<(), String> {
+        let output = Command::new(program)
+            .arg("--dry-run")
+            .arg("-e")
+            .arg(library)
+            .arg("-c")
+            .arg(configuration)
+            .envs(variables.iter().map(|(name, value)| (*name, value)))
+            .output()
+            .expect("Fluent Bit starts");
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// What it has written so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for a text in the log.
+    ///
+    /// # Errors
+    ///
+    /// The log, where the text is not in it within `bound`.
+    pub fn wait_for_log(&self, text: &str, bound: Duration) -> Result<(), String> {
+        until(bound, || self.log().contains(text).then_some(()))
+            .map_err(|error| format!("{text:?} {error} in the log:\n{}", self.log()))
+    }
+
+    /// Asks it to end, as a kubelet does, and gives its log.
+    #[must_use]
+    pub fn stop(mut self) -> String {
+        let _ = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.process.id().to_string())
+            .status();
+        let ended = until(BOUND, || self.process.try_wait().ok().flatten());
+        assert!(ended.is_ok(), "Fluent Bit does not end:\n{}", self.log());
+        self.log()
+    }
+}
+
+impl Drop for FluentBit {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
