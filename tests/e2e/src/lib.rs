@@ -1,0 +1,2 @@
+//! The tests are in `tests/`.
+#![forbid(unsafe_code)]

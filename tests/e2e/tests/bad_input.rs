@@ -1,0 +1,162 @@
+//! What is wrong is told in one line that names the output, the key, the value
+//! and what is allowed, or says what to do; and nothing is lost meanwhile.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use host::{Host, Run};
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::event::{container_tag, event, map};
+use rig::pki::{Pair, Pki};
+
+fn run(options: &[(&str, &str)]) -> Run {
+    let body = map(vec![("log", "hello".into())]);
+    let chunk = (container_tag("shop", "web-0", "nginx"), event(1, 0, body));
+    Host::new().retries(3).output("sink", options).run(&[chunk])
+}
+
+/// The output is not opened, and one line says why.
+fn assert_refused(options: &[(&str, &str)], parts: &[&str]) {
+    let run = run(options);
+    assert!(run.outputs.is_empty(), "{options:?} is accepted");
+    assert_eq!(run.log.lines().count(), 1, "{}", run.log);
+    assert!(run.log.starts_with("[error] [output:syslog_sink:sink] "), "{}", run.log);
+    for part in parts {
+        assert!(run.log.contains(part), "{part:?} is not in {}", run.log);
+    }
+}
+
+#[test]
+fn values_that_are_not_allowed() {
+    let tcp = [("addr", "localhost:514"), ("transport", "tcp")];
+    let port = "host:port or [IPv6 address]:port with a port from 1 to 65535";
+    for (key, value, parts) in [
+        ("addr", "localhost:0", [r#"addr "localhost:0""#, port]),
+        ("addr", "localhost:x", [r#"addr "localhost:x""#, port]),
+        ("transport", "sctp", [r#"transport "sctp""#, "tls, tcp, udp"]),
+        ("framing", "lf", [r#"framing "lf""#, "octet-counting, newline"]),
+        ("max_message_size", "0", [r#"max_message_size "0""#, "1024 to 16777216"]),
+        ("max_message_size", "99G", [r#"max_message_size "99G""#, "1024 to 16777216"]),
+        ("connect_timeout", "0", [r#"connect_timeout "0""#, "1ms to 60m"]),
+        ("severity", "$", [r#"severity "$""#, "no key follows the '$'"]),
+        ("structured_data", "[a", [r#"structured_data "[a""#, "allowed is [id@number"]),
+        ("namespace", "", ["namespace \"\"", "the name of a namespace"]),
+    ] {
+        assert_refused(&[&tcp[..], &[(key, value)]].concat(), &parts);
+    }
+    assert_refused(&[], &["addr: is missing", port]);
+}
+
+#[test]
+fn tls_files_that_cannot_be_used() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (empty, prose) = (write("empty.pem", ""), write("prose.pem", "not PEM\n"));
+    let (ca, client, other) = (pki.ca(), pki.client(), pki.foreign_client());
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    for (keys, key, part) in [
+        (vec![("tls_ca_file", "/no/such.pem".to_owned())], "tls_ca_file", "No such file"),
+        (vec![("tls_ca_file", text(&empty))], "tls_ca_file", "holds no certificate in PEM form"),
+        (vec![("tls_ca_file", text(&prose))], "tls_ca_file", "holds no certificate in PEM form"),
+        (
+            vec![("tls_ca_file", text(&ca)), ("tls_cert_file", text(&client.cert))],
+            "tls_key_file",
+            "set both or none",
+        ),
+        (
+            vec![
+                ("tls_ca_file", text(&ca)),
+                ("tls_cert_file", text(&client.cert)),
+                ("tls_key_file", text(&other.key)),
+            ],
+            "tls_key_file",
+            "does not belong to the certificate",
+        ),
+    ] {
+        let mut options = vec![("addr", "localhost")];
+        options.extend(keys.iter().map(|(key, value)| (*key, value.as_str())));
+        assert_refused(&options, &[&format!("[output:syslog_sink:sink] {key}"), part]);
+    }
+}
+
+/// The output is opened, its chunk comes back for another try, and the log
+/// says what to do.
+fn assert_retried(options: &[(&str, &str)], parts: &[&str]) {
+    let run = run(&[options, &[("backoff_min", "50ms"), ("connect_timeout", "2s")]].concat());
+    assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (0, 1), "{}", run.log);
+    for part in parts {
+        assert!(run.log.contains(part), "{part:?} is not in {}", run.log);
+    }
+}
+
+fn tls_receiver(server: Pair) -> Receiver {
+    let files = TlsFiles {
+        cert: server.cert,
+        key: server.key,
+        client_ca: None,
+    };
+    Receiver::start(Options::new(Listen::Tls(files))).unwrap()
+}
+
+#[test]
+fn receivers_that_cannot_be_trusted() {
+    let pki = Pki::new();
+    for (server, ca, parts) in [
+        (pki.expired(), pki.ca(), ["certificate", "renew the receiver's certificate"]),
+        (pki.wrong_name(), pki.ca(), ["certificate", "set tls_server_name"]),
+        (pki.server(), pki.other_ca(), ["certificate", "set tls_ca_file"]),
+    ] {
+        let receiver = tls_receiver(server);
+        let address = receiver.address();
+        assert_retried(
+            &[("addr", &address), ("tls_ca_file", ca.to_str().unwrap())],
+            &parts,
+        );
+        assert_eq!(receiver.count(), 0);
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_verified_is_told_of() {
+    let pki = Pki::new();
+    let receiver = tls_receiver(pki.wrong_name());
+    let address = receiver.address();
+    let run = run(&[("addr", &address), ("tls_verify", "off")]);
+    assert_eq!(run.outputs[0].ok, 1, "{}", run.log);
+    assert!(run.log.contains("[warn] [output:syslog_sink:sink] the receiver's certificate is not verified"));
+    receiver.wait_for(1, Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn receivers_that_cannot_be_reached() {
+    let tcp = ("transport", "tcp");
+    assert_retried(
+        &[("addr", "no-such-host.invalid:514"), tcp],
+        &["cannot look up the host name \"no-such-host.invalid\""],
+    );
+    assert_retried(
+        &[("addr", "127.0.0.1:1"), tcp],
+        &["cannot connect to 127.0.0.1:1: Connection refused"],
+    );
+}
+
+#[test]
+fn tls_to_plain_tcp_and_the_other_way_round() {
+    let plain = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let address = plain.address();
+    assert_retried(&[("addr", &address), ("tls_verify", "off")], &[&address]);
+
+    let pki = Pki::new();
+    let tls = tls_receiver(pki.server());
+    let address = tls.address();
+    let run = run(&[("addr", &address), ("transport", "tcp"), ("backoff_min", "50ms")]);
+    assert!(run.outputs.len() == 1);
+    tls.wait_for_error(Duration::from_secs(10)).unwrap();
+    assert_eq!(tls.count(), 0);
+}

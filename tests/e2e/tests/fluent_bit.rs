@@ -1,0 +1,277 @@
+//! The ready configurations, in a real Fluent Bit, unchanged.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::containers::{Container, Node};
+use rig::fluent_bit::{self, FluentBit};
+use rig::pki::Pki;
+use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::wait::{BOUND, free_port};
+use tempfile::TempDir;
+
+const NAMESPACES: usize = 10;
+const CONTAINERS: usize = 50;
+const LINES: usize = 2000;
+/// For a hundred thousand lines on a machine that does other things as well.
+const LONG: Duration = Duration::from_secs(180);
+
+fn configuration(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fluent-bit-conf")
+        .join(file)
+}
+
+/// The variables of fluent-bit-conf/README.md.
+fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'static str, String)> {
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::create_dir_all(dir.path().join("state")).unwrap();
+    vec![
+        ("SYSLOG_SINK_ADDR", address.replace("127.0.0.1", "localhost")),
+        ("SYSLOG_SINK_CA", pki.ca().display().to_string()),
+        ("SYSLOG_SINK_CERT", String::new()),
+        ("SYSLOG_SINK_KEY", String::new()),
+        ("STATE_DIR", path("state")),
+        ("LOG_DIR", path("log")),
+        ("LOG_FILES", path("app.log")),
+        ("KUBE_META_DIR", path("meta")),
+        ("HTTP_PORT", free_port().to_string()),
+        ("NODE_NAME", "node-1".to_owned()),
+        ("POD_NAMESPACE", "shop".to_owned()),
+        ("POD_NAME", "web-0".to_owned()),
+        ("CONTAINER_NAME", "app".to_owned()),
+    ]
+}
+
+/// What the API server would say of the container's pod.
+fn write_pod(dir: &TempDir, container: &Container) {
+    let pod = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": container.pod,
+            "namespace": container.namespace,
+            "labels": {"app": container.name, "team": container.namespace},
+        },
+        "spec": {"nodeName": "node-1", "containers": [{"name": container.name}]},
+    });
+    let folder = dir.path().join("meta");
+    fs::create_dir_all(&folder).unwrap();
+    let file = format!("{}_{}.meta", container.namespace, container.pod);
+    fs::write(folder.join(file), pod.to_string()).unwrap();
+}
+
+fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
+    (0..CONTAINERS)
+        .map(|number| {
+            let namespace = format!("ns-{}", number % NAMESPACES);
+            let container = node.start(&namespace, &format!("pod-{number}"), "app");
+            write_pod(dir, &container);
+            container
+        })
+        .collect()
+}
+
+/// A moment with nanoseconds, which differs from line to line.
+fn time(line: usize) -> String {
+    format!("2026-03-01T12:{:02}:{:02}.{:06}789Z", line / 60 % 60, line % 60, line)
+}
+
+fn expected_time(line: usize) -> String {
+    format!("2026-03-01T12:{:02}:{:02}.{:06}Z", line / 60 % 60, line % 60, line)
+}
+
+/// Each line once, in order, with its own time and its true origin.
+fn check(messages: &[Parsed]) {
+    let mut next: HashMap<&str, usize> = HashMap::new();
+    for message in messages {
+        let (pod, line) = message.msg.split_once(' ').unwrap();
+        let line: usize = line.parse().unwrap();
+        let number: usize = pod.strip_prefix("pod-").unwrap().parse().unwrap();
+        let namespace = format!("ns-{}", number % NAMESPACES);
+        let expected = next.entry(pod).or_default();
+        assert_eq!(line, *expected, "{pod}: once, and in order");
+        *expected += 1;
+
+        assert_eq!(message.app_name, format!("pod.log/{namespace}/{pod}/app"));
+        assert_eq!(message.hostname, "node-1");
+        assert_eq!(message.timestamp, expected_time(line));
+        assert_eq!(
+            message.structured_data,
+            format!(
+                "[kubernetes@47450 app=\"app\" team=\"{namespace}\" namespace_name=\"{namespace}\" \
+                 object_name=\"{pod}\" container_name=\"app\"]"
+            )
+        );
+    }
+    assert_eq!(next.len(), CONTAINERS);
+    assert!(next.values().all(|lines| *lines == LINES), "{next:?}");
+}
+
+fn container_logs(file: &str) {
+    let pki = Pki::new();
+    let Some(program) = fluent_bit::find() else { return };
+    let input = Input::Tls {
+        server: pki.server(),
+        ca: pki.ca(),
+        mutual: false,
+    };
+    let Some(rsyslog) = Rsyslog::start(&input) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::new(&dir.path().join("log"));
+    let mut containers = start_containers(&node, &dir);
+    let variables = variables(&dir, &rsyslog.address(), &pki);
+    let fluent_bit = FluentBit::start(&program, host::library(), &configuration(file), &variables);
+    for line in 0..LINES {
+        for container in &mut containers {
+            let text = format!("{} {line}", container.pod);
+            container.write(&time(line), "stdout", &text);
+            if line == LINES / 2 {
+                container.rotate();
+            }
+        }
+    }
+    let messages = rsyslog
+        .wait_for(CONTAINERS * LINES, LONG)
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", fluent_bit.log(), rsyslog.log()));
+    fluent_bit.stop();
+    assert_eq!(rsyslog.messages().len(), messages.len(), "nothing comes twice");
+    check(&messages);
+}
+
+#[test]
+fn container_logs_classic() {
+    container_logs("kubernetes.conf");
+}
+
+#[test]
+fn container_logs_yaml() {
+    container_logs("kubernetes.yaml");
+}
+
+#[test]
+fn every_configuration_passes_a_dry_run() {
+    let Some(program) = fluent_bit::find() else { return };
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let variables = variables(&dir, "127.0.0.1:6514", &pki);
+    for name in ["kubernetes", "standalone", "sidecar"] {
+        for syntax in ["conf", "yaml"] {
+            let file = configuration(&format!("{name}.{syntax}"));
+            FluentBit::dry_run(&program, host::library(), &file, &variables).unwrap();
+        }
+    }
+}
+
+fn tls_receiver(pki: &Pki) -> Receiver {
+    let server = pki.server();
+    let files = TlsFiles {
+        cert: server.cert,
+        key: server.key,
+        client_ca: None,
+    };
+    Receiver::start(Options::new(Listen::Tls(files))).unwrap()
+}
+
+/// The messages' host, program and text.
+fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
+    let program = fluent_bit::find()?;
+    let pki = Pki::new();
+    let receiver = tls_receiver(&pki);
+    let dir = tempfile::tempdir().unwrap();
+    let variables = variables(&dir, &receiver.address(), &pki);
+    let mut log = fs::File::create(dir.path().join("app.log")).unwrap();
+    let fluent_bit = FluentBit::start(&program, host::library(), &configuration(file), &variables);
+    for line in 0..1000 {
+        writeln!(log, "line {line}").unwrap();
+    }
+    let received = receiver
+        .wait_for(1000, BOUND)
+        .unwrap_or_else(|error| panic!("{error}\n{}", fluent_bit.log()));
+    fluent_bit.stop();
+    assert_eq!(receiver.count(), 1000);
+    assert!(receiver.errors().is_empty(), "{:?}", receiver.errors());
+    let lines = received.into_iter().map(|received| {
+        let message = received.message.unwrap();
+        let text = message.text().to_owned();
+        (message.hostname.unwrap(), message.app_name.unwrap(), text)
+    });
+    Some(lines.collect())
+}
+
+#[test]
+fn the_files_of_a_machine() {
+    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for file in ["standalone.conf", "standalone.yaml"] {
+        let Some(lines) = file_lines(file) else { return };
+        for (number, (host, app_name, text)) in lines.into_iter().enumerate() {
+            assert_eq!(host, hostname.trim());
+            assert_eq!(app_name, "app");
+            assert_eq!(text, format!("line {number}"));
+        }
+    }
+}
+
+#[test]
+fn the_files_of_a_container_beside() {
+    for file in ["sidecar.conf", "sidecar.yaml"] {
+        let Some(lines) = file_lines(file) else { return };
+        for (number, (host, app_name, text)) in lines.into_iter().enumerate() {
+            assert_eq!(host, "node-1");
+            assert_eq!(app_name, "pod.log/shop/web-0/app");
+            assert_eq!(text, format!("line {number}"));
+        }
+    }
+}
+
+/// Two outputs, one behind a fence; long lines; both streams.
+#[test]
+fn a_fenced_output_gets_its_namespace_only() {
+    let Some(program) = fluent_bit::find() else { return };
+    let fenced = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let all = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::new(&dir.path().join("log"));
+    let configuration = dir.path().join("fluent-bit.conf");
+    let log = dir.path().display();
+    fs::write(
+        &configuration,
+        format!(
+            "[SERVICE]\n    Flush 1\n    scheduler.base 1\n    scheduler.cap 2\n\
+             [INPUT]\n    Name tail\n    Path {log}/log/containers/*.log\n    \
+             Tag kube.var.log.containers.<file>.log\n    Tag_Regex (?<file>[^/]+)\\.log$\n    \
+             multiline.parser cri\n    Read_from_Head On\n    Refresh_Interval 1\n    \
+             Buffer_Max_Size 1M\n\
+             [OUTPUT]\n    Name syslog_sink\n    Match *\n    addr {}\n    transport tcp\n    \
+             severity stream\n    max_message_size 64k\n    namespace shop\n    Retry_Limit no_limits\n    Workers 1\n\
+             [OUTPUT]\n    Name syslog_sink\n    Match *\n    addr {}\n    transport tcp\n    \
+             cluster true\n    max_message_size 64k\n    Retry_Limit no_limits\n    Workers 1\n",
+            fenced.address(),
+            all.address()
+        ),
+    )
+    .unwrap();
+    let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let long = "0123456789abcdef".repeat(2500);
+    for namespace in ["shop", "payments", "shop-2"] {
+        let mut container = node.start(namespace, "web-0", "app");
+        container.write(&time(0), "stdout", "to stdout");
+        container.write(&time(1), "stderr", "to stderr");
+        container.write(&time(2), "stdout", &long);
+    }
+    all.wait_for(9, BOUND).unwrap();
+    let mine = fenced.wait_for(3, BOUND).unwrap();
+    let log = fluent_bit.stop();
+    assert_eq!(fenced.count(), 3);
+    assert!(log.contains("refused"), "{log}");
+    let mine: Vec<_> = mine.into_iter().map(|m| m.message.unwrap()).collect();
+    for (message, (severity, text)) in mine.iter().zip([(6, "to stdout"), (3, "to stderr"), (6, &long)]) {
+        assert_eq!(message.app_name.as_deref(), Some("pod.log/shop/web-0/app"));
+        assert_eq!(message.severity, severity);
+        assert_eq!(message.text(), text);
+    }
+}

@@ -1,0 +1,232 @@
+//! What a real rsyslog makes of what the plugin sends. The C host stands in
+//! for Fluent Bit, so that these run everywhere.
+
+use std::path::Path;
+
+use host::{Host, Run};
+use rig::event::{container_tag, event, map};
+use rig::pki::{Pair, Pki};
+use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::wait::BOUND;
+use rmpv::Value;
+
+/// 2026-03-01T12:00:00Z
+const SECONDS: u32 = 1_772_366_400;
+
+fn chunk(bodies: Vec<Value>) -> Vec<(String, Vec<u8>)> {
+    let events = bodies
+        .into_iter()
+        .flat_map(|body| event(SECONDS, 123_456_789, body))
+        .collect();
+    vec![(container_tag("shop", "web-0", "nginx"), events)]
+}
+
+fn line(text: &str) -> Value {
+    map(vec![("log", text.into()), ("stream", "stderr".into())])
+}
+
+fn deliver(rsyslog: &Rsyslog, options: &[(&str, &str)], bodies: Vec<Value>, expected: usize) -> Vec<Parsed> {
+    let address = rsyslog.address();
+    let options = [&[("addr", address.as_str())], options].concat();
+    let run = Host::new().retries(50).output("sink", &options).run(&chunk(bodies));
+    assert_ok(&run);
+    let messages = rsyslog
+        .wait_for(expected, BOUND)
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", run.log, rsyslog.log()));
+    assert_eq!(messages.len(), expected);
+    messages
+}
+
+fn assert_ok(run: &Run) {
+    assert!(run.intact);
+    assert_eq!(run.outputs.len(), 1, "{}", run.log);
+    assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (1, 0), "{}", run.log);
+}
+
+fn tls(pki: &Pki, server: Pair, mutual: bool) -> Option<Rsyslog> {
+    Rsyslog::start(&Input::Tls {
+        server,
+        ca: pki.ca(),
+        mutual,
+    })
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn every_field_over_tls_with_mutual_authentication() {
+    let pki = Pki::new();
+    let Some(rsyslog) = tls(&pki, pki.server(), true) else { return };
+    let client = pki.client();
+    let ca = pki.ca();
+    let options = [
+        ("tls_ca_file", text(&ca)),
+        ("tls_cert_file", text(&client.cert)),
+        ("tls_key_file", text(&client.key)),
+        ("tls_min_version", "1.3"),
+        ("facility", "local3"),
+        ("severity", "$level"),
+        ("procid", "$pid"),
+        ("msgid", "$kind ?? 'none'"),
+        ("structured_data", r#"[origin@32473 ip="$ip"]"#),
+    ];
+    let labels = map(vec![("app", "web".into()), ("app.kubernetes.io/name", "shop".into())]);
+    let body = map(vec![
+        ("log", "hello\n".into()),
+        ("level", "warning".into()),
+        ("pid", 42.into()),
+        ("ip", "10.0.0.1".into()),
+        ("kubernetes", map(vec![("host", "node-1".into()), ("labels", labels)])),
+    ]);
+    let messages = deliver(&rsyslog, &options, vec![body], 1);
+    assert_eq!(
+        messages[0],
+        Parsed {
+            facility: "19".to_owned(),
+            severity: "4".to_owned(),
+            timestamp: "2026-03-01T12:00:00.123456Z".to_owned(),
+            hostname: "node-1".to_owned(),
+            app_name: "pod.log/shop/web-0/nginx".to_owned(),
+            procid: "42".to_owned(),
+            msgid: "none".to_owned(),
+            structured_data: "[origin@32473 ip=\"10.0.0.1\"]\
+                              [kubernetes@47450 app=\"web\" app.kubernetes.io/name=\"shop\" \
+                              namespace_name=\"shop\" object_name=\"web-0\" container_name=\"nginx\"]"
+                .to_owned(),
+            msg: "hello".to_owned(),
+        }
+    );
+}
+
+#[test]
+fn every_transport_and_framing() {
+    let texts = ["first", "<13>1 - - - - - - forged", "with \"quotes\" and ]", "", "\u{1}\t€\u{7f}"];
+    for (input, options) in [
+        (Input::Tcp, vec![("transport", "tcp")]),
+        (Input::Tcp, vec![("transport", "tcp"), ("framing", "newline")]),
+        (Input::Udp, vec![("transport", "udp")]),
+    ] {
+        let Some(rsyslog) = Rsyslog::start(&input) else { return };
+        let bodies = texts.iter().map(|text| line(text)).collect();
+        let messages = deliver(&rsyslog, &options, bodies, texts.len());
+        for (message, text) in messages.iter().zip(texts) {
+            assert_eq!(message.msg, text, "{options:?}");
+            assert_eq!((message.facility.as_str(), message.severity.as_str()), ("1", "6"));
+            assert_eq!(message.app_name, "pod.log/shop/web-0/nginx");
+        }
+    }
+}
+
+#[test]
+fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
+    for (options, expected) in [
+        (vec![], "one\ntwo"),
+        (vec![("framing", "newline")], "one two"),
+        (vec![("framing", "newline"), ("newline_in_message", "escape")], "one\\ntwo"),
+    ] {
+        let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+        let options = [&[("transport", "tcp")], options.as_slice()].concat();
+        let messages = deliver(&rsyslog, &options, vec![line("one\ntwo\n"), line("end")], 2);
+        assert_eq!(messages[0].msg, expected);
+        assert_eq!(messages[1].msg, "end");
+    }
+}
+
+#[test]
+fn hostile_labels_and_bytes() {
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let labels = map(vec![
+        ("quote", "a\"b".into()),
+        ("bracket", "a]b".into()),
+        ("backslash", "a\\b".into()),
+        ("newline", "a\nb".into()),
+        ("namespace_name", "forged".into()),
+        ("a-label-with-a-key-that-does-not-fit", "v".into()),
+    ]);
+    let body = map(vec![
+        ("log", Value::Binary(b"caf\xe9".to_vec())),
+        ("kubernetes", map(vec![("labels", labels)])),
+    ]);
+    let messages = deliver(&rsyslog, &[("transport", "tcp")], vec![body], 1);
+    assert_eq!(messages[0].msg, "caf\u{FFFD}");
+    let data = &messages[0].structured_data;
+    for part in [
+        "[kubernetes@47450 quote=\"a\\\"b\" bracket=\"a\\]b\" backslash=\"a\\\\b\" newline=\"a\nb\" ",
+        " namespace_name~",
+        "at-does-not-fit~",
+        " namespace_name=\"shop\" object_name=\"web-0\" container_name=\"nginx\"]",
+    ] {
+        assert!(data.contains(part), "{part:?} is not in {data:?}");
+    }
+}
+
+#[test]
+fn long_messages_are_split_and_lose_nothing() {
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let long = "0123456789".repeat(5000);
+    let body = line(&long);
+    let address = rsyslog.address();
+    let options = [("addr", address.as_str()), ("transport", "tcp"), ("severity", "stream")];
+    let run = Host::new().retries(50).output("sink", &options).run(&chunk(vec![body, line("end")]));
+    assert_ok(&run);
+    let messages = rsyslog.wait_for(8, BOUND).unwrap();
+    assert_eq!(messages.last().unwrap().msg, "end");
+    let parts = &messages[..messages.len() - 1];
+    let joined: String = parts.iter().map(|message| message.msg.as_str()).collect();
+    assert_eq!(joined, long);
+    assert!(parts.iter().all(|part| part.severity == "3"));
+    assert!(run.log.contains("became several messages"), "{}", run.log);
+}
+
+#[test]
+fn the_template_options() {
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let options = [
+        ("transport", "tcp"),
+        ("timestamp", "$time"),
+        ("hostname", "Host_$n"),
+        ("app_name", "$TAG[0]"),
+        ("message", "$log ($missing ?? 'nothing')"),
+        ("kubernetes_structured_data", "off"),
+        ("bom", "on"),
+    ];
+    let body = map(vec![
+        ("log", "hello".into()),
+        ("time", "2020-01-02T03:04:05.5+01:00".into()),
+        ("n", 7.into()),
+    ]);
+    let messages = deliver(&rsyslog, &options, vec![body], 1);
+    assert_eq!(messages[0].timestamp, "2020-01-02T03:04:05.500000+01:00");
+    assert_eq!(messages[0].hostname, "Host-7");
+    assert_eq!(messages[0].app_name, "kube");
+    assert_eq!(messages[0].structured_data, "-");
+    assert_eq!(messages[0].msg.trim_start_matches('\u{feff}'), "hello (nothing)");
+}
+
+/// Over TLS 1.3 a receiver refuses a certificate after our side believes to be
+/// done: nothing may be sent into a connection that is about to be refused.
+#[test]
+fn without_a_certificate_that_rsyslog_wants_nothing_is_delivered() {
+    let pki = Pki::new();
+    let Some(rsyslog) = tls(&pki, pki.server(), true) else { return };
+    let foreign = pki.foreign_client();
+    let ca = pki.ca();
+    let address = rsyslog.address();
+    let common = [("addr", address.as_str()), ("tls_ca_file", text(&ca))];
+    let with_foreign = [
+        &common[..],
+        &[("tls_cert_file", text(&foreign.cert)), ("tls_key_file", text(&foreign.key))],
+    ]
+    .concat();
+    for version in ["1.2", "1.3"] {
+        for options in [&common[..], &with_foreign] {
+            let options = [options, &[("tls_min_version", version)]].concat();
+            let run = Host::new().retries(5).output("sink", &options).run(&chunk(vec![line("x")]));
+            assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (0, 1), "{}", run.log);
+            assert!(run.log.contains("[error] [output:syslog_sink:sink]"), "{}", run.log);
+        }
+    }
+    assert!(rsyslog.messages().is_empty());
+}
