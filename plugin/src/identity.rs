@@ -66,8 +66,12 @@ impl<'a> Identity<'a> {
         };
         Some(Self {
             namespace: name(b"namespace_name").filter(|name| is_name(name, 63))?,
-            pod: name(b"pod_name").filter(|name| is_name(name, 253)).unwrap_or(""),
-            container: name(b"container_name").filter(|name| is_name(name, 63)).unwrap_or(""),
+            pod: name(b"pod_name")
+                .filter(|name| is_name(name, 253))
+                .unwrap_or(""),
+            container: name(b"container_name")
+                .filter(|name| is_name(name, 63))
+                .unwrap_or(""),
         })
     }
 }
@@ -95,7 +99,12 @@ mod tests {
         for (tag, namespace, pod, container) in [
             (tag("web-0_shop_nginx"), "shop", "web-0", "nginx"),
             (tag("a.b-c_team-a_my-app-1"), "team-a", "a.b-c", "my-app-1"),
-            (tag("var.log.containers.x_ns_c"), "ns", "var.log.containers.x", "c"),
+            (
+                tag("var.log.containers.x_ns_c"),
+                "ns",
+                "var.log.containers.x",
+                "c",
+            ),
         ] {
             let expected = Identity {
                 namespace,

@@ -122,9 +122,13 @@ impl Source {
                 None => return false,
             },
             Self::Identity(name, path) => match (scope.identity, name) {
-                (Some(identity), Name::Namespace) => out.extend_from_slice(identity.namespace.as_bytes()),
+                (Some(identity), Name::Namespace) => {
+                    out.extend_from_slice(identity.namespace.as_bytes());
+                }
                 (Some(identity), Name::Pod) => out.extend_from_slice(identity.pod.as_bytes()),
-                (Some(identity), Name::Container) => out.extend_from_slice(identity.container.as_bytes()),
+                (Some(identity), Name::Container) => {
+                    out.extend_from_slice(identity.container.as_bytes());
+                }
                 (None, _) => return render_path(path, scope.record, out),
             },
             Self::Path(path) => return render_path(path, scope.record, out),
@@ -250,7 +254,10 @@ impl<'a> Parser<'a> {
         let step = if self.rest().starts_with('\'') {
             self.quoted().map(Step::Key)
         } else {
-            self.eat_while(|c| c.is_ascii_digit()).parse().ok().map(Step::Index)
+            self.eat_while(|c| c.is_ascii_digit())
+                .parse()
+                .ok()
+                .map(Step::Index)
         };
         match step {
             Some(step) if self.eat("]") => Ok(Some(step)),
@@ -357,7 +364,15 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_there() {
-        for text in ["$none", "$nothing", "$log['x']", "$list[2]", "$TAG[3]", "$list['a']", ""] {
+        for text in [
+            "$none",
+            "$nothing",
+            "$log['x']",
+            "$list[2]",
+            "$TAG[3]",
+            "$list['a']",
+            "",
+        ] {
             assert_eq!(render(text), None, "{text}");
         }
     }
@@ -371,7 +386,10 @@ mod tests {
             pod: "true-pod",
             container: "c",
         };
-        assert_eq!(render_with(text, Some(identity)).as_deref(), Some("true-pod"));
+        assert_eq!(
+            render_with(text, Some(identity)).as_deref(),
+            Some("true-pod")
+        );
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
     /// and what is beyond `MAX` is cut off. Borrows `text` where it fits as
     /// it is, else `scratch`.
     pub fn fit(text: &'a [u8], scratch: &'a mut Scratch<MAX>) -> Self {
-        Self::fit_with(text, scratch, u8::is_ascii_graphic, b'_')
+        Self::fit_with(text, scratch, |byte| byte.is_ascii_graphic(), b'_')
     }
 
     /// Like [`Field::fit`], with `replacement` for each byte that `keep`
@@ -86,11 +86,11 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
     pub fn fit_with(
         text: &'a [u8],
         scratch: &'a mut Scratch<MAX>,
-        keep: impl Fn(&u8) -> bool,
+        keep: impl Fn(u8) -> bool,
         replacement: u8,
     ) -> Self {
         debug_assert!(replacement.is_ascii_graphic());
-        let keep = |byte: &u8| byte.is_ascii_graphic() && keep(byte);
+        let keep = |byte: &u8| byte.is_ascii_graphic() && keep(*byte);
         let text = &text[..text.len().min(MAX)];
         let fitted = if text.iter().all(keep) {
             text

@@ -356,7 +356,9 @@ impl<T> Session<T> {
         } = self.policy;
         let doublings = self.failures.min(16);
         let ceiling = min.saturating_mul(1 << doublings).clamp(min, max.max(min));
-        min + (ceiling - min).mul_f64(f64::from(random) / f64::from(u32::MAX))
+        min + ceiling
+            .saturating_sub(min)
+            .mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 

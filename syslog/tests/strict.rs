@@ -1,5 +1,10 @@
 //! Whatever is encoded, a strict parser that shares no code with the encoder
 //! reads back; and no part of it passes for the whole.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,17 +23,30 @@ struct Input {
     timestamp: Option<(i64, u32, i16, u8)>,
     /// HOSTNAME, APP-NAME, PROCID and MSGID: any bytes.
     fields: [Vec<u8>; 4],
-    elements: Vec<(String, Vec<(String, Vec<u8>)>)>,
+    elements: Vec<Element>,
     text: Vec<u8>,
 }
+
+/// SD-ID, and PARAM-NAMEs with their values.
+type Element = (String, Vec<(String, Vec<u8>)>);
 
 fn sd_name() -> impl Strategy<Value = String> {
     "[!#-<>-\\\\^-~]{1,32}"
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
-    let bytes = |max| prop_oneof![vec(any::<u8>(), 0..max), ".{0,60}".prop_map(String::into_bytes)];
-    let time = (-62_000_000_000_i64..253_000_000_000, 0_u32..1_000_000, -1439_i16..1440, 0_u8..=6);
+    let bytes = |max| {
+        prop_oneof![
+            vec(any::<u8>(), 0..max),
+            ".{0,60}".prop_map(String::into_bytes)
+        ]
+    };
+    let time = (
+        -62_000_000_000_i64..253_000_000_000,
+        0_u32..1_000_000,
+        -1439_i16..1440,
+        0_u8..=6,
+    );
     (
         (0_u8..24, 0_u8..8),
         proptest::option::of(time),
@@ -36,18 +54,20 @@ fn any_input() -> impl Strategy<Value = Input> {
         vec((sd_name(), vec((sd_name(), bytes(80)), 0..5)), 0..4),
         bytes(500),
     )
-        .prop_map(|((facility, severity), timestamp, fields, mut elements, text)| {
-            elements.sort_by(|a, b| a.0.cmp(&b.0));
-            elements.dedup_by(|a, b| a.0 == b.0);
-            Input {
-                facility,
-                severity,
-                timestamp,
-                fields,
-                elements,
-                text,
-            }
-        })
+        .prop_map(
+            |((facility, severity), timestamp, fields, mut elements, text)| {
+                elements.sort_by(|a, b| a.0.cmp(&b.0));
+                elements.dedup_by(|a, b| a.0 == b.0);
+                Input {
+                    facility,
+                    severity,
+                    timestamp,
+                    fields,
+                    elements,
+                    text,
+                }
+            },
+        )
 }
 
 /// Encodes the input, and says how long the header and structured data are.
@@ -100,14 +120,26 @@ fn expected_field(bytes: &[u8], max: usize) -> Option<String> {
     let text: String = bytes
         .iter()
         .take(max)
-        .map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '_' })
+        .map(|byte| {
+            if byte.is_ascii_graphic() {
+                char::from(*byte)
+            } else {
+                '_'
+            }
+        })
         .collect();
     (!text.is_empty() && text != "-").then_some(text)
 }
 
 fn check(input: &Input, message: &Message) {
-    assert_eq!((message.facility, message.severity), (input.facility, input.severity));
-    let moment = message.timestamp.as_ref().map(|t| (t.seconds, t.micros, t.offset));
+    assert_eq!(
+        (message.facility, message.severity),
+        (input.facility, input.severity)
+    );
+    let moment = message
+        .timestamp
+        .as_ref()
+        .map(|t| (t.seconds, t.micros, t.offset));
     let expected = input.timestamp.map(|(seconds, micros, offset, digits)| {
         let unit = 10_u32.pow(6 - u32::from(digits));
         (seconds, micros / unit * unit, i32::from(offset))
@@ -130,7 +162,10 @@ fn check(input: &Input, message: &Message) {
     }
     // A text that begins with a BOM is one with a BOM.
     let text = lossy(&input.text);
-    assert_eq!(message.text(), text.strip_prefix('\u{feff}').unwrap_or(&text));
+    assert_eq!(
+        message.text(),
+        text.strip_prefix('\u{feff}').unwrap_or(&text)
+    );
 }
 
 proptest! {

@@ -26,6 +26,6 @@ pub(crate) fn look_up(
                 (host.as_str(), port)
                     .to_socket_addrs()
                     .map(Iterator::collect),
-            )
+            );
         })
 }

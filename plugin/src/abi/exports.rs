@@ -13,8 +13,8 @@ use syslog::Outcome;
 use transport::Sender;
 
 use super::bindings::{
-    FLB_ERROR, FLB_OK, FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, FLB_RETRY,
-    flb_plugin_proxy_def, flbgo_output_plugin,
+    FLB_ERROR, FLB_OK, FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, FLB_RETRY, flb_plugin_proxy_def,
+    flbgo_output_plugin,
 };
 use super::fence::{fence, report_panics};
 use super::host::{Host, InstanceProperties, Level};
@@ -112,7 +112,10 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
     match sender() {
         Ok(sender) => Some(Output::open(&config, &sender, log, own_hostname())),
         Err(error) => {
-            log.write(Level::Error, &format!("cannot start the sender's thread: {error}"));
+            log.write(
+                Level::Error,
+                &format!("cannot start the sender's thread: {error}"),
+            );
             None
         }
     }

@@ -24,7 +24,9 @@ pub(super) fn report_panics(host: &Host) {
             let text = panic.payload_as_str().unwrap_or("no message");
             host.print(
                 Level::Error,
-                &format!("[output:syslog_sink] this is a defect, please report it: panic{place}: {text}"),
+                &format!(
+                    "[output:syslog_sink] this is a defect, please report it: panic{place}: {text}"
+                ),
             );
         }));
     });

@@ -134,7 +134,10 @@ mod tests {
             (b"\xd4\x05\xab", "\"ab\""),
             (b"\x90", "[]"),
             (b"\x93\x01\x80\x91\x02", "[1,{},[2]]"),
-            (b"\x82\xa1a\x01\x02\x92\xc0\xc2", r#"{"a":1,"2":[null,false]}"#),
+            (
+                b"\x82\xa1a\x01\x02\x92\xc0\xc2",
+                r#"{"a":1,"2":[null,false]}"#,
+            ),
         ] {
             assert_eq!(json(bytes), expected);
         }

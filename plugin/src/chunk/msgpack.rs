@@ -259,7 +259,7 @@ impl<'a> Map<'a> {
 }
 
 /// See [`Array`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Values<'a> {
     left: usize,
     rest: &'a [u8],
@@ -289,7 +289,7 @@ impl<'a> IntoIterator for Array<'a> {
 }
 
 /// See [`Map`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entries<'a> {
     left: usize,
     rest: &'a [u8],
@@ -342,8 +342,7 @@ mod tests {
         leaf.prop_recursive(4, 64, 20, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..20).prop_map(rmpv::Value::Array),
-                proptest::collection::vec((inner.clone(), inner), 0..20)
-                    .prop_map(rmpv::Value::Map),
+                proptest::collection::vec((inner.clone(), inner), 0..20).prop_map(rmpv::Value::Map),
             ]
         })
     }
@@ -405,8 +404,14 @@ mod tests {
 
     #[test]
     fn a_length_that_lies_costs_nothing() {
-        assert_eq!(skip(&[0xdf, 0xff, 0xff, 0xff, 0xff]), Err(Malformed::Truncated));
-        assert_eq!(skip(&[0xdb, 0xff, 0xff, 0xff, 0xff, b'a']), Err(Malformed::Truncated));
+        assert_eq!(
+            skip(&[0xdf, 0xff, 0xff, 0xff, 0xff]),
+            Err(Malformed::Truncated)
+        );
+        assert_eq!(
+            skip(&[0xdb, 0xff, 0xff, 0xff, 0xff, b'a']),
+            Err(Malformed::Truncated)
+        );
     }
 
     #[test]

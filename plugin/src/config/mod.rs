@@ -12,8 +12,8 @@ use syslog::{Facility, Framing, NewlineInMessage, Policy, SdNameBuf, Severity};
 use transport::{Endpoint, Target, Transport};
 
 pub use self::error::ConfigError;
-pub use self::options::{OPTIONS, OptionInfo, Properties};
 use self::options::Options;
+pub use self::options::{OPTIONS, OptionInfo, Properties};
 use crate::identity;
 use crate::template::Template;
 

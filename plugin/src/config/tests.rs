@@ -34,7 +34,10 @@ fn the_defaults_are_valid() {
     assert_eq!(config.framing, Framing::OctetCounting);
     assert_eq!(config.layout.max_message_size, 8192);
     assert_eq!(config.layout.oversize, Oversize::Split);
-    assert_eq!(config.target.policy.connect_timeout, Duration::from_secs(10));
+    assert_eq!(
+        config.target.policy.connect_timeout,
+        Duration::from_secs(10)
+    );
     assert!(config.warnings.is_empty());
 }
 
@@ -49,17 +52,40 @@ fn addresses() {
     ] {
         let config = parse_tcp(&[("addr", addr)]).unwrap();
         let endpoint = config.target.endpoint;
-        assert_eq!((endpoint.host().as_str(), endpoint.port()), (host, port), "{addr}");
+        assert_eq!(
+            (endpoint.host().as_str(), endpoint.port()),
+            (host, port),
+            "{addr}"
+        );
     }
     for addr in [
-        "host:0", "host:65536", "host:", "host:x", ":514", "::1", "[::1", "[::1]x", "[host]:1",
-        "ho st:1", "a:1, b:2", "-\n:1", "host:1:2",
+        "host:0",
+        "host:65536",
+        "host:",
+        "host:x",
+        ":514",
+        "::1",
+        "[::1",
+        "[::1]x",
+        "[host]:1",
+        "ho st:1",
+        "a:1, b:2",
+        "-\n:1",
+        "host:1:2",
     ] {
         let error = error(&[("addr", addr)]);
         assert!(error.starts_with(&format!("addr {addr:?}: ")), "{error}");
-        assert!(error.contains("host:port or [IPv6 address]:port"), "{error}");
+        assert!(
+            error.contains("host:port or [IPv6 address]:port"),
+            "{error}"
+        );
     }
-    assert!(parse(&[]).unwrap_err().to_string().starts_with("addr: is missing"));
+    assert!(
+        parse(&[])
+            .unwrap_err()
+            .to_string()
+            .starts_with("addr: is missing")
+    );
 }
 
 #[test]
@@ -88,7 +114,15 @@ fn choices_name_what_there_is() {
 
 #[test]
 fn sizes_and_time_spans_are_bounded() {
-    for size in ["0", "1023", "17M", "-1", "8 KiB", "99999999999999999999", "1.5k"] {
+    for size in [
+        "0",
+        "1023",
+        "17M",
+        "-1",
+        "8 KiB",
+        "99999999999999999999",
+        "1.5k",
+    ] {
         let error = error(&[("max_message_size", size)]);
         assert!(error.contains("1024 to 16777216 bytes"), "{error}");
     }
@@ -102,14 +136,23 @@ fn sizes_and_time_spans_are_bounded() {
     }
     for (span, millis) in [("250ms", 250), ("3", 3000), ("2m", 120_000)] {
         let config = parse_tcp(&[("write_timeout", span)]).unwrap();
-        assert_eq!(config.target.policy.write_timeout, Duration::from_millis(millis));
+        assert_eq!(
+            config.target.policy.write_timeout,
+            Duration::from_millis(millis)
+        );
     }
     assert!(error(&[("backoff_min", "40s")]).starts_with("backoff_max"));
 }
 
 #[test]
 fn a_fence_is_closed_or_absent() {
-    assert_eq!(parse_tcp(&[("namespace", "shop")]).unwrap().namespace.as_deref(), Some("shop"));
+    assert_eq!(
+        parse_tcp(&[("namespace", "shop")])
+            .unwrap()
+            .namespace
+            .as_deref(),
+        Some("shop")
+    );
     assert_eq!(parse_tcp(&[("cluster", "true")]).unwrap().namespace, None);
     assert!(error(&[("namespace", " ")]).contains("is empty"));
     assert!(error(&[("namespace", "shop"), ("cluster", "true")]).contains("contradicts"));
@@ -117,14 +160,21 @@ fn a_fence_is_closed_or_absent() {
 
 #[test]
 fn an_empty_value_is_an_absent_one() {
-    let config = parse_tcp(&[("tls_ca_file", ""), ("hostname", ""), ("max_message_size", "")]);
+    let config = parse_tcp(&[
+        ("tls_ca_file", ""),
+        ("hostname", ""),
+        ("max_message_size", ""),
+    ]);
     assert_eq!(config.unwrap().layout.max_message_size, 8192);
 }
 
 #[test]
 fn tls_keys_mean_nothing_without_tls() {
     let error = error(&[("tls_ca_file", "/ca.pem")]);
-    assert_eq!(error, r#"tls_ca_file "/ca.pem": has no meaning without transport tls"#);
+    assert_eq!(
+        error,
+        r#"tls_ca_file "/ca.pem": has no meaning without transport tls"#
+    );
 }
 
 #[test]
@@ -133,16 +183,22 @@ fn tls_files_are_read_at_the_start() {
     let empty = dir.path().join("empty.pem");
     fs::write(&empty, "").unwrap();
     let empty = empty.to_str().unwrap();
-    let error = |keys: &[(&str, &str)]| {
-        parse(&[&[("addr", "host")], keys].concat()).unwrap_err()
-    };
+    let error = |keys: &[(&str, &str)]| parse(&[&[("addr", "host")], keys].concat()).unwrap_err();
     assert_eq!(error(&[("tls_ca_file", "/no/such")]).key, "tls_ca_file");
-    assert!(error(&[("tls_ca_file", empty)]).problem.contains("holds no certificate"));
+    assert!(
+        error(&[("tls_ca_file", empty)])
+            .problem
+            .contains("holds no certificate")
+    );
     let keys = [("tls_verify", "off"), ("tls_cert_file", empty)];
     assert_eq!(error(&keys).key, "tls_key_file");
     let keys = [("tls_verify", "off"), ("tls_key_file", empty)];
     assert_eq!(error(&keys).key, "tls_cert_file");
-    let keys = [("tls_verify", "off"), ("tls_cert_file", empty), ("tls_key_file", "/no/such")];
+    let keys = [
+        ("tls_verify", "off"),
+        ("tls_cert_file", empty),
+        ("tls_key_file", "/no/such"),
+    ];
     assert_eq!(error(&keys).key, "tls_cert_file");
     let keys = [("tls_verify", "off"), ("tls_server_name", "no name")];
     assert_eq!(error(&keys).key, "tls_server_name");
@@ -167,7 +223,12 @@ fn pks_keys_mean_what_they_meant() {
         assert!(matches!(config.target.transport, Transport::Tls(_)));
         assert!(config.warnings[0].contains("not verified"));
     }
-    for tls in ["{", "[]", r#"{"ca":"x"}"#, r#"{"insecure_skip_verify":"maybe"}"#] {
+    for tls in [
+        "{",
+        "[]",
+        r#"{"ca":"x"}"#,
+        r#"{"insecure_skip_verify":"maybe"}"#,
+    ] {
         assert_eq!(pks(&[("tlsconfig", tls)]).unwrap_err().key, "tlsconfig");
     }
     let error = pks(&[("tlsconfig", r#"{"root_ca":"/no/such"}"#)]).unwrap_err();
@@ -198,7 +259,11 @@ fn structured_data_is_that_of_the_rfc() {
         "[kubernetes@47450 x=\"y\"]",
         "[a\u{7} b=\"c\"]",
     ] {
-        assert_eq!(parse_tcp(&[("structured_data", wrong)]).unwrap_err().key, "structured_data", "{wrong}");
+        assert_eq!(
+            parse_tcp(&[("structured_data", wrong)]).unwrap_err().key,
+            "structured_data",
+            "{wrong}"
+        );
     }
     let keys = [
         ("structured_data", "[kubernetes@47450 x=\"y\"]"),
@@ -225,7 +290,10 @@ fn the_reference_is_complete() {
         .take_while(|line| *line != "## Templates")
         .filter(|line| line.starts_with("| `"))
         .map(|line| {
-            let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
+            let mut cells = line
+                .split('|')
+                .skip(1)
+                .map(|cell| cell.trim().trim_matches('`'));
             (cells.next().unwrap(), cells.next().unwrap())
         })
         .collect();

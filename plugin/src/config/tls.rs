@@ -102,7 +102,8 @@ pub(super) fn parse(
         insecure_skip_verify: !verify,
         only_tls13: options.choice("tls_min_version", &[("1.2", false), ("1.3", true)])?,
     };
-    TlsTarget::new(&tls, host).map_err(|error| options.error(key_of(&error, &tls), error.to_string()))
+    TlsTarget::new(&tls, host)
+        .map_err(|error| options.error(key_of(&error, &tls), error.to_string()))
 }
 
 fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {

@@ -95,7 +95,9 @@ pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> 
         .zip(unit)
         .and_then(|(number, unit)| number.checked_mul(unit))
         .filter(|size| (min..=max).contains(size))
-        .ok_or_else(|| format!("is not a size, allowed is {min} to {max} bytes, such as 8192 or 64k"))
+        .ok_or_else(|| {
+            format!("is not a size, allowed is {min} to {max} bytes, such as 8192 or 64k")
+        })
 }
 
 /// A time span; a number without a unit counts seconds.

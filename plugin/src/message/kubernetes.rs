@@ -48,15 +48,18 @@ pub(super) fn push(
     }
 }
 
-fn labels<'a>(kubernetes: Option<Map<'a>>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+fn labels(kubernetes: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
     let labels = match kubernetes.and_then(|map| map.get(b"labels")) {
         Some(Value::Map(labels)) => Some(labels),
         _ => None,
     };
-    labels.into_iter().flatten().filter_map(|entry| match entry {
-        (Value::Text(key), Value::Text(value)) => Some((key, value)),
-        _ => None,
-    })
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| match entry {
+            (Value::Text(key), Value::Text(value)) => Some((key, value)),
+            _ => None,
+        })
 }
 
 /// A constant that is an SD-NAME.
@@ -68,13 +71,15 @@ fn sd_name(text: &'static str) -> SdName<'static> {
 /// or else the end of it, which says more than the beginning (a domain), with
 /// a hash that keeps it unlike all others.
 fn label_name(key: &[u8]) -> SdNameBuf {
+    /// Hexadecimal digits.
+    const HASH: usize = 8;
+
     if let Ok(text) = std::str::from_utf8(key)
         && !is_reserved(text)
         && let Ok(name) = SdName::new(text)
     {
         return name.into();
     }
-    const HASH: usize = 8;
     let kept = &key[key.len().saturating_sub(SdName::MAX - HASH - 1)..];
     let mut text = [0; SdName::MAX];
     for (to, from) in text.iter_mut().zip(kept) {
@@ -120,7 +125,11 @@ mod tests {
 
     #[test]
     fn keys_that_fit_stay_as_they_are() {
-        for key in ["app", "app.kubernetes.io/name", "exactly-32-characters-are-allowe"] {
+        for key in [
+            "app",
+            "app.kubernetes.io/name",
+            "exactly-32-characters-are-allowe",
+        ] {
             assert_eq!(name(key), key);
         }
     }

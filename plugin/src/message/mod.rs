@@ -371,7 +371,7 @@ fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8]
     value
 }
 
-fn is_host_character(byte: &u8) -> bool {
+fn is_host_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':')
 }
 

@@ -37,7 +37,9 @@ impl Reason {
             Self::Oversize => "messages were longer than max_message_size and were dropped",
             Self::Truncated => "messages were longer than max_message_size and were truncated",
             Self::Split => "records were longer than max_message_size and became several messages",
-            Self::ParamOmitted => "labels or parameters did not fit the structured data and were left out",
+            Self::ParamOmitted => {
+                "labels or parameters did not fit the structured data and were left out"
+            }
         }
     }
 }

@@ -83,10 +83,19 @@ fn a_container_log_line_has_the_layout_of_pks() {
     ]);
     let message = map_one(&[], TAG, body);
     assert_eq!((message.facility, message.severity), (1, 6));
-    assert_eq!(message.timestamp.as_ref().unwrap().text, "2026-03-01T12:00:00.123456Z");
+    assert_eq!(
+        message.timestamp.as_ref().unwrap().text,
+        "2026-03-01T12:00:00.123456Z"
+    );
     assert_eq!(message.hostname.as_deref(), Some("node-1"));
-    assert_eq!(message.app_name.as_deref(), Some("pod.log/shop/web-0/nginx"));
-    assert_eq!((message.procid.as_ref(), message.msgid.as_ref()), (None, None));
+    assert_eq!(
+        message.app_name.as_deref(),
+        Some("pod.log/shop/web-0/nginx")
+    );
+    assert_eq!(
+        (message.procid.as_ref(), message.msgid.as_ref()),
+        (None, None)
+    );
     let params: Vec<(&str, &str)> = message.structured_data[0]
         .params
         .iter()
@@ -113,7 +122,11 @@ fn other_records_have_sensible_defaults() {
     assert!(message.structured_data.is_empty());
     assert_eq!(message.text(), "hi");
 
-    let message = map_one(&[], "metrics", map(vec![("cpu", 1.into()), ("ok", true.into())]));
+    let message = map_one(
+        &[],
+        "metrics",
+        map(vec![("cpu", 1.into()), ("ok", true.into())]),
+    );
     assert_eq!(message.text(), r#"{"cpu":1,"ok":true}"#);
 }
 
@@ -126,7 +139,10 @@ fn events_of_pks_are_told_by_their_tag() {
     let body = map(vec![("log", "Back-off".into()), ("kubernetes", kubernetes)]);
     let message = map_one(&[("namespace", "shop")], "k8s.event", body);
     assert_eq!(message.app_name.as_deref(), Some("k8s.event/shop/web-0"));
-    assert_eq!(message.param("kubernetes@47450", "object_name"), Some("web-0"));
+    assert_eq!(
+        message.param("kubernetes@47450", "object_name"),
+        Some("web-0")
+    );
 }
 
 #[test]
@@ -167,7 +183,10 @@ fn every_field_can_be_set() {
         ("msgid", "$TAG[0]"),
         ("message", "[$stream] $log"),
         ("timestamp", "$time"),
-        ("structured_data", r#"[id@1 pod="$kubernetes['pod_name']" gone="$gone"]"#),
+        (
+            "structured_data",
+            r#"[id@1 pod="$kubernetes['pod_name']" gone="$gone"]"#,
+        ),
         ("kubernetes_structured_data", "off"),
         ("bom", "on"),
     ];
@@ -183,7 +202,10 @@ fn every_field_can_be_set() {
     assert_eq!(message.app_name.as_deref(), Some("none"));
     assert_eq!(message.procid.as_deref(), Some("42"));
     assert_eq!(message.msgid.as_deref(), Some("kube"));
-    assert_eq!(message.timestamp.as_ref().unwrap().text, "2020-01-02T03:04:05.000000+01:00");
+    assert_eq!(
+        message.timestamp.as_ref().unwrap().text,
+        "2020-01-02T03:04:05.000000+01:00"
+    );
     // The tag's pod, not the one that the record claims.
     assert_eq!(message.structured_data.len(), 1);
     assert_eq!(message.param("id@1", "pod"), Some("web-0"));
@@ -202,7 +224,9 @@ fn times_in_the_record() {
         (Rmpv::from("yesterday"), 1_772_366_400, 123_456),
     ] {
         let body = map(vec![("log", "x".into()), ("t", time)]);
-        let timestamp = map_one(&[("timestamp", "$t")], TAG, body).timestamp.unwrap();
+        let timestamp = map_one(&[("timestamp", "$t")], TAG, body)
+            .timestamp
+            .unwrap();
         assert_eq!((timestamp.seconds, timestamp.micros), (seconds, micros));
     }
 }
@@ -224,7 +248,10 @@ fn the_fence_lets_one_namespace_through() {
 
 #[test]
 fn a_record_cannot_claim_a_namespace() {
-    let body = map(vec![("log", "x".into()), ("kubernetes", kubernetes(vec![]))]);
+    let body = map(vec![
+        ("log", "x".into()),
+        ("kubernetes", kubernetes(vec![])),
+    ]);
     let chunk = event(body);
     let claimed = [("namespace", "claimed")];
     let (_, tally) = map_all(&mapper(&claimed), TAG, &chunk);
@@ -239,7 +266,11 @@ fn a_record_cannot_claim_a_namespace() {
 
 #[test]
 fn a_text_forges_neither_frame_nor_header() {
-    for text in ["<13>1 - - - - - - forged", "5 <13>1", "a\n<13>1 - - - - - - forged"] {
+    for text in [
+        "<13>1 - - - - - - forged",
+        "5 <13>1",
+        "a\n<13>1 - - - - - - forged",
+    ] {
         let message = map_one(&[], TAG, line(text));
         assert_eq!((message.facility, message.severity), (1, 6));
         assert_eq!(message.text(), text);
@@ -256,7 +287,10 @@ fn hostile_labels_are_values() {
             kubernetes(vec![
                 ("namespace_name", "forged".into()),
                 ("a key with spaces=\"]", value.into()),
-                ("a-key-that-is-much-longer-than-an-sd-name-may-be", "v".into()),
+                (
+                    "a-key-that-is-much-longer-than-an-sd-name-may-be",
+                    "v".into(),
+                ),
                 ("binary", Rmpv::Binary(b"\xff".to_vec())),
             ]),
         ),
@@ -264,7 +298,10 @@ fn hostile_labels_are_values() {
     let message = map_one(&[], TAG, body);
     let params = &message.structured_data[0].params;
     assert_eq!(params.len(), 7);
-    assert_eq!(message.param("kubernetes@47450", "namespace_name"), Some("shop"));
+    assert_eq!(
+        message.param("kubernetes@47450", "namespace_name"),
+        Some("shop")
+    );
     assert!(params.iter().any(|(_, found)| found == value));
     assert!(params.iter().any(|(_, found)| found == "\u{FFFD}"));
 }
@@ -272,12 +309,21 @@ fn hostile_labels_are_values() {
 #[test]
 fn five_thousand_labels_cost_labels_and_not_the_message() {
     let keys: Vec<String> = (0..5000).map(|n| format!("label-{n}")).collect();
-    let labels = keys.iter().map(|key| (key.as_str(), "value".into())).collect();
-    let body = map(vec![("log", "still here".into()), ("kubernetes", kubernetes(labels))]);
+    let labels = keys
+        .iter()
+        .map(|key| (key.as_str(), "value".into()))
+        .collect();
+    let body = map(vec![
+        ("log", "still here".into()),
+        ("kubernetes", kubernetes(labels)),
+    ]);
     let (messages, tally) = map_all(&mapper(&[]), TAG, &event(body));
     assert_eq!(messages.len(), 1);
     assert_eq!(messages[0].text(), "still here");
-    assert_eq!(messages[0].param("kubernetes@47450", "container_name"), Some("nginx"));
+    assert_eq!(
+        messages[0].param("kubernetes@47450", "container_name"),
+        Some("nginx")
+    );
     let written = messages[0].structured_data[0].params.len() as u64;
     assert_eq!(written - 3 + tally.count(Reason::ParamOmitted), 5000);
     assert!(written > 100);
@@ -292,7 +338,11 @@ fn long_messages() {
     assert_eq!(joined, text);
     assert_eq!(messages.len(), 4);
     assert_eq!(tally.count(Reason::Split), 1);
-    assert!(messages.iter().all(|m| m.structured_data == messages[0].structured_data));
+    assert!(
+        messages
+            .iter()
+            .all(|m| m.structured_data == messages[0].structured_data)
+    );
 
     let (messages, tally) = map_all(&mapper(&[("oversize", "truncate")]), TAG, &chunk);
     assert_eq!(messages.len(), 1);
@@ -307,7 +357,11 @@ fn long_messages() {
 #[test]
 fn a_message_of_ten_mebibytes() {
     let text = "0123456789".repeat(1024 * 1024);
-    let (messages, _) = map_all(&mapper(&[("max_message_size", "64k")]), TAG, &event(line(&text)));
+    let (messages, _) = map_all(
+        &mapper(&[("max_message_size", "64k")]),
+        TAG,
+        &event(line(&text)),
+    );
     let joined: String = messages.iter().map(Message::text).collect();
     assert_eq!(joined, text);
 }
@@ -321,7 +375,10 @@ fn with_the_smallest_size_a_text_always_has_room() {
         ("app_name", "$long"),
         ("procid", "$long"),
         ("msgid", "$long"),
-        ("structured_data", r#"[a@1 x="$long"][b@1 x="$long"][c@1 x="y"]"#),
+        (
+            "structured_data",
+            r#"[a@1 x="$long"][b@1 x="$long"][c@1 x="y"]"#,
+        ),
     ];
     let body = map(vec![
         ("log", "x".repeat(2000).into()),
@@ -337,7 +394,14 @@ fn with_the_smallest_size_a_text_always_has_room() {
 #[test]
 fn damaged_records_cost_themselves_only() {
     let good = event(line("good"));
-    let chunk = [good.as_slice(), &[0xc1], &good, &event(Rmpv::from("text")), &good].concat();
+    let chunk = [
+        good.as_slice(),
+        &[0xc1],
+        &good,
+        &event(Rmpv::from("text")),
+        &good,
+    ]
+    .concat();
     let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
     assert_eq!(messages.len(), 3);
     assert_eq!(tally.count(Reason::Damaged), 2);

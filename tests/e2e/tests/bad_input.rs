@@ -1,5 +1,10 @@
 //! What is wrong is told in one line that names the output, the key, the value
 //! and what is allowed, or says what to do; and nothing is lost meanwhile.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +26,11 @@ fn assert_refused(options: &[(&str, &str)], parts: &[&str]) {
     let run = run(options);
     assert!(run.outputs.is_empty(), "{options:?} is accepted");
     assert_eq!(run.log.lines().count(), 1, "{}", run.log);
-    assert!(run.log.starts_with("[error] [output:syslog_sink:sink] "), "{}", run.log);
+    assert!(
+        run.log.starts_with("[error] [output:syslog_sink:sink] "),
+        "{}",
+        run.log
+    );
     for part in parts {
         assert!(run.log.contains(part), "{part:?} is not in {}", run.log);
     }
@@ -34,14 +43,46 @@ fn values_that_are_not_allowed() {
     for (key, value, parts) in [
         ("addr", "localhost:0", [r#"addr "localhost:0""#, port]),
         ("addr", "localhost:x", [r#"addr "localhost:x""#, port]),
-        ("transport", "sctp", [r#"transport "sctp""#, "tls, tcp, udp"]),
-        ("framing", "lf", [r#"framing "lf""#, "octet-counting, newline"]),
-        ("max_message_size", "0", [r#"max_message_size "0""#, "1024 to 16777216"]),
-        ("max_message_size", "99G", [r#"max_message_size "99G""#, "1024 to 16777216"]),
-        ("connect_timeout", "0", [r#"connect_timeout "0""#, "1ms to 60m"]),
-        ("severity", "$", [r#"severity "$""#, "no key follows the '$'"]),
-        ("structured_data", "[a", [r#"structured_data "[a""#, "allowed is [id@number"]),
-        ("namespace", "", ["namespace \"\"", "the name of a namespace"]),
+        (
+            "transport",
+            "sctp",
+            [r#"transport "sctp""#, "tls, tcp, udp"],
+        ),
+        (
+            "framing",
+            "lf",
+            [r#"framing "lf""#, "octet-counting, newline"],
+        ),
+        (
+            "max_message_size",
+            "0",
+            [r#"max_message_size "0""#, "1024 to 16777216"],
+        ),
+        (
+            "max_message_size",
+            "99G",
+            [r#"max_message_size "99G""#, "1024 to 16777216"],
+        ),
+        (
+            "connect_timeout",
+            "0",
+            [r#"connect_timeout "0""#, "1ms to 60m"],
+        ),
+        (
+            "severity",
+            "$",
+            [r#"severity "$""#, "no key follows the '$'"],
+        ),
+        (
+            "structured_data",
+            "[a",
+            [r#"structured_data "[a""#, "allowed is [id@number"],
+        ),
+        (
+            "namespace",
+            "",
+            ["namespace \"\"", "the name of a namespace"],
+        ),
     ] {
         assert_refused(&[&tcp[..], &[(key, value)]].concat(), &parts);
     }
@@ -61,11 +102,26 @@ fn tls_files_that_cannot_be_used() {
     let (ca, client, other) = (pki.ca(), pki.client(), pki.foreign_client());
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     for (keys, key, part) in [
-        (vec![("tls_ca_file", "/no/such.pem".to_owned())], "tls_ca_file", "No such file"),
-        (vec![("tls_ca_file", text(&empty))], "tls_ca_file", "holds no certificate in PEM form"),
-        (vec![("tls_ca_file", text(&prose))], "tls_ca_file", "holds no certificate in PEM form"),
         (
-            vec![("tls_ca_file", text(&ca)), ("tls_cert_file", text(&client.cert))],
+            vec![("tls_ca_file", "/no/such.pem".to_owned())],
+            "tls_ca_file",
+            "No such file",
+        ),
+        (
+            vec![("tls_ca_file", text(&empty))],
+            "tls_ca_file",
+            "holds no certificate in PEM form",
+        ),
+        (
+            vec![("tls_ca_file", text(&prose))],
+            "tls_ca_file",
+            "holds no certificate in PEM form",
+        ),
+        (
+            vec![
+                ("tls_ca_file", text(&ca)),
+                ("tls_cert_file", text(&client.cert)),
+            ],
             "tls_key_file",
             "set both or none",
         ),
@@ -81,15 +137,27 @@ fn tls_files_that_cannot_be_used() {
     ] {
         let mut options = vec![("addr", "localhost")];
         options.extend(keys.iter().map(|(key, value)| (*key, value.as_str())));
-        assert_refused(&options, &[&format!("[output:syslog_sink:sink] {key}"), part]);
+        assert_refused(
+            &options,
+            &[&format!("[output:syslog_sink:sink] {key}"), part],
+        );
     }
 }
 
 /// The output is opened, its chunk comes back for another try, and the log
 /// says what to do.
 fn assert_retried(options: &[(&str, &str)], parts: &[&str]) {
-    let run = run(&[options, &[("backoff_min", "50ms"), ("connect_timeout", "2s")]].concat());
-    assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (0, 1), "{}", run.log);
+    let run = run(&[
+        options,
+        &[("backoff_min", "50ms"), ("connect_timeout", "2s")],
+    ]
+    .concat());
+    assert_eq!(
+        (run.outputs[0].ok, run.outputs[0].retry),
+        (0, 1),
+        "{}",
+        run.log
+    );
     for part in parts {
         assert!(run.log.contains(part), "{part:?} is not in {}", run.log);
     }
@@ -108,9 +176,21 @@ fn tls_receiver(server: Pair) -> Receiver {
 fn receivers_that_cannot_be_trusted() {
     let pki = Pki::new();
     for (server, ca, parts) in [
-        (pki.expired(), pki.ca(), ["certificate", "renew the receiver's certificate"]),
-        (pki.wrong_name(), pki.ca(), ["certificate", "set tls_server_name"]),
-        (pki.server(), pki.other_ca(), ["certificate", "set tls_ca_file"]),
+        (
+            pki.expired(),
+            pki.ca(),
+            ["certificate", "renew the receiver's certificate"],
+        ),
+        (
+            pki.wrong_name(),
+            pki.ca(),
+            ["certificate", "set tls_server_name"],
+        ),
+        (
+            pki.server(),
+            pki.other_ca(),
+            ["certificate", "set tls_ca_file"],
+        ),
     ] {
         let receiver = tls_receiver(server);
         let address = receiver.address();
@@ -129,7 +209,11 @@ fn a_certificate_that_is_not_verified_is_told_of() {
     let address = receiver.address();
     let run = run(&[("addr", &address), ("tls_verify", "off")]);
     assert_eq!(run.outputs[0].ok, 1, "{}", run.log);
-    assert!(run.log.contains("[warn] [output:syslog_sink:sink] the receiver's certificate is not verified"));
+    assert!(
+        run.log.contains(
+            "[warn] [output:syslog_sink:sink] the receiver's certificate is not verified"
+        )
+    );
     receiver.wait_for(1, Duration::from_secs(10)).unwrap();
 }
 
@@ -155,7 +239,11 @@ fn tls_to_plain_tcp_and_the_other_way_round() {
     let pki = Pki::new();
     let tls = tls_receiver(pki.server());
     let address = tls.address();
-    let run = run(&[("addr", &address), ("transport", "tcp"), ("backoff_min", "50ms")]);
+    let run = run(&[
+        ("addr", &address),
+        ("transport", "tcp"),
+        ("backoff_min", "50ms"),
+    ]);
     assert!(run.outputs.len() == 1);
     tls.wait_for_error(Duration::from_secs(10)).unwrap();
     assert_eq!(tls.count(), 0);

@@ -1,4 +1,9 @@
 //! The ready configurations, in a real Fluent Bit, unchanged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,7 +36,10 @@ fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'static str, Stri
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::create_dir_all(dir.path().join("state")).unwrap();
     vec![
-        ("SYSLOG_SINK_ADDR", address.replace("127.0.0.1", "localhost")),
+        (
+            "SYSLOG_SINK_ADDR",
+            address.replace("127.0.0.1", "localhost"),
+        ),
         ("SYSLOG_SINK_CA", pki.ca().display().to_string()),
         ("SYSLOG_SINK_CERT", String::new()),
         ("SYSLOG_SINK_KEY", String::new()),
@@ -78,11 +86,21 @@ fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
 
 /// A moment with nanoseconds, which differs from line to line.
 fn time(line: usize) -> String {
-    format!("2026-03-01T12:{:02}:{:02}.{:06}789Z", line / 60 % 60, line % 60, line)
+    format!(
+        "2026-03-01T12:{:02}:{:02}.{:06}789Z",
+        line / 60 % 60,
+        line % 60,
+        line
+    )
 }
 
 fn expected_time(line: usize) -> String {
-    format!("2026-03-01T12:{:02}:{:02}.{:06}Z", line / 60 % 60, line % 60, line)
+    format!(
+        "2026-03-01T12:{:02}:{:02}.{:06}Z",
+        line / 60 % 60,
+        line % 60,
+        line
+    )
 }
 
 /// Each line once, in order, with its own time and its true origin.
@@ -114,13 +132,17 @@ fn check(messages: &[Parsed]) {
 
 fn container_logs(file: &str) {
     let pki = Pki::new();
-    let Some(program) = fluent_bit::find() else { return };
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
     let input = Input::Tls {
         server: pki.server(),
         ca: pki.ca(),
         mutual: false,
     };
-    let Some(rsyslog) = Rsyslog::start(&input) else { return };
+    let Some(rsyslog) = Rsyslog::start(&input) else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let node = Node::new(&dir.path().join("log"));
     let mut containers = start_containers(&node, &dir);
@@ -139,7 +161,11 @@ fn container_logs(file: &str) {
         .wait_for(CONTAINERS * LINES, LONG)
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", fluent_bit.log(), rsyslog.log()));
     fluent_bit.stop();
-    assert_eq!(rsyslog.messages().len(), messages.len(), "nothing comes twice");
+    assert_eq!(
+        rsyslog.messages().len(),
+        messages.len(),
+        "nothing comes twice"
+    );
     check(&messages);
 }
 
@@ -155,7 +181,9 @@ fn container_logs_yaml() {
 
 #[test]
 fn every_configuration_passes_a_dry_run() {
-    let Some(program) = fluent_bit::find() else { return };
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
     let pki = Pki::new();
     let dir = tempfile::tempdir().unwrap();
     let variables = variables(&dir, "127.0.0.1:6514", &pki);
@@ -207,7 +235,9 @@ fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
 fn the_files_of_a_machine() {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     for file in ["standalone.conf", "standalone.yaml"] {
-        let Some(lines) = file_lines(file) else { return };
+        let Some(lines) = file_lines(file) else {
+            return;
+        };
         for (number, (host, app_name, text)) in lines.into_iter().enumerate() {
             assert_eq!(host, hostname.trim());
             assert_eq!(app_name, "app");
@@ -219,7 +249,9 @@ fn the_files_of_a_machine() {
 #[test]
 fn the_files_of_a_container_beside() {
     for file in ["sidecar.conf", "sidecar.yaml"] {
-        let Some(lines) = file_lines(file) else { return };
+        let Some(lines) = file_lines(file) else {
+            return;
+        };
         for (number, (host, app_name, text)) in lines.into_iter().enumerate() {
             assert_eq!(host, "node-1");
             assert_eq!(app_name, "pod.log/shop/web-0/app");
@@ -231,7 +263,9 @@ fn the_files_of_a_container_beside() {
 /// Two outputs, one behind a fence; long lines; both streams.
 #[test]
 fn a_fenced_output_gets_its_namespace_only() {
-    let Some(program) = fluent_bit::find() else { return };
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
     let fenced = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let all = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -269,7 +303,10 @@ fn a_fenced_output_gets_its_namespace_only() {
     assert_eq!(fenced.count(), 3);
     assert!(log.contains("refused"), "{log}");
     let mine: Vec<_> = mine.into_iter().map(|m| m.message.unwrap()).collect();
-    for (message, (severity, text)) in mine.iter().zip([(6, "to stdout"), (3, "to stderr"), (6, &long)]) {
+    for (message, (severity, text)) in
+        mine.iter()
+            .zip([(6, "to stdout"), (3, "to stderr"), (6, &long)])
+    {
         assert_eq!(message.app_name.as_deref(), Some("pod.log/shop/web-0/app"));
         assert_eq!(message.severity, severity);
         assert_eq!(message.text(), text);

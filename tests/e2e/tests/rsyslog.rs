@@ -1,5 +1,10 @@
 //! What a real rsyslog makes of what the plugin sends. The C host stands in
 //! for Fluent Bit, so that these run everywhere.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
 
 use std::path::Path;
 
@@ -25,10 +30,18 @@ fn line(text: &str) -> Value {
     map(vec![("log", text.into()), ("stream", "stderr".into())])
 }
 
-fn deliver(rsyslog: &Rsyslog, options: &[(&str, &str)], bodies: Vec<Value>, expected: usize) -> Vec<Parsed> {
+fn deliver(
+    rsyslog: &Rsyslog,
+    options: &[(&str, &str)],
+    bodies: Vec<Value>,
+    expected: usize,
+) -> Vec<Parsed> {
     let address = rsyslog.address();
     let options = [&[("addr", address.as_str())], options].concat();
-    let run = Host::new().retries(50).output("sink", &options).run(&chunk(bodies));
+    let run = Host::new()
+        .retries(50)
+        .output("sink", &options)
+        .run(&chunk(bodies));
     assert_ok(&run);
     let messages = rsyslog
         .wait_for(expected, BOUND)
@@ -40,7 +53,12 @@ fn deliver(rsyslog: &Rsyslog, options: &[(&str, &str)], bodies: Vec<Value>, expe
 fn assert_ok(run: &Run) {
     assert!(run.intact);
     assert_eq!(run.outputs.len(), 1, "{}", run.log);
-    assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (1, 0), "{}", run.log);
+    assert_eq!(
+        (run.outputs[0].ok, run.outputs[0].retry),
+        (1, 0),
+        "{}",
+        run.log
+    );
 }
 
 fn tls(pki: &Pki, server: Pair, mutual: bool) -> Option<Rsyslog> {
@@ -58,7 +76,9 @@ fn text(path: &Path) -> &str {
 #[test]
 fn every_field_over_tls_with_mutual_authentication() {
     let pki = Pki::new();
-    let Some(rsyslog) = tls(&pki, pki.server(), true) else { return };
+    let Some(rsyslog) = tls(&pki, pki.server(), true) else {
+        return;
+    };
     let client = pki.client();
     let ca = pki.ca();
     let options = [
@@ -72,13 +92,19 @@ fn every_field_over_tls_with_mutual_authentication() {
         ("msgid", "$kind ?? 'none'"),
         ("structured_data", r#"[origin@32473 ip="$ip"]"#),
     ];
-    let labels = map(vec![("app", "web".into()), ("app.kubernetes.io/name", "shop".into())]);
+    let labels = map(vec![
+        ("app", "web".into()),
+        ("app.kubernetes.io/name", "shop".into()),
+    ]);
     let body = map(vec![
         ("log", "hello\n".into()),
         ("level", "warning".into()),
         ("pid", 42.into()),
         ("ip", "10.0.0.1".into()),
-        ("kubernetes", map(vec![("host", "node-1".into()), ("labels", labels)])),
+        (
+            "kubernetes",
+            map(vec![("host", "node-1".into()), ("labels", labels)]),
+        ),
     ]);
     let messages = deliver(&rsyslog, &options, vec![body], 1);
     assert_eq!(
@@ -102,18 +128,32 @@ fn every_field_over_tls_with_mutual_authentication() {
 
 #[test]
 fn every_transport_and_framing() {
-    let texts = ["first", "<13>1 - - - - - - forged", "with \"quotes\" and ]", "", "\u{1}\t€\u{7f}"];
+    let texts = [
+        "first",
+        "<13>1 - - - - - - forged",
+        "with \"quotes\" and ]",
+        "",
+        "\u{1}\t€\u{7f}",
+    ];
     for (input, options) in [
         (Input::Tcp, vec![("transport", "tcp")]),
-        (Input::Tcp, vec![("transport", "tcp"), ("framing", "newline")]),
+        (
+            Input::Tcp,
+            vec![("transport", "tcp"), ("framing", "newline")],
+        ),
         (Input::Udp, vec![("transport", "udp")]),
     ] {
-        let Some(rsyslog) = Rsyslog::start(&input) else { return };
+        let Some(rsyslog) = Rsyslog::start(&input) else {
+            return;
+        };
         let bodies = texts.iter().map(|text| line(text)).collect();
         let messages = deliver(&rsyslog, &options, bodies, texts.len());
         for (message, text) in messages.iter().zip(texts) {
             assert_eq!(message.msg, text, "{options:?}");
-            assert_eq!((message.facility.as_str(), message.severity.as_str()), ("1", "6"));
+            assert_eq!(
+                (message.facility.as_str(), message.severity.as_str()),
+                ("1", "6")
+            );
             assert_eq!(message.app_name, "pod.log/shop/web-0/nginx");
         }
     }
@@ -124,9 +164,14 @@ fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
     for (options, expected) in [
         (vec![], "one\ntwo"),
         (vec![("framing", "newline")], "one two"),
-        (vec![("framing", "newline"), ("newline_in_message", "escape")], "one\\ntwo"),
+        (
+            vec![("framing", "newline"), ("newline_in_message", "escape")],
+            "one\\ntwo",
+        ),
     ] {
-        let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+        let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
+            return;
+        };
         let options = [&[("transport", "tcp")], options.as_slice()].concat();
         let messages = deliver(&rsyslog, &options, vec![line("one\ntwo\n"), line("end")], 2);
         assert_eq!(messages[0].msg, expected);
@@ -136,7 +181,9 @@ fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
 
 #[test]
 fn hostile_labels_and_bytes() {
-    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
+        return;
+    };
     let labels = map(vec![
         ("quote", "a\"b".into()),
         ("bracket", "a]b".into()),
@@ -164,12 +211,21 @@ fn hostile_labels_and_bytes() {
 
 #[test]
 fn long_messages_are_split_and_lose_nothing() {
-    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
+        return;
+    };
     let long = "0123456789".repeat(5000);
     let body = line(&long);
     let address = rsyslog.address();
-    let options = [("addr", address.as_str()), ("transport", "tcp"), ("severity", "stream")];
-    let run = Host::new().retries(50).output("sink", &options).run(&chunk(vec![body, line("end")]));
+    let options = [
+        ("addr", address.as_str()),
+        ("transport", "tcp"),
+        ("severity", "stream"),
+    ];
+    let run = Host::new()
+        .retries(50)
+        .output("sink", &options)
+        .run(&chunk(vec![body, line("end")]));
     assert_ok(&run);
     let messages = rsyslog.wait_for(8, BOUND).unwrap();
     assert_eq!(messages.last().unwrap().msg, "end");
@@ -182,7 +238,9 @@ fn long_messages_are_split_and_lose_nothing() {
 
 #[test]
 fn the_template_options() {
-    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else { return };
+    let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
+        return;
+    };
     let options = [
         ("transport", "tcp"),
         ("timestamp", "$time"),
@@ -202,7 +260,10 @@ fn the_template_options() {
     assert_eq!(messages[0].hostname, "Host-7");
     assert_eq!(messages[0].app_name, "kube");
     assert_eq!(messages[0].structured_data, "-");
-    assert_eq!(messages[0].msg.trim_start_matches('\u{feff}'), "hello (nothing)");
+    assert_eq!(
+        messages[0].msg.trim_start_matches('\u{feff}'),
+        "hello (nothing)"
+    );
 }
 
 /// Over TLS 1.3 a receiver refuses a certificate after our side believes to be
@@ -210,22 +271,39 @@ fn the_template_options() {
 #[test]
 fn without_a_certificate_that_rsyslog_wants_nothing_is_delivered() {
     let pki = Pki::new();
-    let Some(rsyslog) = tls(&pki, pki.server(), true) else { return };
+    let Some(rsyslog) = tls(&pki, pki.server(), true) else {
+        return;
+    };
     let foreign = pki.foreign_client();
     let ca = pki.ca();
     let address = rsyslog.address();
     let common = [("addr", address.as_str()), ("tls_ca_file", text(&ca))];
     let with_foreign = [
         &common[..],
-        &[("tls_cert_file", text(&foreign.cert)), ("tls_key_file", text(&foreign.key))],
+        &[
+            ("tls_cert_file", text(&foreign.cert)),
+            ("tls_key_file", text(&foreign.key)),
+        ],
     ]
     .concat();
     for version in ["1.2", "1.3"] {
         for options in [&common[..], &with_foreign] {
             let options = [options, &[("tls_min_version", version)]].concat();
-            let run = Host::new().retries(5).output("sink", &options).run(&chunk(vec![line("x")]));
-            assert_eq!((run.outputs[0].ok, run.outputs[0].retry), (0, 1), "{}", run.log);
-            assert!(run.log.contains("[error] [output:syslog_sink:sink]"), "{}", run.log);
+            let run = Host::new()
+                .retries(5)
+                .output("sink", &options)
+                .run(&chunk(vec![line("x")]));
+            assert_eq!(
+                (run.outputs[0].ok, run.outputs[0].retry),
+                (0, 1),
+                "{}",
+                run.log
+            );
+            assert!(
+                run.log.contains("[error] [output:syslog_sink:sink]"),
+                "{}",
+                run.log
+            );
         }
     }
     assert!(rsyslog.messages().is_empty());

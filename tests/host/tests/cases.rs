@@ -1,4 +1,9 @@
 //! The cases of the C host, each against a receiver that is strict.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
 
 use std::process::Command;
 use std::time::Duration;
@@ -55,7 +60,11 @@ fn run(program: &[&str], case: &str, messages: u64) {
     for received in received {
         received.message.unwrap();
     }
-    assert!(receiver.errors().is_empty(), "{case}: {:?}", receiver.errors());
+    assert!(
+        receiver.errors().is_empty(),
+        "{case}: {:?}",
+        receiver.errors()
+    );
 }
 
 #[test]
@@ -94,7 +103,10 @@ fn every_case_is_clean_under_valgrind() {
 
 #[test]
 fn both_tables_name_the_same_cases() {
-    let output = Command::new(host::EXECUTABLE).arg("cases").output().unwrap();
+    let output = Command::new(host::EXECUTABLE)
+        .arg("cases")
+        .output()
+        .unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();
     let names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
     assert_eq!(listed.lines().collect::<Vec<_>>(), names);

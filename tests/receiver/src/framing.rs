@@ -148,10 +148,20 @@ mod tests {
 
     #[test]
     fn a_length_is_a_number() {
-        for wrong in [b"05 hello".as_slice(), b"5hello", b" hello", b"x", b"12345678901 x", b"<14>1"] {
+        for wrong in [
+            b"05 hello".as_slice(),
+            b"5hello",
+            b" hello",
+            b"x",
+            b"12345678901 x",
+            b"<14>1",
+        ] {
             let mut splitter = Splitter::octet_counting(100);
             splitter.push(wrong);
-            assert!(matches!(splitter.next_frame(), Err(FramingError::Length(_))), "{wrong:?}");
+            assert!(
+                matches!(splitter.next_frame(), Err(FramingError::Length(_))),
+                "{wrong:?}"
+            );
         }
     }
 

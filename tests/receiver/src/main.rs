@@ -41,7 +41,14 @@ fn run() -> Result<(), Box<dyn Error>> {
         // A time-out only means that nothing new came.
         let _ = receiver.wait_for(printed + 1, Duration::from_millis(100));
         for received in receiver.received().iter().skip(printed as usize) {
-            println!("{}", if json { as_json(received)? } else { as_text(received) });
+            println!(
+                "{}",
+                if json {
+                    as_json(received)?
+                } else {
+                    as_text(received)
+                }
+            );
             printed += 1;
         }
         if ended {
@@ -134,7 +141,7 @@ fn message_as_text(message: &Message) -> String {
     );
     for element in &message.structured_data {
         for (name, value) in &element.params {
-            line.push_str(&format!(" {name}={value:?}"));
+            line.extend([" ", name, "=", &format!("{value:?}")]);
         }
     }
     // Whatever a message holds, it is one line of a terminal.

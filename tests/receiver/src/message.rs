@@ -68,7 +68,10 @@ impl Message {
     ///
     /// Where it is not UTF-8.
     #[must_use]
-    #[allow(clippy::expect_used, reason = "the product's messages are always UTF-8")]
+    #[allow(
+        clippy::expect_used,
+        reason = "the product's messages are always UTF-8"
+    )]
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.msg.as_deref().unwrap_or_default()).expect("MSG is UTF-8")
     }
@@ -155,7 +158,12 @@ impl<'a> Cursor<'a> {
         &rest[..length]
     }
 
-    fn digits(&mut self, count: usize, range: std::ops::RangeInclusive<i64>, rule: &'static str) -> Result<i64, ParseError> {
+    fn digits(
+        &mut self,
+        count: usize,
+        range: std::ops::RangeInclusive<i64>,
+        rule: &'static str,
+    ) -> Result<i64, ParseError> {
         let start = self.at;
         let Some(digits) = self.bytes.get(start..start + count) else {
             return self.error(rule);
@@ -179,7 +187,9 @@ impl<'a> Cursor<'a> {
         self.expect(b'<', RULE)?;
         let digits = self.take_while(|byte| byte.is_ascii_digit());
         let leading_zero = digits.len() > 1 && digits[0] == b'0';
-        let value = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u8>().ok());
+        let value = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|text| text.parse::<u8>().ok());
         match value {
             Some(value) if value <= 191 && !leading_zero && digits.len() <= 3 => {
                 self.expect(b'>', RULE)?;
@@ -200,7 +210,11 @@ impl<'a> Cursor<'a> {
         self.expect(b'-', FORM)?;
         let month = self.digits(2, 1..=12, "DATE-MONTH is 01 to 12 (6.2.3)")?;
         self.expect(b'-', FORM)?;
-        let day = self.digits(2, 1..=month_length(year, month), "DATE-MDAY is a day of the month (6.2.3)")?;
+        let day = self.digits(
+            2,
+            1..=month_length(year, month),
+            "DATE-MDAY is a day of the month (6.2.3)",
+        )?;
         self.expect(b'T', "'T' is upper case (6.2.3)")?;
         let hour = self.digits(2, 0..=23, "TIME-HOUR is 00 to 23 (6.2.3)")?;
         self.expect(b':', FORM)?;
@@ -215,7 +229,9 @@ impl<'a> Cursor<'a> {
                 return self.error("TIME-SECFRAC has 1 to 6 digits (6.2.3)");
             }
             for place in 0..6 {
-                let digit = fraction.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+                let digit = fraction
+                    .get(place)
+                    .map_or(0, |digit| u32::from(digit - b'0'));
                 micros = micros * 10 + digit;
             }
         }
@@ -292,9 +308,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn sd_name(&mut self) -> Result<String, ParseError> {
-        let name = self.take_while(|byte| {
-            (33..=126).contains(&byte) && !matches!(byte, b'=' | b']' | b'"')
-        });
+        let name = self
+            .take_while(|byte| (33..=126).contains(&byte) && !matches!(byte, b'=' | b']' | b'"'));
         if !(1..=32).contains(&name.len()) {
             return self.error("SD-NAME is 1 to 32 PRINTUSASCII but '=', ' ', ']' and '\"' (6.3)");
         }
@@ -391,7 +406,10 @@ mod tests {
         assert_eq!((timestamp.seconds, timestamp.micros), (1_065_910_455, 3000));
         assert_eq!(message.hostname.as_deref(), Some("mymachine.example.com"));
         assert_eq!(message.procid, None);
-        assert_eq!(message.param("exampleSDID@32473", "eventSource"), Some("A\"p\\p]\\n"));
+        assert_eq!(
+            message.param("exampleSDID@32473", "eventSource"),
+            Some("A\"p\\p]\\n")
+        );
         assert_eq!(message.structured_data.len(), 2);
         assert!(message.bom);
         assert_eq!(message.text(), "An event");
@@ -415,7 +433,11 @@ mod tests {
         ] {
             let message = parse(format!("<14>1 {text}{REST}").as_bytes()).unwrap();
             let timestamp = message.timestamp.unwrap();
-            assert_eq!((timestamp.seconds, timestamp.micros), (seconds, micros), "{text}");
+            assert_eq!(
+                (timestamp.seconds, timestamp.micros),
+                (seconds, micros),
+                "{text}"
+            );
         }
     }
 

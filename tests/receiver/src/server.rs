@@ -144,7 +144,10 @@ impl Receiver {
             socket.set_read_timeout(Some(TICK))?;
             let address = socket.local_addr()?;
             let shared = Arc::clone(&shared);
-            (address, thread::spawn(move || shared.read_datagrams(&socket)))
+            (
+                address,
+                thread::spawn(move || shared.read_datagrams(&socket)),
+            )
         } else {
             let listener = TcpListener::bind(at)?;
             if let Some(size) = receive_buffer {
@@ -208,7 +211,12 @@ impl Receiver {
         let until = Instant::now() + bound;
         let mut state = self.shared.state.lock();
         while state.count < count {
-            if self.shared.changed.wait_until(&mut state, until).timed_out() {
+            if self
+                .shared
+                .changed
+                .wait_until(&mut state, until)
+                .timed_out()
+            {
                 return Err(format!(
                     "{} of {count} messages came within {bound:?}; errors: {:?}",
                     state.count, state.errors
@@ -230,7 +238,12 @@ impl Receiver {
             if let Some(error) = state.errors.first() {
                 return Ok(error.clone());
             }
-            if self.shared.changed.wait_until(&mut state, until).timed_out() {
+            if self
+                .shared
+                .changed
+                .wait_until(&mut state, until)
+                .timed_out()
+            {
                 return Err(format!("no connection failed within {bound:?}"));
             }
         }
@@ -291,7 +304,11 @@ impl Shared {
     }
 
     fn error(&self, connection: u64, error: impl std::fmt::Display) {
-        self.change(|state| state.errors.push(format!("connection {connection}: {error}")));
+        self.change(|state| {
+            state
+                .errors
+                .push(format!("connection {connection}: {error}"));
+        });
     }
 
     fn read_datagrams(&self, socket: &UdpSocket) {

@@ -94,7 +94,9 @@ impl Container {
     /// Rotates the file, as the kubelet does: the old one gets another name.
     pub fn rotate(&mut self) {
         self.rotations += 1;
-        let old = self.path.with_file_name(format!("0.log.{}", self.rotations));
+        let old = self
+            .path
+            .with_file_name(format!("0.log.{}", self.rotations));
         fs::rename(&self.path, old).expect("the file can be renamed");
         self.file = append(&self.path);
     }

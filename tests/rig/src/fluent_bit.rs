@@ -101,7 +101,10 @@ impl FluentBit {
     }
 
     /// Asks it to end, as a kubelet does, and gives its log.
-    #[allow(clippy::must_use_candidate, reason = "the log is not always of interest")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "the log is not always of interest"
+    )]
     pub fn stop(mut self) -> String {
         let _ = Command::new("kill")
             .arg("-TERM")

@@ -5,7 +5,6 @@
 //! in temporary folders and on free ports of 127.0.0.1.
 #![forbid(unsafe_code)]
 #![allow(
-    clippy::missing_panics_doc,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

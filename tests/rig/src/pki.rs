@@ -36,13 +36,25 @@ impl Pki {
         fs::write(dir.path().join("other-ca.pem"), other.1).expect("a file");
         let names = ["localhost", "127.0.0.1", "::1"];
         leaf(dir.path(), &ca, "server", &names, |_| {});
-        leaf(dir.path(), &ca, "wrong-name", &["elsewhere.example"], |_| {});
+        leaf(
+            dir.path(),
+            &ca,
+            "wrong-name",
+            &["elsewhere.example"],
+            |_| {},
+        );
         leaf(dir.path(), &ca, "expired", &names, |params| {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2020, 12, 31);
         });
         leaf(dir.path(), &ca, "client", &["client.example"], |_| {});
-        leaf(dir.path(), &other.0, "foreign-client", &["client.example"], |_| {});
+        leaf(
+            dir.path(),
+            &other.0,
+            "foreign-client",
+            &["client.example"],
+            |_| {},
+        );
         Self { dir }
     }
 
@@ -69,7 +81,7 @@ impl Pki {
         self.path("other-ca.pem")
     }
 
-    /// A receiver's, for localhost, 127.0.0.1 and ::1.
+    /// A receiver's, for localhost, 127.0.0.1 and `::1`.
     #[must_use]
     pub fn server(&self) -> Pair {
         self.pair("server")

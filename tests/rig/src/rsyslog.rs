@@ -67,7 +67,9 @@ impl Rsyslog {
             return None;
         };
         if matches!(input, Input::Tls { .. }) && !has_openssl_driver() {
-            crate::skip(&format!("rsyslog has no OpenSSL driver (Debian: {PACKAGES})"));
+            crate::skip(&format!(
+                "rsyslog has no OpenSSL driver (Debian: {PACKAGES})"
+            ));
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -132,8 +134,10 @@ impl Rsyslog {
     /// Says how many came within `bound`.
     pub fn wait_for(&self, count: usize, bound: Duration) -> Result<Vec<Parsed>, String> {
         let mut lines = Lines::default();
-        until(bound, || (lines.count(&self.output()) >= count).then_some(()))
-            .map_err(|error| format!("{} of {count} messages, {error}", lines.seen))?;
+        until(bound, || {
+            (lines.count(&self.output()) >= count).then_some(())
+        })
+        .map_err(|error| format!("{} of {count} messages, {error}", lines.seen))?;
         Ok(self.messages())
     }
 
@@ -177,9 +181,14 @@ impl Lines {
 }
 
 fn has_openssl_driver() -> bool {
-    ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
-        .iter()
-        .any(|folder| Path::new(folder).join("rsyslog/lmnsd_ossl.so").exists())
+    [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ]
+    .iter()
+    .any(|folder| Path::new(folder).join("rsyslog/lmnsd_ossl.so").exists())
 }
 
 fn configuration(input: &Input, port: u16, dir: &Path) -> String {

@@ -53,7 +53,10 @@ fn at(seconds: i64, nanos: u32) -> Event<'static> {
 #[test]
 fn every_form_of_time() {
     for (bytes, expected) in [
-        (b"\xd7\x00\x69\x00\x00\x00\x00\x00\x00\x07".as_slice(), at(0x6900_0000, 7)),
+        (
+            b"\xd7\x00\x69\x00\x00\x00\x00\x00\x00\x07".as_slice(),
+            at(0x6900_0000, 7),
+        ),
         (b"\xc7\x08\x00\x00\x00\x00\x02\x00\x00\x00\x07", at(2, 7)),
         (b"\x07", at(7, 0)),
         (b"\xce\x69\x00\x00\x00", at(0x6900_0000, 0)),
@@ -86,31 +89,41 @@ fn a_record_without_a_known_time_is_a_record() {
         b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
         b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
     ] {
-        assert!(matches!(time_of(bytes), Event::Record { time: None, .. }), "{bytes:?}");
+        assert!(
+            matches!(time_of(bytes), Event::Record { time: None, .. }),
+            "{bytes:?}"
+        );
     }
 }
 
 #[test]
 fn both_formats_in_one_chunk() {
     let chunk = [record(Format::Old, 1, "old"), record(Format::New, 2, "new")].concat();
-    assert_eq!(texts(&chunk), [Some("old".to_owned()), Some("new".to_owned())]);
+    assert_eq!(
+        texts(&chunk),
+        [Some("old".to_owned()), Some("new".to_owned())]
+    );
 }
 
 #[test]
 fn what_is_not_an_event_costs_itself_only() {
     let good = record(Format::New, 1, "good");
     for bad in [
-        b"\xc0".as_slice(),                 // not an array
-        b"\x91\x01",                        // too short
-        b"\x93\x01\x80\x80",                // too long
-        b"\x92\x01\x90",                    // a body that is not a map
-        b"\x92\xa4time\x80",                // a text for a time
-        b"\xc1",                            // not msgpack
-        b"\x92\x92\xd7\x00\x00\x00\xc1",    // ends within the time
+        b"\xc0".as_slice(),              // not an array
+        b"\x91\x01",                     // too short
+        b"\x93\x01\x80\x80",             // too long
+        b"\x92\x01\x90",                 // a body that is not a map
+        b"\x92\xa4time\x80",             // a text for a time
+        b"\xc1",                         // not msgpack
+        b"\x92\x92\xd7\x00\x00\x00\xc1", // ends within the time
     ] {
         let chunk = [good.as_slice(), bad, &good, &good].concat();
         let found = texts(&chunk);
-        let whole = found.iter().flatten().filter(|text| *text == "good").count();
+        let whole = found
+            .iter()
+            .flatten()
+            .filter(|text| *text == "good")
+            .count();
         assert_eq!(whole, 3, "{bad:?}: {found:?}");
         assert!(found.contains(&None), "{bad:?} was not noticed");
     }
@@ -125,7 +138,12 @@ fn a_length_that_swallows_the_next_records_is_found_out() {
     let chunk = [good.as_slice(), &bad, &good, &good].concat();
     assert_eq!(
         texts(&chunk),
-        [Some("good".to_owned()), None, Some("good".to_owned()), Some("good".to_owned())]
+        [
+            Some("good".to_owned()),
+            None,
+            Some("good".to_owned()),
+            Some("good".to_owned())
+        ]
     );
 }
 

@@ -1,0 +1,61 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists
+# the others.
+
+CARGO ?= cargo
+LIBRARY := target/release/libout_syslog_sink.so
+
+.PHONY: help demo test build fmt clippy unit doc deny bindings packages clean
+
+help:
+	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
+	@echo "make test      all tests and checks"
+	@echo "make build     the plugin: $(LIBRARY)"
+	@echo "make bindings  the plugin's C bindings, anew from its header"
+
+demo: toolchain
+	@$(CARGO) run --quiet --package demo
+
+test: toolchain packages fmt clippy build unit doc deny
+
+build:
+	$(CARGO) build --release --package plugin
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
+
+unit:
+	$(CARGO) test --workspace --all-targets -- --nocapture
+
+# All targets are not all: documentation tests are asked for on their own.
+doc:
+	$(CARGO) test --workspace --doc
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --workspace check bans licenses sources; \
+	else \
+		echo "skipped: cargo deny is not installed (cargo install cargo-deny)"; \
+	fi
+
+bindings:
+	$(CARGO) run --package bindings
+
+clean:
+	$(CARGO) clean
+
+# What the tests need besides Rust: installed where that is possible, else
+# named. Tests whose part is missing are skipped, and say so.
+PACKAGES := gcc rsyslog rsyslog-openssl valgrind libclang-dev
+packages:
+	@tests/install-packages $(PACKAGES)
+
+.PHONY: toolchain
+toolchain:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "Rust is missing: install rustup, which reads rust-toolchain.toml (https://rustup.rs)"; exit 1; }
+	@command -v cc >/dev/null || { \
+		echo "A C compiler is missing (Debian: gcc)"; exit 1; }

@@ -1,0 +1,132 @@
+//! Nothing is allocated for a record: what a chunk costs does not grow with
+//! the number of its records.
+#![allow(
+    clippy::unwrap_used,
+    unsafe_code,
+    reason = "a test, which counts what the allocator does"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use out_syslog_sink::config::{Config, Properties};
+use out_syslog_sink::message::{Mapper, Workspace};
+use rmpv::Value;
+use syslog::{Batch, Framing};
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Keys<'a>(&'a [(&'a str, &'a str)]);
+
+impl Properties for Keys<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        let mut keys = self.0.iter();
+        keys.find(|(name, _)| *name == key)
+            .map(|(_, value)| (*value).to_owned())
+    }
+}
+
+const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
+                   0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
+
+fn map(entries: Vec<(&str, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
+}
+
+fn chunk(body: &Value, records: usize) -> Vec<u8> {
+    let head = Value::Array(vec![Value::from(1_772_366_400), map(vec![])]);
+    let mut bytes = Vec::new();
+    for _ in 0..records {
+        let event = Value::Array(vec![head.clone(), body.clone()]);
+        rmpv::encode::write_value(&mut bytes, &event).unwrap();
+    }
+    bytes
+}
+
+/// Allocations of the second chunk: the first one fills the pools.
+fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
+    let keys = [&[("addr", "localhost"), ("transport", "tcp")], keys].concat();
+    let mapper = Mapper::new(&Config::parse(&Keys(&keys)).unwrap(), "machine".to_owned());
+    let chunk = chunk(body, records);
+    let mut batch = Batch::new(Framing::OctetCounting);
+    let mut space = Workspace::default();
+    let mut count = 0;
+    for _ in 0..2 {
+        batch.clear();
+        let before = COUNT.get();
+        let tally = mapper.map_chunk(TAG, &chunk, &mut batch, &mut space);
+        count = COUNT.get() - before;
+        assert!(tally.messages >= records as u64);
+    }
+    count
+}
+
+#[test]
+fn nothing_is_allocated_for_a_record() {
+    let labels = map(vec![
+        ("app.kubernetes.io/name", "web".into()),
+        ("a-key-that-is-longer-than-an-sd-name-may-be", "v".into()),
+        ("quoted", "\"]\\".into()),
+    ]);
+    let line = map(vec![
+        ("log", "a line\n".into()),
+        ("stream", "stdout".into()),
+        ("level", "warn".into()),
+        (
+            "kubernetes",
+            map(vec![("host", "node-1".into()), ("labels", labels)]),
+        ),
+    ]);
+    let hostile = map(vec![
+        ("log", Value::Binary(b"not \xff UTF-8".to_vec())),
+        ("cluster_name", "a b_c".into()),
+    ]);
+    let structured = map(vec![
+        ("user", "alice".into()),
+        ("list", Value::Array(vec![1.into(), "two".into()])),
+    ]);
+    let long = map(vec![("log", "x".repeat(20_000).into())]);
+    let templates = [
+        ("severity", "$level"),
+        ("procid", "$pid ?? 'none'"),
+        ("message", "[$stream] $log"),
+        ("structured_data", r#"[id@1 app="$kubernetes['labels']"]"#),
+    ];
+    for (keys, body) in [
+        (&[][..], &line),
+        (&[], &hostile),
+        (&[], &structured),
+        (&[], &long),
+        (&templates, &line),
+    ] {
+        assert_eq!(allocations(keys, body, 1), 0, "{body}");
+        assert_eq!(allocations(keys, body, 500), 0, "{body}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The delivering side: a real Fluent Bit where there is one, else the C host
+//! that drives the library as Fluent Bit does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use host::Host;
+use rig::containers::Node;
+use rig::event::{container_tag, event, map};
+use rig::fluent_bit::{self, FluentBit};
+use rig::pki::Pki;
+
+use crate::arrivals::Arrivals;
+use crate::samples::Line;
+
+/// What delivered, and what it said.
+pub(crate) struct Delivered {
+    pub(crate) by: &'static str,
+    pub(crate) log: String,
+}
+
+pub(crate) fn deliver(
+    library: &Path,
+    lines: &[Line],
+    pki: &Pki,
+    shop: &Arrivals,
+    cluster: &Arrivals,
+) -> Delivered {
+    match fluent_bit::find() {
+        Some(program) => Delivered {
+            by: "Fluent Bit",
+            log: by_fluent_bit(&program, library, lines, pki, shop, cluster),
+        },
+        None => Delivered {
+            by: "the C host of the tests (there is no Fluent Bit)",
+            log: by_host(lines, pki, shop, cluster),
+        },
+    }
+}
+
+fn by_fluent_bit(
+    program: &Path,
+    library: &Path,
+    lines: &[Line],
+    pki: &Pki,
+    shop: &Arrivals,
+    cluster: &Arrivals,
+) -> String {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let log = dir.path().join("log");
+    let node = Node::new(&log);
+    let mut containers = BTreeMap::new();
+    for line in lines {
+        containers
+            .entry((line.namespace, line.pod))
+            .or_insert_with(|| node.start(line.namespace, line.pod, line.container))
+            .write(&line.rfc3339(), line.stream, line.text);
+    }
+    let configuration = dir.path().join("fluent-bit.yaml");
+    fs::write(&configuration, yaml(&log, pki, shop, cluster)).expect("a file");
+    let fluent_bit = FluentBit::start(program, library, &configuration, &[]);
+    let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
+    shop.wait_for(of_shop);
+    cluster.wait_for(lines.len());
+    fluent_bit.stop()
+}
+
+fn yaml(log: &Path, pki: &Pki, shop: &Arrivals, cluster: &Arrivals) -> String {
+    format!(
+        r"
+service:
+  flush: 1
+  scheduler.base: 1
+pipeline:
+  inputs:
+    - name: tail
+      path: {log}/containers/*.log
+      tag: kube.var.log.containers.<file>.log
+      tag_regex: (?<file>[^/]+)\.log$
+      multiline.parser: cri
+      read_from_head: on
+      refresh_interval: 1
+  outputs:
+    - name: syslog_sink
+      match: kube.*
+      addr: {shop}
+      tls_ca_file: {ca}
+      severity: stream
+      namespace: shop
+      retry_limit: no_limits
+      workers: 1
+    - name: syslog_sink
+      match: kube.*
+      addr: {cluster}
+      tls_ca_file: {ca}
+      severity: stream
+      cluster: on
+      retry_limit: no_limits
+      workers: 1
+",
+        log = log.display(),
+        shop = shop.address(),
+        cluster = cluster.address(),
+        ca = pki.ca().display(),
+    )
+}
+
+fn by_host(lines: &[Line], pki: &Pki, shop: &Arrivals, cluster: &Arrivals) -> String {
+    let chunks: Vec<(String, Vec<u8>)> = lines
+        .iter()
+        .map(|line| {
+            let body = map(vec![
+                ("stream", line.stream.into()),
+                ("log", line.text.into()),
+            ]);
+            let (seconds, nanos) = line.time;
+            let tag = container_tag(line.namespace, line.pod, line.container);
+            (tag, event(seconds, nanos, body))
+        })
+        .collect();
+    let (ca, shop, cluster) = (pki.ca(), shop.address(), cluster.address());
+    let ca = ca.to_str().expect("a temporary path is UTF-8");
+    let common = [("tls_ca_file", ca), ("severity", "stream")];
+    Host::new()
+        .retries(50)
+        .output(
+            "shop",
+            &[&common[..], &[("addr", &shop), ("namespace", "shop")]].concat(),
+        )
+        .output(
+            "cluster",
+            &[&common[..], &[("addr", &cluster), ("cluster", "on")]].concat(),
+        )
+        .run(&chunks)
+        .log
+}

@@ -1,0 +1,108 @@
+//! The main job, seen once from its beginning to its end:
+//!
+//! ```text
+//! container logs -> Fluent Bit (or the C host) -> the plugin -> TLS -> rsyslog (or our receiver)
+//! ```
+//!
+//! Two outputs deliver: `shop` is fenced to the namespace shop, `cluster`
+//! takes all. Ends with an error where a line was lost.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod arrivals;
+mod samples;
+
+use std::process::ExitCode;
+
+use rig::pki::Pki;
+
+use self::agent::Delivered;
+use self::arrivals::Arrivals;
+
+/// By their numbers (RFC 5424, table 2).
+const SEVERITIES: [&str; 8] = [
+    "emergency",
+    "alert",
+    "critical",
+    "error",
+    "warning",
+    "notice",
+    "informational",
+    "debug",
+];
+
+fn main() -> ExitCode {
+    println!("Building the plugin (the first time takes a minute) ...");
+    let library = host::library();
+    let pki = Pki::new();
+    let shop = Arrivals::start(&pki);
+    let cluster = Arrivals::start(&pki);
+    println!(
+        "Made a CA and certificates; two sinks listen with TLS: {}",
+        shop.kind()
+    );
+
+    let lines = samples::lines();
+    let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
+    let Delivered { by, log } = agent::deliver(library, &lines, &pki, &shop, &cluster);
+    println!("{} container log lines went through {by}.\n", lines.len());
+
+    let of_shop_arrived = print("sink `shop` (namespace shop)", &shop, of_shop);
+    let of_all_arrived = print("sink `cluster` (all namespaces)", &cluster, lines.len());
+    let refused = refused(&log);
+
+    let lost = of_shop.saturating_sub(of_shop_arrived) + lines.len().saturating_sub(of_all_arrived);
+    println!("read                 {:>3} lines", lines.len());
+    println!("delivered to shop    {of_shop_arrived:>3} of {of_shop}");
+    println!(
+        "delivered to cluster {of_all_arrived:>3} of {}",
+        lines.len()
+    );
+    println!("refused by the fence {refused:>3}");
+    println!("lost                 {lost:>3}");
+    let as_expected = lost == 0 && of_shop_arrived == of_shop && refused == lines.len() - of_shop;
+    if as_expected {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("\nThis is not as it should be. The log:\n{log}");
+        ExitCode::FAILURE
+    }
+}
+
+/// Prints what arrived, and says how much it was.
+fn print(title: &str, arrivals: &Arrivals, expected: usize) -> usize {
+    println!("== {title}");
+    let messages = arrivals.wait_for(expected);
+    for message in &messages {
+        let severity = SEVERITIES.get(message.severity).unwrap_or(&"?");
+        println!(
+            "{} {} {} {severity}",
+            message.time, message.host, message.app_name
+        );
+        println!("    {}", message.structured_data);
+        println!("    {}", printable(&message.text));
+    }
+    println!();
+    messages.len()
+}
+
+/// Whatever a message holds, it is one line of a terminal.
+fn printable(text: &str) -> String {
+    let mut line = String::new();
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_debug());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+/// How many records the plugin says its fence refused.
+fn refused(log: &str) -> usize {
+    log.lines()
+        .filter_map(|line| line.split_once(" records are not of the namespace"))
+        .filter_map(|(before, _)| before.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
+}

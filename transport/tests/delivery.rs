@@ -1,0 +1,266 @@
+//! Delivery over real sockets of the loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use receiver::{Listen, Options, Receiver};
+use syslog::{Batch, Framing, Outcome, Policy};
+use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
+
+const BOUND: Duration = Duration::from_secs(30);
+const POLICY: Policy = Policy {
+    connect_timeout: Duration::from_secs(5),
+    write_timeout: Duration::from_millis(500),
+    backoff_min: Duration::from_millis(20),
+    backoff_max: Duration::from_millis(100),
+};
+
+/// Passes what is observed on to the test, as text.
+struct Witness(mpsc::Sender<String>);
+
+impl Observer for Witness {
+    fn on_event(&self, event: &Event<'_>) {
+        let text = match event {
+            Event::Connected(peer) => format!("connected to {peer}"),
+            Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
+            Event::ConnectFailed { error, .. } => format!("failed: {}", error.chain()),
+            Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
+            Event::MessageRefused(error) => format!("refused: {}", error.chain()),
+            Event::ClosedUndelivered { batches } => format!("undelivered: {batches}"),
+        };
+        // A test that has seen enough does not listen any more.
+        let _ = self.0.send(text);
+    }
+}
+
+struct Fixture {
+    sink: Sink,
+    events: mpsc::Receiver<String>,
+}
+
+impl Fixture {
+    fn wait_for(&self, text: &str) -> String {
+        let until = Instant::now() + BOUND;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) if event.contains(text) => return event,
+                Ok(_) => {}
+                Err(error) => panic!("no event {text:?}: {error}"),
+            }
+        }
+    }
+
+    /// Tries until the batch is delivered.
+    fn deliver(&self, texts: &[&str]) {
+        let until = Instant::now() + BOUND;
+        while self.sink.deliver(batch(texts)).0 == Outcome::Retry {
+            assert!(Instant::now() < until, "not delivered");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
+    let address: SocketAddr = address.parse().unwrap();
+    open_name(sender, &address.ip().to_string(), address.port(), transport)
+}
+
+fn open_name(sender: &Arc<Sender>, host: &str, port: u16, transport: Transport) -> Fixture {
+    let (events, receiver) = mpsc::channel();
+    let target = Target {
+        endpoint: Endpoint::new(host, port),
+        transport,
+        policy: POLICY,
+        keepalive: Duration::from_secs(60),
+        user_timeout: Duration::from_secs(30),
+    };
+    Fixture {
+        sink: sender.open(target, Box::new(Witness(events)), Duration::from_secs(5)),
+        events: receiver,
+    }
+}
+
+fn batch(texts: &[&str]) -> Batch {
+    let mut batch = Batch::new(Framing::OctetCounting);
+    for text in texts {
+        let mut frame = batch.frame();
+        write!(frame.bytes(), "<14>1 - - - - - - {text}").unwrap();
+        frame.finish();
+    }
+    batch
+}
+
+fn texts(receiver: &Receiver, count: u64) -> Vec<String> {
+    let received = receiver.wait_for(count, BOUND).unwrap();
+    received
+        .into_iter()
+        .map(|received| received.message.unwrap().text().to_owned())
+        .collect()
+}
+
+fn receiver() -> Receiver {
+    Receiver::start(Options::new(Listen::Tcp)).unwrap()
+}
+
+#[test]
+fn what_is_delivered_has_arrived() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    for round in 0..100 {
+        let (outcome, batch) = fixture.sink.deliver(batch(&[&round.to_string(), "more"]));
+        assert_eq!(outcome, Outcome::Delivered);
+        assert!(batch.is_some());
+    }
+    let expected: Vec<String> = (0..100)
+        .flat_map(|n| [n.to_string(), "more".to_owned()])
+        .collect();
+    assert_eq!(texts(&receiver, 200), expected);
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[test]
+fn a_sink_that_is_dropped_has_said_goodbye() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    fixture.deliver(&["one"]);
+    drop(fixture);
+    drop(sender);
+    assert_eq!(texts(&receiver, 1), ["one"]);
+    assert!(receiver.errors().is_empty());
+}
+
+#[test]
+fn a_name_is_looked_up_and_all_its_addresses_are_tried() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    // Listens on 127.0.0.1 only, while the name may have ::1 as well.
+    let fixture = open_name(&sender, "localhost", receiver.port(), Transport::Tcp);
+    fixture.deliver(&["one"]);
+    assert_eq!(texts(&receiver, 1), ["one"]);
+}
+
+#[test]
+fn a_receiver_that_is_down_costs_nothing_and_is_found_again() {
+    let sender = Sender::start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+
+    let fixture = open(&sender, &address.to_string(), Transport::Tcp);
+    fixture.wait_for("failed: cannot connect to");
+    assert!(fixture.sink.is_down());
+    assert_eq!(fixture.sink.deliver(batch(&["x"])).0, Outcome::Retry);
+
+    let receiver = Receiver::start(Options {
+        port: address.port(),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    fixture.wait_for("connected to");
+    fixture.deliver(&["back"]);
+    assert_eq!(texts(&receiver, 1), ["back"]);
+}
+
+#[test]
+fn a_reset_gives_the_batch_back() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    fixture.deliver(&["one"]);
+    receiver.reset();
+    fixture.wait_for("ended: ");
+    fixture.deliver(&["two"]);
+    assert_eq!(texts(&receiver, 2).last().unwrap(), "two");
+    assert!(receiver.connections() >= 2);
+}
+
+#[test]
+fn a_receiver_that_stops_reading_is_given_up_and_others_are_not_held_up() {
+    let sender = Sender::start().unwrap();
+    let stalled = Receiver::start(Options {
+        receive_buffer: Some(4096),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let healthy = receiver();
+    let slow = open(&sender, &stalled.address(), Transport::Tcp);
+    let fast = open(&sender, &healthy.address(), Transport::Tcp);
+    slow.wait_for("connected to");
+    fast.wait_for("connected to");
+    stalled.pause();
+
+    // More than the buffers of both kernels hold.
+    let large = "x".repeat(64 * 1024);
+    let huge = batch(&vec![large.as_str(); 256]);
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| slow.sink.deliver(huge).0);
+        for round in 0..100 {
+            let text = round.to_string();
+            assert_eq!(fast.sink.deliver(batch(&[&text])).0, Outcome::Delivered);
+        }
+        assert_eq!(end.join().unwrap(), Outcome::Retry);
+    });
+    slow.wait_for("acknowledged nothing within write_timeout");
+    assert_eq!(healthy.count(), 100);
+}
+
+#[test]
+fn datagrams_are_messages() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Udp);
+    let mut datagrams = Batch::new(Framing::Datagram);
+    let too_long = "x".repeat(70_000);
+    for text in ["one", &too_long, "two"] {
+        let mut frame = datagrams.frame();
+        write!(frame.bytes(), "<14>1 - - - - - - {text}").unwrap();
+        frame.finish();
+    }
+    assert_eq!(fixture.sink.deliver(datagrams).0, Outcome::Delivered);
+    assert_eq!(texts(&receiver, 2), ["one", "two"]);
+    fixture.wait_for("refused: a message of 70018 bytes does not fit a datagram");
+}
+
+#[test]
+fn nobody_at_a_udp_port_is_noticed() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let sender = Sender::start().unwrap();
+    let fixture = open(&sender, &address, Transport::Udp);
+    let mut datagrams = Batch::new(Framing::Datagram);
+    let mut frame = datagrams.frame();
+    frame.bytes().extend_from_slice(b"<14>1 - - - - - -");
+    frame.finish();
+    let _ = fixture.sink.deliver(datagrams);
+    fixture.wait_for("ended: the connection to");
+}
+
+#[test]
+fn closing_while_the_receiver_is_stalled_ends_within_the_bound() {
+    let sender = Sender::start().unwrap();
+    let stalled = Receiver::start(Options {
+        receive_buffer: Some(4096),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let fixture = open(&sender, &stalled.address(), Transport::Tcp);
+    fixture.wait_for("connected to");
+    stalled.pause();
+    let large = "x".repeat(64 * 1024);
+    let huge = batch(&vec![large.as_str(); 256]);
+    assert_eq!(fixture.sink.deliver(huge).0, Outcome::Retry);
+    drop(fixture);
+    drop(sender);
+}
