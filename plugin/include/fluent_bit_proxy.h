@@ -19,7 +19,6 @@
 #define FLB_LOG_ERROR 1
 #define FLB_LOG_WARN 2
 #define FLB_LOG_INFO 3
-#define FLB_LOG_DEBUG 4
 
 /*
  * Filled by FLBPluginRegister. Fluent Bit 5.0 and 5.1 have more fields behind

@@ -1,5 +1,6 @@
 //! What an output says in Fluent Bit's log, and how often.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -66,6 +67,8 @@ pub struct ConnectionLog {
 #[derive(Debug, Default)]
 struct Limiters {
     connected: Limiter,
+    /// The log's last word was that there is no connection.
+    told_down: bool,
     attempts: Limiter,
     failures: Limiter,
     ends: Limiter,
@@ -82,19 +85,43 @@ impl ConnectionLog {
         }
     }
 
+    /// Says whether the line was written.
     fn write(
         &self,
         level: Level,
         limiter: impl FnOnce(&mut Limiters) -> &mut Limiter,
         text: impl FnOnce() -> String,
-    ) {
+    ) -> bool {
         let admitted = limiter(&mut self.limiters.lock()).admit(Instant::now());
         match admitted {
-            None => {}
+            None => return false,
             Some(0) => self.log.write(level, &text()),
             Some(more) => self
                 .log
                 .write(level, &format!("{} ({more} more like this)", text())),
+        }
+        true
+    }
+
+    /// A line that there is no connection any more, and why.
+    fn write_down(
+        &self,
+        level: Level,
+        limiter: impl FnOnce(&mut Limiters) -> &mut Limiter,
+        text: impl FnOnce() -> String,
+    ) {
+        if self.write(level, limiter, text) {
+            self.limiters.lock().told_down = true;
+        }
+    }
+
+    /// Whoever was told that there is no connection is told that there is one.
+    fn write_connected(&self, peer: SocketAddr) {
+        let text = || format!("connected to {peer}");
+        if std::mem::take(&mut self.limiters.lock().told_down) {
+            self.log.write(Level::Info, &text());
+        } else {
+            self.write(Level::Info, |limiters| &mut limiters.connected, text);
         }
     }
 }
@@ -102,17 +129,15 @@ impl ConnectionLog {
 impl Observer for ConnectionLog {
     fn on_event(&self, event: &Event<'_>) {
         match event {
-            Event::Connected(peer) => self.write(
-                Level::Info,
-                |limiters| &mut limiters.connected,
-                || format!("connected to {peer}"),
-            ),
-            Event::AttemptFailed(error) => self.write(
-                Level::Warn,
-                |limiters| &mut limiters.attempts,
-                || format!("{}; trying the next address", explain(error)),
-            ),
-            Event::ConnectFailed { error, retry_in } => self.write(
+            Event::Connected(peer) => self.write_connected(*peer),
+            Event::AttemptFailed(error) => {
+                self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.attempts,
+                    || format!("{}; trying the next address", explain(error)),
+                );
+            }
+            Event::ConnectFailed { error, retry_in } => self.write_down(
                 Level::Error,
                 |limiters| &mut limiters.failures,
                 || format!("{}; retrying in {}", explain(error), seconds(*retry_in)),
@@ -121,7 +146,7 @@ impl Observer for ConnectionLog {
                 error,
                 unfinished,
                 retry_in,
-            } => self.write(
+            } => self.write_down(
                 Level::Warn,
                 |limiters| &mut limiters.ends,
                 || {
@@ -132,11 +157,13 @@ impl Observer for ConnectionLog {
                     )
                 },
             ),
-            Event::MessageRefused(error) => self.write(
-                Level::Error,
-                |limiters| &mut limiters.messages,
-                || explain(error),
-            ),
+            Event::MessageRefused(error) => {
+                self.write(
+                    Level::Error,
+                    |limiters| &mut limiters.messages,
+                    || explain(error),
+                );
+            }
             Event::ClosedUndelivered { batches } => self.log.write(
                 Level::Warn,
                 &format!("{batches} chunks were not delivered before exit_timeout was over"),

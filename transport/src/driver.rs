@@ -47,6 +47,9 @@ pub(crate) struct Driver {
     down: Arc<AtomicBool>,
     session: Session<Reply>,
     stage: Stage,
+    /// A look-up of the name is under way. It cannot be ended, so no other is
+    /// begun before it has answered.
+    looking_up: bool,
     /// When to ask next what was acknowledged, and how long to wait then.
     ask: Option<(Instant, Duration)>,
     /// The peer said more than was read in one turn.
@@ -74,6 +77,7 @@ impl Driver {
             observer,
             down,
             stage: Stage::Unconnected,
+            looking_up: false,
             ask: None,
             read_on: false,
             closing: None,
@@ -122,6 +126,7 @@ impl Driver {
 
     /// The names are looked up.
     pub(crate) fn on_addresses(&mut self, found: io::Result<Vec<SocketAddr>>, turn: &Turn<'_>) {
+        self.looking_up = false;
         // An answer that came after the session gave up waiting.
         if !matches!(self.stage, Stage::LookingUp) {
             return;
@@ -193,7 +198,11 @@ impl Driver {
         } else {
             self.session.on_attempt(turn.now);
             self.stage = Stage::LookingUp;
-            Wish::LookUp
+            if std::mem::replace(&mut self.looking_up, true) {
+                Wish::Nothing
+            } else {
+                Wish::LookUp
+            }
         }
     }
 

@@ -8,7 +8,6 @@ pub const FLB_PROXY_GOLANG: i32 = 11;
 pub const FLB_LOG_ERROR: i32 = 1;
 pub const FLB_LOG_WARN: i32 = 2;
 pub const FLB_LOG_INFO: i32 = 3;
-pub const FLB_LOG_DEBUG: i32 = 4;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct flb_plugin_proxy_def {

@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 
 use super::bindings::{
-    FLB_LOG_DEBUG, FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_api, flb_log_print_fn,
-    flb_output_log_check_fn, flb_output_name_fn, flbgo_output_plugin,
+    FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_api, flb_log_print_fn, flb_output_log_check_fn,
+    flb_output_name_fn, flbgo_output_plugin,
 };
 use crate::config::Properties;
 
@@ -16,7 +16,6 @@ pub enum Level {
     Error,
     Warn,
     Info,
-    Debug,
 }
 
 impl Level {
@@ -25,7 +24,6 @@ impl Level {
             Self::Error => FLB_LOG_ERROR,
             Self::Warn => FLB_LOG_WARN,
             Self::Info => FLB_LOG_INFO,
-            Self::Debug => FLB_LOG_DEBUG,
         }
     }
 
@@ -34,7 +32,6 @@ impl Level {
             Self::Error => "error",
             Self::Warn => "warn",
             Self::Info => "info",
-            Self::Debug => "debug",
         }
     }
 }
@@ -116,7 +113,7 @@ impl Host {
                 // SAFETY: the output is the host's own.
                 unsafe { check(self.output.0, level.number()) != 0 }
             }
-            _ => level != Level::Debug,
+            _ => true,
         }
     }
 
