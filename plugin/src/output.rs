@@ -116,7 +116,7 @@ impl Output {
             let count = tally.count(reason);
             if count > 0 {
                 self.log
-                    .write(Level::Warn, &format!("{count} {}", reason.text()));
+                    .write(Level::Warn, &format!("{}: {count}", reason.text()));
             }
         }
     }

@@ -28,17 +28,17 @@ impl Reason {
         Self::ParamOmitted,
     ];
 
-    /// What a log line says of a number of them.
+    /// What a log line says before their number.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Damaged => "records could not be read and were skipped",
-            Self::Refused => "records are not of the namespace of this output and were refused",
-            Self::Oversize => "messages were longer than max_message_size and were dropped",
-            Self::Truncated => "messages were longer than max_message_size and were truncated",
-            Self::Split => "records were longer than max_message_size and became several messages",
+            Self::Damaged => "records skipped that could not be read",
+            Self::Refused => "records refused that are not of this output's namespace",
+            Self::Oversize => "messages dropped that were longer than max_message_size",
+            Self::Truncated => "messages truncated to max_message_size",
+            Self::Split => "records split that were longer than max_message_size",
             Self::ParamOmitted => {
-                "labels or parameters did not fit the structured data and were left out"
+                "labels and parameters left out that did not fit the structured data"
             }
         }
     }

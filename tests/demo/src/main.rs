@@ -102,7 +102,9 @@ fn printable(text: &str) -> String {
 /// How many records the plugin says its fence refused.
 fn refused(log: &str) -> usize {
     log.lines()
-        .filter_map(|line| line.split_once(" records are not of the namespace"))
-        .filter_map(|(before, _)| before.rsplit(' ').next()?.parse::<usize>().ok())
+        .filter_map(|line| {
+            line.split_once("records refused that are not of this output's namespace: ")
+        })
+        .filter_map(|(_, count)| count.trim().parse::<usize>().ok())
         .sum()
 }

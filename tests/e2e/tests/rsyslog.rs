@@ -233,7 +233,7 @@ fn long_messages_are_split_and_lose_nothing() {
     let joined: String = parts.iter().map(|message| message.msg.as_str()).collect();
     assert_eq!(joined, long);
     assert!(parts.iter().all(|part| part.severity == "3"));
-    assert!(run.log.contains("became several messages"), "{}", run.log);
+    assert!(run.log.contains("records split"), "{}", run.log);
 }
 
 #[test]

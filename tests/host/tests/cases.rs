@@ -13,7 +13,7 @@ use receiver::{Listen, Options, Receiver};
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Each case, and how many messages come of it.
-const CASES: [(&str, u64); 22] = [
+const CASES: [(&str, u64); 23] = [
     ("register_each_version", 0),
     ("flush_each_version", 5),
     ("init_without_addr", 0),
@@ -29,6 +29,7 @@ const CASES: [(&str, u64); 22] = [
     ("several_workers", 200),
     ("several_outputs", 20),
     ("refused", 0),
+    ("retry_until_there_is_a_receiver", 0),
     ("exit_without_flush", 0),
     ("hot_reload", 5),
     ("library_stays_mapped", 0),

@@ -1,11 +1,15 @@
 /* Named cases: each says what the plugin promises its host. */
 #include "host.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static const char *library;
 static const char *addr;
@@ -315,6 +319,35 @@ static int refused(void)
     return finish(host);
 }
 
+/* A port that is taken and not listened on refuses; from listen() on the kernel
+ * accepts and acknowledges, also before anybody calls accept(). */
+static int retry_until_there_is_a_receiver(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct host *host = start("5.1");
+    struct buffer chunk = {0};
+    char text[64];
+
+    CHECK(bind(fd, (struct sockaddr *) &address, length) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *) &address, &length) == 0);
+    snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(address.sin_port));
+    output_set(&host->outputs[0], "addr", text);
+    output_set(&host->outputs[0], "backoff_min", "10ms");
+    output_set(&host->outputs[0], "backoff_max", "20ms");
+    CHECK(host_init(host, &host->outputs[0]) == FLB_OK);
+    put_event(&chunk, "at last");
+    CHECK(flush_once(host, host->outputs[0].context->remote_context, chunk.data, chunk.size,
+                     TAG, SMALL_STACK, NULL) == FLB_RETRY);
+    CHECK(listen(fd, 16) == 0);
+    CHECK(flush(host, 0, &chunk) == FLB_OK);
+    buffer_free(&chunk);
+    CHECK(finish(host) == 0);
+    close(fd);
+    return 0;
+}
+
 static int exit_without_flush(void)
 {
     return finish(start_and_init("5.1"));
@@ -449,6 +482,7 @@ static const struct {
     {"several_workers", several_workers},
     {"several_outputs", several_outputs},
     {"refused", refused},
+    {"retry_until_there_is_a_receiver", retry_until_there_is_a_receiver},
     {"exit_without_flush", exit_without_flush},
     {"hot_reload", hot_reload},
     {"library_stays_mapped", library_stays_mapped},
