@@ -34,7 +34,7 @@ impl Log {
     }
 }
 
-/// Lets the first line pass, and then one in [`EVERY`]; counts the others.
+/// Lets the first line pass, and then one in 30 seconds; counts the others.
 #[derive(Debug, Default)]
 pub struct Limiter {
     last: Option<Instant>,

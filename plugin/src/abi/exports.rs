@@ -1,6 +1,6 @@
 //! The functions that Fluent Bit looks up by name.
 //!
-//! Each is one call into safe code behind a [`fence`]. The order in which the
+//! Each is one call into safe code behind a panic fence. The order in which the
 //! host calls them is that of this file.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
