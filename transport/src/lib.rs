@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The thread never blocks but in the poll: names are looked up on threads of
-//! their own ([`resolve`]), and every wait has an end that the session knows.
+//! their own (`resolve.rs`), and every wait has an end that the session knows.
 //! A sink that is down therefore costs the others nothing.
 
 pub mod error;
