@@ -376,8 +376,9 @@ impl Driver {
 
     /// Ends the connection in an orderly way.
     pub(crate) fn shut_down(&mut self) {
-        if let Stage::Up(connection) = &mut self.stage {
-            connection.shut_down();
+        match &mut self.stage {
+            Stage::Up(connection) | Stage::Connecting { connection, .. } => connection.shut_down(),
+            Stage::Unconnected | Stage::LookingUp => {}
         }
         self.stage = Stage::Unconnected;
     }

@@ -43,6 +43,7 @@ impl FluentBit {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = fs::File::create(dir.path().join("log")).expect("a file");
         let process = Command::new(program)
+            .arg("--enable-hot-reload")
             .arg("-e")
             .arg(library)
             .arg("-c")
@@ -90,14 +91,33 @@ impl FluentBit {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits for a text in the log.
+    /// Waits until a text is in the log `count` times.
     ///
     /// # Errors
     ///
-    /// The log, where the text is not in it within `bound`.
-    pub fn wait_for_log(&self, text: &str, bound: Duration) -> Result<(), String> {
-        until(bound, || self.log().contains(text).then_some(()))
-            .map_err(|error| format!("{text:?} {error} in the log:\n{}", self.log()))
+    /// The log, where it is not within `bound`.
+    pub fn wait_for_log(&self, text: &str, count: usize, bound: Duration) -> Result<(), String> {
+        until(bound, || {
+            (self.log().matches(text).count() >= count).then_some(())
+        })
+        .map_err(|error| format!("{text:?} {error} {count} times in the log:\n{}", self.log()))
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .arg(signal)
+            .arg(self.process.id().to_string())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{}",
+            self.log()
+        );
     }
 
     /// Asks it to end, as a kubelet does, and gives its log.
@@ -106,10 +126,7 @@ impl FluentBit {
         reason = "the log is not always of interest"
     )]
     pub fn stop(mut self) -> String {
-        let _ = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.process.id().to_string())
-            .status();
+        self.signal("-TERM");
         let ended = until(BOUND, || self.process.try_wait().ok().flatten());
         assert!(ended.is_ok(), "Fluent Bit does not end:\n{}", self.log());
         self.log()
