@@ -1,24 +1,26 @@
 //! The receiver: threads that read, and what they have read.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
-use socket2::{SockRef, Socket};
+use socket2::SockRef;
 
 use crate::{Message, ParseError, Splitter};
 
 /// How often a thread that waits for bytes looks whether it shall end.
 const TICK: Duration = Duration::from_millis(20);
+/// Longer than any thread needs to see that its connection shall be reset.
+const RESET: Duration = Duration::from_secs(30);
 const BUFFER: usize = 256 * 1024;
 
 /// What a receiver listens for.
@@ -96,7 +98,11 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
-    paused: AtomicBool,
+    /// Whether nobody reads. Threads hold it while they read, so that whoever
+    /// has changed it knows that it is in force.
+    paused: RwLock<bool>,
+    /// Connections up to this number shall be reset.
+    reset_up_to: AtomicU64,
     keep: bool,
 }
 
@@ -106,8 +112,8 @@ struct State {
     count: u64,
     connections: u64,
     errors: Vec<String>,
-    /// One handle to each connection's socket.
-    open: Vec<(u64, Socket)>,
+    /// The connections that are not closed.
+    open: Vec<u64>,
 }
 
 impl Receiver {
@@ -128,7 +134,8 @@ impl Receiver {
             state: Mutex::default(),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
+            paused: RwLock::new(false),
+            reset_up_to: AtomicU64::new(0),
             keep,
         });
         let tls = match &listen {
@@ -154,6 +161,8 @@ impl Receiver {
                 // Accepted sockets inherit it.
                 SockRef::from(&listener).set_recv_buffer_size(size)?;
             }
+            // Linux ends a wait for connections after this time, too.
+            SockRef::from(&listener).set_read_timeout(Some(TICK))?;
             let address = listener.local_addr()?;
             let shared = Arc::clone(&shared);
             let accept = move || accept(&listener, &shared, tls.as_ref(), &splitter);
@@ -249,32 +258,43 @@ impl Receiver {
         }
     }
 
-    /// Ends all connections with a reset, whether they were read or not.
+    /// Ends all connections with a reset, whether they were read or not. They
+    /// are closed when this returns.
     pub fn reset(&self) {
-        for (_, socket) in self.shared.state.lock().open.drain(..) {
-            // Closing a socket that lingers for no time sends a reset; the
-            // reading thread's handle closes right after.
-            let _ = socket.set_linger(Some(Duration::ZERO));
-            let _ = socket.shutdown(Shutdown::Read);
+        let last = self.connections();
+        self.shared.reset_up_to.fetch_max(last, Ordering::Relaxed);
+        let until = Instant::now() + RESET;
+        let mut state = self.shared.state.lock();
+        while state.open.iter().any(|number| *number <= last) {
+            if self
+                .shared
+                .changed
+                .wait_until(&mut state, until)
+                .timed_out()
+            {
+                state
+                    .errors
+                    .push(format!("connections were not reset within {RESET:?}"));
+                return;
+            }
         }
     }
 
-    /// Stops reading: the connections stay, and their buffers fill.
+    /// Stops reading: the connections stay, and their buffers fill. Nothing
+    /// that is sent after this returns is read.
     pub fn pause(&self) {
-        self.shared.paused.store(true, Ordering::Relaxed);
+        *self.shared.paused.write() = true;
     }
 
     /// Reads on.
     pub fn resume(&self) {
-        self.shared.paused.store(false, Ordering::Relaxed);
+        *self.shared.paused.write() = false;
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect_timeout(&self.address, TICK);
         if let Some(thread) = self.acceptor.take() {
             let _ = thread.join();
         }
@@ -284,6 +304,10 @@ impl Drop for Receiver {
 impl Shared {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_reset(&self, connection: u64) -> bool {
+        connection <= self.reset_up_to.load(Ordering::Relaxed)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -314,8 +338,16 @@ impl Shared {
     fn read_datagrams(&self, socket: &UdpSocket) {
         let mut buffer = vec![0; 65_536];
         while !self.stopped() {
-            if let Ok(length) = socket.recv(&mut buffer) {
-                self.take(0, &buffer[..length]);
+            let paused = self.paused.read();
+            if *paused {
+                drop(paused);
+                thread::park_timeout(TICK);
+                continue;
+            }
+            match socket.recv(&mut buffer) {
+                Ok(length) => self.take(0, &buffer[..length]),
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return self.error(0, error),
             }
         }
     }
@@ -323,7 +355,12 @@ impl Shared {
     fn read_stream(&self, connection: u64, mut stream: impl Read, mut splitter: Splitter) {
         let mut buffer = vec![0; BUFFER];
         while !self.stopped() {
-            if self.paused.load(Ordering::Relaxed) {
+            if self.is_reset(connection) {
+                return;
+            }
+            let paused = self.paused.read();
+            if *paused {
+                drop(paused);
                 thread::park_timeout(TICK);
                 continue;
             }
@@ -364,23 +401,26 @@ fn accept(
     splitter: &Splitter,
 ) {
     let mut threads = Vec::new();
-    while let Ok((stream, _)) = listener.accept() {
-        if shared.stopped() {
-            break;
-        }
-        let Ok(handle) = stream.try_clone().map(Socket::from) else {
-            continue;
+    while !shared.stopped() {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if is_timeout(&error) => continue,
+            Err(error) => {
+                shared.change(|state| state.errors.push(format!("cannot accept: {error}")));
+                thread::park_timeout(TICK);
+                continue;
+            }
         };
         let mut number = 0;
         shared.change(|state| {
             state.connections += 1;
             number = state.connections;
-            state.open.push((number, handle));
+            state.open.push(number);
         });
         let (shared, splitter, tls) = (Arc::clone(shared), splitter.clone(), tls.cloned());
         threads.push(thread::spawn(move || {
             serve(&shared, number, stream, tls, splitter);
-            shared.change(|state| state.open.retain(|(open, _)| *open != number));
+            shared.change(|state| state.open.retain(|open| *open != number));
         }));
     }
     for thread in threads {
@@ -399,17 +439,31 @@ fn serve(
         return;
     }
     let Some(config) = tls else {
-        return shared.read_stream(number, stream, splitter);
+        shared.read_stream(number, &stream, splitter);
+        if shared.is_reset(number) {
+            reset(&stream);
+        }
+        return;
     };
     match ServerConnection::new(config) {
         Err(error) => shared.error(number, error),
         Ok(connection) => {
             let mut stream = rustls::StreamOwned::new(connection, stream);
             shared.read_stream(number, &mut stream, splitter);
+            if shared.is_reset(number) {
+                // TLS says nothing before a reset.
+                return reset(&stream.sock);
+            }
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
     }
+}
+
+/// Has the socket reset its connection when it is closed.
+fn reset(socket: &TcpStream) {
+    // Closing a socket that lingers for no time sends a reset.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 fn server_config(files: &TlsFiles) -> io::Result<ServerConfig> {

@@ -1,0 +1,118 @@
+//! How the receiver stalls, resets and ends, over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::pki::Pki;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+const FRAME: &[u8] = b"28 <14>1 - host app - - - hello";
+const BOUND: Duration = Duration::from_secs(10);
+/// Several times what a reader needs to take a frame that it should not take.
+const QUIET: Duration = Duration::from_millis(100);
+
+fn tcp() -> Receiver {
+    Receiver::start(Options::new(Listen::Tcp)).unwrap()
+}
+
+fn connect(receiver: &Receiver) -> TcpStream {
+    let mut stream = TcpStream::connect(receiver.address()).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream.write_all(FRAME).unwrap();
+    receiver.wait_for(1, BOUND).unwrap();
+    stream
+}
+
+#[test]
+fn nothing_is_read_after_a_pause_until_it_ends() {
+    for _ in 0..10 {
+        let receiver = tcp();
+        let mut stream = connect(&receiver);
+        receiver.pause();
+        stream.write_all(FRAME).unwrap();
+        assert!(receiver.wait_for(2, QUIET).is_err());
+        receiver.resume();
+        receiver.wait_for(2, BOUND).unwrap();
+    }
+}
+
+#[test]
+fn a_stalled_receiver_resets_without_having_read() {
+    let receiver = tcp();
+    let mut stream = connect(&receiver);
+    receiver.pause();
+    stream.write_all(FRAME).unwrap();
+    receiver.reset();
+    let error = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(receiver.count(), 1);
+    assert!(receiver.errors().is_empty(), "{:?}", receiver.errors());
+}
+
+#[test]
+fn connections_after_a_reset_are_served() {
+    let receiver = tcp();
+    let _reset = connect(&receiver);
+    receiver.reset();
+    let mut stream = TcpStream::connect(receiver.address()).unwrap();
+    stream.write_all(FRAME).unwrap();
+    receiver.wait_for(2, BOUND).unwrap();
+}
+
+#[test]
+fn a_reset_over_tls_says_no_goodbye() {
+    let pki = Pki::new();
+    let files = TlsFiles {
+        cert: pki.server().cert,
+        key: pki.server().key,
+        client_ca: None,
+    };
+    let receiver = Receiver::start(Options::new(Listen::Tls(files))).unwrap();
+    let mut stream = tls_client(&receiver, &pki);
+    stream.write_all(FRAME).unwrap();
+    receiver.wait_for(1, BOUND).unwrap();
+    receiver.reset();
+    // A close_notify before it would read as an orderly end.
+    let error = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+fn tls_client(receiver: &Receiver, pki: &Pki) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(pki.ca()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket = TcpStream::connect(receiver.address()).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name).unwrap(),
+        socket,
+    )
+}
+
+#[test]
+fn a_udp_receiver_that_ends_connects_to_nobody() {
+    let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
+    // TCP and UDP have ports of their own: this one is somebody else's.
+    let stranger = TcpListener::bind(receiver.address()).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    drop(receiver);
+    let nobody: io::Result<_> = stranger.accept();
+    assert_eq!(nobody.unwrap_err().kind(), ErrorKind::WouldBlock);
+}
