@@ -260,6 +260,9 @@ fn the_files_of_a_container_beside() {
     }
 }
 
+/// Without workers: Fluent Bit (2.2.3 and 5.1.1 were looked at) starts those of
+/// an output of Go's ABI twice and stops them once, and after a reload the ones
+/// left over touch freed memory, whatever the plugin does.
 #[test]
 fn a_hot_reload_loses_nothing_and_repeats_nothing() {
     let Some(program) = fluent_bit::find() else {
@@ -270,7 +273,9 @@ fn a_hot_reload_loses_nothing_and_repeats_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let variables = variables(&dir, &receiver.address(), &pki);
     let mut file = fs::File::create(dir.path().join("app.log")).unwrap();
-    let configuration = configuration("standalone.yaml");
+    let configuration = dir.path().join("fluent-bit.yaml");
+    let standalone = fs::read_to_string(self::configuration("standalone.yaml")).unwrap();
+    fs::write(&configuration, standalone.replace("workers: 1", "")).unwrap();
     let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &variables);
     fluent_bit.wait_for_log("connected to", 1, BOUND).unwrap();
     for round in 0..4 {
