@@ -39,14 +39,14 @@ fn run() -> Result<(), Box<dyn Error>> {
     loop {
         let ended = stdin.is_finished();
         // A time-out only means that nothing new came.
-        let _ = receiver.wait_for(printed + 1, Duration::from_millis(100));
-        for received in receiver.received().iter().skip(printed as usize) {
+        let _ = receiver.wait_for(printed as u64 + 1, Duration::from_millis(100));
+        for received in receiver.received_behind(printed) {
             println!(
                 "{}",
                 if json {
-                    as_json(received)?
+                    as_json(&received)?
                 } else {
-                    as_text(received)
+                    as_text(&received)
                 }
             );
             printed += 1;

@@ -135,6 +135,11 @@ impl<'a> Cursor<'a> {
         Err(ParseError { at: self.at, rule })
     }
 
+    /// The error of something that began at `start`.
+    fn error_at<T>(start: usize, rule: &'static str) -> Result<T, ParseError> {
+        Err(ParseError { at: start, rule })
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -185,6 +190,7 @@ impl<'a> Cursor<'a> {
     fn pri(&mut self) -> Result<u8, ParseError> {
         const RULE: &str = "PRI is '<' 0 to 191 '>' without leading zeros (6.2.1)";
         self.expect(b'<', RULE)?;
+        let start = self.at;
         let digits = self.take_while(|byte| byte.is_ascii_digit());
         let leading_zero = digits.len() > 1 && digits[0] == b'0';
         let value = std::str::from_utf8(digits)
@@ -195,7 +201,7 @@ impl<'a> Cursor<'a> {
                 self.expect(b'>', RULE)?;
                 Ok(value)
             }
-            _ => self.error(RULE),
+            _ => Self::error_at(start, RULE),
         }
     }
 
@@ -264,7 +270,7 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let text = self.take_while(|byte| (33..=126).contains(&byte));
         if text.is_empty() || text.len() > max {
-            return self.error(rule);
+            return Self::error_at(start, rule);
         }
         // What follows a field of the header is a space, whatever it is.
         if self.peek().is_some_and(|byte| byte != b' ') {
@@ -281,9 +287,10 @@ impl<'a> Cursor<'a> {
         }
         let mut elements: Vec<Element> = Vec::new();
         while self.peek() == Some(b'[') {
+            let start = self.at + 1;
             let element = self.element()?;
             if elements.iter().any(|other| other.id == element.id) {
-                return self.error("no SD-ID exists twice (6.3.2)");
+                return Self::error_at(start, "no SD-ID exists twice (6.3.2)");
             }
             elements.push(element);
         }
@@ -308,10 +315,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn sd_name(&mut self) -> Result<String, ParseError> {
+        let start = self.at;
         let name = self
             .take_while(|byte| (33..=126).contains(&byte) && !matches!(byte, b'=' | b']' | b'"'));
         if !(1..=32).contains(&name.len()) {
-            return self.error("SD-NAME is 1 to 32 PRINTUSASCII but '=', ' ', ']' and '\"' (6.3)");
+            return Self::error_at(
+                start,
+                "SD-NAME is 1 to 32 PRINTUSASCII but '=', ' ', ']' and '\"' (6.3)",
+            );
         }
         Ok(String::from_utf8_lossy(name).into_owned())
     }
@@ -358,8 +369,9 @@ impl<'a> Cursor<'a> {
         let Some(text) = msg.strip_prefix(BOM) else {
             return Ok((Some(msg.to_vec()), false));
         };
-        if std::str::from_utf8(text).is_err() {
-            return self.error("MSG after a BOM is UTF-8 (6.4)");
+        if let Err(error) = std::str::from_utf8(text) {
+            let at = self.bytes.len() - text.len() + error.valid_up_to();
+            return Self::error_at(at, "MSG after a BOM is UTF-8 (6.4)");
         }
         Ok((Some(text.to_vec()), true))
     }
@@ -486,6 +498,20 @@ mod tests {
         }
         assert!(parse(b"<14>1 - - - - - [a b=\"\xff\"] text").is_err());
         assert!(parse(b"<14>1 - - - - - - \xef\xbb\xbf\xff").is_err());
+    }
+
+    #[test]
+    fn errors_say_where() {
+        for (wrong, at) in [
+            (b"<192>1 - - - - - -".as_slice(), 1),
+            (b"<14>2 - - - - - -", 4),
+            (b"<14>1 - - - - - [a][a]", 20),
+            (b"<14>1 - - - - - [a =\"c\"]", 19),
+            (b"<14>1 - - - - - - \xef\xbb\xbfok\xff", 23),
+        ] {
+            let text = String::from_utf8_lossy(wrong);
+            assert_eq!(parse(wrong).map_err(|error| error.at), Err(at), "{text}");
+        }
     }
 
     #[test]

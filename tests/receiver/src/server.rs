@@ -193,6 +193,13 @@ impl Receiver {
         self.shared.state.lock().received.clone()
     }
 
+    /// What was received behind the first `known` messages.
+    #[must_use]
+    pub fn received_behind(&self, known: usize) -> Vec<Received> {
+        let state = self.shared.state.lock();
+        state.received.get(known..).unwrap_or_default().to_vec()
+    }
+
     /// How many frames came, kept or not.
     #[must_use]
     pub fn count(&self) -> u64 {
