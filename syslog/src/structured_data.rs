@@ -39,8 +39,10 @@ impl<'a> SdName<'a> {
     ///
     /// Where RFC 5424, section 6 (SD-NAME) does not allow it.
     pub fn new(text: &'a str) -> Result<Self, SdNameError> {
-        if let Some(character) = text.chars().find(|c| !Self::allows(*c)) {
-            return Err(SdNameError::Character(character));
+        // What is allowed is ASCII, so bytes will do until one is not.
+        if !text.bytes().all(|byte| Self::allows(char::from(byte))) {
+            let character = text.chars().find(|character| !Self::allows(*character));
+            return Err(SdNameError::Character(character.unwrap_or_default()));
         }
         match text.len() {
             0 => Err(SdNameError::Empty),
@@ -161,10 +163,14 @@ impl Element<'_> {
         self.out.push(b' ');
         self.out.extend_from_slice(name.as_str().as_bytes());
         self.out.extend_from_slice(b"=\"");
-        for chunk in value.utf8_chunks() {
-            push_escaped(self.out, chunk.valid().as_bytes());
-            if !chunk.invalid().is_empty() {
-                self.out.extend_from_slice(REPLACEMENT.as_bytes());
+        if std::str::from_utf8(value).is_ok() {
+            push_escaped(self.out, value);
+        } else {
+            for chunk in value.utf8_chunks() {
+                push_escaped(self.out, chunk.valid().as_bytes());
+                if !chunk.invalid().is_empty() {
+                    self.out.extend_from_slice(REPLACEMENT.as_bytes());
+                }
             }
         }
         self.out.push(b'"');

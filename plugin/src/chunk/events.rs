@@ -1,7 +1,7 @@
 //! The events of a chunk, in both of Fluent Bit's formats:
 //! `[[timestamp, metadata], body]` since 2.1, `[timestamp, body]` before.
 
-use super::msgpack::{self, Map, Value};
+use super::msgpack::{self, Malformed, Map, Value};
 
 /// When a record was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +68,12 @@ impl<'a> Iterator for Events<'a> {
     fn next(&mut self) -> Option<Event<'a>> {
         let bytes = self.chunk.get(self.next..).filter(|b| !b.is_empty())?;
         self.last = self.next;
-        let (value, behind) = match msgpack::read(bytes) {
-            Ok((value, rest)) => (Some(value), self.chunk.len() - rest.len()),
+        let (event, behind) = match read_event(bytes) {
+            Ok((event, rest)) => (event, self.chunk.len() - rest.len()),
             // Unless there is a whole event further on, the chunk ends here.
             Err(_) => (None, self.chunk.len()),
         };
         self.next = behind;
-        let event = value.and_then(event);
         if event.is_none() {
             self.distrust_last();
         }
@@ -101,27 +100,35 @@ fn find_event(chunk: &[u8], from: usize) -> Option<usize> {
         })
         .filter(|start| *start >= from)
         .find(|start| {
-            msgpack::read(&chunk[*start..])
-                .is_ok_and(|(value, _)| matches!(event(value), Some(Event::Record { .. })))
+            let found = read_event(&chunk[*start..]);
+            matches!(found, Ok((Some(Event::Record { .. }), _)))
         })
 }
 
-fn event(value: Value<'_>) -> Option<Event<'_>> {
-    let Value::Array(array) = value else {
-        return None;
+/// Reads the value that `bytes` begin with, which is an event or not, and
+/// gives what follows it. Each byte is looked at once.
+fn read_event(bytes: &[u8]) -> Result<(Option<Event<'_>>, &[u8]), Malformed> {
+    let (Value::Array(array), first) = msgpack::head(bytes)? else {
+        return Ok((None, msgpack::skip(bytes)?));
     };
     if array.len() != 2 {
-        return None;
+        return Ok((None, msgpack::skip(bytes)?));
     }
-    let mut values = array.into_iter();
-    let (head, body) = (values.next()?, values.next()?);
+    let (head, second) = msgpack::read(first)?;
+    let (body, _) = msgpack::head(second)?;
+    let rest = msgpack::skip(second)?;
     let time = match head {
-        Value::Array(head) if (1..=2).contains(&head.len()) => head.into_iter().next()?,
-        time => time,
+        Value::Array(head) if (1..=2).contains(&head.len()) => head.into_iter().next(),
+        time => Some(time),
     };
-    let Value::Map(body) = body else {
-        return None;
+    let event = match (time, body) {
+        (Some(time), Value::Map(body)) => event(time, body),
+        _ => None,
     };
+    Ok((event, rest))
+}
+
+fn event<'a>(time: Value<'_>, body: Map<'a>) -> Option<Event<'a>> {
     match timestamp(time) {
         Timestamp::At(time) => Some(Event::Record {
             time: Some(time),

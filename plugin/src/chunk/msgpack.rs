@@ -52,7 +52,8 @@ pub struct Map<'a> {
 
 /// Splits the first value off `bytes`: the value, and what follows its head.
 /// For an array or a map that is its first value, for others the next value.
-fn head(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+/// Whether an array or a map is whole is not looked at.
+pub(super) fn head(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
     let (&marker, rest) = bytes.split_first().ok_or(Malformed::Truncated)?;
     Ok(match marker {
         0x00..=0x7f => (Value::Unsigned(marker.into()), rest),

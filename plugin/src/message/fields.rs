@@ -11,6 +11,10 @@ pub(super) struct Fields<'a> {
     pub(super) stream: Option<&'a [u8]>,
     /// What the kubernetes filter adds.
     pub(super) kubernetes: Option<Map<'a>>,
+    /// The pod's labels, of that.
+    pub(super) labels: Option<Map<'a>>,
+    /// The node, of that.
+    node: Option<&'a [u8]>,
     /// PKS's name of the cluster, which goes before the node's.
     cluster_name: Option<&'a [u8]>,
     /// PKS's name of the virtual machine.
@@ -37,7 +41,7 @@ impl<'a> Fields<'a> {
                 continue;
             }
             match (key, value) {
-                (b"kubernetes", Value::Map(map)) => fields.kubernetes = Some(map),
+                (b"kubernetes", Value::Map(map)) => fields.read_kubernetes(map),
                 (b"stream", Value::Text(text)) => fields.stream = Some(text),
                 (b"cluster_name", Value::Text(text)) => fields.cluster_name = Some(text),
                 (b"vm_id", Value::Text(text)) => fields.vm_id = Some(text),
@@ -49,14 +53,21 @@ impl<'a> Fields<'a> {
         Some(fields)
     }
 
+    fn read_kubernetes(&mut self, kubernetes: Map<'a>) {
+        self.kubernetes = Some(kubernetes);
+        for entry in kubernetes {
+            match entry {
+                (Value::Text(b"host"), Value::Text(host)) => self.node = Some(host),
+                (Value::Text(b"labels"), Value::Map(labels)) => self.labels = Some(labels),
+                _ => {}
+            }
+        }
+    }
+
     /// The cluster or the node.
     pub(super) fn hostname(&self) -> Option<&'a [u8]> {
-        let node = || match self.kubernetes?.get(b"host") {
-            Some(Value::Text(host)) => Some(host),
-            _ => None,
-        };
         self.cluster_name
-            .or_else(node)
+            .or(self.node)
             .filter(|name| !name.is_empty())
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn push(
         .sum::<usize>()
         + 1;
 
-    for (key, value) in labels(fields.kubernetes) {
+    for (key, value) in labels(fields.labels) {
         let name = label_name(key);
         let written = element.param_within(name.as_name(), value, limit.saturating_sub(reserved));
         if !written {
@@ -48,11 +48,7 @@ pub(super) fn push(
     }
 }
 
-fn labels(kubernetes: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let labels = match kubernetes.and_then(|map| map.get(b"labels")) {
-        Some(Value::Map(labels)) => Some(labels),
-        _ => None,
-    };
+fn labels(labels: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
     labels
         .into_iter()
         .flatten()
