@@ -392,3 +392,6 @@ impl Driver {
 fn random() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::mpsc;
+
+use mio::{Events, Poll};
+use socket2::{Domain, Socket, Type};
+use syslog::Policy;
+
+use super::*;
+use crate::{Endpoint, Transport};
+
+const BOUND: Duration = Duration::from_secs(30);
+const POLICY: Policy = Policy {
+    connect_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(10),
+    backoff_min: Duration::from_millis(500),
+    backoff_max: Duration::from_secs(30),
+};
+
+struct Witness(mpsc::Sender<String>);
+
+impl Observer for Witness {
+    fn on_event(&self, event: &Event<'_>) {
+        let _ = self.0.send(format!("{event:?}"));
+    }
+}
+
+/// A driver whose name somebody has to look up, on a poll of its own.
+struct Fixture {
+    driver: Driver,
+    poll: Poll,
+    events: mpsc::Receiver<String>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (witness, events) = mpsc::channel();
+        let target = Target {
+            endpoint: Endpoint::new("logs.example", 514),
+            transport: Transport::Tcp,
+            policy: POLICY,
+            keepalive: Duration::from_secs(60),
+            user_timeout: Duration::from_secs(30),
+        };
+        Self {
+            driver: Driver::new(target, Box::new(Witness(witness)), Arc::default()),
+            poll: Poll::new().unwrap(),
+            events,
+        }
+    }
+
+    fn with_turn<T>(&mut self, now: Instant, act: impl FnOnce(&mut Driver, &Turn<'_>) -> T) -> T {
+        let turn = Turn {
+            now,
+            registry: self.poll.registry(),
+            token: Token(0),
+        };
+        act(&mut self.driver, &turn)
+    }
+
+    fn turn(&mut self, now: Instant) -> Wish {
+        self.with_turn(now, Driver::turn)
+    }
+
+    fn found(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        self.with_turn(now, |driver, turn| driver.on_addresses(Ok(addresses), turn));
+    }
+
+    /// Waits for real sockets, with the driver's time standing still.
+    fn wait_for(&mut self, now: Instant, text: &str) -> Vec<String> {
+        let until = Instant::now() + BOUND;
+        let mut seen = Vec::new();
+        let mut ready = Events::with_capacity(8);
+        loop {
+            seen.extend(self.events.try_iter());
+            if seen.iter().any(|event| event.contains(text)) {
+                return seen;
+            }
+            assert!(Instant::now() < until, "no event {text:?} in {seen:?}");
+            self.poll
+                .poll(&mut ready, Some(Duration::from_millis(100)))
+                .unwrap();
+            self.turn(now);
+        }
+    }
+}
+
+/// A port that refuses for as long as the socket lives.
+fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn all_addresses_are_tried_in_their_order() {
+    let now = Instant::now();
+    let mut fixture = Fixture::new();
+    let (_one, first) = refusing();
+    let (_two, second) = refusing();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let third = listener.local_addr().unwrap();
+
+    assert_eq!(fixture.turn(now), Wish::LookUp);
+    fixture.found(now, vec![first, second, third]);
+    let seen = fixture.wait_for(now, "Connected");
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    for (event, address) in seen.iter().zip([first, second, third]) {
+        assert!(event.contains(&address.to_string()), "{seen:?}");
+    }
+    assert!(!fixture.driver.session.is_down());
+}
+
+#[test]
+fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
+    let now = Instant::now();
+    let mut fixture = Fixture::new();
+    let (_socket, address) = refusing();
+    assert_eq!(fixture.turn(now), Wish::LookUp);
+    fixture.found(now, vec![address]);
+    fixture.wait_for(now, "ConnectFailed");
+    assert!(fixture.driver.session.is_down());
+
+    let next = fixture.driver.next_turn(now).unwrap();
+    assert!(next >= now + POLICY.backoff_min);
+    assert_eq!(fixture.turn(next), Wish::LookUp);
+}
+
+#[test]
+fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
+    let now = Instant::now();
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.turn(now), Wish::LookUp);
+    let late = fixture.driver.next_turn(now).unwrap();
+    assert_eq!(late, now + POLICY.connect_timeout);
+    assert_eq!(fixture.turn(late), Wish::Nothing);
+    let seen: Vec<String> = fixture.events.try_iter().collect();
+    assert!(seen[0].contains("ConnectTimeout"), "{seen:?}");
+
+    // The first one is still under way when the next attempt begins.
+    let next = fixture.driver.next_turn(late).unwrap();
+    assert_eq!(fixture.turn(next), Wish::Nothing);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fixture.found(next, vec![listener.local_addr().unwrap()]);
+    fixture.wait_for(next, "Connected");
+}
+
+#[test]
+fn a_name_without_addresses_is_an_error() {
+    let now = Instant::now();
+    let mut fixture = Fixture::new();
+    fixture.turn(now);
+    fixture.found(now, Vec::new());
+    let seen: Vec<String> = fixture.events.try_iter().collect();
+    assert!(seen[0].contains("NoAddress"), "{seen:?}");
+}
