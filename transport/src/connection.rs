@@ -7,7 +7,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UdpSocket};
 use rustls::{ClientConnection, ProtocolVersion};
 
-use crate::socket::{tune, unacknowledged};
+use crate::socket::{announce_acknowledgements, forget_announcements, tune, unacknowledged};
 use crate::{Error, Target, Transport};
 
 /// How much the TLS stream encrypts at a time: four records of the size that
@@ -36,6 +36,8 @@ enum Kind {
 #[derive(Debug)]
 struct Stream {
     socket: TcpStream,
+    /// Whether the kernel says when something is acknowledged.
+    announced: bool,
     /// Bytes that the kernel took.
     written: u64,
 }
@@ -77,7 +79,11 @@ impl Connection {
         let tcp = || -> io::Result<Stream> {
             let socket = TcpStream::connect(peer)?;
             tune(&socket, target.keepalive, target.user_timeout)?;
-            Ok(Stream { socket, written: 0 })
+            Ok(Stream {
+                announced: announce_acknowledgements(&socket).is_ok(),
+                socket,
+                written: 0,
+            })
         };
         let kind = match &target.transport {
             Transport::Tcp => Kind::Tcp(tcp().map_err(connect_error)?),
@@ -205,11 +211,24 @@ impl Connection {
             Kind::Tls(tls) => &tls.stream,
             Kind::Udp { sent, .. } => return Ok(*sent),
         };
+        if stream.announced {
+            forget_announcements(&stream.socket);
+        }
         let outstanding = unacknowledged(&stream.socket).map_err(|source| Error::Broken {
             peer: self.peer,
             source,
         })?;
         Ok(stream.written.saturating_sub(outstanding))
+    }
+
+    /// Whether the event loop wakes when something is acknowledged. Otherwise
+    /// [`Connection::acknowledged`] has to be asked again and again.
+    pub(crate) fn announces(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.announced,
+            Kind::Tls(tls) => tls.stream.announced,
+            Kind::Udp { .. } => true,
+        }
     }
 
     /// Reads and forgets what the peer says: syslog has no answers. What is

@@ -18,9 +18,13 @@ use crate::{Error, Event, Observer, Target};
 /// How long a TLS 1.3 peer that sends no session ticket has to refuse our
 /// certificate, before it counts as content.
 const CONFIRM: Duration = Duration::from_millis(500);
-/// The kernel does not say when a peer acknowledged; it has to be asked.
+/// Where the kernel does not say when a peer acknowledged, it is asked: after
+/// this time at first, and after twice the time each time again.
 const FIRST_ASK: Duration = Duration::from_millis(1);
 const LAST_ASK: Duration = Duration::from_millis(20);
+/// Where it does say, it is asked all the same from time to time: its word can
+/// get lost where memory for the socket is short.
+const RARE_ASK: Duration = Duration::from_millis(200);
 
 /// Where the answer to a delivery goes.
 pub(crate) type Reply = crossbeam_channel::Sender<Finished<()>>;
@@ -321,6 +325,7 @@ impl Driver {
             .on_acknowledged(connection.acknowledged()?, turn.now);
         self.ask = if self.session.awaits_acknowledgement() {
             let wait = match self.ask {
+                _ if connection.announces() => RARE_ASK,
                 Some((at, wait)) if turn.now >= at => (wait * 2).min(LAST_ASK),
                 Some((_, wait)) => wait,
                 None => FIRST_ASK,

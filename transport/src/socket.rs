@@ -1,8 +1,9 @@
 //! What the kernel has to be asked for directly.
-#![allow(unsafe_code, reason = "an ioctl that no safe library offers")]
+#![allow(unsafe_code, reason = "calls that no safe library offers")]
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::ptr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -17,6 +18,46 @@ pub(crate) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
         Ok(u64::try_from(bytes).unwrap_or(0))
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Has the kernel put a word into the socket's error queue, which wakes a poll,
+/// whenever the end of a write is acknowledged (`SO_TIMESTAMPING`, socket(7)).
+///
+/// # Errors
+///
+/// Where the kernel does not know how.
+pub(crate) fn announce_acknowledgements(socket: &impl AsRawFd) -> io::Result<()> {
+    let flags: libc::c_uint = libc::SOF_TIMESTAMPING_TX_ACK | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+    // SAFETY: the option is an int, and the address and size are those of one.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            ptr::from_ref(&flags).cast(),
+            size_of_val(&flags) as libc::socklen_t,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Takes the words out of the error queue. What they say is of no interest:
+/// [`unacknowledged`] knows it better.
+pub(crate) fn forget_announcements(socket: &impl AsRawFd) {
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    loop {
+        // SAFETY: all zeros is a message header without buffers.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // SAFETY: there is no buffer that the kernel could write to.
+        let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        if answer < 0 {
+            return;
+        }
     }
 }
 
@@ -35,4 +76,39 @@ pub(crate) fn tune(
         .with_retries(3);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(user_timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use mio::{Events, Interest, Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_wakes_the_poll() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        let mut socket = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        if let Err(error) = announce_acknowledgements(&socket) {
+            return eprintln!("skipped: this kernel has no SO_TIMESTAMPING: {error}");
+        }
+        // Only errors are waited for, which every poll reports.
+        poll.registry()
+            .register(&mut socket, Token(0), Interest::PRIORITY)
+            .unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        socket.write_all(b"hello").unwrap();
+        while !events.iter().any(mio::event::Event::is_error) {
+            poll.poll(&mut events, Some(Duration::from_secs(30)))
+                .unwrap();
+            assert!(!events.is_empty(), "nothing woke the poll");
+        }
+        assert_eq!(unacknowledged(&socket).unwrap(), 0);
+        forget_announcements(&socket);
+        assert!(socket.take_error().unwrap().is_none());
+    }
 }
