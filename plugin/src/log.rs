@@ -73,6 +73,7 @@ struct Limiters {
     failures: Limiter,
     ends: Limiter,
     messages: Limiter,
+    again: Limiter,
 }
 
 impl ConnectionLog {
@@ -157,6 +158,17 @@ impl Observer for ConnectionLog {
                     )
                 },
             ),
+            Event::SendingAgain { bytes } => {
+                self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.again,
+                    || {
+                        format!(
+                            "the last {bytes} bytes are sent again: the receiver may have lost them unread"
+                        )
+                    },
+                );
+            }
             Event::MessageRefused(error) => {
                 self.write(
                     Level::Error,

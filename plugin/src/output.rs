@@ -72,9 +72,10 @@ impl Output {
         } = self.take_buffers();
         let tally = self.mapper.map_chunk(tag, chunk, &mut batch, &mut space);
         let (outcome, batch) = self.sink.deliver(batch);
-        if let Some(batch) = batch {
-            self.keep_buffers(Buffers { batch, space });
-        }
+        self.keep_buffers(Buffers {
+            batch: batch.unwrap_or_else(|| Batch::new(self.framing)),
+            space,
+        });
         if outcome == Outcome::Delivered {
             self.report(&tally);
         }

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod field;
 pub mod header;
 pub mod pri;
+pub mod replay;
 pub mod session;
 pub mod structured_data;
 pub mod text;

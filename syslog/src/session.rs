@@ -12,6 +12,10 @@
 //!                                ended, was of use
 //! ```
 //!
+//! The frames delivered last are kept ([`Replay`]). After an end that a
+//! receiver may have met with acknowledged bytes unread, they are sent again
+//! first: duplicates rather than losses.
+//!
 //! A batch is [`Outcome::Delivered`] once the peer acknowledged its last byte,
 //! and [`Outcome::Retry`] in every other case. There is no third way, and
 //! every state that waits has an end ([`Session::poll_timeout`]).
@@ -20,6 +24,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::Batch;
+use crate::replay::Replay;
 
 /// The bounds of a session's waits.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +37,10 @@ pub struct Policy {
     pub backoff_min: Duration,
     /// The longest wait after many failures.
     pub backoff_max: Duration,
+    /// How many bytes of frames are kept for sending them again.
+    pub replay_buffer: usize,
+    /// How long they are kept.
+    pub replay_age: Duration,
 }
 
 impl Default for Policy {
@@ -41,6 +50,8 @@ impl Default for Policy {
             write_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
+            replay_buffer: 4 * 1024 * 1024,
+            replay_age: Duration::from_secs(300),
         }
     }
 }
@@ -52,6 +63,17 @@ pub enum Outcome {
     Delivered,
     /// It may be delivered in part or not at all: it has to be sent again.
     Retry,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed it in an orderly way: FIN, or `close_notify`. A kernel
+    /// says that only for a program that has read everything.
+    Clean,
+    /// A reset, a time-out, a vanished peer: what was acknowledged may have
+    /// been lost unread.
+    Unclean,
 }
 
 /// What the driver has to do because time passed.
@@ -75,8 +97,11 @@ enum State {
 #[derive(Debug)]
 struct Entry<T> {
     batch: Batch,
-    tag: T,
-    /// How many bytes of the batch the connection has taken.
+    /// None for frames that are sent again: nobody waits for them.
+    tag: Option<T>,
+    /// Where the frames begin that are to be sent.
+    from: usize,
+    /// Up to where the connection has taken the batch.
     taken: usize,
     /// Where on the wire the batch ends; known once all of it was taken.
     end: Option<u64>,
@@ -85,8 +110,8 @@ struct Entry<T> {
 /// A delivered or failed batch, and what it was submitted with.
 #[derive(Debug)]
 pub struct Finished<T> {
-    /// The batch, for its memory to be used again.
-    pub batch: Batch,
+    /// A batch, not always the same, for its memory to be used again.
+    pub batch: Option<Batch>,
     /// The driver's own.
     pub tag: T,
     /// What became of the batch.
@@ -111,6 +136,9 @@ pub struct Session<T> {
     progress: Option<Instant>,
     /// Failures since a connection was last of use.
     failures: u32,
+    replay: Replay,
+    /// What `replay` holds has to be sent again.
+    replay_pending: bool,
 }
 
 impl<T> Session<T> {
@@ -127,34 +155,33 @@ impl<T> Session<T> {
             of_use: false,
             progress: None,
             failures: 0,
+            replay: Replay::new(policy.replay_buffer, policy.replay_age),
+            replay_pending: false,
         }
     }
 
     /// Takes a batch for delivery. While the peer is known to be down it
     /// finishes at once, with [`Outcome::Retry`].
     pub fn submit(&mut self, batch: Batch, tag: T) {
-        if batch.is_empty() {
-            let outcome = Outcome::Delivered;
-            self.finished.push_back(Finished {
-                batch,
-                tag,
-                outcome,
-            });
+        let outcome = if batch.is_empty() {
+            Outcome::Delivered
         } else if self.is_down() {
-            let outcome = Outcome::Retry;
-            self.finished.push_back(Finished {
-                batch,
-                tag,
-                outcome,
-            });
+            Outcome::Retry
         } else {
             self.queue.push_back(Entry {
                 batch,
-                tag,
+                tag: Some(tag),
+                from: 0,
                 taken: 0,
                 end: None,
             });
-        }
+            return;
+        };
+        self.finished.push_back(Finished {
+            batch: Some(batch),
+            tag,
+            outcome,
+        });
     }
 
     /// Whether the last attempt to reach the peer failed.
@@ -202,23 +229,47 @@ impl<T> Session<T> {
         self.failures = self.failures.saturating_add(1);
         let wait = self.backoff(random);
         self.state = State::Waiting { until: now + wait };
-        self.fail_all();
+        self.fail_all(now);
         wait
     }
 
-    /// The connection is ready for messages.
-    pub fn on_connected(&mut self, now: Instant) {
+    /// The connection is ready for messages. The answer is how many bytes are
+    /// sent again first.
+    pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
         self.acknowledged = 0;
         self.of_use = false;
         self.progress = None;
+        if !self.replay_pending {
+            return 0;
+        }
+        let bytes = self.replay.bytes();
+        for kept in self.replay.take().into_iter().rev() {
+            self.queue.push_front(Entry {
+                batch: kept.batch,
+                tag: None,
+                from: kept.from,
+                taken: kept.from,
+                end: None,
+            });
+        }
+        bytes
     }
 
     /// The connection ended. The answer is the time to the next attempt: none
     /// after a connection that was of use for a while, so that a receiver's
     /// restart costs little; a backoff after any other, so that a peer that
     /// accepts and closes is not called in a loop.
-    pub fn on_ended(&mut self, now: Instant, random: u32) -> Duration {
+    pub fn on_ended(&mut self, now: Instant, random: u32, end: End) -> Duration {
+        match end {
+            // Everything acknowledged was read.
+            End::Clean => drop(self.replay.take()),
+            End::Unclean if !self.replay_pending => self.replay.expire(now),
+            End::Unclean => {}
+        }
+        // What is being sent again and was not acknowledged goes back there.
+        self.fail_all(now);
+        self.replay_pending = !self.replay.is_empty();
         let lived = match self.state {
             State::Up { since } => now.saturating_duration_since(since),
             _ => Duration::ZERO,
@@ -233,7 +284,6 @@ impl<T> Session<T> {
         }
         self.failures = 0;
         self.state = State::Idle;
-        self.fail_all();
         Duration::ZERO
     }
 
@@ -287,9 +337,13 @@ impl<T> Session<T> {
             && entry.end.is_some_and(|end| end <= wire)
         {
             self.taken -= 1;
-            self.finish_front(Outcome::Delivered);
+            self.finish_front(Outcome::Delivered, now);
         }
-        if self.queue.front().is_none_or(|entry| entry.taken == 0) {
+        if self.replay_pending && self.queue.iter().all(|entry| entry.tag.is_some()) {
+            self.replay_pending = false;
+        }
+        let first = self.queue.front();
+        if first.is_none_or(|entry| entry.taken == entry.from) {
             self.progress = None;
         }
     }
@@ -306,7 +360,10 @@ impl<T> Session<T> {
         match self.state {
             State::Idle => None,
             State::Connecting { until } | State::Waiting { until } => Some(until),
-            State::Up { .. } => self.progress.map(|at| at + self.policy.write_timeout),
+            State::Up { .. } => {
+                let write = self.progress.map(|at| at + self.policy.write_timeout);
+                write.into_iter().chain(self.replay.expires()).min()
+            }
         }
     }
 
@@ -323,21 +380,37 @@ impl<T> Session<T> {
                 None
             }
             State::Connecting { .. } => Some(Expired::Connect),
-            State::Up { .. } => Some(Expired::Write),
+            State::Up { .. } => {
+                self.replay.expire(now);
+                self.progress
+                    .is_some_and(|at| now >= at + self.policy.write_timeout)
+                    .then_some(Expired::Write)
+            }
         }
     }
 
     /// Ends every batch with [`Outcome::Retry`].
-    pub fn fail_all(&mut self) {
+    pub fn fail_all(&mut self, now: Instant) {
         self.taken = 0;
         self.progress = None;
         while !self.queue.is_empty() {
-            self.finish_front(Outcome::Retry);
+            self.finish_front(Outcome::Retry, now);
         }
     }
 
-    fn finish_front(&mut self, outcome: Outcome) {
-        if let Some(Entry { batch, tag, .. }) = self.queue.pop_front() {
+    fn finish_front(&mut self, outcome: Outcome, now: Instant) {
+        let Some(entry) = self.queue.pop_front() else {
+            return;
+        };
+        let Entry {
+            batch, tag, from, ..
+        } = entry;
+        let batch = if outcome == Outcome::Delivered || tag.is_none() {
+            self.replay.keep(batch, from, now)
+        } else {
+            Some(batch)
+        };
+        if let Some(tag) = tag {
             self.finished.push_back(Finished {
                 batch,
                 tag,

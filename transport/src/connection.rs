@@ -144,7 +144,9 @@ impl Connection {
         tls.flush(peer)?;
         match tls.read(peer) {
             // The peer's alert, if any, came before its end and says more.
-            Err(Error::Closed { .. }) => return Err(Error::ClosedInHandshake { peer }),
+            Err(Error::Closed { .. } | Error::Truncated { .. }) => {
+                return Err(Error::ClosedInHandshake { peer });
+            }
             other => other?,
         };
         tls.flush(peer)?;
@@ -353,7 +355,7 @@ impl Tls {
         let mut buffer = [0; READ];
         for _ in 0..READS_PER_TURN {
             match self.client.read_tls(&mut self.stream.socket) {
-                Ok(0) => return Err(Error::Closed { peer }),
+                Ok(0) => return Err(Error::Truncated { peer }),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Ok(Heard::Everything);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token};
-use syslog::session::{Expired, Finished};
+use syslog::session::{End, Expired, Finished};
 use syslog::{Batch, Session};
 
 use crate::connection::{Connection, Heard, Progress};
@@ -170,7 +170,7 @@ impl Driver {
 
     fn expire(&mut self, turn: &Turn<'_>) {
         if self.closing.is_some_and(|until| turn.now >= until) && self.session.is_busy() {
-            self.session.fail_all();
+            self.session.fail_all(turn.now);
             let batches = self.answer();
             self.tell(&Event::ClosedUndelivered { batches });
         }
@@ -270,8 +270,11 @@ impl Driver {
     fn on_ready(&mut self, turn: &Turn<'_>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Unconnected);
         if let Stage::Connecting { connection, .. } = stage {
-            self.session.on_connected(turn.now);
+            let bytes = self.session.on_connected(turn.now);
             self.tell(&Event::Connected(connection.peer()));
+            if bytes > 0 {
+                self.tell(&Event::SendingAgain { bytes });
+            }
             self.stage = Stage::Up(connection);
         }
     }
@@ -348,7 +351,11 @@ impl Driver {
         self.stage = Stage::Unconnected;
         self.ask = None;
         self.read_on = false;
-        let retry_in = self.session.on_ended(turn.now, random());
+        let end = match error {
+            Error::Closed { .. } => End::Clean,
+            _ => End::Unclean,
+        };
+        let retry_in = self.session.on_ended(turn.now, random(), end);
         let unfinished = self.answer();
         self.tell(&Event::Disconnected {
             error,

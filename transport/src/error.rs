@@ -61,6 +61,13 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The peer closed a TLS connection without saying so before, which
+    /// anybody on the way could have done.
+    #[error("{peer} ended the connection without close_notify")]
+    Truncated {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
     /// The peer closed in an orderly way.
     #[error("{peer} closed the connection")]
     Closed {

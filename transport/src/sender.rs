@@ -104,13 +104,14 @@ impl Sink {
     }
 
     /// Delivers a batch and waits for its end, which the session's timeouts
-    /// bound. Gives the batch back, for its memory to be used again.
+    /// bound. Gives a batch back, if there is one to spare, for its memory to
+    /// be used again.
     #[must_use]
     pub fn deliver(&self, batch: Batch) -> (Outcome, Option<Batch>) {
         let (reply, answer) = bounded(1);
         self.sender.send(Command::Deliver(self.id, batch, reply));
         match answer.recv() {
-            Ok(Finished { batch, outcome, .. }) => (outcome, Some(batch)),
+            Ok(Finished { batch, outcome, .. }) => (outcome, batch),
             // The loop is gone, and with it the batch.
             Err(_) => (Outcome::Retry, None),
         }

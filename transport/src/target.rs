@@ -116,6 +116,12 @@ pub enum Event<'a> {
         /// The wait before the next attempt.
         retry_in: Duration,
     },
+    /// The connection before ended with acknowledged bytes that its receiver
+    /// may not have read: they are sent again.
+    SendingAgain {
+        /// How many bytes of frames.
+        bytes: usize,
+    },
     /// A message is longer than a datagram can be, and was given up.
     MessageRefused(&'a Error),
     /// The sink was closed with batches undelivered.

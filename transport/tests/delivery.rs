@@ -21,6 +21,8 @@ const POLICY: Policy = Policy {
     write_timeout: Duration::from_millis(500),
     backoff_min: Duration::from_millis(20),
     backoff_max: Duration::from_millis(100),
+    replay_buffer: 1024 * 1024,
+    replay_age: Duration::from_secs(300),
 };
 
 /// Passes what is observed on to the test, as text.
@@ -33,6 +35,7 @@ impl Observer for Witness {
             Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
             Event::ConnectFailed { error, .. } => format!("failed: {}", error.chain()),
             Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
+            Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
             Event::MessageRefused(error) => format!("refused: {}", error.chain()),
             Event::ClosedUndelivered { batches } => format!("undelivered: {batches}"),
         };
@@ -117,9 +120,8 @@ fn what_is_delivered_has_arrived() {
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     for round in 0..100 {
-        let (outcome, batch) = fixture.sink.deliver(batch(&[&round.to_string(), "more"]));
+        let (outcome, _) = fixture.sink.deliver(batch(&[&round.to_string(), "more"]));
         assert_eq!(outcome, Outcome::Delivered);
-        assert!(batch.is_some());
     }
     let expected: Vec<String> = (0..100)
         .flat_map(|n| [n.to_string(), "more".to_owned()])
@@ -200,6 +202,42 @@ fn a_reset_gives_the_batch_back() {
     fixture.deliver(&["two"]);
     assert_eq!(texts(&receiver, 2).last().unwrap(), "two");
     assert!(receiver.connections() >= 2);
+}
+
+/// What the peers of this product lose: bytes that the receiver's kernel had
+/// acknowledged and its program had not read when it crashed.
+#[test]
+fn a_crash_with_unread_data_loses_nothing() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    fixture.deliver(&["first"]);
+    receiver.wait_for(1, BOUND).unwrap();
+    for crash in 0..4 {
+        receiver.pause();
+        for number in 0..10 {
+            let text = format!("{crash}-{number}");
+            assert_eq!(fixture.sink.deliver(batch(&[&text])).0, Outcome::Delivered);
+        }
+        receiver.reset();
+        receiver.resume();
+        fixture.wait_for("bytes again");
+        // Also what comes after it, and after it only.
+        fixture.deliver(&[&format!("{crash}-end")]);
+    }
+    let arrived = texts(&receiver, 1 + 4 * 11);
+    let mut next = arrived.iter().skip_while(|text| *text == "first");
+    for crash in 0..4 {
+        for number in 0..10 {
+            let expected = format!("{crash}-{number}");
+            assert!(
+                next.any(|text| *text == expected),
+                "{expected} in {arrived:?}"
+            );
+        }
+        let end = format!("{crash}-end");
+        assert!(next.any(|text| *text == end), "{end} in {arrived:?}");
+    }
 }
 
 #[test]

@@ -127,6 +127,7 @@ pub const KUBERNETES_SD_ID: &str = "kubernetes@47450";
 /// Header and structured data of the records of Kubernetes always fit into it.
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+const LARGEST_REPLAY: usize = 256 * 1024 * 1024;
 
 impl Config {
     /// Reads and checks all keys, and the files that they name.
@@ -234,6 +235,13 @@ fn target(
             write_timeout: options.duration("write_timeout")?,
             backoff_min,
             backoff_max,
+            replay_buffer: match protocol {
+                Protocol::Udp => 0,
+                Protocol::Tls | Protocol::Tcp => {
+                    options.parsed("replay_buffer", |text| value::size(text, 0, LARGEST_REPLAY))?
+                }
+            },
+            replay_age: options.duration("replay_age")?,
         },
         keepalive: options.duration("keepalive")?,
         user_timeout: options.duration("user_timeout")?,

@@ -62,6 +62,8 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("user_timeout", "30s"),
     option("backoff_min", "500ms"),
     option("backoff_max", "30s"),
+    option("replay_buffer", "4194304"),
+    option("replay_age", "5m"),
     option("instancename", ""),
     option("tlsconfig", ""),
     option("sanitizehost", "on"),

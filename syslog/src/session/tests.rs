@@ -6,6 +6,8 @@ const POLICY: Policy = Policy {
     write_timeout: Duration::from_secs(10),
     backoff_min: Duration::from_millis(500),
     backoff_max: Duration::from_secs(30),
+    replay_buffer: 1000,
+    replay_age: Duration::from_secs(300),
 };
 
 fn second(seconds: u64) -> Duration {
@@ -49,6 +51,9 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     assert_eq!(finished(&mut session), []);
     session.on_acknowledged(7, now);
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
+    // Nothing is waited for any more; what was sent is forgotten some day.
+    assert_eq!(session.poll_timeout(), Some(now + POLICY.replay_age));
+    assert_eq!(session.on_timeout(now + POLICY.replay_age), None);
     assert_eq!(session.poll_timeout(), None);
 }
 
@@ -68,7 +73,7 @@ fn batches_go_out_in_order_and_end_in_order() {
         finished(&mut session),
         [(1, Outcome::Delivered), (2, Outcome::Delivered)]
     );
-    session.on_ended(now, 0);
+    session.on_ended(now, 0, End::Unclean);
     assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
 }
 
@@ -83,7 +88,7 @@ fn a_peer_that_acknowledges_nothing_times_out() {
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
     assert_eq!(session.on_timeout(now + second(13)), None);
     assert_eq!(session.on_timeout(now + second(14)), Some(Expired::Write));
-    session.on_ended(now + second(14), 0);
+    session.on_ended(now + second(14), 0, End::Unclean);
     assert_eq!(finished(&mut session), [(1, Outcome::Retry)]);
 }
 
@@ -155,7 +160,7 @@ fn the_backoff_grows_to_its_maximum_and_never_beyond() {
 fn a_peer_that_accepts_and_closes_is_not_called_in_a_loop() {
     let now = Instant::now();
     let mut session = up(now);
-    assert!(session.on_ended(now, 0) >= POLICY.backoff_min);
+    assert!(session.on_ended(now, 0, End::Unclean) >= POLICY.backoff_min);
     assert!(session.is_down());
     assert!(!session.wants_connection());
 }
@@ -167,7 +172,7 @@ fn nor_is_one_that_takes_a_batch_and_closes() {
     session.submit(batch(&["a"]), 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(session.on_ended(now, 0) >= POLICY.backoff_min);
+    assert!(session.on_ended(now, 0, End::Unclean) >= POLICY.backoff_min);
 }
 
 #[test]
@@ -177,13 +182,19 @@ fn after_a_connection_that_was_of_use_the_next_comes_at_once() {
     session.submit(batch(&["a"]), 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert_eq!(session.on_ended(now + second(1), 0), Duration::ZERO);
+    assert_eq!(
+        session.on_ended(now + second(1), 0, End::Unclean),
+        Duration::ZERO
+    );
     assert!(session.wants_connection());
     assert!(!session.is_down());
 
     // A quiet one that lived long was of use too.
     let mut session = up(now);
-    assert_eq!(session.on_ended(now + second(60), 0), Duration::ZERO);
+    assert_eq!(
+        session.on_ended(now + second(60), 0, End::Unclean),
+        Duration::ZERO
+    );
 }
 
 #[test]
@@ -204,4 +215,106 @@ fn frames_are_given_one_by_one_for_datagrams() {
     session.on_taken(7, 12, now);
     session.on_acknowledged(12, now);
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
+}
+
+/// Takes everything that is to be sent, and acknowledges it.
+fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String {
+    let mut sent = Vec::new();
+    while !session.transmit().is_empty() {
+        let count = session.transmit().len();
+        sent.extend_from_slice(session.transmit());
+        *wire += count as u64;
+        session.on_taken(count, *wire, now);
+    }
+    session.on_acknowledged(*wire, now);
+    String::from_utf8(sent).unwrap()
+}
+
+/// A session that has delivered `1 a` and `1 b`, and sent `1 c`.
+fn delivered_two_of_three(now: Instant) -> Session<u32> {
+    let mut session = up(now);
+    let mut wire = 0;
+    for (tag, text) in [(1, "a"), (2, "b")] {
+        session.submit(batch(&[text]), tag);
+        send_all(&mut session, &mut wire, now);
+    }
+    session.submit(batch(&["c"]), 3);
+    session.on_taken(3, wire + 3, now);
+    finished(&mut session);
+    session
+}
+
+#[test]
+fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    session.on_ended(now + second(1), 0, End::Unclean);
+    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+
+    session.on_attempt(now);
+    session.submit(batch(&["d"]), 4);
+    assert_eq!(session.on_connected(now), 6);
+    assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 d");
+    assert_eq!(finished(&mut session), [(4, Outcome::Delivered)]);
+
+    // Once is enough, unless it happens again.
+    session.on_ended(now + second(1), 0, End::Clean);
+    session.on_attempt(now);
+    assert_eq!(session.on_connected(now), 0);
+}
+
+#[test]
+fn a_receiver_that_closed_in_an_orderly_way_has_read_everything() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    session.on_ended(now + second(1), 0, End::Clean);
+    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    session.on_attempt(now);
+    assert_eq!(session.on_connected(now), 0);
+    assert!(session.transmit().is_empty());
+}
+
+#[test]
+fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    session.on_ended(now + second(1), 0, End::Unclean);
+    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    // However long the receiver is down, and however often it goes again.
+    let later = now + POLICY.replay_age * 10;
+    for end in [End::Unclean, End::Unclean, End::Clean] {
+        session.on_attempt(later);
+        assert_eq!(session.on_failed(later, 0), POLICY.backoff_min);
+        session.on_attempt(later);
+        assert_eq!(session.on_connected(later), 6);
+        session.on_taken(2, 2, later);
+        session.on_ended(later, 0, end);
+    }
+    session.on_attempt(later);
+    assert_eq!(session.on_connected(later), 6);
+    assert_eq!(send_all(&mut session, &mut 0, later), "1 a1 b");
+    assert!(!session.is_busy());
+    assert_eq!(finished(&mut session), []);
+}
+
+#[test]
+fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    let later = now + POLICY.replay_age;
+    session.on_acknowledged(9, later);
+    session.on_ended(later, 0, End::Unclean);
+    session.on_attempt(later);
+    assert_eq!(session.on_connected(later), 3);
+    assert_eq!(session.transmit(), b"1 c");
+
+    let mut session = up(now);
+    let long = "x".repeat(600);
+    for tag in 0..5 {
+        session.submit(batch(&[&long]), tag);
+    }
+    send_all(&mut session, &mut 0, now);
+    session.on_ended(now + second(1), 0, End::Unclean);
+    session.on_attempt(now);
+    assert_eq!(session.on_connected(now), 604);
 }

@@ -14,6 +14,7 @@ mod samples;
 
 use std::process::ExitCode;
 
+use rig::fluent_bit::refused_by_the_fence;
 use rig::pki::Pki;
 
 use self::agent::Delivered;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 
     let of_shop_arrived = print("sink `shop` (namespace shop)", &shop, of_shop);
     let of_all_arrived = print("sink `cluster` (all namespaces)", &cluster, lines.len());
-    let refused = refused(&log);
+    let refused = refused_by_the_fence(&log);
 
     let lost = of_shop.saturating_sub(of_shop_arrived) + lines.len().saturating_sub(of_all_arrived);
     println!("read                 {:>3} lines", lines.len());
@@ -97,14 +98,4 @@ fn printable(text: &str) -> String {
         }
     }
     line
-}
-
-/// How many records the plugin says its fence refused.
-fn refused(log: &str) -> usize {
-    log.lines()
-        .filter_map(|line| {
-            line.split_once("records refused that are not of this output's namespace: ")
-        })
-        .filter_map(|(_, count)| count.trim().parse::<usize>().ok())
-        .sum()
 }

@@ -139,3 +139,15 @@ impl Drop for FluentBit {
         let _ = self.process.wait();
     }
 }
+
+/// How many records the plugin says in the log that its fence refused. It says
+/// so at a bounded rate, each time for those since the last.
+#[must_use]
+pub fn refused_by_the_fence(log: &str) -> usize {
+    log.lines()
+        .filter_map(|line| {
+            line.split_once("records refused that are not of this output's namespace: ")
+        })
+        .filter_map(|(_, count)| count.trim().parse::<usize>().ok())
+        .sum()
+}

@@ -14,6 +14,8 @@ const POLICY: Policy = Policy {
     write_timeout: Duration::from_secs(10),
     backoff_min: Duration::from_millis(500),
     backoff_max: Duration::from_secs(30),
+    replay_buffer: 0,
+    replay_age: Duration::from_secs(300),
 };
 
 struct Witness(mpsc::Sender<String>);

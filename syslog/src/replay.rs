@@ -1,0 +1,176 @@
+//! The frames sent last, for the case that the receiver dies with them unread.
+//!
+//! TCP acknowledges what the peer's kernel has. A program that crashes takes
+//! with it what it had not read from there, though it was acknowledged. Only
+//! the sender can still have it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::Batch;
+
+/// Batches that were delivered, the oldest first, up to a limit in bytes and
+/// an age.
+#[derive(Debug)]
+pub struct Replay {
+    limit: usize,
+    age: Duration,
+    kept: VecDeque<Kept>,
+    /// The bytes of all frames that are kept.
+    bytes: usize,
+}
+
+/// A batch, or what is left of it behind the limit.
+#[derive(Debug)]
+pub struct Kept {
+    /// The frames.
+    pub batch: Batch,
+    /// Where the first frame that counts begins.
+    pub from: usize,
+    /// When it was delivered.
+    at: Instant,
+}
+
+impl Replay {
+    /// Keeps at most `limit` bytes, which are whole frames, for `age`. A limit
+    /// of zero keeps nothing.
+    #[must_use]
+    pub const fn new(limit: usize, age: Duration) -> Self {
+        Self {
+            limit,
+            age,
+            kept: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Keeps the frames from `from` on. Gives a batch that is not needed any
+    /// more, if there is one, for its memory to be used again.
+    pub fn keep(&mut self, batch: Batch, from: usize, now: Instant) -> Option<Batch> {
+        self.bytes += batch.bytes().len() - from;
+        self.kept.push_back(Kept {
+            batch,
+            from,
+            at: now,
+        });
+        let mut spare = None;
+        while let Some(oldest) = self.kept.front_mut()
+            && self.bytes > self.limit
+        {
+            let beyond = oldest.from + self.bytes - self.limit;
+            let cut = oldest.batch.frame_end(beyond - 1);
+            self.bytes -= cut - oldest.from;
+            oldest.from = cut;
+            if cut == oldest.batch.bytes().len() {
+                spare = self.kept.pop_front().map(|kept| kept.batch);
+            }
+        }
+        spare
+    }
+
+    /// Forgets what is older than the age.
+    pub fn expire(&mut self, now: Instant) {
+        while self.expires().is_some_and(|at| at <= now) {
+            if let Some(kept) = self.kept.pop_front() {
+                self.bytes -= kept.batch.bytes().len() - kept.from;
+            }
+        }
+    }
+
+    /// When [`Replay::expire`] has something to forget.
+    #[must_use]
+    pub fn expires(&self) -> Option<Instant> {
+        self.kept.front().map(|kept| kept.at + self.age)
+    }
+
+    /// Takes everything out, the oldest first.
+    pub fn take(&mut self) -> VecDeque<Kept> {
+        self.bytes = 0;
+        std::mem::take(&mut self.kept)
+    }
+
+    /// How many bytes are kept.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Framing;
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    /// Three frames of five bytes each.
+    fn batch(letter: char) -> Batch {
+        let mut batch = Batch::new(Framing::OctetCounting);
+        for number in 0..3 {
+            let mut frame = batch.frame();
+            frame
+                .bytes()
+                .extend_from_slice(format!("{letter}.{number}").as_bytes());
+            frame.finish();
+        }
+        batch
+    }
+
+    fn frames(replay: &mut Replay) -> String {
+        let kept = replay.take();
+        kept.iter()
+            .map(|kept| std::str::from_utf8(&kept.batch.bytes()[kept.from..]).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_last_frames_are_kept_whole() {
+        let now = Instant::now();
+        for (limit, expected) in [
+            (0, ""),
+            (4, ""),
+            (5, "3 b.2"),
+            (14, "3 b.13 b.2"),
+            (15, "3 b.03 b.13 b.2"),
+            (19, "3 b.03 b.13 b.2"),
+            (20, "3 a.23 b.03 b.13 b.2"),
+            (1000, "3 a.03 a.13 a.23 b.03 b.13 b.2"),
+        ] {
+            let mut replay = Replay::new(limit, AGE);
+            replay.keep(batch('a'), 0, now);
+            replay.keep(batch('b'), 0, now);
+            assert_eq!(replay.bytes(), expected.len());
+            assert!(replay.bytes() <= limit);
+            assert_eq!(frames(&mut replay), expected, "{limit}");
+            assert_eq!((replay.bytes(), replay.is_empty()), (0, true));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_needed_comes_back() {
+        let now = Instant::now();
+        let mut replay = Replay::new(15, AGE);
+        assert!(replay.keep(batch('a'), 0, now).is_none());
+        let spare = replay.keep(batch('b'), 0, now).unwrap();
+        assert_eq!(spare.bytes(), batch('a').bytes());
+        assert!(Replay::new(0, AGE).keep(batch('a'), 0, now).is_some());
+    }
+
+    #[test]
+    fn old_frames_are_forgotten() {
+        let start = Instant::now();
+        let mut replay = Replay::new(1000, AGE);
+        replay.keep(batch('a'), 0, start);
+        replay.keep(batch('b'), 5, start + AGE / 2);
+        assert_eq!(replay.expires(), Some(start + AGE));
+        replay.expire(start + AGE);
+        assert_eq!(frames(&mut replay), "3 b.13 b.2");
+        assert_eq!(replay.expires(), None);
+    }
+}
