@@ -293,6 +293,26 @@ impl Receiver {
         *self.shared.paused.write() = true;
     }
 
+    /// Bytes that the kernel has acknowledged to the peers and nobody has read
+    /// (the receive queues in `proc_net_tcp(5)`).
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn unread(&self) -> io::Result<u64> {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.port());
+        let table = std::fs::read_to_string("/proc/net/tcp")?;
+        let queues = table.lines().filter_map(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            let (local, _, state) = (columns.next()?, columns.next()?, columns.next()?);
+            let (_, queue) = columns.next()?.split_once(':')?;
+            let ours = local.ends_with(&port) && state == ESTABLISHED;
+            ours.then(|| u64::from_str_radix(queue, 16).ok()).flatten()
+        });
+        Ok(queues.sum())
+    }
+
     /// Reads on.
     pub fn resume(&self) {
         *self.shared.paused.write() = false;
