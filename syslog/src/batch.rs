@@ -86,6 +86,32 @@ impl Batch {
         self.ends.get(index).copied().unwrap_or(self.bytes.len())
     }
 
+    /// Where the frame of this number begins, counted from zero; the end of all
+    /// frames where there are not as many.
+    #[must_use]
+    pub fn frame_start(&self, number: usize) -> usize {
+        match number {
+            0 => 0,
+            _ => self
+                .ends
+                .get(number - 1)
+                .copied()
+                .unwrap_or(self.bytes.len()),
+        }
+    }
+
+    /// How many frames end at `offset` or before.
+    #[must_use]
+    pub fn frames_before(&self, offset: usize) -> usize {
+        self.ends.partition_point(|end| *end <= offset)
+    }
+
+    /// Keeps the first `count` frames only.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.frame_start(count));
+        self.ends.truncate(count);
+    }
+
     /// Takes all frames out and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -260,5 +286,19 @@ mod tests {
         let batch = batch_of(Framing::Datagram, &[b"one", b"three"]);
         let ends: Vec<usize> = (0..8).map(|offset| batch.frame_end(offset)).collect();
         assert_eq!(ends, [3, 3, 3, 8, 8, 8, 8, 8]);
+        assert_eq!([0, 1, 2, 3].map(|n| batch.frame_start(n)), [0, 3, 8, 8]);
+        assert_eq!(
+            [0, 2, 3, 7, 8].map(|o| batch.frames_before(o)),
+            [0, 0, 1, 1, 2]
+        );
+    }
+
+    #[test]
+    fn the_last_frames_are_cut_off() {
+        let mut batch = batch_of(Framing::Datagram, &[b"one", b"three", b"four"]);
+        batch.truncate(2);
+        assert_eq!((batch.bytes(), batch.frames()), (&b"onethree"[..], 2));
+        batch.truncate(5);
+        assert_eq!(batch.frames(), 2);
     }
 }

@@ -12,20 +12,24 @@
 //! allows, an [`SdName`] never holds a quote, and a [`Pri`] is never above 191.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod batch;
 pub mod field;
 pub mod header;
 pub mod pri;
+pub mod relp;
 pub mod replay;
 pub mod session;
 pub mod structured_data;
 pub mod text;
 pub mod timestamp;
 
+pub use backoff::Backoff;
 pub use batch::{Batch, Frame, Framing, NewlineInMessage};
 pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
 pub use header::Header;
 pub use pri::{Facility, Pri, Severity};
+pub use relp::{Relp, RelpError};
 pub use session::{Outcome, Policy, Session};
 pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
 pub use timestamp::{Timestamp, TimestampError};

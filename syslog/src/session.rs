@@ -5,11 +5,11 @@
 //!            connect wanted            connection ready
 //!   Idle ------------------> Connecting ---------------> Up
 //!    ^ ^                         |                       | |
-//!    | |  wait is over           | failed                | |
+//!    | |  wait is over           | no server answers     | |
 //!    | +--------- Waiting <------+-----------------------+ |
-//!    |                           ended, was of no use      |
+//!    |                             ended, was of no use    |
 //!    +-----------------------------------------------------+
-//!                                ended, was of use
+//!                                  ended, was of use
 //! ```
 //!
 //! The frames delivered last are kept ([`Replay`]). After an end that a
@@ -17,10 +17,12 @@
 //! first: duplicates rather than losses.
 //!
 //! A batch is [`Outcome::Delivered`] once the peer acknowledged its last byte,
-//! and [`Outcome::Retry`] in every other case. There is no third way, and
-//! every state that waits has an end ([`Session::poll_timeout`]).
+//! and [`Outcome::Retry`] in every other case, with the number of frames that
+//! need not be sent again. There is no third way, and every state that waits
+//! has an end.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::Batch;
@@ -61,8 +63,12 @@ impl Default for Policy {
 pub enum Outcome {
     /// The peer acknowledged every byte.
     Delivered,
-    /// It may be delivered in part or not at all: it has to be sent again.
-    Retry,
+    /// It has to be sent again.
+    Retry {
+        /// How many of its first frames need not be: the peer has them, or
+        /// they are kept for it.
+        delivered: usize,
+    },
 }
 
 /// How a connection ended.
@@ -76,20 +82,10 @@ pub enum End {
     Unclean,
 }
 
-/// What the driver has to do because time passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
-    /// Give up the attempt to connect: [`Session::on_failed`] or, with another
-    /// address, [`Session::on_attempt`].
-    Connect,
-    /// The peer acknowledges nothing: end the connection, [`Session::on_ended`].
-    Write,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Connecting { until: Instant },
+    Connecting,
     Up { since: Instant },
     Waiting { until: Instant },
 }
@@ -103,8 +99,52 @@ struct Entry<T> {
     from: usize,
     /// Up to where the connection has taken the batch.
     taken: usize,
-    /// Where on the wire the batch ends; known once all of it was taken.
-    end: Option<u64>,
+    /// Up to where the peer has acknowledged it.
+    acknowledged: usize,
+    /// When the connection took its first bytes.
+    since: Option<Instant>,
+}
+
+/// Bytes that the connection took, and where they end on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    wire: u64,
+    count: usize,
+}
+
+/// What a session has done since its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// What connections took, for the first time or again.
+    pub sent: Volume,
+    /// What peers acknowledged.
+    pub acknowledged: Volume,
+    /// The part of `sent` that went out again because a receiver may have lost
+    /// it.
+    pub resent: Volume,
+}
+
+/// An amount of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// How many messages.
+    pub messages: u64,
+    /// How many bytes their frames have.
+    pub bytes: u64,
+}
+
+const NOTHING: Volume = Volume {
+    messages: 0,
+    bytes: 0,
+};
+
+impl Volume {
+    /// Adds the frames of `batch` that end within `range`, and its bytes.
+    fn add(&mut self, batch: &Batch, range: Range<usize>) {
+        let frames = batch.frames_before(range.end) - batch.frames_before(range.start);
+        self.messages += frames as u64;
+        self.bytes += range.len() as u64;
+    }
 }
 
 /// A delivered or failed batch, and what it was submitted with.
@@ -116,6 +156,8 @@ pub struct Finished<T> {
     pub tag: T,
     /// What became of the batch.
     pub outcome: Outcome,
+    /// The time from its first byte's sending to its end, where it was sent.
+    pub took: Option<Duration>,
 }
 
 /// See the [module](self).
@@ -127,18 +169,21 @@ pub struct Session<T> {
     queue: VecDeque<Entry<T>>,
     /// How many entries of `queue` were taken whole.
     taken: usize,
+    /// What was taken and not acknowledged, in the order of the wire.
+    marks: VecDeque<Mark>,
     finished: VecDeque<Finished<T>>,
-    /// Bytes on the wire of this connection that the peer acknowledged.
+    /// No server could be reached, and none has been since.
+    down: bool,
+    /// The position up to which this connection's peer acknowledged everything.
     acknowledged: u64,
-    /// Whether this connection's peer acknowledged anything submitted.
+    /// Whether it acknowledged anything submitted.
     of_use: bool,
     /// When the peer last acknowledged more, or was first given something to.
     progress: Option<Instant>,
-    /// Failures since a connection was last of use.
-    failures: u32,
     replay: Replay,
     /// What `replay` holds has to be sent again.
     replay_pending: bool,
+    totals: Totals,
 }
 
 impl<T> Session<T> {
@@ -150,30 +195,39 @@ impl<T> Session<T> {
             state: State::Idle,
             queue: VecDeque::new(),
             taken: 0,
+            marks: VecDeque::new(),
             finished: VecDeque::new(),
+            down: false,
             acknowledged: 0,
             of_use: false,
             progress: None,
-            failures: 0,
             replay: Replay::new(policy.replay_buffer, policy.replay_age),
             replay_pending: false,
+            totals: Totals {
+                sent: NOTHING,
+                acknowledged: NOTHING,
+                resent: NOTHING,
+            },
         }
     }
 
-    /// Takes a batch for delivery. While the peer is known to be down it
-    /// finishes at once, with [`Outcome::Retry`].
-    pub fn submit(&mut self, batch: Batch, tag: T) {
-        let outcome = if batch.is_empty() {
+    /// Takes a batch for delivery, without its first `skip` frames, which were
+    /// delivered before. While the peer is known to be down it finishes at
+    /// once, with [`Outcome::Retry`].
+    pub fn submit(&mut self, batch: Batch, skip: usize, tag: T) {
+        let from = batch.frame_start(skip);
+        let outcome = if from == batch.bytes().len() {
             Outcome::Delivered
-        } else if self.is_down() {
-            Outcome::Retry
+        } else if self.down {
+            Outcome::Retry { delivered: skip }
         } else {
             self.queue.push_back(Entry {
                 batch,
                 tag: Some(tag),
-                from: 0,
-                taken: 0,
-                end: None,
+                from,
+                taken: from,
+                acknowledged: from,
+                since: None,
             });
             return;
         };
@@ -181,13 +235,14 @@ impl<T> Session<T> {
             batch: Some(batch),
             tag,
             outcome,
+            took: None,
         });
     }
 
-    /// Whether the last attempt to reach the peer failed.
+    /// Whether the last attempt to reach a server failed.
     #[must_use]
     pub const fn is_down(&self) -> bool {
-        self.failures > 0 && !self.is_up()
+        self.down
     }
 
     /// Whether there is a connection.
@@ -196,17 +251,28 @@ impl<T> Session<T> {
         matches!(self.state, State::Up { .. })
     }
 
-    /// Whether a batch waits for its end.
+    /// Whether a batch waits for its end, or frames for being sent again.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.replay_pending
     }
 
-    /// Whether everything submitted is in the connection's hands, and not all
-    /// of it acknowledged.
+    /// Whether the connection took what the peer has not acknowledged.
     #[must_use]
     pub fn awaits_acknowledgement(&self) -> bool {
-        self.taken > 0
+        !self.marks.is_empty()
+    }
+
+    /// Bytes of frames that are kept for sending them again.
+    #[must_use]
+    pub const fn replay_bytes(&self) -> usize {
+        self.replay.bytes()
+    }
+
+    /// What was done since the beginning.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// Whether the driver shall connect now. Call [`Session::on_attempt`] then.
@@ -215,28 +281,24 @@ impl<T> Session<T> {
         self.state == State::Idle
     }
 
-    /// The driver begins an attempt with one address, or with its name.
-    pub fn on_attempt(&mut self, now: Instant) {
+    /// The driver begins to connect; it bounds how long that takes.
+    pub fn on_attempt(&mut self) {
         debug_assert!(!self.is_up());
-        self.state = State::Connecting {
-            until: now + self.policy.connect_timeout,
-        };
+        self.state = State::Connecting;
     }
 
-    /// No address could be connected to. `random` is uniform over all values;
-    /// the answer is the time to the next attempt.
-    pub fn on_failed(&mut self, now: Instant, random: u32) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        let wait = self.backoff(random);
+    /// No server could be connected to. The next attempt is `wait` away.
+    pub fn on_failed(&mut self, now: Instant, wait: Duration) {
         self.state = State::Waiting { until: now + wait };
-        self.fail_all(now);
-        wait
+        self.down = true;
+        self.fail_all(End::Unclean, now);
     }
 
     /// The connection is ready for messages. The answer is how many bytes are
     /// sent again first.
     pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
+        self.down = false;
         self.acknowledged = 0;
         self.of_use = false;
         self.progress = None;
@@ -250,17 +312,17 @@ impl<T> Session<T> {
                 tag: None,
                 from: kept.from,
                 taken: kept.from,
-                end: None,
+                acknowledged: kept.from,
+                since: None,
             });
         }
         bytes
     }
 
-    /// The connection ended. The answer is the time to the next attempt: none
-    /// after a connection that was of use for a while, so that a receiver's
-    /// restart costs little; a backoff after any other, so that a peer that
-    /// accepts and closes is not called in a loop.
-    pub fn on_ended(&mut self, now: Instant, random: u32, end: End) -> Duration {
+    /// The connection ended. The answer is whether it was of use for a while,
+    /// and so whether the next attempt may be made at once. A peer that accepts
+    /// and closes is not to be called in a loop.
+    pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
         match end {
             // Everything acknowledged was read.
             End::Clean => drop(self.replay.take()),
@@ -268,7 +330,7 @@ impl<T> Session<T> {
             End::Unclean => {}
         }
         // What is being sent again and was not acknowledged goes back there.
-        self.fail_all(now);
+        self.fail_all(end, now);
         self.replay_pending = !self.replay.is_empty();
         let lived = match self.state {
             State::Up { since } => now.saturating_duration_since(since),
@@ -279,12 +341,8 @@ impl<T> Session<T> {
         } else {
             self.policy.backoff_max
         };
-        if lived < enough {
-            return self.on_failed(now, random);
-        }
-        self.failures = 0;
         self.state = State::Idle;
-        Duration::ZERO
+        lived >= enough
     }
 
     /// The bytes to be sent next; empty where there are none.
@@ -296,7 +354,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// The frame to be sent next, for a connection of datagrams.
+    /// The frame to be sent next, for a connection that sends each on its own.
     #[must_use]
     pub fn transmit_frame(&self) -> &[u8] {
         match self.queue.get(self.taken) {
@@ -308,18 +366,27 @@ impl<T> Session<T> {
     }
 
     /// The connection took `count` of the bytes to be sent. `wire` is the
-    /// position on the wire, in bytes since the connection's beginning, that
-    /// the peer will have acknowledged once it has them.
+    /// position, in the connection's own count, that the peer will have
+    /// acknowledged once it has them.
     pub fn on_taken(&mut self, count: usize, wire: u64, now: Instant) {
         let Some(entry) = self.queue.get_mut(self.taken) else {
             debug_assert!(count == 0, "bytes that nobody submitted");
             return;
         };
         self.progress.get_or_insert(now);
+        if count == 0 {
+            return;
+        }
+        self.marks.push_back(Mark { wire, count });
+        entry.since.get_or_insert(now);
+        let range = entry.taken..entry.taken + count;
+        self.totals.sent.add(&entry.batch, range.clone());
+        if entry.tag.is_none() {
+            self.totals.resent.add(&entry.batch, range);
+        }
         entry.taken += count;
         debug_assert!(entry.taken <= entry.batch.bytes().len());
         if entry.taken == entry.batch.bytes().len() {
-            entry.end = Some(wire);
             self.taken += 1;
         }
     }
@@ -330,20 +397,27 @@ impl<T> Session<T> {
             return;
         }
         self.acknowledged = wire;
-        self.of_use = true;
-        self.failures = 0;
-        self.progress = Some(now);
-        while let Some(entry) = self.queue.front()
-            && entry.end.is_some_and(|end| end <= wire)
+        while let Some(mark) = self.marks.front()
+            && mark.wire <= wire
+            && let Some(entry) = self.queue.front_mut()
         {
-            self.taken -= 1;
-            self.finish_front(Outcome::Delivered, now);
+            let range = entry.acknowledged..entry.acknowledged + mark.count;
+            self.totals.acknowledged.add(&entry.batch, range);
+            entry.acknowledged += mark.count;
+            self.marks.pop_front();
+            if entry.acknowledged == entry.batch.bytes().len() {
+                self.taken -= 1;
+                self.deliver_front(now);
+            }
+        }
+        if self.progress.is_some() {
+            self.of_use = true;
+            self.progress = Some(now);
         }
         if self.replay_pending && self.queue.iter().all(|entry| entry.tag.is_some()) {
             self.replay_pending = false;
         }
-        let first = self.queue.front();
-        if first.is_none_or(|entry| entry.taken == entry.from) {
+        if self.marks.is_empty() && self.queue.is_empty() {
             self.progress = None;
         }
     }
@@ -358,8 +432,8 @@ impl<T> Session<T> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Idle => None,
-            State::Connecting { until } | State::Waiting { until } => Some(until),
+            State::Idle | State::Connecting => None,
+            State::Waiting { until } => Some(until),
             State::Up { .. } => {
                 let write = self.progress.map(|at| at + self.policy.write_timeout);
                 write.into_iter().chain(self.replay.expires()).min()
@@ -367,71 +441,98 @@ impl<T> Session<T> {
         }
     }
 
-    /// Time passed. Says what has to be given up; where a wait before the next
-    /// attempt is over, [`Session::wants_connection`] says so from now on.
-    pub fn on_timeout(&mut self, now: Instant) -> Option<Expired> {
-        if self.poll_timeout().is_none_or(|at| now < at) {
-            return None;
-        }
+    /// Time passed. The answer is whether the peer acknowledged nothing for so
+    /// long that the connection has to be ended ([`Session::on_ended`]). Where
+    /// a wait before the next attempt is over, [`Session::wants_connection`]
+    /// says so from now on.
+    pub fn on_timeout(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Idle => None,
-            State::Waiting { .. } => {
-                self.state = State::Idle;
-                None
+            State::Idle | State::Connecting => false,
+            State::Waiting { until } => {
+                if now >= until {
+                    self.state = State::Idle;
+                }
+                false
             }
-            State::Connecting { .. } => Some(Expired::Connect),
             State::Up { .. } => {
                 self.replay.expire(now);
                 self.progress
                     .is_some_and(|at| now >= at + self.policy.write_timeout)
-                    .then_some(Expired::Write)
             }
         }
     }
 
+    /// Gives everything up: every batch ends with [`Outcome::Retry`], and
+    /// nothing is kept. The answer is how many bytes would have been sent
+    /// again, for a receiver that may have lost them.
+    pub fn abandon(&mut self, now: Instant) -> usize {
+        self.fail_all(End::Clean, now);
+        let pending = std::mem::take(&mut self.replay_pending);
+        let bytes = if pending { self.replay.bytes() } else { 0 };
+        self.replay.take();
+        bytes
+    }
+
     /// Ends every batch with [`Outcome::Retry`].
-    pub fn fail_all(&mut self, now: Instant) {
+    fn fail_all(&mut self, end: End, now: Instant) {
         self.taken = 0;
+        self.marks.clear();
         self.progress = None;
-        while !self.queue.is_empty() {
-            self.finish_front(Outcome::Retry, now);
+        while let Some(entry) = self.queue.pop_front() {
+            self.fail(entry, end, now);
         }
     }
 
-    fn finish_front(&mut self, outcome: Outcome, now: Instant) {
+    fn fail(&mut self, entry: Entry<T>, end: End, now: Instant) {
+        let Entry {
+            mut batch,
+            tag,
+            from,
+            acknowledged,
+            since,
+            ..
+        } = entry;
+        let delivered = batch.frames_before(acknowledged);
+        let boundary = batch.frame_start(delivered).max(from);
+        let Some(tag) = tag else {
+            let from = match end {
+                End::Clean => boundary,
+                End::Unclean => from,
+            };
+            self.replay.keep(batch, from, now);
+            return;
+        };
+        let batch = match end {
+            // The peer may have lost what it acknowledged of this one as well.
+            End::Unclean if boundary > from => {
+                batch.truncate(delivered);
+                self.replay.keep(batch, from, now)
+            }
+            End::Clean | End::Unclean => Some(batch),
+        };
+        self.finished.push_back(Finished {
+            batch,
+            tag,
+            outcome: Outcome::Retry { delivered },
+            took: since.map(|since| now.saturating_duration_since(since)),
+        });
+    }
+
+    fn deliver_front(&mut self, now: Instant) {
         let Some(entry) = self.queue.pop_front() else {
             return;
         };
-        let Entry {
-            batch, tag, from, ..
-        } = entry;
-        let batch = if outcome == Outcome::Delivered || tag.is_none() {
-            self.replay.keep(batch, from, now)
-        } else {
-            Some(batch)
-        };
-        if let Some(tag) = tag {
+        let batch = self.replay.keep(entry.batch, entry.from, now);
+        if let Some(tag) = entry.tag {
             self.finished.push_back(Finished {
                 batch,
                 tag,
-                outcome,
+                outcome: Outcome::Delivered,
+                took: entry
+                    .since
+                    .map(|since| now.saturating_duration_since(since)),
             });
         }
-    }
-
-    /// Exponential with full jitter above the minimum: many sinks that lost
-    /// the same receiver do not come back in one moment.
-    fn backoff(&self, random: u32) -> Duration {
-        let Policy {
-            backoff_min: min,
-            backoff_max: max,
-            ..
-        } = self.policy;
-        let doublings = self.failures.min(16);
-        let ceiling = min.saturating_mul(1 << doublings).clamp(min, max.max(min));
-        min + ceiling
-            .saturating_sub(min)
-            .mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 

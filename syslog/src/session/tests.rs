@@ -10,6 +10,8 @@ const POLICY: Policy = Policy {
     replay_age: Duration::from_secs(300),
 };
 
+const WAIT: Duration = Duration::from_secs(1);
+
 fn second(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -26,10 +28,13 @@ fn batch(messages: &[&str]) -> Batch {
 
 fn up(now: Instant) -> Session<u32> {
     let mut session = Session::new(POLICY);
-    session.on_attempt(now);
+    session.on_attempt();
     session.on_connected(now);
     session
 }
+
+/// Nothing of the batch was delivered.
+const RETRY: Outcome = Outcome::Retry { delivered: 0 };
 
 fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
     std::iter::from_fn(|| session.poll_finished())
@@ -41,7 +46,7 @@ fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
 fn delivered_means_acknowledged_to_the_last_byte() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["hello"]), 1);
+    session.submit(batch(&["hello"]), 0, 1);
     assert_eq!(session.transmit(), b"5 hello");
     session.on_taken(3, 3, now);
     assert_eq!(session.transmit(), b"ello");
@@ -53,7 +58,7 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
     // Nothing is waited for any more; what was sent is forgotten some day.
     assert_eq!(session.poll_timeout(), Some(now + POLICY.replay_age));
-    assert_eq!(session.on_timeout(now + POLICY.replay_age), None);
+    assert!(!session.on_timeout(now + POLICY.replay_age));
     assert_eq!(session.poll_timeout(), None);
 }
 
@@ -62,7 +67,7 @@ fn batches_go_out_in_order_and_end_in_order() {
     let now = Instant::now();
     let mut session = up(now);
     for (tag, text) in [(1, "a"), (2, "b"), (3, "c")] {
-        session.submit(batch(&[text]), tag);
+        session.submit(batch(&[text]), 0, tag);
     }
     for (wire, expected) in [(3, b"1 a"), (6, b"1 b"), (9, b"1 c")] {
         assert_eq!(session.transmit(), expected);
@@ -73,8 +78,8 @@ fn batches_go_out_in_order_and_end_in_order() {
         finished(&mut session),
         [(1, Outcome::Delivered), (2, Outcome::Delivered)]
     );
-    session.on_ended(now, 0, End::Unclean);
-    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    session.on_ended(now, End::Unclean);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
 }
 
 #[test]
@@ -82,125 +87,105 @@ fn a_peer_that_acknowledges_nothing_times_out() {
     let now = Instant::now();
     let mut session = up(now);
     assert_eq!(session.poll_timeout(), None);
-    session.submit(batch(&["hello"]), 1);
+    session.submit(batch(&["hello"]), 0, 1);
     session.on_taken(7, 7, now);
     session.on_acknowledged(2, now + second(4));
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
-    assert_eq!(session.on_timeout(now + second(13)), None);
-    assert_eq!(session.on_timeout(now + second(14)), Some(Expired::Write));
-    session.on_ended(now + second(14), 0, End::Unclean);
-    assert_eq!(finished(&mut session), [(1, Outcome::Retry)]);
+    assert!(!session.on_timeout(now + second(13)));
+    assert!(session.on_timeout(now + second(14)));
+    session.on_ended(now + second(14), End::Unclean);
+    assert_eq!(finished(&mut session), [(1, RETRY)]);
 }
 
 #[test]
 fn a_stalled_peer_times_out_while_bytes_wait() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["hello"]), 1);
+    session.submit(batch(&["hello"]), 0, 1);
     session.on_taken(2, 2, now);
     session.on_acknowledged(2, now + second(1));
     // The rest cannot be written: the socket is full.
-    assert_eq!(session.on_timeout(now + second(11)), Some(Expired::Write));
+    assert!(session.on_timeout(now + second(11)));
 }
 
 #[test]
 fn a_batch_that_the_connection_never_takes_times_out() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["hello"]), 1);
+    session.submit(batch(&["hello"]), 0, 1);
     session.on_taken(0, 0, now);
-    assert_eq!(session.on_timeout(now + second(10)), Some(Expired::Write));
+    assert!(session.on_timeout(now + second(10)));
 }
 
 #[test]
 fn while_the_peer_is_down_batches_come_back_at_once() {
     let now = Instant::now();
     let mut session = Session::new(POLICY);
-    session.submit(batch(&["a"]), 1);
+    session.submit(batch(&["a"]), 0, 1);
     assert!(session.wants_connection());
-    session.on_attempt(now);
+    session.on_attempt();
     assert_eq!(finished(&mut session), []);
-    assert_eq!(session.on_timeout(now + second(10)), Some(Expired::Connect));
-    session.on_failed(now + second(10), 0);
-    assert_eq!(finished(&mut session), [(1, Outcome::Retry)]);
+    session.on_failed(now, WAIT);
+    assert_eq!(finished(&mut session), [(1, RETRY)]);
 
     assert!(session.is_down());
-    session.submit(batch(&["a"]), 2);
-    assert_eq!(finished(&mut session), [(2, Outcome::Retry)]);
+    session.submit(batch(&["a"]), 0, 2);
+    assert_eq!(finished(&mut session), [(2, RETRY)]);
 
     // Also during the next attempt, and no longer once there is a connection.
     let later = session.poll_timeout().unwrap();
     session.on_timeout(later);
-    session.on_attempt(later);
-    session.submit(batch(&["a"]), 3);
-    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    session.on_attempt();
+    session.submit(batch(&["a"]), 0, 3);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
     session.on_connected(later);
-    session.submit(batch(&["a"]), 4);
+    session.submit(batch(&["a"]), 0, 4);
     assert_eq!(finished(&mut session), []);
     assert_eq!(session.transmit(), b"1 a");
 }
 
 #[test]
-fn the_backoff_grows_to_its_maximum_and_never_beyond() {
-    let now = Instant::now();
-    let mut session = Session::<u32>::new(POLICY);
-    let mut ceilings = Vec::new();
-    for _ in 0..40 {
-        session.on_attempt(now);
-        assert_eq!(session.on_failed(now, 0), POLICY.backoff_min);
-        session.on_attempt(now);
-        ceilings.push(session.on_failed(now, u32::MAX));
-    }
-    assert!(ceilings.is_sorted());
-    assert_eq!(ceilings[0], second(2));
-    assert_eq!(ceilings.last(), Some(&POLICY.backoff_max));
-}
-
-#[test]
-fn a_peer_that_accepts_and_closes_is_not_called_in_a_loop() {
+fn a_peer_that_accepts_and_closes_was_of_no_use() {
     let now = Instant::now();
     let mut session = up(now);
-    assert!(session.on_ended(now, 0, End::Unclean) >= POLICY.backoff_min);
+    assert!(!session.on_ended(now, End::Unclean));
+    session.on_failed(now, WAIT);
     assert!(session.is_down());
     assert!(!session.wants_connection());
+    session.on_timeout(now + WAIT);
+    assert!(session.wants_connection());
 }
 
 #[test]
-fn nor_is_one_that_takes_a_batch_and_closes() {
+fn nor_was_one_that_takes_a_batch_and_closes() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["a"]), 1);
+    session.submit(batch(&["a"]), 0, 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(session.on_ended(now, 0, End::Unclean) >= POLICY.backoff_min);
+    assert!(!session.on_ended(now, End::Unclean));
 }
 
 #[test]
 fn after_a_connection_that_was_of_use_the_next_comes_at_once() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["a"]), 1);
+    session.submit(batch(&["a"]), 0, 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert_eq!(
-        session.on_ended(now + second(1), 0, End::Unclean),
-        Duration::ZERO
-    );
+    assert!(session.on_ended(now + second(1), End::Unclean));
     assert!(session.wants_connection());
     assert!(!session.is_down());
 
     // A quiet one that lived long was of use too.
     let mut session = up(now);
-    assert_eq!(
-        session.on_ended(now + second(60), 0, End::Unclean),
-        Duration::ZERO
-    );
+    assert!(session.on_ended(now + second(60), End::Unclean));
 }
 
 #[test]
 fn an_empty_batch_is_delivered_without_a_connection() {
     let mut session = Session::new(POLICY);
-    session.submit(batch(&[]), 1);
+    session.submit(batch(&[]), 0, 1);
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
 }
 
@@ -208,7 +193,7 @@ fn an_empty_batch_is_delivered_without_a_connection() {
 fn frames_are_given_one_by_one_for_datagrams() {
     let now = Instant::now();
     let mut session = up(now);
-    session.submit(batch(&["one", "three"]), 1);
+    session.submit(batch(&["one", "three"]), 0, 1);
     assert_eq!(session.transmit_frame(), b"3 one");
     session.on_taken(5, 5, now);
     assert_eq!(session.transmit_frame(), b"5 three");
@@ -235,10 +220,10 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
     let mut session = up(now);
     let mut wire = 0;
     for (tag, text) in [(1, "a"), (2, "b")] {
-        session.submit(batch(&[text]), tag);
+        session.submit(batch(&[text]), 0, tag);
         send_all(&mut session, &mut wire, now);
     }
-    session.submit(batch(&["c"]), 3);
+    session.submit(batch(&["c"]), 0, 3);
     session.on_taken(3, wire + 3, now);
     finished(&mut session);
     session
@@ -248,18 +233,28 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
 fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), 0, End::Unclean);
-    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    session.on_ended(now + second(1), End::Unclean);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
 
-    session.on_attempt(now);
-    session.submit(batch(&["d"]), 4);
+    session.on_attempt();
+    session.submit(batch(&["d"]), 0, 4);
     assert_eq!(session.on_connected(now), 6);
     assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 d");
     assert_eq!(finished(&mut session), [(4, Outcome::Delivered)]);
 
+    let volume = |messages, bytes| Volume { messages, bytes };
+    assert_eq!(
+        session.totals(),
+        Totals {
+            sent: volume(6, 18),
+            acknowledged: volume(5, 15),
+            resent: volume(2, 6),
+        }
+    );
+
     // Once is enough, unless it happens again.
-    session.on_ended(now + second(1), 0, End::Clean);
-    session.on_attempt(now);
+    session.on_ended(now + second(1), End::Clean);
+    session.on_attempt();
     assert_eq!(session.on_connected(now), 0);
 }
 
@@ -267,9 +262,9 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
 fn a_receiver_that_closed_in_an_orderly_way_has_read_everything() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), 0, End::Clean);
-    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
-    session.on_attempt(now);
+    session.on_ended(now + second(1), End::Clean);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
+    session.on_attempt();
     assert_eq!(session.on_connected(now), 0);
     assert!(session.transmit().is_empty());
 }
@@ -278,19 +273,19 @@ fn a_receiver_that_closed_in_an_orderly_way_has_read_everything() {
 fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), 0, End::Unclean);
-    assert_eq!(finished(&mut session), [(3, Outcome::Retry)]);
+    session.on_ended(now + second(1), End::Unclean);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
     // However long the receiver is down, and however often it goes again.
     let later = now + POLICY.replay_age * 10;
     for end in [End::Unclean, End::Unclean, End::Clean] {
-        session.on_attempt(later);
-        assert_eq!(session.on_failed(later, 0), POLICY.backoff_min);
-        session.on_attempt(later);
+        session.on_attempt();
+        session.on_failed(later, WAIT);
+        session.on_attempt();
         assert_eq!(session.on_connected(later), 6);
         session.on_taken(2, 2, later);
-        session.on_ended(later, 0, end);
+        session.on_ended(later, end);
     }
-    session.on_attempt(later);
+    session.on_attempt();
     assert_eq!(session.on_connected(later), 6);
     assert_eq!(send_all(&mut session, &mut 0, later), "1 a1 b");
     assert!(!session.is_busy());
@@ -303,18 +298,92 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
     let mut session = delivered_two_of_three(now);
     let later = now + POLICY.replay_age;
     session.on_acknowledged(9, later);
-    session.on_ended(later, 0, End::Unclean);
-    session.on_attempt(later);
+    session.on_ended(later, End::Unclean);
+    session.on_attempt();
     assert_eq!(session.on_connected(later), 3);
     assert_eq!(session.transmit(), b"1 c");
 
     let mut session = up(now);
     let long = "x".repeat(600);
     for tag in 0..5 {
-        session.submit(batch(&[&long]), tag);
+        session.submit(batch(&[&long]), 0, tag);
     }
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now + second(1), 0, End::Unclean);
-    session.on_attempt(now);
+    session.on_ended(now + second(1), End::Unclean);
+    session.on_attempt();
     assert_eq!(session.on_connected(now), 604);
+}
+
+#[test]
+fn a_batch_delivered_in_part_goes_on_behind_that() {
+    let now = Instant::now();
+    for end in [End::Clean, End::Unclean] {
+        let mut session = up(now);
+        session.submit(batch(&["a", "b", "c"]), 0, 1);
+        session.on_taken(2, 2, now);
+        session.on_taken(5, 7, now);
+        session.on_acknowledged(7, now);
+        session.on_ended(now + WAIT, end);
+        // Two frames, and a part of the third that is worth nothing.
+        let retry = Outcome::Retry { delivered: 2 };
+        assert_eq!(finished(&mut session), [(1, retry)]);
+
+        session.on_attempt();
+        let again = session.on_connected(now);
+        session.submit(batch(&["a", "b", "c"]), 2, 2);
+        let sent = send_all(&mut session, &mut 0, now);
+        let expected = match end {
+            End::Clean => (0, "1 c"),
+            // What the peer acknowledged it may have lost all the same.
+            End::Unclean => (6, "1 a1 b1 c"),
+        };
+        assert_eq!((again, sent.as_str()), expected);
+        assert_eq!(finished(&mut session), [(2, Outcome::Delivered)]);
+    }
+}
+
+#[test]
+fn a_batch_that_was_delivered_before_needs_no_connection() {
+    let mut session = Session::new(POLICY);
+    session.submit(batch(&["a", "b"]), 2, 1);
+    assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
+}
+
+#[test]
+fn what_is_given_up_is_known() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    assert!(session.is_busy());
+    assert_eq!(session.abandon(now), 0);
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
+    assert!(!session.is_busy());
+
+    let mut session = delivered_two_of_three(now);
+    session.on_ended(now, End::Unclean);
+    assert!(session.is_busy());
+    assert_eq!(session.abandon(now), 6);
+    assert!(!session.is_busy());
+
+    // Also when it was under way again.
+    let mut session = delivered_two_of_three(now);
+    session.on_ended(now, End::Unclean);
+    session.on_attempt();
+    session.on_connected(now);
+    session.on_taken(3, 3, now);
+    assert_eq!(session.abandon(now), 6);
+    assert!(!session.is_busy());
+}
+
+#[test]
+fn a_slow_peer_gets_time_for_every_byte() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.submit(batch(&["hello"]), 0, 1);
+    session.on_taken(7, 7, now);
+    for wire in 1..7 {
+        let later = now + second(9 * wire);
+        assert!(!session.on_timeout(later));
+        session.on_acknowledged(wire, later);
+    }
+    assert!(session.on_timeout(now + second(64)));
 }
