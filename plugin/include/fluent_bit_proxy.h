@@ -6,6 +6,9 @@
 #ifndef FLUENT_BIT_PROXY_H
 #define FLUENT_BIT_PROXY_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 /* What a flush returns. FLB_ERROR drops the chunk for ever. */
 #define FLB_ERROR 0
 #define FLB_OK 1
@@ -62,5 +65,26 @@ typedef void (*flb_log_print_fn)(int type, const char *file, int line,
                                  const char *fmt, ...);
 typedef const char *(*flb_output_name_fn)(void *o_ins);
 typedef int (*flb_output_log_check_fn)(void *o_ins, int level);
+
+/*
+ * Metrics of an output: what the host creates for it, and the functions of
+ * cmetrics (since 2.0). Timestamps are nanoseconds since 1970.
+ */
+typedef void *(*flb_output_get_cmt_instance_fn)(void *o_ins);
+
+/* cmt_counter_create and cmt_gauge_create */
+typedef void *(*cmt_create_fn)(void *cmt, char *ns, char *subsystem, char *name,
+                               char *help, int label_count, char **label_keys);
+/* cmt_counter_add, cmt_gauge_add and cmt_histogram_observe */
+typedef int (*cmt_add_fn)(void *metric, uint64_t timestamp, double value,
+                          int label_count, char **label_values);
+typedef void *(*cmt_histogram_buckets_create_size_fn)(double *bounds, size_t count);
+typedef void *(*cmt_histogram_create_fn)(void *cmt, char *ns, char *subsystem,
+                                         char *name, char *help, void *buckets,
+                                         int label_count, char **label_keys);
+/* counts has one more than there are buckets. */
+typedef int (*cmt_histogram_set_default_fn)(void *histogram, uint64_t timestamp,
+                                            uint64_t *counts, double sum, uint64_t count,
+                                            int label_count, char **label_values);
 
 #endif

@@ -1,5 +1,6 @@
 //! One `[OUTPUT]`: from a chunk to its delivery.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +10,12 @@ use transport::{Sender, Sink};
 
 use crate::abi::host::Level;
 use crate::config::Config;
-use crate::log::{ConnectionLog, Limiter, Log};
-use crate::message::{Mapper, Reason, Tally, Workspace};
+use crate::log::Log;
+use crate::message::{Mapper, Workspace};
+use crate::metrics::Metrics;
+use crate::report::Report;
+use crate::resume::Resume;
+use crate::witness::Witness;
 
 /// Memory that the buffers between two flushes may hold on to. A larger one is
 /// given back: one huge chunk must not be remembered for ever.
@@ -21,11 +26,12 @@ const KEEP: usize = 4 * 1024 * 1024;
 pub struct Output {
     mapper: Mapper,
     framing: Framing,
-    sink: Sink,
-    log: Log,
+    /// One, or one for each server among which tags are shared out.
+    sinks: Vec<Sink>,
+    resume: Resume,
+    report: Arc<Report>,
     /// One for each worker that flushes at the same time.
     buffers: Mutex<Vec<Buffers>>,
-    report: Mutex<Report>,
 }
 
 #[derive(Debug)]
@@ -34,28 +40,31 @@ struct Buffers {
     space: Workspace,
 }
 
-#[derive(Debug, Default)]
-struct Report {
-    limiter: Limiter,
-    /// What was not told yet.
-    untold: Tally,
-}
-
 impl Output {
-    /// Opens the sink.
+    /// Opens the sinks.
     #[must_use]
-    pub fn open(config: &Config, sender: &Arc<Sender>, log: Log, hostname: String) -> Self {
+    pub fn open(
+        config: &Config,
+        sender: &Arc<Sender>,
+        log: &Log,
+        metrics: &Metrics,
+        hostname: String,
+    ) -> Self {
         for warning in &config.warnings {
             log.write(Level::Warn, warning);
         }
-        let observer = Box::new(ConnectionLog::new(log.clone()));
+        let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
+        let open = |target| {
+            let witness = Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
+            sender.open(target, Box::new(witness), config.exit_timeout)
+        };
         Self {
             mapper: Mapper::new(config, hostname),
             framing: config.framing,
-            sink: sender.open(config.target.clone(), observer, config.exit_timeout),
-            log,
+            sinks: config.targets.iter().cloned().map(open).collect(),
+            resume: Resume::default(),
+            report,
             buffers: Mutex::default(),
-            report: Mutex::default(),
         }
     }
 
@@ -63,23 +72,42 @@ impl Output {
     /// byte of it.
     #[must_use]
     pub fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
-        if self.sink.is_down() {
-            return Outcome::Retry;
+        let sink = self.sink_of(tag);
+        if sink.is_down() {
+            return Outcome::Retry { delivered: 0 };
         }
         let Buffers {
             mut batch,
             mut space,
         } = self.take_buffers();
         let tally = self.mapper.map_chunk(tag, chunk, &mut batch, &mut space);
-        let (outcome, batch) = self.sink.deliver(batch);
+        let skip = self.resume.take(tag, chunk, Instant::now());
+        let notice = self.report.tell(&tally, &mut batch);
+
+        let (outcome, batch) = sink.deliver(batch, skip);
+        match outcome {
+            Outcome::Delivered => self.report.delivered(&tally, notice.as_ref()),
+            Outcome::Retry { delivered } => {
+                self.resume.keep(tag, chunk, delivered, Instant::now());
+                self.report.returned(notice.as_ref());
+            }
+        }
         self.keep_buffers(Buffers {
             batch: batch.unwrap_or_else(|| Batch::new(self.framing)),
             space,
         });
-        if outcome == Outcome::Delivered {
-            self.report(&tally);
-        }
         outcome
+    }
+
+    /// A tag has always the same sink, which keeps the order of its records.
+    fn sink_of(&self, tag: &str) -> &Sink {
+        match self.sinks.as_slice() {
+            [sink] => sink,
+            sinks => {
+                let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tag);
+                &sinks[hash as usize % sinks.len()]
+            }
+        }
     }
 
     fn take_buffers(&self) -> Buffers {
@@ -95,37 +123,16 @@ impl Output {
             self.buffers.lock().push(buffers);
         }
     }
-
-    /// Tells of records that did not become one whole message.
-    fn report(&self, tally: &Tally) {
-        if tally.is_clean() {
-            return;
-        }
-        let told = {
-            let mut report = self.report.lock();
-            report.untold.merge(tally);
-            match report.limiter.admit(Instant::now()) {
-                Some(_) => std::mem::take(&mut report.untold),
-                None => return,
-            }
-        };
-        self.tell(&told);
-    }
-
-    fn tell(&self, tally: &Tally) {
-        for reason in Reason::ALL {
-            let count = tally.count(reason);
-            if count > 0 {
-                self.log
-                    .write(Level::Warn, &format!("{}: {count}", reason.text()));
-            }
-        }
-    }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        let untold = std::mem::take(&mut self.report.get_mut().untold);
-        self.tell(&untold);
+        let mut batch = Batch::new(self.framing);
+        self.report.last_words(&mut batch);
+        if let Some(sink) = self.sinks.first()
+            && !batch.is_empty()
+        {
+            sink.deliver_last(batch);
+        }
     }
 }

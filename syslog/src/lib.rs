@@ -23,6 +23,7 @@ pub mod session;
 pub mod structured_data;
 pub mod text;
 pub mod timestamp;
+pub mod totals;
 
 pub use backoff::Backoff;
 pub use batch::{Batch, Frame, Framing, NewlineInMessage};
@@ -33,3 +34,4 @@ pub use relp::{Relp, RelpError};
 pub use session::{Outcome, Policy, Session};
 pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
 pub use timestamp::{Timestamp, TimestampError};
+pub use totals::{Totals, Volume};

@@ -2,14 +2,13 @@
 //! machine: the driver owns the sockets and tells what happened and when.
 //!
 //! ```text
-//!            connect wanted            connection ready
-//!   Idle ------------------> Connecting ---------------> Up
-//!    ^ ^                         |                       | |
-//!    | |  wait is over           | no server answers     | |
-//!    | +--------- Waiting <------+-----------------------+ |
-//!    |                             ended, was of no use    |
-//!    +-----------------------------------------------------+
-//!                                  ended, was of use
+//!             connected               ended
+//!     Idle --------------------> Up ----------------+
+//!    ^ ^  \                                          |
+//!    | |   \ no server answers                       |
+//!    | |    v                                        |
+//!    | +-- Waiting   (the wait is over)              |
+//!    +-----------------------------------------------+
 //! ```
 //!
 //! The frames delivered last are kept ([`Replay`]). After an end that a
@@ -22,16 +21,16 @@
 //! has an end.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::Batch;
 use crate::replay::Replay;
+use crate::totals::Totals;
 
 /// The bounds of a session's waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// For one attempt to connect, TLS handshake included.
+    /// For one attempt to connect, handshakes included: the driver keeps it.
     pub connect_timeout: Duration,
     /// Without any byte more acknowledged while some are outstanding.
     pub write_timeout: Duration,
@@ -85,7 +84,6 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Connecting,
     Up { since: Instant },
     Waiting { until: Instant },
 }
@@ -110,41 +108,6 @@ struct Entry<T> {
 struct Mark {
     wire: u64,
     count: usize,
-}
-
-/// What a session has done since its beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// What connections took, for the first time or again.
-    pub sent: Volume,
-    /// What peers acknowledged.
-    pub acknowledged: Volume,
-    /// The part of `sent` that went out again because a receiver may have lost
-    /// it.
-    pub resent: Volume,
-}
-
-/// An amount of messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Volume {
-    /// How many messages.
-    pub messages: u64,
-    /// How many bytes their frames have.
-    pub bytes: u64,
-}
-
-const NOTHING: Volume = Volume {
-    messages: 0,
-    bytes: 0,
-};
-
-impl Volume {
-    /// Adds the frames of `batch` that end within `range`, and its bytes.
-    fn add(&mut self, batch: &Batch, range: Range<usize>) {
-        let frames = batch.frames_before(range.end) - batch.frames_before(range.start);
-        self.messages += frames as u64;
-        self.bytes += range.len() as u64;
-    }
 }
 
 /// A delivered or failed batch, and what it was submitted with.
@@ -203,11 +166,7 @@ impl<T> Session<T> {
             progress: None,
             replay: Replay::new(policy.replay_buffer, policy.replay_age),
             replay_pending: false,
-            totals: Totals {
-                sent: NOTHING,
-                acknowledged: NOTHING,
-                resent: NOTHING,
-            },
+            totals: Totals::NOTHING,
         }
     }
 
@@ -275,16 +234,10 @@ impl<T> Session<T> {
         self.totals
     }
 
-    /// Whether the driver shall connect now. Call [`Session::on_attempt`] then.
+    /// Whether the driver shall connect now; it bounds how long that takes.
     #[must_use]
     pub fn wants_connection(&self) -> bool {
         self.state == State::Idle
-    }
-
-    /// The driver begins to connect; it bounds how long that takes.
-    pub fn on_attempt(&mut self) {
-        debug_assert!(!self.is_up());
-        self.state = State::Connecting;
     }
 
     /// No server could be connected to. The next attempt is `wait` away.
@@ -320,8 +273,8 @@ impl<T> Session<T> {
     }
 
     /// The connection ended. The answer is whether it was of use for a while,
-    /// and so whether the next attempt may be made at once. A peer that accepts
-    /// and closes is not to be called in a loop.
+    /// and so whether the same server may be tried again at once: one that
+    /// accepts and closes is not to be called in a loop.
     pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
         match end {
             // Everything acknowledged was read.
@@ -432,7 +385,7 @@ impl<T> Session<T> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Idle | State::Connecting => None,
+            State::Idle => None,
             State::Waiting { until } => Some(until),
             State::Up { .. } => {
                 let write = self.progress.map(|at| at + self.policy.write_timeout);
@@ -447,7 +400,7 @@ impl<T> Session<T> {
     /// says so from now on.
     pub fn on_timeout(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Idle | State::Connecting => false,
+            State::Idle => false,
             State::Waiting { until } => {
                 if now >= until {
                     self.state = State::Idle;

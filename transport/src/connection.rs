@@ -1,53 +1,44 @@
-//! One connection to one address: TCP, TLS over TCP, or UDP.
+//! One connection to one address: syslog over TCP, TLS or UDP, or RELP over
+//! TCP or TLS.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::SocketAddr;
 
 use mio::event::Source;
-use mio::net::{TcpStream, UdpSocket};
-use rustls::{ClientConnection, ProtocolVersion};
+use syslog::Relp;
 
-use crate::socket::{announce_acknowledgements, forget_announcements, tune, unacknowledged};
-use crate::{Error, Target, Transport};
+use self::tcp::Tcp;
+use self::tls::Tls;
+use self::udp::Udp;
+pub use self::udp::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+use crate::{Endpoint, Error, Target, Transport};
 
-/// How much the TLS stream encrypts at a time: four records of the size that
-/// TLS allows at most (RFC 8446, section 5.1).
-const TLS_WRITE: usize = 64 * 1024;
+mod tcp;
+mod tls;
+mod udp;
+
 /// How much is read of what a peer says, at a time.
 const READ: usize = 4096;
-/// How often a peer that talks is listened to before the others get their turn.
+/// How often a peer that says much is listened to before others are served.
 const READS_PER_TURN: usize = 16;
+
+/// Is told what the peer says.
+type Hear<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
 /// A connection, from the first SYN on.
 #[derive(Debug)]
 pub(crate) struct Connection {
     peer: SocketAddr,
-    kind: Kind,
+    link: Link,
+    /// Where the peer's program acknowledges each message.
+    relp: Option<Box<Relp>>,
     established: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
-    Tcp(Stream),
+enum Link {
+    Tcp(Tcp),
     Tls(Box<Tls>),
-    Udp { socket: UdpSocket, sent: u64 },
-}
-
-#[derive(Debug)]
-struct Stream {
-    socket: TcpStream,
-    /// Whether the kernel says when something is acknowledged.
-    announced: bool,
-    /// Bytes that the kernel took.
-    written: u64,
-}
-
-#[derive(Debug)]
-struct Tls {
-    stream: Stream,
-    client: ClientConnection,
-    /// Encrypted bytes that the kernel did not take yet.
-    pending: Vec<u8>,
+    Udp(Udp),
 }
 
 /// How far the peer is.
@@ -73,33 +64,37 @@ pub(crate) enum Heard {
 }
 
 impl Connection {
-    /// Begins to connect to `peer`.
-    pub(crate) fn open(target: &Target, peer: SocketAddr) -> Result<Self, Error> {
-        let connect_error = |source| Error::Connect { peer, source };
-        let tcp = || -> io::Result<Stream> {
-            let socket = TcpStream::connect(peer)?;
-            tune(&socket, target.keepalive, target.user_timeout)?;
-            Ok(Stream {
-                announced: announce_acknowledgements(&socket).is_ok(),
-                socket,
-                written: 0,
-            })
+    /// Begins to connect to `peer`, an address of the server.
+    pub(crate) fn open(
+        target: &Target,
+        server: &Endpoint,
+        peer: SocketAddr,
+    ) -> Result<Self, Error> {
+        let (tls, relp) = match &target.transport {
+            Transport::Tcp | Transport::Udp => (None, None),
+            Transport::Tls(tls) => (Some(tls), None),
+            Transport::Relp { window, tls } => (tls.as_ref(), Some(Box::new(Relp::new(*window)))),
         };
-        let kind = match &target.transport {
-            Transport::Tcp => Kind::Tcp(tcp().map_err(connect_error)?),
-            Transport::Tls(tls) => Kind::Tls(Box::new(Tls {
-                client: tls.client().map_err(|source| Error::Tls { peer, source })?,
-                stream: tcp().map_err(connect_error)?,
-                pending: Vec::new(),
-            })),
-            Transport::Udp => Kind::Udp {
-                socket: udp(peer).map_err(connect_error)?,
-                sent: 0,
-            },
+        let connect_error = |source| Error::Connect { peer, source };
+        let link = if matches!(target.transport, Transport::Udp) {
+            Link::Udp(Udp::open(peer).map_err(connect_error)?)
+        } else {
+            let client = tls.map(|tls| tls.client(server.host())).transpose();
+            let client = client.map_err(|source| Error::Tls {
+                peer,
+                certificate: None,
+                source,
+            })?;
+            let tcp = Tcp::open(target, peer, relp.is_none()).map_err(connect_error)?;
+            match client {
+                None => Link::Tcp(tcp),
+                Some(client) => Link::Tls(Box::new(Tls::new(tcp, client))),
+            }
         };
         Ok(Self {
             peer,
-            kind,
+            link,
+            relp,
             established: false,
         })
     }
@@ -110,285 +105,172 @@ impl Connection {
 
     /// What the event loop has to watch.
     pub(crate) fn source(&mut self) -> &mut dyn Source {
-        match &mut self.kind {
-            Kind::Tcp(stream) => &mut stream.socket,
-            Kind::Tls(tls) => &mut tls.stream.socket,
-            Kind::Udp { socket, .. } => socket,
+        match &mut self.link {
+            Link::Tcp(tcp) => &mut tcp.socket,
+            Link::Tls(tls) => &mut tls.tcp.socket,
+            Link::Udp(udp) => &mut udp.socket,
         }
     }
 
     /// Goes on with the handshakes, as far as they go without waiting.
     pub(crate) fn advance(&mut self) -> Result<Progress, Error> {
         let peer = self.peer;
-        let socket = match &self.kind {
-            Kind::Udp { .. } => return Ok(Progress::Ready),
-            Kind::Tcp(stream) => &stream.socket,
-            Kind::Tls(tls) => &tls.stream.socket,
-        };
         if !self.established {
-            let connect_error = |source| Error::Connect { peer, source };
-            if let Some(source) = socket.take_error().map_err(connect_error)? {
-                return Err(connect_error(source));
-            }
-            match socket.peer_addr() {
-                Ok(_) => self.established = true,
-                Err(error) if error.kind() == ErrorKind::NotConnected => {
-                    return Ok(Progress::Connecting);
-                }
-                Err(source) => return Err(connect_error(source)),
+            let established = match &self.link {
+                Link::Tcp(tcp) => tcp.is_established(),
+                Link::Tls(tls) => tls.is_established(),
+                Link::Udp(_) => Ok(true),
+            };
+            self.established = established.map_err(|source| Error::Connect { peer, source })?;
+            if !self.established {
+                return Ok(Progress::Connecting);
             }
         }
-        let Kind::Tls(tls) = &mut self.kind else {
-            return Ok(Progress::Ready);
-        };
-        tls.flush(peer)?;
-        match tls.read(peer) {
-            // The peer's alert, if any, came before its end and says more.
-            Err(Error::Closed { .. } | Error::Truncated { .. }) => {
-                return Err(Error::ClosedInHandshake { peer });
-            }
-            other => other?,
-        };
-        tls.flush(peer)?;
-        Ok(if tls.client.is_handshaking() {
-            Progress::Connecting
-        } else if tls.confirmed() {
-            Progress::Ready
-        } else {
-            Progress::Unconfirmed
+        if matches!(self.link, Link::Tls(_)) || self.relp.is_some() {
+            self.flush()?;
+            match self.read() {
+                // The peer's alert, if any, came before its end and says more.
+                Err(Error::Closed { .. } | Error::Truncated { .. }) => {
+                    return Err(Error::ClosedInHandshake { peer });
+                }
+                other => other?,
+            };
+            self.flush()?;
+        }
+        Ok(match (&self.link, &self.relp) {
+            (Link::Tls(tls), _) if tls.is_handshaking() => Progress::Connecting,
+            // Its answer confirms everything below it.
+            (_, Some(relp)) if relp.is_open() => Progress::Ready,
+            (_, Some(_)) => Progress::Connecting,
+            (Link::Tls(tls), None) if !tls.is_confirmed() => Progress::Unconfirmed,
+            _ => Progress::Ready,
         })
     }
 
-    /// Takes as many of `bytes` as go without waiting, and says how many.
+    /// Whether TLS took up an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        matches!(&self.link, Link::Tls(tls) if tls.is_resumed())
+    }
+
+    /// Takes as many of `bytes` as go without waiting, and says how many. With
+    /// [`Connection::takes_frames`] they are one frame, taken whole or not.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        if let Some(relp) = &mut self.relp {
+            if relp.send(bytes) {
+                return Ok(bytes.len());
+            }
+            self.flush()?;
+            let taken = self.relp.as_mut().is_some_and(|relp| relp.send(bytes));
+            return Ok(if taken { bytes.len() } else { 0 });
+        }
         let peer = self.peer;
-        match &mut self.kind {
-            Kind::Tcp(stream) => stream.write(bytes, peer),
-            Kind::Tls(tls) => tls.write(bytes, peer),
-            Kind::Udp { socket, sent } => match socket.send(bytes) {
-                Ok(_) => {
-                    *sent += bytes.len() as u64;
-                    Ok(bytes.len())
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-                Err(source) if source.raw_os_error() == Some(libc::EMSGSIZE) => {
-                    Err(Error::DatagramTooLong {
-                        length: bytes.len(),
-                        source,
-                    })
-                }
-                Err(source) => Err(Error::Broken { peer, source }),
-            },
+        match &mut self.link {
+            Link::Tcp(tcp) => tcp.write(bytes, peer),
+            Link::Tls(tls) => tls.write(bytes, peer),
+            Link::Udp(udp) => udp.write(bytes, peer),
         }
     }
 
     /// Whether each write is a message of its own.
-    pub(crate) const fn is_datagram(&self) -> bool {
-        matches!(self.kind, Kind::Udp { .. })
+    pub(crate) const fn takes_frames(&self) -> bool {
+        matches!(self.link, Link::Udp(_)) || self.relp.is_some()
     }
 
     /// Hands over what [`Connection::write`] took and the kernel did not.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         let peer = self.peer;
-        match &mut self.kind {
-            Kind::Tls(tls) => tls.flush(peer),
-            Kind::Tcp(_) | Kind::Udp { .. } => Ok(()),
+        let Self { link, relp, .. } = self;
+        if let Some(relp) = relp {
+            while !relp.output().is_empty() {
+                let written = match link {
+                    Link::Tcp(tcp) => tcp.write(relp.output(), peer)?,
+                    Link::Tls(tls) => tls.write(relp.output(), peer)?,
+                    Link::Udp(_) => 0,
+                };
+                if written == 0 {
+                    return Ok(());
+                }
+                relp.on_written(written);
+            }
+        }
+        match link {
+            Link::Tls(tls) => tls.flush(peer),
+            Link::Tcp(_) | Link::Udp(_) => Ok(()),
         }
     }
 
-    /// The position on the wire behind everything taken so far.
+    /// The position behind everything taken so far: on the wire, or in RELP's
+    /// count of messages.
     pub(crate) fn taken(&self) -> u64 {
-        match &self.kind {
-            Kind::Tcp(stream) => stream.written,
-            Kind::Tls(tls) => tls.stream.written + tls.pending.len() as u64,
-            Kind::Udp { sent, .. } => *sent,
+        match (&self.relp, &self.link) {
+            (Some(relp), _) => relp.sent(),
+            (None, Link::Tcp(tcp)) => tcp.written,
+            (None, Link::Tls(tls)) => tls.taken(),
+            (None, Link::Udp(udp)) => udp.sent,
         }
     }
 
-    /// The position on the wire up to which the peer's kernel has everything.
-    /// For UDP, that up to which our own kernel has.
+    /// The position up to which the peer has everything: with RELP its
+    /// program, else its kernel. For UDP, that up to which our own kernel has.
     pub(crate) fn acknowledged(&self) -> Result<u64, Error> {
-        let stream = match &self.kind {
-            Kind::Tcp(stream) => stream,
-            Kind::Tls(tls) => &tls.stream,
-            Kind::Udp { sent, .. } => return Ok(*sent),
-        };
-        if stream.announced {
-            forget_announcements(&stream.socket);
+        match (&self.relp, &self.link) {
+            (Some(relp), _) => Ok(relp.acknowledged()),
+            (None, Link::Tcp(tcp)) => tcp.acknowledged(self.peer),
+            (None, Link::Tls(tls)) => tls.tcp.acknowledged(self.peer),
+            (None, Link::Udp(udp)) => Ok(udp.sent),
         }
-        let outstanding = unacknowledged(&stream.socket).map_err(|source| Error::Broken {
-            peer: self.peer,
-            source,
-        })?;
-        Ok(stream.written.saturating_sub(outstanding))
     }
 
     /// Whether the event loop wakes when something is acknowledged. Otherwise
     /// [`Connection::acknowledged`] has to be asked again and again.
-    pub(crate) fn announces(&self) -> bool {
-        match &self.kind {
-            Kind::Tcp(stream) => stream.announced,
-            Kind::Tls(tls) => tls.stream.announced,
-            Kind::Udp { .. } => true,
+    pub(crate) const fn announces(&self) -> bool {
+        match &self.link {
+            Link::Udp(_) => true,
+            Link::Tcp(tcp) => tcp.announced || self.relp.is_some(),
+            Link::Tls(tls) => tls.tcp.announced || self.relp.is_some(),
         }
     }
 
-    /// Reads and forgets what the peer says: syslog has no answers. What is
-    /// learnt is that the peer ended the connection ([`Error::Closed`],
-    /// [`Error::Broken`]), or nothing.
+    /// Reads what the peer says. Without RELP that is nothing, or that it ended
+    /// the connection ([`Error::Closed`], [`Error::Broken`] and the like).
     pub(crate) fn read(&mut self) -> Result<Heard, Error> {
-        let peer = self.peer;
-        match &mut self.kind {
-            Kind::Tcp(stream) => stream.drain(peer),
-            Kind::Tls(tls) => {
-                let heard = tls.read(peer)?;
-                // Answers to key updates and the like.
-                tls.flush(peer)?;
-                Ok(heard)
-            }
-            Kind::Udp { socket, .. } => {
-                // An ICMP error ends the connection: the name may have another
-                // address by now.
-                match socket.take_error() {
-                    Ok(None) => Ok(Heard::Everything),
-                    Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
-                }
-            }
+        let Self {
+            peer, link, relp, ..
+        } = self;
+        let peer = *peer;
+        let hear = &mut |bytes: &[u8]| match relp {
+            Some(relp) => relp
+                .receive(bytes)
+                .map_err(|source| Error::Relp { peer, source }),
+            // Syslog has no answers.
+            None => Ok(()),
+        };
+        match link {
+            Link::Tcp(tcp) => tcp.read(peer, hear),
+            Link::Tls(tls) => tls.read(peer, hear),
+            Link::Udp(udp) => udp.read(peer),
         }
     }
 
-    /// Says goodbye: `close_notify` (RFC 5425, section 4.4) and FIN. Nothing
-    /// can be written afterwards.
+    /// Has nothing more to send. With RELP the peer is told, and answers.
+    pub(crate) fn close(&mut self) {
+        if let Some(relp) = &mut self.relp {
+            relp.close();
+        }
+    }
+
+    /// Whether nothing more is expected after [`Connection::close`].
+    pub(crate) fn is_closed(&self) -> bool {
+        self.relp.as_ref().is_none_or(|relp| relp.is_closed())
+    }
+
+    /// Says goodbye. Nothing can be written afterwards.
     pub(crate) fn shut_down(&mut self) {
         let peer = self.peer;
-        let stream = match &mut self.kind {
-            Kind::Tcp(stream) => stream,
-            Kind::Tls(tls) => {
-                tls.client.send_close_notify();
-                // A peer that takes nothing now does not get its goodbye.
-                let _ = tls.flush(peer);
-                &mut tls.stream
-            }
-            Kind::Udp { .. } => return,
-        };
-        let _ = stream.socket.shutdown(Shutdown::Write);
-    }
-}
-
-impl Stream {
-    fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.socket.write(&bytes[taken..]) {
-                Ok(count) => taken += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Broken { peer, source }),
-            }
-        }
-        self.written += taken as u64;
-        Ok(taken)
-    }
-
-    fn drain(&mut self, peer: SocketAddr) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(Error::Closed { peer }),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Heard::Everything);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Broken { peer, source }),
-            }
-        }
-        Ok(Heard::Part)
-    }
-}
-
-impl Tls {
-    fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            self.flush(peer)?;
-            if !self.pending.is_empty() {
-                break;
-            }
-            let part = &bytes[taken..bytes.len().min(taken + TLS_WRITE)];
-            taken += self
-                .client
-                .writer()
-                .write(part)
-                .map_err(|source| Error::Broken { peer, source })?;
-            self.encrypt();
-        }
-        self.flush(peer)?;
-        Ok(taken)
-    }
-
-    /// Moves what the TLS stream wants sent into `pending`.
-    fn encrypt(&mut self) {
-        while self.client.wants_write() {
-            self.client
-                .write_tls(&mut self.pending)
-                .expect("writing to memory does not fail");
+        match &mut self.link {
+            Link::Tcp(tcp) => tcp.shut_down(),
+            Link::Tls(tls) => tls.shut_down(peer),
+            Link::Udp(_) => {}
         }
     }
-
-    fn flush(&mut self, peer: SocketAddr) -> Result<(), Error> {
-        self.encrypt();
-        let written = self.stream.write(&self.pending, peer)?;
-        self.pending.drain(..written);
-        Ok(())
-    }
-
-    /// Whether the peer is known to have taken our handshake. In TLS 1.2 its
-    /// Finished says so; in TLS 1.3 only what it sends afterwards, and that is
-    /// a session ticket in all servers that issue any.
-    fn confirmed(&self) -> bool {
-        self.client.protocol_version() != Some(ProtocolVersion::TLSv1_3)
-            || self.client.tls13_tickets_received() > 0
-    }
-
-    fn read(&mut self, peer: SocketAddr) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
-            match self.client.read_tls(&mut self.stream.socket) {
-                Ok(0) => return Err(Error::Truncated { peer }),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Heard::Everything);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Broken { peer, source }),
-            }
-            if let Err(source) = self.client.process_new_packets() {
-                // The peer is told which check failed, if it still listens.
-                let _ = self.flush(peer);
-                return Err(Error::Tls { peer, source });
-            }
-            loop {
-                match self.client.reader().read(&mut buffer) {
-                    // close_notify: everything before it was read by the peer.
-                    Ok(0) => return Err(Error::Closed { peer }),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(source) => return Err(Error::Broken { peer, source }),
-                }
-            }
-        }
-        Ok(Heard::Part)
-    }
-}
-
-fn udp(peer: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = if peer.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(peer)?;
-    Ok(socket)
 }

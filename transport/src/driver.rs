@@ -1,6 +1,5 @@
 //! One sink: does on sockets what its session decides.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -8,16 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::{Interest, Registry, Token};
-use syslog::session::{End, Expired, Finished};
-use syslog::{Batch, Session};
+use mio::{Registry, Token};
+use syslog::session::{End, Finished};
+use syslog::{Batch, Outcome, Session, Totals};
 
-use crate::connection::{Connection, Heard, Progress};
+use crate::attempt::Attempt;
+use crate::connection::{Connection, Heard};
+use crate::servers::Servers;
 use crate::{Error, Event, Observer, Target};
 
-/// How long a TLS 1.3 peer that sends no session ticket has to refuse our
-/// certificate, before it counts as content.
-const CONFIRM: Duration = Duration::from_millis(500);
+/// The most bytes that a connection is given at a time. What a peer has of a
+/// batch is known in steps of this size: four records of the size that TLS
+/// allows at most (RFC 8446, section 5.1).
+const PART: usize = 64 * 1024;
 /// Where the kernel does not say when a peer acknowledged, it is asked: after
 /// this time at first, and after twice the time each time again.
 const FIRST_ASK: Duration = Duration::from_millis(1);
@@ -40,8 +42,8 @@ pub(crate) struct Turn<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Nothing,
-    /// The target's name looked up.
-    LookUp,
+    /// The name of the server at this index looked up.
+    LookUp(usize),
 }
 
 pub(crate) struct Driver {
@@ -50,263 +52,305 @@ pub(crate) struct Driver {
     /// Read by the workers, so that they do not encode in vain.
     down: Arc<AtomicBool>,
     session: Session<Reply>,
-    stage: Stage,
-    /// A look-up of the name is under way. It cannot be ended, so no other is
+    servers: Servers,
+    /// Servers whose look-up is under way. It cannot be ended, so no other is
     /// begun before it has answered.
-    looking_up: bool,
+    looking_up: Vec<usize>,
+    /// The connection in use.
+    up: Option<Up>,
+    /// The one that is being made, to have one or to have a better one.
+    attempt: Option<Attempt>,
+    /// The sink is being closed, and has until then.
+    closing: Option<Instant>,
+    /// What the observer was told last.
+    told: (Totals, usize),
+}
+
+struct Up {
+    connection: Connection,
+    server: usize,
+    /// When to try for a better server.
+    failback: Option<Instant>,
     /// When to ask next what was acknowledged, and how long to wait then.
     ask: Option<(Instant, Duration)>,
     /// The peer said more than was read in one turn.
     read_on: bool,
-    /// The sink is being closed, and has until then.
-    closing: Option<Instant>,
-}
-
-enum Stage {
-    Unconnected,
-    LookingUp,
-    Connecting {
-        connection: Connection,
-        others: VecDeque<SocketAddr>,
-        confirm_until: Option<Instant>,
-    },
-    Up(Connection),
 }
 
 impl Driver {
     pub(crate) fn new(target: Target, observer: Box<dyn Observer>, down: Arc<AtomicBool>) -> Self {
         Self {
             session: Session::new(target.policy),
+            servers: Servers::new(target.servers.len(), &target.policy),
             target,
             observer,
             down,
-            stage: Stage::Unconnected,
-            looking_up: false,
-            ask: None,
-            read_on: false,
+            looking_up: Vec::new(),
+            up: None,
+            attempt: None,
             closing: None,
+            told: (Totals::NOTHING, 0),
         }
     }
 
-    pub(crate) fn target(&self) -> &Target {
+    pub(crate) const fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(crate) fn submit(&mut self, batch: Batch, reply: Reply) {
-        self.session.submit(batch, reply);
+    pub(crate) fn submit(&mut self, batch: Batch, skip: usize, reply: Reply) {
+        self.session.submit(batch, skip, reply);
     }
 
-    /// Delivers what was submitted within `bound`, and connects no more.
-    pub(crate) fn close(&mut self, now: Instant, bound: Duration) {
-        self.closing = Some(now + bound);
+    /// Delivers what was submitted, and sends again what is pending, until
+    /// then; or gives up at once where no server can be reached.
+    pub(crate) const fn close(&mut self, until: Instant) {
+        self.closing = Some(until);
     }
 
     /// Whether there is nothing left to do after [`Driver::close`].
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closing.is_some() && !self.session.is_busy()
+    pub(crate) fn is_closed(&self, now: Instant) -> bool {
+        let goodbye = self.up.as_ref().is_none_or(|up| up.connection.is_closed());
+        self.closing
+            .is_some_and(|until| !self.session.is_busy() && (goodbye || now >= until))
     }
 
     /// When the next turn is due, if nothing happens before.
     pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let confirm = match &self.stage {
-            Stage::Connecting { confirm_until, .. } => *confirm_until,
-            _ => None,
-        };
-        let read_on = self.read_on.then_some(now);
-        let begin = self.shall_connect().then_some(now);
-        let ask = self.ask.map(|(at, _)| at);
-        [
-            self.session.poll_timeout(),
-            confirm,
-            ask,
-            read_on,
-            begin,
-            self.closing,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let attempt = self.attempt.as_ref().map(Attempt::next_turn);
+        let begin = self.shall_begin(now).then_some(now);
+        let up = self.up.as_ref().map(|up| {
+            [
+                up.ask.map(|(at, _)| at),
+                up.read_on.then_some(now),
+                up.failback.filter(|_| self.attempt.is_none()),
+            ]
+        });
+        [self.session.poll_timeout(), attempt, begin, self.closing]
+            .into_iter()
+            .chain(up.into_iter().flatten())
+            .flatten()
+            .min()
     }
 
-    /// The names are looked up.
-    pub(crate) fn on_addresses(&mut self, found: io::Result<Vec<SocketAddr>>, turn: &Turn<'_>) {
-        self.looking_up = false;
-        // An answer that came after the session gave up waiting.
-        if !matches!(self.stage, Stage::LookingUp) {
+    /// The name of a server is looked up.
+    pub(crate) fn on_addresses(
+        &mut self,
+        server: usize,
+        found: io::Result<Vec<SocketAddr>>,
+        turn: &Turn<'_>,
+    ) {
+        self.looking_up.retain(|other| *other != server);
+        // An answer may come after nobody waits for it any more.
+        if self
+            .attempt
+            .take_if(|attempt| attempt.is_looking_up() && attempt.server() == server)
+            .is_none()
+        {
             return;
         }
-        let host = self.target.endpoint.host();
         match found {
-            Ok(addresses) if addresses.is_empty() => {
-                self.fail(&Error::NoAddress { host }, turn);
+            Ok(addresses) => self.connect(server, addresses.into(), turn),
+            Err(source) => {
+                let host = self.target.servers[server].host_name();
+                self.fail(server, &Error::Resolve { host, source }, turn);
             }
-            Ok(addresses) => self.connect(addresses.into(), turn),
-            Err(source) => self.fail(&Error::Resolve { host, source }, turn),
         }
     }
 
     /// Does everything that can be done now.
     pub(crate) fn turn(&mut self, turn: &Turn<'_>) -> Wish {
         self.expire(turn);
-        let mut wish = Wish::Nothing;
-        if self.shall_connect() {
-            wish = self.begin(turn);
-        }
         self.advance(turn);
-        if let Stage::Up(_) = self.stage
-            && let Err(error) = self.pump(turn)
-        {
+        let mut wish = Wish::Nothing;
+        // Each failure has a server rest, so that this comes to an end.
+        while self.shall_begin(turn.now) {
+            wish = self.begin(turn);
+            self.advance(turn);
+        }
+        if let Err(error) = self.pump(turn) {
             self.end(&error, turn);
         }
         self.answer();
+        self.tell_progress();
         wish
     }
 
     /// A sink connects before there is anything to send, so that what is wrong
     /// with it is known early; one that is being closed only if it must.
-    fn shall_connect(&self) -> bool {
-        self.session.wants_connection() && (self.closing.is_none() || self.session.is_busy())
+    fn shall_begin(&self, now: Instant) -> bool {
+        if self.attempt.is_some() {
+            return false;
+        }
+        match &self.up {
+            None => {
+                self.session.wants_connection()
+                    && (self.closing.is_none() || self.session.is_busy())
+            }
+            Some(up) => self.closing.is_none() && up.failback.is_some_and(|at| now >= at),
+        }
     }
 
     fn expire(&mut self, turn: &Turn<'_>) {
-        if self.closing.is_some_and(|until| turn.now >= until) && self.session.is_busy() {
-            self.session.fail_all(turn.now);
+        let now = turn.now;
+        let late = self.closing.is_some_and(|until| now >= until);
+        let hopeless = self.closing.is_some() && self.session.is_down();
+        if (late || hopeless) && self.session.is_busy() {
+            let replay_bytes = self.session.abandon(now);
             let batches = self.answer();
-            self.tell(&Event::ClosedUndelivered { batches });
+            self.tell(&Event::ClosedUndelivered {
+                batches,
+                replay_bytes,
+            });
         }
-        match self.session.on_timeout(turn.now) {
-            None => {}
-            Some(Expired::Connect) => self.on_connect_timeout(turn),
-            Some(Expired::Write) => {
-                if let Stage::Up(connection) = &self.stage {
-                    let peer = connection.peer();
-                    self.end(&Error::WriteTimeout { peer }, turn);
-                }
-            }
+        if self.session.on_timeout(now)
+            && let Some(up) = &self.up
+        {
+            let peer = up.connection.peer();
+            self.end(&Error::WriteTimeout { peer }, turn);
         }
     }
 
-    fn on_connect_timeout(&mut self, turn: &Turn<'_>) {
-        let peer = match &self.stage {
-            Stage::Connecting { connection, .. } => connection.peer().to_string(),
-            _ => self.target.endpoint.to_string(),
-        };
-        self.try_next(&Error::ConnectTimeout { peer }, turn);
-    }
-
-    /// Begins to connect, or to look up what to connect to.
+    /// Begins to connect to a server, or to look up its addresses.
     fn begin(&mut self, turn: &Turn<'_>) -> Wish {
-        if let Some(address) = self.target.endpoint.address() {
-            self.connect([address].into(), turn);
-            Wish::Nothing
-        } else {
-            self.session.on_attempt(turn.now);
-            self.stage = Stage::LookingUp;
-            if std::mem::replace(&mut self.looking_up, true) {
-                Wish::Nothing
-            } else {
-                Wish::LookUp
+        let picked = match &mut self.up {
+            None => self.servers.pick(turn.now),
+            Some(up) => {
+                up.failback = Some(turn.now + self.target.failback);
+                self.servers.pick_before(up.server, turn.now)
             }
+        };
+        let Some(server) = picked else {
+            if self.up.is_none() {
+                self.session
+                    .on_failed(turn.now, self.servers.wait(turn.now));
+            }
+            return Wish::Nothing;
+        };
+        if let Some(tls) = self.target.transport.tls()
+            && let Some(files) = tls.refresh()
+        {
+            self.tell(&Event::TlsFiles(files.as_ref().copied()));
+        }
+        if let Some(address) = self.target.servers[server].address() {
+            self.connect(server, [address].into(), turn);
+            return Wish::Nothing;
+        }
+        self.attempt = Some(Attempt::look_up(&self.target, server, turn.now));
+        if self.looking_up.contains(&server) {
+            return Wish::Nothing;
+        }
+        self.looking_up.push(server);
+        Wish::LookUp(server)
+    }
+
+    fn connect(
+        &mut self,
+        server: usize,
+        addresses: std::collections::VecDeque<SocketAddr>,
+        turn: &Turn<'_>,
+    ) {
+        let observer = &mut self.observer;
+        let tell = |error: &Error| observer.on_event(&Event::AttemptFailed(error));
+        match Attempt::connect(&self.target, server, addresses, turn, tell) {
+            Ok(attempt) => self.attempt = Some(attempt),
+            Err(error) => self.fail(server, &error, turn),
         }
     }
 
-    /// Begins to connect to the first of `addresses` that does not fail at once.
-    fn connect(&mut self, mut addresses: VecDeque<SocketAddr>, turn: &Turn<'_>) {
-        while let Some(address) = addresses.pop_front() {
-            self.session.on_attempt(turn.now);
-            match self.open(address, turn) {
-                Ok(connection) => {
-                    self.stage = Stage::Connecting {
-                        connection,
-                        others: addresses,
-                        confirm_until: None,
-                    };
-                    return;
-                }
-                Err(error) if addresses.is_empty() => return self.fail(&error, turn),
-                Err(error) => self.tell(&Event::AttemptFailed(&error)),
-            }
-        }
-    }
-
-    fn open(&self, address: SocketAddr, turn: &Turn<'_>) -> Result<Connection, Error> {
-        let mut connection = Connection::open(&self.target, address)?;
-        turn.registry
-            .register(
-                connection.source(),
-                turn.token,
-                Interest::READABLE | Interest::WRITABLE,
-            )
-            .map_err(|source| Error::Connect {
-                peer: address,
-                source,
-            })?;
-        Ok(connection)
-    }
-
-    /// Goes on with the handshakes.
+    /// Goes on with the attempt.
     fn advance(&mut self, turn: &Turn<'_>) {
-        let Stage::Connecting {
-            connection,
-            confirm_until,
-            ..
-        } = &mut self.stage
-        else {
+        let Some(attempt) = &mut self.attempt else {
             return;
         };
-        match connection.advance() {
-            Ok(Progress::Connecting) => {}
-            Ok(Progress::Unconfirmed) => {
-                let until = *confirm_until.get_or_insert(turn.now + CONFIRM);
-                if turn.now >= until {
-                    self.on_ready(turn);
-                }
-            }
-            Ok(Progress::Ready) => self.on_ready(turn),
-            Err(error) => self.try_next(&error, turn),
+        if let Err(error) = attempt.advance(turn.now, self.target.policy.write_timeout) {
+            return self.try_next(&error, turn);
+        }
+        if attempt.is_looking_up() && attempt.is_late(turn.now) {
+            let peer = self.target.servers[attempt.server()].to_string();
+            return self.try_next(&Error::ConnectTimeout { peer }, turn);
+        }
+        // A better server waits for a moment in which nothing is under way.
+        let moment = self.up.is_none() || !self.session.is_busy() || attempt.is_late(turn.now);
+        if attempt.is_ready() && moment {
+            self.switch(turn);
         }
     }
 
-    fn on_ready(&mut self, turn: &Turn<'_>) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Unconnected);
-        if let Stage::Connecting { connection, .. } = stage {
-            let bytes = self.session.on_connected(turn.now);
-            self.tell(&Event::Connected(connection.peer()));
-            if bytes > 0 {
-                self.tell(&Event::SendingAgain { bytes });
-            }
-            self.stage = Stage::Up(connection);
-        }
-    }
-
-    /// This address failed: on to the next one, if there is any.
-    fn try_next(&mut self, error: &Error, turn: &Turn<'_>) {
-        let others = match &mut self.stage {
-            Stage::Connecting { others, .. } => std::mem::take(others),
-            _ => VecDeque::new(),
+    /// From the connection in use, if any, to that of the attempt.
+    fn switch(&mut self, turn: &Turn<'_>) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
         };
-        self.stage = Stage::Unconnected;
+        let server = attempt.server();
+        let Some(connection) = attempt.into_connection() else {
+            return;
+        };
+        if let Some(mut old) = self.up.take() {
+            old.connection.close();
+            old.connection.shut_down();
+            self.session.on_ended(turn.now, End::Clean);
+            self.answer();
+        }
+        let bytes = self.session.on_connected(turn.now);
+        self.tell(&Event::Connected {
+            peer: connection.peer(),
+            resumed: connection.is_resumed(),
+        });
+        if bytes > 0 {
+            self.tell(&Event::SendingAgain { bytes });
+        }
+        self.up = Some(Up {
+            connection,
+            server,
+            failback: (server > 0).then_some(turn.now + self.target.failback),
+            ask: None,
+            read_on: false,
+        });
+    }
+
+    /// An address failed: on to the server's next one, if there is any.
+    fn try_next(&mut self, error: &Error, turn: &Turn<'_>) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        let server = attempt.server();
+        let others = attempt.into_others();
         if others.is_empty() {
-            self.fail(error, turn);
+            self.fail(server, error, turn);
         } else {
             self.tell(&Event::AttemptFailed(error));
-            self.connect(others, turn);
+            self.connect(server, others, turn);
         }
+    }
+
+    /// A server failed: on to the next one, if there is any that may be tried.
+    fn fail(&mut self, server: usize, error: &Error, turn: &Turn<'_>) {
+        self.attempt = None;
+        self.servers.fail(server, turn.now, random());
+        if self.up.is_some() || self.servers.pick(turn.now).is_some() {
+            return self.tell(&Event::AttemptFailed(error));
+        }
+        let retry_in = self.servers.wait(turn.now);
+        self.session.on_failed(turn.now, retry_in);
+        self.answer();
+        self.tell(&Event::ConnectFailed { error, retry_in });
     }
 
     /// Moves bytes from the session to the connection, and learns what the
     /// peer acknowledged.
     fn pump(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
-        let Stage::Up(connection) = &mut self.stage else {
+        let Some(up) = &mut self.up else {
             return Ok(());
         };
-        self.read_on = connection.read()? == Heard::Part;
+        let connection = &mut up.connection;
+        up.read_on = connection.read()? == Heard::Part;
         connection.flush()?;
         loop {
-            let bytes = if connection.is_datagram() {
+            let bytes = if connection.takes_frames() {
                 self.session.transmit_frame()
             } else {
-                self.session.transmit()
+                let bytes = self.session.transmit();
+                &bytes[..bytes.len().min(PART)]
             };
             if bytes.is_empty() {
                 break;
@@ -324,10 +368,14 @@ impl Driver {
                 break;
             }
         }
-        self.session
-            .on_acknowledged(connection.acknowledged()?, turn.now);
-        self.ask = if self.session.awaits_acknowledgement() {
-            let wait = match self.ask {
+        if self.closing.is_some() && !self.session.is_busy() {
+            connection.close();
+        }
+        connection.flush()?;
+        let acknowledged = connection.acknowledged()?;
+        self.session.on_acknowledged(acknowledged, turn.now);
+        up.ask = if self.session.awaits_acknowledgement() {
+            let wait = match up.ask {
                 _ if connection.announces() => RARE_ASK,
                 Some((at, wait)) if turn.now >= at => (wait * 2).min(LAST_ASK),
                 Some((_, wait)) => wait,
@@ -340,23 +388,28 @@ impl Driver {
         Ok(())
     }
 
-    fn fail(&mut self, error: &Error, turn: &Turn<'_>) {
-        self.stage = Stage::Unconnected;
-        let retry_in = self.session.on_failed(turn.now, random());
-        self.answer();
-        self.tell(&Event::ConnectFailed { error, retry_in });
-    }
-
+    /// The connection ended, or has to.
     fn end(&mut self, error: &Error, turn: &Turn<'_>) {
-        self.stage = Stage::Unconnected;
-        self.ask = None;
-        self.read_on = false;
+        let Some(Up { server, .. }) = self.up.take() else {
+            return;
+        };
         let end = match error {
             Error::Closed { .. } => End::Clean,
             _ => End::Unclean,
         };
-        let retry_in = self.session.on_ended(turn.now, random(), end);
+        let mut retry_in = Duration::ZERO;
+        let was_of_use = self.session.on_ended(turn.now, end);
         let unfinished = self.answer();
+        if was_of_use {
+            self.servers.reset(server);
+        } else {
+            self.servers.fail(server, turn.now, random());
+            retry_in = self.servers.wait(turn.now);
+            if !retry_in.is_zero() {
+                self.session.on_failed(turn.now, retry_in);
+                self.answer();
+            }
+        }
         self.tell(&Event::Disconnected {
             error,
             unfinished,
@@ -369,18 +422,30 @@ impl Driver {
     fn answer(&mut self) -> usize {
         self.down.store(self.session.is_down(), Ordering::Relaxed);
         let mut again = 0;
-        while let Some(Finished {
-            batch,
-            tag,
-            outcome,
-        }) = self.session.poll_finished()
-        {
-            again += usize::from(outcome == syslog::Outcome::Retry);
+        while let Some(finished) = self.session.poll_finished() {
+            match (finished.outcome, finished.took) {
+                (Outcome::Retry { .. }, _) => again += 1,
+                (Outcome::Delivered, Some(took)) => {
+                    if let Some(up) = &self.up {
+                        self.servers.reset(up.server);
+                    }
+                    self.tell(&Event::Delivered { took });
+                }
+                // It was delivered before.
+                (Outcome::Delivered, None) => {}
+            }
+            let Finished {
+                batch,
+                tag,
+                outcome,
+                took,
+            } = finished;
             // The worker waits for it; if it does not any more, nobody needs it.
             let _ = tag.send(Finished {
                 batch,
                 tag: (),
                 outcome,
+                took,
             });
         }
         again
@@ -388,15 +453,25 @@ impl Driver {
 
     /// Ends the connection in an orderly way.
     pub(crate) fn shut_down(&mut self) {
-        match &mut self.stage {
-            Stage::Up(connection) | Stage::Connecting { connection, .. } => connection.shut_down(),
-            Stage::Unconnected | Stage::LookingUp => {}
+        if let Some(mut up) = self.up.take() {
+            up.connection.shut_down();
         }
-        self.stage = Stage::Unconnected;
+        self.attempt = None;
     }
 
-    fn tell(&self, event: &Event<'_>) {
+    fn tell(&mut self, event: &Event<'_>) {
         self.observer.on_event(event);
+    }
+
+    fn tell_progress(&mut self) {
+        let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
+        if self.told != (totals, replay_bytes) {
+            self.told = (totals, replay_bytes);
+            self.tell(&Event::Progress {
+                totals,
+                replay_bytes,
+            });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use syslog::RelpError;
 use thiserror::Error;
 
 /// Why an attempt to connect failed or a connection ended. Every one of them
@@ -38,16 +39,18 @@ pub enum Error {
         peer: String,
     },
     /// The TLS handshake failed or the TLS stream was broken.
-    #[error("TLS with {peer} failed")]
+    #[error("TLS with {peer} failed{}", presented(certificate.as_deref()))]
     Tls {
         /// The peer's address.
         peer: SocketAddr,
+        /// The receiver's certificate, where that is what was refused.
+        certificate: Option<String>,
         /// Which check failed.
         source: rustls::Error,
     },
-    /// The peer closed during the TLS handshake.
+    /// The peer closed during the TLS handshake, or before RELP began.
     #[error(
-        "{peer} closed the connection during the TLS handshake; does it speak TLS on this port, and does it want a client certificate?"
+        "{peer} closed the connection during the handshake; does it speak this transport on this port, and does it want a client certificate?"
     )]
     ClosedInHandshake {
         /// The peer's address.
@@ -82,6 +85,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// RELP went wrong.
+    #[error("RELP with {peer} failed")]
+    Relp {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// What went wrong.
+        source: RelpError,
+    },
     /// The peer acknowledges nothing more.
     #[error("{peer} acknowledged nothing within write_timeout")]
     WriteTimeout {
@@ -90,7 +101,76 @@ pub enum Error {
     },
 }
 
+/// The kinds of errors, for counting them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum ErrorKind {
+    /// The name could not be looked up, or has no address.
+    Resolve,
+    /// No connection could be made.
+    Connect,
+    /// Something took too long.
+    Timeout,
+    /// TLS failed.
+    Tls,
+    /// RELP failed.
+    Relp,
+    /// The connection broke.
+    Broken,
+    /// The peer closed the connection.
+    Closed,
+}
+
+impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Timeout,
+        Self::Tls,
+        Self::Relp,
+        Self::Broken,
+        Self::Closed,
+    ];
+
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+            Self::Relp => "relp",
+            Self::Broken => "broken",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+fn presented(certificate: Option<&str>) -> String {
+    certificate.map_or_else(String::new, |certificate| {
+        format!(" (the receiver's certificate: {certificate})")
+    })
+}
+
 impl Error {
+    /// What kind of error it is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Resolve { .. } | Self::NoAddress { .. } => ErrorKind::Resolve,
+            Self::Connect { .. } => ErrorKind::Connect,
+            Self::ConnectTimeout { .. } | Self::WriteTimeout { .. } => ErrorKind::Timeout,
+            Self::Tls { .. } | Self::ClosedInHandshake { .. } => ErrorKind::Tls,
+            Self::Relp { .. } => ErrorKind::Relp,
+            Self::Broken { .. } | Self::DatagramTooLong { .. } | Self::Truncated { .. } => {
+                ErrorKind::Broken
+            }
+            Self::Closed { .. } => ErrorKind::Closed,
+        }
+    }
+
     /// The error and its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -114,6 +194,9 @@ impl Error {
         Some(match source {
             Tls::InvalidCertificate(Certificate::UnknownIssuer) => {
                 "set tls_ca_file to the CA that signed the receiver's certificate"
+            }
+            Tls::InvalidCertificate(Certificate::Other(_)) => {
+                "set tls_pin_sha256 to the fingerprint of the receiver's certificate, if that is the right one"
             }
             Tls::InvalidCertificate(
                 Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },

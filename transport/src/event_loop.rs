@@ -23,8 +23,18 @@ const LOOK_UPS_END: Duration = Duration::from_secs(5);
 /// What the other threads tell the loop.
 pub(crate) enum Command {
     Open(usize, Box<Driver>),
-    Deliver(usize, Batch, Reply),
-    Resolved(usize, io::Result<Vec<SocketAddr>>),
+    Deliver {
+        sink: usize,
+        batch: Batch,
+        /// How many frames of it were delivered before.
+        skip: usize,
+        reply: Reply,
+    },
+    Resolved {
+        sink: usize,
+        server: usize,
+        found: io::Result<Vec<SocketAddr>>,
+    },
     Close {
         sink: usize,
         bound: Duration,
@@ -44,6 +54,9 @@ pub(crate) struct EventLoop {
     /// When which sink's turn is due.
     timers: BTreeSet<(Instant, usize)>,
     look_ups: Vec<JoinHandle<()>>,
+    /// When the first of the sinks was closed, of those that are now: they are
+    /// closed one after the other, and the bound is for all of them.
+    closing_since: Option<Instant>,
 }
 
 struct Entry {
@@ -67,6 +80,7 @@ impl EventLoop {
             sinks: HashMap::new(),
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
+            closing_since: None,
         }
     }
 
@@ -112,6 +126,7 @@ impl EventLoop {
         loop {
             let sink = match self.commands.try_recv() {
                 Ok(Command::Open(sink, driver)) => {
+                    self.closing_since = None;
                     self.sinks.insert(
                         sink,
                         Entry {
@@ -122,26 +137,36 @@ impl EventLoop {
                     );
                     sink
                 }
-                Ok(Command::Deliver(sink, batch, reply)) => {
+                Ok(Command::Deliver {
+                    sink,
+                    batch,
+                    skip,
+                    reply,
+                }) => {
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        entry.driver.submit(batch, reply);
+                        entry.driver.submit(batch, skip, reply);
                     }
                     sink
                 }
-                Ok(Command::Resolved(sink, found)) => {
+                Ok(Command::Resolved {
+                    sink,
+                    server,
+                    found,
+                }) => {
                     if let Some(entry) = self.sinks.get_mut(&sink) {
                         let turn = Turn {
                             now: Instant::now(),
                             registry: self.poll.registry(),
                             token: Token(sink),
                         };
-                        entry.driver.on_addresses(found, &turn);
+                        entry.driver.on_addresses(server, found, &turn);
                     }
                     sink
                 }
                 Ok(Command::Close { sink, bound, done }) => {
+                    let since = *self.closing_since.get_or_insert_with(Instant::now);
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        entry.driver.close(Instant::now(), bound);
+                        entry.driver.close(since + bound);
                         entry.closed = Some(done);
                     }
                     sink
@@ -169,7 +194,7 @@ impl EventLoop {
         if let Some(at) = entry.timer.take() {
             self.timers.remove(&(at, sink));
         }
-        if entry.driver.is_closed() {
+        if entry.driver.is_closed(now) {
             entry.driver.shut_down();
             // Dropping `closed` tells who waits for it.
             self.sinks.remove(&sink);
@@ -179,28 +204,36 @@ impl EventLoop {
         if let Some(at) = entry.timer {
             self.timers.insert((at, sink));
         }
-        if wish == Wish::LookUp {
-            self.look_up(sink);
+        if let Wish::LookUp(server) = wish {
+            self.look_up(sink, server);
         }
     }
 
-    fn look_up(&mut self, sink: usize) {
+    fn look_up(&mut self, sink: usize, server: usize) {
         let Some(entry) = self.sinks.get(&sink) else {
             return;
         };
-        let endpoint = &entry.driver.target().endpoint;
+        let endpoint = &entry.driver.target().servers[server];
         let commander = self.commander.clone();
         let waker = Arc::clone(&self.waker);
         let done = move |found| {
             // After the loop's end nobody wants to know.
-            let _ = commander.send(Command::Resolved(sink, found));
+            let _ = commander.send(Command::Resolved {
+                sink,
+                server,
+                found,
+            });
             let _ = waker.wake();
         };
         self.look_ups.retain(|thread| !thread.is_finished());
-        match resolve::look_up(endpoint.host(), endpoint.port(), done) {
+        match resolve::look_up(endpoint.host_name(), endpoint.port(), done) {
             Ok(thread) => self.look_ups.push(thread),
             Err(error) => {
-                let _ = self.commander.send(Command::Resolved(sink, Err(error)));
+                let _ = self.commander.send(Command::Resolved {
+                    sink,
+                    server,
+                    found: Err(error),
+                });
                 let _ = self.waker.wake();
             }
         }

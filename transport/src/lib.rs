@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Sink::deliver(batch) -> Sender's event loop -> Driver (one a sink)
-//!   -> syslog::Session decides -> Connection: TCP, TLS or UDP -> acknowledged
+//!   -> syslog::Session decides -> Connection: TCP, TLS, RELP or UDP -> acknowledged
 //! ```
 //!
 //! The thread never blocks but in the poll: names are looked up on threads of
@@ -13,13 +13,16 @@ pub mod error;
 pub mod target;
 pub mod tls;
 
+mod attempt;
 mod connection;
 mod driver;
 mod event_loop;
 mod resolve;
 mod sender;
+mod servers;
 mod socket;
 
-pub use error::Error;
+pub use connection::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+pub use error::{Error, ErrorKind};
 pub use sender::{Sender, Sink};
 pub use target::{Endpoint, Event, Observer, Target, Transport};

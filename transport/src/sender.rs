@@ -49,7 +49,7 @@ impl Sender {
     }
 
     /// Opens a sink, which begins to connect at once. `exit_timeout` bounds
-    /// how long the sink's end may take.
+    /// how long the end of all sinks may take that are closed together.
     #[must_use]
     pub fn open(
         self: &Arc<Self>,
@@ -103,18 +103,35 @@ impl Sink {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Delivers a batch and waits for its end, which the session's timeouts
-    /// bound. Gives a batch back, if there is one to spare, for its memory to
-    /// be used again.
+    /// Delivers a batch, without its first `skip` frames, which were delivered
+    /// before, and waits for its end, which timeouts bound. Gives a batch back,
+    /// if there is one to spare, for its memory to be used again.
     #[must_use]
-    pub fn deliver(&self, batch: Batch) -> (Outcome, Option<Batch>) {
+    pub fn deliver(&self, batch: Batch, skip: usize) -> (Outcome, Option<Batch>) {
         let (reply, answer) = bounded(1);
-        self.sender.send(Command::Deliver(self.id, batch, reply));
+        self.sender.send(Command::Deliver {
+            sink: self.id,
+            batch,
+            skip,
+            reply,
+        });
         match answer.recv() {
             Ok(Finished { batch, outcome, .. }) => (outcome, batch),
             // The loop is gone, and with it the batch.
-            Err(_) => (Outcome::Retry, None),
+            Err(_) => (Outcome::Retry { delivered: skip }, None),
         }
+    }
+
+    /// Delivers a batch if that is possible before the sink's end, and does not
+    /// wait for it.
+    pub fn deliver_last(&self, batch: Batch) {
+        let (reply, _) = bounded(1);
+        self.sender.send(Command::Deliver {
+            sink: self.id,
+            batch,
+            skip: 0,
+            reply,
+        });
     }
 }
 

@@ -4,16 +4,19 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use syslog::Policy;
+use rustls::pki_types::{DnsName, ServerName};
+use syslog::{Policy, Totals};
 
 use crate::Error;
-use crate::tls::TlsTarget;
+use crate::tls::{TlsError, TlsTarget};
 
 /// A receiver, and everything that is needed to reach it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where it listens.
-    pub endpoint: Endpoint,
+    /// The servers, the preferred one first: whichever answers is used.
+    pub servers: Vec<Endpoint>,
+    /// After how much time with another server a better one is tried again.
+    pub failback: Duration,
     /// What it speaks.
     pub transport: Transport,
     /// The bounds of every wait.
@@ -35,6 +38,24 @@ pub enum Transport {
     Tls(TlsTarget),
     /// Syslog over UDP (RFC 5426). Nothing is acknowledged.
     Udp,
+    /// RELP, over TCP or TLS: each message is acknowledged by the program that
+    /// took it.
+    Relp {
+        /// How many messages may be under way.
+        window: usize,
+        /// For RELP over TLS.
+        tls: Option<TlsTarget>,
+    },
+}
+
+impl Transport {
+    pub(crate) const fn tls(&self) -> Option<&TlsTarget> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Relp { tls, .. } => tls.as_ref(),
+            Self::Tcp | Self::Udp => None,
+        }
+    }
 }
 
 /// A host and a port.
@@ -45,23 +66,36 @@ pub struct Endpoint {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
+pub(crate) enum Host {
     Address(IpAddr),
-    Name(String),
+    Name(DnsName<'static>),
+}
+
+impl Host {
+    /// The name that the host's certificate has to have.
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        match self {
+            Self::Address(address) => ServerName::IpAddress((*address).into()),
+            Self::Name(name) => ServerName::DnsName(name.clone()),
+        }
+    }
 }
 
 impl Endpoint {
-    /// The endpoint at a host, which is an IP address or a name.
+    /// The endpoint at a host, which is an IP address or a DNS name. None
+    /// where it is neither.
     #[must_use]
-    pub fn new(host: &str, port: u16) -> Self {
-        let host = host
-            .parse()
-            .map_or_else(|_| Host::Name(host.to_owned()), Host::Address);
-        Self { host, port }
+    pub fn new(host: &str, port: u16) -> Option<Self> {
+        let host = match host.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::Name(DnsName::try_from(host.to_owned()).ok()?),
+        };
+        Some(Self { host, port })
     }
 
     /// The address, where no name has to be looked up.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
         match self.host {
             Host::Address(address) => Some(SocketAddr::new(address, self.port)),
             Host::Name(_) => None,
@@ -74,12 +108,16 @@ impl Endpoint {
         self.port
     }
 
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The name or the address, without the port.
     #[must_use]
-    pub fn host(&self) -> String {
+    pub fn host_name(&self) -> String {
         match &self.host {
             Host::Address(address) => address.to_string(),
-            Host::Name(name) => name.clone(),
+            Host::Name(name) => name.as_ref().to_owned(),
         }
     }
 }
@@ -88,7 +126,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Name(name) => write!(f, "{}:{}", name.as_ref(), self.port),
         }
     }
 }
@@ -97,10 +135,15 @@ impl fmt::Display for Endpoint {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// There is a connection, and it is ready for messages.
-    Connected(SocketAddr),
-    /// An address of several failed; the next is tried at once.
+    Connected {
+        /// The receiver's address.
+        peer: SocketAddr,
+        /// Whether TLS took up an earlier session.
+        resumed: bool,
+    },
+    /// An address or a server of several failed; others are left.
     AttemptFailed(&'a Error),
-    /// No address could be connected to.
+    /// No server could be connected to.
     ConnectFailed {
         /// Why the last address failed.
         error: &'a Error,
@@ -124,15 +167,32 @@ pub enum Event<'a> {
     },
     /// A message is longer than a datagram can be, and was given up.
     MessageRefused(&'a Error),
-    /// The sink was closed with batches undelivered.
+    /// The sink was closed with something undelivered.
     ClosedUndelivered {
         /// How many batches.
         batches: usize,
+        /// Bytes that were to be sent again.
+        replay_bytes: usize,
+    },
+    /// Files of TLS have changed, and are used from now on; or they cannot be
+    /// used, and the old ones stay.
+    TlsFiles(Result<(), &'a TlsError>),
+    /// A batch was delivered, in so much time from its first byte on.
+    Delivered {
+        /// The time until it was acknowledged.
+        took: Duration,
+    },
+    /// Messages were sent or acknowledged, or kept or forgotten.
+    Progress {
+        /// The totals of the sink.
+        totals: Totals,
+        /// What is kept for sending it again.
+        replay_bytes: usize,
     },
 }
 
 /// Is told of every [`Event`], on the event loop's thread: it must not block.
 pub trait Observer: Send {
     /// Something happened.
-    fn on_event(&self, event: &Event<'_>);
+    fn on_event(&mut self, event: &Event<'_>);
 }

@@ -3,16 +3,27 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use parking_lot::Mutex;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 use thiserror::Error;
 
-mod unverified;
+use self::files::Stamp;
+pub use self::fingerprint::{Fingerprint, FingerprintError};
+pub(crate) use self::verifier::Verdict;
+use self::verifier::Verifier;
+use crate::target::Host;
+
+mod files;
+mod fingerprint;
+mod verifier;
+
+/// How many servers a sink remembers a session of.
+const SESSIONS: usize = 16;
 
 /// What a user says about TLS.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +35,10 @@ pub struct TlsOptions {
     pub identity: Option<Identity>,
     /// The name in the receiver's certificate, where it is not the host's.
     pub server_name: Option<String>,
-    /// Accept any certificate.
+    /// The fingerprints that the receiver's certificate may have. Without a
+    /// `ca_file` one of these is all that it needs.
+    pub pins: Vec<Fingerprint>,
+    /// Accept any certificate, but for the pins.
     pub insecure_skip_verify: bool,
     /// Refuse TLS 1.2.
     pub only_tls13: bool,
@@ -103,72 +117,150 @@ pub enum TlsError {
     Verifier(String),
 }
 
-/// TLS towards one receiver.
+/// TLS towards a receiver. Files that change are read again for the next
+/// connection ([`TlsTarget::refresh`]).
 #[derive(Clone)]
 pub struct TlsTarget {
+    options: TlsOptions,
+    /// The name in the receivers' certificates, where it is not their hosts'.
+    server_name: Option<ServerName<'static>>,
+    loaded: Arc<Mutex<Loaded>>,
+}
+
+/// What the files held when they were read last.
+struct Loaded {
     config: Arc<ClientConfig>,
-    server_name: ServerName<'static>,
+    verdict: Verdict,
+    stamps: Vec<Stamp>,
+}
+
+/// A client that has not said anything yet.
+pub(crate) struct Client {
+    pub(crate) connection: ClientConnection,
+    /// Where its verifier says which certificate it refused.
+    pub(crate) verdict: Verdict,
 }
 
 impl fmt::Debug for TlsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTarget")
-            .field("server_name", &self.server_name)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
 
 impl TlsTarget {
-    /// Reads the files and checks that they fit together. `host` is the name
-    /// in the receiver's certificate unless the options have another.
+    /// Reads the files and checks that they fit together.
     ///
     /// # Errors
     ///
     /// Where a file is missing, empty, not PEM or of the wrong kind, the key
     /// is not the certificate's, or the name is not one.
-    pub fn new(options: &TlsOptions, host: &str) -> Result<Self, TlsError> {
+    pub fn new(options: TlsOptions) -> Result<Self, TlsError> {
+        let server_name = options
+            .server_name
+            .as_ref()
+            .map(|name| {
+                ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
+            })
+            .transpose()?;
+        let loaded = Loaded::read(&options)?;
+        Ok(Self {
+            options,
+            server_name,
+            loaded: Arc::new(Mutex::new(loaded)),
+        })
+    }
+
+    /// Reads files again that have changed. None where none has. Where they
+    /// cannot be used, what was read before stays in force.
+    pub(crate) fn refresh(&self) -> Option<Result<(), TlsError>> {
+        let mut loaded = self.loaded.lock();
+        let stamps = self.options.stamps();
+        if stamps == loaded.stamps {
+            return None;
+        }
+        // Also where they cannot be used: to say it once is enough.
+        loaded.stamps = stamps;
+        Some(Loaded::read(&self.options).map(|new| *loaded = new))
+    }
+
+    /// A client for a server of this host.
+    pub(crate) fn client(&self, host: &Host) -> Result<Client, rustls::Error> {
+        let loaded = self.loaded.lock();
+        let name = self
+            .server_name
+            .clone()
+            .unwrap_or_else(|| host.server_name());
+        Ok(Client {
+            connection: ClientConnection::new(Arc::clone(&loaded.config), name)?,
+            verdict: loaded.verdict.clone(),
+        })
+    }
+}
+
+impl Loaded {
+    fn read(options: &TlsOptions) -> Result<Self, TlsError> {
+        // Before the files are read: a change meanwhile is noticed next time.
+        let stamps = options.stamps();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions: &[&SupportedProtocolVersion] = if options.only_tls13 {
             &[&rustls::version::TLS13]
         } else {
             &[&rustls::version::TLS13, &rustls::version::TLS12]
         };
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)
-            .expect("ring has cipher suites for TLS 1.2 and 1.3");
-        let builder = if options.insecure_skip_verify {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(unverified::AcceptAny::new(provider)))
+        // A fingerprint alone is enough (RFC 5425, section 4.2.2), also for a
+        // certificate that nobody but its owner signed.
+        let needs_chain =
+            !options.insecure_skip_verify && (options.pins.is_empty() || options.ca_file.is_some());
+        let chain = if needs_chain {
+            let roots = Arc::new(files::roots(options.ca_file.as_deref())?);
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            let built = verifier.build();
+            Some(built.map_err(|error| TlsError::Verifier(error.to_string()))?)
         } else {
-            let roots = Arc::new(roots(options.ca_file.as_deref())?);
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
-                .build()
-                .map_err(|error| TlsError::Verifier(error.to_string()))?;
-            builder.with_webpki_verifier(verifier)
+            None
         };
-        let config = match &options.identity {
+        let verdict = Verdict::default();
+        let verifier = Arc::new(Verifier {
+            chain,
+            pins: options.pins.clone(),
+            provider: Arc::clone(&provider),
+            verdict: verdict.clone(),
+        });
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("ring has cipher suites for TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &options.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let chain = certificates(&identity.cert_file)?;
-                let key = key(&identity.key_file)?;
+                let chain = files::certificates(&identity.cert_file)?;
+                let key = files::key(&identity.key_file)?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|source| identity.error(source))?
             }
         };
-        let name = options.server_name.as_deref().unwrap_or(host);
-        let server_name = ServerName::try_from(name.to_owned())
-            .map_err(|_| TlsError::ServerName(name.to_owned()))?;
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        // Said by RFC 9662, section 5, and the default: others could repeat it.
+        config.enable_early_data = false;
         Ok(Self {
             config: Arc::new(config),
-            server_name,
+            verdict,
+            stamps,
         })
     }
+}
 
-    /// A client that has not said anything yet.
-    pub(crate) fn client(&self) -> Result<ClientConnection, rustls::Error> {
-        ClientConnection::new(Arc::clone(&self.config), self.server_name.clone())
+impl TlsOptions {
+    fn stamps(&self) -> Vec<Stamp> {
+        let identity = self.identity.iter();
+        let identity = identity.flat_map(|identity| [&identity.cert_file, &identity.key_file]);
+        let files = self.ca_file.iter().chain(identity);
+        files.map(|path| Stamp::of(path)).collect()
     }
 }
 
@@ -182,59 +274,6 @@ impl Identity {
             }
             source => TlsError::BadIdentity { cert, key, source },
         }
-    }
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|source| TlsError::BadCa {
-                path: path.to_owned(),
-                source,
-            })?;
-        }
-    } else {
-        // A system's store may hold certificates that no verifier takes.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsError::NoSystemRoots);
-        }
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path)?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| pem_error(path, "certificate", error))?;
-    if certificates.is_empty() {
-        return Err(pem_error(path, "certificate", pem::Error::NoItemsFound));
-    }
-    Ok(certificates)
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?)
-        .map_err(|error| pem_error(path, "private key", error))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn pem_error(path: &Path, wanted: &'static str, error: pem::Error) -> TlsError {
-    let path = path.to_owned();
-    match error {
-        pem::Error::NoItemsFound => TlsError::Missing { path, wanted },
-        error => TlsError::NotPem {
-            path,
-            reason: error.to_string(),
-        },
     }
 }
 

@@ -29,15 +29,21 @@ const POLICY: Policy = Policy {
 struct Witness(mpsc::Sender<String>);
 
 impl Observer for Witness {
-    fn on_event(&self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &Event<'_>) {
         let text = match event {
-            Event::Connected(peer) => format!("connected to {peer}"),
+            Event::Connected { peer, .. } => format!("connected to {peer}"),
             Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
             Event::ConnectFailed { error, .. } => format!("failed: {}", error.chain()),
             Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
             Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
             Event::MessageRefused(error) => format!("refused: {}", error.chain()),
-            Event::ClosedUndelivered { batches } => format!("undelivered: {batches}"),
+            Event::ClosedUndelivered {
+                batches,
+                replay_bytes,
+            } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
+            Event::TlsFiles(Ok(())) => "read files again".to_owned(),
+            Event::TlsFiles(Err(error)) => format!("files: {error}"),
+            Event::Delivered { .. } | Event::Progress { .. } => return,
         };
         // A test that has seen enough does not listen any more.
         let _ = self.0.send(text);
@@ -65,12 +71,15 @@ impl Fixture {
     /// Tries until the batch is delivered.
     fn deliver(&self, texts: &[&str]) {
         let until = Instant::now() + BOUND;
-        while self.sink.deliver(batch(texts)).0 == Outcome::Retry {
+        while self.sink.deliver(batch(texts), 0).0 != Outcome::Delivered {
             assert!(Instant::now() < until, "not delivered");
             std::thread::yield_now();
         }
     }
 }
+
+/// Nothing of the batch was delivered.
+const RETRY: Outcome = Outcome::Retry { delivered: 0 };
 
 fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
     let address: SocketAddr = address.parse().unwrap();
@@ -80,7 +89,8 @@ fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
 fn open_name(sender: &Arc<Sender>, host: &str, port: u16, transport: Transport) -> Fixture {
     let (events, receiver) = mpsc::channel();
     let target = Target {
-        endpoint: Endpoint::new(host, port),
+        servers: vec![Endpoint::new(host, port).unwrap()],
+        failback: Duration::from_secs(300),
         transport,
         policy: POLICY,
         keepalive: Duration::from_secs(60),
@@ -120,7 +130,9 @@ fn what_is_delivered_has_arrived() {
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     for round in 0..100 {
-        let (outcome, _) = fixture.sink.deliver(batch(&[&round.to_string(), "more"]));
+        let (outcome, _) = fixture
+            .sink
+            .deliver(batch(&[&round.to_string(), "more"]), 0);
         assert_eq!(outcome, Outcome::Delivered);
     }
     let expected: Vec<String> = (0..100)
@@ -177,7 +189,7 @@ fn a_receiver_that_is_down_costs_nothing_and_is_found_again() {
     let fixture = open(&sender, &address.to_string(), Transport::Tcp);
     fixture.wait_for("failed: cannot connect to");
     assert!(fixture.sink.is_down());
-    assert_eq!(fixture.sink.deliver(batch(&["x"])).0, Outcome::Retry);
+    assert_eq!(fixture.sink.deliver(batch(&["x"]), 0).0, RETRY);
 
     let receiver = Receiver::start(Options {
         port: address.port(),
@@ -217,7 +229,10 @@ fn a_crash_with_unread_data_loses_nothing() {
         receiver.pause();
         for number in 0..10 {
             let text = format!("{crash}-{number}");
-            assert_eq!(fixture.sink.deliver(batch(&[&text])).0, Outcome::Delivered);
+            assert_eq!(
+                fixture.sink.deliver(batch(&[&text]), 0).0,
+                Outcome::Delivered
+            );
         }
         receiver.reset();
         receiver.resume();
@@ -259,12 +274,12 @@ fn a_receiver_that_stops_reading_is_given_up_and_others_are_not_held_up() {
     let large = "x".repeat(64 * 1024);
     let huge = batch(&vec![large.as_str(); 256]);
     std::thread::scope(|scope| {
-        let end = scope.spawn(|| slow.sink.deliver(huge).0);
+        let end = scope.spawn(|| slow.sink.deliver(huge, 0).0);
         for round in 0..100 {
             let text = round.to_string();
-            assert_eq!(fast.sink.deliver(batch(&[&text])).0, Outcome::Delivered);
+            assert_eq!(fast.sink.deliver(batch(&[&text]), 0).0, Outcome::Delivered);
         }
-        assert_eq!(end.join().unwrap(), Outcome::Retry);
+        assert_eq!(end.join().unwrap(), RETRY);
     });
     slow.wait_for("acknowledged nothing within write_timeout");
     assert_eq!(healthy.count(), 100);
@@ -282,7 +297,7 @@ fn datagrams_are_messages() {
         write!(frame.bytes(), "<14>1 - - - - - - {text}").unwrap();
         frame.finish();
     }
-    assert_eq!(fixture.sink.deliver(datagrams).0, Outcome::Delivered);
+    assert_eq!(fixture.sink.deliver(datagrams, 0).0, Outcome::Delivered);
     assert_eq!(texts(&receiver, 2), ["one", "two"]);
     fixture.wait_for("refused: a message of 70018 bytes does not fit a datagram");
 }
@@ -298,7 +313,7 @@ fn nobody_at_a_udp_port_is_noticed() {
     let mut frame = datagrams.frame();
     frame.bytes().extend_from_slice(b"<14>1 - - - - - -");
     frame.finish();
-    let _ = fixture.sink.deliver(datagrams);
+    let _ = fixture.sink.deliver(datagrams, 0);
     fixture.wait_for("ended: the connection to");
 }
 
@@ -315,7 +330,7 @@ fn closing_while_the_receiver_is_stalled_ends_within_the_bound() {
     stalled.pause();
     let large = "x".repeat(64 * 1024);
     let huge = batch(&vec![large.as_str(); 256]);
-    assert_eq!(fixture.sink.deliver(huge).0, Outcome::Retry);
+    assert_eq!(fixture.sink.deliver(huge, 0).0, RETRY);
     drop(fixture);
     drop(sender);
 }

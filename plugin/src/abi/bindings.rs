@@ -102,3 +102,52 @@ pub type flb_output_log_check_fn = ::core::option::Option<
         level: ::core::ffi::c_int,
     ) -> ::core::ffi::c_int,
 >;
+pub type flb_output_get_cmt_instance_fn = ::core::option::Option<
+    unsafe extern "C" fn(o_ins: *mut ::core::ffi::c_void) -> *mut ::core::ffi::c_void,
+>;
+pub type cmt_create_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        cmt: *mut ::core::ffi::c_void,
+        ns: *mut ::core::ffi::c_char,
+        subsystem: *mut ::core::ffi::c_char,
+        name: *mut ::core::ffi::c_char,
+        help: *mut ::core::ffi::c_char,
+        label_count: ::core::ffi::c_int,
+        label_keys: *mut *mut ::core::ffi::c_char,
+    ) -> *mut ::core::ffi::c_void,
+>;
+pub type cmt_add_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        metric: *mut ::core::ffi::c_void,
+        timestamp: u64,
+        value: f64,
+        label_count: ::core::ffi::c_int,
+        label_values: *mut *mut ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int,
+>;
+pub type cmt_histogram_buckets_create_size_fn = ::core::option::Option<
+    unsafe extern "C" fn(bounds: *mut f64, count: usize) -> *mut ::core::ffi::c_void,
+>;
+pub type cmt_histogram_create_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        cmt: *mut ::core::ffi::c_void,
+        ns: *mut ::core::ffi::c_char,
+        subsystem: *mut ::core::ffi::c_char,
+        name: *mut ::core::ffi::c_char,
+        help: *mut ::core::ffi::c_char,
+        buckets: *mut ::core::ffi::c_void,
+        label_count: ::core::ffi::c_int,
+        label_keys: *mut *mut ::core::ffi::c_char,
+    ) -> *mut ::core::ffi::c_void,
+>;
+pub type cmt_histogram_set_default_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        histogram: *mut ::core::ffi::c_void,
+        timestamp: u64,
+        counts: *mut u64,
+        sum: f64,
+        count: u64,
+        label_count: ::core::ffi::c_int,
+        label_values: *mut *mut ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int,
+>;

@@ -20,10 +20,11 @@ use super::fence::{fence, report_panics};
 use super::host::{Host, InstanceProperties, Level};
 use crate::config::{Config, Properties};
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::output::Output;
 
 const NAME: &CStr = c"syslog_sink";
-const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP and UDP";
+const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP, RELP and UDP";
 /// What registration and unregistration return: not the values of a flush.
 const SUCCESS: c_int = 0;
 const FAILURE: c_int = -1;
@@ -101,6 +102,10 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
         .or_else(|| properties.get("instancename"))
         .or_else(|| host.output_name())
         .unwrap_or_else(|| "unnamed".to_owned());
+    let metrics = Metrics::new(
+        host.metrics().as_ref(),
+        &host.output_name().unwrap_or_else(|| name.clone()),
+    );
     let log = Log::new(host.clone(), name);
     let config = match config {
         Ok(config) => config,
@@ -110,7 +115,13 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
         }
     };
     match sender() {
-        Ok(sender) => Some(Output::open(&config, &sender, log, own_hostname())),
+        Ok(sender) => Some(Output::open(
+            &config,
+            &sender,
+            &log,
+            &metrics,
+            own_hostname(),
+        )),
         Err(error) => {
             log.write(
                 Level::Error,
@@ -178,7 +189,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
         };
         match output.flush(&tag.to_string_lossy(), chunk) {
             Outcome::Delivered => FLB_OK,
-            Outcome::Retry => FLB_RETRY,
+            Outcome::Retry { .. } => FLB_RETRY,
         }
     })
 }

@@ -7,6 +7,7 @@ use super::bindings::{
     FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_api, flb_log_print_fn, flb_output_log_check_fn,
     flb_output_name_fn, flbgo_output_plugin,
 };
+use super::cmetrics::Registry;
 use crate::config::Properties;
 
 /// A level of Fluent Bit's log.
@@ -105,6 +106,11 @@ impl Host {
         unsafe { to_string(name) }
     }
 
+    /// The metrics of the output, during its init.
+    pub(super) fn metrics(&self) -> Option<Registry> {
+        Registry::find(self.output.0)
+    }
+
     /// Whether a line of this level is written.
     #[must_use]
     pub fn logs(&self, level: Level) -> bool {
@@ -139,7 +145,7 @@ impl Host {
 }
 
 /// The address of a symbol of the process; null where it has none.
-fn symbol(name: &CStr) -> *mut c_void {
+pub(super) fn symbol(name: &CStr) -> *mut c_void {
     // SAFETY: looking up a name has no conditions.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }

@@ -10,6 +10,7 @@
     reason = "generated"
 )]
 mod bindings;
+pub mod cmetrics;
 pub mod exports;
 mod fence;
 pub mod host;

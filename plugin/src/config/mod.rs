@@ -9,7 +9,7 @@ mod value;
 use std::time::Duration;
 
 use syslog::{Facility, Framing, NewlineInMessage, Policy, SdNameBuf, Severity};
-use transport::{Endpoint, Target, Transport};
+use transport::{Endpoint, Target, Transport, UDP_MAX_IPV4, UDP_MAX_IPV6};
 
 pub use self::error::ConfigError;
 use self::options::Options;
@@ -22,8 +22,9 @@ use crate::template::Template;
 pub struct Config {
     /// The name that PKS gives the sink, where it gives one.
     pub instance_name: Option<String>,
-    /// The receiver.
-    pub target: Target,
+    /// What a sink is opened for: one, or with `servers balance` one for each
+    /// server.
+    pub targets: Vec<Target>,
     /// How messages are told apart.
     pub framing: Framing,
     /// Where records' identities come from.
@@ -119,6 +120,17 @@ enum Protocol {
     Tls,
     Tcp,
     Udp,
+    Relp,
+    RelpTls,
+}
+
+/// How several servers share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// The first that answers has all of it.
+    Failover,
+    /// Each has a part.
+    Balance,
 }
 
 /// The structured data that PKS gives the records of Kubernetes.
@@ -127,7 +139,11 @@ pub const KUBERNETES_SD_ID: &str = "kubernetes@47450";
 /// Header and structured data of the records of Kubernetes always fit into it.
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+/// What fits a datagram on every path of IPv6 without being fragmented (RFC
+/// 5426, section 3.2), and on the usual ones of IPv4.
+const UDP_MESSAGE: usize = 1180;
 const LARGEST_REPLAY: usize = 256 * 1024 * 1024;
+const LARGEST_WINDOW: usize = 100_000;
 
 impl Config {
     /// Reads and checks all keys, and the files that they name.
@@ -151,9 +167,9 @@ impl Config {
                 ],
             )?,
             namespace: namespace(&options)?,
-            layout: layout(&options)?,
+            layout: layout(&options, protocol)?,
             exit_timeout: options.duration("exit_timeout")?,
-            target: target(&options, protocol, &mut warnings)?,
+            targets: targets(&options, protocol, &mut warnings)?,
             instance_name,
             warnings,
         })
@@ -169,6 +185,8 @@ fn protocol(
         ("tls", Protocol::Tls),
         ("tcp", Protocol::Tcp),
         ("udp", Protocol::Udp),
+        ("relp", Protocol::Relp),
+        ("relp+tls", Protocol::RelpTls),
     ];
     if is_pks && options.text("transport").is_none() && options.text("tlsconfig").is_none() {
         warnings.push(
@@ -197,55 +215,110 @@ fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigE
         ],
     )?;
     Ok(match protocol {
-        Protocol::Udp => Framing::Datagram,
+        // Both have frames of their own.
+        Protocol::Udp | Protocol::Relp | Protocol::RelpTls => Framing::Datagram,
         Protocol::Tls | Protocol::Tcp => framing,
     })
 }
 
-fn target(
+fn targets(
     options: &Options<'_>,
     protocol: Protocol,
     warnings: &mut Vec<String>,
-) -> Result<Target, ConfigError> {
+) -> Result<Vec<Target>, ConfigError> {
     let default_port = match protocol {
-        Protocol::Tls => 6514,
-        Protocol::Tcp | Protocol::Udp => 514,
+        Protocol::Tls | Protocol::RelpTls => 6514,
+        // No port is assigned to RELP; this is rsyslog's default.
+        Protocol::Tcp | Protocol::Udp | Protocol::Relp => 514,
     };
-    let (host, port) = options.required("addr", |text| value::address(text, default_port))?;
-    let transport = match protocol {
-        Protocol::Tls => Transport::Tls(tls::parse(options, &host, warnings)?),
-        Protocol::Tcp | Protocol::Udp => {
+    let servers = options.required("addr", |text| value::addresses(text, default_port))?;
+    let tls = match protocol {
+        Protocol::Tls | Protocol::RelpTls => Some(tls::parse(options, warnings)?),
+        Protocol::Tcp | Protocol::Udp | Protocol::Relp => {
             tls::refuse(options)?;
-            match protocol {
-                Protocol::Udp => Transport::Udp,
-                Protocol::Tcp | Protocol::Tls => Transport::Tcp,
-            }
+            None
         }
     };
+    let window = options.parsed("relp_window", |text| value::number(text, 1, LARGEST_WINDOW))?;
+    let transport = match (protocol, tls) {
+        (Protocol::Relp | Protocol::RelpTls, tls) => Transport::Relp { window, tls },
+        (Protocol::Udp, _) => Transport::Udp,
+        (_, Some(tls)) => Transport::Tls(tls),
+        (_, None) => Transport::Tcp,
+    };
+    let target = Target {
+        failback: options.duration("failback")?,
+        transport,
+        policy: policy(options, protocol)?,
+        keepalive: options.duration("keepalive")?,
+        user_timeout: options.duration("user_timeout")?,
+        servers,
+    };
+    let sharing = options.choice(
+        "servers",
+        &[
+            ("failover", Sharing::Failover),
+            ("balance", Sharing::Balance),
+        ],
+    )?;
+    Ok(match sharing {
+        Sharing::Failover => vec![target],
+        Sharing::Balance => balanced(&target),
+    })
+}
+
+/// A target for each server, which falls back on those that follow it.
+fn balanced(target: &Target) -> Vec<Target> {
+    let rotated = |first: usize| {
+        let mut target = target.clone();
+        target.servers.rotate_left(first);
+        target
+    };
+    (0..target.servers.len()).map(rotated).collect()
+}
+
+fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigError> {
     let backoff_min = options.duration("backoff_min")?;
     let backoff_max = options.duration("backoff_max")?;
     if backoff_max < backoff_min {
         return Err(options.error("backoff_max", "is less than backoff_min"));
     }
-    Ok(Target {
-        endpoint: Endpoint::new(&host, port),
-        transport,
-        policy: Policy {
-            connect_timeout: options.duration("connect_timeout")?,
-            write_timeout: options.duration("write_timeout")?,
-            backoff_min,
-            backoff_max,
-            replay_buffer: match protocol {
-                Protocol::Udp => 0,
-                Protocol::Tls | Protocol::Tcp => {
-                    options.parsed("replay_buffer", |text| value::size(text, 0, LARGEST_REPLAY))?
-                }
-            },
-            replay_age: options.duration("replay_age")?,
+    let replay_buffer =
+        options.parsed("replay_buffer", |text| value::size(text, 0, LARGEST_REPLAY))?;
+    Ok(Policy {
+        connect_timeout: options.duration("connect_timeout")?,
+        write_timeout: options.duration("write_timeout")?,
+        backoff_min,
+        backoff_max,
+        replay_buffer: match protocol {
+            Protocol::Tls | Protocol::Tcp => replay_buffer,
+            // Nothing is acknowledged, or by the program that has it.
+            Protocol::Udp | Protocol::Relp | Protocol::RelpTls => 0,
         },
-        keepalive: options.duration("keepalive")?,
-        user_timeout: options.duration("user_timeout")?,
+        replay_age: options.duration("replay_age")?,
     })
+}
+
+/// The most bytes of a message. One that is not in a datagram of its own has a
+/// default that all receivers should take (RFC 5425, section 4.3.1).
+fn message_size(options: &Options<'_>, protocol: Protocol) -> Result<usize, ConfigError> {
+    if protocol != Protocol::Udp {
+        return options.parsed("max_message_size", |text| {
+            value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
+        });
+    }
+    let servers = options.required("addr", |text| value::addresses(text, 514))?;
+    let is_ipv6 = |server: &Endpoint| server.address().is_some_and(|address| address.is_ipv6());
+    let largest = if servers.iter().all(is_ipv6) {
+        UDP_MAX_IPV6
+    } else {
+        UDP_MAX_IPV4
+    };
+    options
+        .optional("max_message_size", |text| {
+            value::size(text, SMALLEST_MESSAGE, largest)
+        })
+        .map(|size| size.unwrap_or(UDP_MESSAGE))
 }
 
 /// The fence. A key that is there without a value would be a fence that is
@@ -267,7 +340,7 @@ fn namespace(options: &Options<'_>) -> Result<Option<String>, ConfigError> {
     Ok(Some(namespace))
 }
 
-fn layout(options: &Options<'_>) -> Result<Layout, ConfigError> {
+fn layout(options: &Options<'_>, protocol: Protocol) -> Result<Layout, ConfigError> {
     let kubernetes_structured_data = options.flag("kubernetes_structured_data")?;
     let reserved = kubernetes_structured_data.then_some(KUBERNETES_SD_ID);
     Ok(Layout {
@@ -286,9 +359,7 @@ fn layout(options: &Options<'_>) -> Result<Layout, ConfigError> {
         kubernetes_structured_data,
         sanitize_host: options.flag("sanitizehost")?,
         bom: options.flag("bom")?,
-        max_message_size: options.parsed("max_message_size", |text| {
-            value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
-        })?,
+        max_message_size: message_size(options, protocol)?,
         oversize: options.choice(
             "oversize",
             &[

@@ -29,6 +29,8 @@ const fn option(name: &'static str, default: &'static str) -> OptionInfo {
 /// All keys, in the order of the reference (docs/CONFIGURATION.md).
 pub const OPTIONS: &[OptionInfo] = &[
     option("addr", ""),
+    option("servers", "failover"),
+    option("failback", "5m"),
     option("transport", "tls"),
     option("framing", "octet-counting"),
     option("newline_in_message", "space"),
@@ -36,6 +38,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("tls_cert_file", ""),
     option("tls_key_file", ""),
     option("tls_server_name", ""),
+    option("tls_pin_sha256", ""),
     option("tls_verify", "on"),
     option("tls_min_version", "1.2"),
     option("identity", "tag"),
@@ -64,6 +67,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("backoff_max", "30s"),
     option("replay_buffer", "4194304"),
     option("replay_age", "5m"),
+    option("relp_window", "1024"),
     option("instancename", ""),
     option("tlsconfig", ""),
     option("sanitizehost", "on"),

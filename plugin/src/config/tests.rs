@@ -35,7 +35,7 @@ fn the_defaults_are_valid() {
     assert_eq!(config.layout.max_message_size, 8192);
     assert_eq!(config.layout.oversize, Oversize::Split);
     assert_eq!(
-        config.target.policy.connect_timeout,
+        config.targets[0].policy.connect_timeout,
         Duration::from_secs(10)
     );
     assert!(config.warnings.is_empty());
@@ -51,9 +51,9 @@ fn addresses() {
         ("[::1]", "::1", 514),
     ] {
         let config = parse_tcp(&[("addr", addr)]).unwrap();
-        let endpoint = config.target.endpoint;
+        let endpoint = &config.targets[0].servers[0];
         assert_eq!(
-            (endpoint.host().as_str(), endpoint.port()),
+            (endpoint.host_name().as_str(), endpoint.port()),
             (host, port),
             "{addr}"
         );
@@ -69,7 +69,8 @@ fn addresses() {
         "[::1]x",
         "[host]:1",
         "ho st:1",
-        "a:1, b:2",
+        "a:1,",
+        "a:1 b:2",
         "-\n:1",
         "host:1:2",
     ] {
@@ -89,10 +90,105 @@ fn addresses() {
 }
 
 #[test]
+fn several_servers_are_tried_in_order_or_share_the_work() {
+    let names = |target: &Target| -> Vec<String> {
+        target.servers.iter().map(ToString::to_string).collect()
+    };
+    let addr = ("addr", "a:1, b , [::1]:3");
+    let config = parse_tcp(&[addr]).unwrap();
+    assert_eq!(config.targets.len(), 1);
+    assert_eq!(names(&config.targets[0]), ["a:1", "b:514", "[::1]:3"]);
+
+    let config = parse_tcp(&[addr, ("servers", "balance")]).unwrap();
+    let all: Vec<Vec<String>> = config.targets.iter().map(names).collect();
+    assert_eq!(
+        all,
+        [
+            ["a:1", "b:514", "[::1]:3"],
+            ["b:514", "[::1]:3", "a:1"],
+            ["[::1]:3", "a:1", "b:514"]
+        ]
+    );
+
+    assert!(error(&[("addr", "a:1, b, a:1")]).contains("a:1 is there twice"));
+    let many: Vec<String> = (1..18).map(|number| format!("host-{number}")).collect();
+    assert!(error(&[("addr", &many.join(","))]).contains("has 17 servers, allowed is 1 to 16"));
+    assert!(error(&[("servers", "random")]).ends_with("failover, balance"));
+}
+
+#[test]
+fn relp_has_a_window_and_nothing_to_replay() {
+    let relp = |keys: &[(&str, &str)]| {
+        let base = [
+            ("addr", "host"),
+            ("transport", "relp"),
+            ("framing", "newline"),
+        ];
+        parse(&[&base, keys].concat())
+    };
+    let config = relp(&[("relp_window", "7")]).unwrap();
+    let target = &config.targets[0];
+    assert!(matches!(
+        target.transport,
+        Transport::Relp {
+            window: 7,
+            tls: None
+        }
+    ));
+    assert_eq!(target.policy.replay_buffer, 0);
+    assert_eq!(config.framing, Framing::Datagram);
+    assert_eq!(
+        relp(&[("relp_window", "0")]).unwrap_err().key,
+        "relp_window"
+    );
+    assert_eq!(relp(&[("tls_verify", "on")]).unwrap_err().key, "tls_verify");
+    let keys = [("transport", "relp+tls"), ("tls_verify", "off")];
+    let config = relp(&keys).unwrap();
+    assert!(matches!(
+        config.targets[0].transport,
+        Transport::Relp { tls: Some(_), .. }
+    ));
+    assert_eq!(config.targets[0].servers[0].port(), 6514);
+}
+
+#[test]
+fn datagrams_have_a_limit_by_address_family() {
+    let size = |addr, size| {
+        let keys = [
+            ("addr", addr),
+            ("transport", "udp"),
+            ("max_message_size", size),
+        ];
+        parse(&keys).map(|config| config.layout.max_message_size)
+    };
+    assert_eq!(size("host", "").unwrap(), 1180);
+    assert_eq!(size("host", "65507").unwrap(), 65_507);
+    assert_eq!(size("[::1]", "65527").unwrap(), 65_527);
+    for addr in ["host", "10.0.0.1", "[::1], 10.0.0.1"] {
+        let error = size(addr, "65508").unwrap_err().to_string();
+        assert!(error.contains("1024 to 65507 bytes"), "{error}");
+    }
+}
+
+#[test]
+fn pins_are_fingerprints() {
+    let pins = |text: &str| parse(&[("addr", "host"), ("tls_pin_sha256", text)]);
+    let pin = "ab".repeat(32);
+    // With a pin, no CA is needed.
+    let config = pins(&format!("{pin}, sha-256:{pin}")).unwrap();
+    assert!(config.warnings.is_empty());
+    let error = pins(&format!("{pin},abc")).unwrap_err().to_string();
+    assert!(
+        error.contains(r#""abc" is not a SHA-256 fingerprint"#),
+        "{error}"
+    );
+}
+
+#[test]
 fn tls_is_the_default_and_has_a_port_of_its_own() {
     let config = parse(&[("addr", "host"), ("tls_verify", "off")]).unwrap();
-    assert!(matches!(config.target.transport, Transport::Tls(_)));
-    assert_eq!(config.target.endpoint.port(), 6514);
+    assert!(matches!(config.targets[0].transport, Transport::Tls(_)));
+    assert_eq!(config.targets[0].servers[0].port(), 6514);
     assert!(config.warnings[0].contains("not verified"));
 }
 
@@ -100,7 +196,7 @@ fn tls_is_the_default_and_has_a_port_of_its_own() {
 fn choices_name_what_there_is() {
     assert_eq!(
         error(&[("transport", "sctp")]),
-        r#"transport "sctp": is not known, allowed is tls, tcp, udp"#
+        r#"transport "sctp": is not known, allowed is tls, tcp, udp, relp, relp+tls"#
     );
     assert_eq!(
         error(&[("framing", "lf")]),
@@ -137,7 +233,7 @@ fn sizes_and_time_spans_are_bounded() {
     for (span, millis) in [("250ms", 250), ("3", 3000), ("2m", 120_000)] {
         let config = parse_tcp(&[("write_timeout", span)]).unwrap();
         assert_eq!(
-            config.target.policy.write_timeout,
+            config.targets[0].policy.write_timeout,
             Duration::from_millis(millis)
         );
     }
@@ -173,7 +269,7 @@ fn tls_keys_mean_nothing_without_tls() {
     let error = error(&[("tls_ca_file", "/ca.pem")]);
     assert_eq!(
         error,
-        r#"tls_ca_file "/ca.pem": has no meaning without transport tls"#
+        r#"tls_ca_file "/ca.pem": has no meaning without transport tls or relp+tls"#
     );
 }
 
@@ -210,7 +306,7 @@ fn pks_keys_mean_what_they_meant() {
         parse(&[&[("addr", "host:1"), ("instancename", "sink")], keys].concat())
     };
     let config = pks(&[("namespace", "shop"), ("sanitizehost", "false")]).unwrap();
-    assert!(matches!(config.target.transport, Transport::Tcp));
+    assert!(matches!(config.targets[0].transport, Transport::Tcp));
     assert!(config.warnings[0].contains("plain text"));
     assert_eq!(config.instance_name.as_deref(), Some("sink"));
     assert!(!config.layout.sanitize_host);
@@ -220,7 +316,7 @@ fn pks_keys_mean_what_they_meant() {
         r#"{"insecure_skip_verify":true}"#,
     ] {
         let config = pks(&[("tlsconfig", tls)]).unwrap();
-        assert!(matches!(config.target.transport, Transport::Tls(_)));
+        assert!(matches!(config.targets[0].transport, Transport::Tls(_)));
         assert!(config.warnings[0].contains("not verified"));
     }
     for tls in [

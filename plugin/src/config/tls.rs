@@ -41,11 +41,12 @@ impl Flag {
     }
 }
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "tls_ca_file",
     "tls_cert_file",
     "tls_key_file",
     "tls_server_name",
+    "tls_pin_sha256",
     "tls_verify",
     "tls_min_version",
 ];
@@ -58,14 +59,13 @@ pub(super) fn refuse(options: &Options<'_>) -> Result<(), ConfigError> {
         .find(|key| options.text(key).is_some());
     match key {
         None => Ok(()),
-        Some(key) => Err(options.error(key, "has no meaning without transport tls")),
+        Some(key) => Err(options.error(key, "has no meaning without transport tls or relp+tls")),
     }
 }
 
 /// Reads the keys, and the files that they name.
 pub(super) fn parse(
     options: &Options<'_>,
-    host: &str,
     warnings: &mut Vec<String>,
 ) -> Result<TlsTarget, ConfigError> {
     let pks = options
@@ -92,17 +92,20 @@ pub(super) fn parse(
         Some(_) => options.flag("tls_verify")?,
         None => !pks_skip_verify,
     };
-    if !verify {
-        warnings.push("the receiver's certificate is not verified: anybody can be it".to_owned());
-    }
     let tls = TlsOptions {
         ca_file,
         identity: identity(options)?,
         server_name: options.text("tls_server_name"),
+        pins: options
+            .optional("tls_pin_sha256", value::fingerprints)?
+            .unwrap_or_default(),
         insecure_skip_verify: !verify,
         only_tls13: options.choice("tls_min_version", &[("1.2", false), ("1.3", true)])?,
     };
-    TlsTarget::new(&tls, host)
+    if !verify && tls.pins.is_empty() {
+        warnings.push("the receiver's certificate is not verified: anybody can be it".to_owned());
+    }
+    TlsTarget::new(tls.clone())
         .map_err(|error| options.error(key_of(&error, &tls), error.to_string()))
 }
 

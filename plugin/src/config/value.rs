@@ -1,9 +1,11 @@
 //! The forms that values have. Each error says what is allowed.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use syslog::{Facility, Severity};
+use transport::Endpoint;
+use transport::tls::Fingerprint;
 
 use super::{FacilityFrom, SeverityFrom};
 use crate::severity::from_level;
@@ -11,9 +13,30 @@ use crate::template::Template;
 
 pub(super) const ADDRESS: &str =
     "host:port or [IPv6 address]:port with a port from 1 to 65535, such as logs.example.com:6514";
+/// Each is a connection, and may be one from every node.
+const MAX_SERVERS: usize = 16;
+
+/// Addresses with commas between them, each as in [`address`].
+pub(super) fn addresses(text: &str, default_port: u16) -> Result<Vec<Endpoint>, String> {
+    let mut endpoints = Vec::new();
+    for text in text.split(',') {
+        let endpoint = address(text.trim(), default_port)?;
+        if endpoints.contains(&endpoint) {
+            return Err(format!("{endpoint} is there twice, allowed is once"));
+        }
+        endpoints.push(endpoint);
+    }
+    if endpoints.len() > MAX_SERVERS {
+        return Err(format!(
+            "has {} servers, allowed is 1 to {MAX_SERVERS}",
+            endpoints.len()
+        ));
+    }
+    Ok(endpoints)
+}
 
 /// `host`, `host:port` or `[v6]:port`.
-pub(super) fn address(text: &str, default_port: u16) -> Result<(String, u16), String> {
+fn address(text: &str, default_port: u16) -> Result<Endpoint, String> {
     let wrong = |what: &str| format!("{what}, allowed is {ADDRESS}");
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest
@@ -35,29 +58,16 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<(String, u16), St
             Some((host, port)) => (host, Some(port)),
         }
     };
-    if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
-        return Err(wrong("the host is neither a name nor an IP address"));
-    }
     let port = match port {
-        None => default_port,
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| wrong("the port is not one"))?,
+        None => Some(default_port),
+        Some(port) => port.parse().ok().filter(|port| *port > 0),
     };
-    Ok((host.to_owned(), port))
-}
-
-/// A DNS name (RFC 1123, section 2.1); underscores are seen in the wild.
-fn is_host_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    name.len() <= 253 && name.strip_suffix('.').unwrap_or(name).split('.').all(label)
+    let endpoint = Endpoint::new(host, port.unwrap_or(default_port))
+        .ok_or_else(|| wrong("the host is neither a name nor an IP address"))?;
+    match port {
+        Some(_) => Ok(endpoint),
+        None => Err(wrong("the port is not one")),
+    }
 }
 
 pub(super) fn flag(text: &str) -> Result<bool, String> {
@@ -98,6 +108,22 @@ pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> 
         .ok_or_else(|| {
             format!("is not a size, allowed is {min} to {max} bytes, such as 8192 or 64k")
         })
+}
+
+/// A whole number.
+pub(super) fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("is not a number that is allowed, which are {min} to {max}"))
+}
+
+/// Fingerprints with commas or spaces between them.
+pub(super) fn fingerprints(text: &str) -> Result<Vec<Fingerprint>, String> {
+    text.split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().map_err(|error| format!("{part:?} {error}")))
+        .collect()
 }
 
 /// A time span; a number without a unit counts seconds.

@@ -9,6 +9,8 @@ pub enum Reason {
     Refused,
     /// It was too long, and `oversize` says drop.
     Oversize,
+    /// Its message did not fit a datagram.
+    Datagram,
     /// It was too long, and its end was cut off.
     Truncated,
     /// It was too long, and became several messages.
@@ -19,28 +21,59 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order in which a tally counts them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Damaged,
         Self::Refused,
         Self::Oversize,
+        Self::Datagram,
         Self::Truncated,
         Self::Split,
         Self::ParamOmitted,
     ];
 
-    /// What a log line says before their number.
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Refused => "refused",
+            Self::Oversize => "oversize",
+            Self::Datagram => "datagram",
+            Self::Truncated => "truncated",
+            Self::Split => "split",
+            Self::ParamOmitted => "param_omitted",
+        }
+    }
+
+    /// What stands before or after their number.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
             Self::Damaged => "records skipped that could not be read",
             Self::Refused => "records refused that are not of this output's namespace",
             Self::Oversize => "messages dropped that were longer than max_message_size",
+            Self::Datagram => "messages dropped that did not fit a datagram",
             Self::Truncated => "messages truncated to max_message_size",
             Self::Split => "records split that were longer than max_message_size",
             Self::ParamOmitted => {
                 "labels and parameters left out that did not fit the structured data"
             }
         }
+    }
+
+    /// Whether nothing of the record was sent.
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        matches!(
+            self,
+            Self::Damaged | Self::Refused | Self::Oversize | Self::Datagram
+        )
+    }
+
+    /// Whether the sink was to have something that it did not get. What is of
+    /// another namespace it never was to have, and to be told of it neither.
+    const fn is_loss(self) -> bool {
+        !matches!(self, Self::Refused | Self::Split)
     }
 }
 
@@ -64,12 +97,32 @@ impl Tally {
         self.reasons[reason as usize]
     }
 
+    /// The reasons that there were, and how often.
+    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.count(reason)))
+            .filter(|(_, count)| *count > 0)
+    }
+
     /// Adds the counts of another.
     pub fn merge(&mut self, other: &Self) {
         self.messages += other.messages;
         for (count, more) in self.reasons.iter_mut().zip(other.reasons) {
             *count += more;
         }
+    }
+
+    /// The counts of what the sink did not get, though it was to have it.
+    #[must_use]
+    pub fn losses(&self) -> Self {
+        let mut losses = Self::default();
+        for reason in Reason::ALL {
+            if reason.is_loss() {
+                losses.reasons[reason as usize] = self.count(reason);
+            }
+        }
+        losses
     }
 
     /// Whether every record became one whole message.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Framing;
+use crate::{Framing, Volume};
 
 const POLICY: Policy = Policy {
     connect_timeout: Duration::from_secs(10),
@@ -28,7 +28,6 @@ fn batch(messages: &[&str]) -> Batch {
 
 fn up(now: Instant) -> Session<u32> {
     let mut session = Session::new(POLICY);
-    session.on_attempt();
     session.on_connected(now);
     session
 }
@@ -123,7 +122,6 @@ fn while_the_peer_is_down_batches_come_back_at_once() {
     let mut session = Session::new(POLICY);
     session.submit(batch(&["a"]), 0, 1);
     assert!(session.wants_connection());
-    session.on_attempt();
     assert_eq!(finished(&mut session), []);
     session.on_failed(now, WAIT);
     assert_eq!(finished(&mut session), [(1, RETRY)]);
@@ -135,7 +133,6 @@ fn while_the_peer_is_down_batches_come_back_at_once() {
     // Also during the next attempt, and no longer once there is a connection.
     let later = session.poll_timeout().unwrap();
     session.on_timeout(later);
-    session.on_attempt();
     session.submit(batch(&["a"]), 0, 3);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
     session.on_connected(later);
@@ -236,7 +233,6 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
     session.on_ended(now + second(1), End::Unclean);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
 
-    session.on_attempt();
     session.submit(batch(&["d"]), 0, 4);
     assert_eq!(session.on_connected(now), 6);
     assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 d");
@@ -254,7 +250,6 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
 
     // Once is enough, unless it happens again.
     session.on_ended(now + second(1), End::Clean);
-    session.on_attempt();
     assert_eq!(session.on_connected(now), 0);
 }
 
@@ -264,7 +259,6 @@ fn a_receiver_that_closed_in_an_orderly_way_has_read_everything() {
     let mut session = delivered_two_of_three(now);
     session.on_ended(now + second(1), End::Clean);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
-    session.on_attempt();
     assert_eq!(session.on_connected(now), 0);
     assert!(session.transmit().is_empty());
 }
@@ -278,14 +272,11 @@ fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
     // However long the receiver is down, and however often it goes again.
     let later = now + POLICY.replay_age * 10;
     for end in [End::Unclean, End::Unclean, End::Clean] {
-        session.on_attempt();
         session.on_failed(later, WAIT);
-        session.on_attempt();
         assert_eq!(session.on_connected(later), 6);
         session.on_taken(2, 2, later);
         session.on_ended(later, end);
     }
-    session.on_attempt();
     assert_eq!(session.on_connected(later), 6);
     assert_eq!(send_all(&mut session, &mut 0, later), "1 a1 b");
     assert!(!session.is_busy());
@@ -299,7 +290,6 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
     let later = now + POLICY.replay_age;
     session.on_acknowledged(9, later);
     session.on_ended(later, End::Unclean);
-    session.on_attempt();
     assert_eq!(session.on_connected(later), 3);
     assert_eq!(session.transmit(), b"1 c");
 
@@ -310,7 +300,6 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
     }
     send_all(&mut session, &mut 0, now);
     session.on_ended(now + second(1), End::Unclean);
-    session.on_attempt();
     assert_eq!(session.on_connected(now), 604);
 }
 
@@ -328,7 +317,6 @@ fn a_batch_delivered_in_part_goes_on_behind_that() {
         let retry = Outcome::Retry { delivered: 2 };
         assert_eq!(finished(&mut session), [(1, retry)]);
 
-        session.on_attempt();
         let again = session.on_connected(now);
         session.submit(batch(&["a", "b", "c"]), 2, 2);
         let sent = send_all(&mut session, &mut 0, now);
@@ -367,7 +355,6 @@ fn what_is_given_up_is_known() {
     // Also when it was under way again.
     let mut session = delivered_two_of_three(now);
     session.on_ended(now, End::Unclean);
-    session.on_attempt();
     session.on_connected(now);
     session.on_taken(3, 3, now);
     assert_eq!(session.abandon(now), 6);

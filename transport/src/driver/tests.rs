@@ -21,7 +21,7 @@ const POLICY: Policy = Policy {
 struct Witness(mpsc::Sender<String>);
 
 impl Observer for Witness {
-    fn on_event(&self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &Event<'_>) {
         let _ = self.0.send(format!("{event:?}"));
     }
 }
@@ -37,7 +37,8 @@ impl Fixture {
     fn new() -> Self {
         let (witness, events) = mpsc::channel();
         let target = Target {
-            endpoint: Endpoint::new("logs.example", 514),
+            servers: vec![Endpoint::new("logs.example", 514).unwrap()],
+            failback: Duration::from_secs(300),
             transport: Transport::Tcp,
             policy: POLICY,
             keepalive: Duration::from_secs(60),
@@ -64,7 +65,9 @@ impl Fixture {
     }
 
     fn found(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
-        self.with_turn(now, |driver, turn| driver.on_addresses(Ok(addresses), turn));
+        self.with_turn(now, |driver, turn| {
+            driver.on_addresses(0, Ok(addresses), turn);
+        });
     }
 
     /// Waits for real sockets, with the driver's time standing still.
@@ -104,7 +107,7 @@ fn all_addresses_are_tried_in_their_order() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let third = listener.local_addr().unwrap();
 
-    assert_eq!(fixture.turn(now), Wish::LookUp);
+    assert_eq!(fixture.turn(now), Wish::LookUp(0));
     fixture.found(now, vec![first, second, third]);
     let seen = fixture.wait_for(now, "Connected");
     assert_eq!(seen.len(), 3, "{seen:?}");
@@ -119,21 +122,21 @@ fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
     let (_socket, address) = refusing();
-    assert_eq!(fixture.turn(now), Wish::LookUp);
+    assert_eq!(fixture.turn(now), Wish::LookUp(0));
     fixture.found(now, vec![address]);
     fixture.wait_for(now, "ConnectFailed");
     assert!(fixture.driver.session.is_down());
 
     let next = fixture.driver.next_turn(now).unwrap();
     assert!(next >= now + POLICY.backoff_min);
-    assert_eq!(fixture.turn(next), Wish::LookUp);
+    assert_eq!(fixture.turn(next), Wish::LookUp(0));
 }
 
 #[test]
 fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    assert_eq!(fixture.turn(now), Wish::LookUp);
+    assert_eq!(fixture.turn(now), Wish::LookUp(0));
     let late = fixture.driver.next_turn(now).unwrap();
     assert_eq!(late, now + POLICY.connect_timeout);
     assert_eq!(fixture.turn(late), Wish::Nothing);

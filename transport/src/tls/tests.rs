@@ -4,6 +4,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Endpoint;
 
 struct Files {
     dir: TempDir,
@@ -41,7 +42,7 @@ impl Files {
             ca_file: Some(self.path(name)),
             ..TlsOptions::default()
         };
-        TlsTarget::new(&options, "localhost")
+        TlsTarget::new(options)
     }
 
     fn with_identity(&self, cert: &str, key: &str) -> Result<TlsTarget, TlsError> {
@@ -53,14 +54,18 @@ impl Files {
             }),
             ..TlsOptions::default()
         };
-        TlsTarget::new(&options, "localhost")
+        TlsTarget::new(options)
     }
 }
 
 #[test]
 fn files_that_fit_are_taken() {
     let files = Files::new();
-    files.with_ca("a.crt").unwrap().client().unwrap();
+    let target = files.with_ca("a.crt").unwrap();
+    for host in ["localhost", "10.0.0.1", "::1"] {
+        let endpoint = Endpoint::new(host, 6514).unwrap();
+        target.client(endpoint.host()).unwrap();
+    }
     files.with_identity("b.crt", "b.key").unwrap();
 }
 
@@ -112,15 +117,43 @@ fn an_identity_is_a_certificate_and_its_own_key() {
 #[test]
 fn a_server_name_is_a_name_or_an_address() {
     let files = Files::new();
-    let mut options = TlsOptions {
-        ca_file: Some(files.path("a.crt")),
-        ..TlsOptions::default()
+    let with_name = |name: &str| {
+        TlsTarget::new(TlsOptions {
+            ca_file: Some(files.path("a.crt")),
+            server_name: Some(name.to_owned()),
+            ..TlsOptions::default()
+        })
     };
-    TlsTarget::new(&options, "10.0.0.1").unwrap();
-    TlsTarget::new(&options, "::1").unwrap();
-    options.server_name = Some("no such name".to_owned());
+    for name in ["logs.example", "10.0.0.1", "::1"] {
+        with_name(name).unwrap();
+    }
     assert!(matches!(
-        TlsTarget::new(&options, "localhost"),
+        with_name("no such name"),
         Err(TlsError::ServerName(name)) if name == "no such name"
     ));
+}
+
+#[test]
+fn files_that_change_are_read_again_and_bad_ones_are_told_once() {
+    let files = Files::new();
+    let target = files.with_identity("a.crt", "a.key").unwrap();
+    let config = || Arc::clone(&target.loaded.lock().config);
+    assert!(target.refresh().is_none());
+    let first = config();
+
+    // The certificate is new, and the key is not yet.
+    fs::copy(files.path("b.crt"), files.path("a.crt")).unwrap();
+    let told = target.refresh();
+    assert!(matches!(told, Some(Err(TlsError::KeyMismatch { .. }))));
+    assert!(target.refresh().is_none());
+    assert!(Arc::ptr_eq(&first, &config()));
+
+    fs::copy(files.path("b.key"), files.path("a.key")).unwrap();
+    assert!(matches!(target.refresh(), Some(Ok(()))));
+    assert!(target.refresh().is_none());
+    assert!(!Arc::ptr_eq(&first, &config()));
+
+    fs::remove_file(files.path("a.key")).unwrap();
+    let told = target.refresh();
+    assert!(matches!(told, Some(Err(TlsError::Read { .. }))));
 }

@@ -1,0 +1,252 @@
+//! The host's metrics library, where the host exports it.
+//!
+//! Its maps of labels are not made for several threads: whoever reads metrics
+//! (the host's own thread) walks lists that a new label extends. So every
+//! combination of labels is made during init, while nobody reads, and from
+//! then on only values change, which are atomic.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
+use std::ptr::NonNull;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::bindings::{
+    cmt_add_fn, cmt_create_fn, cmt_histogram_buckets_create_size_fn, cmt_histogram_create_fn,
+    cmt_histogram_set_default_fn, flb_output_get_cmt_instance_fn,
+};
+use super::host::symbol;
+
+/// All names begin with `syslog_sink_`.
+const NAMESPACE: &CStr = c"syslog";
+const SUBSYSTEM: &CStr = c"sink";
+
+/// The metrics of one output.
+pub struct Registry {
+    functions: Functions,
+    context: NonNull<c_void>,
+}
+
+#[derive(Clone, Copy)]
+struct Functions {
+    counter_create: cmt_create_fn,
+    counter_add: cmt_add_fn,
+    gauge_create: cmt_create_fn,
+    gauge_add: cmt_add_fn,
+    buckets_create: cmt_histogram_buckets_create_size_fn,
+    histogram_create: cmt_histogram_create_fn,
+    histogram_observe: cmt_add_fn,
+    histogram_set: cmt_histogram_set_default_fn,
+}
+
+/// A counter, a gauge or a histogram.
+pub struct Metric {
+    add: cmt_add_fn,
+    metric: NonNull<c_void>,
+}
+
+// SAFETY: the host keeps what they point to until the output's exit, and
+// allows values to be changed from all threads (see the module).
+unsafe impl Send for Metric {}
+// SAFETY: as above.
+unsafe impl Sync for Metric {}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metric").finish_non_exhaustive()
+    }
+}
+
+/// What a metric is called, and the keys of its labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Description<'a> {
+    /// The name, without what all have in common.
+    pub name: &'a CStr,
+    /// What it says, for people.
+    pub help: &'a CStr,
+    /// The keys of its labels.
+    pub labels: &'a [&'a CStr],
+}
+
+impl Registry {
+    /// The metrics of an output during its init. None where the host has none.
+    pub(super) fn find(output: *mut c_void) -> Option<Self> {
+        // SAFETY: these are the types of the functions of these names in every
+        // version of Fluent Bit that has them.
+        let (get_context, functions) = unsafe {
+            let create = |name| std::mem::transmute::<*mut c_void, cmt_create_fn>(symbol(name));
+            let add = |name| std::mem::transmute::<*mut c_void, cmt_add_fn>(symbol(name));
+            (
+                std::mem::transmute::<*mut c_void, flb_output_get_cmt_instance_fn>(symbol(
+                    c"flb_output_get_cmt_instance",
+                )),
+                Functions {
+                    counter_create: create(c"cmt_counter_create"),
+                    counter_add: add(c"cmt_counter_add"),
+                    gauge_create: create(c"cmt_gauge_create"),
+                    gauge_add: add(c"cmt_gauge_add"),
+                    buckets_create: std::mem::transmute::<
+                        *mut c_void,
+                        cmt_histogram_buckets_create_size_fn,
+                    >(symbol(
+                        c"cmt_histogram_buckets_create_size",
+                    )),
+                    histogram_create: std::mem::transmute::<*mut c_void, cmt_histogram_create_fn>(
+                        symbol(c"cmt_histogram_create"),
+                    ),
+                    histogram_observe: add(c"cmt_histogram_observe"),
+                    histogram_set: std::mem::transmute::<*mut c_void, cmt_histogram_set_default_fn>(
+                        symbol(c"cmt_histogram_set_default"),
+                    ),
+                },
+            )
+        };
+        if output.is_null() {
+            return None;
+        }
+        // SAFETY: the output is the host's own, during its init.
+        let context = NonNull::new(unsafe { get_context?(output) })?;
+        Some(Self { functions, context })
+    }
+
+    /// Makes a counter, with a value of zero for each combination of labels.
+    #[must_use]
+    pub fn counter(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
+        let Functions {
+            counter_create,
+            counter_add,
+            ..
+        } = self.functions;
+        self.create(counter_create, counter_add, description, values)
+    }
+
+    /// Makes a gauge, with a value of zero for each combination of labels.
+    #[must_use]
+    pub fn gauge(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
+        let Functions {
+            gauge_create,
+            gauge_add,
+            ..
+        } = self.functions;
+        self.create(gauge_create, gauge_add, description, values)
+    }
+
+    fn create(
+        &self,
+        create: cmt_create_fn,
+        add: cmt_add_fn,
+        description: Description<'_>,
+        values: &[&[&CStr]],
+    ) -> Option<Metric> {
+        let Description { name, help, labels } = description;
+        let mut keys = pointers(labels);
+        // SAFETY: the texts end with zeros and are copied; the keys are as many
+        // as is said.
+        let metric = unsafe {
+            create?(
+                self.context.as_ptr(),
+                NAMESPACE.as_ptr().cast_mut(),
+                SUBSYSTEM.as_ptr().cast_mut(),
+                name.as_ptr().cast_mut(),
+                help.as_ptr().cast_mut(),
+                keys.len() as c_int,
+                keys.as_mut_ptr(),
+            )
+        };
+        let metric = Metric {
+            add,
+            metric: NonNull::new(metric)?,
+        };
+        for labels in values {
+            metric.add(0.0, labels);
+        }
+        Some(metric)
+    }
+
+    /// Makes a histogram with these upper bounds, which rise.
+    #[must_use]
+    pub fn histogram(
+        &self,
+        description: Description<'_>,
+        bounds: &[f64],
+        labels: &[&CStr],
+    ) -> Option<Metric> {
+        let Functions {
+            buckets_create,
+            histogram_create,
+            histogram_observe,
+            histogram_set,
+            ..
+        } = self.functions;
+        let mut bounds = bounds.to_vec();
+        let mut keys = pointers(description.labels);
+        let mut values = pointers(labels);
+        let mut counts = vec![0; bounds.len() + 1];
+        // SAFETY: as in `create`; bounds are copied, and the histogram owns the
+        // buckets; there is one count more than there are bounds.
+        unsafe {
+            let buckets = buckets_create?(bounds.as_mut_ptr(), bounds.len());
+            let metric = NonNull::new(histogram_create?(
+                self.context.as_ptr(),
+                NAMESPACE.as_ptr().cast_mut(),
+                SUBSYSTEM.as_ptr().cast_mut(),
+                description.name.as_ptr().cast_mut(),
+                description.help.as_ptr().cast_mut(),
+                buckets,
+                keys.len() as c_int,
+                keys.as_mut_ptr(),
+            ))?;
+            histogram_set?(
+                metric.as_ptr(),
+                now(),
+                counts.as_mut_ptr(),
+                0.0,
+                0,
+                values.len() as c_int,
+                values.as_mut_ptr(),
+            );
+            Some(Metric {
+                add: histogram_observe,
+                metric,
+            })
+        }
+    }
+}
+
+impl Metric {
+    /// Adds to the value that has these labels; a histogram counts `amount` in
+    /// its bucket.
+    pub fn add(&self, amount: f64, labels: &[&CStr]) {
+        let Some(add) = self.add else {
+            return;
+        };
+        let mut values = pointers(labels);
+        // SAFETY: the metric is the host's, and the output has not ended: who
+        // holds this is dropped in its exit.
+        unsafe {
+            add(
+                self.metric.as_ptr(),
+                now(),
+                amount,
+                values.len() as c_int,
+                values.as_mut_ptr(),
+            );
+        }
+    }
+}
+
+fn pointers(texts: &[&CStr]) -> Vec<*mut c_char> {
+    texts.iter().map(|text| text.as_ptr().cast_mut()).collect()
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// A label's value. A zero cannot be in one.
+#[must_use]
+pub fn label(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).unwrap_or_default()
+}

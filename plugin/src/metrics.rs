@@ -1,0 +1,242 @@
+//! What an output counts, for Fluent Bit's own endpoint
+//! (`/api/v2/metrics/prometheus`). docs/METRICS.md has the list.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use syslog::{Totals, Volume};
+use transport::{ErrorKind, Event};
+
+use crate::abi::cmetrics::{Description, Metric, Registry, label};
+use crate::message::{Reason, Tally};
+
+/// Upper bounds of the time to an acknowledgement, in seconds.
+const BOUNDS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
+];
+const NAME: &CStr = c"name";
+const REASON: &CStr = c"reason";
+
+/// The metrics of one output; nothing where the host has none.
+#[derive(Clone, Debug)]
+pub struct Metrics(Option<Arc<All>>);
+
+#[derive(Debug)]
+struct All {
+    output: CString,
+    sent: VolumeMetrics,
+    acknowledged: VolumeMetrics,
+    resent: VolumeMetrics,
+    dropped: Metric,
+    altered: Metric,
+    connected: Metric,
+    connects: Metric,
+    errors: Metric,
+    replay_bytes: Metric,
+    acknowledgement: Metric,
+}
+
+#[derive(Debug)]
+struct VolumeMetrics {
+    messages: Metric,
+    bytes: Metric,
+}
+
+impl Metrics {
+    /// Makes the metrics of the output of this name, during its init.
+    #[must_use]
+    pub fn new(registry: Option<&Registry>, output: &str) -> Self {
+        let all = registry.and_then(|registry| All::new(registry, label(output)));
+        Self(all.map(Arc::new))
+    }
+
+    /// Counts what became of a chunk's records.
+    pub fn count(&self, tally: &Tally) {
+        let Some(all) = &self.0 else {
+            return;
+        };
+        for (reason, count) in tally.counts() {
+            let metric = if reason.is_drop() {
+                &all.dropped
+            } else {
+                &all.altered
+            };
+            metric.add(count as f64, &[&all.output, &label(reason.name())]);
+        }
+    }
+}
+
+impl All {
+    fn new(registry: &Registry, output: CString) -> Option<Self> {
+        let of_output: &[&CStr] = &[&output];
+        let counter = |name, help| {
+            let labels = &[NAME];
+            registry.counter(Description { name, help, labels }, &[of_output])
+        };
+        let gauge = |name, help| {
+            let labels = &[NAME];
+            registry.gauge(Description { name, help, labels }, &[of_output])
+        };
+        let by_reason = |name, help, reasons: Vec<&str>| {
+            let reasons: Vec<CString> = reasons.into_iter().map(label).collect();
+            let values: Vec<[&CStr; 2]> = reasons
+                .iter()
+                .map(|reason| [output.as_c_str(), reason.as_c_str()])
+                .collect();
+            let values: Vec<&[&CStr]> = values.iter().map(<[&CStr; 2]>::as_slice).collect();
+            let labels = &[NAME, REASON];
+            registry.counter(Description { name, help, labels }, &values)
+        };
+        let reasons = |drops: bool| {
+            let reasons = Reason::ALL.into_iter();
+            let reasons = reasons.filter(|reason| reason.is_drop() == drops);
+            reasons.map(Reason::name).collect()
+        };
+        let latency = Description {
+            name: c"acknowledgement_seconds",
+            help: c"Time from a chunk's first byte sent to its last one acknowledged",
+            labels: &[NAME],
+        };
+        Some(Self {
+            sent: VolumeMetrics {
+                messages: counter(c"sent_messages_total", c"Messages sent, again or first")?,
+                bytes: counter(c"sent_bytes_total", c"Bytes of frames sent, again or first")?,
+            },
+            acknowledged: VolumeMetrics {
+                messages: counter(
+                    c"acknowledged_messages_total",
+                    c"Messages acknowledged by the receiver",
+                )?,
+                bytes: counter(
+                    c"acknowledged_bytes_total",
+                    c"Bytes of frames acknowledged by the receiver",
+                )?,
+            },
+            resent: VolumeMetrics {
+                messages: counter(
+                    c"resent_messages_total",
+                    c"Messages sent again that a receiver may have lost unread",
+                )?,
+                bytes: counter(
+                    c"resent_bytes_total",
+                    c"Bytes of frames sent again that a receiver may have lost unread",
+                )?,
+            },
+            dropped: by_reason(
+                c"dropped_records_total",
+                c"Records that were given up",
+                reasons(true),
+            )?,
+            altered: by_reason(
+                c"altered_records_total",
+                c"Records that were not sent as they are",
+                reasons(false),
+            )?,
+            connected: gauge(c"connected", c"Connections that are ready for messages")?,
+            connects: counter(c"connects_total", c"Connections made")?,
+            errors: by_reason(
+                c"errors_total",
+                c"Connections that failed or ended",
+                ErrorKind::ALL.into_iter().map(ErrorKind::name).collect(),
+            )?,
+            replay_bytes: gauge(
+                c"replay_buffer_bytes",
+                c"Bytes of frames kept for sending them again",
+            )?,
+            acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
+            output,
+        })
+    }
+
+    fn add(&self, metric: &Metric, amount: f64) {
+        metric.add(amount, &[&self.output]);
+    }
+
+    fn add_volume(&self, metrics: &VolumeMetrics, now: Volume, before: Volume) {
+        let messages = now.messages - before.messages;
+        if messages > 0 {
+            self.add(&metrics.messages, messages as f64);
+        }
+        let bytes = now.bytes - before.bytes;
+        if bytes > 0 {
+            self.add(&metrics.bytes, bytes as f64);
+        }
+    }
+}
+
+/// What one of an output's sinks adds to the metrics.
+#[derive(Debug)]
+pub struct SinkMetrics {
+    metrics: Metrics,
+    /// What was added so far.
+    totals: Totals,
+    replay_bytes: usize,
+    connected: bool,
+}
+
+impl SinkMetrics {
+    /// Nothing was added yet.
+    #[must_use]
+    pub const fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            totals: Totals::NOTHING,
+            replay_bytes: 0,
+            connected: false,
+        }
+    }
+
+    /// Adds what happened.
+    pub fn on_event(&mut self, event: &Event<'_>) {
+        let Some(all) = &self.metrics.0 else {
+            return;
+        };
+        let all = Arc::clone(all);
+        match event {
+            Event::Connected { .. } => {
+                all.add(&all.connects, 1.0);
+                self.connect(&all, true);
+            }
+            Event::AttemptFailed(error) | Event::ConnectFailed { error, .. } => {
+                count_error(&all, error.kind());
+            }
+            Event::Disconnected { error, .. } => {
+                count_error(&all, error.kind());
+                self.connect(&all, false);
+            }
+            Event::Delivered { took } => all.add(&all.acknowledgement, took.as_secs_f64()),
+            Event::Progress {
+                totals,
+                replay_bytes,
+            } => {
+                let Totals {
+                    sent,
+                    acknowledged,
+                    resent,
+                } = *totals;
+                all.add_volume(&all.sent, sent, self.totals.sent);
+                all.add_volume(&all.acknowledged, acknowledged, self.totals.acknowledged);
+                all.add_volume(&all.resent, resent, self.totals.resent);
+                self.totals = *totals;
+                let more = *replay_bytes as f64 - self.replay_bytes as f64;
+                all.add(&all.replay_bytes, more);
+                self.replay_bytes = *replay_bytes;
+            }
+            Event::SendingAgain { .. }
+            | Event::MessageRefused(_)
+            | Event::ClosedUndelivered { .. }
+            | Event::TlsFiles(_) => {}
+        }
+    }
+
+    fn connect(&mut self, all: &All, connected: bool) {
+        if connected != self.connected {
+            all.add(&all.connected, if connected { 1.0 } else { -1.0 });
+            self.connected = connected;
+        }
+    }
+}
+
+fn count_error(all: &All, kind: ErrorKind) {
+    all.errors.add(1.0, &[&all.output, &label(kind.name())]);
+}

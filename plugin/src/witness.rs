@@ -1,0 +1,166 @@
+//! Sees what happens to a sink's connection, and has it written into the log
+//! and counted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use transport::{Error, Event, Observer};
+
+use crate::abi::host::Level;
+use crate::log::{Limiter, Log};
+use crate::message::Reason;
+use crate::metrics::{Metrics, SinkMetrics};
+use crate::report::Report;
+
+/// Of one sink. A receiver that is down for long is written of at first, at a
+/// bounded rate afterwards, and when it is back.
+#[derive(Debug)]
+pub struct Witness {
+    log: Log,
+    limiters: Limiters,
+    /// The log's last word was that there is no connection.
+    told_down: bool,
+    metrics: SinkMetrics,
+    report: Arc<Report>,
+}
+
+/// One for each kind of line.
+#[derive(Debug, Default)]
+struct Limiters {
+    connected: Limiter,
+    attempts: Limiter,
+    failures: Limiter,
+    ends: Limiter,
+    messages: Limiter,
+    again: Limiter,
+}
+
+impl Witness {
+    /// Writes to `log`, and counts in `metrics`; what is given up is told to
+    /// `report`.
+    #[must_use]
+    pub fn new(log: Log, metrics: Metrics, report: Arc<Report>) -> Self {
+        Self {
+            log,
+            limiters: Limiters::default(),
+            told_down: false,
+            metrics: SinkMetrics::new(metrics),
+            report,
+        }
+    }
+
+    /// Says whether the line was written.
+    fn write(
+        &mut self,
+        level: Level,
+        limiter: impl FnOnce(&mut Limiters) -> &mut Limiter,
+        text: impl FnOnce() -> String,
+    ) -> bool {
+        match limiter(&mut self.limiters).admit(Instant::now()) {
+            None => return false,
+            Some(0) => self.log.write(level, &text()),
+            Some(more) => self
+                .log
+                .write(level, &format!("{} ({more} more like this)", text())),
+        }
+        true
+    }
+
+    /// Whoever was told that there is no connection is told that there is one.
+    fn write_connected(&mut self, peer: SocketAddr) {
+        let text = || format!("connected to {peer}");
+        if std::mem::take(&mut self.told_down) {
+            self.log.write(Level::Info, &text());
+        } else {
+            self.write(Level::Info, |limiters| &mut limiters.connected, text);
+        }
+    }
+}
+
+impl Observer for Witness {
+    fn on_event(&mut self, event: &Event<'_>) {
+        self.metrics.on_event(event);
+        match event {
+            Event::Connected { peer, .. } => self.write_connected(*peer),
+            Event::AttemptFailed(error) => {
+                self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.attempts,
+                    || format!("{}; trying the next address", explain(error)),
+                );
+            }
+            Event::ConnectFailed { error, retry_in } => {
+                self.told_down |= self.write(
+                    Level::Error,
+                    |limiters| &mut limiters.failures,
+                    || format!("{}; retrying in {}", explain(error), seconds(*retry_in)),
+                );
+            }
+            Event::Disconnected {
+                error,
+                unfinished,
+                retry_in,
+            } => {
+                self.told_down |= self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.ends,
+                    || {
+                        format!(
+                            "{}; {unfinished} chunks will be sent again; reconnecting in {}",
+                            explain(error),
+                            seconds(*retry_in)
+                        )
+                    },
+                );
+            }
+            Event::SendingAgain { bytes } => {
+                self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.again,
+                    || {
+                        format!(
+                            "the last {bytes} bytes are sent again: the receiver may have lost them unread"
+                        )
+                    },
+                );
+            }
+            Event::MessageRefused(error) => {
+                self.report.give_up(Reason::Datagram);
+                self.write(
+                    Level::Error,
+                    |limiters| &mut limiters.messages,
+                    || explain(error),
+                );
+            }
+            Event::ClosedUndelivered {
+                batches,
+                replay_bytes,
+            } => self.log.write(
+                Level::Warn,
+                &format!(
+                    "closed with {batches} chunks undelivered, and with {replay_bytes} bytes not sent again that the receiver may have lost unread"
+                ),
+            ),
+            Event::TlsFiles(Ok(())) => self
+                .log
+                .write(Level::Info, "files of TLS have changed, and were read again"),
+            Event::TlsFiles(Err(error)) => self.log.write(
+                Level::Error,
+                &format!("files of TLS have changed, and cannot be used; those before stay in force: {error}"),
+            ),
+            Event::Delivered { .. } | Event::Progress { .. } => {}
+        }
+    }
+}
+
+fn explain(error: &Error) -> String {
+    match error.hint() {
+        None => error.chain(),
+        Some(hint) => format!("{} ({hint})", error.chain()),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

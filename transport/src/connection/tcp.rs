@@ -1,0 +1,95 @@
+//! A TCP socket, and what its peer's kernel has acknowledged.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::net::TcpStream;
+
+use super::{Hear, Heard, READ, READS_PER_TURN};
+use crate::socket::{announce_acknowledgements, forget_announcements, tune, unacknowledged};
+use crate::{Error, Target};
+
+#[derive(Debug)]
+pub(super) struct Tcp {
+    pub(super) socket: TcpStream,
+    /// Whether the kernel says when something is acknowledged.
+    pub(super) announced: bool,
+    /// Bytes that the kernel took.
+    pub(super) written: u64,
+}
+
+impl Tcp {
+    /// Begins to connect. `acknowledgements` says whether it will be asked for
+    /// [`Tcp::acknowledged`].
+    pub(super) fn open(
+        target: &Target,
+        peer: SocketAddr,
+        acknowledgements: bool,
+    ) -> io::Result<Self> {
+        let socket = TcpStream::connect(peer)?;
+        tune(&socket, target.keepalive, target.user_timeout)?;
+        Ok(Self {
+            announced: acknowledgements && announce_acknowledgements(&socket).is_ok(),
+            socket,
+            written: 0,
+        })
+    }
+
+    /// Whether the connection is made.
+    pub(super) fn is_established(&self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.socket.write(&bytes[taken..]) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Broken { peer, source }),
+            }
+        }
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
+        let mut buffer = [0; READ];
+        for _ in 0..READS_PER_TURN {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(Error::Closed { peer }),
+                Ok(count) => hear(&buffer[..count])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Heard::Everything);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Broken { peer, source }),
+            }
+        }
+        Ok(Heard::Part)
+    }
+
+    /// The position up to which the peer's kernel has everything.
+    pub(super) fn acknowledged(&self, peer: SocketAddr) -> Result<u64, Error> {
+        if self.announced {
+            forget_announcements(&self.socket);
+        }
+        let outstanding =
+            unacknowledged(&self.socket).map_err(|source| Error::Broken { peer, source })?;
+        Ok(self.written.saturating_sub(outstanding))
+    }
+
+    /// Says FIN.
+    pub(super) fn shut_down(&self) {
+        // A peer that is gone needs no goodbye.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}

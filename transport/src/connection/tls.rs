@@ -1,0 +1,136 @@
+//! TLS over a TCP socket.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+
+use rustls::{ClientConnection, ProtocolVersion};
+
+use super::tcp::Tcp;
+use super::{Hear, Heard, READ, READS_PER_TURN};
+use crate::Error;
+use crate::tls::Client;
+
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) tcp: Tcp,
+    client: ClientConnection,
+    verdict: crate::tls::Verdict,
+    /// Encrypted bytes that the kernel did not take yet.
+    pending: Vec<u8>,
+}
+
+impl Tls {
+    pub(super) fn new(tcp: Tcp, client: Client) -> Self {
+        let Client {
+            connection,
+            verdict,
+        } = client;
+        Self {
+            tcp,
+            client: connection,
+            verdict,
+            pending: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.client.is_handshaking()
+    }
+
+    /// Whether the peer is known to have taken our handshake. In TLS 1.2 its
+    /// Finished says so; in TLS 1.3 only what it sends afterwards, and that is
+    /// a session ticket in all servers that issue any.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.client.protocol_version() != Some(ProtocolVersion::TLSv1_3)
+            || self.client.tls13_tickets_received() > 0
+    }
+
+    /// Whether the handshake took up an earlier session.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Takes all of `bytes`, or nothing while earlier ones wait for the kernel.
+    pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
+        self.flush(peer)?;
+        if !self.pending.is_empty() {
+            return Ok(0);
+        }
+        let taken = self
+            .client
+            .writer()
+            .write(bytes)
+            .map_err(|source| Error::Broken { peer, source })?;
+        self.flush(peer)?;
+        Ok(taken)
+    }
+
+    /// Moves what the TLS stream wants sent into `pending`.
+    fn encrypt(&mut self) {
+        while self.client.wants_write() {
+            self.client
+                .write_tls(&mut self.pending)
+                .expect("writing to memory does not fail");
+        }
+    }
+
+    pub(super) fn flush(&mut self, peer: SocketAddr) -> Result<(), Error> {
+        self.encrypt();
+        let written = self.tcp.write(&self.pending, peer)?;
+        self.pending.drain(..written);
+        Ok(())
+    }
+
+    /// The position on the wire behind everything taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.tcp.written + self.pending.len() as u64
+    }
+
+    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
+        let mut buffer = [0; READ];
+        for _ in 0..READS_PER_TURN {
+            match self.client.read_tls(&mut self.tcp.socket) {
+                Ok(0) => return Err(Error::Truncated { peer }),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // Answers to key updates and the like.
+                    self.flush(peer)?;
+                    return Ok(Heard::Everything);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Broken { peer, source }),
+            }
+            if let Err(source) = self.client.process_new_packets() {
+                // The peer is told which check failed, if it still listens.
+                let _ = self.flush(peer);
+                return Err(Error::Tls {
+                    peer,
+                    certificate: self.verdict.take(),
+                    source,
+                });
+            }
+            loop {
+                match self.client.reader().read(&mut buffer) {
+                    // close_notify: everything before it was read by the peer.
+                    Ok(0) => return Err(Error::Closed { peer }),
+                    Ok(count) => hear(&buffer[..count])?,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(source) => return Err(Error::Broken { peer, source }),
+                }
+            }
+        }
+        Ok(Heard::Part)
+    }
+
+    /// Says `close_notify` (RFC 5425, section 4.4) and FIN.
+    pub(super) fn shut_down(&mut self, peer: SocketAddr) {
+        self.client.send_close_notify();
+        // A peer that takes nothing now does not get its goodbye.
+        let _ = self.flush(peer);
+        self.tcp.shut_down();
+    }
+
+    pub(super) fn is_established(&self) -> io::Result<bool> {
+        self.tcp.is_established()
+    }
+}

@@ -1,0 +1,59 @@
+//! A UDP socket: each write is a datagram, and nothing is acknowledged.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mio::net::UdpSocket;
+
+use super::Heard;
+use crate::Error;
+
+/// The most bytes that a datagram carries: 65,535 less the headers of UDP and
+/// of IPv4 (RFC 5426, section 3.2). In IPv6 the latter does not count.
+pub const UDP_MAX_IPV4: usize = 65_507;
+/// See [`UDP_MAX_IPV4`].
+pub const UDP_MAX_IPV6: usize = 65_527;
+
+#[derive(Debug)]
+pub(super) struct Udp {
+    pub(super) socket: UdpSocket,
+    /// Bytes that our own kernel took.
+    pub(super) sent: u64,
+}
+
+impl Udp {
+    pub(super) fn open(peer: SocketAddr) -> io::Result<Self> {
+        let any: SocketAddr = if peer.is_ipv4() {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(peer)?;
+        Ok(Self { socket, sent: 0 })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
+        let length = bytes.len();
+        match self.socket.send(bytes) {
+            Ok(_) => {
+                self.sent += length as u64;
+                Ok(length)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(source) if source.raw_os_error() == Some(libc::EMSGSIZE) => {
+                Err(Error::DatagramTooLong { length, source })
+            }
+            Err(source) => Err(Error::Broken { peer, source }),
+        }
+    }
+
+    /// Learns whether there is anybody: an ICMP error ends the connection, as
+    /// the name may have another address by now.
+    pub(super) fn read(&self, peer: SocketAddr) -> Result<Heard, Error> {
+        match self.socket.take_error() {
+            Ok(None) => Ok(Heard::Everything),
+            Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
+        }
+    }
+}
