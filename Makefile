@@ -49,7 +49,7 @@ clean:
 
 # What the tests need besides Rust: installed where that is possible, else
 # named. Tests whose part is missing are skipped, and say so.
-PACKAGES := gcc rsyslog rsyslog-openssl valgrind libclang-dev
+PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-relp valgrind libclang-dev iproute2 ethtool
 packages:
 	@tests/install-packages $(PACKAGES)
 

@@ -247,6 +247,13 @@ impl<T> Session<T> {
         self.fail_all(End::Unclean, now);
     }
 
+    /// Ends a wait before the next attempt.
+    pub fn retry_now(&mut self) {
+        if let State::Waiting { .. } = self.state {
+            self.state = State::Idle;
+        }
+    }
+
     /// The connection is ready for messages. The answer is how many bytes are
     /// sent again first.
     pub fn on_connected(&mut self, now: Instant) -> usize {

@@ -102,9 +102,13 @@ impl Driver {
     }
 
     /// Delivers what was submitted, and sends again what is pending, until
-    /// then; or gives up at once where no server can be reached.
-    pub(crate) const fn close(&mut self, until: Instant) {
+    /// then. A server that was left alone is tried at once.
+    pub(crate) fn close(&mut self, until: Instant) {
         self.closing = Some(until);
+        if self.session.is_busy() {
+            self.servers.reset_all();
+            self.session.retry_now();
+        }
     }
 
     /// Whether there is nothing left to do after [`Driver::close`].
@@ -192,9 +196,7 @@ impl Driver {
 
     fn expire(&mut self, turn: &Turn<'_>) {
         let now = turn.now;
-        let late = self.closing.is_some_and(|until| now >= until);
-        let hopeless = self.closing.is_some() && self.session.is_down();
-        if (late || hopeless) && self.session.is_busy() {
+        if self.closing.is_some_and(|until| now >= until) && self.session.is_busy() {
             let replay_bytes = self.session.abandon(now);
             let batches = self.answer();
             self.tell(&Event::ClosedUndelivered {

@@ -49,6 +49,13 @@ impl Servers {
         health.rests_until = None;
     }
 
+    /// Nobody knows of any server that it is not well.
+    pub(crate) fn reset_all(&mut self) {
+        for server in 0..self.0.len() {
+            self.reset(server);
+        }
+    }
+
     /// How long until a server may be tried.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         let rest = |health: &Health| {

@@ -41,6 +41,8 @@ pub fn library() -> &'static Path {
 /// Outputs and chunks for `host run`.
 #[derive(Clone, Debug)]
 pub struct Host {
+    /// A command that runs the host: none, or `ip netns exec ...`.
+    wrapper: Vec<String>,
     arguments: Vec<String>,
     outputs: Vec<String>,
 }
@@ -88,6 +90,7 @@ impl Host {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            wrapper: Vec::new(),
             arguments: Vec::new(),
             outputs: Vec::new(),
         }
@@ -103,6 +106,13 @@ impl Host {
     #[must_use]
     pub fn retries(self, count: u32) -> Self {
         self.argument("--retries", &count.to_string())
+    }
+
+    /// Runs the host by another command, whose last arguments it becomes.
+    #[must_use]
+    pub fn by(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
+        self
     }
 
     fn argument(mut self, name: &str, value: &str) -> Self {
@@ -127,7 +137,9 @@ impl Host {
     pub fn run(&self, chunks: &[(String, Vec<u8>)]) -> Run {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(file.path(), rig::event::chunk_file(chunks)).expect("a file");
-        let output = Command::new(EXECUTABLE)
+        let mut words = self.wrapper.iter().map(String::as_str).chain([EXECUTABLE]);
+        let output = Command::new(words.next().unwrap_or(EXECUTABLE))
+            .args(words)
             .arg("run")
             .arg(library())
             .args(&self.arguments)

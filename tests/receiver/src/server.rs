@@ -1,7 +1,8 @@
 //! The receiver: threads that read, and what they have read.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +20,8 @@ use crate::{Message, ParseError, Splitter};
 
 /// How often a thread that waits for bytes looks whether it shall end.
 const TICK: Duration = Duration::from_millis(20);
-/// Longer than any thread needs to see that its connection shall be reset.
-const RESET: Duration = Duration::from_secs(30);
+/// Longer than any thread needs to see that its connection shall end.
+const END: Duration = Duration::from_secs(30);
 const BUFFER: usize = 256 * 1024;
 
 /// What a receiver listens for.
@@ -50,7 +51,9 @@ pub struct TlsFiles {
 pub struct Options {
     /// What it listens for.
     pub listen: Listen,
-    /// The port on 127.0.0.1; any free one for zero.
+    /// The address to listen on.
+    pub address: Ipv4Addr,
+    /// The port; any free one for zero.
     pub port: u16,
     /// How TCP and TLS streams are split.
     pub splitter: Splitter,
@@ -66,12 +69,22 @@ impl Options {
     pub const fn new(listen: Listen) -> Self {
         Self {
             listen,
+            address: Ipv4Addr::LOCALHOST,
             port: 0,
             splitter: Splitter::octet_counting(16 * 1024 * 1024),
             keep: true,
             receive_buffer: None,
         }
     }
+}
+
+/// How fast streams are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Full,
+    /// One byte a second.
+    Trickle,
+    Paused,
 }
 
 /// A frame that arrived.
@@ -98,11 +111,13 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
-    /// Whether nobody reads. Threads hold it while they read, so that whoever
-    /// has changed it knows that it is in force.
-    paused: RwLock<bool>,
+    /// Threads hold it while they read, so that whoever has changed it knows
+    /// that it is in force.
+    pace: RwLock<Pace>,
     /// Connections up to this number shall be reset.
     reset_up_to: AtomicU64,
+    /// Connections up to this number shall be told goodbye.
+    goodbye_up_to: AtomicU64,
     keep: bool,
 }
 
@@ -114,6 +129,9 @@ struct State {
     errors: Vec<String>,
     /// The connections that are not closed.
     open: Vec<u64>,
+    /// No more connections shall be taken.
+    deaf: bool,
+    listener_closed: bool,
 }
 
 impl Receiver {
@@ -125,6 +143,7 @@ impl Receiver {
     pub fn start(options: Options) -> io::Result<Self> {
         let Options {
             listen,
+            address,
             port,
             splitter,
             keep,
@@ -134,15 +153,16 @@ impl Receiver {
             state: Mutex::default(),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
-            paused: RwLock::new(false),
+            pace: RwLock::new(Pace::Full),
             reset_up_to: AtomicU64::new(0),
+            goodbye_up_to: AtomicU64::new(0),
             keep,
         });
         let tls = match &listen {
             Listen::Tls(files) => Some(Arc::new(server_config(files)?)),
             Listen::Tcp | Listen::Udp => None,
         };
-        let at = (Ipv4Addr::LOCALHOST, port);
+        let at = (address, port);
         let (address, acceptor) = if matches!(listen, Listen::Udp) {
             let socket = UdpSocket::bind(at)?;
             if let Some(size) = receive_buffer {
@@ -165,7 +185,7 @@ impl Receiver {
             SockRef::from(&listener).set_read_timeout(Some(TICK))?;
             let address = listener.local_addr()?;
             let shared = Arc::clone(&shared);
-            let accept = move || accept(&listener, &shared, tls.as_ref(), &splitter);
+            let accept = move || accept(listener, &shared, tls.as_ref(), &splitter);
             (address, thread::spawn(accept))
         };
         Ok(Self {
@@ -175,7 +195,7 @@ impl Receiver {
         })
     }
 
-    /// `127.0.0.1:port`.
+    /// `address:port`.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
@@ -270,27 +290,48 @@ impl Receiver {
     pub fn reset(&self) {
         let last = self.connections();
         self.shared.reset_up_to.fetch_max(last, Ordering::Relaxed);
-        let until = Instant::now() + RESET;
+        self.shared.wait_for_end_of(1..=last);
+    }
+
+    /// Ends all connections in an orderly way: says goodbye (FIN, with TLS
+    /// `close_notify` before it), and reads what still comes until the peers
+    /// have closed as well. They have when this returns.
+    pub fn say_goodbye(&self) {
+        let last = self.connections();
+        self.shared.goodbye_up_to.fetch_max(last, Ordering::Relaxed);
+        self.shared.wait_for_end_of(1..=last);
+    }
+
+    /// Waits until all connections are closed, and so everything is read.
+    pub fn wait_for_the_end(&self) {
+        let last = self.connections();
+        self.shared.wait_for_end_of(1..=last);
+    }
+
+    /// Waits until the last connection is closed.
+    pub fn wait_for_the_end_of_last(&self) {
+        let last = self.connections();
+        self.shared.wait_for_end_of(last..=last);
+    }
+
+    /// Takes no more connections. Those that there are stay.
+    pub fn stop_listening(&self) {
         let mut state = self.shared.state.lock();
-        while state.open.iter().any(|number| *number <= last) {
-            if self
-                .shared
-                .changed
-                .wait_until(&mut state, until)
-                .timed_out()
-            {
-                state
-                    .errors
-                    .push(format!("connections were not reset within {RESET:?}"));
-                return;
-            }
+        state.deaf = true;
+        while !state.listener_closed {
+            self.shared.changed.wait(&mut state);
         }
     }
 
     /// Stops reading: the connections stay, and their buffers fill. Nothing
     /// that is sent after this returns is read.
     pub fn pause(&self) {
-        *self.shared.paused.write() = true;
+        *self.shared.pace.write() = Pace::Paused;
+    }
+
+    /// Reads a byte a second.
+    pub fn trickle(&self) {
+        *self.shared.pace.write() = Pace::Trickle;
     }
 
     /// Bytes that the kernel has acknowledged to the peers and nobody has read
@@ -315,7 +356,7 @@ impl Receiver {
 
     /// Reads on.
     pub fn resume(&self) {
-        *self.shared.paused.write() = false;
+        *self.shared.pace.write() = Pace::Full;
     }
 }
 
@@ -335,6 +376,19 @@ impl Shared {
 
     fn is_reset(&self, connection: u64) -> bool {
         connection <= self.reset_up_to.load(Ordering::Relaxed)
+    }
+
+    fn wait_for_end_of(&self, connections: RangeInclusive<u64>) {
+        let until = Instant::now() + END;
+        let mut state = self.state.lock();
+        while state.open.iter().any(|number| connections.contains(number)) {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                state
+                    .errors
+                    .push(format!("connections did not end within {END:?}"));
+                return;
+            }
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -365,9 +419,9 @@ impl Shared {
     fn read_datagrams(&self, socket: &UdpSocket) {
         let mut buffer = vec![0; 65_536];
         while !self.stopped() {
-            let paused = self.paused.read();
-            if *paused {
-                drop(paused);
+            let pace = self.pace.read();
+            if *pace == Pace::Paused {
+                drop(pace);
                 thread::park_timeout(TICK);
                 continue;
             }
@@ -379,19 +433,30 @@ impl Shared {
         }
     }
 
-    fn read_stream(&self, connection: u64, mut stream: impl Read, mut splitter: Splitter) {
+    fn read_stream(&self, connection: u64, stream: &mut impl Stream, mut splitter: Splitter) {
         let mut buffer = vec![0; BUFFER];
+        let mut told_goodbye = false;
         while !self.stopped() {
             if self.is_reset(connection) {
                 return;
             }
-            let paused = self.paused.read();
-            if *paused {
-                drop(paused);
+            if connection <= self.goodbye_up_to.load(Ordering::Relaxed)
+                && !std::mem::replace(&mut told_goodbye, true)
+            {
+                stream.say_goodbye();
+            }
+            let pace = self.pace.read();
+            let most = match *pace {
+                Pace::Full => BUFFER,
+                Pace::Trickle => 1,
+                Pace::Paused => 0,
+            };
+            if most == 0 {
+                drop(pace);
                 thread::park_timeout(TICK);
                 continue;
             }
-            match stream.read(&mut buffer) {
+            match stream.read(&mut buffer[..most]) {
                 Ok(0) => break,
                 Ok(length) => splitter.push(&buffer[..length]),
                 Err(error) if is_timeout(&error) => continue,
@@ -399,6 +464,10 @@ impl Shared {
                     self.error(connection, error);
                     break;
                 }
+            }
+            drop(pace);
+            if most == 1 {
+                self.wait_while_trickling();
             }
             loop {
                 match splitter.next_frame() {
@@ -412,6 +481,34 @@ impl Shared {
             self.error(connection, "the stream ends within a frame");
         }
     }
+
+    /// A second, or less if it is read faster again.
+    fn wait_while_trickling(&self) {
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until && !self.stopped() && *self.pace.read() == Pace::Trickle {
+            thread::park_timeout(TICK);
+        }
+    }
+}
+
+/// A stream that can be ended from this side.
+trait Stream: Read {
+    fn say_goodbye(&mut self);
+}
+
+impl Stream for &TcpStream {
+    fn say_goodbye(&mut self) {
+        // A peer that is gone needs none.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+impl Stream for rustls::StreamOwned<ServerConnection, TcpStream> {
+    fn say_goodbye(&mut self) {
+        self.conn.send_close_notify();
+        let _ = self.flush();
+        let _ = self.sock.shutdown(Shutdown::Write);
+    }
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -422,13 +519,13 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 fn accept(
-    listener: &TcpListener,
+    listener: TcpListener,
     shared: &Arc<Shared>,
     tls: Option<&Arc<ServerConfig>>,
     splitter: &Splitter,
 ) {
     let mut threads = Vec::new();
-    while !shared.stopped() {
+    while !shared.stopped() && !shared.state.lock().deaf {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if is_timeout(&error) => continue,
@@ -450,6 +547,8 @@ fn accept(
             shared.change(|state| state.open.retain(|open| *open != number));
         }));
     }
+    drop(listener);
+    shared.change(|state| state.listener_closed = true);
     for thread in threads {
         let _ = thread.join();
     }
@@ -466,7 +565,7 @@ fn serve(
         return;
     }
     let Some(config) = tls else {
-        shared.read_stream(number, &stream, splitter);
+        shared.read_stream(number, &mut &stream, splitter);
         if shared.is_reset(number) {
             reset(&stream);
         }
@@ -481,8 +580,7 @@ fn serve(
                 // TLS says nothing before a reset.
                 return reset(&stream.sock);
             }
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
+            stream.say_goodbye();
         }
     }
 }
@@ -560,6 +658,22 @@ mod tests {
         socket.send_to(MESSAGE, receiver.address()).unwrap();
         let received = receiver.wait_for(1, BOUND).unwrap();
         assert!(received[0].message.is_ok());
+    }
+
+    #[test]
+    fn after_a_goodbye_everything_is_read() {
+        let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+        let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
+        receiver.wait_for(1, BOUND).unwrap();
+        thread::scope(|scope| {
+            let goodbye = scope.spawn(|| receiver.say_goodbye());
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            stream.write_all(&[b"28 ", MESSAGE].concat()).unwrap();
+            drop(stream);
+            goodbye.join().unwrap();
+        });
+        assert_eq!(receiver.count(), 2);
+        assert_eq!(receiver.errors(), Vec::<String>::new());
     }
 
     #[test]

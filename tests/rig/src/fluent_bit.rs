@@ -1,6 +1,8 @@
 //! A real Fluent Bit.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -40,9 +42,24 @@ impl FluentBit {
         configuration: &Path,
         variables: &[(&str, String)],
     ) -> Self {
+        Self::start_by(&[], program, library, configuration, variables)
+    }
+
+    /// The same by another command, whose last arguments it becomes.
+    #[must_use]
+    pub fn start_by(
+        wrapper: &[String],
+        program: &Path,
+        library: &Path,
+        configuration: &Path,
+        variables: &[(&str, String)],
+    ) -> Self {
+        let program = program.to_string_lossy();
+        let mut words = wrapper.iter().map(String::as_str).chain([&*program]);
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = fs::File::create(dir.path().join("log")).expect("a file");
-        let process = Command::new(program)
+        let process = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .arg("--enable-hot-reload")
             .arg("-e")
             .arg(library)
@@ -84,6 +101,12 @@ impl FluentBit {
         }
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has written so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -106,6 +129,12 @@ impl FluentBit {
     /// Asks it to read its configuration again.
     pub fn reload(&self) {
         self.signal("-HUP");
+    }
+
+    /// Ends it without a warning, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 
     fn signal(&self, signal: &str) {
@@ -135,9 +164,25 @@ impl FluentBit {
 
 impl Drop for FluentBit {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
+}
+
+/// What the HTTP server of a Fluent Bit answers: the whole response.
+///
+/// # Errors
+///
+/// Where there is none on this port.
+pub fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(BOUND))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
 
 /// How many records the plugin says in the log that its fence refused. It says

@@ -1,7 +1,7 @@
 //! A real rsyslog, as a receiver whose view of a message is asserted on.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +29,11 @@ pub enum Input {
     },
     /// UDP.
     Udp,
+    /// RELP.
+    Relp {
+        /// Over TLS: the receiver's certificate, and the CA of the clients'.
+        tls: Option<(Pair, PathBuf)>,
+    },
 }
 
 /// A message, as rsyslog took it apart.
@@ -49,13 +54,15 @@ pub struct Parsed {
 /// An rsyslog that runs until it is dropped.
 #[derive(Debug)]
 pub struct Rsyslog {
+    input: Input,
+    program: PathBuf,
     process: Child,
     dir: TempDir,
     port: u16,
 }
 
 /// What Debian calls the packages.
-pub const PACKAGES: &str = "rsyslog rsyslog-openssl";
+pub const PACKAGES: &str = "rsyslog rsyslog-openssl rsyslog-relp";
 
 impl Rsyslog {
     /// Starts it, and waits until it listens. None, with a reason printed,
@@ -66,39 +73,68 @@ impl Rsyslog {
             crate::skip(&format!("rsyslogd is not installed (Debian: {PACKAGES})"));
             return None;
         };
-        if matches!(input, Input::Tls { .. }) && !has_openssl_driver() {
-            crate::skip(&format!(
-                "rsyslog has no OpenSSL driver (Debian: {PACKAGES})"
-            ));
+        let module = match input {
+            Input::Tls { .. } => "lmnsd_ossl.so",
+            Input::Relp { .. } => "imrelp.so",
+            Input::Tcp | Input::Udp => "",
+        };
+        if !has_module(module) {
+            crate::skip(&format!("rsyslog has no {module} (Debian: {PACKAGES})"));
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
         let conf = dir.path().join("rsyslog.conf");
         fs::write(&conf, configuration(input, port, dir.path())).expect("a file");
-        let log = fs::File::create(dir.path().join("rsyslogd.log")).expect("a file");
-        let process = Command::new(program)
-            .arg("-n")
-            .arg("-f")
-            .arg(&conf)
-            .arg("-i")
-            .arg(dir.path().join("pid"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
-            .spawn()
-            .expect("rsyslogd starts");
-        let rsyslog = Self { process, dir, port };
-        until(BOUND, || rsyslog.listens(input).then_some(()))
-            .unwrap_or_else(|error| panic!("rsyslog does not listen: {error}\n{}", rsyslog.log()));
+        let process = spawn(&program, dir.path());
+        let rsyslog = Self {
+            input: input.clone(),
+            program,
+            process,
+            dir,
+            port,
+        };
+        rsyslog.wait_until_it_listens();
         Some(rsyslog)
+    }
+
+    /// Ends it by a signal, and starts it again.
+    pub fn restart(&mut self, signal: &str) {
+        let ended = Command::new("kill")
+            .arg(signal)
+            .arg(self.process.id().to_string())
+            .status();
+        assert!(ended.is_ok_and(|status| status.success()), "kill {signal}");
+        let _ = self.process.wait();
+        self.end_torn_line();
+        self.process = spawn(&self.program, self.dir.path());
+        self.wait_until_it_listens();
+    }
+
+    /// A killed rsyslog may have written a part of a line, which is not to
+    /// become one with the next.
+    fn end_torn_line(&self) {
+        if fs::read(self.output()).is_ok_and(|text| !text.is_empty() && !text.ends_with(b"\n")) {
+            let mut file = fs::OpenOptions::new()
+                .append(true)
+                .open(self.output())
+                .expect("the file was just read");
+            file.write_all(b"\n").expect("the file takes it");
+        }
+    }
+
+    fn wait_until_it_listens(&self) {
+        until(BOUND, || self.listens(&self.input).then_some(()))
+            .unwrap_or_else(|error| panic!("rsyslog does not listen: {error}\n{}", self.log()));
     }
 
     fn listens(&self, input: &Input) -> bool {
         match input {
             // Nobody else can have the port once it is taken.
             Input::Udp => UdpSocket::bind(("127.0.0.1", self.port)).is_err(),
-            Input::Tcp | Input::Tls { .. } => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            Input::Tcp | Input::Tls { .. } | Input::Relp { .. } => {
+                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            }
         }
     }
 
@@ -125,6 +161,21 @@ impl Rsyslog {
             .map_while(Result::ok)
             .filter_map(|line| serde_json::from_str(&line).ok())
             .collect()
+    }
+
+    /// How many messages came so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        Lines::default().count(&self.output())
+    }
+
+    /// Waits until there are more than `known` messages.
+    ///
+    /// # Errors
+    ///
+    /// Where there are not, for too long.
+    pub fn wait_for_more_than(&self, known: usize) -> Result<(), String> {
+        until(BOUND, || (self.count() > known).then_some(()))
     }
 
     /// Waits until `count` messages came, and gives all that came.
@@ -180,7 +231,29 @@ impl Lines {
     }
 }
 
-fn has_openssl_driver() -> bool {
+fn spawn(program: &Path, dir: &Path) -> Child {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("rsyslogd.log"))
+        .expect("a file");
+    // A killed one leaves it behind.
+    let _ = fs::remove_file(dir.join("pid"));
+    Command::new(program)
+        .arg("-n")
+        .arg("-f")
+        .arg(dir.join("rsyslog.conf"))
+        .arg("-i")
+        .arg(dir.join("pid"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log)
+        .spawn()
+        .expect("rsyslogd starts")
+}
+
+/// Whether a module of rsyslog is installed; none always is.
+fn has_module(file: &str) -> bool {
     [
         "/usr/lib",
         "/usr/lib64",
@@ -188,7 +261,7 @@ fn has_openssl_driver() -> bool {
         "/usr/lib/aarch64-linux-gnu",
     ]
     .iter()
-    .any(|folder| Path::new(folder).join("rsyslog/lmnsd_ossl.so").exists())
+    .any(|folder| Path::new(folder).join("rsyslog").join(file).exists())
 }
 
 fn configuration(input: &Input, port: u16, dir: &Path) -> String {
@@ -201,6 +274,21 @@ input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="out")"#
             r#"module(load="imudp")
 input(type="imudp" address="127.0.0.1" port="{port}" ruleset="out")"#
         ),
+        Input::Relp { tls } => {
+            let tls = tls.as_ref().map(|(server, ca)| {
+                format!(
+                    r#"tls="on" tls.cacert="{}" tls.mycert="{}" tls.myprivkey="{}" tls.authmode="certvalid""#,
+                    ca.display(),
+                    server.cert.display(),
+                    server.key.display(),
+                )
+            });
+            format!(
+                r#"module(load="imrelp" tls.tlslib="openssl" ruleset="out")
+input(type="imrelp" address="127.0.0.1" port="{port}" maxdatasize="64k" {})"#,
+                tls.unwrap_or_default()
+            )
+        }
         Input::Tls { server, ca, mutual } => format!(
             r#"global(defaultNetstreamDriverCAFile="{ca}"
        defaultNetstreamDriverCertFile="{cert}"

@@ -1,0 +1,105 @@
+//! Everything that can go wrong between a chunk and its receiver, with real
+//! sockets and the real library, counted: what was sent, what arrived, what was
+//! lost, what came twice.
+//!
+//! Each scenario is a test (`cargo test --package faults`), and a row of the
+//! table in docs/RELIABILITY.md (`make reliability`).
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "all scenarios have one type, and most can run everywhere"
+)]
+
+mod load;
+mod namespace;
+mod proxy;
+mod scenarios;
+
+pub use load::Counts;
+
+/// What a scenario gives: the counts, or why it cannot run on this machine.
+pub type Outcome = Result<Counts, Skipped>;
+
+/// Why a scenario cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped(pub String);
+
+/// A scenario. One that does not go as it must panics.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// The name of its test.
+    pub name: &'static str,
+    /// What happens in it.
+    pub title: &'static str,
+    /// Has it happen.
+    pub run: fn() -> Outcome,
+}
+
+/// Names each scenario once: its test, its title, its function.
+macro_rules! scenarios {
+    ($($name:ident: $title:literal => $run:expr;)*) => {
+        /// All scenarios.
+        pub const SCENARIOS: &[Scenario] = &[
+            $(Scenario { name: stringify!($name), title: $title, run: $run },)*
+        ];
+
+        #[cfg(test)]
+        mod tests {
+            use super::*;
+
+            $(#[test]
+            fn $name() {
+                check($run());
+            })*
+
+            fn check(outcome: Outcome) {
+                match outcome {
+                    Err(Skipped(reason)) => rig::skip(&reason),
+                    Ok(counts) => {
+                        assert_eq!(counts.lost, 0, "{counts:?}");
+                        assert!(counts.duplicated <= counts.may_be_duplicated, "{counts:?}");
+                        assert!(counts.in_order, "{counts:?}");
+                    }
+                }
+            }
+        }
+    };
+}
+
+use scenarios::{
+    crash, cut, exit, fluent_bit, names, neighbours, network, relp, restart, shape, stall, tls,
+};
+
+scenarios! {
+    crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => crash::tcp;
+    crash_tls: "The same, TLS" => crash::tls;
+    restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
+    restart_tls: "The same, TLS" => restart::tls;
+    restart_rsyslog: "rsyslog restarts four times (TERM), TCP" => restart::rsyslog;
+    relp_kill: "rsyslog killed four times (KILL), RELP" => relp::kill;
+    relp_tls_kill: "The same, RELP over TLS" => relp::kill_tls;
+    stall: "Receiver reads nothing for 60 s" => stall::minute;
+    trickle: "Receiver reads one byte a second for 20 s" => stall::trickle;
+    half_open: "Network drops everything, both ways, for 15 s" => network::half_open;
+    slow_network: "100 ms delay and 1 % loss" => network::slow;
+    reset_in_frame: "Reset in the middle of a frame, five times, TCP" => cut::frame;
+    reset_in_record: "Reset in the middle of a TLS record, five times" => cut::record;
+    reset_in_handshake: "Reset during the TLS handshake, five times" => cut::handshake;
+    names: "Name not known, then known, then with another address" => names::change;
+    certificate_renewed: "Receiver's certificate expired, then renewed" => tls::renewed;
+    failover: "First of two servers dies for good" => restart::failover;
+    fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
+    fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
+    fluent_bit_disk_full: "Fluent Bit's storage has no space left for a while" => fluent_bit::disk_full;
+    slow_neighbour: "One stalled output beside three" => neighbours::stalled;
+    dead_neighbours: "50 outputs, 10 of them dead" => neighbours::dead;
+    exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;
+    exit_with_replay: "Exit after a crash, receiver back in time" => exit::replay;
+    large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => shape::large;
+}

@@ -1,0 +1,185 @@
+//! Numbered lines: what is sent, and what came of it.
+
+use std::collections::HashSet;
+
+use host::{Host, Run};
+use receiver::{Received, Receiver};
+use rig::event::{container_tag, event, map};
+use rig::rsyslog::Rsyslog;
+use rig::wait::{self, BOUND};
+
+/// Lines of one container, in chunks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) chunks: usize,
+    pub(crate) lines: usize,
+    /// How long a line is, in bytes.
+    pub(crate) length: usize,
+}
+
+/// What came of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages sent.
+    pub sent: usize,
+    /// Messages that never arrived.
+    pub lost: usize,
+    /// How often a message arrived that had before.
+    pub duplicated: usize,
+    /// How often that may be, by what is documented.
+    pub may_be_duplicated: usize,
+    /// Whether messages arrived in their order, those sent again aside.
+    pub in_order: bool,
+}
+
+impl Load {
+    /// As many lines as the peers were measured with would take minutes; these
+    /// are enough to be under way whenever something happens.
+    pub(crate) const USUAL: Self = Self {
+        chunks: 300,
+        lines: 100,
+        length: 100,
+    };
+
+    /// How many lines there are.
+    pub(crate) const fn total(&self) -> usize {
+        self.chunks * self.lines
+    }
+
+    /// The line of this number.
+    pub(crate) fn line(&self, number: usize) -> String {
+        let mut line = format!("{number} ");
+        line.extend(std::iter::repeat_n(
+            'x',
+            self.length.saturating_sub(line.len()),
+        ));
+        line
+    }
+
+    /// The chunks, as Fluent Bit would have them.
+    pub(crate) fn chunks(&self) -> Vec<(String, Vec<u8>)> {
+        let tag = container_tag("shop", "web-0", "nginx");
+        let chunk = |chunk: usize| {
+            let lines = chunk * self.lines..(chunk + 1) * self.lines;
+            let events = lines.flat_map(|line| {
+                let log = self.line(line).into();
+                event(1_772_366_400, 0, map(vec![("log", log)]))
+            });
+            (tag.clone(), events.collect())
+        };
+        (0..self.chunks).map(chunk).collect()
+    }
+
+    /// Delivers all chunks to an output with these options while `happens`
+    /// happens, and gives the host's log. Every chunk has to end with OK.
+    pub(crate) fn deliver(&self, options: &[(&str, &str)], happens: impl FnOnce()) -> String {
+        self.deliver_by(Host::new(), options, happens)
+    }
+
+    /// The same with a host of one's own.
+    pub(crate) fn deliver_by(
+        &self,
+        host: Host,
+        options: &[(&str, &str)],
+        happens: impl FnOnce(),
+    ) -> String {
+        let options = [
+            &[("backoff_min", "50ms"), ("backoff_max", "200ms")],
+            options,
+        ]
+        .concat();
+        let host = host.retries(1000).output("sink", &options);
+        let run = std::thread::scope(|scope| {
+            let run = scope.spawn(|| host.run(&self.chunks()));
+            happens();
+            run.join().unwrap()
+        });
+        self.assert_ok(&run);
+        run.log
+    }
+
+    fn assert_ok(&self, run: &Run) {
+        assert!(run.intact);
+        assert_eq!(run.outputs.len(), 1, "{}", run.log);
+        assert_eq!(run.outputs[0].ok as usize, self.chunks, "{}", run.log);
+    }
+
+    /// Compares with the texts that arrived, in their order.
+    pub(crate) fn compare(&self, texts: impl IntoIterator<Item = impl AsRef<str>>) -> Counts {
+        let mut seen = HashSet::new();
+        let mut counts = Counts {
+            sent: self.total(),
+            lost: 0,
+            duplicated: 0,
+            may_be_duplicated: 0,
+            in_order: true,
+        };
+        let mut last = None;
+        for text in texts {
+            let text = text.as_ref();
+            let Some(number) = text.split_once(' ').and_then(|(n, _)| n.parse().ok()) else {
+                panic!("not a line of this load: {text:?}");
+            };
+            assert_eq!(text, self.line(number), "not whole");
+            if seen.insert(number) {
+                counts.in_order &= last < Some(number);
+                last = Some(number);
+            } else {
+                counts.duplicated += 1;
+            }
+        }
+        counts.lost = self.total() - seen.len();
+        counts
+    }
+
+    /// The same with what a receiver has, once all connections are closed.
+    pub(crate) fn arrived(&self, receiver: &Receiver) -> Counts {
+        receiver.wait_for_the_end();
+        self.compare(texts(&receiver.received()))
+    }
+
+    /// The same with what rsyslog has written, once that is all or it takes
+    /// too long.
+    pub(crate) fn arrived_at(&self, rsyslog: &Rsyslog) -> Counts {
+        let counts = || self.compare(rsyslog.messages().iter().map(|message| &message.msg));
+        let complete = || Some(counts()).filter(|counts| counts.lost == 0);
+        wait::until(BOUND, complete).unwrap_or_else(|_| counts())
+    }
+}
+
+impl Counts {
+    /// So many unclean ends may each have the replay buffer sent again.
+    #[must_use]
+    pub(crate) const fn with_replays(self, unclean_ends: usize, load: &Load) -> Self {
+        // A frame is longer than its line.
+        self.with_duplicates(unclean_ends * (REPLAY_BUFFER / load.length + load.lines))
+    }
+
+    /// The order is not the plugin's to keep.
+    #[must_use]
+    pub const fn in_any_order(mut self) -> Self {
+        self.in_order = true;
+        self
+    }
+
+    /// So many messages may arrive more than once.
+    #[must_use]
+    pub const fn with_duplicates(mut self, count: usize) -> Self {
+        self.may_be_duplicated = count;
+        self
+    }
+}
+
+/// The default of `replay_buffer`, in bytes.
+const REPLAY_BUFFER: usize = 4 * 1024 * 1024;
+
+/// The texts of all messages; what is none stops the test.
+pub(crate) fn texts(received: &[Received]) -> Vec<String> {
+    received
+        .iter()
+        .map(|received| match &received.message {
+            Ok(message) => message.text().to_owned(),
+            Err(error) => panic!("not a message: {error}"),
+        })
+        .collect()
+}

@@ -1,0 +1,254 @@
+//! A network namespace behind a network whose weather can be made.
+//!
+//! ```text
+//!  this namespace            the middle                       inside
+//!  vxlan ----- veth ----- relay: delay, loss ----- veth ----- vxlan
+//! ```
+//!
+//! Both sides see an ordinary link. What it carries goes through the relay in
+//! UDP datagrams. A kernel's own network emulation (netem) would do as well,
+//! and is missing from many.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Skipped;
+
+/// How often a relay without packets looks whether it shall end.
+const TICK: Duration = Duration::from_millis(20);
+/// The port of VXLAN (RFC 7348, section 5).
+const VXLAN: u16 = 4789;
+
+/// What happens to packets, in both directions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weather {
+    pub(crate) delay: Duration,
+    /// Of a hundred packets, so many are lost.
+    pub(crate) loss: u64,
+}
+
+/// Gone when it is dropped, with everything that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    names: Names,
+    weather: Arc<Mutex<Weather>>,
+    stop: Arc<AtomicBool>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone, Debug)]
+struct Names {
+    inside: String,
+    middle: String,
+    link: String,
+    net: u8,
+}
+
+static NEXT: AtomicU8 = AtomicU8::new(1);
+
+impl Namespace {
+    /// Makes it.
+    ///
+    /// # Errors
+    ///
+    /// Where that is not allowed, or `ip` is missing.
+    pub(crate) fn new() -> Result<Self, Skipped> {
+        for (program, package) in [("ip", "iproute2"), ("ethtool", "ethtool")] {
+            if rig::program(program).is_none() {
+                return Err(Skipped(format!(
+                    "{program} is not installed (Debian: {package})"
+                )));
+            }
+        }
+        let net = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{net}", std::process::id() % 100_000);
+        let mut namespace = Self {
+            names: Names {
+                inside: format!("sink-in-{id}"),
+                middle: format!("sink-mid-{id}"),
+                link: format!("s{id}"),
+                net,
+            },
+            weather: Arc::default(),
+            stop: Arc::default(),
+            relays: Vec::new(),
+        };
+        for command in namespace.names.commands() {
+            if !run(&command) {
+                return Err(Skipped(format!(
+                    "network namespaces cannot be made here ({command} fails)"
+                )));
+            }
+        }
+        namespace.start_relays();
+        Ok(namespace)
+    }
+
+    /// The address of this side.
+    pub(crate) fn here(&self) -> String {
+        format!("10.214.{}.1", self.names.net)
+    }
+
+    /// The command that runs another one inside.
+    pub(crate) fn wrapper(&self) -> Vec<String> {
+        ["ip", "netns", "exec", &self.names.inside]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// From now on.
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        *self.weather.lock() = weather;
+    }
+
+    fn start_relays(&mut self) {
+        let Names { middle, net, .. } = &self.names;
+        let sockets = thread::scope(|scope| {
+            let open = scope.spawn(|| {
+                // Of this thread only, which ends with it.
+                let middle = File::open(format!("/run/netns/{middle}")).unwrap();
+                let kind = LinkNameSpaceType::Network;
+                move_into_link_name_space(std::os::fd::AsFd::as_fd(&middle), Some(kind)).unwrap();
+                [2, 5].map(|host| UdpSocket::bind((format!("10.213.{net}.{host}"), VXLAN)).unwrap())
+            });
+            open.join().unwrap()
+        });
+        let peers = [1, 6].map(|host| format!("10.213.{net}.{host}:{VXLAN}").parse().unwrap());
+        for (from, to) in [(0, 1), (1, 0)] {
+            let relay = Relay {
+                from: sockets[from].try_clone().unwrap(),
+                to: sockets[to].try_clone().unwrap(),
+                peer: peers[to],
+                weather: Arc::clone(&self.weather),
+                stop: Arc::clone(&self.stop),
+            };
+            self.relays.push(thread::spawn(move || relay.run()));
+        }
+    }
+}
+
+impl Names {
+    fn commands(&self) -> Vec<String> {
+        let Self {
+            inside,
+            middle,
+            link,
+            net,
+        } = self;
+        let vxlan = |remote: &str| format!("type vxlan id {net} remote {remote} dstport {VXLAN}");
+        let (to_here, to_inside) = (format!("10.213.{net}.2"), format!("10.213.{net}.5"));
+        vec![
+            format!("ip netns add {middle}"),
+            format!("ip netns add {inside}"),
+            format!("ip link add {link}a type veth peer name {link}b netns {middle}"),
+            format!("ip address add 10.213.{net}.1/30 dev {link}a"),
+            format!("ip link set {link}a up"),
+            format!("ip -n {middle} address add {to_here}/30 dev {link}b"),
+            format!("ip -n {middle} link set {link}b up"),
+            format!("ip -n {middle} link add {link}c type veth peer name {link}d netns {inside}"),
+            format!("ip -n {middle} address add {to_inside}/30 dev {link}c"),
+            format!("ip -n {middle} link set {link}c up"),
+            format!("ip -n {inside} address add 10.213.{net}.6/30 dev {link}d"),
+            format!("ip -n {inside} link set {link}d up"),
+            format!("ip link add {link}v {}", vxlan(&to_here)),
+            format!("ip address add 10.214.{net}.1/30 dev {link}v"),
+            format!("ip link set {link}v up"),
+            format!("ip -n {inside} link add {link}w {}", vxlan(&to_inside)),
+            format!("ip -n {inside} address add 10.214.{net}.2/30 dev {link}w"),
+            format!("ip -n {inside} link set {link}w up"),
+            // The relay passes bytes on, not what hardware would have to do
+            // with them: packets have to be whole.
+            format!("ethtool -K {link}v tx off"),
+            format!("ip netns exec {inside} ethtool -K {link}w tx off"),
+        ]
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for relay in self.relays.drain(..) {
+            let _ = relay.join();
+        }
+        let Names {
+            inside,
+            middle,
+            link,
+            ..
+        } = &self.names;
+        // What is left of one that was not made whole goes as well.
+        for command in [
+            format!("ip link delete {link}v"),
+            format!("ip link delete {link}a"),
+            format!("ip netns delete {inside}"),
+            format!("ip netns delete {middle}"),
+        ] {
+            run(&command);
+        }
+    }
+}
+
+/// One direction.
+struct Relay {
+    from: UdpSocket,
+    to: UdpSocket,
+    peer: SocketAddr,
+    weather: Arc<Mutex<Weather>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Relay {
+    fn run(self) {
+        let mut buffer = vec![0; 65_536];
+        let mut on_the_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+        let mut count: u64 = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            while let Some((_, packet)) = on_the_way.pop_front_if(|(at, _)| *at <= Instant::now()) {
+                // A peer that is gone loses it.
+                let _ = self.to.send_to(&packet, self.peer);
+            }
+            let wait = on_the_way.front().map_or(TICK, |(at, _)| {
+                at.saturating_duration_since(Instant::now()).min(TICK)
+            });
+            self.from
+                .set_read_timeout(Some(wait.max(Duration::from_micros(100))))
+                .unwrap();
+            match self.from.recv(&mut buffer) {
+                Ok(length) => {
+                    count += 1;
+                    let Weather { delay, loss } = *self.weather.lock();
+                    // Scattered over each hundred, and the same in every run.
+                    if count * 61 % 100 >= loss {
+                        on_the_way.push_back((Instant::now() + delay, buffer[..length].to_vec()));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // What ICMP says of a peer that is not there yet.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => panic!("the relay cannot read: {error}"),
+            }
+        }
+    }
+}
+
+fn run(command: &str) -> bool {
+    let mut words = command.split(' ');
+    let program = words.next().unwrap_or_default();
+    Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

@@ -1,0 +1,110 @@
+//! Exits while something is not delivered.
+
+use host::{Host, Run};
+use receiver::{Listen, Options, Receiver};
+use rig::wait::{self, BOUND};
+
+use super::receiver_at;
+use crate::Outcome;
+use crate::load::{Counts, Load, texts};
+
+/// More than the receiver's buffers hold.
+const LOAD: Load = Load {
+    chunks: 4,
+    lines: 100,
+    length: 4000,
+};
+
+/// A chunk has fewer bytes.
+const UNREAD: u64 = 480_000;
+
+/// What was not acknowledged is Fluent Bit's again, and the exit does not wait
+/// for it.
+pub(crate) fn stalled() -> Outcome {
+    let receiver = roomy();
+    receiver.pause();
+    let run = run(
+        &receiver,
+        &[("write_timeout", "1s"), ("exit_timeout", "1s")],
+        || {},
+    );
+    receiver.resume();
+    receiver.wait_for_the_end();
+    let counts = delivered(&run, &texts(&receiver.received()));
+    Ok(counts.with_replays(receiver.connections() as usize, &LOAD))
+}
+
+/// What has to be sent again is, before the exit, if the receiver comes back
+/// in time.
+pub(crate) fn replay() -> Outcome {
+    let first = roomy();
+    let port = first.port();
+    first.pause();
+    let mut second = None;
+    let run = {
+        let first = &first;
+        run(
+            first,
+            &[("write_timeout", "60s"), ("exit_timeout", "30s")],
+            || {
+                let enough = || (first.unread().unwrap_or_default() > UNREAD).then_some(());
+                wait::until(BOUND, enough).unwrap();
+                first.stop_listening();
+                first.reset();
+                second = Some(receiver_at(port, Listen::Tcp));
+            },
+        )
+    };
+    assert_eq!(first.count(), 0);
+    let second = second.unwrap();
+    second.wait_for_the_end();
+    let counts = delivered(&run, &texts(&second.received()));
+    Ok(counts.with_replays(1, &LOAD))
+}
+
+/// A receiver with room for a chunk and not for all.
+fn roomy() -> Receiver {
+    Receiver::start(Options {
+        receive_buffer: Some(400 * 1024),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap()
+}
+
+/// Each chunk is flushed once.
+fn run(receiver: &Receiver, options: &[(&str, &str)], happens: impl FnOnce()) -> Run {
+    let address = receiver.address();
+    let base = [
+        ("addr", address.as_str()),
+        ("transport", "tcp"),
+        ("backoff_min", "100ms"),
+        ("backoff_max", "200ms"),
+    ];
+    let host = Host::new().output("sink", &[&base, options].concat());
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| host.run(&LOAD.chunks()));
+        happens();
+        run.join().unwrap()
+    })
+}
+
+/// What counts as delivered has to have arrived; the rest may have.
+fn delivered(run: &Run, arrived: &[String]) -> Counts {
+    let [flushed] = run.outputs.as_slice() else {
+        panic!("{}", run.log);
+    };
+    assert!(flushed.ok > 0 && flushed.retry > 0, "{flushed:?}");
+    assert_eq!(flushed.error, 0);
+    // The chunks are flushed in their order, and none after the first that
+    // failed can be delivered before the run's end.
+    let sent = flushed.ok as usize * LOAD.lines;
+    let load = Load {
+        chunks: flushed.ok as usize,
+        ..LOAD
+    };
+    let is_of_those = |text: &String| {
+        let number = text.split_once(' ').map(|(number, _)| number.parse());
+        number.is_some_and(|number| number.is_ok_and(|number: usize| number < sent))
+    };
+    load.compare(arrived.iter().filter(|text| is_of_those(text)))
+}

@@ -1,0 +1,227 @@
+//! A real Fluent Bit that dies, reloads, or has no room.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use receiver::{Listen, Receiver};
+use rig::fluent_bit::{self, FluentBit};
+use rig::wait::{self, BOUND, free_port};
+use tempfile::TempDir;
+
+use super::{receiver, receiver_at};
+use crate::load::{Counts, Load};
+use crate::{Outcome, Skipped};
+
+const TIMES: usize = 3;
+/// For what Fluent Bit has on disk, and tries again with a backoff.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A folder with a log file, a configuration that reads it, and the state that
+/// outlives a process.
+struct Agent {
+    program: PathBuf,
+    dir: TempDir,
+    log: File,
+    http_port: u16,
+}
+
+impl Agent {
+    fn new(address: &str, workers: usize) -> Result<Self, Skipped> {
+        let program = fluent_bit::find().ok_or_else(|| Skipped("there is no Fluent Bit".into()))?;
+        let dir = tempfile::tempdir().unwrap();
+        let log = File::create(dir.path().join("app.log")).unwrap();
+        fs::create_dir(dir.path().join("state")).unwrap();
+        let http_port = free_port();
+        let workers = match workers {
+            0 => String::new(),
+            workers => format!("Workers {workers}"),
+        };
+        let configuration = format!(
+            "[SERVICE]
+    Flush 0.2
+    Grace 1
+    HTTP_Server On
+    HTTP_Listen 127.0.0.1
+    HTTP_Port {http_port}
+    scheduler.base 1
+    scheduler.cap 2
+    storage.path {dir}/state
+    storage.backlog.mem_limit 100M
+[INPUT]
+    Name tail
+    Tag app
+    Path {dir}/app.log
+    DB {dir}/tail.db
+    Read_from_Head On
+    storage.type filesystem
+[OUTPUT]
+    Name syslog_sink
+    Match *
+    addr {address}
+    transport tcp
+    backoff_min 50ms
+    backoff_max 200ms
+    Retry_Limit no_limits
+    {workers}
+",
+            dir = dir.path().display(),
+        );
+        fs::write(dir.path().join("fluent-bit.conf"), configuration).unwrap();
+        Ok(Self {
+            program,
+            dir,
+            log,
+            http_port,
+        })
+    }
+
+    fn start(&self, wrapper: &[String]) -> FluentBit {
+        let configuration = self.dir.path().join("fluent-bit.conf");
+        FluentBit::start_by(wrapper, &self.program, host::library(), &configuration, &[])
+    }
+
+    fn write(&mut self, load: &Load, chunks: Range<usize>) {
+        let lines = chunks.start * load.lines..chunks.end * load.lines;
+        let text: String = lines.map(|line| load.line(line) + "\n").collect();
+        self.log.write_all(text.as_bytes()).unwrap();
+    }
+}
+
+/// The load in as many parts as there are events, and one more.
+fn parts(load: &Load) -> impl Iterator<Item = Range<usize>> {
+    let part = load.chunks / (TIMES + 1);
+    (0..=TIMES).map(move |number| number * part..(number + 1) * part)
+}
+
+/// Waits until everything is there, or nothing more comes.
+fn arrived(load: &Load, receiver: &Receiver, agent: FluentBit) -> Counts {
+    let complete = || {
+        let counts = load.compare(crate::load::texts(&receiver.received()));
+        (counts.lost == 0).then_some(())
+    };
+    // What is lost is counted below.
+    let _ = wait::until(LONG, complete);
+    agent.stop();
+    // Fluent Bit itself sends other chunks while one waits for its next try.
+    load.arrived(receiver).in_any_order()
+}
+
+pub(crate) fn kill() -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let mut agent = Agent::new(&receiver.address(), 1)?;
+    let mut running = agent.start(&[]);
+    for (number, part) in parts(&load).enumerate() {
+        let before = receiver.count();
+        agent.write(&load, part);
+        if number < TIMES {
+            receiver.wait_for(before + 1, BOUND).unwrap();
+            running.kill();
+            running = agent.start(&[]);
+        }
+    }
+    // Chunks that were delivered when it died, and not yet removed.
+    Ok(arrived(&load, &receiver, running).with_replays(TIMES, &load))
+}
+
+/// Without workers: Fluent Bit starts those of a plugin of this kind twice and
+/// stops them once, which a reload does not survive.
+pub(crate) fn reload() -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let mut agent = Agent::new(&receiver.address(), 0)?;
+    let running = agent.start(&[]);
+    running.wait_for_log("connected to", 1, BOUND).unwrap();
+    for (number, part) in parts(&load).enumerate() {
+        let before = receiver.count();
+        agent.write(&load, part);
+        if number < TIMES {
+            receiver.wait_for(before + 1, BOUND).unwrap();
+            running.reload();
+            // A signal during a reload would end Fluent Bit without its
+            // outputs' exit.
+            for (text, count) in [("successful reload done", 1), ("connected to", 2)] {
+                running.wait_for_log(text, number + count, BOUND).unwrap();
+            }
+        }
+    }
+    Ok(arrived(&load, &receiver, running).with_replays(TIMES, &load))
+}
+
+/// What Fluent Bit takes while there is no room it loses itself, and says so.
+/// What it had before, and what comes afterwards, arrives.
+pub(crate) fn disk_full() -> Outcome {
+    let load = Load::USUAL;
+    let port = free_port();
+    let mut agent = Agent::new(&format!("127.0.0.1:{port}"), 1)?;
+    let state = agent.dir.path().join("state");
+    let script = format!(
+        "mount -t tmpfs -o size=16m tmpfs {} && exec \"$0\" \"$@\"",
+        state.display()
+    );
+    let wrapper = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned);
+    let works = Command::new(&wrapper[0])
+        .args(&wrapper[1..])
+        .arg("true")
+        .stderr(Stdio::null())
+        .status();
+    if !works.is_ok_and(|status| status.success()) {
+        return Err(Skipped("mount namespaces cannot be made here".to_owned()));
+    }
+    let running = agent.start(&wrapper);
+    running.wait_for_log("cannot connect", 1, BOUND).unwrap();
+    // The folder as that process sees it.
+    let inside = format!("/proc/{}/root{}", running.id(), state.display());
+    let filler = PathBuf::from(inside).join("filler");
+    let third = load.chunks / 3;
+
+    agent.write(&load, 0..third);
+    let taken = || (records(agent.http_port) >= third * load.lines).then_some(());
+    wait::until(BOUND, taken).unwrap();
+    fill(&filler);
+    agent.write(&load, 2 * third..load.chunks);
+    let full = "No space left on device";
+    running.wait_for_log(full, 1, BOUND).unwrap();
+    fs::remove_file(&filler).unwrap();
+    let receiver = receiver_at(port, Listen::Tcp);
+    let count = (third * load.lines) as u64;
+    receiver.wait_for(count, LONG).unwrap();
+    agent.write(&load, third..2 * third);
+
+    let kept = Load {
+        chunks: 2 * third,
+        ..load
+    };
+    let is_kept = |text: &String| {
+        let number = text.split_once(' ').map(|(number, _)| number.parse());
+        number.is_some_and(|number| number.is_ok_and(|number: usize| number < kept.total()))
+    };
+    let arrived = || {
+        let texts = crate::load::texts(&receiver.received());
+        kept.compare(texts.iter().filter(|text| is_kept(text)))
+    };
+    // What is lost is counted below.
+    let _ = wait::until(LONG, || (arrived().lost == 0).then_some(()));
+    running.stop();
+    receiver.wait_for_the_end();
+    Ok(arrived().in_any_order().with_replays(1, &load))
+}
+
+/// How many records the input has handed over.
+fn records(http_port: u16) -> usize {
+    let metrics = fluent_bit::get(http_port, "/api/v1/metrics").unwrap_or_default();
+    let (_, behind) = metrics.split_once("\"records\":").unwrap_or_default();
+    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+/// Writes until nothing more goes in.
+fn fill(filler: &Path) {
+    let mut file = File::create(filler).unwrap();
+    let block = [0; 4096];
+    while file.write_all(&block).is_ok() {}
+}

@@ -1,0 +1,66 @@
+//! Networks that lose packets, some or all.
+
+use std::thread;
+use std::time::Duration;
+
+use host::Host;
+use receiver::{Listen, Options, Receiver};
+use rig::wait::BOUND;
+
+use crate::Outcome;
+use crate::load::{Load, texts};
+use crate::namespace::{Namespace, Weather};
+
+/// No reset and no FIN tells anybody that the other side is gone.
+pub(crate) fn half_open() -> Outcome {
+    let load = Load::USUAL;
+    let happens = |network: &Namespace, receiver: &Receiver| {
+        receiver.wait_for(1, BOUND).unwrap();
+        network.set_weather(Weather {
+            loss: 100,
+            ..Weather::default()
+        });
+        // Longer than write_timeout.
+        thread::sleep(Duration::from_secs(15));
+        network.set_weather(Weather::default());
+    };
+    let (counts, connections) = through(&load, Weather::default(), happens)?;
+    assert!(connections > 1, "the dead connection was not given up");
+    Ok(counts.with_replays(connections - 1, &load))
+}
+
+pub(crate) fn slow() -> Outcome {
+    let load = Load {
+        chunks: 60,
+        ..Load::USUAL
+    };
+    let weather = Weather {
+        delay: Duration::from_millis(100),
+        loss: 1,
+    };
+    let (counts, connections) = through(&load, weather, |_, _| {})?;
+    Ok(counts.with_replays(connections - 1, &load))
+}
+
+fn through(
+    load: &Load,
+    weather: Weather,
+    happens: impl FnOnce(&Namespace, &Receiver),
+) -> Result<(crate::Counts, usize), crate::Skipped> {
+    let network = Namespace::new()?;
+    network.set_weather(weather);
+    let receiver = Receiver::start(Options {
+        address: network.here().parse().unwrap(),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let address = receiver.address();
+    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    let host = Host::new().by(&network.wrapper());
+    load.deliver_by(host, &options, || happens(&network, &receiver));
+    let connections = receiver.connections() as usize;
+    // A connection that died unheard is open for ever on this side.
+    receiver.wait_for_the_end_of_last();
+    let counts = load.compare(texts(&receiver.received()));
+    Ok((counts, connections))
+}

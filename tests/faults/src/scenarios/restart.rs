@@ -1,0 +1,86 @@
+//! Receivers that close their connections in an orderly way, and come back, or
+//! do not.
+
+use receiver::{Listen, Receiver};
+use rig::pki::Pki;
+use rig::rsyslog::{Input, Rsyslog};
+use rig::wait::BOUND;
+
+use super::{ca, crash, receiver};
+use crate::load::{Load, texts};
+use crate::{Outcome, Skipped};
+
+const RESTARTS: usize = 4;
+
+pub(crate) fn tcp() -> Outcome {
+    goodbye(Listen::Tcp, &[("transport", "tcp")])
+}
+
+pub(crate) fn tls() -> Outcome {
+    let pki = Pki::new();
+    goodbye(super::tls(pki.server()), &[("tls_ca_file", &ca(&pki))])
+}
+
+fn goodbye(listen: Listen, options: &[(&str, &str)]) -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(listen);
+    let address = receiver.address();
+    let options = [&[("addr", address.as_str())], options].concat();
+    load.deliver(&options, || {
+        for _ in 0..RESTARTS {
+            receiver.wait_for(receiver.count() + 1, BOUND).unwrap();
+            receiver.say_goodbye();
+        }
+    });
+    // What was under way and not acknowledged is sent again.
+    let counts = load.arrived(&receiver);
+    assert!(receiver.connections() > RESTARTS as u64);
+    Ok(counts.with_duplicates(RESTARTS * load.lines))
+}
+
+pub(crate) fn rsyslog() -> Outcome {
+    let load = Load {
+        // It is fast, and has to be met at work.
+        chunks: 1000,
+        ..Load::USUAL
+    };
+    let Some(mut rsyslog) = Rsyslog::start(&Input::Tcp) else {
+        return Err(Skipped("rsyslog is not installed".to_owned()));
+    };
+    let address = rsyslog.address();
+    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    load.deliver(&options, || {
+        for _ in 0..RESTARTS {
+            rsyslog.wait_for_more_than(rsyslog.count()).unwrap();
+            rsyslog.restart("-TERM");
+        }
+    });
+    Ok(load.arrived_at(&rsyslog).with_replays(RESTARTS, &load))
+}
+
+/// The second server gets what the first one had not read.
+pub(crate) fn failover() -> Outcome {
+    let load = Load::USUAL;
+    let (first, second) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
+    let addresses = format!("{}, {}", first.address(), second.address());
+    let options = [("addr", addresses.as_str()), ("transport", "tcp")];
+    let mut arrived = Vec::new();
+    load.deliver(&options, || {
+        crash::crash_once(&first);
+        first.wait_for(first.count() + 1, BOUND).unwrap();
+        crash::crash_once(&first);
+        arrived = texts(&first.received());
+        drop_for_good(first);
+        second.wait_for(1, BOUND).unwrap();
+    });
+    second.wait_for_the_end();
+    arrived.extend(texts(&second.received()));
+    let counts = load.compare(arrived);
+    Ok(counts.with_replays(3, &load))
+}
+
+fn drop_for_good(receiver: Receiver) {
+    receiver.pause();
+    receiver.reset();
+    drop(receiver);
+}

@@ -1,0 +1,38 @@
+//! Receivers that keep the connection and do not read, or hardly.
+
+use std::thread;
+use std::time::Duration;
+
+use receiver::{Listen, Receiver};
+use rig::wait::BOUND;
+
+use super::receiver;
+use crate::Outcome;
+use crate::load::Load;
+
+pub(crate) fn minute() -> Outcome {
+    with(Receiver::pause, Duration::from_secs(60))
+}
+
+pub(crate) fn trickle() -> Outcome {
+    with(Receiver::trickle, Duration::from_secs(20))
+}
+
+fn with(stall: impl FnOnce(&Receiver), span: Duration) -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    load.deliver(&options, || {
+        receiver.wait_for(1, BOUND).unwrap();
+        stall(&receiver);
+        // The time is what is tested: longer than write_timeout.
+        thread::sleep(span);
+        receiver.resume();
+    });
+    let connections = receiver.connections() as usize;
+    assert!(connections > 1, "the stalled connection was not given up");
+    // A frame of which the rest never came is no message.
+    let counts = load.arrived(&receiver);
+    Ok(counts.with_replays(connections - 1, &load))
+}

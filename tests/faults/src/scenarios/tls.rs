@@ -1,0 +1,34 @@
+//! Certificates that are no good, and then are.
+
+use rig::pki::Pki;
+use rig::wait::BOUND;
+
+use super::{ca, receiver, receiver_at};
+use crate::Outcome;
+use crate::load::Load;
+
+pub(crate) fn renewed() -> Outcome {
+    let load = Load::USUAL;
+    let pki = Pki::new();
+    let expired = receiver(super::tls(pki.expired()));
+    let port = expired.port();
+    let address = expired.address();
+    let ca = ca(&pki);
+    let options = [("addr", address.as_str()), ("tls_ca_file", ca.as_str())];
+    let mut renewed = None;
+    let log = load.deliver(&options, || {
+        expired.wait_for_error(BOUND).unwrap();
+        assert_eq!(expired.count(), 0);
+        drop(expired);
+        renewed = Some(receiver_at(port, super::tls(pki.server())));
+    });
+    for said in [
+        "CN=expired",
+        "2020-01-01",
+        "2020-12-31",
+        "renew the receiver's certificate",
+    ] {
+        assert!(log.contains(said), "{said:?} is not in the log:\n{log}");
+    }
+    Ok(load.arrived(&renewed.unwrap()))
+}
