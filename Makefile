@@ -4,12 +4,14 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny bindings packages clean
+.PHONY: help demo test build fmt clippy unit doc deny bindings reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
 	@echo "make test      all tests and checks"
 	@echo "make build     the plugin: $(LIBRARY)"
+	@echo "make fuzz      a bounded run of each fuzz target"
+	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
 
 demo: toolchain
@@ -43,6 +45,9 @@ deny:
 
 bindings:
 	$(CARGO) run --package bindings
+
+reliability:
+	$(CARGO) run --release --package faults
 
 clean:
 	$(CARGO) clean

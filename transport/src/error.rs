@@ -195,8 +195,9 @@ impl Error {
             Tls::InvalidCertificate(Certificate::UnknownIssuer) => {
                 "set tls_ca_file to the CA that signed the receiver's certificate"
             }
-            Tls::InvalidCertificate(Certificate::Other(_)) => {
-                "set tls_pin_sha256 to the fingerprint of the receiver's certificate, if that is the right one"
+            // What our own verifier says.
+            Tls::InvalidCertificate(Certificate::ApplicationVerificationFailure) => {
+                "its fingerprint is none of tls_pin_sha256"
             }
             Tls::InvalidCertificate(
                 Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },

@@ -5,120 +5,15 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+mod common;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
+use common::{BOUND, RETRY, batch, open, open_name, texts};
 use receiver::{Listen, Options, Receiver};
-use syslog::{Batch, Framing, Outcome, Policy};
-use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
-
-const BOUND: Duration = Duration::from_secs(30);
-const POLICY: Policy = Policy {
-    connect_timeout: Duration::from_secs(5),
-    write_timeout: Duration::from_millis(500),
-    backoff_min: Duration::from_millis(20),
-    backoff_max: Duration::from_millis(100),
-    replay_buffer: 1024 * 1024,
-    replay_age: Duration::from_secs(300),
-};
-
-/// Passes what is observed on to the test, as text.
-struct Witness(mpsc::Sender<String>);
-
-impl Observer for Witness {
-    fn on_event(&mut self, event: &Event<'_>) {
-        let text = match event {
-            Event::Connected { peer, .. } => format!("connected to {peer}"),
-            Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
-            Event::ConnectFailed { error, .. } => format!("failed: {}", error.chain()),
-            Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
-            Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
-            Event::MessageRefused(error) => format!("refused: {}", error.chain()),
-            Event::ClosedUndelivered {
-                batches,
-                replay_bytes,
-            } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
-            Event::TlsFiles(Ok(())) => "read files again".to_owned(),
-            Event::TlsFiles(Err(error)) => format!("files: {error}"),
-            Event::Delivered { .. } | Event::Progress { .. } => return,
-        };
-        // A test that has seen enough does not listen any more.
-        let _ = self.0.send(text);
-    }
-}
-
-struct Fixture {
-    sink: Sink,
-    events: mpsc::Receiver<String>,
-}
-
-impl Fixture {
-    fn wait_for(&self, text: &str) -> String {
-        let until = Instant::now() + BOUND;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(left) {
-                Ok(event) if event.contains(text) => return event,
-                Ok(_) => {}
-                Err(error) => panic!("no event {text:?}: {error}"),
-            }
-        }
-    }
-
-    /// Tries until the batch is delivered.
-    fn deliver(&self, texts: &[&str]) {
-        let until = Instant::now() + BOUND;
-        while self.sink.deliver(batch(texts), 0).0 != Outcome::Delivered {
-            assert!(Instant::now() < until, "not delivered");
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// Nothing of the batch was delivered.
-const RETRY: Outcome = Outcome::Retry { delivered: 0 };
-
-fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
-    let address: SocketAddr = address.parse().unwrap();
-    open_name(sender, &address.ip().to_string(), address.port(), transport)
-}
-
-fn open_name(sender: &Arc<Sender>, host: &str, port: u16, transport: Transport) -> Fixture {
-    let (events, receiver) = mpsc::channel();
-    let target = Target {
-        servers: vec![Endpoint::new(host, port).unwrap()],
-        failback: Duration::from_secs(300),
-        transport,
-        policy: POLICY,
-        keepalive: Duration::from_secs(60),
-        user_timeout: Duration::from_secs(30),
-    };
-    Fixture {
-        sink: sender.open(target, Box::new(Witness(events)), Duration::from_secs(5)),
-        events: receiver,
-    }
-}
-
-fn batch(texts: &[&str]) -> Batch {
-    let mut batch = Batch::new(Framing::OctetCounting);
-    for text in texts {
-        let mut frame = batch.frame();
-        write!(frame.bytes(), "<14>1 - - - - - - {text}").unwrap();
-        frame.finish();
-    }
-    batch
-}
-
-fn texts(receiver: &Receiver, count: u64) -> Vec<String> {
-    let received = receiver.wait_for(count, BOUND).unwrap();
-    received
-        .into_iter()
-        .map(|received| received.message.unwrap().text().to_owned())
-        .collect()
-}
+use syslog::{Batch, Framing, Outcome};
+use transport::{Sender, Transport};
 
 fn receiver() -> Receiver {
     Receiver::start(Options::new(Listen::Tcp)).unwrap()

@@ -28,8 +28,9 @@ pub struct Counts {
     pub duplicated: usize,
     /// How often that may be, by what is documented.
     pub may_be_duplicated: usize,
-    /// Whether messages arrived in their order, those sent again aside.
-    pub in_order: bool,
+    /// Whether messages arrived in their order, those sent again aside; none
+    /// where the order is not the plugin's to keep.
+    pub in_order: Option<bool>,
 }
 
 impl Load {
@@ -112,7 +113,7 @@ impl Load {
             lost: 0,
             duplicated: 0,
             may_be_duplicated: 0,
-            in_order: true,
+            in_order: Some(true),
         };
         let mut last = None;
         for text in texts {
@@ -122,7 +123,9 @@ impl Load {
             };
             assert_eq!(text, self.line(number), "not whole");
             if seen.insert(number) {
-                counts.in_order &= last < Some(number);
+                if last >= Some(number) {
+                    counts.in_order = Some(false);
+                }
                 last = Some(number);
             } else {
                 counts.duplicated += 1;
@@ -158,7 +161,7 @@ impl Counts {
     /// The order is not the plugin's to keep.
     #[must_use]
     pub const fn in_any_order(mut self) -> Self {
-        self.in_order = true;
+        self.in_order = None;
         self
     }
 

@@ -7,8 +7,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use thiserror::Error;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use x509_cert::der::Decode;
 
 use super::Fingerprint;
@@ -24,11 +23,6 @@ impl Verdict {
         self.0.lock().take()
     }
 }
-
-/// The certificate's fingerprint is none of those that are allowed.
-#[derive(Debug, Error)]
-#[error("its fingerprint is none of tls_pin_sha256")]
-struct NotPinned;
 
 /// Checks the chain, the fingerprint, both or neither. That the receiver has
 /// the certificate's key is checked always.
@@ -50,8 +44,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         if !self.pins.is_empty() && !self.pins.contains(&Fingerprint::of(end_entity)) {
-            let error = OtherError(Arc::new(NotPinned));
-            return Err(CertificateError::Other(error).into());
+            return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         if let Some(chain) = &self.chain {
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;

@@ -97,13 +97,16 @@ pub(crate) fn sum(counts: impl IntoIterator<Item = Counts>) -> Counts {
         lost: 0,
         duplicated: 0,
         may_be_duplicated: 0,
-        in_order: true,
+        in_order: Some(true),
     };
     counts.into_iter().fold(nothing, |sum, counts| Counts {
         sent: sum.sent + counts.sent,
         lost: sum.lost + counts.lost,
         duplicated: sum.duplicated + counts.duplicated,
         may_be_duplicated: sum.may_be_duplicated + counts.may_be_duplicated,
-        in_order: sum.in_order && counts.in_order,
+        in_order: sum
+            .in_order
+            .zip(counts.in_order)
+            .map(|(sum, counts)| sum && counts),
     })
 }

@@ -1,0 +1,144 @@
+//! What the tests over real sockets share.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test uses a part, and fails where something is not as it must be"
+)]
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use receiver::Receiver;
+use syslog::{Batch, Framing, Outcome, Policy};
+use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
+
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const POLICY: Policy = Policy {
+    connect_timeout: Duration::from_secs(1),
+    write_timeout: Duration::from_millis(500),
+    backoff_min: Duration::from_millis(20),
+    backoff_max: Duration::from_millis(100),
+    replay_buffer: 1024 * 1024,
+    replay_age: Duration::from_secs(300),
+};
+
+/// Passes what is observed on to the test, as text.
+struct Witness(mpsc::Sender<String>);
+
+impl Observer for Witness {
+    fn on_event(&mut self, event: &Event<'_>) {
+        let text = match event {
+            Event::Connected {
+                peer,
+                resumed: false,
+            } => format!("connected to {peer}"),
+            Event::Connected { peer, .. } => format!("connected to {peer}, resumed"),
+            Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
+            Event::ConnectFailed { error, .. } => {
+                let hint = error.hint().unwrap_or_default();
+                format!("failed: {} {hint}", error.chain())
+            }
+            Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
+            Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
+            Event::MessageRefused(error) => format!("refused: {}", error.chain()),
+            Event::ClosedUndelivered {
+                batches,
+                replay_bytes,
+            } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
+            Event::TlsFiles(Ok(())) => "read files again".to_owned(),
+            Event::TlsFiles(Err(error)) => format!("files: {error}"),
+            Event::Delivered { .. } | Event::Progress { .. } => return,
+        };
+        // A test that has seen enough does not listen any more.
+        let _ = self.0.send(text);
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) sink: Sink,
+    pub(crate) events: mpsc::Receiver<String>,
+}
+
+impl Fixture {
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        let until = Instant::now() + BOUND;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) if event.contains(text) => return event,
+                Ok(_) => {}
+                Err(error) => panic!("no event {text:?}: {error}"),
+            }
+        }
+    }
+
+    /// Tries until the batch is delivered.
+    pub(crate) fn deliver(&self, texts: &[&str]) {
+        let until = Instant::now() + BOUND;
+        while self.sink.deliver(batch(texts), 0).0 != Outcome::Delivered {
+            assert!(Instant::now() < until, "not delivered");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Nothing of the batch was delivered.
+pub(crate) const RETRY: Outcome = Outcome::Retry { delivered: 0 };
+
+pub(crate) fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
+    let address: SocketAddr = address.parse().unwrap();
+    open_name(sender, &address.ip().to_string(), address.port(), transport)
+}
+
+pub(crate) fn open_name(
+    sender: &Arc<Sender>,
+    host: &str,
+    port: u16,
+    transport: Transport,
+) -> Fixture {
+    open_target(
+        sender,
+        target(vec![Endpoint::new(host, port).unwrap()], transport),
+    )
+}
+
+pub(crate) fn target(servers: Vec<Endpoint>, transport: Transport) -> Target {
+    Target {
+        servers,
+        failback: Duration::from_secs(300),
+        transport,
+        policy: POLICY,
+        keepalive: Duration::from_secs(60),
+        user_timeout: Duration::from_secs(30),
+    }
+}
+
+pub(crate) fn open_target(sender: &Arc<Sender>, target: Target) -> Fixture {
+    let (events, receiver) = mpsc::channel();
+    Fixture {
+        sink: sender.open(target, Box::new(Witness(events)), Duration::from_secs(5)),
+        events: receiver,
+    }
+}
+
+pub(crate) fn batch(texts: &[&str]) -> Batch {
+    let mut batch = Batch::new(Framing::OctetCounting);
+    for text in texts {
+        let mut frame = batch.frame();
+        write!(frame.bytes(), "<14>1 - - - - - - {text}").unwrap();
+        frame.finish();
+    }
+    batch
+}
+
+pub(crate) fn texts(receiver: &Receiver, count: u64) -> Vec<String> {
+    let received = receiver.wait_for(count, BOUND).unwrap();
+    received
+        .into_iter()
+        .map(|received| received.message.unwrap().text().to_owned())
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! TLS with a receiver: pins, sessions taken up again, files that change.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::{BOUND, Fixture, open};
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::pki::{Pair, Pki};
+use transport::tls::{Fingerprint, Identity, TlsOptions, TlsTarget};
+use transport::{Sender, Transport};
+
+fn receiver(pki: &Pki, server: Pair, mutual: bool) -> Receiver {
+    let files = TlsFiles {
+        cert: server.cert,
+        key: server.key,
+        client_ca: mutual.then(|| pki.ca()),
+    };
+    Receiver::start(Options::new(Listen::Tls(files))).unwrap()
+}
+
+fn options(pki: &Pki) -> TlsOptions {
+    TlsOptions {
+        ca_file: Some(pki.ca()),
+        ..TlsOptions::default()
+    }
+}
+
+fn fingerprint(pair: &Pair) -> Fingerprint {
+    let pem = fs::read_to_string(&pair.cert).unwrap();
+    Fingerprint::of(&pem_to_der(&pem))
+}
+
+fn pem_to_der(pem: &str) -> Vec<u8> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .unwrap()
+        .to_vec()
+}
+
+fn connect(sender: &std::sync::Arc<Sender>, receiver: &Receiver, options: TlsOptions) -> Fixture {
+    let target = TlsTarget::new(options).unwrap();
+    open(sender, &receiver.address(), Transport::Tls(target))
+}
+
+#[test]
+fn a_pin_alone_is_enough_and_another_is_not() {
+    let pki = Pki::new();
+    let sender = Sender::start().unwrap();
+    // Nobody trusts its CA, and it has another name.
+    let receiver = receiver(&pki, pki.wrong_name(), false);
+    let with_pins = |pins| TlsOptions {
+        pins,
+        ..TlsOptions::default()
+    };
+    let (right, wrong) = (fingerprint(&pki.wrong_name()), fingerprint(&pki.server()));
+    connect(&sender, &receiver, with_pins(vec![wrong, right])).deliver(&["one"]);
+
+    let refused = connect(&sender, &receiver, with_pins(vec![wrong]));
+    let error = refused.wait_for("failed: ");
+    assert!(
+        error.contains("its fingerprint is none of tls_pin_sha256"),
+        "{error}"
+    );
+    assert!(error.contains("CN=wrong-name"), "{error}");
+    assert!(error.contains(&right.to_string()), "{error}");
+}
+
+#[test]
+fn with_a_ca_both_are_checked() {
+    let pki = Pki::new();
+    let sender = Sender::start().unwrap();
+    let receiver = receiver(&pki, pki.expired(), false);
+    let pinned = TlsOptions {
+        pins: vec![fingerprint(&pki.expired())],
+        ..options(&pki)
+    };
+    let error = connect(&sender, &receiver, pinned).wait_for("failed: ");
+    for said in [
+        "expired",
+        "CN=expired",
+        "CN=Test CA",
+        "2020-01-01",
+        "2020-12-31",
+    ] {
+        assert!(error.contains(said), "{said:?} in {error}");
+    }
+}
+
+#[test]
+fn sessions_are_taken_up_again() {
+    let pki = Pki::new();
+    let sender = Sender::start().unwrap();
+    let receiver = receiver(&pki, pki.server(), false);
+    let fixture = connect(&sender, &receiver, options(&pki));
+    fixture.deliver(&["one"]);
+    let first = fixture.wait_for("connected to");
+    assert!(!first.ends_with("resumed"), "{first}");
+    receiver.reset();
+    fixture.wait_for("resumed");
+    fixture.deliver(&["two"]);
+}
+
+#[test]
+fn a_new_client_certificate_is_used_from_the_next_connection_on() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
+    let put = |pair: &Pair| {
+        fs::copy(&pair.cert, &cert).unwrap();
+        fs::copy(&pair.key, &key).unwrap();
+    };
+    put(&pki.foreign_client());
+    let sender = Sender::start().unwrap();
+    let receiver = receiver(&pki, pki.server(), true);
+    let fixture = connect(
+        &sender,
+        &receiver,
+        TlsOptions {
+            identity: Some(Identity {
+                cert_file: cert.clone(),
+                key_file: key.clone(),
+            }),
+            ..options(&pki)
+        },
+    );
+    fixture.wait_for("failed: ");
+    receiver.wait_for_error(BOUND).unwrap();
+    assert_eq!(receiver.count(), 0);
+
+    // Whatever is read between the two copies does not stay in force.
+    put(&pki.client());
+    fixture.wait_for("read files again");
+    fixture.deliver(&["one"]);
+
+    fs::write(&cert, "nothing").unwrap();
+    receiver.reset();
+    fixture.wait_for("files: ");
+    fixture.deliver(&["two"]);
+}
