@@ -4,7 +4,7 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny bindings reliability packages clean
+.PHONY: help demo test build fmt clippy unit doc deny bindings fuzz reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
@@ -45,6 +45,19 @@ deny:
 
 bindings:
 	$(CARGO) run --package bindings
+
+# Seconds for each target. Without a sanitizer it needs no nightly Rust: the
+# code under test has no unsafe code. What is found new stays out of the corpus.
+FUZZ_SECONDS ?= 30
+fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+		echo "cargo fuzz is missing: cargo install cargo-fuzz --locked"; exit 1; }
+	for target in chunk relp; do \
+		mkdir -p fuzz/target/found/$$target && \
+		$(CARGO) fuzz run --sanitizer none $$target \
+			fuzz/target/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
+	done
 
 reliability:
 	$(CARGO) run --release --package faults

@@ -32,6 +32,8 @@ pub struct Output {
     report: Arc<Report>,
     /// One for each worker that flushes at the same time.
     buffers: Mutex<Vec<Buffers>>,
+    /// Bytes and frames of the last batch: the next one will be alike.
+    last: Mutex<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl Output {
             resume: Resume::default(),
             report,
             buffers: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -80,7 +83,10 @@ impl Output {
             mut batch,
             mut space,
         } = self.take_buffers();
+        let (bytes, frames) = *self.last.lock();
+        batch.reserve(bytes.min(KEEP), frames);
         let tally = self.mapper.map_chunk(tag, chunk, &mut batch, &mut space);
+        *self.last.lock() = (batch.bytes().len(), batch.frames());
         let skip = self.resume.take(tag, chunk, Instant::now());
         let notice = self.report.tell(&tally, &mut batch);
 

@@ -79,6 +79,22 @@ impl Batch {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
+    /// Makes room for so many bytes of frames, so that they need not be moved
+    /// as they become more.
+    pub fn reserve(&mut self, bytes: usize, frames: usize) {
+        self.bytes.reserve(bytes);
+        self.ends.reserve(frames);
+    }
+
+    /// Gives memory back where more than half of it is not used.
+    pub fn trim(&mut self) {
+        let used = self.bytes.len() + self.ends.len() * size_of::<usize>();
+        if self.capacity() > 2 * used {
+            self.bytes.shrink_to_fit();
+            self.ends.shrink_to_fit();
+        }
+    }
+
     /// The end of the frame in which the byte at `offset` is.
     #[must_use]
     pub fn frame_end(&self, offset: usize) -> usize {

@@ -46,7 +46,11 @@ impl Replay {
 
     /// Keeps the frames from `from` on. Gives a batch that is not needed any
     /// more, if there is one, for its memory to be used again.
-    pub fn keep(&mut self, batch: Batch, from: usize, now: Instant) -> Option<Batch> {
+    pub fn keep(&mut self, mut batch: Batch, from: usize, now: Instant) -> Option<Batch> {
+        if self.limit > 0 {
+            // A buffer that once held a large batch is not kept for a small one.
+            batch.trim();
+        }
         self.bytes += batch.bytes().len() - from;
         self.kept.push_back(Kept {
             batch,
@@ -160,6 +164,28 @@ mod tests {
         let spare = replay.keep(batch('b'), 0, now).unwrap();
         assert_eq!(spare.bytes(), batch('a').bytes());
         assert!(Replay::new(0, AGE).keep(batch('a'), 0, now).is_some());
+    }
+
+    #[test]
+    fn small_batches_do_not_keep_large_buffers() {
+        let now = Instant::now();
+        let mut replay = Replay::new(10_000, AGE);
+        let mut spare = Batch::new(Framing::Datagram);
+        let mut fill = |length: usize| {
+            let mut batch = std::mem::replace(&mut spare, Batch::new(Framing::Datagram));
+            batch.clear();
+            let mut frame = batch.frame();
+            frame.bytes().resize(length, b'x');
+            frame.finish();
+            if let Some(batch) = replay.keep(batch, 0, now) {
+                spare = batch;
+            }
+        };
+        for round in 0..10_000 {
+            fill(if round % 10 == 0 { 5_000 } else { 10 });
+        }
+        let memory: usize = replay.kept.iter().map(|kept| kept.batch.capacity()).sum();
+        assert!(memory <= 2 * 10_000 + 5_000, "{memory}");
     }
 
     #[test]

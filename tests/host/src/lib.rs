@@ -54,6 +54,8 @@ pub struct Run {
     pub outputs: Vec<Flushed>,
     /// Whether the plugin wrote nowhere that it must not.
     pub intact: bool,
+    /// The most memory that the process had, in KiB.
+    pub peak_kib: u64,
     /// What the plugin logged.
     pub log: String,
 }
@@ -77,6 +79,7 @@ pub struct Flushed {
 struct Summary {
     outputs: Vec<Flushed>,
     intact: bool,
+    peak_kib: u64,
 }
 
 impl Default for Host {
@@ -155,13 +158,17 @@ impl Host {
 impl Run {
     fn read(output: &Output) -> Self {
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        let Summary { outputs, intact } =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-                panic!("the host ended with {}: {error}\n{log}", output.status)
-            });
+        let Summary {
+            outputs,
+            intact,
+            peak_kib,
+        } = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("the host ended with {}: {error}\n{log}", output.status)
+        });
         Self {
             outputs,
             intact,
+            peak_kib,
             log,
         }
     }

@@ -112,6 +112,24 @@ static void set_option(struct output *output, char *text)
     output_set(output, text, value + 1);
 }
 
+/* getrusage(2) would know the most that the parent had, too. */
+static long peak_kib(void)
+{
+    FILE *status = fopen("/proc/self/status", "r");
+    char line[256];
+    long kib = 0;
+
+    while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
+        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1) {
+            break;
+        }
+    }
+    if (status != NULL) {
+        fclose(status);
+    }
+    return kib;
+}
+
 static void print_json(const struct worker *workers, int count, const struct host *host,
                        int workers_each)
 {
@@ -129,7 +147,8 @@ static void print_json(const struct worker *workers, int count, const struct hos
                i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
                results[FLB_RETRY], results[FLB_ERROR], stack);
     }
-    printf("],\"intact\":%s}\n", host_intact(host) ? "true" : "false");
+    printf("],\"intact\":%s,\"peak_kib\":%ld}\n", host_intact(host) ? "true" : "false",
+           peak_kib());
 }
 
 static int run(int count, char **arguments)
@@ -173,7 +192,7 @@ static int run(int count, char **arguments)
     for (int i = 0; i < host->output_count; i++) {
         if (host_init(host, &host->outputs[i]) <= 0) {
             host_exit(host);
-            printf("{\"outputs\":[],\"intact\":%s}\n", host_intact(host) ? "true" : "false");
+            printf("{\"outputs\":[],\"intact\":%s,\"peak_kib\":0}\n", host_intact(host) ? "true" : "false");
             host_unload(host);
             return 1;
         }

@@ -1,0 +1,113 @@
+//! Dead outputs beside a live one: what they cost in instructions.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::fs;
+use std::process::Command;
+
+use receiver::{Listen, Options, Receiver};
+use rig::event::{chunk_file, container_tag, event, map};
+use rig::wait::free_port;
+
+const DEAD: usize = 10;
+/// Of a hundred records. A dead output encodes its first one, before it is known
+/// to be dead; that once must not weigh.
+const CHUNKS: usize = 900;
+
+/// Instructions that the library spends in a process with one live output and
+/// so many dead ones, all of which get all chunks.
+fn instructions(dead: usize) -> u64 {
+    let receiver = Receiver::start(Options {
+        keep: false,
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let tag = container_tag("shop", "web-0", "nginx");
+    let text = "x".repeat(300);
+    let event = event(1_772_366_400, 0, map(vec![("log", text.into())]));
+    let chunks = vec![(tag, event.repeat(100)); CHUNKS];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chunks");
+    fs::write(&file, chunk_file(&chunks)).unwrap();
+
+    let profile = dir.path().join("profile");
+    let mut command = Command::new("valgrind");
+    command
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(host::EXECUTABLE)
+        .arg("run")
+        .arg(host::library())
+        .arg("--chunks")
+        .arg(file)
+        .args(["--output", "live", "--option", "transport=tcp", "--option"])
+        .arg(format!("addr={}", receiver.address()));
+    for number in 0..dead {
+        command
+            .args([
+                "--output",
+                &format!("dead-{number}"),
+                "--option",
+                "transport=tcp",
+            ])
+            .args(["--option", &format!("addr=127.0.0.1:{}", free_port())]);
+    }
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(receiver.count(), 100 * CHUNKS as u64, "{log}");
+    of_library(&fs::read_to_string(profile).unwrap())
+}
+
+/// The library's own part of a profile (valgrind's "Callgrind Format
+/// Specification"): what the host program does for each flush, such as looking
+/// how much stack it used, is none of it.
+fn of_library(profile: &str) -> u64 {
+    let mut library = None;
+    let mut is_library = false;
+    let mut is_call = false;
+    let mut sum = 0;
+    for line in profile.lines() {
+        if let Some(object) = line.strip_prefix("ob=") {
+            // A name stands behind its number where it comes first.
+            let (number, name) = object.split_once(' ').unwrap_or((object, ""));
+            if name.ends_with("libout_syslog_sink.so") {
+                library = Some(number.to_owned());
+            }
+            is_library = library.as_deref() == Some(number);
+        } else if let Some(object) = line.strip_prefix("cob=") {
+            let (number, name) = object.split_once(' ').unwrap_or((object, ""));
+            if name.ends_with("libout_syslog_sink.so") {
+                library = Some(number.to_owned());
+            }
+        } else if line.starts_with("calls=") {
+            is_call = true;
+        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
+            let cost = line
+                .split(' ')
+                .nth(1)
+                .and_then(|cost| cost.parse::<u64>().ok());
+            if is_library && !std::mem::take(&mut is_call) {
+                sum += cost.unwrap_or_default();
+            }
+            is_call = false;
+        }
+    }
+    assert!(sum > 0, "the library is not in the profile");
+    sum
+}
+
+#[test]
+fn ten_dead_outputs_cost_a_live_one_nothing() {
+    if rig::program("valgrind").is_none() {
+        return rig::skip("valgrind is not installed (Debian: valgrind)");
+    }
+    let alone = instructions(0);
+    let with_dead = instructions(DEAD);
+    eprintln!("{alone} instructions alone, {with_dead} with {DEAD} dead outputs");
+    assert!(
+        with_dead * 100 <= alone * 105,
+        "{alone}, and {with_dead} with {DEAD} dead outputs"
+    );
+}

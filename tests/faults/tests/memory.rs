@@ -1,0 +1,77 @@
+//! The memory of an output is what docs/RELIABILITY.md says.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use host::Host;
+use receiver::{Listen, Options, Receiver};
+use rig::event::{container_tag, event, map};
+
+/// The default of `replay_buffer`.
+const REPLAY_BUFFER: u64 = 4 * 1024 * 1024;
+/// For buffers of the workers, the allocator and the threads.
+const REST: u64 = 2 * 1024 * 1024;
+
+fn chunks(count: usize) -> Vec<(String, Vec<u8>)> {
+    let tag = container_tag("shop", "web-0", "nginx");
+    let text = "x".repeat(300);
+    let event = event(1_772_366_400, 0, map(vec![("log", text.into())]));
+    vec![(tag, event.repeat(100)); count]
+}
+
+/// The most memory of a process that flushes so many chunks of 45 KB, in bytes.
+fn peak(receiver: &Receiver, options: &[(&str, &str)], count: usize) -> u64 {
+    let address = receiver.address();
+    let base = [
+        ("addr", address.as_str()),
+        ("transport", "tcp"),
+        ("write_timeout", "500ms"),
+        ("backoff_min", "50ms"),
+        ("backoff_max", "100ms"),
+    ];
+    let host = Host::new().output("sink", &[&base, options].concat());
+    let run = host.run(&chunks(count));
+    assert_eq!(run.outputs[0].error, 0, "{}", run.log);
+    run.peak_kib * 1024
+}
+
+fn receiver() -> Receiver {
+    Receiver::start(Options {
+        keep: false,
+        receive_buffer: Some(64 * 1024),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_replay_buffer_is_what_an_output_has() {
+    let healthy = receiver();
+    let without = peak(&healthy, &[("replay_buffer", "0")], 600);
+    let with = peak(&healthy, &[], 600);
+    eprintln!(
+        "{} KiB without a replay buffer, and {} KiB more with it",
+        without / 1024,
+        with.saturating_sub(without) / 1024,
+    );
+    assert!(with > without + REPLAY_BUFFER / 2, "nothing was kept");
+    assert!(with <= without + 2 * REPLAY_BUFFER + REST, "{with}, and {without} without");
+}
+
+#[test]
+fn a_stalled_output_has_one_chunk_and_what_is_kept_of_it() {
+    let stalled = receiver();
+    stalled.pause();
+    let options = [("replay_buffer", "0")];
+    // Each is given up after write_timeout.
+    let once = peak(&stalled, &options, 1);
+    let often = peak(&stalled, &options, 10);
+    stalled.resume();
+    // The host holds the other chunks.
+    let chunks = 9 * 50_000;
+    assert!(
+        often <= once + chunks + REST,
+        "{often}, and {once} with one chunk"
+    );
+}
