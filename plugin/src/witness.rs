@@ -87,7 +87,7 @@ impl Observer for Witness {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.attempts,
-                    || format!("{}; trying the next address", explain(error)),
+                    || format!("{}; another address is used", explain(error)),
                 );
             }
             Event::ConnectFailed { error, retry_in } => {

@@ -147,6 +147,7 @@ impl Attempt {
             let peer = connection.peer().to_string();
             return Err(Error::ConnectTimeout { peer });
         }
+        // The place holds something else for as long as it takes.
         if ready
             && let Stage::Connecting { connection, .. } =
                 std::mem::replace(&mut self.stage, Stage::LookingUp)

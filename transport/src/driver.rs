@@ -1,5 +1,6 @@
 //! One sink: does on sockets what its session decides.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -111,11 +112,16 @@ impl Driver {
         }
     }
 
+    /// Whether nothing is left to deliver after [`Driver::close`].
+    fn has_said_everything(&self) -> bool {
+        self.closing.is_some() && !self.session.is_busy()
+    }
+
     /// Whether there is nothing left to do after [`Driver::close`].
     pub(crate) fn is_closed(&self, now: Instant) -> bool {
         let goodbye = self.up.as_ref().is_none_or(|up| up.connection.is_closed());
-        self.closing
-            .is_some_and(|until| !self.session.is_busy() && (goodbye || now >= until))
+        let late = self.closing.is_some_and(|until| now >= until);
+        self.has_said_everything() && (goodbye || late)
     }
 
     /// When the next turn is due, if nothing happens before.
@@ -172,7 +178,12 @@ impl Driver {
             self.advance(turn);
         }
         if let Err(error) = self.pump(turn) {
-            self.end(&error, turn);
+            if self.has_said_everything() {
+                // The peer only ended first.
+                self.up = None;
+            } else {
+                self.end(&error, turn);
+            }
         }
         self.answer();
         self.tell_progress();
@@ -245,12 +256,7 @@ impl Driver {
         Wish::LookUp(server)
     }
 
-    fn connect(
-        &mut self,
-        server: usize,
-        addresses: std::collections::VecDeque<SocketAddr>,
-        turn: &Turn<'_>,
-    ) {
+    fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, turn: &Turn<'_>) {
         let observer = &mut self.observer;
         let tell = |error: &Error| observer.on_event(&Event::AttemptFailed(error));
         match Attempt::connect(&self.target, server, addresses, turn, tell) {
@@ -341,6 +347,7 @@ impl Driver {
     /// Moves bytes from the session to the connection, and learns what the
     /// peer acknowledged.
     fn pump(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        let has_said_everything = self.has_said_everything();
         let Some(up) = &mut self.up else {
             return Ok(());
         };
@@ -370,7 +377,7 @@ impl Driver {
                 break;
             }
         }
-        if self.closing.is_some() && !self.session.is_busy() {
+        if has_said_everything {
             connection.close();
         }
         connection.flush()?;

@@ -56,7 +56,10 @@ fn the_replay_buffer_is_what_an_output_has() {
         with.saturating_sub(without) / 1024,
     );
     assert!(with > without + REPLAY_BUFFER / 2, "nothing was kept");
-    assert!(with <= without + 2 * REPLAY_BUFFER + REST, "{with}, and {without} without");
+    assert!(
+        with <= without + 2 * REPLAY_BUFFER + REST,
+        "{with}, and {without} without"
+    );
 }
 
 #[test]
