@@ -126,20 +126,20 @@ impl Driver {
 
     /// When the next turn is due, if nothing happens before.
     pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let attempt = self.attempt.as_ref().map(Attempt::next_turn);
-        let begin = self.shall_begin(now).then_some(now);
-        let up = self.up.as_ref().map(|up| {
-            [
-                up.ask.map(|(at, _)| at),
-                up.read_on.then_some(now),
-                up.failback.filter(|_| self.attempt.is_none()),
-            ]
-        });
-        [self.session.poll_timeout(), attempt, begin, self.closing]
-            .into_iter()
-            .chain(up.into_iter().flatten())
-            .flatten()
-            .min()
+        let up = self.up.as_ref();
+        let is_free = self.attempt.is_none();
+        [
+            self.session.poll_timeout(),
+            self.attempt.as_ref().map(Attempt::next_turn),
+            self.shall_begin(now).then_some(now),
+            self.closing,
+            up.and_then(|up| up.ask).map(|(at, _)| at),
+            up.and_then(|up| up.read_on.then_some(now)),
+            up.and_then(|up| up.failback.filter(|_| is_free)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The name of a server is looked up.

@@ -17,6 +17,7 @@
 )]
 
 mod load;
+mod mount;
 mod namespace;
 mod proxy;
 mod scenarios;

@@ -90,11 +90,7 @@ impl Load {
         ]
         .concat();
         let host = host.retries(1000).output("sink", &options);
-        let run = std::thread::scope(|scope| {
-            let run = scope.spawn(|| host.run(&self.chunks()));
-            happens();
-            run.join().unwrap()
-        });
+        let run = host.run_while(&self.chunks(), happens);
         self.assert_ok(&run);
         run.log
     }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -138,33 +138,58 @@ impl Host {
     /// Flushes each chunk (tag and data) to each output.
     #[must_use]
     pub fn run(&self, chunks: &[(String, Vec<u8>)]) -> Run {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        fs::write(file.path(), rig::event::chunk_file(chunks)).expect("a file");
+        self.run_while(chunks, || {})
+    }
+
+    /// The same while something happens. The host does not outlive a panic.
+    #[must_use]
+    pub fn run_while(&self, chunks: &[(String, Vec<u8>)], happens: impl FnOnce()) -> Run {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("chunks"), rig::event::chunk_file(chunks)).expect("a file");
+        let file = |name: &str| fs::File::create(path(name)).expect("a file");
         let mut words = self.wrapper.iter().map(String::as_str).chain([EXECUTABLE]);
-        let output = Command::new(words.next().unwrap_or(EXECUTABLE))
+        let process = Command::new(words.next().unwrap_or(EXECUTABLE))
             .args(words)
             .arg("run")
             .arg(library())
             .args(&self.arguments)
             .arg("--chunks")
-            .arg(file.path())
+            .arg(path("chunks"))
             .args(&self.outputs)
-            .output()
+            .stdout(file("summary"))
+            .stderr(file("log"))
+            .spawn()
             .expect("the host starts");
-        Run::read(&output)
+        let mut process = Process(process);
+        happens();
+        let status = process.0.wait().expect("the host ends");
+        let text = |name: &str| {
+            let bytes = fs::read(path(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Run::read(status, &text("summary"), text("log"))
+    }
+}
+
+/// Ended when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Run {
-    fn read(output: &Output) -> Self {
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    fn read(status: ExitStatus, summary: &str, log: String) -> Self {
         let Summary {
             outputs,
             intact,
             peak_kib,
-        } = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("the host ended with {}: {error}\n{log}", output.status)
-        });
+        } = serde_json::from_str(summary)
+            .unwrap_or_else(|error| panic!("the host ended with {status}: {error}\n{log}"));
         Self {
             outputs,
             intact,

@@ -81,11 +81,7 @@ fn run(receiver: &Receiver, options: &[(&str, &str)], happens: impl FnOnce()) ->
         ("backoff_max", "200ms"),
     ];
     let host = Host::new().output("sink", &[&base, options].concat());
-    std::thread::scope(|scope| {
-        let run = scope.spawn(|| host.run(&LOAD.chunks()));
-        happens();
-        run.join().unwrap()
-    })
+    host.run_while(&LOAD.chunks(), happens)
 }
 
 /// What counts as delivered has to have arrived; the rest may have.

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use receiver::{Listen, Receiver};
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{receiver, receiver_at};
 use crate::load::{Counts, Load};
-use crate::{Outcome, Skipped};
+use crate::{Outcome, Skipped, mount};
 
 const TIMES: usize = 3;
 /// For what Fluent Bit has on disk, and tries again with a backoff.
@@ -159,19 +158,10 @@ pub(crate) fn disk_full() -> Outcome {
     let port = free_port();
     let mut agent = Agent::new(&format!("127.0.0.1:{port}"), 1)?;
     let state = agent.dir.path().join("state");
-    let script = format!(
-        "mount -t tmpfs -o size=16m tmpfs {} && exec \"$0\" \"$@\"",
+    let wrapper = mount::wrapper(&format!(
+        "mount -t tmpfs -o size=16m tmpfs {}",
         state.display()
-    );
-    let wrapper = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned);
-    let works = Command::new(&wrapper[0])
-        .args(&wrapper[1..])
-        .arg("true")
-        .stderr(Stdio::null())
-        .status();
-    if !works.is_ok_and(|status| status.success()) {
-        return Err(Skipped("mount namespaces cannot be made here".to_owned()));
-    }
+    ))?;
     let running = agent.start(&wrapper);
     running.wait_for_log("cannot connect", 1, BOUND).unwrap();
     // The folder as that process sees it.

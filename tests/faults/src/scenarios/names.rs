@@ -1,17 +1,50 @@
 //! Names that cannot be looked up, and addresses that change.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::net::{Ipv4Addr, UdpSocket};
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
 use rig::wait::BOUND;
 
 use crate::load::{Load, texts};
-use crate::{Outcome, Skipped};
+use crate::{Outcome, Skipped, mount};
 
 const NAME: &str = "receiver.test";
+
+/// A server that knows no name.
+struct DnsServer {
+    socket: UdpSocket,
+}
+
+impl DnsServer {
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+
+    fn start() -> Result<Self, Skipped> {
+        match UdpSocket::bind((Self::ADDRESS, 53)) {
+            Ok(socket) => Ok(Self { socket }),
+            Err(error) => Err(Skipped(format!("port 53 cannot be had: {error}"))),
+        }
+    }
+
+    /// Answers until a name is asked for again. A look-up asks once for each
+    /// family of addresses.
+    fn wait_for_a_second_look_up(&self) {
+        const FAILURE: [u8; 2] = [0x81, 0x82];
+        const ADDRESS_RECORD: [u8; 2] = [0, 1];
+        self.socket.set_read_timeout(Some(BOUND)).unwrap();
+        let mut query = [0; 512];
+        let mut look_ups = 0;
+        while look_ups < 2 {
+            let (length, from) = self.socket.recv_from(&mut query).unwrap();
+            // The type stands before the class, at the question's end.
+            let kind = query[NAME.len() + 14..].first_chunk();
+            look_ups += usize::from(kind == Some(&ADDRESS_RECORD));
+            query[2..4].copy_from_slice(&FAILURE);
+            self.socket.send_to(&query[..length], from).unwrap();
+        }
+    }
+}
 
 /// The host has a table of names of its own, which changes under its feet.
 pub(crate) fn change() -> Outcome {
@@ -21,24 +54,16 @@ pub(crate) fn change() -> Outcome {
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
     fs::write(
         &no_servers,
-        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        format!("nameserver {}\noptions attempts:1\n", DnsServer::ADDRESS),
     )
     .unwrap();
-    let script = format!(
-        "mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf && exec \"$0\" \"$@\"",
+    let wrapper = mount::wrapper(&format!(
+        "mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf",
         hosts.display(),
         no_servers.display()
-    );
-    let wrapper = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned);
-    let works = Command::new(&wrapper[0])
-        .args(&wrapper[1..])
-        .arg("true")
-        .stderr(Stdio::null())
-        .status();
-    if !works.is_ok_and(|status| status.success()) {
-        return Err(Skipped("mount namespaces cannot be made here".to_owned()));
-    }
+    ))?;
 
+    let dns = DnsServer::start()?;
     let load = Load::USUAL;
     let start = |address: Ipv4Addr, port| {
         Receiver::start(Options {
@@ -57,9 +82,7 @@ pub(crate) fn change() -> Outcome {
     let host = Host::new().by(&wrapper);
     let mut arrived = Vec::new();
     let log = load.deliver_by(host, &options, || {
-        // Long enough for attempts to fail, however slow this machine is: the
-        // log has to say so below.
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        dns.wait_for_a_second_look_up();
         fs::write(&hosts, format!("{old} {NAME}\n")).unwrap();
         first.wait_for(1, BOUND).unwrap();
         fs::write(&hosts, format!("{new} {NAME}\n")).unwrap();

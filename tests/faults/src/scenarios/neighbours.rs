@@ -25,14 +25,12 @@ pub(crate) fn stalled() -> Outcome {
         );
     }
     slow.pause();
-    let run = std::thread::scope(|scope| {
-        let run = scope.spawn(|| host.run(&load.chunks()));
+    let run = host.run_while(&load.chunks(), || {
         for receiver in &fast {
             receiver.wait_for(load.total() as u64, BOUND).unwrap();
         }
         assert_eq!(slow.count(), 0);
         slow.resume();
-        run.join().unwrap()
     });
     for flushed in &run.outputs {
         assert_eq!(flushed.ok as usize, load.chunks, "{}", run.log);
