@@ -4,12 +4,13 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny bindings fuzz reliability packages clean
+.PHONY: help demo test build fmt clippy unit doc deny bindings bench fuzz reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
 	@echo "make test      all tests and checks"
 	@echo "make build     the plugin: $(LIBRARY)"
+	@echo "make bench     what a message costs, against a bare loop"
 	@echo "make fuzz      a bounded run of each fuzz target"
 	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
@@ -45,6 +46,9 @@ deny:
 
 bindings:
 	$(CARGO) run --package bindings
+
+bench:
+	$(CARGO) run --release --package bench
 
 # Seconds for each target. Without a sanitizer it needs no nightly Rust: the
 # code under test has no unsafe code. What is found new stays out of the corpus.

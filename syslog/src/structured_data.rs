@@ -51,6 +51,24 @@ impl<'a> SdName<'a> {
         }
     }
 
+    /// A name that stands in the source: what is none does not compile, where
+    /// the result is a constant.
+    ///
+    /// # Panics
+    ///
+    /// Where [`SdName::new`] has an error.
+    #[must_use]
+    pub const fn literal(text: &'static str) -> SdName<'static> {
+        let bytes = text.as_bytes();
+        assert!(!bytes.is_empty() && bytes.len() <= Self::MAX);
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(Self::allows(bytes[at] as char));
+            at += 1;
+        }
+        SdName(text)
+    }
+
     /// Whether a name may hold this character.
     #[must_use]
     pub const fn allows(character: char) -> bool {

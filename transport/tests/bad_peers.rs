@@ -77,6 +77,17 @@ fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     std::io::copy(stream, &mut std::io::sink()).map(drop)
 }
 
+/// Reads until the other side has said this.
+fn read_until(stream: &mut TcpStream, said: &str) -> std::io::Result<()> {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(said) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        text.extend(byte);
+    }
+    Ok(())
+}
+
 fn read_some(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read(&mut [0; 4096]).map(drop)
 }
@@ -159,10 +170,7 @@ fn relp_with_wrong_answers() {
     check(relp(), wrong, "it answered transaction 77");
     let refusing: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
-        // The open command, and the message.
-        for _ in 0..2 {
-            read_some(stream)?;
-        }
+        read_until(stream, "2 syslog")?;
         stream.write_all(b"2 rsp 13 500 no thanks\n")?;
         drain(stream)
     };
@@ -181,11 +189,9 @@ fn relp_with_wrong_answers() {
 fn relp_that_answers_delivers() {
     let good: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
-        for _ in 0..2 {
-            read_some(stream)?;
-        }
+        read_until(stream, "2 syslog")?;
         stream.write_all(b"2 rsp 6 200 OK\n")?;
-        read_some(stream)?;
+        read_until(stream, "3 close 0\n")?;
         stream.write_all(b"3 rsp 0\n0 serverclose 0\n")
     };
     let sender = Sender::start().unwrap();

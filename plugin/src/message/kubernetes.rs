@@ -1,12 +1,20 @@
 //! `[kubernetes@47450 ...]`: labels and identity, as in PKS.
 
-use syslog::{SdName, SdNameBuf, StructuredData};
+use syslog::{SdName, StructuredData};
 
 use super::fields::Fields;
 use super::tally::{Reason, Tally};
 use crate::chunk::{Map, Value};
 use crate::config::KUBERNETES_SD_ID;
 use crate::identity::Identity;
+
+const ELEMENT: SdName<'_> = SdName::literal(KUBERNETES_SD_ID);
+const NAMESPACE_NAME: SdName<'_> = SdName::literal("namespace_name");
+const OBJECT_NAME: SdName<'_> = SdName::literal("object_name");
+const CONTAINER_NAME: SdName<'_> = SdName::literal("container_name");
+const VM_ID: SdName<'_> = SdName::literal("vm_id");
+/// The names that say whose a message is: no label can claim them.
+const RESERVED: [SdName<'_>; 4] = [NAMESPACE_NAME, OBJECT_NAME, CONTAINER_NAME, VM_ID];
 
 /// Appends the element. Labels that would make the buffer longer than `limit`
 /// are left out and counted; the identity goes before them.
@@ -17,33 +25,32 @@ pub(super) fn push(
     limit: usize,
     tally: &mut Tally,
 ) {
-    let id = sd_name(KUBERNETES_SD_ID);
     let mut element = data
-        .element(id)
+        .element(ELEMENT)
         .expect("the configuration leaves this SD-ID alone");
     let params = [
-        ("namespace_name", identity.namespace.as_bytes()),
-        ("object_name", identity.pod.as_bytes()),
-        ("container_name", identity.container.as_bytes()),
-        ("vm_id", fields.vm_id.unwrap_or_default()),
+        (NAMESPACE_NAME, identity.namespace.as_bytes()),
+        (OBJECT_NAME, identity.pod.as_bytes()),
+        (CONTAINER_NAME, identity.container.as_bytes()),
+        (VM_ID, fields.vm_id.unwrap_or_default()),
     ];
     // ` name="value"` for each, and the element's `]`.
     let reserved: usize = params
         .iter()
-        .map(|(name, value)| name.len() + value.len() + 4)
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum::<usize>()
         + 1;
 
     for (key, value) in labels(fields.labels) {
-        let name = label_name(key);
-        let written = element.param_within(name.as_name(), value, limit.saturating_sub(reserved));
-        if !written {
+        let mut short = [0; SdName::MAX];
+        let name = label_name(key, &mut short);
+        if !element.param_within(name, value, limit.saturating_sub(reserved)) {
             tally.add(Reason::ParamOmitted);
         }
     }
     for (name, value) in params {
-        if name != "vm_id" || !value.is_empty() {
-            element.param(sd_name(name), value);
+        if name != VM_ID || !value.is_empty() {
+            element.param(name, value);
         }
     }
 }
@@ -58,50 +65,35 @@ fn labels(labels: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
         })
 }
 
-/// A constant that is an SD-NAME.
-fn sd_name(text: &'static str) -> SdName<'static> {
-    SdName::new(text).expect("this constant is an SD-NAME")
-}
-
 /// The PARAM-NAME of a label: its key where that fits and means nothing else,
 /// or else the end of it, which says more than the beginning (a domain), with
-/// a hash that keeps it unlike all others.
-fn label_name(key: &[u8]) -> SdNameBuf {
+/// a hash that keeps it unlike all others. That one is made in `short`.
+fn label_name<'k>(key: &'k [u8], short: &'k mut [u8; SdName::MAX]) -> SdName<'k> {
     /// Hexadecimal digits.
     const HASH: usize = 8;
 
     if let Ok(text) = std::str::from_utf8(key)
-        && !is_reserved(text)
         && let Ok(name) = SdName::new(text)
+        && !RESERVED.contains(&name)
     {
-        return name.into();
+        return name;
     }
     let kept = &key[key.len().saturating_sub(SdName::MAX - HASH - 1)..];
-    let mut text = [0; SdName::MAX];
-    for (to, from) in text.iter_mut().zip(kept) {
+    for (to, from) in short.iter_mut().zip(kept) {
         *to = if SdName::allows(char::from(*from)) {
             *from
         } else {
             b'_'
         };
     }
-    text[kept.len()] = b'~';
+    short[kept.len()] = b'~';
     let hash = fnv1a(key);
-    for (place, to) in text[kept.len() + 1..].iter_mut().take(HASH).enumerate() {
+    for (place, to) in short[kept.len() + 1..].iter_mut().take(HASH).enumerate() {
         *to = b"0123456789abcdef"[(hash >> (28 - 4 * place)) as usize & 0xf];
     }
-    let text = std::str::from_utf8(&text[..kept.len() + 1 + HASH]).ok();
+    let text = std::str::from_utf8(&short[..kept.len() + 1 + HASH]).ok();
     text.and_then(|text| SdName::new(text).ok())
         .expect("at most 32 characters that are allowed")
-        .into()
-}
-
-/// The names that say whose a message is: no label can claim them.
-fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        "namespace_name" | "object_name" | "container_name" | "vm_id"
-    )
 }
 
 /// FNV-1a with 32 bits: the same on every machine and in every version.
@@ -116,7 +108,8 @@ mod tests {
     use super::*;
 
     fn name(key: &str) -> String {
-        label_name(key.as_bytes()).as_name().as_str().to_owned()
+        let mut short = [0; SdName::MAX];
+        label_name(key.as_bytes(), &mut short).as_str().to_owned()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -56,6 +57,9 @@ pub struct Run {
     pub intact: bool,
     /// The most memory that the process had, in KiB.
     pub peak_kib: u64,
+    /// The processor time of all flushes, and of the plugin's own thread
+    /// meanwhile.
+    pub cpu: Duration,
     /// What the plugin logged.
     pub log: String,
 }
@@ -80,6 +84,7 @@ struct Summary {
     outputs: Vec<Flushed>,
     intact: bool,
     peak_kib: u64,
+    cpu_us: u64,
 }
 
 impl Default for Host {
@@ -188,12 +193,14 @@ impl Run {
             outputs,
             intact,
             peak_kib,
+            cpu_us,
         } = serde_json::from_str(summary)
             .unwrap_or_else(|error| panic!("the host ended with {status}: {error}\n{log}"));
         Self {
             outputs,
             intact,
             peak_kib,
+            cpu: Duration::from_micros(cpu_us),
             log,
         }
     }

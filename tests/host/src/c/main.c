@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct chunk {
     const char *tag;
@@ -130,8 +131,17 @@ static long peak_kib(void)
     return kib;
 }
 
+/* User and system time of all threads, in microseconds. */
+static long processor_us(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return time.tv_sec * 1000000L + time.tv_nsec / 1000;
+}
+
 static void print_json(const struct worker *workers, int count, const struct host *host,
-                       int workers_each)
+                       int workers_each, long cpu_us)
 {
     printf("{\"outputs\":[");
     for (int i = 0; i < count; i += workers_each) {
@@ -147,8 +157,8 @@ static void print_json(const struct worker *workers, int count, const struct hos
                i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
                results[FLB_RETRY], results[FLB_ERROR], stack);
     }
-    printf("],\"intact\":%s,\"peak_kib\":%ld}\n", host_intact(host) ? "true" : "false",
-           peak_kib());
+    printf("],\"intact\":%s,\"peak_kib\":%ld,\"cpu_us\":%ld}\n",
+           host_intact(host) ? "true" : "false", peak_kib(), cpu_us);
 }
 
 static int run(int count, char **arguments)
@@ -160,6 +170,7 @@ static int run(int count, char **arguments)
     struct output *output = NULL;
     struct worker *workers;
     int worker_count = 0;
+    long before;
 
     for (int i = 1; i + 1 < count; i += 2) {
         char *value = arguments[i + 1];
@@ -192,13 +203,14 @@ static int run(int count, char **arguments)
     for (int i = 0; i < host->output_count; i++) {
         if (host_init(host, &host->outputs[i]) <= 0) {
             host_exit(host);
-            printf("{\"outputs\":[],\"intact\":%s,\"peak_kib\":0}\n", host_intact(host) ? "true" : "false");
+            printf("{\"outputs\":[],\"intact\":%s,\"peak_kib\":0,\"cpu_us\":0}\n", host_intact(host) ? "true" : "false");
             host_unload(host);
             return 1;
         }
     }
     host_pre_run(host);
 
+    before = processor_us();
     workers = calloc(host->output_count * settings.workers, sizeof(*workers));
     for (int i = 0; i < host->output_count; i++) {
         for (int j = 0; j < settings.workers; j++) {
@@ -213,7 +225,7 @@ static int run(int count, char **arguments)
     for (int i = 0; i < worker_count; i++) {
         pthread_join(workers[i].thread, NULL);
     }
-    print_json(workers, worker_count, host, settings.workers);
+    print_json(workers, worker_count, host, settings.workers, processor_us() - before);
     host_exit(host);
     host_unload(host);
     return 0;

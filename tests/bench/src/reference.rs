@@ -1,0 +1,102 @@
+//! The least that anybody could pay: bytes that are there already, written in
+//! large parts by a loop that does nothing else.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tempfile::NamedTempFile;
+
+/// Four records of TLS at a time, as the plugin does.
+const PART: usize = 64 * 1024;
+
+/// A process of its own, so that nothing else is measured.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    bytes: NamedTempFile,
+    ca: Option<PathBuf>,
+}
+
+impl Reference {
+    /// The argument by which this program becomes that process.
+    pub(crate) const MODE: &'static str = "reference";
+
+    /// Sends these bytes; over TLS where there is a CA.
+    pub(crate) fn new(bytes: &[u8], ca: Option<&Path>) -> Self {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        Self {
+            bytes: file,
+            ca: ca.map(Path::to_owned),
+        }
+    }
+
+    /// The processor time that it takes.
+    pub(crate) fn run(&self, address: &str) -> Duration {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([Self::MODE, address])
+            .arg(self.bytes.path())
+            .args(&self.ca)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        Duration::from_micros(text.trim().parse().expect("the reference process measures"))
+    }
+}
+
+/// `ADDRESS FILE [CA]`: sends the file, and prints the microseconds it took.
+pub(crate) fn main(arguments: &[String]) {
+    let [address, file, ca @ ..] = arguments else {
+        panic!("reference ADDRESS FILE [CA]");
+    };
+    let bytes = fs::read(file).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let before = processor_time();
+    match ca.first() {
+        None => send(&socket, &bytes),
+        Some(ca) => {
+            let mut stream = StreamOwned::new(client(ca), socket);
+            send(&mut stream, &bytes);
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    }
+    println!("{}", processor_time().saturating_sub(before).as_micros());
+}
+
+fn send(mut stream: impl Write, bytes: &[u8]) {
+    for part in bytes.chunks(PART) {
+        stream.write_all(part).unwrap();
+    }
+    stream.flush().unwrap();
+}
+
+fn client(ca: &str) -> ClientConnection {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    ClientConnection::new(Arc::new(config), name).unwrap()
+}
+
+/// User and system time of this process.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
