@@ -5,7 +5,7 @@
 //! abi::exports  FLBPluginFlushCtx(tag, chunk)
 //!   -> output   Output::flush
 //!   -> message  Mapper::map_chunk: chunk -> identity -> template -> frames of one batch
-//!   -> transport (crate)  Sink::deliver: event loop -> session -> TLS, TCP or UDP
+//!   -> transport (crate)  Sink::deliver: event loop -> session -> TLS, TCP, RELP or UDP
 //!   -> acknowledged -> FLB_OK
 //! ```
 //!

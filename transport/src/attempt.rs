@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 
 use crate::connection::{Connection, Progress};
-use crate::driver::Turn;
+use crate::turn::Turn;
 use crate::{Error, Target};
 
 /// How long a TLS 1.3 peer that sends no session ticket has to refuse our

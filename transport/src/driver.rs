@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::{Registry, Token};
 use syslog::session::{End, Finished};
 use syslog::{Batch, Outcome, Session, Totals};
 
 use crate::attempt::Attempt;
 use crate::connection::{Connection, Heard};
 use crate::servers::Servers;
+use crate::turn::{Turn, Wish};
 use crate::{Error, Event, Observer, Target};
 
 /// The most bytes that a connection is given at a time. What a peer has of a
@@ -31,21 +31,6 @@ const RARE_ASK: Duration = Duration::from_millis(200);
 
 /// Where the answer to a delivery goes.
 pub(crate) type Reply = crossbeam_channel::Sender<Finished<()>>;
-
-/// What the event loop gives a driver for one turn.
-pub(crate) struct Turn<'a> {
-    pub(crate) now: Instant,
-    pub(crate) registry: &'a Registry,
-    pub(crate) token: Token,
-}
-
-/// What a driver needs from the event loop after its turn.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Nothing,
-    /// The name of the server at this index looked up.
-    LookUp(usize),
-}
 
 pub(crate) struct Driver {
     target: Target,

@@ -11,8 +11,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mio::{Events, Poll, Token, Waker};
 use syslog::Batch;
 
-use crate::driver::{Driver, Reply, Turn, Wish};
+use crate::driver::{Driver, Reply};
 use crate::resolve;
+use crate::turn::{Turn, Wish};
 
 /// The waker's token; sinks count from zero.
 pub(crate) const WAKER: Token = Token(usize::MAX);

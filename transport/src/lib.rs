@@ -9,6 +9,7 @@
 //! their own (`resolve.rs`), and every wait has an end that the session knows.
 //! A sink that is down therefore costs the others nothing.
 
+pub mod endpoint;
 pub mod error;
 pub mod target;
 pub mod tls;
@@ -21,8 +22,10 @@ mod resolve;
 mod sender;
 mod servers;
 mod socket;
+mod turn;
 
 pub use connection::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
 pub use sender::{Sender, Sink};
-pub use target::{Endpoint, Event, Observer, Target, Transport};
+pub use target::{Event, Observer, Target, Transport};

@@ -16,7 +16,7 @@ use self::files::Stamp;
 pub use self::fingerprint::{Fingerprint, FingerprintError};
 pub(crate) use self::verifier::Verdict;
 use self::verifier::Verifier;
-use crate::target::Host;
+use crate::endpoint::Host;
 
 mod files;
 mod fingerprint;

@@ -14,7 +14,7 @@ use super::bindings::{
     cmt_add_fn, cmt_create_fn, cmt_histogram_buckets_create_size_fn, cmt_histogram_create_fn,
     cmt_histogram_set_default_fn, flb_output_get_cmt_instance_fn,
 };
-use super::host::symbol;
+use super::symbol::symbol;
 
 /// All names begin with `syslog_sink_`.
 const NAMESPACE: &CStr = c"syslog";

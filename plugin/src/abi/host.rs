@@ -8,6 +8,7 @@ use super::bindings::{
     flb_output_name_fn, flbgo_output_plugin,
 };
 use super::cmetrics::Registry;
+use super::symbol::symbol;
 use crate::config::Properties;
 
 /// A level of Fluent Bit's log.
@@ -142,12 +143,6 @@ impl Host {
             );
         }
     }
-}
-
-/// The address of a symbol of the process; null where it has none.
-pub(super) fn symbol(name: &CStr) -> *mut c_void {
-    // SAFETY: looking up a name has no conditions.
-    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }
 
 /// # Safety

@@ -14,3 +14,4 @@ pub mod cmetrics;
 pub mod exports;
 mod fence;
 pub mod host;
+mod symbol;

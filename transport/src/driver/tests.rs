@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::mpsc;
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 use socket2::{Domain, Socket, Type};
 use syslog::Policy;
 

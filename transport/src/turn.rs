@@ -1,0 +1,20 @@
+//! What the event loop and a driver pass to each other.
+
+use std::time::Instant;
+
+use mio::{Registry, Token};
+
+/// What the event loop gives a driver for one turn.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Instant,
+    pub(crate) registry: &'a Registry,
+    pub(crate) token: Token,
+}
+
+/// What a driver needs from the event loop after its turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Nothing,
+    /// The name of the server at this index looked up.
+    LookUp(usize),
+}
