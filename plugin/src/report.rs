@@ -133,10 +133,10 @@ impl Report {
         }
         .encode(out);
         StructuredData::begin(out).finish();
-        let mut before = ' ';
+        let mut before = " ";
         for (reason, count) in losses.counts() {
             write!(out, "{before}{count} {}", reason.text()).expect("a Vec takes everything");
-            before = ';';
+            before = "; ";
         }
         frame.finish();
     }
@@ -153,5 +153,95 @@ impl Drop for Report {
     fn drop(&mut self) {
         let unlogged = std::mem::take(&mut self.state.get_mut().unlogged);
         self.write(&unlogged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syslog::Framing;
+
+    use super::*;
+    use crate::abi::host::Host;
+
+    fn report() -> Report {
+        let log = Log::new(Host::find(), "shop".to_owned());
+        Report::new(log, Metrics::new(None, "shop"), "node-1".to_owned())
+    }
+
+    fn tally(reason: Reason, count: usize) -> Tally {
+        let mut tally = Tally::default();
+        (0..count).for_each(|_| tally.add(reason));
+        tally
+    }
+
+    fn empty() -> Batch {
+        Batch::new(Framing::Datagram)
+    }
+
+    fn said(batch: &Batch) -> String {
+        String::from_utf8(batch.bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_loss_is_told_with_its_chunk_and_not_again() {
+        let (report, mut batch) = (report(), empty());
+        let lost = tally(Reason::Damaged, 3);
+        let notice = report.tell(&lost, &mut batch).unwrap();
+        let text = said(&batch);
+        assert!(text.starts_with("<44>1 "), "{text}");
+        let end = " node-1 syslog_sink - given_up - 3 records skipped that could not be read";
+        assert!(text.ends_with(end), "{text}");
+        report.delivered(&lost, Some(&notice));
+
+        let mut last = empty();
+        report.last_words(&mut last);
+        assert!(last.is_empty());
+    }
+
+    #[test]
+    fn what_came_back_is_told_when_it_comes_again() {
+        let report = report();
+        let lost = tally(Reason::Oversize, 2);
+        for _ in 0..2 {
+            let mut batch = empty();
+            let notice = report.tell(&lost, &mut batch).unwrap();
+            assert!(
+                said(&batch).contains(" 2 messages dropped"),
+                "{}",
+                said(&batch)
+            );
+            report.returned(Some(&notice));
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_told_yet_is_told_later_or_last() {
+        let (report, mut batch) = (report(), empty());
+        let first = tally(Reason::Damaged, 1);
+        let notice = report.tell(&first, &mut batch).unwrap();
+        report.delivered(&first, Some(&notice));
+
+        let more = tally(Reason::Truncated, 5);
+        let mut batch = empty();
+        assert!(report.tell(&more, &mut batch).is_none());
+        assert!(batch.is_empty());
+        report.delivered(&more, None);
+        report.give_up(Reason::Datagram);
+
+        let mut last = empty();
+        report.last_words(&mut last);
+        let text = said(&last);
+        let end = " 1 messages dropped that did not fit a datagram; 5 messages truncated to max_message_size";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn others_records_are_none_of_the_sinks_business() {
+        let (report, mut batch) = (report(), empty());
+        let refused = tally(Reason::Refused, 7);
+        assert!(report.tell(&refused, &mut batch).is_none());
+        report.delivered(&refused, None);
+        report.last_words(&mut batch);
+        assert!(batch.is_empty());
     }
 }
