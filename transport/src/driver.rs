@@ -325,8 +325,10 @@ impl Driver {
         }
         let retry_in = self.servers.wait(turn.now);
         self.session.on_failed(turn.now, retry_in);
-        self.answer();
+        self.down.store(true, Ordering::Relaxed);
+        // The reason is known before anybody is told to try again.
         self.tell(&Event::ConnectFailed { error, retry_in });
+        self.answer();
     }
 
     /// Moves bytes from the session to the connection, and learns what the
