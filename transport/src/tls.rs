@@ -118,7 +118,7 @@ pub enum TlsError {
 }
 
 /// TLS towards a receiver. Files that change are read again for the next
-/// connection ([`TlsTarget::refresh`]).
+/// connection.
 #[derive(Clone)]
 pub struct TlsTarget {
     options: TlsOptions,
