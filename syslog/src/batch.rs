@@ -98,8 +98,7 @@ impl Batch {
     /// The end of the frame in which the byte at `offset` is.
     #[must_use]
     pub fn frame_end(&self, offset: usize) -> usize {
-        let index = self.ends.partition_point(|end| *end <= offset);
-        self.ends.get(index).copied().unwrap_or(self.bytes.len())
+        self.frame_start(self.frames_before(offset) + 1)
     }
 
     /// Where the frame of this number begins, counted from zero; the end of all

@@ -164,7 +164,7 @@ impl TlsTarget {
                 ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
             })
             .transpose()?;
-        let loaded = Loaded::read(&options)?;
+        let loaded = Loaded::read(&options, options.stamps())?;
         Ok(Self {
             options,
             server_name,
@@ -181,8 +181,8 @@ impl TlsTarget {
             return None;
         }
         // Also where they cannot be used: to say it once is enough.
-        loaded.stamps = stamps;
-        Some(Loaded::read(&self.options).map(|new| *loaded = new))
+        loaded.stamps.clone_from(&stamps);
+        Some(Loaded::read(&self.options, stamps).map(|new| *loaded = new))
     }
 
     /// A client for a server of this host.
@@ -200,9 +200,8 @@ impl TlsTarget {
 }
 
 impl Loaded {
-    fn read(options: &TlsOptions) -> Result<Self, TlsError> {
-        // Before the files are read: a change meanwhile is noticed next time.
-        let stamps = options.stamps();
+    /// `stamps` are from before: a change meanwhile is noticed next time.
+    fn read(options: &TlsOptions, stamps: Vec<Stamp>) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions: &[&SupportedProtocolVersion] = if options.only_tls13 {
             &[&rustls::version::TLS13]

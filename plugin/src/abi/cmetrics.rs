@@ -111,23 +111,25 @@ impl Registry {
     /// Makes a counter, with a value of zero for each combination of labels.
     #[must_use]
     pub fn counter(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
-        let Functions {
-            counter_create,
-            counter_add,
-            ..
-        } = self.functions;
-        self.create(counter_create, counter_add, description, values)
+        let functions = &self.functions;
+        self.create(
+            functions.counter_create,
+            functions.counter_add,
+            description,
+            values,
+        )
     }
 
     /// Makes a gauge, with a value of zero for each combination of labels.
     #[must_use]
     pub fn gauge(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
-        let Functions {
-            gauge_create,
-            gauge_add,
-            ..
-        } = self.functions;
-        self.create(gauge_create, gauge_add, description, values)
+        let functions = &self.functions;
+        self.create(
+            functions.gauge_create,
+            functions.gauge_add,
+            description,
+            values,
+        )
     }
 
     fn create(

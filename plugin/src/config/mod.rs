@@ -221,17 +221,21 @@ fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigE
     })
 }
 
-fn targets(
-    options: &Options<'_>,
-    protocol: Protocol,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Target>, ConfigError> {
+fn servers(options: &Options<'_>, protocol: Protocol) -> Result<Vec<Endpoint>, ConfigError> {
     let default_port = match protocol {
         Protocol::Tls | Protocol::RelpTls => 6514,
         // No port is assigned to RELP; this is rsyslog's default.
         Protocol::Tcp | Protocol::Udp | Protocol::Relp => 514,
     };
-    let servers = options.required("addr", |text| value::addresses(text, default_port))?;
+    options.required("addr", |text| value::addresses(text, default_port))
+}
+
+fn targets(
+    options: &Options<'_>,
+    protocol: Protocol,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Target>, ConfigError> {
+    let servers = servers(options, protocol)?;
     let tls = match protocol {
         Protocol::Tls | Protocol::RelpTls => Some(tls::parse(options, warnings)?),
         Protocol::Tcp | Protocol::Udp | Protocol::Relp => {
@@ -307,7 +311,7 @@ fn message_size(options: &Options<'_>, protocol: Protocol) -> Result<usize, Conf
             value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
         });
     }
-    let servers = options.required("addr", |text| value::addresses(text, 514))?;
+    let servers = servers(options, protocol)?;
     let is_ipv6 = |server: &Endpoint| server.address().is_some_and(|address| address.is_ipv6());
     let largest = if servers.iter().all(is_ipv6) {
         UDP_MAX_IPV6

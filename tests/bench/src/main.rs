@@ -23,7 +23,7 @@ mod table;
 use std::path::Path;
 use std::time::Duration;
 
-use host::Host;
+use host::{Host, Run};
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
 
@@ -74,14 +74,7 @@ fn measure(
     let (mut plugin, mut bare) = (Duration::MAX, Duration::MAX);
     for _ in 0..RUNS {
         let receiver = receiver(listen, false);
-        let run = host(&receiver, options).run(&load.chunks());
-        assert_eq!(
-            run.outputs[0].ok as usize,
-            load.chunks().len(),
-            "{}",
-            run.log
-        );
-        plugin = plugin.min(run.cpu);
+        plugin = plugin.min(deliver(&load, &receiver, options).cpu);
         bare = bare.min(reference.run(&receiver.address()));
     }
     Row {
@@ -95,13 +88,7 @@ fn measure(
 /// What the plugin sends for the load, as a receiver has it.
 fn bytes_of(load: &Load, options: &[(&str, &str)], listen: &Listen) -> Vec<u8> {
     let receiver = receiver(listen, true);
-    let run = host(&receiver, options).run(&load.chunks());
-    assert_eq!(
-        run.outputs[0].ok as usize,
-        load.chunks().len(),
-        "{}",
-        run.log
-    );
+    deliver(load, &receiver, options);
     receiver.wait_for_the_end();
     let frames = receiver.received();
     assert_eq!(frames.len(), load.messages());
@@ -119,8 +106,12 @@ fn receiver(listen: &Listen, keep: bool) -> Receiver {
     .unwrap()
 }
 
-fn host(receiver: &Receiver, options: &[(&str, &str)]) -> Host {
+/// Every chunk has to end with OK.
+fn deliver(load: &Load, receiver: &Receiver, options: &[(&str, &str)]) -> Run {
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
-    Host::new().output("sink", &options)
+    let chunks = load.chunks();
+    let run = Host::new().output("sink", &options).run(&chunks);
+    assert_eq!(run.outputs[0].ok as usize, chunks.len(), "{}", run.log);
+    run
 }

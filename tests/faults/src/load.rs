@@ -114,9 +114,7 @@ impl Load {
         let mut last = None;
         for text in texts {
             let text = text.as_ref();
-            let Some(number) = text.split_once(' ').and_then(|(n, _)| n.parse().ok()) else {
-                panic!("not a line of this load: {text:?}");
-            };
+            let number = number_of(text);
             assert_eq!(text, self.line(number), "not whole");
             if seen.insert(number) {
                 if last >= Some(number) {
@@ -129,6 +127,12 @@ impl Load {
         }
         counts.lost = self.total() - seen.len();
         counts
+    }
+
+    /// The same, where lines of other numbers may have arrived as well.
+    pub(crate) fn compare_own(&self, texts: &[String]) -> Counts {
+        let own = |text: &&String| number_of(text) < self.total();
+        self.compare(texts.iter().filter(own))
     }
 
     /// The same with what a receiver has, once all connections are closed.
@@ -171,6 +175,13 @@ impl Counts {
 
 /// The default of `replay_buffer`, in bytes.
 const REPLAY_BUFFER: usize = 4 * 1024 * 1024;
+
+/// The number of a line; what is none stops the test.
+fn number_of(text: &str) -> usize {
+    text.split_once(' ')
+        .and_then(|(number, _)| number.parse().ok())
+        .unwrap_or_else(|| panic!("not a line of a load: {text:?}"))
+}
 
 /// The texts of all messages; what is none stops the test.
 pub(crate) fn texts(received: &[Received]) -> Vec<String> {

@@ -186,14 +186,7 @@ pub(crate) fn disk_full() -> Outcome {
         chunks: 2 * third,
         ..load
     };
-    let is_kept = |text: &String| {
-        let number = text.split_once(' ').map(|(number, _)| number.parse());
-        number.is_some_and(|number| number.is_ok_and(|number: usize| number < kept.total()))
-    };
-    let arrived = || {
-        let texts = crate::load::texts(&receiver.received());
-        kept.compare(texts.iter().filter(|text| is_kept(text)))
-    };
+    let arrived = || kept.compare_own(&crate::load::texts(&receiver.received()));
     // What is lost is counted below.
     let _ = wait::until(LONG, || (arrived().lost == 0).then_some(()));
     running.stop();
