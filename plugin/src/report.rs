@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use syslog::{
-    AppName, Batch, Facility, Header, Hostname, MsgId, Pri, ProcId, Scratch, Severity,
+    AppName, Batch, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity, Stamp,
     StructuredData, Timestamp,
 };
 
@@ -123,9 +123,12 @@ impl Report {
         let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());
         let mut frame = batch.frame();
         let out = frame.bytes();
-        Header {
+        Stamp {
             pri: Pri::new(Facility::Syslog, Severity::Warning),
             timestamp: Timestamp::from_unix(now.as_secs().cast_signed(), now.subsec_nanos()).ok(),
+        }
+        .encode(out);
+        Origin {
             hostname: Hostname::fit(self.hostname.as_bytes(), &mut h),
             app_name: AppName::fit(APP_NAME.as_bytes(), &mut a),
             procid: ProcId::fit(b"", &mut Scratch::default()),

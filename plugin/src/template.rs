@@ -92,6 +92,16 @@ impl Template {
         Parser { text, at: 0 }.template()
     }
 
+    /// Whether the text is the same for all records that have the same tag,
+    /// identity and `kubernetes` map.
+    #[must_use]
+    pub fn is_of_origin(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Text(_) => true,
+            Part::Choice(sources) => sources.iter().all(Source::is_of_origin),
+        })
+    }
+
     /// Appends the text. Says whether anything in it was there: a template
     /// whose accessors all found nothing, and that has no text of its own, is
     /// not.
@@ -113,6 +123,15 @@ impl Template {
 }
 
 impl Source {
+    fn is_of_origin(&self) -> bool {
+        match self {
+            Self::Tag | Self::TagPart(_) | Self::Default(_) => true,
+            Self::Identity(_, path) | Self::Path(path) => {
+                matches!(path.first(), Some(Step::Key(key)) if key == "kubernetes")
+            }
+        }
+    }
+
     fn render(&self, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Default(text) => out.extend_from_slice(text.as_bytes()),

@@ -1,14 +1,37 @@
-//! HEADER (RFC 5424, section 6.2).
+//! HEADER (RFC 5424, section 6.2), in two halves: what is each message's own,
+//! and what the messages of one program share.
 
 use crate::{AppName, Hostname, MsgId, Pri, ProcId, Timestamp};
 
-/// Everything of a message before its structured data.
+/// `PRI VERSION SP TIMESTAMP`: the first half, each message's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Header<'a> {
+pub struct Stamp {
     /// Facility and severity.
     pub pri: Pri,
     /// When it happened; written as NILVALUE where nobody knows.
     pub timestamp: Option<Timestamp>,
+}
+
+impl Stamp {
+    /// The most bytes that it takes.
+    pub const MAX: usize = Pri::MAX + "1 ".len() + Timestamp::MAX;
+
+    /// Appends the first half. [`Origin`] follows.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        self.pri.encode(out);
+        // VERSION (RFC 5424, section 6.2.2).
+        out.extend_from_slice(b"1 ");
+        match self.timestamp {
+            Some(timestamp) => timestamp.encode(out),
+            None => out.push(b'-'),
+        }
+    }
+}
+
+/// `SP HOSTNAME SP APP-NAME SP PROCID SP MSGID`: the second half, alike in all
+/// messages of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
     /// The machine it happened on.
     pub hostname: Hostname<'a>,
     /// The program it happened in.
@@ -19,16 +42,10 @@ pub struct Header<'a> {
     pub msgid: MsgId<'a>,
 }
 
-impl Header<'_> {
-    /// Appends the header. [`StructuredData`](crate::StructuredData) follows.
+impl Origin<'_> {
+    /// Appends the second half. [`StructuredData`](crate::StructuredData)
+    /// follows.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.pri.encode(out);
-        // VERSION (RFC 5424, section 6.2.2).
-        out.extend_from_slice(b"1 ");
-        match self.timestamp {
-            Some(timestamp) => timestamp.encode(out),
-            None => out.push(b'-'),
-        }
         out.push(b' ');
         self.hostname.encode(out);
         out.push(b' ');

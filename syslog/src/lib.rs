@@ -5,7 +5,7 @@
 //! caller's buffer, and a [`Session`] is told what happened and when.
 //!
 //! ```text
-//! Header -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
+//! Stamp -> Origin -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
 //! ```
 //!
 //! A value that exists is valid: a [`Hostname`] is never longer than RFC 5424
@@ -28,7 +28,7 @@ pub mod totals;
 pub use backoff::Backoff;
 pub use batch::{Batch, Frame, Framing, NewlineInMessage};
 pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
-pub use header::Header;
+pub use header::{Origin, Stamp};
 pub use pri::{Facility, Pri, Severity};
 pub use relp::{Relp, RelpError};
 pub use session::{Outcome, Policy, Session};

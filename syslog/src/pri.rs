@@ -135,6 +135,9 @@ const SEVERITIES: [(&str, Severity); 8] = [
 pub struct Pri(u8);
 
 impl Pri {
+    /// The most bytes that it takes: `<191>`.
+    pub const MAX: usize = 5;
+
     /// The PRI of a facility and a severity.
     #[must_use]
     pub const fn new(facility: Facility, severity: Severity) -> Self {

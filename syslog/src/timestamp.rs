@@ -33,6 +33,9 @@ const FIRST: i64 = -62_167_219_200;
 const LAST: i64 = 253_402_300_799;
 
 impl Timestamp {
+    /// The most bytes that it takes: `2026-03-01T12:00:00.123456+01:00`.
+    pub const MAX: usize = 32;
+
     /// The moment `nanos` nanoseconds after `seconds` of Unix time, written
     /// in UTC with six digits. What is below a microsecond is cut off.
     ///

@@ -12,8 +12,8 @@ use receiver::message::parse;
 use receiver::{Message, Splitter};
 use syslog::text::push_lossy;
 use syslog::{
-    AppName, Batch, Facility, Framing, Header, Hostname, MsgId, NewlineInMessage, Pri, ProcId,
-    Scratch, SdName, Severity, StructuredData, Timestamp,
+    AppName, Batch, Facility, Framing, Hostname, MsgId, NewlineInMessage, Origin, Pri, ProcId,
+    Scratch, SdName, Severity, Stamp, StructuredData, Timestamp,
 };
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
         Scratch::default(),
     );
     let start = out.len();
-    Header {
+    Stamp {
         pri: Pri::new(
             Facility::from_name(&input.facility.to_string()).unwrap(),
             Severity::from_number(input.severity).unwrap(),
@@ -91,6 +91,10 @@ fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
                 .unwrap()
                 .with_digits(digits)
         }),
+    }
+    .encode(out);
+    assert!(out.len() - start <= Stamp::MAX);
+    Origin {
         hostname: Hostname::fit(hostname, &mut h),
         app_name: AppName::fit(app_name, &mut a),
         procid: ProcId::fit(procid, &mut p),

@@ -115,8 +115,7 @@ fn read_event(bytes: &[u8]) -> Result<(Option<Event<'_>>, &[u8]), Malformed> {
         return Ok((None, msgpack::skip(bytes)?));
     }
     let (head, second) = msgpack::read(first)?;
-    let (body, _) = msgpack::head(second)?;
-    let rest = msgpack::skip(second)?;
+    let (body, rest) = msgpack::read(second)?;
     let time = match head {
         Value::Array(head) if (1..=2).contains(&head.len()) => head.into_iter().next(),
         time => Some(time),

@@ -74,6 +74,18 @@ pub struct Layout {
     pub oversize: Oversize,
 }
 
+impl Layout {
+    /// What HOSTNAME, APP-NAME, PROCID, MSGID and structured data are made of.
+    pub fn origin_templates(&self) -> impl Iterator<Item = &Template> {
+        let fields = [&self.hostname, &self.app_name, &self.procid, &self.msgid];
+        let params = self.structured_data.iter().flat_map(|sd| &sd.params);
+        fields
+            .into_iter()
+            .flatten()
+            .chain(params.map(|(_, template)| template))
+    }
+}
+
 /// Where the facility comes from.
 #[derive(Clone, Debug)]
 pub enum FacilityFrom {

@@ -9,12 +9,16 @@ pub(super) struct Fields<'a> {
     pub(super) message: Option<Value<'a>>,
     /// `stdout` or `stderr`.
     pub(super) stream: Option<&'a [u8]>,
+    /// Where the record is from.
+    pub(super) metadata: Metadata<'a>,
+}
+
+/// What a record says of where it is from: alike in all records of a pod's
+/// container.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Metadata<'a> {
     /// What the kubernetes filter adds.
     pub(super) kubernetes: Option<Map<'a>>,
-    /// The pod's labels, of that.
-    pub(super) labels: Option<Map<'a>>,
-    /// The node, of that.
-    node: Option<&'a [u8]>,
     /// PKS's name of the cluster, which goes before the node's.
     cluster_name: Option<&'a [u8]>,
     /// PKS's name of the virtual machine.
@@ -25,8 +29,9 @@ pub(super) struct Fields<'a> {
 const MESSAGE: &[u8] = b"message";
 
 impl<'a> Fields<'a> {
-    /// Finds the keys. None where something that is no key stands in the place
-    /// of one, which happens only where a length is wrong.
+    /// Finds the keys; of equal ones the last. None where something that is no
+    /// key stands in the place of one, which happens only where a length is
+    /// wrong.
     pub(super) fn read(record: Map<'a>, message_key: &[u8]) -> Option<Self> {
         let mut fields = Self::default();
         let mut fallback = None;
@@ -37,14 +42,15 @@ impl<'a> Fields<'a> {
                 _ => continue,
             };
             if key == message_key {
-                fields.message = fields.message.or(Some(value));
+                fields.message = Some(value);
                 continue;
             }
+            let metadata = &mut fields.metadata;
             match (key, value) {
-                (b"kubernetes", Value::Map(map)) => fields.read_kubernetes(map),
+                (b"kubernetes", Value::Map(map)) => metadata.kubernetes = Some(map),
                 (b"stream", Value::Text(text)) => fields.stream = Some(text),
-                (b"cluster_name", Value::Text(text)) => fields.cluster_name = Some(text),
-                (b"vm_id", Value::Text(text)) => fields.vm_id = Some(text),
+                (b"cluster_name", Value::Text(text)) => metadata.cluster_name = Some(text),
+                (b"vm_id", Value::Text(text)) => metadata.vm_id = Some(text),
                 (MESSAGE, value) => fallback = Some(value),
                 _ => {}
             }
@@ -52,22 +58,25 @@ impl<'a> Fields<'a> {
         fields.message = fields.message.or(fallback);
         Some(fields)
     }
+}
 
-    fn read_kubernetes(&mut self, kubernetes: Map<'a>) {
-        self.kubernetes = Some(kubernetes);
-        for entry in kubernetes {
-            match entry {
-                (Value::Text(b"host"), Value::Text(host)) => self.node = Some(host),
-                (Value::Text(b"labels"), Value::Map(labels)) => self.labels = Some(labels),
-                _ => {}
-            }
-        }
-    }
-
+impl<'a> Metadata<'a> {
     /// The cluster or the node.
     pub(super) fn hostname(&self) -> Option<&'a [u8]> {
+        let node = || match self.kubernetes?.get(b"host")? {
+            Value::Text(node) => Some(node),
+            _ => None,
+        };
         self.cluster_name
-            .or(self.node)
+            .or_else(node)
             .filter(|name| !name.is_empty())
+    }
+
+    /// The pod's labels.
+    pub(super) fn labels(&self) -> Option<Map<'a>> {
+        match self.kubernetes?.get(b"labels")? {
+            Value::Map(labels) => Some(labels),
+            _ => None,
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use syslog::{SdName, StructuredData};
 
-use super::fields::Fields;
-use super::tally::{Reason, Tally};
+use super::fields::Metadata;
 use crate::chunk::{Map, Value};
 use crate::config::KUBERNETES_SD_ID;
 use crate::identity::Identity;
@@ -17,14 +16,13 @@ const VM_ID: SdName<'_> = SdName::literal("vm_id");
 const RESERVED: [SdName<'_>; 4] = [NAMESPACE_NAME, OBJECT_NAME, CONTAINER_NAME, VM_ID];
 
 /// Appends the element. Labels that would make the buffer longer than `limit`
-/// are left out and counted; the identity goes before them.
+/// are left out, and their number is given; the identity goes before them.
 pub(super) fn push(
     data: &mut StructuredData<'_>,
     identity: Identity<'_>,
-    fields: &Fields<'_>,
+    metadata: &Metadata<'_>,
     limit: usize,
-    tally: &mut Tally,
-) {
+) -> u64 {
     let mut element = data
         .element(ELEMENT)
         .expect("the configuration leaves this SD-ID alone");
@@ -32,7 +30,7 @@ pub(super) fn push(
         (NAMESPACE_NAME, identity.namespace.as_bytes()),
         (OBJECT_NAME, identity.pod.as_bytes()),
         (CONTAINER_NAME, identity.container.as_bytes()),
-        (VM_ID, fields.vm_id.unwrap_or_default()),
+        (VM_ID, metadata.vm_id.unwrap_or_default()),
     ];
     // ` name="value"` for each, and the element's `]`.
     let reserved: usize = params
@@ -41,11 +39,12 @@ pub(super) fn push(
         .sum::<usize>()
         + 1;
 
-    for (key, value) in labels(fields.labels) {
+    let mut omitted = 0;
+    for (key, value) in labels(metadata.labels()) {
         let mut short = [0; SdName::MAX];
         let name = label_name(key, &mut short);
         if !element.param_within(name, value, limit.saturating_sub(reserved)) {
-            tally.add(Reason::ParamOmitted);
+            omitted += 1;
         }
     }
     for (name, value) in params {
@@ -53,6 +52,7 @@ pub(super) fn push(
             element.param(name, value);
         }
     }
+    omitted
 }
 
 fn labels(labels: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {

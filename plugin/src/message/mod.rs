@@ -1,7 +1,7 @@
 //! Records to messages, by the configuration's layout.
 //!
 //! ```text
-//! Events -> fence (namespace) -> Fields -> Header, StructuredData, text -> Frame -> Batch
+//! Events -> Fields -> fence (namespace) -> Stamp, Origin, StructuredData, text -> Frame -> Batch
 //! ```
 
 mod fields;
@@ -10,7 +10,7 @@ mod tally;
 
 use syslog::text::push_lossy_within;
 use syslog::{
-    AppName, Batch, Facility, Frame, Header, Hostname, MsgId, Pri, ProcId, Scratch, Severity,
+    AppName, Batch, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity, Stamp,
     StructuredData, Timestamp,
 };
 
@@ -27,6 +27,9 @@ use crate::template::{Scope, Template};
 #[derive(Debug)]
 pub struct Mapper {
     layout: Layout,
+    /// Whether what records say besides their metadata can change more of a
+    /// message than its stamp and text.
+    origin_varies: bool,
     identity: Source,
     namespace: Option<String>,
     /// The name of this machine, for records that say no other.
@@ -42,8 +45,12 @@ pub struct Workspace {
     msgid: Vec<u8>,
     /// One value at a time: a level, a parameter.
     value: Vec<u8>,
+    /// HOSTNAME to STRUCTURED-DATA: the same for record after record.
+    origin: Vec<u8>,
+    /// How many labels and parameters had no place in `origin`.
+    omitted: u64,
     text: Vec<u8>,
-    /// The header and structured data of a message that is split.
+    /// Everything before the text of a message that is split.
     head: Vec<u8>,
 }
 
@@ -57,10 +64,12 @@ impl Workspace {
             procid,
             msgid,
             value,
+            origin,
+            omitted: _,
             text,
             head,
         } = self;
-        [hostname, app_name, procid, msgid, value, text, head]
+        [hostname, app_name, procid, msgid, value, origin, text, head]
             .into_iter()
             .map(Vec::capacity)
             .sum()
@@ -79,6 +88,7 @@ impl Mapper {
     pub fn new(config: &Config, own_hostname: String) -> Self {
         Self {
             layout: config.layout.clone(),
+            origin_varies: !config.layout.origin_templates().all(Template::is_of_origin),
             identity: config.identity,
             namespace: config.namespace.clone(),
             own_hostname,
@@ -104,6 +114,7 @@ impl Mapper {
             None
         };
         let mut events = Events::new(chunk);
+        let mut origin_of = None;
         while let Some(event) = events.next() {
             let (time, body) = match event {
                 Event::Record { time, body } => (time, body),
@@ -118,7 +129,7 @@ impl Mapper {
                 tally.add(Reason::Damaged);
                 continue;
             };
-            let of_record = || fields.kubernetes.and_then(Identity::from_record);
+            let of_record = || fields.metadata.kubernetes.and_then(Identity::from_record);
             let identity = if from_record && self.identity != Source::None {
                 of_record()
             } else {
@@ -138,6 +149,10 @@ impl Mapper {
                     identity,
                 },
             };
+            if self.origin_varies || origin_of != Some(fields.metadata) {
+                self.make_origin(&record, space);
+                origin_of = Some(fields.metadata);
+            }
             self.map_record(&record, batch, space, &mut tally);
         }
         tally
@@ -161,9 +176,10 @@ impl Mapper {
     ) {
         let size = self.layout.max_message_size;
         let mut frame = batch.frame();
-        self.push_header(record, space, frame.bytes());
-        self.push_structured_data(record, space, &mut frame, tally);
+        self.stamp(record, &mut space.value).encode(frame.bytes());
+        frame.bytes().extend_from_slice(&space.origin);
         frame.bytes().push(b' ');
+        tally.add_many(Reason::ParamOmitted, space.omitted);
         if self.layout.bom {
             frame.bytes().extend_from_slice(BOM);
         }
@@ -209,14 +225,19 @@ impl Mapper {
         }
     }
 
-    fn push_header(&self, record: &Record<'_>, space: &mut Workspace, out: &mut Vec<u8>) {
+    /// Everything between a message's stamp and its text.
+    fn make_origin(&self, record: &Record<'_>, space: &mut Workspace) {
+        space.origin.clear();
+        self.push_origin(record, space);
+        self.push_structured_data(record, space);
+    }
+
+    fn push_origin(&self, record: &Record<'_>, space: &mut Workspace) {
         let layout = &self.layout;
         let scope = &record.scope;
-        let pri = self.pri(record, &mut space.value);
-        let timestamp = self.timestamp(record, &mut space.value);
 
         let hostname = rendered(layout.hostname.as_ref(), scope, &mut space.hostname)
-            .or_else(|| record.fields.hostname())
+            .or_else(|| record.fields.metadata.hostname())
             .unwrap_or(self.own_hostname.as_bytes());
         let app_name = match rendered(layout.app_name.as_ref(), scope, &mut space.app_name) {
             Some(app_name) => app_name,
@@ -231,9 +252,7 @@ impl Mapper {
             Scratch::default(),
             Scratch::default(),
         );
-        Header {
-            pri,
-            timestamp,
+        Origin {
             hostname: if layout.sanitize_host {
                 Hostname::fit_with(hostname, &mut h, is_host_character, b'-')
             } else {
@@ -243,7 +262,55 @@ impl Mapper {
             procid: ProcId::fit(procid, &mut p),
             msgid: MsgId::fit(msgid, &mut m),
         }
-        .encode(out);
+        .encode(&mut space.origin);
+    }
+
+    /// Header and structured data never take more than three quarters of a
+    /// message.
+    fn push_structured_data(&self, record: &Record<'_>, space: &mut Workspace) {
+        let limit = self.layout.max_message_size / 4 * 3 - Stamp::MAX;
+        let Workspace {
+            origin,
+            omitted,
+            value,
+            ..
+        } = space;
+        let header = origin.len();
+        *omitted = 0;
+
+        let mut data = StructuredData::begin(origin);
+        for SdElement { id, params } in &self.layout.structured_data {
+            let mut element = data
+                .element(id.as_name())
+                .expect("the configuration has no SD-ID twice");
+            for (name, template) in params {
+                if let Some(value) = rendered(Some(template), &record.scope, value)
+                    && !element.param_within(name.as_name(), value, limit)
+                {
+                    *omitted += 1;
+                }
+            }
+        }
+        if self.layout.kubernetes_structured_data
+            && let Some(identity) = record.scope.identity
+        {
+            *omitted += kubernetes::push(&mut data, identity, &record.fields.metadata, limit);
+        }
+        data.finish();
+
+        // Only with a small max_message_size and a long header.
+        if origin.len() > limit {
+            origin.truncate(header);
+            StructuredData::begin(origin).finish();
+            *omitted += 1;
+        }
+    }
+
+    fn stamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Stamp {
+        Stamp {
+            pri: self.pri(record, value),
+            timestamp: self.timestamp(record, value),
+        }
     }
 
     fn pri(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Pri {
@@ -272,46 +339,6 @@ impl Mapper {
                 let Time { seconds, nanos } = record.time?;
                 Timestamp::from_unix(seconds, nanos).ok()
             })
-    }
-
-    /// Structured data never takes more than three quarters of a message.
-    fn push_structured_data(
-        &self,
-        record: &Record<'_>,
-        space: &mut Workspace,
-        frame: &mut Frame<'_>,
-        tally: &mut Tally,
-    ) {
-        let size = self.layout.max_message_size;
-        let header = frame.bytes().len();
-        let limit = header - frame.len() + size / 4 * 3;
-
-        let mut data = StructuredData::begin(frame.bytes());
-        for SdElement { id, params } in &self.layout.structured_data {
-            let mut element = data
-                .element(id.as_name())
-                .expect("the configuration has no SD-ID twice");
-            for (name, template) in params {
-                if let Some(value) = rendered(Some(template), &record.scope, &mut space.value)
-                    && !element.param_within(name.as_name(), value, limit)
-                {
-                    tally.add(Reason::ParamOmitted);
-                }
-            }
-        }
-        if self.layout.kubernetes_structured_data
-            && let Some(identity) = record.scope.identity
-        {
-            kubernetes::push(&mut data, identity, &record.fields, limit, tally);
-        }
-        data.finish();
-
-        // Only with a small max_message_size and a long header.
-        if frame.bytes().len() > limit {
-            frame.bytes().truncate(header);
-            StructuredData::begin(frame.bytes()).finish();
-            tally.add(Reason::ParamOmitted);
-        }
     }
 
     fn text<'t>(&self, record: &Record<'t>, buffer: &'t mut Vec<u8>) -> &'t [u8] {

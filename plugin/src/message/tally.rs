@@ -88,7 +88,12 @@ pub struct Tally {
 impl Tally {
     /// Counts one.
     pub fn add(&mut self, reason: Reason) {
-        self.reasons[reason as usize] += 1;
+        self.add_many(reason, 1);
+    }
+
+    /// Counts so many.
+    pub fn add_many(&mut self, reason: Reason, count: u64) {
+        self.reasons[reason as usize] += count;
     }
 
     /// How many there were.

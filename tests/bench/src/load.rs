@@ -2,15 +2,14 @@
 
 use rig::event::{container_tag, event, map};
 
-const CHUNKS: usize = 40;
 const RECORDS: usize = 3000;
 /// Makes a message of 486 bytes.
 const TEXT: usize = 215;
 
-/// The chunks of one container.
+/// A chunk of one container.
 #[derive(Debug)]
 pub(crate) struct Load {
-    chunks: Vec<(String, Vec<u8>)>,
+    chunk: (String, Vec<u8>),
 }
 
 impl Load {
@@ -35,17 +34,15 @@ impl Load {
             ]);
             event(1_772_366_400, number as u32 * 1000, body)
         };
-        let chunk: Vec<u8> = (0..RECORDS).flat_map(record).collect();
-        Self {
-            chunks: vec![(tag, chunk); CHUNKS],
-        }
+        let chunk = (0..RECORDS).flat_map(record).collect();
+        Self { chunk: (tag, chunk) }
     }
 
-    pub(crate) fn chunks(&self) -> Vec<(String, Vec<u8>)> {
-        self.chunks.clone()
+    pub(crate) fn chunks(&self) -> &[(String, Vec<u8>)] {
+        std::slice::from_ref(&self.chunk)
     }
 
-    pub(crate) fn messages(&self) -> usize {
-        self.chunks.len() * RECORDS
+    pub(crate) const fn messages(&self) -> usize {
+        RECORDS
     }
 }

@@ -33,6 +33,8 @@ use crate::table::Row;
 
 /// Each is measured so often, in turns.
 const RUNS: usize = 5;
+/// How often a run sends the load.
+const ROUNDS: u32 = 40;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -74,13 +76,14 @@ fn measure(
     let (mut plugin, mut bare) = (Duration::MAX, Duration::MAX);
     for _ in 0..RUNS {
         let receiver = receiver(listen, false);
-        plugin = plugin.min(deliver(&load, &receiver, options).cpu);
-        bare = bare.min(reference.run(&receiver.address()));
+        plugin = plugin.min(deliver(&load, ROUNDS, &receiver, options).cpu);
+        bare = bare.min(reference.run(&receiver.address(), ROUNDS));
     }
+    let messages = load.messages() * ROUNDS as usize;
     Row {
         title,
-        plugin: plugin.div_f64(load.messages() as f64),
-        bare: bare.div_f64(load.messages() as f64),
+        plugin: plugin.div_f64(messages as f64),
+        bare: bare.div_f64(messages as f64),
         target,
     }
 }
@@ -88,7 +91,7 @@ fn measure(
 /// What the plugin sends for the load, as a receiver has it.
 fn bytes_of(load: &Load, options: &[(&str, &str)], listen: &Listen) -> Vec<u8> {
     let receiver = receiver(listen, true);
-    deliver(load, &receiver, options);
+    deliver(load, 1, &receiver, options);
     receiver.wait_for_the_end();
     let frames = receiver.received();
     assert_eq!(frames.len(), load.messages());
@@ -107,11 +110,13 @@ fn receiver(listen: &Listen, keep: bool) -> Receiver {
 }
 
 /// Every chunk has to end with OK.
-fn deliver(load: &Load, receiver: &Receiver, options: &[(&str, &str)]) -> Run {
+fn deliver(load: &Load, rounds: u32, receiver: &Receiver, options: &[(&str, &str)]) -> Run {
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
     let chunks = load.chunks();
-    let run = Host::new().output("sink", &options).run(&chunks);
-    assert_eq!(run.outputs[0].ok as usize, chunks.len(), "{}", run.log);
+    let host = Host::new().output("sink", &options).rounds(rounds);
+    let run = host.run(chunks);
+    assert_eq!(run.flushes.len(), rounds as usize * chunks.len());
+    assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);
     run
 }

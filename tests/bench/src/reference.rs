@@ -40,9 +40,9 @@ impl Reference {
     }
 
     /// The processor time that it takes.
-    pub(crate) fn run(&self, address: &str) -> Duration {
+    pub(crate) fn run(&self, address: &str, rounds: u32) -> Duration {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args([Self::MODE, address])
+            .args([Self::MODE, address, &rounds.to_string()])
             .arg(self.bytes.path())
             .args(&self.ca)
             .output()
@@ -52,20 +52,22 @@ impl Reference {
     }
 }
 
-/// `ADDRESS FILE [CA]`: sends the file, and prints the microseconds it took.
+/// `ADDRESS ROUNDS FILE [CA]`: sends the file so many times, and prints the
+/// microseconds it took.
 pub(crate) fn main(arguments: &[String]) {
-    let [address, file, ca @ ..] = arguments else {
-        panic!("reference ADDRESS FILE [CA]");
+    let [address, rounds, file, ca @ ..] = arguments else {
+        panic!("reference ADDRESS ROUNDS FILE [CA]");
     };
     let bytes = fs::read(file).unwrap();
+    let rounds = rounds.parse().unwrap();
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
     let before = processor_time();
     match ca.first() {
-        None => send(&socket, &bytes),
+        None => send(&socket, &bytes, rounds),
         Some(ca) => {
             let mut stream = StreamOwned::new(client(ca), socket);
-            send(&mut stream, &bytes);
+            send(&mut stream, &bytes, rounds);
             stream.conn.send_close_notify();
             stream.flush().unwrap();
         }
@@ -73,9 +75,11 @@ pub(crate) fn main(arguments: &[String]) {
     println!("{}", processor_time().saturating_sub(before).as_micros());
 }
 
-fn send(mut stream: impl Write, bytes: &[u8]) {
-    for part in bytes.chunks(PART) {
-        stream.write_all(part).unwrap();
+fn send(mut stream: impl Write, bytes: &[u8], rounds: u32) {
+    for _ in 0..rounds {
+        for part in bytes.chunks(PART) {
+            stream.write_all(part).unwrap();
+        }
     }
     stream.flush().unwrap();
 }

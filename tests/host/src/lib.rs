@@ -57,9 +57,19 @@ pub struct Run {
     pub intact: bool,
     /// The most memory that the process had, in KiB.
     pub peak_kib: u64,
+    /// From the library's loading to the last output's initialisation.
+    pub start: Duration,
+    /// The time of all flushes.
+    pub wall: Duration,
     /// The processor time of all flushes, and of the plugin's own thread
     /// meanwhile.
     pub cpu: Duration,
+    /// The processor time of [`Host::idle`].
+    pub idle_cpu: Duration,
+    /// The memory at its end, in KiB.
+    pub idle_kib: u64,
+    /// How long each flush took, with [`Host::rounds`].
+    pub flushes: Vec<Duration>,
     /// What the plugin logged.
     pub log: String,
 }
@@ -84,7 +94,12 @@ struct Summary {
     outputs: Vec<Flushed>,
     intact: bool,
     peak_kib: u64,
+    start_us: u64,
+    wall_us: u64,
     cpu_us: u64,
+    idle_cpu_us: u64,
+    idle_kib: u64,
+    flush_ns: Vec<u64>,
 }
 
 impl Default for Host {
@@ -114,6 +129,18 @@ impl Host {
     #[must_use]
     pub fn retries(self, count: u32) -> Self {
         self.argument("--retries", &count.to_string())
+    }
+
+    /// Flushes all chunks so many times, without the checks that cost time.
+    #[must_use]
+    pub fn rounds(self, count: u32) -> Self {
+        self.argument("--rounds", &count.to_string())
+    }
+
+    /// Does nothing for so long after the flushes.
+    #[must_use]
+    pub fn idle(self, time: Duration) -> Self {
+        self.argument("--idle-ms", &time.as_millis().to_string())
     }
 
     /// Runs the host by another command, whose last arguments it becomes.
@@ -193,14 +220,24 @@ impl Run {
             outputs,
             intact,
             peak_kib,
+            start_us,
+            wall_us,
             cpu_us,
+            idle_cpu_us,
+            idle_kib,
+            flush_ns,
         } = serde_json::from_str(summary)
             .unwrap_or_else(|error| panic!("the host ended with {status}: {error}\n{log}"));
         Self {
             outputs,
             intact,
             peak_kib,
+            start: Duration::from_micros(start_us),
+            wall: Duration::from_micros(wall_us),
             cpu: Duration::from_micros(cpu_us),
+            idle_cpu: Duration::from_micros(idle_cpu_us),
+            idle_kib,
+            flushes: flush_ns.into_iter().map(Duration::from_nanos).collect(),
             log,
         }
     }

@@ -34,7 +34,7 @@ struct option {
 };
 
 #define MAX_OPTIONS 64
-#define MAX_OUTPUTS 512
+#define MAX_OUTPUTS 1024
 
 /* What the plugin sees as o_ins. */
 struct instance {

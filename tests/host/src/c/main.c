@@ -2,10 +2,14 @@
  * host cases
  * host case NAME LIBRARY ADDR
  * host run LIBRARY [--host-version V] [--stack N] [--workers N] [--retries N]
- *          [--backoff-ms N] --chunks FILE (--output NAME (--option KEY=VALUE)*)+
+ *          [--backoff-ms N] [--rounds N] [--idle-ms N]
+ *          --chunks FILE (--output NAME (--option KEY=VALUE)*)+
  *
  * `run` flushes every chunk of the file to every output, as many at a time as
- * there are workers, and prints one line of JSON.
+ * there are workers, and prints one line of JSON. With --rounds it does so
+ * that many times and without its checks, whose cost is not the plugin's, and
+ * notes how long each flush took. With --idle-ms it then waits, and notes what
+ * the plugin costs meanwhile.
  */
 #include "host.h"
 
@@ -26,8 +30,21 @@ struct settings {
     int workers;
     long retries;
     long backoff_ms;
+    /* 0: once, with all checks. */
+    long rounds;
+    long idle_ms;
     struct chunk *chunks;
     int chunk_count;
+};
+
+/* What the whole run cost. */
+struct costs {
+    /* From dlopen to the last output's initialisation. */
+    long start_us;
+    long flushes_wall_us;
+    long flushes_cpu_us;
+    long idle_cpu_us;
+    long idle_kib;
 };
 
 /* What one worker of one output does, and what came of it. */
@@ -39,6 +56,9 @@ struct worker {
     pthread_t thread;
     int results[3];
     size_t stack_used;
+    /* How long each flush took. */
+    long *flush_ns;
+    long flush_count;
 };
 
 static void die(const char *what)
@@ -47,20 +67,65 @@ static void die(const char *what)
     exit(2);
 }
 
-static void *work(void *argument)
+static long nanoseconds(clockid_t clock)
 {
-    struct worker *worker = argument;
+    struct timespec time;
+
+    clock_gettime(clock, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+/* User and system time of all threads. */
+static long processor_us(void)
+{
+    return nanoseconds(CLOCK_PROCESS_CPUTIME_ID) / 1000;
+}
+
+static void count(struct worker *worker, int result)
+{
+    if (result < 0 || result > 2) {
+        die("a flush returned something else than error, ok and retry");
+    }
+    worker->results[result]++;
+}
+
+static void flush_checked(struct worker *worker)
+{
     const struct settings *settings = worker->settings;
 
     for (int i = worker->number; i < settings->chunk_count; i += settings->workers) {
         const struct chunk *chunk = &settings->chunks[i];
-        int result = flush_retrying(worker->host, worker->output, chunk->data, chunk->size,
-                                    chunk->tag, settings->stack, settings->retries,
-                                    settings->backoff_ms, &worker->stack_used);
-        if (result < 0 || result > 2) {
-            die("a flush returned something else than error, ok and retry");
+        count(worker, flush_retrying(worker->host, worker->output, chunk->data, chunk->size,
+                                     chunk->tag, settings->stack, settings->retries,
+                                     settings->backoff_ms, &worker->stack_used));
+    }
+}
+
+static void flush_measured(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    int (*flush)(void *, const void *, size_t, char *) = worker->host->flush_ctx;
+
+    worker->flush_ns = calloc(settings->rounds * settings->chunk_count, sizeof(long));
+    for (long round = 0; round < settings->rounds; round++) {
+        for (int i = worker->number; i < settings->chunk_count; i += settings->workers) {
+            const struct chunk *chunk = &settings->chunks[i];
+            long before = nanoseconds(CLOCK_MONOTONIC);
+            count(worker, flush(worker->output->context->remote_context, chunk->data,
+                                chunk->size, (char *) chunk->tag));
+            worker->flush_ns[worker->flush_count++] = nanoseconds(CLOCK_MONOTONIC) - before;
         }
-        worker->results[result]++;
+    }
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+
+    if (worker->settings->rounds > 0) {
+        flush_measured(worker);
+    } else {
+        flush_checked(worker);
     }
     return NULL;
 }
@@ -113,15 +178,16 @@ static void set_option(struct output *output, char *text)
     output_set(output, text, value + 1);
 }
 
-/* getrusage(2) would know the most that the parent had, too. */
-static long peak_kib(void)
+/* A line of /proc/self/status. getrusage(2) would know the most memory that
+ * the parent had, too. */
+static long status_kib(const char *format)
 {
     FILE *status = fopen("/proc/self/status", "r");
     char line[256];
     long kib = 0;
 
     while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
-        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1) {
+        if (sscanf(line, format, &kib) == 1) {
             break;
         }
     }
@@ -131,18 +197,11 @@ static long peak_kib(void)
     return kib;
 }
 
-/* User and system time of all threads, in microseconds. */
-static long processor_us(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
-
 static void print_json(const struct worker *workers, int count, const struct host *host,
-                       int workers_each, long cpu_us)
+                       int workers_each, const struct costs *costs)
 {
+    const char *separator = "";
+
     printf("{\"outputs\":[");
     for (int i = 0; i < count; i += workers_each) {
         int results[3] = {0};
@@ -157,8 +216,24 @@ static void print_json(const struct worker *workers, int count, const struct hos
                i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
                results[FLB_RETRY], results[FLB_ERROR], stack);
     }
-    printf("],\"intact\":%s,\"peak_kib\":%ld,\"cpu_us\":%ld}\n",
-           host_intact(host) ? "true" : "false", peak_kib(), cpu_us);
+    printf("],\"intact\":%s,\"peak_kib\":%ld,\"start_us\":%ld,\"wall_us\":%ld,\"cpu_us\":%ld,"
+           "\"idle_cpu_us\":%ld,\"idle_kib\":%ld,\"flush_ns\":[",
+           host_intact(host) ? "true" : "false", status_kib("VmHWM: %ld kB"), costs->start_us,
+           costs->flushes_wall_us, costs->flushes_cpu_us, costs->idle_cpu_us, costs->idle_kib);
+    for (int i = 0; i < count; i++) {
+        for (long j = 0; j < workers[i].flush_count; j++) {
+            printf("%s%ld", separator, workers[i].flush_ns[j]);
+            separator = ",";
+        }
+    }
+    printf("]}\n");
+}
+
+static void print_refused(const struct host *host)
+{
+    static const struct costs nothing;
+
+    print_json(NULL, 0, host, 1, &nothing);
 }
 
 static int run(int count, char **arguments)
@@ -170,7 +245,9 @@ static int run(int count, char **arguments)
     struct output *output = NULL;
     struct worker *workers;
     int worker_count = 0;
-    long before;
+    struct costs costs = {0};
+    long start = nanoseconds(CLOCK_MONOTONIC);
+    long cpu;
 
     for (int i = 1; i + 1 < count; i += 2) {
         char *value = arguments[i + 1];
@@ -184,8 +261,13 @@ static int run(int count, char **arguments)
             settings.retries = atol(value);
         } else if (strcmp(arguments[i], "--backoff-ms") == 0) {
             settings.backoff_ms = atol(value);
+        } else if (strcmp(arguments[i], "--rounds") == 0) {
+            settings.rounds = atol(value);
+        } else if (strcmp(arguments[i], "--idle-ms") == 0) {
+            settings.idle_ms = atol(value);
         } else if (strcmp(arguments[i], "--chunks") == 0) {
             read_chunks(&settings, value);
+            start = nanoseconds(CLOCK_MONOTONIC);
         } else if (strcmp(arguments[i], "--output") == 0) {
             if (host == NULL && (host = host_load(arguments[0], settings.version)) == NULL) {
                 return 2;
@@ -203,14 +285,16 @@ static int run(int count, char **arguments)
     for (int i = 0; i < host->output_count; i++) {
         if (host_init(host, &host->outputs[i]) <= 0) {
             host_exit(host);
-            printf("{\"outputs\":[],\"intact\":%s,\"peak_kib\":0,\"cpu_us\":0}\n", host_intact(host) ? "true" : "false");
+            print_refused(host);
             host_unload(host);
             return 1;
         }
     }
     host_pre_run(host);
+    costs.start_us = (nanoseconds(CLOCK_MONOTONIC) - start) / 1000;
 
-    before = processor_us();
+    start = nanoseconds(CLOCK_MONOTONIC);
+    cpu = processor_us();
     workers = calloc(host->output_count * settings.workers, sizeof(*workers));
     for (int i = 0; i < host->output_count; i++) {
         for (int j = 0; j < settings.workers; j++) {
@@ -225,7 +309,15 @@ static int run(int count, char **arguments)
     for (int i = 0; i < worker_count; i++) {
         pthread_join(workers[i].thread, NULL);
     }
-    print_json(workers, worker_count, host, settings.workers, processor_us() - before);
+    costs.flushes_cpu_us = processor_us() - cpu;
+    costs.flushes_wall_us = (nanoseconds(CLOCK_MONOTONIC) - start) / 1000;
+    if (settings.idle_ms > 0) {
+        cpu = processor_us();
+        sleep_ms(settings.idle_ms);
+        costs.idle_cpu_us = processor_us() - cpu;
+        costs.idle_kib = status_kib("VmRSS: %ld kB");
+    }
+    print_json(workers, worker_count, host, settings.workers, &costs);
     host_exit(host);
     host_unload(host);
     return 0;
