@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use syslog::{
-    AppName, Batch, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity, Stamp,
-    StructuredData, Timestamp,
+    AppName, Batch, Clock, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity,
+    Stamp, StructuredData, Timestamp,
 };
 
 use crate::abi::host::Level;
@@ -127,7 +127,7 @@ impl Report {
             pri: Pri::new(Facility::Syslog, Severity::Warning),
             timestamp: Timestamp::from_unix(now.as_secs().cast_signed(), now.subsec_nanos()).ok(),
         }
-        .encode(out);
+        .encode(&mut Clock::default(), out);
         Origin {
             hostname: Hostname::fit(self.hostname.as_bytes(), &mut h),
             app_name: AppName::fit(APP_NAME.as_bytes(), &mut a),

@@ -1,7 +1,7 @@
 //! HEADER (RFC 5424, section 6.2), in two halves: what is each message's own,
 //! and what the messages of one program share.
 
-use crate::{AppName, Hostname, MsgId, Pri, ProcId, Timestamp};
+use crate::{AppName, Clock, Hostname, MsgId, Pri, ProcId, Timestamp};
 
 /// `PRI VERSION SP TIMESTAMP`: the first half, each message's own.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +16,14 @@ impl Stamp {
     /// The most bytes that it takes.
     pub const MAX: usize = Pri::MAX + "1 ".len() + Timestamp::MAX;
 
-    /// Appends the first half. [`Origin`] follows.
-    pub fn encode(self, out: &mut Vec<u8>) {
+    /// Appends the first half, by the clock of the messages before. [`Origin`]
+    /// follows.
+    pub fn encode(self, clock: &mut Clock, out: &mut Vec<u8>) {
         self.pri.encode(out);
         // VERSION (RFC 5424, section 6.2.2).
         out.extend_from_slice(b"1 ");
         match self.timestamp {
-            Some(timestamp) => timestamp.encode(out),
+            Some(timestamp) => timestamp.encode_with(clock, out),
             None => out.push(b'-'),
         }
     }

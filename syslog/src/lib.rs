@@ -33,5 +33,5 @@ pub use pri::{Facility, Pri, Severity};
 pub use relp::{Relp, RelpError};
 pub use session::{Outcome, Policy, Session};
 pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
-pub use timestamp::{Timestamp, TimestampError};
+pub use timestamp::{Clock, Timestamp, TimestampError};
 pub use totals::{Totals, Volume};

@@ -151,27 +151,20 @@ impl Timestamp {
 
     /// Appends the timestamp.
     pub fn encode(self, out: &mut Vec<u8>) {
-        let local = self.local();
-        let (year, month, day) = civil_from_days(local.div_euclid(DAY));
-        let of_day = local.rem_euclid(DAY) as u32;
+        self.encode_with(&mut Clock::default(), out);
+    }
 
-        let mut text = *b"0000-00-00T00:00:00.000000";
-        put_pair(&mut text, 0, year / 100);
-        put_pair(&mut text, 2, year % 100);
-        put_pair(&mut text, 5, month);
-        put_pair(&mut text, 8, day);
-        put_pair(&mut text, 11, of_day / 3600);
-        put_pair(&mut text, 14, of_day / 60 % 60);
-        put_pair(&mut text, 17, of_day % 60);
-        put_pair(&mut text, 20, self.micros / 10_000);
-        put_pair(&mut text, 22, self.micros / 100 % 100);
-        put_pair(&mut text, 24, self.micros % 100);
-        let length = match self.digits {
-            0 => 19,
-            digits => 20 + usize::from(digits),
-        };
-        out.extend_from_slice(&text[..length]);
-
+    /// Appends the timestamp. The clock was used for one before it, which is
+    /// likely of the same second.
+    pub fn encode_with(self, clock: &mut Clock, out: &mut Vec<u8>) {
+        out.extend_from_slice(clock.text_of(self.local()));
+        if self.digits > 0 {
+            let mut fraction = *b".000000";
+            put_pair(&mut fraction, 1, self.micros / 10_000);
+            put_pair(&mut fraction, 3, self.micros / 100 % 100);
+            put_pair(&mut fraction, 5, self.micros % 100);
+            out.extend_from_slice(&fraction[..=usize::from(self.digits)]);
+        }
         if self.offset == 0 {
             out.push(b'Z');
         } else {
@@ -185,6 +178,45 @@ impl Timestamp {
             put_pair(&mut zone, 4, minutes % 60);
             out.extend_from_slice(&zone);
         }
+    }
+}
+
+/// The second that was written last, as text.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Seconds since 1970-01-01T00:00:00, of local time.
+    second: i64,
+    text: [u8; 19],
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            second: 0,
+            text: *b"1970-01-01T00:00:00",
+        }
+    }
+}
+
+impl Clock {
+    fn text_of(&mut self, second: i64) -> &[u8] {
+        if self.second != second {
+            self.set(second);
+        }
+        &self.text
+    }
+
+    fn set(&mut self, second: i64) {
+        let (year, month, day) = civil_from_days(second.div_euclid(DAY));
+        let of_day = second.rem_euclid(DAY) as u32;
+        put_pair(&mut self.text, 0, year / 100);
+        put_pair(&mut self.text, 2, year % 100);
+        put_pair(&mut self.text, 5, month);
+        put_pair(&mut self.text, 8, day);
+        put_pair(&mut self.text, 11, of_day / 3600);
+        put_pair(&mut self.text, 14, of_day / 60 % 60);
+        put_pair(&mut self.text, 17, of_day % 60);
+        self.second = second;
     }
 }
 
@@ -339,16 +371,32 @@ mod tests {
         }
     }
 
+    fn any_timestamp() -> impl Strategy<Value = Timestamp> {
+        let parts = (FIRST + DAY..LAST - DAY, 0_u32..1_000_000, -1439_i16..1440);
+        parts.prop_map(|(seconds, micros, offset)| {
+            let timestamp = Timestamp::from_unix(seconds, micros * 1000).unwrap();
+            timestamp.with_offset(offset).unwrap()
+        })
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read(
-            seconds in FIRST + DAY..LAST - DAY,
-            micros in 0_u32..1_000_000,
-            offset in -1439_i16..1440,
-        ) {
-            let timestamp = Timestamp::from_unix(seconds, micros * 1000).unwrap();
-            let timestamp = timestamp.with_offset(offset).unwrap();
+        fn what_is_written_is_read(timestamp in any_timestamp()) {
             prop_assert_eq!(Timestamp::parse(&text(timestamp)), Ok(timestamp));
+        }
+
+        #[test]
+        fn one_is_written_after_the_other(
+            from in any_timestamp(),
+            steps in proptest::collection::vec((-2_i64..3, -60_i16..61), 1..20),
+        ) {
+            let mut clock = Clock::default();
+            for (seconds, offset) in steps {
+                let timestamp = Timestamp { seconds: from.seconds + seconds, offset, ..from };
+                let mut out = Vec::new();
+                timestamp.encode_with(&mut clock, &mut out);
+                prop_assert_eq!(String::from_utf8(out).unwrap(), text(timestamp));
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use receiver::message::parse;
 use receiver::{Message, Splitter};
 use syslog::text::push_lossy;
 use syslog::{
-    AppName, Batch, Facility, Framing, Hostname, MsgId, NewlineInMessage, Origin, Pri, ProcId,
-    Scratch, SdName, Severity, Stamp, StructuredData, Timestamp,
+    AppName, Batch, Clock, Facility, Framing, Hostname, MsgId, NewlineInMessage, Origin, Pri,
+    ProcId, Scratch, SdName, Severity, Stamp, StructuredData, Timestamp,
 };
 
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
                 .with_digits(digits)
         }),
     }
-    .encode(out);
+    .encode(&mut Clock::default(), out);
     assert!(out.len() - start <= Stamp::MAX);
     Origin {
         hostname: Hostname::fit(hostname, &mut h),

@@ -1,6 +1,7 @@
 //! The events of a chunk, in both of Fluent Bit's formats:
 //! `[[timestamp, metadata], body]` since 2.1, `[timestamp, body]` before.
 
+use super::fields::{Fields, read_record};
 use super::msgpack::{self, Malformed, Map, Value};
 
 /// When a record was made.
@@ -15,13 +16,8 @@ pub struct Time {
 /// One element of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A log record. The time is missing where it is of no known form.
-    Record {
-        /// When it was made.
-        time: Option<Time>,
-        /// Its keys and values.
-        body: Map<'a>,
-    },
+    /// A log record.
+    Record(Record<'a>),
     /// The start or the end of a group (OpenTelemetry's resources and scopes),
     /// told by a negative time: not a log line.
     GroupMarker,
@@ -30,14 +26,26 @@ pub enum Event<'a> {
     Damaged,
 }
 
+/// A log record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// When it was made; missing where the time is of no known form.
+    pub time: Option<Time>,
+    /// Its keys and values.
+    pub body: Map<'a>,
+    /// Those that messages are made of.
+    pub fields: Fields<'a>,
+}
+
 /// Reads the events of a chunk.
 #[derive(Clone, Debug)]
 pub struct Events<'a> {
     chunk: &'a [u8],
+    message_key: &'a [u8],
     /// Where the next event begins.
     next: usize,
-    /// Where the event given last begins.
-    last: usize,
+    /// The `kubernetes` map of the record given last.
+    known: Option<Map<'a>>,
 }
 
 /// Fluent Bit marks groups by these seconds in the place of a time.
@@ -45,98 +53,98 @@ const GROUP_START: i32 = -1;
 const GROUP_END: i32 = -2;
 
 impl<'a> Events<'a> {
-    /// The events of a chunk's bytes.
+    /// The events of a chunk's bytes, in whose records this key is the text's.
     #[must_use]
-    pub const fn new(chunk: &'a [u8]) -> Self {
+    pub const fn new(chunk: &'a [u8], message_key: &'a [u8]) -> Self {
         Self {
             chunk,
+            message_key,
             next: 0,
-            last: 0,
+            known: None,
         }
     }
 
-    /// The event given last turned out not to be one: look for the next within
-    /// it, since a wrong length may have made it swallow some that are whole.
-    pub fn distrust_last(&mut self) {
-        self.next = find_event(self.chunk, self.last + 1).unwrap_or(self.next);
+    /// Reads the value at `start`, which is an event or not, and gives what
+    /// follows it.
+    #[inline]
+    fn read(&self, start: usize) -> Result<(Option<Event<'a>>, &'a [u8]), Malformed> {
+        let bytes = &self.chunk[start..];
+        let (Value::Array(array), first) = msgpack::head(bytes)? else {
+            return Ok((None, msgpack::skip(bytes)?));
+        };
+        if array.len() != 2 {
+            return Ok((None, msgpack::skip(bytes)?));
+        }
+        let (head, in_head) = msgpack::head(first)?;
+        let (time, second) = match head {
+            Value::Array(head) if (1..=2).contains(&head.len()) => {
+                (msgpack::head(in_head)?.0, msgpack::skip(first)?)
+            }
+            Value::Array(_) | Value::Map(_) => return Ok((None, msgpack::skip(bytes)?)),
+            time => (time, in_head),
+        };
+        let (record, rest) = read_record(second, self.message_key, self.known)?;
+        let event = record.and_then(|(body, fields)| event(time, body, fields));
+        Ok((event, rest))
+    }
+
+    /// The first place, not before `from`, at which a whole record begins that
+    /// has a time in the form that Fluent Bit itself writes.
+    fn search(&self, from: usize) -> Option<usize> {
+        /// More than any chunk has by accident; one that is made to have more
+        /// is given up, so that the search ends.
+        const CANDIDATES: usize = 1000;
+        /// The head of the time: an extension of 8 bytes and type 0.
+        const TIME: &[u8] = &[0xd7, 0x00];
+        const ARRAY_OF_TWO: u8 = 0x92;
+
+        memchr::memmem::find_iter(self.chunk.get(from..)?, TIME)
+            .take(CANDIDATES)
+            .filter_map(|at| match self.chunk[..from + at] {
+                [.., ARRAY_OF_TWO, ARRAY_OF_TWO] => Some(from + at - 2),
+                [.., ARRAY_OF_TWO] => Some(from + at - 1),
+                _ => None,
+            })
+            .filter(|start| *start >= from)
+            .find(|start| matches!(self.read(*start), Ok((Some(Event::Record(_)), _))))
     }
 }
 
 impl<'a> Iterator for Events<'a> {
     type Item = Event<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Event<'a>> {
-        let bytes = self.chunk.get(self.next..).filter(|b| !b.is_empty())?;
-        self.last = self.next;
-        let (event, behind) = match read_event(bytes) {
+        let start = self.next;
+        if start == self.chunk.len() {
+            return None;
+        }
+        let (event, behind) = match self.read(start) {
             Ok((event, rest)) => (event, self.chunk.len() - rest.len()),
-            // Unless there is a whole event further on, the chunk ends here.
             Err(_) => (None, self.chunk.len()),
         };
-        self.next = behind;
-        if event.is_none() {
-            self.distrust_last();
+        let Some(event) = event else {
+            // A wrong length may have made it swallow events that are whole.
+            self.next = self.search(start + 1).unwrap_or(behind);
+            return Some(Event::Damaged);
+        };
+        if let Event::Record(record) = event {
+            self.known = record.fields.metadata.kubernetes;
         }
-        Some(event.unwrap_or(Event::Damaged))
+        self.next = behind;
+        Some(event)
     }
 }
 
-/// The first place, not before `from`, at which a whole record begins that has
-/// a time in the form that Fluent Bit itself writes.
-fn find_event(chunk: &[u8], from: usize) -> Option<usize> {
-    /// More than any chunk has by accident; one that is made to have more is
-    /// given up, so that the search ends.
-    const CANDIDATES: usize = 1000;
-    /// The head of the time: an extension of 8 bytes and type 0.
-    const TIME: &[u8] = &[0xd7, 0x00];
-    const ARRAY_OF_TWO: u8 = 0x92;
-
-    memchr::memmem::find_iter(chunk.get(from..)?, TIME)
-        .take(CANDIDATES)
-        .filter_map(|at| match chunk[..from + at] {
-            [.., ARRAY_OF_TWO, ARRAY_OF_TWO] => Some(from + at - 2),
-            [.., ARRAY_OF_TWO] => Some(from + at - 1),
-            _ => None,
-        })
-        .filter(|start| *start >= from)
-        .find(|start| {
-            let found = read_event(&chunk[*start..]);
-            matches!(found, Ok((Some(Event::Record { .. }), _)))
-        })
-}
-
-/// Reads the value that `bytes` begin with, which is an event or not, and
-/// gives what follows it. Each byte is looked at once.
-fn read_event(bytes: &[u8]) -> Result<(Option<Event<'_>>, &[u8]), Malformed> {
-    let (Value::Array(array), first) = msgpack::head(bytes)? else {
-        return Ok((None, msgpack::skip(bytes)?));
+#[inline]
+fn event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<Event<'a>> {
+    let time = match timestamp(time) {
+        Timestamp::At(time) => Some(time),
+        Timestamp::Unknown => None,
+        Timestamp::GroupMarker => return Some(Event::GroupMarker),
+        Timestamp::Wrong => return None,
     };
-    if array.len() != 2 {
-        return Ok((None, msgpack::skip(bytes)?));
-    }
-    let (head, second) = msgpack::read(first)?;
-    let (body, rest) = msgpack::read(second)?;
-    let time = match head {
-        Value::Array(head) if (1..=2).contains(&head.len()) => head.into_iter().next(),
-        time => Some(time),
-    };
-    let event = match (time, body) {
-        (Some(time), Value::Map(body)) => event(time, body),
-        _ => None,
-    };
-    Ok((event, rest))
-}
-
-fn event<'a>(time: Value<'_>, body: Map<'a>) -> Option<Event<'a>> {
-    match timestamp(time) {
-        Timestamp::At(time) => Some(Event::Record {
-            time: Some(time),
-            body,
-        }),
-        Timestamp::GroupMarker => Some(Event::GroupMarker),
-        Timestamp::Unknown => Some(Event::Record { time: None, body }),
-        Timestamp::Wrong => None,
-    }
+    Some(Event::Record(Record { time, body, fields }))
 }
 
 enum Timestamp {
@@ -148,6 +156,7 @@ enum Timestamp {
     Wrong,
 }
 
+#[inline]
 fn timestamp(value: Value<'_>) -> Timestamp {
     match value {
         Value::Ext(0, data) => match *data {

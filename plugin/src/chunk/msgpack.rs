@@ -222,20 +222,39 @@ fn skip_many(bytes: &[u8], count: u64) -> Result<&[u8], Malformed> {
 ///
 /// Where the value is not whole.
 pub fn read(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+    read_like(bytes, None)
+}
+
+/// Like [`read`], for a value that may well be a map that was read before: to
+/// compare it costs much less than to go through it.
+///
+/// # Errors
+///
+/// Where the value is not whole.
+#[inline(always)]
+pub fn read_like<'a>(
+    bytes: &'a [u8],
+    known: Option<Map<'a>>,
+) -> Result<(Value<'a>, &'a [u8]), Malformed> {
     let (value, behind) = head(bytes)?;
-    let count = match value {
-        Value::Array(array) => array.values(),
-        Value::Map(map) => map.values(),
-        _ => return Ok((value, behind)),
-    };
-    let rest = skip_many(behind, count)?;
-    let bytes = &behind[..behind.len() - rest.len()];
-    let value = match value {
-        Value::Array(array) => Value::Array(Array { bytes, ..array }),
-        Value::Map(map) => Value::Map(Map { bytes, ..map }),
-        other => other,
-    };
-    Ok((value, rest))
+    Ok(match value {
+        Value::Map(map) => {
+            if let Some(known) = known
+                && known.len == map.len
+                && let Some(rest) = behind.strip_prefix(known.bytes)
+            {
+                return Ok((Value::Map(known), rest));
+            }
+            let rest = skip_many(behind, map.values())?;
+            (Value::Map(map.ending_before(rest)), rest)
+        }
+        Value::Array(array) => {
+            let rest = skip_many(behind, array.values())?;
+            let bytes = &behind[..behind.len() - rest.len()];
+            (Value::Array(Array { bytes, ..array }), rest)
+        }
+        scalar => (scalar, behind),
+    })
 }
 
 impl Array<'_> {
@@ -275,6 +294,14 @@ impl Map<'_> {
 }
 
 impl<'a> Map<'a> {
+    /// The map, when it is known what follows it.
+    pub(super) fn ending_before(self, rest: &[u8]) -> Self {
+        Self {
+            bytes: &self.bytes[..self.bytes.len() - rest.len()],
+            ..self
+        }
+    }
+
     /// The value of the last key with this text: what a filter adds to a
     /// record goes before what its text was parsed into, as in Fluent Bit's
     /// own record accessor.

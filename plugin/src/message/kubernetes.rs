@@ -2,8 +2,7 @@
 
 use syslog::{SdName, StructuredData};
 
-use super::fields::Metadata;
-use crate::chunk::{Map, Value};
+use crate::chunk::{Map, Metadata, Value};
 use crate::config::KUBERNETES_SD_ID;
 use crate::identity::Identity;
 

@@ -1,23 +1,21 @@
 //! Records to messages, by the configuration's layout.
 //!
 //! ```text
-//! Events -> Fields -> fence (namespace) -> Stamp, Origin, StructuredData, text -> Frame -> Batch
+//! Events -> fence (namespace) -> Stamp, Origin, StructuredData, text -> Frame -> Batch
 //! ```
 
-mod fields;
 mod kubernetes;
 mod tally;
 
 use syslog::text::push_lossy_within;
 use syslog::{
-    AppName, Batch, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity, Stamp,
-    StructuredData, Timestamp,
+    AppName, Batch, Clock, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity,
+    Stamp, StructuredData, Timestamp,
 };
 
-use self::fields::Fields;
 pub use self::tally::{Reason, Tally};
 use crate::chunk::json::push_json;
-use crate::chunk::{Event, Events, Time, Value};
+use crate::chunk::{self, Event, Events, Fields, Time, Value};
 use crate::config::{Config, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom};
 use crate::identity::{Identity, Source};
 use crate::severity::{from_level, from_stream};
@@ -45,6 +43,7 @@ pub struct Workspace {
     msgid: Vec<u8>,
     /// One value at a time: a level, a parameter.
     value: Vec<u8>,
+    clock: Clock,
     /// HOSTNAME to STRUCTURED-DATA: the same for record after record.
     origin: Vec<u8>,
     /// How many labels and parameters had no place in `origin`.
@@ -64,6 +63,7 @@ impl Workspace {
             procid,
             msgid,
             value,
+            clock: _,
             origin,
             omitted: _,
             text,
@@ -113,21 +113,15 @@ impl Mapper {
         } else {
             None
         };
-        let mut events = Events::new(chunk);
         let mut origin_of = None;
-        while let Some(event) = events.next() {
-            let (time, body) = match event {
-                Event::Record { time, body } => (time, body),
+        for event in Events::new(chunk, self.layout.message_key.as_bytes()) {
+            let chunk::Record { time, body, fields } = match event {
+                Event::Record(record) => record,
                 Event::GroupMarker => continue,
                 Event::Damaged => {
                     tally.add(Reason::Damaged);
                     continue;
                 }
-            };
-            let Some(fields) = Fields::read(body, self.layout.message_key.as_bytes()) else {
-                events.distrust_last();
-                tally.add(Reason::Damaged);
-                continue;
             };
             let of_record = || fields.metadata.kubernetes.and_then(Identity::from_record);
             let identity = if from_record && self.identity != Source::None {
@@ -176,7 +170,8 @@ impl Mapper {
     ) {
         let size = self.layout.max_message_size;
         let mut frame = batch.frame();
-        self.stamp(record, &mut space.value).encode(frame.bytes());
+        let stamp = self.stamp(record, &mut space.value);
+        stamp.encode(&mut space.clock, frame.bytes());
         frame.bytes().extend_from_slice(&space.origin);
         frame.bytes().push(b' ');
         tally.add_many(Reason::ParamOmitted, space.omitted);

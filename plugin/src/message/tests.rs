@@ -431,3 +431,48 @@ proptest! {
         prop_assert_eq!(joined, expected.strip_prefix('\u{feff}').unwrap_or(&expected));
     }
 }
+
+/// Records of several containers and agents, mixed.
+fn any_body() -> impl Strategy<Value = Rmpv> {
+    let label = prop_oneof![Just("web"), Just("db")];
+    let host = prop_oneof![Just("node-1"), Just("node-2")];
+    let kubernetes = proptest::option::of((host, label).prop_map(|(host, label)| {
+        map(vec![
+            ("host", host.into()),
+            ("namespace_name", "shop".into()),
+            ("labels", map(vec![("app", label.into())])),
+        ])
+    }));
+    let name = || proptest::option::of(prop_oneof![Just("a"), Just("b")]);
+    (kubernetes, name(), name(), name(), "[a-z]{0,9}").prop_map(
+        |(kubernetes, cluster, vm, user, log)| {
+            let mut entries = vec![("log", log.into())];
+            entries.extend(kubernetes.map(|map| ("kubernetes", map)));
+            entries.extend(cluster.map(|name| ("cluster_name", name.into())));
+            entries.extend(vm.map(|name| ("vm_id", name.into())));
+            entries.extend(user.map(|name| ("user", name.into())));
+            map(entries)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_record_is_mapped_alike_alone_and_among_others(
+        bodies in proptest::collection::vec(any_body(), 1..8),
+        keys in proptest::option::of(proptest::sample::select(vec![
+            ("identity", "record"),
+            ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
+            ("procid", "$user"),
+            ("structured_data", "[id@1 user=\"$user\"]"),
+        ])),
+    ) {
+        let mapper = mapper(keys.as_slice());
+        let alone: Vec<Message> = bodies
+            .iter()
+            .flat_map(|body| map_all(&mapper, TAG, &event(body.clone())).0)
+            .collect();
+        let chunk: Vec<u8> = bodies.into_iter().flat_map(event).collect();
+        prop_assert_eq!(map_all(&mapper, TAG, &chunk).0, alone);
+    }
+}

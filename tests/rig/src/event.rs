@@ -23,11 +23,29 @@ pub fn map(entries: Vec<(&str, Value)>) -> Value {
     Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
 }
 
-/// `[[time, {}], body]`, the format since 2.1.
+/// How an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `[time, body]`, before Fluent Bit 2.1.
+    Old,
+    /// `[[time, {}], body]`.
+    Current,
+}
+
+/// An event of the current format.
 #[must_use]
 pub fn event(seconds: u32, nanos: u32, body: Value) -> Vec<u8> {
-    let time = [seconds.to_be_bytes(), nanos.to_be_bytes()].concat();
-    let head = Value::Array(vec![Value::Ext(0, time), map(vec![])]);
+    event_in(Format::Current, seconds, nanos, body)
+}
+
+/// An event.
+#[must_use]
+pub fn event_in(format: Format, seconds: u32, nanos: u32, body: Value) -> Vec<u8> {
+    let time = Value::Ext(0, [seconds.to_be_bytes(), nanos.to_be_bytes()].concat());
+    let head = match format {
+        Format::Old => time,
+        Format::Current => Value::Array(vec![time, map(vec![])]),
+    };
     encode(&Value::Array(vec![head, body]))
 }
 

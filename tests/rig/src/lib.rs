@@ -14,6 +14,7 @@
 pub mod containers;
 pub mod event;
 pub mod fluent_bit;
+pub mod load;
 pub mod pki;
 pub mod rsyslog;
 pub mod wait;

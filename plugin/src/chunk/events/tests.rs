@@ -23,9 +23,9 @@ enum Format {
 }
 
 fn texts(chunk: &[u8]) -> Vec<Option<String>> {
-    Events::new(chunk)
+    Events::new(chunk, b"log")
         .map(|event| match event {
-            Event::Record { body, .. } => match body.get(b"log") {
+            Event::Record(record) => match record.fields.message {
                 Some(Value::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
                 _ => Some(String::new()),
             },
@@ -37,17 +37,18 @@ fn texts(chunk: &[u8]) -> Vec<Option<String>> {
 
 fn time_of(time: &[u8]) -> Event<'_> {
     let chunk = [&[0x92], time, &[0x80]].concat();
-    Events::new(chunk.leak()).next().unwrap()
+    Events::new(chunk.leak(), b"log").next().unwrap()
 }
 
 fn at(seconds: i64, nanos: u32) -> Event<'static> {
-    let Some(Event::Record { body, .. }) = Events::new(&[0x92, 0x00, 0x80]).next() else {
+    let mut events = Events::new(&[0x92, 0x00, 0x80], b"log");
+    let Some(Event::Record(record)) = events.next() else {
         panic!("not a record");
     };
-    Event::Record {
+    Event::Record(Record {
         time: Some(Time { seconds, nanos }),
-        body,
-    }
+        ..record
+    })
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_record_without_a_known_time_is_a_record() {
         b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
     ] {
         assert!(
-            matches!(time_of(bytes), Event::Record { time: None, .. }),
+            matches!(time_of(bytes), Event::Record(Record { time: None, .. })),
             "{bytes:?}"
         );
     }
@@ -173,6 +174,6 @@ proptest! {
 
     #[test]
     fn any_bytes_come_to_an_end(bytes: Vec<u8>) {
-        Events::new(&bytes).for_each(drop);
+        Events::new(&bytes, b"log").for_each(drop);
     }
 }

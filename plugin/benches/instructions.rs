@@ -1,0 +1,107 @@
+//! What a record costs on the hot path, in instructions, which do not depend
+//! on the machine's mood. Each part has a ceiling: one that is exceeded fails
+//! `make test`.
+//!
+//! The ceilings leave a tenth for other versions of the compiler. Who makes a
+//! part faster lowers its ceiling.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark, whose macros make public items"
+)]
+
+use std::hint::black_box;
+
+use gungraun::prelude::*;
+use gungraun::{Callgrind, EventKind};
+use out_syslog_sink::chunk::Events;
+use out_syslog_sink::config::{Config, Properties};
+use out_syslog_sink::message::{Mapper, Workspace};
+use rig::event::Format;
+use rig::load;
+use syslog::{Batch, Framing};
+
+const RECORDS: u64 = 1000;
+
+/// Instructions that a record may take, besides what a chunk takes.
+fn at_most(of_record: u64) -> LibraryBenchmarkConfig {
+    let limit = of_record * RECORDS;
+    LibraryBenchmarkConfig::default()
+        .tool(Callgrind::default().hard_limits([(EventKind::Ir, limit)]))
+        .clone()
+}
+
+struct Defaults;
+
+impl Properties for Defaults {
+    fn get(&self, key: &str) -> Option<String> {
+        match key {
+            "addr" => Some("localhost".to_owned()),
+            "transport" => Some("tcp".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn chunk(format: Format) -> (String, Vec<u8>) {
+    load::chunk(format, RECORDS as usize, load::USUAL_TEXT)
+}
+
+/// A mapper with a batch and memory that have seen such a chunk before.
+struct Warm {
+    mapper: Mapper,
+    batch: Batch,
+    space: Workspace,
+    tag: String,
+    chunk: Vec<u8>,
+}
+
+fn warm(format: Format) -> Warm {
+    let (tag, chunk) = chunk(format);
+    let mut warm = Warm {
+        mapper: Mapper::new(&Config::parse(&Defaults).unwrap(), "node".to_owned()),
+        batch: Batch::new(Framing::OctetCounting),
+        space: Workspace::default(),
+        tag,
+        chunk,
+    };
+    map(&mut warm);
+    warm.batch.clear();
+    warm
+}
+
+fn map(warm: &mut Warm) {
+    let Warm {
+        mapper,
+        batch,
+        space,
+        tag,
+        chunk,
+    } = warm;
+    black_box(mapper.map_chunk(tag, chunk, batch, space));
+}
+
+#[library_benchmark(config = at_most(1000))]
+#[bench::current(args = (Format::Current), setup = chunk)]
+#[bench::old(args = (Format::Old), setup = chunk)]
+fn decode((tag, chunk): (String, Vec<u8>)) -> (String, Vec<u8>) {
+    Events::new(black_box(&chunk), b"log").for_each(|event| {
+        black_box(event);
+    });
+    (tag, chunk)
+}
+
+#[library_benchmark(config = at_most(2000))]
+#[bench::current(args = (Format::Current), setup = warm)]
+#[bench::old(args = (Format::Old), setup = warm)]
+fn decode_map_encode_frame(mut warm: Warm) -> Warm {
+    map(&mut warm);
+    warm
+}
+
+library_benchmark_group!(
+    name = hot_path,
+    benchmarks = [decode, decode_map_encode_frame]
+);
+
+main!(library_benchmark_groups = hot_path);
