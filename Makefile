@@ -4,13 +4,13 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny bindings bench fuzz reliability packages clean
+.PHONY: help demo test build fmt clippy unit doc deny instructions bindings bench fuzz reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
 	@echo "make test      all tests and checks"
 	@echo "make build     the plugin: $(LIBRARY)"
-	@echo "make bench     what a message costs, against a bare loop"
+	@echo "make bench     speed and memory, into docs/BENCHMARKS.md"
 	@echo "make fuzz      a bounded run of each fuzz target"
 	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
@@ -18,7 +18,7 @@ help:
 demo: toolchain
 	@$(CARGO) run --quiet --package demo
 
-test: toolchain packages fmt clippy build unit doc deny
+test: toolchain packages fmt clippy build unit doc instructions deny
 
 build:
 	$(CARGO) build --release --package plugin
@@ -37,6 +37,19 @@ doc:
 	$(CARGO) test --workspace --doc
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 
+# The hot path's instructions, each with its ceiling. The library and its runner
+# have to be of one version.
+GUNGRAUN := $(shell sed -n '/^name = "gungraun"$$/{n;s/version = "\(.*\)"/\1/p;}' Cargo.lock)
+RUNNER := target/tools/gungraun-$(GUNGRAUN)/bin/gungraun-runner
+instructions:
+	@if command -v valgrind >/dev/null; then \
+		test -x $(RUNNER) || $(CARGO) install gungraun-runner --version $(GUNGRAUN) \
+			--locked --quiet --root target/tools/gungraun-$(GUNGRAUN) && \
+		GUNGRAUN_RUNNER=$(CURDIR)/$(RUNNER) $(CARGO) bench --package plugin --bench instructions; \
+	else \
+		echo "skipped: valgrind is not installed"; \
+	fi
+
 deny:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		$(CARGO) deny --workspace check bans licenses sources; \
@@ -47,8 +60,9 @@ deny:
 bindings:
 	$(CARGO) run --package bindings
 
+# PART=cpu (or peers, throughput, latency, sinks) prints that part alone.
 bench:
-	$(CARGO) run --release --package bench
+	$(CARGO) run --release --package bench -- $(PART)
 
 # Seconds for each target. Without a sanitizer it needs no nightly Rust: the
 # code under test has no unsafe code. What is found new stays out of the corpus.

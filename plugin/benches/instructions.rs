@@ -6,6 +6,7 @@
 //! part faster lowers its ceiling.
 #![allow(
     clippy::unwrap_used,
+    clippy::must_use_candidate,
     missing_docs,
     reason = "a benchmark, whose macros make public items"
 )]
@@ -19,7 +20,8 @@ use out_syslog_sink::config::{Config, Properties};
 use out_syslog_sink::message::{Mapper, Workspace};
 use rig::event::Format;
 use rig::load;
-use syslog::{Batch, Framing};
+use syslog::text::push_lossy_within;
+use syslog::{Batch, Clock, Facility, Framing, Pri, Severity, Stamp, Timestamp};
 
 const RECORDS: u64 = 1000;
 
@@ -81,7 +83,7 @@ fn map(warm: &mut Warm) {
     black_box(mapper.map_chunk(tag, chunk, batch, space));
 }
 
-#[library_benchmark(config = at_most(1000))]
+#[library_benchmark(config = at_most(860))]
 #[bench::current(args = (Format::Current), setup = chunk)]
 #[bench::old(args = (Format::Old), setup = chunk)]
 fn decode((tag, chunk): (String, Vec<u8>)) -> (String, Vec<u8>) {
@@ -91,7 +93,7 @@ fn decode((tag, chunk): (String, Vec<u8>)) -> (String, Vec<u8>) {
     (tag, chunk)
 }
 
-#[library_benchmark(config = at_most(2000))]
+#[library_benchmark(config = at_most(1970))]
 #[bench::current(args = (Format::Current), setup = warm)]
 #[bench::old(args = (Format::Old), setup = warm)]
 fn decode_map_encode_frame(mut warm: Warm) -> Warm {
@@ -99,9 +101,56 @@ fn decode_map_encode_frame(mut warm: Warm) -> Warm {
     warm
 }
 
+/// A stamp, what is the same in all messages, and a text.
+struct Blank {
+    clock: Clock,
+    origin: Vec<u8>,
+    text: Vec<u8>,
+    batch: Batch,
+}
+
+fn blank() -> Blank {
+    let mut batch = Batch::new(Framing::OctetCounting);
+    batch.reserve(1_000_000, 2000);
+    Blank {
+        clock: Clock::default(),
+        origin: vec![b'o'; 230],
+        text: vec![b'x'; load::USUAL_TEXT],
+        batch,
+    }
+}
+
+#[library_benchmark(config = at_most(550))]
+#[bench::usual(setup = blank)]
+fn encode(mut blank: Blank) -> Blank {
+    let mut out = Vec::with_capacity(1_000_000);
+    for number in 0..RECORDS as u32 {
+        let stamp = Stamp {
+            pri: Pri::new(Facility::User, Severity::Informational),
+            timestamp: Timestamp::from_unix(1_772_366_400, number * 1000).ok(),
+        };
+        stamp.encode(&mut blank.clock, &mut out);
+        out.extend_from_slice(&blank.origin);
+        push_lossy_within(&mut out, &blank.text, 8192);
+    }
+    black_box(out);
+    blank
+}
+
+#[library_benchmark(config = at_most(250))]
+#[bench::usual(setup = blank)]
+fn frame(mut blank: Blank) -> Blank {
+    for _ in 0..RECORDS {
+        let mut frame = blank.batch.frame();
+        frame.bytes().extend_from_slice(&blank.text);
+        frame.finish();
+    }
+    blank
+}
+
 library_benchmark_group!(
     name = hot_path,
-    benchmarks = [decode, decode_map_encode_frame]
+    benchmarks = [decode, encode, frame, decode_map_encode_frame]
 );
 
 main!(library_benchmark_groups = hot_path);

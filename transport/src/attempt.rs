@@ -58,7 +58,7 @@ impl Attempt {
                 let host = endpoint.host_name();
                 return Err(Error::NoAddress { host });
             };
-            let opened = Connection::open(target, endpoint, address).and_then(|mut connection| {
+            let opened = Connection::open(target, address).and_then(|mut connection| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 turn.registry
                     .register(connection.source(), turn.token, interest)
@@ -127,34 +127,47 @@ impl Attempt {
         now >= self.until
     }
 
-    /// Goes on as far as it goes without waiting. One that is ready has
-    /// `patience` until it is late.
-    pub(crate) fn advance(&mut self, now: Instant, patience: Duration) -> Result<(), Error> {
+    /// Goes on as far as it goes without waiting. One that is ready has the
+    /// write timeout until it is late.
+    pub(crate) fn advance(&mut self, target: &Target, now: Instant) -> Result<(), Error> {
         let late = self.is_late(now);
-        let Stage::Connecting {
-            connection,
-            confirm_until,
-        } = &mut self.stage
-        else {
-            return Ok(());
-        };
-        let ready = match connection.advance()? {
-            Progress::Connecting => false,
+        // The place holds something else for as long as it takes.
+        let (mut connection, mut confirm_until) =
+            match std::mem::replace(&mut self.stage, Stage::LookingUp) {
+                Stage::Connecting {
+                    connection,
+                    confirm_until,
+                } => (connection, confirm_until),
+                other => {
+                    self.stage = other;
+                    return Ok(());
+                }
+            };
+        let mut progress = connection.advance()?;
+        if progress == Progress::Established
+            && let Some(tls) = target.transport.tls()
+        {
+            connection = connection.secure(tls, &target.servers[self.server])?;
+            progress = connection.advance()?;
+        }
+        let ready = match progress {
+            Progress::Connecting | Progress::Established => false,
             Progress::Unconfirmed => now >= *confirm_until.get_or_insert(now + CONFIRM),
             Progress::Ready => true,
         };
-        if !ready && late {
+        if ready {
+            self.stage = Stage::Ready(connection);
+            self.until = now + target.policy.write_timeout;
+            return Ok(());
+        }
+        if late {
             let peer = connection.peer().to_string();
             return Err(Error::ConnectTimeout { peer });
         }
-        // The place holds something else for as long as it takes.
-        if ready
-            && let Stage::Connecting { connection, .. } =
-                std::mem::replace(&mut self.stage, Stage::LookingUp)
-        {
-            self.stage = Stage::Ready(connection);
-            self.until = now + patience;
-        }
+        self.stage = Stage::Connecting {
+            connection,
+            confirm_until,
+        };
         Ok(())
     }
 }

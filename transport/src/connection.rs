@@ -10,6 +10,7 @@ use self::tcp::Tcp;
 use self::tls::Tls;
 use self::udp::Udp;
 pub use self::udp::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+use crate::tls::TlsTarget;
 use crate::{Endpoint, Error, Target, Transport};
 
 mod tcp;
@@ -32,6 +33,9 @@ pub(crate) struct Connection {
     /// Where the peer's program acknowledges each message.
     relp: Option<Box<Relp>>,
     established: bool,
+    /// TLS is to begin once TCP is ready: its keys cost more than an attempt
+    /// that is refused.
+    unsecured: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,8 @@ enum Link {
 pub(crate) enum Progress {
     /// The handshakes go on.
     Connecting,
+    /// TCP is ready for TLS: [`Connection::secure`].
+    Established,
     /// Our side of the TLS 1.3 handshake is done, and the peer said nothing
     /// since. It may yet refuse our certificate (RFC 8446, section 4.4.2.4);
     /// what is sent before it does is lost.
@@ -64,38 +70,42 @@ pub(crate) enum Heard {
 }
 
 impl Connection {
-    /// Begins to connect to `peer`, an address of the server.
-    pub(crate) fn open(
-        target: &Target,
-        server: &Endpoint,
-        peer: SocketAddr,
-    ) -> Result<Self, Error> {
-        let (tls, relp) = match &target.transport {
-            Transport::Tcp | Transport::Udp => (None, None),
-            Transport::Tls(tls) => (Some(tls), None),
-            Transport::Relp { window, tls } => (tls.as_ref(), Some(Box::new(Relp::new(*window)))),
+    /// Begins to connect to `peer`, an address of a server.
+    pub(crate) fn open(target: &Target, peer: SocketAddr) -> Result<Self, Error> {
+        let relp = match &target.transport {
+            Transport::Relp { window, .. } => Some(Box::new(Relp::new(*window))),
+            Transport::Tcp | Transport::Tls(_) | Transport::Udp => None,
         };
         let connect_error = |source| Error::Connect { peer, source };
         let link = if matches!(target.transport, Transport::Udp) {
             Link::Udp(Udp::open(peer).map_err(connect_error)?)
         } else {
-            let client = tls.map(|tls| tls.client(server.host())).transpose();
-            let client = client.map_err(|source| Error::Tls {
-                peer,
-                certificate: None,
-                source,
-            })?;
-            let tcp = Tcp::open(target, peer, relp.is_none()).map_err(connect_error)?;
-            match client {
-                None => Link::Tcp(tcp),
-                Some(client) => Link::Tls(Box::new(Tls::new(tcp, client))),
-            }
+            Link::Tcp(Tcp::open(target, peer, relp.is_none()).map_err(connect_error)?)
         };
         Ok(Self {
             peer,
             link,
             relp,
             established: false,
+            unsecured: target.transport.tls().is_some(),
+        })
+    }
+
+    /// Begins the TLS handshake.
+    pub(crate) fn secure(self, tls: &TlsTarget, server: &Endpoint) -> Result<Self, Error> {
+        let client = tls.client(server.host()).map_err(|source| Error::Tls {
+            peer: self.peer,
+            certificate: None,
+            source,
+        })?;
+        let link = match self.link {
+            Link::Tcp(tcp) => Link::Tls(Box::new(Tls::new(tcp, client))),
+            link @ (Link::Tls(_) | Link::Udp(_)) => link,
+        };
+        Ok(Self {
+            link,
+            unsecured: false,
+            ..self
         })
     }
 
@@ -118,13 +128,15 @@ impl Connection {
         if !self.established {
             let established = match &self.link {
                 Link::Tcp(tcp) => tcp.is_established(),
-                Link::Tls(tls) => tls.is_established(),
-                Link::Udp(_) => Ok(true),
+                Link::Tls(_) | Link::Udp(_) => Ok(true),
             };
             self.established = established.map_err(|source| Error::Connect { peer, source })?;
             if !self.established {
                 return Ok(Progress::Connecting);
             }
+        }
+        if self.unsecured {
+            return Ok(Progress::Established);
         }
         if matches!(self.link, Link::Tls(_)) || self.relp.is_some() {
             self.flush()?;

@@ -2,7 +2,7 @@
 //! `[[timestamp, metadata], body]` since 2.1, `[timestamp, body]` before.
 
 use super::fields::{Fields, read_record};
-use super::msgpack::{self, Malformed, Map, Value};
+use super::msgpack::{self, Map, Read, Value};
 
 /// When a record was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl<'a> Events<'a> {
     /// Reads the value at `start`, which is an event or not, and gives what
     /// follows it.
     #[inline]
-    fn read(&self, start: usize) -> Result<(Option<Event<'a>>, &'a [u8]), Malformed> {
+    fn read(&self, start: usize) -> Read<'a, Option<Event<'a>>> {
         let bytes = &self.chunk[start..];
         let (Value::Array(array), first) = msgpack::head(bytes)? else {
             return Ok((None, msgpack::skip(bytes)?));

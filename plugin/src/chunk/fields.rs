@@ -1,6 +1,6 @@
 //! The keys of a record that messages are made of, found in one pass.
 
-use super::msgpack::{self, Malformed, Map, Value};
+use super::msgpack::{self, Map, Read, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,7 +38,7 @@ pub(super) fn read_record<'a>(
     bytes: &'a [u8],
     message_key: &[u8],
     known: Option<Map<'a>>,
-) -> Result<(Option<(Map<'a>, Fields<'a>)>, &'a [u8]), Malformed> {
+) -> Read<'a, Option<(Map<'a>, Fields<'a>)>> {
     let (Value::Map(record), entries) = msgpack::head(bytes)? else {
         return Ok((None, msgpack::skip(bytes)?));
     };

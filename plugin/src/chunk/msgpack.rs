@@ -13,6 +13,9 @@ pub enum Malformed {
     Reserved,
 }
 
+/// Something that was read, and the bytes that follow it.
+pub type Read<'a, T> = Result<(T, &'a [u8]), Malformed>;
+
 /// A value. Text is what may be UTF-8: msgpack's `str` and `bin` both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -56,8 +59,12 @@ pub struct Map<'a> {
 /// Splits the first value off `bytes`: the value, and what follows its head.
 /// For an array or a map that is its first value, for others the next value.
 /// Whether an array or a map is whole is not looked at.
+#[allow(
+    clippy::inline_always,
+    reason = "a call would hand values over through memory: a quarter more instructions"
+)]
 #[inline(always)]
-pub(super) fn head(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+pub(super) fn head(bytes: &[u8]) -> Read<'_, Value<'_>> {
     let (&marker, rest) = bytes.split_first().ok_or(Malformed::Truncated)?;
     Ok(match marker {
         0x00..=0x7f => (Value::Unsigned(marker.into()), rest),
@@ -153,12 +160,12 @@ pub(super) fn head(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
     })
 }
 
-fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), Malformed> {
+fn take<const N: usize>(bytes: &[u8]) -> Read<'_, [u8; N]> {
     let (taken, rest) = bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
     Ok((*taken, rest))
 }
 
-fn length<const N: usize>(bytes: &[u8]) -> Result<(usize, &[u8]), Malformed> {
+fn length<const N: usize>(bytes: &[u8]) -> Read<'_, usize> {
     let (digits, rest) = take::<N>(bytes)?;
     let length = digits
         .iter()
@@ -166,12 +173,12 @@ fn length<const N: usize>(bytes: &[u8]) -> Result<(usize, &[u8]), Malformed> {
     Ok((length, rest))
 }
 
-fn text(len: usize, rest: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+fn text(len: usize, rest: &[u8]) -> Read<'_, Value<'_>> {
     let (text, rest) = rest.split_at_checked(len).ok_or(Malformed::Truncated)?;
     Ok((Value::Text(text), rest))
 }
 
-fn ext(len: usize, rest: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+fn ext(len: usize, rest: &[u8]) -> Read<'_, Value<'_>> {
     let ([kind], rest) = take::<1>(rest)?;
     let (data, rest) = rest.split_at_checked(len).ok_or(Malformed::Truncated)?;
     Ok((Value::Ext(kind as i8, data), rest))
@@ -221,7 +228,7 @@ fn skip_many(bytes: &[u8], count: u64) -> Result<&[u8], Malformed> {
 /// # Errors
 ///
 /// Where the value is not whole.
-pub fn read(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
+pub fn read(bytes: &[u8]) -> Read<'_, Value<'_>> {
     read_like(bytes, None)
 }
 
@@ -231,11 +238,9 @@ pub fn read(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Malformed> {
 /// # Errors
 ///
 /// Where the value is not whole.
+#[allow(clippy::inline_always, reason = "as for head")]
 #[inline(always)]
-pub fn read_like<'a>(
-    bytes: &'a [u8],
-    known: Option<Map<'a>>,
-) -> Result<(Value<'a>, &'a [u8]), Malformed> {
+pub fn read_like<'a>(bytes: &'a [u8], known: Option<Map<'a>>) -> Read<'a, Value<'a>> {
     let (value, behind) = head(bytes)?;
     Ok(match value {
         Value::Map(map) => {

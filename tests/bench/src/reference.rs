@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::pem::PemObject;
@@ -52,11 +52,37 @@ impl Reference {
     }
 }
 
+/// How long each of some connections takes to be made, by a process of its own
+/// that this command runs.
+pub(crate) fn connects(address: &str, wrapper: &[String]) -> Vec<Duration> {
+    let output = Command::new(&wrapper[0])
+        .args(&wrapper[1..])
+        .arg(std::env::current_exe().unwrap())
+        .args([Reference::MODE, address])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| Duration::from_micros(line.parse().expect("the process measures")))
+        .collect()
+}
+
+/// `ADDRESS`: prints the microseconds of each of some connections.
+fn connect(address: &str) {
+    for _ in 0..20 {
+        let before = Instant::now();
+        TcpStream::connect(address).unwrap();
+        println!("{}", before.elapsed().as_micros());
+    }
+}
+
 /// `ADDRESS ROUNDS FILE [CA]`: sends the file so many times, and prints the
 /// microseconds it took.
 pub(crate) fn main(arguments: &[String]) {
-    let [address, rounds, file, ca @ ..] = arguments else {
-        panic!("reference ADDRESS ROUNDS FILE [CA]");
+    let (address, rounds, file, ca) = match arguments {
+        [address] => return connect(address),
+        [address, rounds, file, ca @ ..] => (address, rounds, file, ca),
+        [] | [_, _] => panic!("reference ADDRESS [ROUNDS FILE [CA]]"),
     };
     let bytes = fs::read(file).unwrap();
     let rounds = rounds.parse().unwrap();

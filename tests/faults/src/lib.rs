@@ -18,7 +18,7 @@
 
 mod load;
 mod mount;
-mod namespace;
+pub mod namespace;
 mod proxy;
 mod scenarios;
 

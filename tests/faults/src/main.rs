@@ -3,32 +3,18 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use faults::{Counts, SCENARIOS, Skipped};
 
-const BEGIN: &str = "<!-- begin of the table: make reliability -->";
-const END: &str = "<!-- end of the table -->";
-
 fn main() -> ExitCode {
-    match run() {
+    match rig::document::write_table("RELIABILITY.md", "reliability", &table()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn run() -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/RELIABILITY.md");
-    let document = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
-    let (head, rest) = document.split_once(BEGIN).ok_or("the table has no begin")?;
-    let (_, tail) = rest.split_once(END).ok_or("the table has no end")?;
-    let table = table();
-    std::fs::write(&path, format!("{head}{BEGIN}\n{table}{END}{tail}"))
-        .map_err(|error| error.to_string())
 }
 
 fn table() -> String {

@@ -31,15 +31,16 @@ const VXLAN: u16 = 4789;
 
 /// What happens to packets, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Weather {
-    pub(crate) delay: Duration,
+pub struct Weather {
+    /// How much later they arrive.
+    pub delay: Duration,
     /// Of a hundred packets, so many are lost.
-    pub(crate) loss: u64,
+    pub loss: u64,
 }
 
 /// Gone when it is dropped, with everything that belongs to it.
 #[derive(Debug)]
-pub(crate) struct Namespace {
+pub struct Namespace {
     names: Names,
     weather: Arc<Mutex<Weather>>,
     stop: Arc<AtomicBool>,
@@ -62,7 +63,7 @@ impl Namespace {
     /// # Errors
     ///
     /// Where that is not allowed, or `ip` is missing.
-    pub(crate) fn new() -> Result<Self, Skipped> {
+    pub fn new() -> Result<Self, Skipped> {
         for (program, package) in [("ip", "iproute2"), ("ethtool", "ethtool")] {
             if rig::program(program).is_none() {
                 return Err(Skipped(format!(
@@ -95,19 +96,21 @@ impl Namespace {
     }
 
     /// The address of this side.
-    pub(crate) fn here(&self) -> String {
+    #[must_use]
+    pub fn here(&self) -> String {
         format!("10.214.{}.1", self.names.net)
     }
 
     /// The command that runs another one inside.
-    pub(crate) fn wrapper(&self) -> Vec<String> {
+    #[must_use]
+    pub fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.names.inside]
             .map(str::to_owned)
             .to_vec()
     }
 
     /// From now on.
-    pub(crate) fn set_weather(&self, weather: Weather) {
+    pub fn set_weather(&self, weather: Weather) {
         *self.weather.lock() = weather;
     }
 

@@ -64,10 +64,14 @@ pub struct Run {
     /// The processor time of all flushes, and of the plugin's own thread
     /// meanwhile.
     pub cpu: Duration,
+    /// The part of it that is the workers'.
+    pub workers_cpu: Duration,
     /// The processor time of [`Host::idle`].
     pub idle_cpu: Duration,
     /// The memory at its end, in KiB.
     pub idle_kib: u64,
+    /// The threads at its end: the host's own, and the plugin's.
+    pub idle_threads: u64,
     /// How long each flush took, with [`Host::rounds`].
     pub flushes: Vec<Duration>,
     /// What the plugin logged.
@@ -97,8 +101,10 @@ struct Summary {
     start_us: u64,
     wall_us: u64,
     cpu_us: u64,
+    workers_cpu_us: u64,
     idle_cpu_us: u64,
     idle_kib: u64,
+    idle_threads: u64,
     flush_ns: Vec<u64>,
 }
 
@@ -137,7 +143,19 @@ impl Host {
         self.argument("--rounds", &count.to_string())
     }
 
-    /// Does nothing for so long after the flushes.
+    /// Does nothing for so long between two flushes of [`Host::rounds`].
+    #[must_use]
+    pub fn pause(self, time: Duration) -> Self {
+        self.argument("--pause-us", &time.as_micros().to_string())
+    }
+
+    /// Does nothing for so long after the flushes, before [`Host::idle`].
+    #[must_use]
+    pub fn settle(self, time: Duration) -> Self {
+        self.argument("--settle-ms", &time.as_millis().to_string())
+    }
+
+    /// Does nothing for so long after the flushes, and measures that.
     #[must_use]
     pub fn idle(self, time: Duration) -> Self {
         self.argument("--idle-ms", &time.as_millis().to_string())
@@ -223,8 +241,10 @@ impl Run {
             start_us,
             wall_us,
             cpu_us,
+            workers_cpu_us,
             idle_cpu_us,
             idle_kib,
+            idle_threads,
             flush_ns,
         } = serde_json::from_str(summary)
             .unwrap_or_else(|error| panic!("the host ended with {status}: {error}\n{log}"));
@@ -235,8 +255,10 @@ impl Run {
             start: Duration::from_micros(start_us),
             wall: Duration::from_micros(wall_us),
             cpu: Duration::from_micros(cpu_us),
+            workers_cpu: Duration::from_micros(workers_cpu_us),
             idle_cpu: Duration::from_micros(idle_cpu_us),
             idle_kib,
+            idle_threads,
             flushes: flush_ns.into_iter().map(Duration::from_nanos).collect(),
             log,
         }

@@ -12,6 +12,7 @@
 )]
 
 pub mod containers;
+pub mod document;
 pub mod event;
 pub mod fluent_bit;
 pub mod load;

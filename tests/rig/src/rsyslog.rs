@@ -253,7 +253,8 @@ fn spawn(program: &Path, dir: &Path) -> Child {
 }
 
 /// Whether a module of rsyslog is installed; none always is.
-fn has_module(file: &str) -> bool {
+#[must_use]
+pub fn has_module(file: &str) -> bool {
     [
         "/usr/lib",
         "/usr/lib64",

@@ -1,6 +1,6 @@
 //! A TCP socket, and what its peer's kernel has acknowledged.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
@@ -59,6 +59,21 @@ impl Tcp {
         }
         self.written += taken as u64;
         Ok(taken)
+    }
+
+    /// What the kernel takes at once of several slices.
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            match self.socket.write_vectored(slices) {
+                Ok(count) => {
+                    self.written += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {

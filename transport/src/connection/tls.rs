@@ -1,6 +1,6 @@
 //! TLS over a TCP socket.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
 use rustls::{ClientConnection, ProtocolVersion};
@@ -65,19 +65,24 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Moves what the TLS stream wants sent into `pending`.
-    fn encrypt(&mut self) {
-        while self.client.wants_write() {
-            self.client
-                .write_tls(&mut self.pending)
-                .expect("writing to memory does not fail");
-        }
-    }
-
+    /// Hands the kernel what it takes; the rest waits in `pending`, so that the
+    /// position behind everything encrypted is known.
     pub(super) fn flush(&mut self, peer: SocketAddr) -> Result<(), Error> {
-        self.encrypt();
-        let written = self.tcp.write(&self.pending, peer)?;
-        self.pending.drain(..written);
+        let Self {
+            tcp,
+            client,
+            pending,
+            ..
+        } = self;
+        if !pending.is_empty() {
+            let written = tcp.write(pending, peer)?;
+            pending.drain(..written);
+        }
+        while client.wants_write() {
+            client
+                .write_tls(&mut Wire { tcp, pending })
+                .map_err(|source| Error::Broken { peer, source })?;
+        }
         Ok(())
     }
 
@@ -129,8 +134,34 @@ impl Tls {
         let _ = self.flush(peer);
         self.tcp.shut_down();
     }
+}
 
-    pub(super) fn is_established(&self) -> io::Result<bool> {
-        self.tcp.is_established()
+/// Takes everything: what the kernel does not take waits in `pending`.
+struct Wire<'a> {
+    tcp: &'a mut Tcp,
+    pending: &'a mut Vec<u8>,
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = 0;
+        if self.pending.is_empty() {
+            written = self.tcp.write_vectored(records)?;
+        }
+        let mut before = 0;
+        for record in records {
+            let taken = written.saturating_sub(before).min(record.len());
+            self.pending.extend_from_slice(&record[taken..]);
+            before += record.len();
+        }
+        Ok(before)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -2,14 +2,15 @@
  * host cases
  * host case NAME LIBRARY ADDR
  * host run LIBRARY [--host-version V] [--stack N] [--workers N] [--retries N]
- *          [--backoff-ms N] [--rounds N] [--idle-ms N]
+ *          [--backoff-ms N] [--rounds N] [--pause-us N]
+ *          [--settle-ms N] [--idle-ms N]
  *          --chunks FILE (--output NAME (--option KEY=VALUE)*)+
  *
  * `run` flushes every chunk of the file to every output, as many at a time as
  * there are workers, and prints one line of JSON. With --rounds it does so
  * that many times and without its checks, whose cost is not the plugin's, and
- * notes how long each flush took. With --idle-ms it then waits, and notes what
- * the plugin costs meanwhile.
+ * notes how long each flush took, with pauses between them if any. With --idle-ms it then waits, and notes what
+ * the plugin costs meanwhile; --settle-ms come before.
  */
 #include "host.h"
 
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct chunk {
     const char *tag;
@@ -32,6 +34,8 @@ struct settings {
     long backoff_ms;
     /* 0: once, with all checks. */
     long rounds;
+    long pause_us;
+    long settle_ms;
     long idle_ms;
     struct chunk *chunks;
     int chunk_count;
@@ -45,6 +49,7 @@ struct costs {
     long flushes_cpu_us;
     long idle_cpu_us;
     long idle_kib;
+    long idle_threads;
 };
 
 /* What one worker of one output does, and what came of it. */
@@ -59,6 +64,8 @@ struct worker {
     /* How long each flush took. */
     long *flush_ns;
     long flush_count;
+    /* Of this thread. */
+    long cpu_us;
 };
 
 static void die(const char *what)
@@ -114,6 +121,9 @@ static void flush_measured(struct worker *worker)
             count(worker, flush(worker->output->context->remote_context, chunk->data,
                                 chunk->size, (char *) chunk->tag));
             worker->flush_ns[worker->flush_count++] = nanoseconds(CLOCK_MONOTONIC) - before;
+            if (settings->pause_us > 0) {
+                usleep(settings->pause_us);
+            }
         }
     }
 }
@@ -127,6 +137,7 @@ static void *work(void *argument)
     } else {
         flush_checked(worker);
     }
+    worker->cpu_us = nanoseconds(CLOCK_THREAD_CPUTIME_ID) / 1000;
     return NULL;
 }
 
@@ -178,30 +189,34 @@ static void set_option(struct output *output, char *text)
     output_set(output, text, value + 1);
 }
 
-/* A line of /proc/self/status. getrusage(2) would know the most memory that
+/* A number in /proc/self/status. getrusage(2) would know the most memory that
  * the parent had, too. */
-static long status_kib(const char *format)
+static long status(const char *format)
 {
-    FILE *status = fopen("/proc/self/status", "r");
+    FILE *file = fopen("/proc/self/status", "r");
     char line[256];
-    long kib = 0;
+    long number = 0;
 
-    while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
-        if (sscanf(line, format, &kib) == 1) {
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, format, &number) == 1) {
             break;
         }
     }
-    if (status != NULL) {
-        fclose(status);
+    if (file != NULL) {
+        fclose(file);
     }
-    return kib;
+    return number;
 }
 
 static void print_json(const struct worker *workers, int count, const struct host *host,
                        int workers_each, const struct costs *costs)
 {
     const char *separator = "";
+    long workers_cpu_us = 0;
 
+    for (int i = 0; i < count; i++) {
+        workers_cpu_us += workers[i].cpu_us;
+    }
     printf("{\"outputs\":[");
     for (int i = 0; i < count; i += workers_each) {
         int results[3] = {0};
@@ -217,9 +232,11 @@ static void print_json(const struct worker *workers, int count, const struct hos
                results[FLB_RETRY], results[FLB_ERROR], stack);
     }
     printf("],\"intact\":%s,\"peak_kib\":%ld,\"start_us\":%ld,\"wall_us\":%ld,\"cpu_us\":%ld,"
-           "\"idle_cpu_us\":%ld,\"idle_kib\":%ld,\"flush_ns\":[",
-           host_intact(host) ? "true" : "false", status_kib("VmHWM: %ld kB"), costs->start_us,
-           costs->flushes_wall_us, costs->flushes_cpu_us, costs->idle_cpu_us, costs->idle_kib);
+           "\"workers_cpu_us\":%ld,\"idle_cpu_us\":%ld,\"idle_kib\":%ld,"
+           "\"idle_threads\":%ld,\"flush_ns\":[",
+           host_intact(host) ? "true" : "false", status("VmHWM: %ld kB"), costs->start_us,
+           costs->flushes_wall_us, costs->flushes_cpu_us, workers_cpu_us,
+           costs->idle_cpu_us, costs->idle_kib, costs->idle_threads);
     for (int i = 0; i < count; i++) {
         for (long j = 0; j < workers[i].flush_count; j++) {
             printf("%s%ld", separator, workers[i].flush_ns[j]);
@@ -263,6 +280,10 @@ static int run(int count, char **arguments)
             settings.backoff_ms = atol(value);
         } else if (strcmp(arguments[i], "--rounds") == 0) {
             settings.rounds = atol(value);
+        } else if (strcmp(arguments[i], "--pause-us") == 0) {
+            settings.pause_us = atol(value);
+        } else if (strcmp(arguments[i], "--settle-ms") == 0) {
+            settings.settle_ms = atol(value);
         } else if (strcmp(arguments[i], "--idle-ms") == 0) {
             settings.idle_ms = atol(value);
         } else if (strcmp(arguments[i], "--chunks") == 0) {
@@ -312,10 +333,12 @@ static int run(int count, char **arguments)
     costs.flushes_cpu_us = processor_us() - cpu;
     costs.flushes_wall_us = (nanoseconds(CLOCK_MONOTONIC) - start) / 1000;
     if (settings.idle_ms > 0) {
+        sleep_ms(settings.settle_ms);
         cpu = processor_us();
         sleep_ms(settings.idle_ms);
         costs.idle_cpu_us = processor_us() - cpu;
-        costs.idle_kib = status_kib("VmRSS: %ld kB");
+        costs.idle_kib = status("VmRSS: %ld kB");
+        costs.idle_threads = status("Threads: %ld");
     }
     print_json(workers, worker_count, host, settings.workers, &costs);
     host_exit(host);

@@ -1,0 +1,110 @@
+//! What lies between a sender and the receiver that counts.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use host::{Host, Run};
+use receiver::{Listen, Options, Receiver, Splitter, TlsFiles};
+use rig::pki::Pki;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Tcp,
+    Tls,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS 1.3",
+        })
+    }
+}
+
+/// Receivers, and what senders have to know of them.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pki: Pki,
+}
+
+impl Links {
+    pub(crate) fn new() -> Self {
+        Self { pki: Pki::new() }
+    }
+
+    /// The CA of the receivers' certificates.
+    pub(crate) fn ca(&self, link: Link) -> Option<PathBuf> {
+        (link == Link::Tls).then(|| self.pki.ca())
+    }
+
+    pub(crate) fn listen(&self, link: Link) -> Listen {
+        match link {
+            Link::Tcp => Listen::Tcp,
+            Link::Tls => {
+                let server = self.pki.server();
+                Listen::Tls(TlsFiles {
+                    cert: server.cert,
+                    key: server.key,
+                    client_ca: None,
+                })
+            }
+        }
+    }
+
+    /// One that only counts.
+    pub(crate) fn receiver(&self, link: Link) -> Receiver {
+        start(Options {
+            keep: false,
+            ..Options::new(self.listen(link))
+        })
+    }
+
+    /// One that only counts lines.
+    pub(crate) fn line_receiver(&self, link: Link) -> Receiver {
+        start(Options {
+            keep: false,
+            splitter: Splitter::newline(1024 * 1024),
+            ..Options::new(self.listen(link))
+        })
+    }
+
+    /// The options of an output that sends there.
+    pub(crate) fn options(&self, link: Link, address: &str) -> Vec<(&'static str, String)> {
+        let mut options = vec![("addr", address.to_owned())];
+        match link {
+            Link::Tcp => options.push(("transport", "tcp".to_owned())),
+            Link::Tls => options.extend([
+                ("tls_ca_file", self.pki.ca().display().to_string()),
+                ("tls_min_version", "1.3".to_owned()),
+            ]),
+        }
+        options
+    }
+
+    /// Has the host deliver chunks by one output: each has to end with OK.
+    pub(crate) fn deliver(
+        &self,
+        host: Host,
+        link: Link,
+        receiver: &Receiver,
+        chunks: &[(String, Vec<u8>)],
+    ) -> Run {
+        let options = self.options(link, &receiver.address());
+        let run = add_output(host, "sink", &options).run(chunks);
+        assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);
+        run
+    }
+}
+
+pub(crate) fn start(options: Options) -> Receiver {
+    Receiver::start(options).expect("a port is free")
+}
+
+pub(crate) fn add_output(host: Host, name: &str, options: &[(&str, String)]) -> Host {
+    let options: Vec<(&str, &str)> = options
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    host.output(name, &options)
+}
