@@ -39,9 +39,12 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Where each frame ends in `bytes`.
     ends: Vec<usize>,
-    /// How many digits the next MSG-LEN will likely have.
-    digits: usize,
+    /// How much room the next MSG-LEN and its space will likely need.
+    room: usize,
 }
+
+/// Room for the longest MSG-LEN and its space.
+const BLANK: [u8; 21] = [b' '; 21];
 
 impl Batch {
     /// An empty batch.
@@ -51,7 +54,7 @@ impl Batch {
             framing,
             bytes: Vec::new(),
             ends: Vec::new(),
-            digits: 3,
+            room: 4,
         }
     }
 
@@ -139,7 +142,7 @@ impl Batch {
         if self.framing == Framing::OctetCounting {
             // Room for MSG-LEN, which is known at the end. A wrong guess costs
             // a move of one message, and messages of a stream are alike.
-            self.bytes.resize(start + self.digits + 1, b' ');
+            self.bytes.extend_from_slice(&BLANK[..self.room]);
         }
         let message = self.bytes.len();
         Frame {
@@ -200,23 +203,21 @@ impl Frame<'_> {
         let length = self.len();
         // An empty message would be announced as 0, which is not a MSG-LEN.
         debug_assert!(length > 0);
-        let digits = length.checked_ilog10().unwrap_or(0) as usize + 1;
-        if digits != self.batch.digits {
-            let message = self.start + digits + 1;
-            let gap = [b' '; 20];
-            self.batch
-                .bytes
-                .splice(self.start..self.message, gap[..=digits].iter().copied());
-            self.batch.digits = digits;
-            self.message = message;
-        }
+        let mut text = BLANK;
+        let mut first = text.len() - 1;
         let mut rest = length;
-        for digit in self.batch.bytes[self.start..self.message - 1]
-            .iter_mut()
-            .rev()
-        {
-            *digit = b'0' + (rest % 10) as u8;
+        while rest > 0 {
+            first -= 1;
+            text[first] = b'0' + (rest % 10) as u8;
             rest /= 10;
+        }
+        let text = &text[first..];
+        let Batch { bytes, room, .. } = &mut *self.batch;
+        if text.len() == *room {
+            bytes[self.start..self.message].copy_from_slice(text);
+        } else {
+            bytes.splice(self.start..self.message, text.iter().copied());
+            *room = text.len();
         }
     }
 

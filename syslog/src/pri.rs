@@ -152,15 +152,13 @@ impl Pri {
 
     /// Appends `<PRI>`, without leading zeros.
     pub fn encode(self, out: &mut Vec<u8>) {
-        out.push(b'<');
-        if self.0 >= 100 {
-            out.push(b'1');
+        let [hundreds, tens, ones] =
+            [self.0 / 100, self.0 / 10 % 10, self.0 % 10].map(|d| d + b'0');
+        match self.0 {
+            0..10 => out.extend_from_slice(&[b'<', ones, b'>']),
+            10..100 => out.extend_from_slice(&[b'<', tens, ones, b'>']),
+            100.. => out.extend_from_slice(&[b'<', hundreds, tens, ones, b'>']),
         }
-        if self.0 >= 10 {
-            out.push(b'0' + self.0 / 10 % 10);
-        }
-        out.push(b'0' + self.0 % 10);
-        out.push(b'>');
     }
 }
 

@@ -157,14 +157,11 @@ impl Timestamp {
     /// Appends the timestamp. The clock was used for one before it, which is
     /// likely of the same second.
     pub fn encode_with(self, clock: &mut Clock, out: &mut Vec<u8>) {
-        out.extend_from_slice(clock.text_of(self.local()));
-        if self.digits > 0 {
-            let mut fraction = *b".000000";
-            put_pair(&mut fraction, 1, self.micros / 10_000);
-            put_pair(&mut fraction, 3, self.micros / 100 % 100);
-            put_pair(&mut fraction, 5, self.micros % 100);
-            out.extend_from_slice(&fraction[..=usize::from(self.digits)]);
-        }
+        let length = match self.digits {
+            0 => 19,
+            digits => 20 + usize::from(digits),
+        };
+        out.extend_from_slice(&clock.text_at(self.local(), self.micros)[..length]);
         if self.offset == 0 {
             out.push(b'Z');
         } else {
@@ -181,28 +178,31 @@ impl Timestamp {
     }
 }
 
-/// The second that was written last, as text.
+/// The moment that was written last, as text.
 #[derive(Clone, Debug)]
 pub struct Clock {
     /// Seconds since 1970-01-01T00:00:00, of local time.
     second: i64,
-    text: [u8; 19],
+    text: [u8; 26],
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self {
             second: 0,
-            text: *b"1970-01-01T00:00:00",
+            text: *b"1970-01-01T00:00:00.000000",
         }
     }
 }
 
 impl Clock {
-    fn text_of(&mut self, second: i64) -> &[u8] {
+    fn text_at(&mut self, second: i64, micros: u32) -> &[u8; 26] {
         if self.second != second {
             self.set(second);
         }
+        put_pair(&mut self.text, 20, micros / 10_000);
+        put_pair(&mut self.text, 22, micros / 100 % 100);
+        put_pair(&mut self.text, 24, micros % 100);
         &self.text
     }
 

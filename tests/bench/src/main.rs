@@ -7,6 +7,7 @@
 //! throughput   messages a second, by workers and by size
 //! latency      from a flush to its FLB_OK
 //! sinks        memory, idle processor time and start of many outputs
+//! choices      what the sizes of writes, records and buffers cost
 //!   └─> report: the table of docs/BENCHMARKS.md, and plot: its pictures
 //! ```
 //!
@@ -21,6 +22,7 @@
     reason = "a benchmark that cannot be set up ends"
 )]
 
+mod choices;
 mod cpu;
 mod latency;
 mod link;
@@ -40,12 +42,13 @@ use crate::report::Report;
 /// A part of the run, by the name under which it can be asked for alone.
 type Part = (&'static str, fn(&Links, &mut Report));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("cpu", cpu::measure),
     ("peers", peers::measure),
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("sinks", sinks::measure),
+    ("choices", choices::measure),
 ];
 
 fn main() -> ExitCode {

@@ -15,14 +15,34 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::NamedTempFile;
 
-/// Four records of TLS at a time, as the plugin does.
-const PART: usize = 64 * 1024;
+/// How the bytes are handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Of one write.
+    pub(crate) write: usize,
+    /// Of a TLS record's content.
+    pub(crate) record: usize,
+    /// The socket's send buffer, where it is not the kernel's choice.
+    pub(crate) send_buffer: Option<usize>,
+}
+
+impl Default for Sizes {
+    /// As the plugin does.
+    fn default() -> Self {
+        Self {
+            write: 256 * 1024,
+            record: 16 * 1024,
+            send_buffer: None,
+        }
+    }
+}
 
 /// A process of its own, so that nothing else is measured.
 #[derive(Debug)]
 pub(crate) struct Reference {
     bytes: NamedTempFile,
     ca: Option<PathBuf>,
+    sizes: Sizes,
 }
 
 impl Reference {
@@ -36,13 +56,26 @@ impl Reference {
         Self {
             bytes: file,
             ca: ca.map(Path::to_owned),
+            sizes: Sizes::default(),
         }
+    }
+
+    pub(crate) const fn with(mut self, sizes: Sizes) -> Self {
+        self.sizes = sizes;
+        self
     }
 
     /// The processor time that it takes.
     pub(crate) fn run(&self, address: &str, rounds: u32) -> Duration {
+        let Sizes {
+            write,
+            record,
+            send_buffer,
+        } = self.sizes;
+        let numbers = [write, record, send_buffer.unwrap_or(0), rounds as usize];
         let output = Command::new(std::env::current_exe().unwrap())
-            .args([Self::MODE, address, &rounds.to_string()])
+            .args([Self::MODE, address])
+            .args(numbers.map(|number| number.to_string()))
             .arg(self.bytes.path())
             .args(&self.ca)
             .output()
@@ -76,24 +109,28 @@ fn connect(address: &str) {
     }
 }
 
-/// `ADDRESS ROUNDS FILE [CA]`: sends the file so many times, and prints the
-/// microseconds it took.
+/// `ADDRESS WRITE RECORD SEND-BUFFER ROUNDS FILE [CA]`: sends the file so many
+/// times, and prints the microseconds it took.
 pub(crate) fn main(arguments: &[String]) {
-    let (address, rounds, file, ca) = match arguments {
+    let (address, numbers, file, ca) = match arguments {
         [address] => return connect(address),
-        [address, rounds, file, ca @ ..] => (address, rounds, file, ca),
-        [] | [_, _] => panic!("reference ADDRESS [ROUNDS FILE [CA]]"),
+        [address, a, b, c, d, file, ca @ ..] => (address, [a, b, c, d], file, ca),
+        _ => panic!("reference ADDRESS [WRITE RECORD SEND-BUFFER ROUNDS FILE [CA]]"),
     };
     let bytes = fs::read(file).unwrap();
-    let rounds = rounds.parse().unwrap();
+    let [write, record, send_buffer, rounds] =
+        numbers.map(|number| number.parse::<usize>().expect("a number"));
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
+    if send_buffer > 0 {
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, send_buffer).unwrap();
+    }
     let before = processor_time();
     match ca.first() {
-        None => send(&socket, &bytes, rounds),
+        None => send(&socket, &bytes, write, rounds),
         Some(ca) => {
-            let mut stream = StreamOwned::new(client(ca), socket);
-            send(&mut stream, &bytes, rounds);
+            let mut stream = StreamOwned::new(client(ca, record), socket);
+            send(&mut stream, &bytes, write, rounds);
             stream.conn.send_close_notify();
             stream.flush().unwrap();
         }
@@ -101,26 +138,28 @@ pub(crate) fn main(arguments: &[String]) {
     println!("{}", processor_time().saturating_sub(before).as_micros());
 }
 
-fn send(mut stream: impl Write, bytes: &[u8], rounds: u32) {
+fn send(mut stream: impl Write, bytes: &[u8], write: usize, rounds: usize) {
     for _ in 0..rounds {
-        for part in bytes.chunks(PART) {
+        for part in bytes.chunks(write) {
             stream.write_all(part).unwrap();
         }
     }
     stream.flush().unwrap();
 }
 
-fn client(ca: &str) -> ClientConnection {
+fn client(ca: &str, record: usize) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // With the head, the type and the tag of a record (RFC 8446, section 5.2).
+    config.max_fragment_size = (record < 16 * 1024).then_some(record + 5);
     let name = ServerName::try_from("localhost").unwrap();
     ClientConnection::new(Arc::new(config), name).unwrap()
 }

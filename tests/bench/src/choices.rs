@@ -1,0 +1,77 @@
+//! What the sender's fixed sizes rest on: the bare loop with others.
+
+use std::time::Duration;
+
+use crate::link::{Link, Links};
+use crate::reference::{Reference, Sizes};
+use crate::report::Report;
+
+const MESSAGE: usize = 486;
+const MESSAGES: usize = 3000;
+const ROUNDS: u32 = 40;
+const RUNS: usize = 7;
+const KIB: usize = 1024;
+
+pub(crate) fn measure(links: &Links, report: &mut Report) {
+    let usual = Sizes::default();
+    let writes = [16, 64, 256, 1024].map(|kib| {
+        (
+            kib,
+            Sizes {
+                write: kib * KIB,
+                ..usual
+            },
+        )
+    });
+    for link in [Link::Tcp, Link::Tls] {
+        let what = format!("CPU of a message in a bare loop, {link}, by KiB written at a time");
+        report.fact(&what, &costs(links, link, &writes));
+    }
+    let records = [1, 4, 16].map(|kib| {
+        (
+            kib,
+            Sizes {
+                record: kib * KIB,
+                ..usual
+            },
+        )
+    });
+    report.fact(
+        "CPU of a message in a bare loop, TLS 1.3, by KiB of a TLS record",
+        &costs(links, Link::Tls, &records),
+    );
+    let buffers = [64, 256, 1024, 4096].map(|kib| {
+        (
+            kib,
+            Sizes {
+                send_buffer: Some(kib * KIB),
+                ..usual
+            },
+        )
+    });
+    let own = costs(links, Link::Tcp, &[(0, usual)]);
+    let fixed = costs(links, Link::Tcp, &buffers);
+    report.fact(
+        "CPU of a message in a bare loop, TCP, by KiB of the socket's send buffer (0: the kernel's choice)",
+        &format!("{own}, {fixed}"),
+    );
+}
+
+fn costs(links: &Links, link: Link, sizes: &[(usize, Sizes)]) -> String {
+    let line = [vec![b'x'; MESSAGE - 1], b"\n".to_vec()].concat();
+    let bytes = line.repeat(MESSAGES);
+    let costs: Vec<String> = sizes
+        .iter()
+        .map(|(kib, sizes)| {
+            let reference = Reference::new(&bytes, links.ca(link).as_deref()).with(*sizes);
+            let run = || {
+                let receiver = links.line_receiver(link);
+                reference.run(&receiver.address(), ROUNDS)
+            };
+            let least = (0..RUNS).map(|_| run()).min().unwrap_or(Duration::MAX);
+            let messages = MESSAGES as f64 * f64::from(ROUNDS);
+            format!("{kib}: {:.3} us", least.as_secs_f64() * 1e6 / messages)
+        })
+        .collect();
+    costs.join(", ")
+}
