@@ -239,11 +239,8 @@ impl Drop for Process {
 
 /// Records that Fluent Bit's output is done with.
 fn delivered(port: u16) -> u64 {
-    let Ok(response) = fluent_bit::get(port, "/api/v1/metrics") else {
-        return 0;
-    };
-    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let metrics: Value = serde_json::from_str(body).unwrap_or_default();
+    let response = fluent_bit::get(port, "/api/v1/metrics").unwrap_or_default();
+    let metrics: Value = serde_json::from_str(&response).unwrap_or_default();
     let outputs = metrics["output"].as_object();
     outputs
         .and_then(|outputs| outputs.values().next())

@@ -1,8 +1,6 @@
 //! A real Fluent Bit.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -168,21 +166,17 @@ impl Drop for FluentBit {
     }
 }
 
-/// What the HTTP server of a Fluent Bit answers: the whole response.
-///
-/// # Errors
-///
-/// Where there is none on this port.
-pub fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(BOUND))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response)?;
-    Ok(response)
+/// What the HTTP server of a Fluent Bit answers; none where there is none on
+/// this port.
+#[must_use]
+pub fn get(port: u16, path: &str) -> Option<String> {
+    // One that is busy may forget to end the connection.
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(5)))
+        .build()
+        .into();
+    let url = format!("http://127.0.0.1:{port}{path}");
+    agent.get(url).call().ok()?.body_mut().read_to_string().ok()
 }
 
 /// How many records the plugin says in the log that its fence refused. It says
