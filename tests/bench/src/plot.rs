@@ -110,6 +110,7 @@ impl Plot {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE)
             .border_style(BLACK)
             .draw()
