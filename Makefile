@@ -4,7 +4,7 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny instructions bindings bench fuzz reliability packages clean
+.PHONY: help demo test build fmt clippy unit doc deny instructions bindings golden bench fuzz reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench     speed and memory, into docs/BENCHMARKS.md"
 	@echo "make fuzz      a bounded run of each fuzz target"
 	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
+	@echo "make golden    CRDs and the golden configuration, anew, to be looked at"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
 
 demo: toolchain
@@ -59,6 +60,9 @@ deny:
 
 bindings:
 	$(CARGO) run --package bindings
+
+golden:
+	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
 
 # PART=cpu (or peers, throughput, latency, sinks) prints that part alone.
 bench:

@@ -1,0 +1,58 @@
+//! `sink-controller run` runs the controller; `sink-controller crds` prints the
+//! CRDs.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use controller::plan::Settings;
+use controller::resources::{crds, yaml};
+use controller::run::{Pace, run};
+use kube::Client;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["crds"] => {
+            for crd in crds() {
+                println!("---\n{}", yaml(&crd));
+            }
+            ExitCode::SUCCESS
+        }
+        ["run", namespace, image] => start(&Settings {
+            namespace: (*namespace).to_owned(),
+            image: (*image).to_owned(),
+            ..Settings::default()
+        }),
+        _ => {
+            eprintln!("usage: sink-controller crds | run NAMESPACE AGENT-IMAGE");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(settings: &Settings) -> ExitCode {
+    tracing_subscriber::fmt().json().init();
+    let client = match Client::try_default().await {
+        Ok(client) => client,
+        Err(error) => {
+            eprintln!("sink-controller: there is no API server to talk to: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = async {
+        // Without this signal the process ends all the same, only less kindly.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    tokio::select! {
+        ended = run(client, settings, Pace::default()) => match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("sink-controller: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        () = end => ExitCode::SUCCESS,
+    }
+}

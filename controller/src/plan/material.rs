@@ -1,0 +1,113 @@
+//! Certificates and keys: found, and looked at before an agent has to.
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::sink::Refusal;
+use crate::resources::{CaSource, KeyReference};
+use crate::snapshot::{Data, ObjectName, Snapshot};
+
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// The CA certificates that a sink names, in PEM.
+pub(super) fn ca(
+    source: &CaSource,
+    namespace: &str,
+    snapshot: &Snapshot,
+) -> Result<Vec<u8>, Refusal> {
+    let (field, pem) = match source {
+        CaSource {
+            pem: Some(pem),
+            secret: None,
+            config_map: None,
+        } => ("tls.ca.pem".to_owned(), pem.as_bytes().to_vec()),
+        CaSource {
+            pem: None,
+            secret: Some(reference),
+            config_map: None,
+        } => key_of("Secret", &snapshot.secrets, namespace, reference)?,
+        CaSource {
+            pem: None,
+            secret: None,
+            config_map: Some(reference),
+        } => key_of("ConfigMap", &snapshot.config_maps, namespace, reference)?,
+        CaSource { .. } => {
+            let problem = "tls.ca: exactly one of pem, secret and configMap is needed";
+            return Err(Refusal::new("InvalidValue", problem));
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&pem, &field)? {
+        roots
+            .add(certificate)
+            .map_err(|error| bad(&field, &format!("holds a CA that cannot be used: {error}")))?;
+    }
+    Ok(pem)
+}
+
+/// The certificate and the key of a Secret, in PEM.
+pub(super) fn identity(
+    secret: &str,
+    namespace: &str,
+    snapshot: &Snapshot,
+) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+    let reference = |key: &str| KeyReference {
+        name: secret.to_owned(),
+        key: key.to_owned(),
+    };
+    let (cert_field, cert) = key_of(
+        "Secret",
+        &snapshot.secrets,
+        namespace,
+        &reference(CERTIFICATE),
+    )?;
+    let (key_field, key) = key_of("Secret", &snapshot.secrets, namespace, &reference(KEY))?;
+    let chain = certificates(&cert, &cert_field)?;
+    let private = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| bad(&key_field, "holds no private key in PEM"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
+        bad(
+            &key_field,
+            &format!("does not belong to {CERTIFICATE}, or cannot be used: {error}"),
+        )
+    })?;
+    Ok((cert, key))
+}
+
+/// A key of an object, and how to call it.
+fn key_of(
+    kind: &str,
+    objects: &std::collections::BTreeMap<ObjectName, Data>,
+    namespace: &str,
+    reference: &KeyReference,
+) -> Result<(String, Vec<u8>), Refusal> {
+    let name = ObjectName::new(namespace, &reference.name);
+    let Some(data) = objects.get(&name) else {
+        let message = format!("the {kind} {name} does not exist");
+        return Err(Refusal::new(&format!("{kind}NotFound"), &message));
+    };
+    let field = format!("key {:?} of the {kind} {name}", reference.key);
+    if let Some(value) = data.get(&reference.key) {
+        return Ok((field, value.clone()));
+    }
+    let keys: Vec<&str> = data.keys().map(String::as_str).collect();
+    let message = format!("{field} does not exist, only {}", keys.join(", "));
+    Err(Refusal::new("KeyNotFound", &message))
+}
+
+fn certificates(pem: &[u8], field: &str) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(bad(field, "holds no certificate in PEM")),
+        Err(error) => Err(bad(field, &format!("is not valid PEM: {error}"))),
+    }
+}
+
+fn bad(field: &str, problem: &str) -> Refusal {
+    Refusal::new("BadCertificate", &format!("{field} {problem}"))
+}

@@ -1,0 +1,293 @@
+//! One sink, checked: the options of its output and the files that they name.
+
+use std::collections::BTreeMap;
+
+use out_syslog_sink::config::{Config, Properties};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::{Settings, material, short_hex};
+use crate::render::Value;
+use crate::resources::{Format, LogSinkSpec, Server, SinkType, TlsSpec, TlsVersion, Transport};
+use crate::snapshot::Snapshot;
+
+/// A sink that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The plugin's keys, in the order in which they are written.
+    pub(crate) options: Vec<(&'static str, Value)>,
+    /// Certificates and keys, by file name.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// What may wait on a node's disk.
+    pub(crate) buffer_limit: Value,
+}
+
+/// Why a sink is not in force.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{message}")]
+pub struct Refusal {
+    /// A word in camel case, for programs.
+    pub reason: String,
+    /// For people: what, its value, and what is allowed.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: &str, message: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    /// A stored object that is not one of ours any more.
+    pub(crate) fn invalid(problem: &str) -> Self {
+        Self::new(
+            "InvalidObject",
+            &format!("the stored object cannot be read: {problem}"),
+        )
+    }
+
+    /// A value that cannot be used.
+    pub(crate) fn value(field: &str, value: &str, problem: &str) -> Self {
+        let shown: String = value.chars().take(100).collect();
+        Self::new("InvalidValue", &format!("{field} {shown:?} {problem}"))
+    }
+}
+
+/// Checks a sink whose references are to objects of this namespace.
+pub(super) fn check(
+    spec: &LogSinkSpec,
+    namespace: &str,
+    snapshot: &Snapshot,
+    settings: &Settings,
+) -> Result<Accepted, Refusal> {
+    let LogSinkSpec {
+        kind: SinkType::Syslog,
+        host,
+        port,
+        servers,
+        transport,
+        tls,
+        format,
+        max_message_size,
+        buffer_limit,
+    } = spec;
+    let mut options = Options {
+        folder: &settings.paths.config,
+        values: Vec::new(),
+        files: BTreeMap::new(),
+    };
+    options.push(
+        "addr",
+        "host",
+        &address(host.as_deref(), *port, servers.as_deref(), *transport)?,
+    )?;
+    options.push("transport", "transport", transport_name(*transport))?;
+    options.push_format(format)?;
+    if let Some(size) = max_message_size {
+        options.push("max_message_size", "maxMessageSize", &size.to_string())?;
+    }
+    options.check()?;
+    match tls {
+        Some(tls) if transport_is_secure(*transport) => {
+            options.push_tls(tls, namespace, snapshot)?;
+        }
+        Some(_) => {
+            let problem = "tls is for the transports tls and relp+tls";
+            return Err(Refusal::new("InvalidValue", problem));
+        }
+        None => {}
+    }
+    Ok(Accepted {
+        options: options.values,
+        files: options.files,
+        buffer_limit: Value::new(buffer_limit)
+            .map_err(|error| Refusal::value("bufferLimit", buffer_limit, &error.to_string()))?,
+    })
+}
+
+impl Accepted {
+    /// The same, for records of one namespace only.
+    pub(super) fn fenced(mut self, namespace: &str) -> Result<Self, Refusal> {
+        let value = Value::new(namespace)
+            .map_err(|error| Refusal::value("namespace", namespace, &error.to_string()))?;
+        self.options.push(("namespace", value));
+        Ok(self)
+    }
+}
+
+/// `host:port`, several with commas between them.
+fn address(
+    host: Option<&str>,
+    port: Option<u16>,
+    servers: Option<&[Server]>,
+    transport: Transport,
+) -> Result<String, Refusal> {
+    let one = |host: &str, port: Option<u16>| {
+        let port = port.unwrap_or(default_port(transport));
+        // A comma would be another server.
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || !host.chars().all(allowed) {
+            let problem = "is neither a host name nor an address";
+            return Err(Refusal::value("host", host, problem));
+        }
+        Ok(if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        })
+    };
+    match (host, servers) {
+        (Some(host), None) => one(host, port),
+        (None, Some(servers)) if !servers.is_empty() => {
+            let all: Result<Vec<String>, Refusal> = servers
+                .iter()
+                .map(|server| one(&server.host, server.port))
+                .collect();
+            Ok(all?.join(","))
+        }
+        _ => Err(Refusal::new(
+            "InvalidValue",
+            "either host or servers names where to send to",
+        )),
+    }
+}
+
+const fn default_port(transport: Transport) -> u16 {
+    match transport {
+        Transport::Tls => 6514,
+        Transport::Tcp | Transport::Udp => 514,
+        Transport::Relp | Transport::RelpTls => 2514,
+    }
+}
+
+const fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tls => "tls",
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+        Transport::Relp => "relp",
+        Transport::RelpTls => "relp+tls",
+    }
+}
+
+const fn transport_is_secure(transport: Transport) -> bool {
+    matches!(transport, Transport::Tls | Transport::RelpTls)
+}
+
+struct Options<'a> {
+    /// Where an agent has the files.
+    folder: &'a str,
+    values: Vec<(&'static str, Value)>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Options<'_> {
+    /// Adds a key of the plugin, whose value users call `field`.
+    fn push(&mut self, key: &'static str, field: &str, value: &str) -> Result<(), Refusal> {
+        let value =
+            Value::new(value).map_err(|error| Refusal::value(field, value, &error.to_string()))?;
+        self.values.push((key, value));
+        Ok(())
+    }
+
+    fn push_format(&mut self, format: &Format) -> Result<(), Refusal> {
+        let Format {
+            facility,
+            severity,
+            hostname,
+            app_name,
+            procid,
+            msgid,
+            message,
+            structured_data,
+        } = format;
+        for (key, field, value) in [
+            ("facility", "format.facility", facility),
+            ("severity", "format.severity", severity),
+            ("hostname", "format.hostname", hostname),
+            ("app_name", "format.appName", app_name),
+            ("procid", "format.procid", procid),
+            ("msgid", "format.msgid", msgid),
+            ("message", "format.message", message),
+            ("structured_data", "format.structuredData", structured_data),
+        ] {
+            if let Some(value) = value {
+                self.push(key, field, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_tls(
+        &mut self,
+        tls: &TlsSpec,
+        namespace: &str,
+        snapshot: &Snapshot,
+    ) -> Result<(), Refusal> {
+        let TlsSpec {
+            ca,
+            client_certificate_secret,
+            server_name,
+            pins,
+            min_version,
+            insecure_skip_verify,
+        } = tls;
+        if let Some(name) = server_name {
+            self.push("tls_server_name", "tls.serverName", name)?;
+        }
+        if !pins.is_empty() {
+            self.push("tls_pin_sha256", "tls.pins", &pins.join(","))?;
+        }
+        if *min_version == TlsVersion::V1_3 {
+            self.push("tls_min_version", "tls.minVersion", "1.3")?;
+        }
+        if *insecure_skip_verify {
+            self.push("tls_verify", "tls.insecureSkipVerify", "off")?;
+        }
+        // The plugin can look at everything but the files, which are not here.
+        self.check()?;
+        if let Some(source) = ca {
+            let pem = material::ca(source, namespace, snapshot)?;
+            self.push_file("tls_ca_file", pem)?;
+        }
+        if let Some(secret) = client_certificate_secret {
+            let (cert, key) = material::identity(secret, namespace, snapshot)?;
+            self.push_file("tls_cert_file", cert)?;
+            self.push_file("tls_key_file", key)?;
+        }
+        Ok(())
+    }
+
+    /// A file is named by its content: the same CA of many sinks is one file.
+    fn push_file(&mut self, key: &'static str, content: Vec<u8>) -> Result<(), Refusal> {
+        let name = format!("{}.pem", short_hex(&Sha256::digest(&content)));
+        self.push(key, key, &format!("{}/{name}", self.folder))?;
+        self.files.insert(name, content);
+        Ok(())
+    }
+
+    /// Whether the plugin will take the values.
+    fn check(&self) -> Result<(), Refusal> {
+        Config::parse(self)
+            .map(drop)
+            .map_err(|error| Refusal::new("InvalidValue", &error.to_string()))
+    }
+}
+
+impl Properties for Options<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        let value_of = |key: &str| {
+            let mut values = self.values.iter();
+            let found = values.find(|(name, _)| *name == key);
+            found.map(|(_, value)| value.as_str().to_owned())
+        };
+        let secure = || value_of("transport").is_some_and(|name| name.ends_with("tls"));
+        match key {
+            // Else the plugin looks for CAs, which are the agents'.
+            "tls_verify" if secure() => Some("off".to_owned()),
+            key => value_of(key),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rig::pki::Pki;
+
+use super::*;
+use crate::resources::{CaSource, Format, KeyReference, LogSinkSpec, Server, TlsSpec, Transport};
+use crate::snapshot::ObjectName;
+
+fn spec(value: serde_json::Value) -> LogSinkSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn tcp(host: &str) -> LogSinkSpec {
+    spec(serde_json::json!({"host": host, "transport": "tcp"}))
+}
+
+fn snapshot(sinks: Vec<(&str, &str, LogSinkSpec)>) -> Snapshot {
+    let stored = |(namespace, name, spec): (&str, &str, LogSinkSpec)| {
+        (
+            ObjectName::new(namespace, name),
+            Stored::Spec(Box::new(spec)),
+        )
+    };
+    Snapshot {
+        log_sinks: sinks.into_iter().map(stored).collect(),
+        ..Snapshot::default()
+    }
+}
+
+fn plan(snapshot: &Snapshot) -> Plan {
+    Plan::new(snapshot, &Settings::default())
+}
+
+fn text<'p>(plan: &'p Plan, file: &str) -> &'p str {
+    std::str::from_utf8(&plan.files[file]).unwrap()
+}
+
+fn refusal(plan: &Plan, namespace: &str, name: &str) -> Refusal {
+    let id = SinkId::Namespaced(ObjectName::new(namespace, name));
+    plan.verdicts[&id].clone().unwrap_err()
+}
+
+/// Sinks of every kind, with certificates that stay the same.
+fn example() -> Snapshot {
+    let pem = include_bytes!("../../tests/golden/ca.crt").to_vec();
+    let mut full = spec(serde_json::json!({
+        "servers": [{"host": "a.example.com"}, {"host": "2001:db8::7", "port": 10514}],
+        "transport": "relp+tls",
+        "tls": {
+            "ca": {"configMap": {"name": "ca"}},
+            "serverName": "logs.example.com",
+            "minVersion": "1.3",
+        },
+        "format": {
+            "facility": "local3",
+            "severity": "$level",
+            "appName": "$kubernetes['labels']['app'] ?? 'none'",
+            "structuredData": "[origin@32473 ip=\"$ip\"]",
+        },
+        "maxMessageSize": 65536,
+        "bufferLimit": "2G",
+    }));
+    full.tls.as_mut().unwrap().pins = vec![];
+    let mut snapshot = snapshot(vec![
+        ("shop", "plain", tcp("logs.example.com")),
+        ("shop", "full", full),
+        (
+            "team-a",
+            "tls",
+            spec(serde_json::json!({"host": "10.0.0.7", "tls": {"insecureSkipVerify": true}})),
+        ),
+    ]);
+    snapshot.config_maps.insert(
+        ObjectName::new("shop", "ca"),
+        BTreeMap::from([("ca.crt".to_owned(), pem)]),
+    );
+    for (name, labels, excluded) in [
+        ("all", serde_json::json!({}), vec!["kube-system", "shop"]),
+        ("eu.west", serde_json::json!({"region": "eu"}), vec![]),
+    ] {
+        let spec = serde_json::from_value(serde_json::json!({
+            "sink": {"host": "siem.example.com", "transport": "tcp"},
+            "namespaceLabels": labels,
+            "excludeNamespaces": excluded,
+        }));
+        let stored = Stored::Spec(Box::new(spec.unwrap()));
+        snapshot.cluster_log_sinks.insert(name.to_owned(), stored);
+    }
+    let region = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+    snapshot.namespaces = BTreeMap::from([
+        ("shop".to_owned(), region),
+        ("team-a".to_owned(), BTreeMap::new()),
+    ]);
+    snapshot
+}
+
+/// `UPDATE_GOLDEN=1` writes the files anew, to be looked at.
+#[test]
+fn the_configuration_is_the_golden_one() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rendered");
+    let plan = plan(&example());
+    assert!(
+        plan.verdicts.values().all(Result::is_ok),
+        "{:?}",
+        plan.verdicts
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, content) in &plan.files {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+    }
+    let golden: BTreeMap<String, Vec<u8>> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .collect();
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&plan.files), names(&golden));
+    for (name, content) in &plan.files {
+        let ours = String::from_utf8_lossy(content);
+        assert_eq!(ours, String::from_utf8_lossy(&golden[name]), "{name}");
+    }
+}
+
+#[test]
+fn one_sink_more_changes_its_own_file_only() {
+    let mut known = example();
+    let before = plan(&known);
+    known.lanes = before.lanes.clone();
+    let name = ObjectName::new("team-a", "another");
+    let stored = Stored::Spec(Box::new(tcp("other.example.com")));
+    known.log_sinks.insert(name, stored);
+    let after = plan(&known);
+    let changed: Vec<&String> = after
+        .files
+        .iter()
+        .filter(|(name, content)| before.files.get(*name) != Some(content))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(changed, ["ns-team-a.yaml"]);
+    assert_ne!(before.revision(), after.revision());
+}
+
+#[test]
+fn without_sinks_an_agent_reads_nothing() {
+    let plan = plan(&Snapshot::default());
+    let files: Vec<&String> = plan.files.keys().collect();
+    assert_eq!(files, ["fluent-bit.yaml"]);
+    assert!(!text(&plan, "fluent-bit.yaml").contains("tail"));
+}
+
+/// Specs that are refused: each with the reason and words of the message.
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
+    let tls = |tls: TlsSpec| LogSinkSpec {
+        transport: Transport::Tls,
+        tls: Some(tls),
+        ..tcp("logs.example.com")
+    };
+    let ca = |source: CaSource| {
+        tls(TlsSpec {
+            ca: Some(source),
+            ..TlsSpec::default()
+        })
+    };
+    let secret = |name: &str, key: &str| CaSource {
+        secret: Some(KeyReference {
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }),
+        ..CaSource::default()
+    };
+    let formatted = |appname: &str| LogSinkSpec {
+        format: Format {
+            app_name: Some(appname.to_owned()),
+            ..Format::default()
+        },
+        ..tcp("logs.example.com")
+    };
+    vec![
+        (tcp("a,b"), "InvalidValue", "host \"a,b\" is neither"),
+        (
+            LogSinkSpec {
+                servers: Some(vec![]),
+                host: None,
+                ..tcp("a")
+            },
+            "InvalidValue",
+            "either host or servers",
+        ),
+        (
+            LogSinkSpec {
+                servers: Some(vec![Server {
+                    host: "b".to_owned(),
+                    port: None,
+                }]),
+                ..tcp("a")
+            },
+            "InvalidValue",
+            "either host or servers",
+        ),
+        (
+            LogSinkSpec {
+                port: Some(0),
+                ..tcp("a")
+            },
+            "InvalidValue",
+            "the port is not one",
+        ),
+        (
+            LogSinkSpec {
+                max_message_size: Some(10),
+                ..tcp("a")
+            },
+            "InvalidValue",
+            "max_message_size \"10\"",
+        ),
+        (
+            LogSinkSpec {
+                tls: Some(TlsSpec::default()),
+                ..tcp("a")
+            },
+            "InvalidValue",
+            "tls is for the transports",
+        ),
+        (formatted("$a["), "InvalidValue", "app_name \"$a[\""),
+        (
+            formatted("a\nb"),
+            "InvalidValue",
+            "format.appName \"a\\nb\" has the character '\\n'",
+        ),
+        (formatted("${HOME}"), "InvalidValue", "has ${...}"),
+        (
+            ca(secret("none", "ca.crt")),
+            "SecretNotFound",
+            "the Secret shop/none does not exist",
+        ),
+        (ca(secret("some", "none")), "KeyNotFound", "only ca.crt"),
+        (
+            ca(secret("some", "ca.crt")),
+            "BadCertificate",
+            "holds no certificate in PEM",
+        ),
+        (
+            ca(CaSource {
+                pem: Some("no".to_owned()),
+                ..CaSource::default()
+            }),
+            "BadCertificate",
+            "tls.ca.pem holds no certificate",
+        ),
+        (ca(CaSource::default()), "InvalidValue", "exactly one of"),
+        (
+            tls(TlsSpec {
+                pins: vec!["sha-256:AB".to_owned()],
+                ..TlsSpec::default()
+            }),
+            "InvalidValue",
+            "tls_pin_sha256",
+        ),
+        (
+            tls(TlsSpec {
+                client_certificate_secret: Some("other".to_owned()),
+                ..TlsSpec::default()
+            }),
+            "SecretNotFound",
+            "the Secret shop/other does not exist",
+        ),
+    ]
+}
+
+#[test]
+fn what_is_wrong_is_named_and_hurts_nobody() {
+    for (spec, reason, words) in refused() {
+        let mut known = snapshot(vec![
+            ("shop", "bad", spec),
+            ("shop", "good", tcp("good.example.com")),
+        ]);
+        known.secrets.insert(
+            ObjectName::new("shop", "some"),
+            BTreeMap::from([("ca.crt".to_owned(), b"text".to_vec())]),
+        );
+        // Nobody else's can be named.
+        known
+            .secrets
+            .insert(ObjectName::new("team-a", "other"), BTreeMap::new());
+        let plan = plan(&known);
+        let Refusal {
+            reason: found,
+            message,
+        } = refusal(&plan, "shop", "bad");
+        assert_eq!(found, reason, "{message}");
+        assert!(message.contains(words), "{message}");
+        let outputs = text(&plan, "ns-shop.yaml");
+        assert!(outputs.contains("good.example.com"), "{outputs}");
+        assert_eq!(outputs.matches("name: \"syslog_sink\"").count(), 1);
+    }
+}
+
+#[test]
+fn a_stored_object_that_is_none_is_quarantined() {
+    let mut known = snapshot(vec![("shop", "good", tcp("good.example.com"))]);
+    let stored = Stored::Invalid("missing field `transport`".to_owned());
+    known
+        .log_sinks
+        .insert(ObjectName::new("shop", "old"), stored);
+    let plan = plan(&known);
+    let refusal = refusal(&plan, "shop", "old");
+    assert_eq!(refusal.reason, "InvalidObject");
+    assert!(refusal.message.contains("missing field"));
+    assert!(text(&plan, "ns-shop.yaml").contains("good.example.com"));
+}
+
+#[test]
+fn a_client_certificate_has_to_fit_its_key() {
+    let pki = Pki::new();
+    let read = |path| std::fs::read(path).unwrap();
+    let (client, other) = (pki.client(), pki.server());
+    let mut known = snapshot(vec![(
+        "shop",
+        "tls",
+        spec(serde_json::json!({
+            "host": "logs.example.com",
+            "tls": {"clientCertificateSecret": "client"},
+        })),
+    )]);
+    let name = ObjectName::new("shop", "client");
+    let data = |cert, key| {
+        BTreeMap::from([
+            ("tls.crt".to_owned(), read(cert)),
+            ("tls.key".to_owned(), read(key)),
+        ])
+    };
+    known
+        .secrets
+        .insert(name.clone(), data(&client.cert, &other.key));
+    assert_eq!(
+        refusal(&plan(&known), "shop", "tls").reason,
+        "BadCertificate"
+    );
+    known.secrets.insert(name, data(&client.cert, &client.key));
+    let plan = plan(&known);
+    assert!(plan.verdicts.values().all(Result::is_ok));
+    let yaml = ["fluent-bit.yaml", "lane-0.yaml", "ns-shop.yaml"];
+    let others = plan
+        .files
+        .keys()
+        .filter(|name| !yaml.contains(&name.as_str()));
+    assert_eq!(others.count(), 2);
+}
+
+proptest! {
+    /// Whatever users write: every line of the configuration is one that the
+    /// renderer began, and no value is more than one.
+    #[test]
+    fn no_value_becomes_syntax(
+        texts in proptest::collection::vec("\\PC{1,40}|[ \\n\\r\\t\"'\\\\:#{}\\[\\]$,*&!|>%@`a-z-]{1,40}", 5),
+    ) {
+        let mut evil = tcp("logs.example.com");
+        evil.format = Format {
+            app_name: Some(texts[0].clone()),
+            hostname: Some(texts[1].clone()),
+            message: Some(texts[2].clone()),
+            structured_data: Some(texts[3].clone()),
+            ..Format::default()
+        };
+        evil.buffer_limit.clone_from(&texts[4]);
+        let known = snapshot(vec![("shop", "evil", evil), ("team-a", "good", tcp("a.example.com"))]);
+        let plan = plan(&known);
+        prop_assert!(plan.files.contains_key("ns-team-a.yaml"));
+        for (name, content) in plan.files.iter().filter(|(name, _)| name.starts_with("ns-")) {
+            let parsed: serde_json::Value =
+                serde_saphyr::from_str(std::str::from_utf8(content).unwrap()).unwrap();
+            let outputs = parsed["pipeline"]["outputs"].as_array().unwrap();
+            prop_assert_eq!(outputs.len(), 1);
+            let tags = outputs[0]["match"].as_str().unwrap();
+            let namespace = name.trim_start_matches("ns-").trim_end_matches(".yaml");
+            prop_assert_eq!(tags, format!("sink.ns.{namespace}.*"));
+            prop_assert_eq!(outputs[0]["namespace"].as_str(), Some(namespace));
+            let text = std::str::from_utf8(content).unwrap();
+            let has_variable = text.contains("${");
+            prop_assert!(!has_variable);
+            for line in text.lines().skip(2) {
+                let begins = line.starts_with("    - name: \"") || line.starts_with("      ");
+                prop_assert!(begins && line.ends_with('"'), "{}", line);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_sinks_are_planned_at_once() {
+    let mut known = Snapshot::default();
+    for number in 0..1000 {
+        let name = ObjectName::new(&format!("ns-{}", number / 2), &format!("sink-{number}"));
+        let stored = Stored::Spec(Box::new(tcp("logs.example.com")));
+        known.log_sinks.insert(name, stored);
+    }
+    let plan = plan(&known);
+    assert!(plan.verdicts.values().all(Result::is_ok));
+    assert_eq!(plan.files.len(), 1 + 32 + 500);
+    let size: usize = plan.files.values().map(Vec::len).sum();
+    assert!(size < 500_000, "{size} bytes");
+}

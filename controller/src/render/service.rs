@@ -1,0 +1,71 @@
+//! What all agents have: the service, the parser of tags, the filter that adds
+//! labels.
+
+use super::Paths;
+use super::yaml::{self, Section, quoted};
+
+/// Whose, then the container.
+const TAG: &str = "^(?:ns|cluster)\\.[^.]+\\.var\\.log\\.containers\\.\
+                   (?<pod_name>[^_]+)_(?<namespace_name>[^_]+)_(?<container_name>.+)-\
+                   (?<docker_id>[a-z0-9]{64})\\.log$";
+
+/// Names the other files, of which any reads something or none does.
+pub(super) fn service<'f>(
+    files: impl Iterator<Item = &'f str>,
+    reads_any: bool,
+    paths: &Paths,
+) -> String {
+    let chunks = format!("{}/chunks", paths.state);
+    let settings = [
+        ("flush", "1"),
+        ("grace", "10"),
+        ("log_level", "info"),
+        ("http_server", "on"),
+        ("http_listen", "0.0.0.0"),
+        ("http_port", "2020"),
+        ("health_check", "on"),
+        ("storage.path", &chunks),
+        // A chunk holds one container's records: as many as a node can have.
+        ("storage.max_chunks_up", "2000"),
+        ("scheduler.base", "1"),
+        ("scheduler.cap", "30"),
+    ];
+    let mut lines: Vec<String> = vec!["service:".to_owned()];
+    lines.extend(settings.map(|(key, value)| format!("  {key}: {}", quoted(value))));
+    lines.extend(
+        [
+            "",
+            "parsers:",
+            "  - name: \"sink_tag\"",
+            "    format: \"regex\"",
+        ]
+        .map(str::to_owned),
+    );
+    lines.push(format!("    regex: {}", quoted(TAG)));
+    lines.extend(["", "pipeline:", ""].map(str::to_owned));
+    let mut text = lines.join("\n");
+    let filter = Section::new("kubernetes")
+        .key("match", "sink.*")
+        .key("kube_tag_prefix", "sink.")
+        .key("regex_parser", "sink_tag")
+        // Without this key, a line of JSON could overwrite any key of its record.
+        .key("merge_log", "on")
+        .key("merge_log_key", "parsed")
+        .key("annotations", "off");
+    text.push_str(&yaml::list("filters", [filter]));
+    let includes: Vec<String> = files
+        .map(|file| format!("  - {}\n", quoted(file)))
+        .collect();
+    if !reads_any {
+        // An agent without any input does not start.
+        let idle = Section::new("dummy").key("tag", "idle").key("samples", "1");
+        text.push_str(&yaml::list("inputs", [idle]));
+        let nowhere = Section::new("null").key("match", "idle");
+        text.push_str(&yaml::list("outputs", [nowhere]));
+    }
+    if !includes.is_empty() {
+        text.push_str("\nincludes:\n");
+        text.push_str(&includes.concat());
+    }
+    text
+}

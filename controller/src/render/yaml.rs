@@ -1,0 +1,49 @@
+//! Sections, as YAML: keys are ours, and every value is quoted.
+
+use std::fmt::Write;
+
+/// A section of the pipeline (an input, a filter, an output) or another list's
+/// element.
+pub(super) struct Section(String);
+
+impl Section {
+    /// Begins with the plugin's name.
+    pub(super) fn new(name: &str) -> Self {
+        let mut section = Self(String::new());
+        section.line("    - ", "name", name);
+        section
+    }
+
+    /// Adds a key.
+    pub(super) fn key(mut self, key: &str, value: &str) -> Self {
+        self.line("      ", key, value);
+        self
+    }
+
+    /// Adds a key where there is a value.
+    pub(super) fn key_if(self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.key(key, value),
+            None => self,
+        }
+    }
+
+    fn line(&mut self, indent: &str, key: &str, value: &str) {
+        writeln!(self.0, "{indent}{key}: {}", quoted(value)).expect("a String takes everything");
+    }
+}
+
+/// A list of sections: `pipeline`'s `inputs`, `filters` or `outputs`.
+pub(super) fn list(name: &str, sections: impl IntoIterator<Item = Section>) -> String {
+    let mut text = format!("  {name}:\n");
+    for section in sections {
+        text.push_str(&section.0);
+    }
+    text
+}
+
+/// A text between double quotes. JSON's escapes are YAML's as well (YAML 1.2,
+/// section 5.7).
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

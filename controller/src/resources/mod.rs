@@ -1,0 +1,25 @@
+//! The resources of `syslogsink.io/v1alpha1`, from which their CRDs are made.
+
+mod spec;
+mod status;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+pub use self::spec::{
+    CaSource, ClusterLogSink, ClusterLogSinkSpec, Format, KeyReference, LogSink, LogSinkSpec,
+    Server, SinkType, TlsSpec, TlsVersion, Transport,
+};
+pub use self::status::SinkStatus;
+
+/// Both CRDs, in the order in which they are documented.
+#[must_use]
+pub fn crds() -> [CustomResourceDefinition; 2] {
+    [LogSink::crd(), ClusterLogSink::crd()]
+}
+
+/// A CRD as `kubectl apply` takes it.
+#[must_use]
+pub fn yaml(crd: &CustomResourceDefinition) -> String {
+    serde_saphyr::to_string(crd).expect("a CRD has only maps with text keys")
+}

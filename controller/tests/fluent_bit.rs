@@ -1,0 +1,201 @@
+//! What the plan renders, in a real Fluent Bit that reads containers' logs.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use controller::plan::{Plan, Settings};
+use controller::render::Paths;
+use controller::snapshot::{ObjectName, Snapshot, Stored};
+use proptest::prelude::*;
+use receiver::{Listen, Message, Options, Receiver};
+use rig::containers::Node;
+use rig::fluent_bit::{self, FluentBit};
+use rig::wait::BOUND;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const LINES: usize = 200;
+
+fn settings(dir: &TempDir) -> Settings {
+    let folder = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    Settings {
+        paths: Paths {
+            config: folder("config"),
+            state: folder("state"),
+            containers: folder("log/containers"),
+        },
+        ..Settings::default()
+    }
+}
+
+fn receiver() -> Receiver {
+    Receiver::start(Options::new(Listen::Tcp)).unwrap()
+}
+
+fn tcp(port: u16) -> Value {
+    json!({"host": "127.0.0.1", "port": port, "transport": "tcp"})
+}
+
+fn stored<T: serde::de::DeserializeOwned>(spec: Value) -> Stored<T> {
+    Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()))
+}
+
+/// Writes the plan's files, and gives the first one.
+fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
+    let folder = dir.path().join("config");
+    for (name, content) in &plan.files {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    folder.join("fluent-bit.yaml")
+}
+
+/// Of each pod, how many lines arrived; each has to be whole and of a pod.
+fn lines(receiver: &Receiver) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for received in receiver.received() {
+        let message: Message = received.message.unwrap();
+        let (pod, _) = message.text().split_once(' ').unwrap();
+        assert!(
+            message
+                .app_name
+                .as_deref()
+                .unwrap()
+                .contains(&format!("/{pod}/"))
+        );
+        *lines.entry(pod.to_owned()).or_default() += 1;
+    }
+    lines
+}
+
+fn counts(pods: &[&str]) -> BTreeMap<String, usize> {
+    pods.iter().map(|pod| ((*pod).to_owned(), LINES)).collect()
+}
+
+#[test]
+fn each_sink_gets_its_own_and_nothing_else() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    let [shop, team, all, rest] = [receiver(), receiver(), receiver(), receiver()];
+    let mut snapshot = Snapshot::default();
+    for (namespace, receiver) in [("shop", &shop), ("shop-2", &team)] {
+        let spec = stored(tcp(receiver.port()));
+        snapshot
+            .log_sinks
+            .insert(ObjectName::new(namespace, "sink"), spec);
+    }
+    for (name, receiver, excluded) in [("all", &all, vec![]), ("the.rest", &rest, vec!["shop"])] {
+        let spec = json!({"sink": tcp(receiver.port()), "excludeNamespaces": excluded});
+        snapshot
+            .cluster_log_sinks
+            .insert(name.to_owned(), stored(spec));
+    }
+    let plan = Plan::new(&snapshot, &settings);
+    assert!(
+        plan.verdicts.values().all(Result::is_ok),
+        "{:?}",
+        plan.verdicts
+    );
+
+    let node = Node::new(&dir.path().join("log"));
+    for (namespace, pod) in [("shop", "web"), ("shop-2", "db"), ("other", "alone")] {
+        let mut container = node.start(namespace, pod, "app");
+        for line in 0..LINES {
+            container.write(
+                "2026-03-01T12:00:00.123456789Z",
+                "stdout",
+                &format!("{pod} {line}"),
+            );
+        }
+    }
+    let configuration = write(&plan, &dir);
+    let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+    for (receiver, pods) in [
+        (&shop, &["web"][..]),
+        (&team, &["db"]),
+        (&all, &["web", "db", "alone"]),
+        (&rest, &["db", "alone"]),
+    ] {
+        let count = (pods.len() * LINES) as u64;
+        let arrived = receiver.wait_for(count, BOUND);
+        assert!(arrived.is_ok(), "{arrived:?}\n{}", agent.log());
+    }
+    // What is on its way when it ends arrives before its end.
+    agent.stop();
+    assert_eq!(lines(&shop), counts(&["web"]));
+    assert_eq!(lines(&team), counts(&["db"]));
+    assert_eq!(lines(&all), counts(&["web", "db", "alone"]));
+    assert_eq!(lines(&rest), counts(&["db", "alone"]));
+}
+
+fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::new(snapshot, &settings(&dir));
+    let configuration = write(&plan, &dir);
+    FluentBit::dry_run(program, host::library(), &configuration, &[])
+}
+
+#[test]
+fn an_agent_without_anything_to_read_starts() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let mut snapshot = Snapshot::default();
+    accepted_by(&program, &snapshot).unwrap();
+    // A cluster sink for namespaces of which there are none.
+    let spec = json!({"sink": tcp(514), "namespaceLabels": {"region": "eu"}});
+    snapshot
+        .cluster_log_sinks
+        .insert("eu".to_owned(), stored(spec));
+    accepted_by(&program, &snapshot).unwrap();
+    assert!(runs(&program, &snapshot), "it ends");
+}
+
+/// Whether an agent runs for as long as it takes to be asked for its health.
+fn runs(program: &Path, snapshot: &Snapshot) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::new(snapshot, &settings(&dir));
+    let configuration = write(&plan, &dir);
+    let port = rig::wait::free_port();
+    let text = fs::read_to_string(&configuration).unwrap();
+    let text = text.replace("http_port: \"2020\"", &format!("http_port: \"{port}\""));
+    fs::write(&configuration, text).unwrap();
+    let _agent = FluentBit::start(program, host::library(), &configuration, &[]);
+    rig::wait::until(BOUND, || fluent_bit::get(port, "/api/v1/uptime")).is_ok()
+}
+
+/// Fewer cases than usual: each starts a Fluent Bit.
+#[test]
+fn whatever_users_write_an_agent_starts() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let text = "[ \"'\\\\:#{}\\[\\]$,*&!|>%@`a-zäß€=-]{1,30}";
+    let texts = proptest::collection::vec(text, 4);
+    let config = ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(texts in texts)| {
+        let mut spec = tcp(514);
+        spec["format"] = json!({
+            "appName": texts[0], "hostname": texts[1], "message": texts[2], "structuredData": texts[3],
+        });
+        let mut snapshot = Snapshot::default();
+        snapshot.log_sinks.insert(ObjectName::new("shop", "evil"), stored(spec));
+        snapshot.log_sinks.insert(ObjectName::new("shop", "good"), stored(tcp(514)));
+        prop_assert_eq!(accepted_by(&program, &snapshot), Ok(()));
+    });
+}

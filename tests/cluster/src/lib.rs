@@ -1,0 +1,232 @@
+//! A real Kubernetes control plane: etcd, kube-apiserver and
+//! kube-controller-manager, on free ports of 127.0.0.1, stopped when it is
+//! dropped. `tests/cluster/build` builds the programs, once.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up fails"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use rig::wait::free_port;
+use tempfile::TempDir;
+
+const ADMIN: &str = "admin-token";
+/// From start to ready, on a slow machine.
+const START: Duration = Duration::from_secs(90);
+
+/// A control plane that runs until it is dropped.
+#[derive(Debug)]
+pub struct ControlPlane {
+    programs: PathBuf,
+    dir: TempDir,
+    port: u16,
+    etcd_port: u16,
+    /// In the order in which they were started.
+    processes: Vec<Process>,
+}
+
+#[derive(Debug)]
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The folder with the programs, built first where they are not there. None,
+/// with a reason printed, where they cannot be.
+fn programs() -> Option<&'static Path> {
+    static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PROGRAMS
+        .get_or_init(|| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build");
+            let output = Command::new(script)
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("the script is there");
+            if !output.status.success() {
+                rig::skip("there is no Kubernetes control plane, and none can be built");
+                return None;
+            }
+            let text = String::from_utf8(output.stdout).expect("a path");
+            Some(PathBuf::from(text.trim()))
+        })
+        .as_deref()
+}
+
+impl ControlPlane {
+    /// Starts it, and waits until it is ready. None, with a reason printed,
+    /// where that is not possible here.
+    pub async fn start() -> Option<Self> {
+        let programs = programs()?.to_owned();
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        write_keys(dir.path());
+        let mut plane = Self {
+            programs,
+            dir,
+            port: free_port(),
+            etcd_port: free_port(),
+            processes: Vec::new(),
+        };
+        plane.start_etcd();
+        plane.start_apiserver();
+        plane.wait_until_ready().await;
+        plane.start_controller_manager();
+        Some(plane)
+    }
+
+    /// A client that may do everything.
+    pub async fn admin(&self) -> Client {
+        self.client(ADMIN).await
+    }
+
+    /// A client with a token, of a `ServiceAccount` for example.
+    pub async fn client(&self, token: &str) -> Client {
+        let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig(token)).expect("ours");
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        Client::try_from(config.expect("ours")).expect("ours")
+    }
+
+    /// Restarts the API server: watches end, and requests fail for a while.
+    pub async fn restart_apiserver(&mut self) {
+        // All but etcd; the controller manager does not outlive it.
+        self.processes.truncate(1);
+        self.start_apiserver();
+        self.wait_until_ready().await;
+        self.start_controller_manager();
+    }
+
+    fn kubeconfig(&self, token: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters:\n- name: test\n  cluster:\n    server: https://127.0.0.1:{}\n    \
+             insecure-skip-tls-verify: true\n\
+             users:\n- name: test\n  user:\n    token: {token}\n\
+             contexts:\n- name: test\n  context:\n    cluster: test\n    user: test\n",
+            self.port
+        )
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn spawn(&mut self, program: &str, arguments: &[String]) {
+        let log = fs::File::create(self.path(&format!("{program}.log"))).expect("a file");
+        let process = Command::new(self.programs.join(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        self.processes.push(Process(process));
+    }
+
+    fn start_etcd(&mut self) {
+        let client = format!("http://127.0.0.1:{}", self.etcd_port);
+        let peer = format!("http://127.0.0.1:{}", free_port());
+        let arguments = [
+            "--unsafe-no-fsync".to_owned(),
+            format!("--data-dir={}", self.path("etcd")),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+        ];
+        self.spawn("etcd", &arguments);
+    }
+
+    fn start_apiserver(&mut self) {
+        let arguments = [
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
+            format!("--secure-port={}", self.port),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--cert-dir={}", self.path("certificates")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", self.path("accounts.pub")),
+            format!(
+                "--service-account-signing-key-file={}",
+                self.path("accounts.key")
+            ),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            format!("--token-auth-file={}", self.path("tokens.csv")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ];
+        self.spawn("kube-apiserver", &arguments);
+    }
+
+    fn start_controller_manager(&mut self) {
+        let kubeconfig = self.path("kubeconfig");
+        fs::write(&kubeconfig, self.kubeconfig(ADMIN)).expect("a file");
+        let arguments = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            format!(
+                "--service-account-private-key-file={}",
+                self.path("accounts.key")
+            ),
+            "--use-service-account-credentials=true".to_owned(),
+            "--leader-elect=false".to_owned(),
+            format!("--secure-port={}", free_port()),
+            format!("--cert-dir={}", self.path("manager-certificates")),
+        ];
+        self.spawn("kube-controller-manager", &arguments);
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let client = self.admin().await;
+        let processes = &mut self.processes;
+        let ready = async {
+            // One that has ended will never be.
+            while processes
+                .iter_mut()
+                .all(|process| matches!(process.0.try_wait(), Ok(None)))
+            {
+                let request = http_get("/readyz");
+                if client
+                    .request_text(request)
+                    .await
+                    .is_ok_and(|text| text == "ok")
+                {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            false
+        };
+        if tokio::time::timeout(START, ready).await != Ok(true) {
+            let log = fs::read_to_string(self.path("kube-apiserver.log")).unwrap_or_default();
+            panic!("kube-apiserver is not ready:\n{log}");
+        }
+    }
+}
+
+fn http_get(path: &str) -> http::Request<Vec<u8>> {
+    http::Request::get(path).body(Vec::new()).expect("a path")
+}
+
+/// The keys of `ServiceAccount`s' tokens, and the administrator's token.
+fn write_keys(dir: &Path) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    fs::write(dir.join("accounts.key"), key.serialize_pem()).expect("a file");
+    fs::write(dir.join("accounts.pub"), key.public_key_pem()).expect("a file");
+    let token = format!("{ADMIN},admin,admin,system:masters\n");
+    fs::write(dir.join("tokens.csv"), token).expect("a file");
+}
