@@ -8,12 +8,14 @@
 //! API server <- apply (Secrets, DaemonSet) <- status (what each sink is told)
 //! ```
 //!
-//! `run` has them follow each other. The plan is a pure function: it reads no
+//! `run` has them follow each other in the one controller that leads (`lease`).
+//! The plan is a pure function: it reads no
 //! clock and asks nobody.
 #![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod apply;
+pub mod lease;
 pub mod plan;
 pub mod render;
 pub mod resources;

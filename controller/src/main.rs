@@ -4,10 +4,12 @@
 
 use std::process::ExitCode;
 
+use controller::lease::{Candidate, Terms};
 use controller::plan::Settings;
 use controller::resources::{crds, yaml};
 use controller::run::{Pace, run};
 use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,18 +43,38 @@ async fn start(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let end = async {
-        // Without this signal the process ends all the same, only less kindly.
-        let _ = tokio::signal::ctrl_c().await;
+    let identity = format!("{}-{}", hostname(), std::process::id());
+    let candidate = Candidate::new(
+        client.clone(),
+        &settings.namespace,
+        &identity,
+        Terms::default(),
+    );
+    match run(client, settings, Pace::default(), candidate, stopped()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sink-controller: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The pod's name, in a pod.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Ready when the process shall end: INT, or TERM as a kubelet sends it.
+async fn stopped() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        // It then ends at once, without giving up its Lease.
+        Err(_) => return std::future::pending().await,
     };
     tokio::select! {
-        ended = run(client, settings, Pace::default()) => match ended {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("sink-controller: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        () = end => ExitCode::SUCCESS,
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::apply::apply;
+use crate::lease::Candidate;
 use crate::plan::{Plan, Settings};
 use crate::status;
 use crate::watch::Watched;
@@ -45,16 +46,42 @@ pub enum RunError {
     Watch(#[from] reflector::store::WriterDropped),
 }
 
-/// Runs until it is dropped.
+/// Runs until `stop` is ready. Only one controller of a cluster does anything:
+/// the one that leads.
 ///
 /// # Errors
 ///
 /// Where nothing can be watched at all; everything else is tried again.
-pub async fn run(client: Client, settings: &Settings, pace: Pace) -> Result<(), RunError> {
+pub async fn run(
+    client: Client,
+    settings: &Settings,
+    pace: Pace,
+    mut candidate: Candidate,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let watched = Watched::start(client.clone()).await?;
+    let reign = async {
+        loop {
+            candidate.lead().await;
+            // What was begun is left as it is: the next leader goes on with it.
+            tokio::select! {
+                () = candidate.stay() => {}
+                () = work(&client, &watched, settings, pace) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = reign => {}
+        () = stop => {}
+    }
+    candidate.resign().await;
+    Ok(())
+}
+
+async fn work(client: &Client, watched: &Watched, settings: &Settings, pace: Pace) {
     let mut failures = 0;
     loop {
-        match once(&client, &watched, settings).await {
+        match once(client, watched, settings).await {
             Ok(()) => failures = 0,
             Err(error) => {
                 tracing::warn!(%error, failures, "the API server did not take everything");
@@ -64,7 +91,7 @@ pub async fn run(client: Client, settings: &Settings, pace: Pace) -> Result<(), 
                 continue;
             }
         }
-        gather(&watched, pace).await;
+        gather(watched, pace).await;
     }
 }
 

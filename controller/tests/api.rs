@@ -1,6 +1,7 @@
 //! The controller against a real API server.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test fails where something is not as it must be"
 )]
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use cluster::ControlPlane;
 use controller::agent::{AGENT, REVISION};
 use controller::apply::apply;
+use controller::lease::{Candidate, LEASE, Terms};
 use controller::plan::{Plan, Settings};
 use controller::resources::{ClusterLogSink, LogSink, SinkStatus, crds};
 use controller::run::{Pace, run};
@@ -19,6 +21,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -28,6 +31,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 const SYSTEM: &str = "syslog-sink";
 /// Longer than anything takes that is waited for.
@@ -76,6 +80,23 @@ async fn start(namespaces: &[&str]) -> Option<(ControlPlane, Client)> {
             .unwrap();
     }
     Some((plane, client))
+}
+
+const TERMS: Terms = Terms {
+    valid: Duration::from_secs(3),
+    deadline: Duration::from_secs(2),
+    renew: Duration::from_millis(300),
+};
+
+/// A controller that runs until it is aborted, which is like a crash.
+fn controller(client: &Client, identity: &str) -> JoinHandle<()> {
+    let candidate = Candidate::new(client.clone(), SYSTEM, identity, TERMS);
+    let client = client.clone();
+    tokio::spawn(async move {
+        let never = std::future::pending();
+        let ended = run(client, &settings(), pace(), candidate, never).await;
+        panic!("the controller ended: {ended:?}");
+    })
 }
 
 /// A client with the rights that the controller has where it is installed.
@@ -186,7 +207,7 @@ async fn sinks_become_configuration_and_are_told() {
         return;
     };
     let own = controllers(&plane, &client).await;
-    let task = tokio::spawn(async move { run(own, &settings(), pace()).await });
+    let task = controller(&own, "only");
     let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
 
     put(&client, "shop", "good", tcp("logs.example.com"))
@@ -371,10 +392,7 @@ async fn many_at_once_are_gathered() {
     let Some((_plane, client)) = start(&namespaces).await else {
         return;
     };
-    let task = {
-        let client = client.clone();
-        tokio::spawn(async move { run(client, &settings(), pace()).await })
-    };
+    let task = controller(&client, "only");
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     until(&daemon_sets, AGENT, |found| found.metadata.generation).await;
     let put_all: FuturesUnordered<_> = namespaces
@@ -431,10 +449,7 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
         .await
         .unwrap();
 
-    let task = {
-        let client = client.clone();
-        tokio::spawn(async move { run(client, &settings(), pace()).await })
-    };
+    let task = controller(&client, "only");
     let sinks: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), "shop", &ApiResource::erase::<LogSink>(&()));
     let accepted = |object: &DynamicObject| {
@@ -454,4 +469,44 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
     let (later, _) = until(&sinks, "later", accepted).await;
     assert_eq!(later, json!("True"));
     task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_takes_over_and_rolls_nothing() {
+    let Some((_plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let led_by = |identity: &'static str| {
+        move |lease: &Lease| {
+            let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+            (holder == identity).then_some(())
+        }
+    };
+    let accepted = |sink: &LogSink| {
+        condition(sink.status.as_ref(), "Accepted").filter(|(status, _)| status == "True")
+    };
+    let first = controller(&client, "first");
+    until(&leases, LEASE, led_by("first")).await;
+    let second = controller(&client, "second");
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until(&sinks, "sink", accepted).await;
+    let before = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+
+    first.abort();
+    until(&leases, LEASE, led_by("second")).await;
+    put(&client, "shop", "later", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until(&sinks, "later", accepted).await;
+    let after = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    // One for the sink that came, none for the change of leaders.
+    assert_eq!(after, before.map(|generation| generation + 1));
+    let lease = leases.get(LEASE).await.unwrap().spec.unwrap();
+    assert_eq!(lease.lease_transitions, Some(1));
+    second.abort();
 }

@@ -1,0 +1,179 @@
+//! Who of several controllers leads: the holder of a Lease.
+//!
+//! A holder's clock is not trusted. One that does not lead watches whether the
+//! Lease changes, and takes it when it did not for as long as it is valid, by
+//! its own clock (as client-go does).
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep};
+
+/// The Lease's name.
+pub const LEASE: &str = "sink-controller";
+
+/// The times of an election.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// For how long a Lease is valid that is not renewed.
+    pub valid: Duration,
+    /// A leader that could not renew it for so long, which is less, stops.
+    pub deadline: Duration,
+    /// How often it is renewed, or looked at.
+    pub renew: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            valid: Duration::from_secs(15),
+            deadline: Duration::from_secs(10),
+            renew: Duration::from_secs(2),
+        }
+    }
+}
+
+/// One that wants to lead.
+#[allow(missing_debug_implementations, reason = "an API has none")]
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    terms: Terms,
+    /// The version of another's Lease, and since when it is that.
+    seen: Option<(String, Instant)>,
+}
+
+impl Candidate {
+    /// A candidate whose identity no other has.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: &str, terms: Terms) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity: identity.to_owned(),
+            terms,
+            seen: None,
+        }
+    }
+
+    /// Waits until it leads.
+    pub async fn lead(&mut self) {
+        loop {
+            match self.try_lead().await {
+                Ok(true) => {
+                    tracing::info!(identity = self.identity, "leading");
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "cannot ask for the Lease"),
+            }
+            sleep(self.terms.renew).await;
+        }
+    }
+
+    /// Leads for as long as it may, and returns when it may not any more.
+    pub async fn stay(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            sleep(self.terms.renew).await;
+            match self.try_lead().await {
+                Ok(true) => renewed = Instant::now(),
+                Err(error) if renewed.elapsed() < self.terms.deadline => {
+                    tracing::warn!(%error, "cannot renew the Lease");
+                }
+                Ok(false) | Err(_) => break,
+            }
+        }
+        tracing::warn!(identity = self.identity, "not leading any more");
+    }
+
+    /// Gives the Lease up, if it has it, so that another need not wait.
+    pub async fn resign(&mut self) {
+        let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else {
+            return;
+        };
+        if holder(&lease) == Some(self.identity.as_str()) {
+            if let Some(spec) = &mut lease.spec {
+                spec.holder_identity = None;
+            }
+            // Whoever is next has it without this as well, only later.
+            let _ = self
+                .api
+                .replace(LEASE, &PostParams::default(), &lease)
+                .await;
+        }
+    }
+
+    /// Whether it leads now. Two that want the Lease at once write the same
+    /// version of it, and the API server takes one.
+    async fn try_lead(&mut self) -> kube::Result<bool> {
+        let parameters = PostParams::default();
+        let written = match self.api.get_opt(LEASE).await? {
+            None => self.api.create(&parameters, &self.lease(None)).await,
+            Some(lease) if self.may_take(&lease) => {
+                let lease = self.lease(Some(&lease));
+                self.api.replace(LEASE, &parameters, &lease).await
+            }
+            Some(_) => return Ok(false),
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn may_take(&mut self, lease: &Lease) -> bool {
+        match holder(lease) {
+            None => true,
+            Some(holder) if holder == self.identity => true,
+            Some(_) => {
+                let version = lease.metadata.resource_version.clone().unwrap_or_default();
+                match &self.seen {
+                    Some((seen, since)) if *seen == version => since.elapsed() >= self.terms.valid,
+                    _ => {
+                        self.seen = Some((version, Instant::now()));
+                        false
+                    }
+                }
+            }
+        }
+    }
+
+    fn lease(&self, before: Option<&Lease>) -> Lease {
+        let now = Some(MicroTime(Timestamp::now()));
+        let spec = before
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
+        let is_ours = spec.holder_identity.as_deref() == Some(self.identity.as_str());
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                resource_version: before.and_then(|lease| lease.metadata.resource_version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(self.terms.valid.as_secs().max(1)).ok(),
+                acquire_time: if is_ours {
+                    spec.acquire_time
+                } else {
+                    now.clone()
+                },
+                lease_transitions: Some(
+                    spec.lease_transitions.unwrap_or(0) + i32::from(!is_ours && before.is_some()),
+                ),
+                renew_time: now,
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+    (!holder.is_empty()).then_some(holder)
+}
