@@ -68,10 +68,9 @@ fn hostname() -> String {
 
 /// Ready when the process shall end: INT, or TERM as a kubelet sends it.
 async fn stopped() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         // It then ends at once, without giving up its Lease.
-        Err(_) => return std::future::pending().await,
+        return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}

@@ -510,3 +510,48 @@ async fn another_controller_takes_over_and_rolls_nothing() {
     assert_eq!(lease.lease_transitions, Some(1));
     second.abort();
 }
+
+/// `Configured` counts agents that are ready and have the revision; of a
+/// revision that all have, old ones are deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_nodes_get_what_changed() {
+    const NODES: usize = 100;
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    plane.add_nodes(NODES).await;
+    let own = controllers(&plane, &client).await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM);
+    let account = json!({"metadata": {"name": AGENT}});
+    let account = serde_json::from_value(account).unwrap();
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .unwrap();
+    let task = controller(&own, "only");
+
+    let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
+    let everywhere = |sink: &LogSink| {
+        let (status, why) = condition(sink.status.as_ref(), "Configured")?;
+        (status == "True" && why.contains("100 of 100 nodes")).then_some(())
+    };
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until(&sinks, "sink", everywhere).await;
+    put(&client, "shop", "sink", tcp("other.example.com"))
+        .await
+        .unwrap();
+    let generation = |sink: &LogSink| {
+        let seen = sink.status.as_ref()?.observed_generation?;
+        (seen == 2).then(|| everywhere(sink)).flatten()
+    };
+    until(&sinks, "sink", generation).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let labelled = ListParams::default().labels(REVISION);
+    assert_eq!(
+        secrets.list_metadata(&labelled).await.unwrap().items.len(),
+        1
+    );
+    task.abort();
+}

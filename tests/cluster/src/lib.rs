@@ -1,6 +1,7 @@
-//! A real Kubernetes control plane: etcd, kube-apiserver and
-//! kube-controller-manager, on free ports of 127.0.0.1, stopped when it is
-//! dropped. `tests/cluster/build` builds the programs, once.
+//! A real Kubernetes control plane: etcd, kube-apiserver,
+//! kube-controller-manager, and with nodes kube-scheduler as well, on free ports
+//! of 127.0.0.1, stopped when it is dropped. The nodes are KWOK's: they pretend
+//! to run pods. `tests/cluster/build` builds the programs, once.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -15,11 +16,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use rig::wait::free_port;
 use tempfile::TempDir;
 
+const STAGES: &str = include_str!("stages.yaml");
 const ADMIN: &str = "admin-token";
 /// From start to ready, on a slow machine.
 const START: Duration = Duration::from_secs(90);
@@ -107,6 +111,52 @@ impl ControlPlane {
         self.start_apiserver();
         self.wait_until_ready().await;
         self.start_controller_manager();
+    }
+
+    /// Adds nodes that pretend to run what is scheduled to them.
+    pub async fn add_nodes(&mut self, count: usize) {
+        let kubeconfig = self.path("kubeconfig");
+        fs::write(self.path("stages.yaml"), STAGES).expect("a file");
+        let scheduler = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--leader-elect=false".to_owned(),
+            format!("--secure-port={}", free_port()),
+            format!("--cert-dir={}", self.path("scheduler-certificates")),
+        ];
+        self.spawn("kube-scheduler", &scheduler);
+        let kwok = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--config={}", self.path("stages.yaml")),
+            "--manage-all-nodes=false".to_owned(),
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
+            "--node-lease-duration-seconds=40".to_owned(),
+            format!("--server-address=127.0.0.1:{}", free_port()),
+        ];
+        self.spawn("kwok", &kwok);
+        let nodes: Api<Node> = Api::all(self.admin().await);
+        let room = serde_json::json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
+        for number in 0..count {
+            let name = format!("node-{number}");
+            let node = serde_json::json!({
+                "metadata": {
+                    "name": name,
+                    "annotations": {"kwok.x-k8s.io/node": "fake"},
+                    "labels": {"kubernetes.io/hostname": name},
+                },
+                "status": {"capacity": room, "allocatable": room},
+            });
+            let node = serde_json::from_value(node).expect("ours");
+            let created = nodes.create(&PostParams::default(), &node).await;
+            created.expect("the API server takes it");
+        }
+    }
+
+    /// What a program has logged.
+    #[must_use]
+    pub fn log(&self, program: &str) -> String {
+        fs::read_to_string(self.path(&format!("{program}.log"))).unwrap_or_default()
     }
 
     fn kubeconfig(&self, token: &str) -> String {
@@ -211,10 +261,13 @@ impl ControlPlane {
             }
             false
         };
-        if tokio::time::timeout(START, ready).await != Ok(true) {
-            let log = fs::read_to_string(self.path("kube-apiserver.log")).unwrap_or_default();
-            panic!("kube-apiserver is not ready:\n{log}");
-        }
+        let is_ready = tokio::time::timeout(START, ready).await == Ok(true);
+        assert!(
+            is_ready,
+            "kube-apiserver is not ready:
+{}",
+            self.log("kube-apiserver")
+        );
     }
 }
 
