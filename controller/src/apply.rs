@@ -98,20 +98,18 @@ fn rollout(daemon_set: &DaemonSet) -> Rollout {
     let Some(status) = &daemon_set.status else {
         return Rollout::default();
     };
-    let seen = status.observed_generation == daemon_set.metadata.generation;
-    if !seen {
+    let nodes = status.desired_number_scheduled;
+    if status.observed_generation != daemon_set.metadata.generation {
+        // It speaks of another revision.
         return Rollout {
-            nodes: status.desired_number_scheduled,
+            nodes,
             ..Rollout::default()
         };
     }
-    let nodes = status.desired_number_scheduled;
-    // A pod that has the revision and is not ready may be among the ready ones
-    // only while others that have it not are: the smaller number is safe.
-    let ready = status
-        .updated_number_scheduled
-        .unwrap_or(0)
-        .min(status.number_ready);
+    let updated = status.updated_number_scheduled.unwrap_or(0);
+    // Nobody counts those that are both ready and of the revision. As many are
+    // at least, if all that are not ready are of the revision.
+    let ready = (updated + status.number_ready - nodes).max(0);
     Rollout {
         ready,
         nodes,
@@ -140,4 +138,42 @@ async fn prune(secrets: &Api<Secret>, revision: &str) -> kube::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::DaemonSetStatus;
+
+    use super::*;
+
+    #[test]
+    fn only_agents_that_are_ready_and_have_the_revision_count() {
+        for (observed, nodes, updated, ready, expected, complete) in [
+            (1, 10, 10, 10, 0, false), // of the generation before
+            (2, 10, 0, 10, 0, false),
+            (2, 10, 1, 9, 0, false), // the first may be the one that is not
+            (2, 10, 5, 9, 4, false),
+            (2, 10, 10, 9, 9, false),
+            (2, 10, 10, 10, 10, true),
+            (2, 0, 0, 0, 0, true),
+        ] {
+            let mut daemon_set = DaemonSet::default();
+            daemon_set.metadata.generation = Some(2);
+            daemon_set.status = Some(DaemonSetStatus {
+                observed_generation: Some(observed),
+                desired_number_scheduled: nodes,
+                updated_number_scheduled: Some(updated),
+                number_ready: ready,
+                ..DaemonSetStatus::default()
+            });
+            let found = rollout(&daemon_set);
+            assert_eq!(
+                (found.ready, found.nodes, found.complete),
+                (expected, nodes, complete),
+                "{updated} updated, {ready} ready"
+            );
+        }
+        // Its own controller has not looked at it yet.
+        assert_eq!(rollout(&DaemonSet::default()), Rollout::default());
+    }
 }

@@ -176,3 +176,55 @@ fn conditions(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_time_until_it_turns() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let under_way = Rollout {
+            ready: 1,
+            nodes: 3,
+            complete: false,
+        };
+        let done = Rollout {
+            ready: 3,
+            nodes: 3,
+            complete: true,
+        };
+        let first = conditions(&[], Some(1), &Ok(()), under_way, at(10));
+        let said = |condition: &Condition| {
+            let Time(since) = condition.last_transition_time;
+            (condition.status.clone(), condition.message.clone(), since)
+        };
+        let configured = said(&first[1]);
+        assert_eq!(
+            configured,
+            (
+                "False".to_owned(),
+                "1 of 3 nodes have the sink".to_owned(),
+                at(10)
+            )
+        );
+        let second = conditions(&first, Some(1), &Ok(()), done, at(20));
+        assert_eq!(said(&second[0]).2, at(10));
+        assert_eq!(
+            said(&second[1]),
+            (
+                "True".to_owned(),
+                "3 of 3 nodes have the sink".to_owned(),
+                at(20)
+            )
+        );
+        let refused = Err(Refusal::new(
+            "SecretNotFound",
+            "the Secret a/b does not exist",
+        ));
+        let third = conditions(&second, Some(2), &refused, done, at(30));
+        assert_eq!(third[0].reason, "SecretNotFound");
+        assert_eq!(said(&third[1]).0, "False");
+        assert_eq!(third[1].observed_generation, Some(2));
+    }
+}
