@@ -30,8 +30,9 @@ fmt:
 clippy:
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 
+# All targets but benchmarks, which need a runner of their own.
 unit:
-	$(CARGO) test --workspace --all-targets -- --nocapture
+	$(CARGO) test --workspace --tests -- --nocapture
 
 # All targets are not all: documentation tests are asked for on their own.
 doc:
