@@ -34,7 +34,7 @@ clippy:
 unit:
 	$(CARGO) test --workspace --tests -- --nocapture
 
-# All targets are not all: documentation tests are asked for on their own.
+# Documentation tests are asked for on their own.
 doc:
 	$(CARGO) test --workspace --doc
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
@@ -65,7 +65,7 @@ bindings:
 golden:
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
 
-# PART=cpu (or peers, throughput, latency, sinks) prints that part alone.
+# PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.
 bench:
 	$(CARGO) run --release --package bench -- $(PART)
 

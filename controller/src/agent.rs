@@ -24,7 +24,7 @@ const SECRET: usize = 700_000;
 /// The Secrets of a plan's files. A file is in one of them as a whole.
 #[must_use]
 pub fn secrets(plan: &Plan, settings: &Settings) -> Vec<Secret> {
-    let revision = plan.revision();
+    let revision = &plan.revision;
     let mut parts: Vec<BTreeMap<String, ByteString>> = vec![BTreeMap::new()];
     let mut size = 0;
     for (name, content) in &plan.files {
@@ -39,7 +39,7 @@ pub fn secrets(plan: &Plan, settings: &Settings) -> Vec<Secret> {
     }
     let secret = |(number, data): (usize, BTreeMap<String, ByteString>)| Secret {
         metadata: ObjectMeta {
-            name: Some(secret_name(&revision, number)),
+            name: Some(secret_name(revision, number)),
             namespace: Some(settings.namespace.clone()),
             labels: Some(BTreeMap::from([
                 (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),

@@ -42,7 +42,7 @@ pub struct Rollout {
 pub async fn apply(client: &Client, plan: &Plan, settings: &Settings) -> kube::Result<Rollout> {
     let namespace = settings.namespace.as_str();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let revision = plan.revision();
+    let revision = plan.revision.as_str();
 
     write(client, namespace, &lanes(plan, settings)).await?;
     let wanted = agent::secrets(plan, settings);
@@ -56,11 +56,11 @@ pub async fn apply(client: &Client, plan: &Plan, settings: &Settings) -> kube::R
             write(client, namespace, secret).await?;
         }
     }
-    let daemon_set = agent::daemon_set(&wanted, &revision, settings);
+    let daemon_set = agent::daemon_set(&wanted, revision, settings);
     let stored: DaemonSet = write(client, namespace, &daemon_set).await?;
     let rollout = rollout(&stored);
     if rollout.complete {
-        prune(&secrets, &revision).await?;
+        prune(&secrets, revision).await?;
     }
     Ok(rollout)
 }

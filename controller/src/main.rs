@@ -9,6 +9,7 @@ use controller::plan::Settings;
 use controller::resources::{crds, yaml};
 use controller::run::{Pace, run};
 use kube::Client;
+use out_syslog_sink::hostname;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -43,7 +44,7 @@ async fn start(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let identity = format!("{}-{}", hostname(), std::process::id());
+    let identity = format!("{}-{}", hostname::own(), std::process::id());
     let candidate = Candidate::new(
         client.clone(),
         &settings.namespace,
@@ -57,13 +58,6 @@ async fn start(settings: &Settings) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The pod's name, in a pod.
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
 }
 
 /// Ready when the process shall end: INT, or TERM as a kubelet sends it.

@@ -99,7 +99,7 @@ async fn once(client: &Client, watched: &Watched, settings: &Settings) -> kube::
     let snapshot = watched.snapshot(settings).await?;
     let plan = Plan::new(&snapshot, settings);
     let rollout = apply(client, &plan, settings).await?;
-    tracing::info!(revision = plan.revision(), ?rollout, "applied");
+    tracing::info!(revision = plan.revision, ?rollout, "applied");
     status::write(client, watched, &plan, rollout).await
 }
 

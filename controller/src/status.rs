@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
+use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
@@ -66,22 +67,27 @@ struct Told {
 fn told(watched: &Watched) -> Vec<Told> {
     let log_sinks = watched.log_sinks().into_iter().map(|stored| {
         let namespace = stored.namespace().unwrap_or_default();
-        Told {
-            id: SinkId::Namespaced(ObjectName::new(&namespace, &stored.name_any())),
-            generation: stored.meta().generation,
-            before: status_of(stored.0.as_ref().ok().and_then(|sink| sink.status.as_ref())),
-        }
+        let name = ObjectName::new(&namespace, &stored.name_any());
+        Told::new(SinkId::Namespaced(name), &stored)
     });
-    let cluster_log_sinks = watched.cluster_log_sinks().into_iter().map(|stored| Told {
-        id: SinkId::Cluster(stored.name_any()),
-        generation: stored.meta().generation,
-        before: status_of(stored.0.as_ref().ok().and_then(|sink| sink.status.as_ref())),
-    });
+    let cluster_log_sinks = watched.cluster_log_sinks().into_iter();
+    let cluster_log_sinks =
+        cluster_log_sinks.map(|stored| Told::new(SinkId::Cluster(stored.name_any()), &stored));
     log_sinks.chain(cluster_log_sinks).collect()
 }
 
-fn status_of(status: Option<&SinkStatus>) -> SinkStatus {
-    status.cloned().unwrap_or_default()
+impl Told {
+    fn new<K>(id: SinkId, stored: &DeserializeGuard<K>) -> Self
+    where
+        K: Resource + HasStatus<Status = SinkStatus>,
+    {
+        let status = stored.0.as_ref().ok().and_then(HasStatus::status);
+        Self {
+            id,
+            generation: stored.meta().generation,
+            before: status.cloned().unwrap_or_default(),
+        }
+    }
 }
 
 async fn patch(client: &Client, id: &SinkId, status: &SinkStatus) -> kube::Result<()> {

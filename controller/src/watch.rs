@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::core::object::HasSpec;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -93,19 +94,11 @@ impl Watched {
         };
         for stored in self.log_sinks() {
             let name = ObjectName::new(&stored.namespace().unwrap_or_default(), &stored.name_any());
-            let stored = match &stored.0 {
-                Ok(sink) => Stored::Spec(Box::new(sink.spec.clone())),
-                Err(invalid) => Stored::Invalid(invalid.error.clone()),
-            };
-            snapshot.log_sinks.insert(name, stored);
+            snapshot.log_sinks.insert(name, spec_of(&stored));
         }
         for stored in self.cluster_log_sinks() {
-            let name = stored.name_any();
-            let stored = match &stored.0 {
-                Ok(sink) => Stored::Spec(Box::new(sink.spec.clone())),
-                Err(invalid) => Stored::Invalid(invalid.error.clone()),
-            };
-            snapshot.cluster_log_sinks.insert(name, stored);
+            let spec = spec_of(&stored);
+            snapshot.cluster_log_sinks.insert(stored.name_any(), spec);
         }
         for namespace in self.namespaces.state() {
             let labels = namespace.labels().clone();
@@ -179,6 +172,17 @@ impl Watched {
             }
         }
         Ok(())
+    }
+}
+
+fn spec_of<K>(stored: &DeserializeGuard<K>) -> Stored<K::Spec>
+where
+    K: HasSpec,
+    K::Spec: Clone,
+{
+    match &stored.0 {
+        Ok(sink) => Stored::Spec(Box::new(sink.spec().clone())),
+        Err(invalid) => Stored::Invalid(invalid.error.clone()),
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod abi;
 pub mod chunk;
 pub mod config;
+pub mod hostname;
 pub mod identity;
 pub mod log;
 pub mod message;

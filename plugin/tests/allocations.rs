@@ -11,6 +11,7 @@ use std::cell::Cell;
 
 use out_syslog_sink::config::{Config, Properties};
 use out_syslog_sink::message::{Mapper, Workspace};
+use rig::event::{event, map};
 use rmpv::Value;
 use syslog::{Batch, Framing};
 
@@ -56,18 +57,8 @@ impl Properties for Keys<'_> {
 const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
 
-fn map(entries: Vec<(&str, Value)>) -> Value {
-    Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
-}
-
 fn chunk(body: &Value, records: usize) -> Vec<u8> {
-    let head = Value::Array(vec![Value::from(1_772_366_400), map(vec![])]);
-    let mut bytes = Vec::new();
-    for _ in 0..records {
-        let event = Value::Array(vec![head.clone(), body.clone()]);
-        rmpv::encode::write_value(&mut bytes, &event).unwrap();
-    }
-    bytes
+    event(1_772_366_400, 0, body.clone()).repeat(records)
 }
 
 /// Allocations of the second chunk: the first one fills the pools.

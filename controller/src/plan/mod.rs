@@ -13,7 +13,6 @@ mod sink;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
@@ -53,6 +52,8 @@ impl Default for Settings {
 pub struct Plan {
     /// The agents' configuration and certificates, by file name.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// A name for the files' content, the same for the same content.
+    pub revision: String,
     /// Which input reads which namespace, to be remembered.
     pub lanes: Lanes,
     /// What became of each sink.
@@ -123,25 +124,25 @@ impl Plan {
         let lanes = snapshot
             .lanes
             .assign(tenants.keys().map(String::as_str), settings.max_lanes);
+        let files = render::files(&tenants, &cluster, &lanes, &settings.paths);
         Self {
-            files: render::files(&tenants, &cluster, &lanes, &settings.paths),
+            revision: revision(&files),
+            files,
             lanes,
             verdicts,
         }
     }
+}
 
-    /// A name for the files' content, the same for the same content.
-    #[must_use]
-    pub fn revision(&self) -> String {
-        let mut hash = Sha256::new();
-        for (name, content) in &self.files {
-            for part in [name.as_bytes(), content] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part);
-            }
+fn revision(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    for (name, content) in files {
+        for part in [name.as_bytes(), content] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
-        short_hex(&hash.finalize())
     }
+    short_hex(hash)
 }
 
 /// Which namespaces a cluster sink reads.
@@ -176,9 +177,8 @@ fn is_namespace(name: &str) -> bool {
 }
 
 /// Sixteen digits: enough that two contents never share them.
-pub(crate) fn short_hex(hash: &[u8]) -> String {
-    hash.iter().take(8).fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
+pub(crate) fn short_hex(hash: Sha256) -> String {
+    let mut digits = format!("{:x}", hash.finalize());
+    digits.truncate(16);
+    digits
 }

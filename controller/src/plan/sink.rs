@@ -73,7 +73,9 @@ pub(super) fn check(
         max_message_size,
         buffer_limit,
     } = spec;
+    let secure = transport_is_secure(*transport);
     let mut options = Options {
+        secure,
         folder: &settings.paths.config,
         values: Vec::new(),
         files: BTreeMap::new(),
@@ -90,9 +92,7 @@ pub(super) fn check(
     }
     options.check()?;
     match tls {
-        Some(tls) if transport_is_secure(*transport) => {
-            options.push_tls(tls, namespace, snapshot)?;
-        }
+        Some(tls) if secure => options.push_tls(tls, namespace, snapshot)?,
         Some(_) => {
             let problem = "tls is for the transports tls and relp+tls";
             return Err(Refusal::new("InvalidValue", problem));
@@ -102,19 +102,22 @@ pub(super) fn check(
     Ok(Accepted {
         options: options.values,
         files: options.files,
-        buffer_limit: Value::new(buffer_limit)
-            .map_err(|error| Refusal::value("bufferLimit", buffer_limit, &error.to_string()))?,
+        buffer_limit: value("bufferLimit", buffer_limit)?,
     })
 }
 
 impl Accepted {
     /// The same, for records of one namespace only.
     pub(super) fn fenced(mut self, namespace: &str) -> Result<Self, Refusal> {
-        let value = Value::new(namespace)
-            .map_err(|error| Refusal::value("namespace", namespace, &error.to_string()))?;
-        self.options.push(("namespace", value));
+        self.options
+            .push(("namespace", value("namespace", namespace)?));
         Ok(self)
     }
+}
+
+/// A value that a user wrote into a field.
+fn value(field: &str, text: &str) -> Result<Value, Refusal> {
+    Value::new(text).map_err(|error| Refusal::value(field, text, &error.to_string()))
 }
 
 /// `host:port`, several with commas between them.
@@ -177,6 +180,8 @@ const fn transport_is_secure(transport: Transport) -> bool {
 }
 
 struct Options<'a> {
+    /// Whether the transport has TLS.
+    secure: bool,
     /// Where an agent has the files.
     folder: &'a str,
     values: Vec<(&'static str, Value)>,
@@ -186,9 +191,7 @@ struct Options<'a> {
 impl Options<'_> {
     /// Adds a key of the plugin, whose value users call `field`.
     fn push(&mut self, key: &'static str, field: &str, value: &str) -> Result<(), Refusal> {
-        let value =
-            Value::new(value).map_err(|error| Refusal::value(field, value, &error.to_string()))?;
-        self.values.push((key, value));
+        self.values.push((key, self::value(field, value)?));
         Ok(())
     }
 
@@ -262,7 +265,7 @@ impl Options<'_> {
 
     /// A file is named by its content: the same CA of many sinks is one file.
     fn push_file(&mut self, key: &'static str, content: Vec<u8>) -> Result<(), Refusal> {
-        let name = format!("{}.pem", short_hex(&Sha256::digest(&content)));
+        let name = format!("{}.pem", short_hex(Sha256::new_with_prefix(&content)));
         self.push(key, key, &format!("{}/{name}", self.folder))?;
         self.files.insert(name, content);
         Ok(())
@@ -278,16 +281,12 @@ impl Options<'_> {
 
 impl Properties for Options<'_> {
     fn get(&self, key: &str) -> Option<String> {
-        let value_of = |key: &str| {
-            let mut values = self.values.iter();
-            let found = values.find(|(name, _)| *name == key);
-            found.map(|(_, value)| value.as_str().to_owned())
-        };
-        let secure = || value_of("transport").is_some_and(|name| name.ends_with("tls"));
-        match key {
+        if key == "tls_verify" && self.secure {
             // Else the plugin looks for CAs, which are the agents'.
-            "tls_verify" if secure() => Some("off".to_owned()),
-            key => value_of(key),
+            return Some("off".to_owned());
         }
+        let mut values = self.values.iter();
+        let (_, value) = values.find(|(name, _)| *name == key)?;
+        Some(value.as_str().to_owned())
     }
 }

@@ -145,7 +145,7 @@ fn one_sink_more_changes_its_own_file_only() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(changed, ["ns-team-a.yaml"]);
-    assert_ne!(before.revision(), after.revision());
+    assert_ne!(before.revision, after.revision);
 }
 
 #[test]

@@ -9,53 +9,40 @@ const FILE: &str = r"(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\.log)$";
 
 /// The namespaces that share an input.
 pub(super) fn lane(lane: u16, namespaces: &[&str], paths: &Paths) -> String {
-    let globs: Vec<String> = namespaces
-        .iter()
-        .map(|namespace| glob(namespace, paths))
-        .collect();
-    let input = tail(
-        paths,
-        &format!("lane-{lane}"),
-        &globs.join(","),
-        "sink.ns.<ns>",
-    );
+    let path = globs(namespaces.iter().copied(), paths);
+    let input = tail(paths, &format!("lane-{lane}"), &path, "sink.ns.<ns>");
     format!("pipeline:\n{}", yaml::list("inputs", [input]))
 }
 
 /// What a cluster sink reads.
 pub(super) fn cluster(name: &str, reads: &Reads, paths: &Paths) -> String {
-    let (path, excluded) = match reads {
-        Reads::AllBut(excluded) => (
-            format!("{}/*.log", paths.containers),
-            excluded
-                .iter()
-                .map(|namespace| glob(namespace, paths))
-                .collect(),
-        ),
-        Reads::Only(namespaces) => {
-            let globs: Vec<String> = namespaces
-                .iter()
-                .map(|namespace| glob(namespace, paths))
-                .collect();
-            (globs.join(","), Vec::new())
-        }
-    };
-    if path.is_empty() {
+    if !reads.any() {
         return "pipeline:\n".to_owned();
     }
-    let excluded = (!excluded.is_empty()).then(|| excluded.join(","));
-    let input = tail(
-        paths,
-        &format!("cluster-{name}"),
-        &path,
-        &format!("sink.cluster.{name}"),
-    )
-    .key_if("exclude_path", excluded.as_deref());
+    let (path, excluded) = match reads {
+        Reads::AllBut(excluded) if excluded.is_empty() => (all(paths), None),
+        Reads::AllBut(excluded) => (all(paths), Some(globs(excluded, paths))),
+        Reads::Only(namespaces) => (globs(namespaces, paths), None),
+    };
+    let alias = format!("cluster-{name}");
+    let input = tail(paths, &alias, &path, &format!("sink.cluster.{name}"))
+        .key_if("exclude_path", excluded.as_deref());
     format!("pipeline:\n{}", yaml::list("inputs", [input]))
 }
 
-fn glob(namespace: &str, paths: &Paths) -> String {
-    format!("{}/*_{namespace}_*.log", paths.containers)
+/// The files of all containers.
+fn all(paths: &Paths) -> String {
+    format!("{}/*.log", paths.containers)
+}
+
+/// The files of these namespaces' containers.
+fn globs(namespaces: impl IntoIterator<Item = impl AsRef<str>>, paths: &Paths) -> String {
+    let glob = |namespace: &str| format!("{}/*_{namespace}_*.log", paths.containers);
+    let globs: Vec<String> = namespaces
+        .into_iter()
+        .map(|namespace| glob(namespace.as_ref()))
+        .collect();
+    globs.join(",")
 }
 
 fn tail(paths: &Paths, alias: &str, path: &str, owner: &str) -> Section {

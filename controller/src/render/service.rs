@@ -30,20 +30,7 @@ pub(super) fn service<'f>(
         ("scheduler.base", "1"),
         ("scheduler.cap", "30"),
     ];
-    let mut lines: Vec<String> = vec!["service:".to_owned()];
-    lines.extend(settings.map(|(key, value)| format!("  {key}: {}", quoted(value))));
-    lines.extend(
-        [
-            "",
-            "parsers:",
-            "  - name: \"sink_tag\"",
-            "    format: \"regex\"",
-        ]
-        .map(str::to_owned),
-    );
-    lines.push(format!("    regex: {}", quoted(TAG)));
-    lines.extend(["", "pipeline:", ""].map(str::to_owned));
-    let mut text = lines.join("\n");
+    let settings = settings.map(|(key, value)| format!("  {key}: {}\n", quoted(value)));
     let filter = Section::new("kubernetes")
         .key("match", "sink.*")
         .key("kube_tag_prefix", "sink.")
@@ -52,10 +39,13 @@ pub(super) fn service<'f>(
         .key("merge_log", "on")
         .key("merge_log_key", "parsed")
         .key("annotations", "off");
-    text.push_str(&yaml::list("filters", [filter]));
-    let includes: Vec<String> = files
-        .map(|file| format!("  - {}\n", quoted(file)))
-        .collect();
+    let mut text = format!(
+        "service:\n{}\nparsers:\n  - name: \"sink_tag\"\n    format: \"regex\"\n    \
+         regex: {}\n\npipeline:\n{}",
+        settings.concat(),
+        quoted(TAG),
+        yaml::list("filters", [filter]),
+    );
     if !reads_any {
         // An agent without any input does not start.
         let idle = Section::new("dummy").key("tag", "idle").key("samples", "1");
@@ -63,6 +53,9 @@ pub(super) fn service<'f>(
         let nowhere = Section::new("null").key("match", "idle");
         text.push_str(&yaml::list("outputs", [nowhere]));
     }
+    let includes: Vec<String> = files
+        .map(|file| format!("  - {}\n", quoted(file)))
+        .collect();
     if !includes.is_empty() {
         text.push_str("\nincludes:\n");
         text.push_str(&includes.concat());

@@ -19,6 +19,7 @@ use super::bindings::{
 use super::fence::{fence, report_panics};
 use super::host::{Host, InstanceProperties, Level};
 use crate::config::{Config, Properties};
+use crate::hostname;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::output::Output;
@@ -120,7 +121,7 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
             &sender,
             &log,
             &metrics,
-            own_hostname(),
+            hostname::own(),
         )),
         Err(error) => {
             log.write(
@@ -140,13 +141,6 @@ fn sender() -> std::io::Result<Arc<Sender>> {
     let sender = Sender::start()?;
     *shared = Arc::downgrade(&sender);
     Ok(sender)
-}
-
-/// The name of this machine, as the kernel has it; empty where it has none.
-fn own_hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
 }
 
 /// Before the first flush (2.2 on). There is nothing to prepare.

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use receiver::message::parse;
 use receiver::{Message, Splitter};
+use rig::event::map;
 use rmpv::Value as Rmpv;
 use syslog::Framing;
 
@@ -26,10 +27,6 @@ fn mapper(keys: &[(&str, &str)]) -> Mapper {
     Mapper::new(&Config::parse(&Keys(all)).unwrap(), "machine".to_owned())
 }
 
-fn map(entries: Vec<(&str, Rmpv)>) -> Rmpv {
-    Rmpv::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
-}
-
 fn kubernetes(labels: Vec<(&str, Rmpv)>) -> Rmpv {
     map(vec![
         ("host", "node-1".into()),
@@ -39,14 +36,9 @@ fn kubernetes(labels: Vec<(&str, Rmpv)>) -> Rmpv {
     ])
 }
 
-/// An event of the current format at 2026-03-01T12:00:00.123456789Z.
+/// An event at 2026-03-01T12:00:00.123456789Z.
 fn event(body: Rmpv) -> Vec<u8> {
-    let mut time = 1_772_366_400_u32.to_be_bytes().to_vec();
-    time.extend(123_456_789_u32.to_be_bytes());
-    let head = Rmpv::Array(vec![Rmpv::Ext(0, time), map(vec![])]);
-    let mut bytes = Vec::new();
-    rmpv::encode::write_value(&mut bytes, &Rmpv::Array(vec![head, body])).unwrap();
-    bytes
+    rig::event::event(1_772_366_400, 123_456_789, body)
 }
 
 fn map_all(mapper: &Mapper, tag: &str, chunk: &[u8]) -> (Vec<Message>, Tally) {

@@ -14,40 +14,19 @@ const KIB: usize = 1024;
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
     let usual = Sizes::default();
-    let writes = [16, 64, 256, 1024].map(|kib| {
-        (
-            kib,
-            Sizes {
-                write: kib * KIB,
-                ..usual
-            },
-        )
-    });
+    let writes = by([16, 64, 256, 1024], |write| Sizes { write, ..usual });
     for link in [Link::Tcp, Link::Tls] {
         let what = format!("CPU of a message in a bare loop, {link}, by KiB written at a time");
         report.fact(&what, &costs(links, link, &writes));
     }
-    let records = [1, 4, 16].map(|kib| {
-        (
-            kib,
-            Sizes {
-                record: kib * KIB,
-                ..usual
-            },
-        )
-    });
+    let records = by([1, 4, 16], |record| Sizes { record, ..usual });
     report.fact(
         "CPU of a message in a bare loop, TLS 1.3, by KiB of a TLS record",
         &costs(links, Link::Tls, &records),
     );
-    let buffers = [64, 256, 1024, 4096].map(|kib| {
-        (
-            kib,
-            Sizes {
-                send_buffer: Some(kib * KIB),
-                ..usual
-            },
-        )
+    let buffers = by([64, 256, 1024, 4096], |size| Sizes {
+        send_buffer: Some(size),
+        ..usual
     });
     let own = costs(links, Link::Tcp, &[(0, usual)]);
     let fixed = costs(links, Link::Tcp, &buffers);
@@ -55,6 +34,11 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         "CPU of a message in a bare loop, TCP, by KiB of the socket's send buffer (0: the kernel's choice)",
         &format!("{own}, {fixed}"),
     );
+}
+
+/// The sizes that each number of KiB makes.
+fn by<const N: usize>(kib: [usize; N], sizes: impl Fn(usize) -> Sizes) -> [(usize, Sizes); N] {
+    kib.map(|kib| (kib, sizes(kib * KIB)))
 }
 
 fn costs(links: &Links, link: Link, sizes: &[(usize, Sizes)]) -> String {

@@ -90,11 +90,15 @@ impl Links {
         receiver: &Receiver,
         chunks: &[(String, Vec<u8>)],
     ) -> Run {
-        let options = self.options(link, &receiver.address());
-        let run = add_output(host, "sink", &options).run(chunks);
-        assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);
-        run
+        deliver(host, &self.options(link, &receiver.address()), chunks)
     }
+}
+
+/// The same by an output with these options.
+pub(crate) fn deliver(host: Host, options: &[(&str, String)], chunks: &[(String, Vec<u8>)]) -> Run {
+    let run = add_output(host, "sink", options).run(chunks);
+    assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);
+    run
 }
 
 pub(crate) fn start(options: Options) -> Receiver {

@@ -5,13 +5,14 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use receiver::Receiver;
 use rig::event::container_tag;
 use rig::fluent_bit::{self, FluentBit};
 use rig::load::USUAL_TEXT;
+use rig::process::Process;
 use rig::wait::{free_port, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -205,36 +206,24 @@ impl Input {
         );
         let file = dir.path().join("rsyslog.conf");
         fs::write(&file, configuration).unwrap();
-        let rsyslog = Process::start(program, &file, dir.path());
+        let rsyslog = start_rsyslog(program, &file, dir.path());
         let arrived = until(LONG, || (receiver.count() >= RECORDS as u64).then_some(()));
         arrived.unwrap_or_else(|error| panic!("{} lines arrived, {error}", receiver.count()));
         processor_time(rsyslog.0.id())
     }
 }
 
-/// Ended when it is dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(program: &Path, configuration: &Path, dir: &Path) -> Self {
-        let process = Command::new(program)
-            .args(["-n", "-i"])
-            .arg(dir.join("pid"))
-            .arg("-f")
-            .arg(configuration)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("rsyslogd starts");
-        Self(process)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start_rsyslog(program: &Path, configuration: &Path, dir: &Path) -> Process {
+    let process = Command::new(program)
+        .args(["-n", "-i"])
+        .arg(dir.join("pid"))
+        .arg("-f")
+        .arg(configuration)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("rsyslogd starts");
+    Process(process)
 }
 
 /// Records that Fluent Bit's output is done with.

@@ -5,7 +5,7 @@ use host::Host;
 use rig::event::Format;
 use rig::load;
 
-use crate::link::{Link, Links};
+use crate::link::{self, Link, Links};
 use crate::plot::{Content, Plot};
 use crate::report::{Report, Target};
 
@@ -91,13 +91,9 @@ fn rate(links: &Links, link: Link, text: usize, workers: u32) -> f64 {
     let run = || {
         let receiver = links.receiver(link);
         let host = Host::new().workers(workers).rounds(rounds);
-        let options = [
-            links.options(link, &receiver.address()),
-            vec![("max_message_size", "64K".to_owned())],
-        ]
-        .concat();
-        let run = crate::link::add_output(host, "sink", &options).run(&chunks);
-        assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);
+        let mut options = links.options(link, &receiver.address());
+        options.push(("max_message_size", "64K".to_owned()));
+        let run = link::deliver(host, &options, &chunks);
         messages / run.wall.as_secs_f64()
     };
     (0..RUNS).map(|_| run()).fold(0.0, f64::max)

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rig::process::Process;
 use serde::Deserialize;
 
 /// The host.
@@ -219,16 +220,6 @@ impl Host {
             String::from_utf8_lossy(&bytes).into_owned()
         };
         Run::read(status, &text("summary"), text("log"))
-    }
-}
-
-/// Ended when it is dropped.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

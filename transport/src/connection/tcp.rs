@@ -50,18 +50,18 @@ impl Tcp {
     pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
         let mut taken = 0;
         while taken < bytes.len() {
-            match self.socket.write(&bytes[taken..]) {
-                Ok(count) => taken += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Broken { peer, source }),
+            let rest = IoSlice::new(&bytes[taken..]);
+            let written = self.write_vectored(&[rest]);
+            match written.map_err(|source| Error::Broken { peer, source })? {
+                0 => break,
+                count => taken += count,
             }
         }
-        self.written += taken as u64;
         Ok(taken)
     }
 
-    /// What the kernel takes at once of several slices.
+    /// What the kernel takes at once of several slices; zero bytes where it
+    /// takes none now.
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             match self.socket.write_vectored(slices) {

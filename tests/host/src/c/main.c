@@ -28,8 +28,8 @@ struct chunk {
 
 struct settings {
     const char *version;
-    size_t stack;
-    int workers;
+    long stack;
+    long workers;
     long retries;
     long backoff_ms;
     /* 0: once, with all checks. */
@@ -253,6 +253,28 @@ static void print_refused(const struct host *host)
     print_json(NULL, 0, host, 1, &nothing);
 }
 
+/* Whether there is such an option whose value is a number. */
+static int set_number(struct settings *settings, const char *name, const char *value)
+{
+    const struct {
+        const char *name;
+        long *number;
+    } options[] = {
+        {"--stack", &settings->stack},         {"--workers", &settings->workers},
+        {"--retries", &settings->retries},     {"--backoff-ms", &settings->backoff_ms},
+        {"--rounds", &settings->rounds},       {"--pause-us", &settings->pause_us},
+        {"--settle-ms", &settings->settle_ms}, {"--idle-ms", &settings->idle_ms},
+    };
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++) {
+        if (strcmp(name, options[i].name) == 0) {
+            *options[i].number = atol(value);
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static int run(int count, char **arguments)
 {
     struct settings settings = {
@@ -270,22 +292,6 @@ static int run(int count, char **arguments)
         char *value = arguments[i + 1];
         if (strcmp(arguments[i], "--host-version") == 0) {
             settings.version = value;
-        } else if (strcmp(arguments[i], "--stack") == 0) {
-            settings.stack = strtoul(value, NULL, 10);
-        } else if (strcmp(arguments[i], "--workers") == 0) {
-            settings.workers = atoi(value);
-        } else if (strcmp(arguments[i], "--retries") == 0) {
-            settings.retries = atol(value);
-        } else if (strcmp(arguments[i], "--backoff-ms") == 0) {
-            settings.backoff_ms = atol(value);
-        } else if (strcmp(arguments[i], "--rounds") == 0) {
-            settings.rounds = atol(value);
-        } else if (strcmp(arguments[i], "--pause-us") == 0) {
-            settings.pause_us = atol(value);
-        } else if (strcmp(arguments[i], "--settle-ms") == 0) {
-            settings.settle_ms = atol(value);
-        } else if (strcmp(arguments[i], "--idle-ms") == 0) {
-            settings.idle_ms = atol(value);
         } else if (strcmp(arguments[i], "--chunks") == 0) {
             read_chunks(&settings, value);
             start = nanoseconds(CLOCK_MONOTONIC);
@@ -296,7 +302,7 @@ static int run(int count, char **arguments)
             output = host_add_output(host, value);
         } else if (strcmp(arguments[i], "--option") == 0) {
             set_option(output, value);
-        } else {
+        } else if (!set_number(&settings, arguments[i], value)) {
             die("unknown argument");
         }
     }
