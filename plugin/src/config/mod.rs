@@ -15,6 +15,7 @@ pub use self::error::ConfigError;
 use self::options::Options;
 pub use self::options::{OPTIONS, OptionInfo, Properties};
 use crate::identity;
+use crate::selection::{LabelSelector, Names, Selection, Stream};
 use crate::template::Template;
 
 /// One `[OUTPUT]`.
@@ -31,6 +32,8 @@ pub struct Config {
     pub identity: identity::Source,
     /// The only namespace whose records are sent.
     pub namespace: Option<String>,
+    /// Which of them.
+    pub selection: Selection,
     /// What records become.
     pub layout: Layout,
     /// How long the output's end may take.
@@ -179,6 +182,7 @@ impl Config {
                 ],
             )?,
             namespace: namespace(&options)?,
+            selection: selection(&options)?,
             layout: layout(&options, protocol)?,
             exit_timeout: options.duration("exit_timeout")?,
             targets: targets(&options, protocol, &mut warnings)?,
@@ -354,6 +358,22 @@ fn namespace(options: &Options<'_>) -> Result<Option<String>, ConfigError> {
         ));
     }
     Ok(Some(namespace))
+}
+
+fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {
+    let names = |key| options.optional(key, Names::parse);
+    let labels = |key| {
+        let parse = |text: &str| LabelSelector::parse(text).map_err(|error| error.to_string());
+        options.optional(key, parse)
+    };
+    let streams = [("stdout", Stream::Stdout), ("stderr", Stream::Stderr)];
+    Ok(Selection {
+        containers: names("containers")?,
+        pods: labels("pod_selector")?,
+        stream: options.optional("stream", |text| value::choice(text, &streams))?,
+        excluded_containers: names("exclude_containers")?,
+        excluded_pods: labels("exclude_pod_selector")?,
+    })
 }
 
 fn layout(options: &Options<'_>, protocol: Protocol) -> Result<Layout, ConfigError> {

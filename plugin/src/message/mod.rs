@@ -1,7 +1,7 @@
 //! Records to messages, by the configuration's layout.
 //!
 //! ```text
-//! Events -> fence (namespace) -> Stamp, Origin, StructuredData, text -> Frame -> Batch
+//! Events -> fence (namespace) -> selection -> Stamp, Origin, StructuredData, text -> Frame -> Batch
 //! ```
 
 mod kubernetes;
@@ -18,6 +18,7 @@ use crate::chunk::json::push_json;
 use crate::chunk::{self, Event, Events, Fields, Time, Value};
 use crate::config::{Config, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom};
 use crate::identity::{Identity, Source};
+use crate::selection::Selection;
 use crate::severity::{from_level, from_stream};
 use crate::template::{Scope, Template};
 
@@ -30,6 +31,8 @@ pub struct Mapper {
     origin_varies: bool,
     identity: Source,
     namespace: Option<String>,
+    /// None where it is everything.
+    selection: Option<Selection>,
     /// The name of this machine, for records that say no other.
     own_hostname: String,
 }
@@ -91,6 +94,7 @@ impl Mapper {
             origin_varies: !config.layout.origin_templates().all(Template::is_of_origin),
             identity: config.identity,
             namespace: config.namespace.clone(),
+            selection: (config.selection != Selection::default()).then(|| config.selection.clone()),
             own_hostname,
         }
     }
@@ -131,6 +135,11 @@ impl Mapper {
             };
             if self.is_refused(identity) {
                 tally.add(Reason::Refused);
+                continue;
+            }
+            if let Some(selection) = &self.selection
+                && !selection.takes(identity, &fields)
+            {
                 continue;
             }
             let record = Record {

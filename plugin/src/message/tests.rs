@@ -468,3 +468,20 @@ proptest! {
         prop_assert_eq!(map_all(&mapper, TAG, &chunk).0, alone);
     }
 }
+
+#[test]
+fn only_what_is_selected_is_sent() {
+    let records = |stream: &str| event(map(vec![("log", "x".into()), ("stream", stream.into())]));
+    let chunk = [records("stdout"), records("stderr")].concat();
+    for (keys, expected) in [
+        (vec![], 2),
+        (vec![("stream", "stderr")], 1),
+        (vec![("containers", "ngin*")], 2),
+        (vec![("containers", "other")], 0),
+        (vec![("exclude_containers", "nginx")], 0),
+    ] {
+        let (messages, tally) = map_all(&mapper(&keys), TAG, &chunk);
+        assert_eq!(messages.len(), expected, "{keys:?}");
+        assert_eq!(tally.counts().map(|(_, count)| count).sum::<u64>(), 0);
+    }
+}
