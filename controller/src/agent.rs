@@ -1,101 +1,185 @@
-//! The agents' `DaemonSet`, and the Secrets with their configuration.
+//! The agents' objects: a `DaemonSet`, its `ServiceAccount`, and the Secrets
+//! with a revision.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
-use crate::plan::{Plan, Settings};
+use crate::plan::{Files, Plan, content_hash};
+use crate::render::SERVICE;
+use crate::settings::{AgentSettings, Settings};
 
 /// The name of the `DaemonSet`, and of the agents' `ServiceAccount`.
 pub const AGENT: &str = "syslog-sink-agent";
+/// The label that the agents' pods have, whatever their revision.
+pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", AGENT);
 /// On Secrets and on the agents' pods: which revision they are of.
 pub const REVISION: &str = "syslogsink.io/revision";
 /// On everything that the controller made.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sink-controller");
 
+/// Beside a revision's files: its `DaemonSet`, so that it can come back as a
+/// whole.
+const DAEMON_SET: &str = "agent.json";
 /// The most bytes of files in a Secret; the API server takes 1 MiB, of which
 /// base64 and names have a part.
 const SECRET: usize = 700_000;
 
-/// The Secrets of a plan's files. A file is in one of them as a whole.
+/// A name for what the agents are besides their files.
+#[must_use]
+pub fn template(settings: &Settings) -> String {
+    let daemon_set = daemon_set(&[], "", settings);
+    let text = serde_json::to_vec(&daemon_set).expect("it is JSON");
+    content_hash(&text)
+}
+
+/// The Secrets of a plan. A file is in one of them as a whole.
 #[must_use]
 pub fn secrets(plan: &Plan, settings: &Settings) -> Vec<Secret> {
-    let revision = &plan.revision;
-    let mut parts: Vec<BTreeMap<String, ByteString>> = vec![BTreeMap::new()];
+    let mut parts: Vec<Files> = vec![Files::new()];
     let mut size = 0;
     for (name, content) in &plan.files {
         size += name.len() + content.len();
         if size > SECRET {
-            parts.push(BTreeMap::new());
+            parts.push(Files::new());
             size = name.len() + content.len();
         }
         if let Some(part) = parts.last_mut() {
-            part.insert(name.clone(), ByteString(content.clone()));
+            part.insert(name.clone(), content.clone());
         }
     }
-    let secret = |(number, data): (usize, BTreeMap<String, ByteString>)| Secret {
+    let names: Vec<String> = (0..parts.len())
+        .map(|part| secret_name(&plan.revision, part))
+        .collect();
+    let daemon_set = daemon_set(&names, &plan.revision, settings);
+    let daemon_set = serde_json::to_vec(&daemon_set).expect("it is JSON");
+    parts[0].insert(DAEMON_SET.to_owned(), daemon_set);
+    let secret = |(name, files): (String, Files)| Secret {
         metadata: ObjectMeta {
-            name: Some(secret_name(revision, number)),
-            namespace: Some(settings.namespace.clone()),
             labels: Some(BTreeMap::from([
                 (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-                (REVISION.to_owned(), revision.clone()),
+                (REVISION.to_owned(), plan.revision.clone()),
             ])),
-            ..ObjectMeta::default()
+            ..metadata(&name, settings)
         },
-        data: Some(data),
+        data: Some(
+            files
+                .into_iter()
+                .map(|(name, content)| (name, ByteString(content)))
+                .collect(),
+        ),
         // What is named by its content has no other.
         immutable: Some(true),
         ..Secret::default()
     };
-    parts.into_iter().enumerate().map(secret).collect()
+    names.into_iter().zip(parts).map(secret).collect()
 }
 
-fn secret_name(revision: &str, part: usize) -> String {
+/// The Secret with this part of a revision.
+#[must_use]
+pub fn secret_name(revision: &str, part: usize) -> String {
     format!("{AGENT}-{revision}-{part}")
+}
+
+/// The files in a revision's Secrets, and the `DaemonSet` that reads them.
+#[must_use]
+pub fn from_secrets(secrets: Vec<Secret>) -> (Files, Option<DaemonSet>) {
+    let mut files: Files = secrets
+        .into_iter()
+        .flat_map(|secret| secret.data.unwrap_or_default())
+        .map(|(name, content)| (name, content.0))
+        .collect();
+    let daemon_set = files.remove(DAEMON_SET);
+    let daemon_set = daemon_set.and_then(|text| serde_json::from_slice(&text).ok());
+    (files, daemon_set)
+}
+
+/// What every object has that the controller makes.
+#[must_use]
+pub fn metadata(name: &str, settings: &Settings) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(settings.namespace.clone()),
+        labels: Some(BTreeMap::from([(
+            MANAGED_BY.0.to_owned(),
+            MANAGED_BY.1.to_owned(),
+        )])),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Whom the agents are for the API server. What they may is not the
+/// controller's to say.
+#[must_use]
+pub fn service_account(settings: &Settings) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(AGENT, settings),
+        ..ServiceAccount::default()
+    }
 }
 
 /// The `DaemonSet` whose pods have these Secrets.
 #[must_use]
-pub fn daemon_set(secrets: &[Secret], revision: &str, settings: &Settings) -> DaemonSet {
+pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> DaemonSet {
+    let AgentSettings {
+        image,
+        image_pull_policy,
+        image_pull_secrets,
+        resources,
+        tolerations,
+        node_selector,
+        priority_class_name,
+        metrics_port,
+        max_unavailable_percent: _,
+    } = &settings.agent;
     let paths = &settings.paths;
     let sources: Vec<_> = secrets
         .iter()
-        .map(|secret| json!({"secret": {"name": secret.metadata.name}}))
+        .map(|name| json!({"secret": {"name": name}}))
         .collect();
-    let labels = json!({"app.kubernetes.io/name": AGENT});
+    let labels = json!({LABEL.0: LABEL.1});
+    // Not Fluent Bit's /api/v1/health, which fails with any tenant's sink.
+    let alive = json!({"path": "/api/v1/uptime", "port": "metrics"});
     let object = json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {
-            "name": AGENT,
-            "namespace": settings.namespace,
-            "labels": {"app.kubernetes.io/name": AGENT, MANAGED_BY.0: MANAGED_BY.1},
-        },
+        "metadata": metadata(AGENT, settings),
         "spec": {
             "selector": {"matchLabels": labels},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "5%"}},
             "template": {
                 "metadata": {"labels": labels, "annotations": {REVISION: revision}},
                 "spec": {
                     "serviceAccountName": AGENT,
                     "terminationGracePeriodSeconds": 30,
-                    "tolerations": [{"operator": "Exists"}],
+                    "tolerations": tolerations,
+                    "nodeSelector": node_selector,
+                    "priorityClassName": priority_class_name,
+                    "imagePullSecrets": image_pull_secrets,
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "containers": [{
                         "name": "fluent-bit",
-                        "image": settings.image,
-                        "args": ["-c", format!("{}/fluent-bit.yaml", paths.config)],
+                        "image": image,
+                        "imagePullPolicy": image_pull_policy,
+                        "args": ["-c", format!("{}/{SERVICE}", paths.config)],
                         "env": [{
                             "name": "NODE_NAME",
                             "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
                         }],
-                        "ports": [{"name": "metrics", "containerPort": 2020}],
-                        "readinessProbe": {"httpGet": {"path": "/api/v1/health", "port": "metrics"}},
-                        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+                        "ports": [{"name": "metrics", "containerPort": metrics_port}],
+                        "readinessProbe": {"httpGet": alive, "periodSeconds": 2},
+                        "livenessProbe": {"httpGet": alive, "periodSeconds": 30, "failureThreshold": 4},
+                        "resources": resources,
+                        // Logs are root's, and nobody else's to read.
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
                         "volumeMounts": [
                             {"name": "config", "mountPath": paths.config, "readOnly": true},
                             {"name": "log", "mountPath": "/var/log", "readOnly": true},
@@ -112,4 +196,16 @@ pub fn daemon_set(secrets: &[Secret], revision: &str, settings: &Settings) -> Da
         },
     });
     serde_json::from_value(object).expect("the object is one of this kind")
+}
+
+/// The same, replaced so many at a time.
+#[must_use]
+pub fn with_max_unavailable(mut daemon_set: DaemonSet, most: i32) -> DaemonSet {
+    if let Some(spec) = &mut daemon_set.spec {
+        let strategy = spec.update_strategy.get_or_insert_default();
+        strategy.type_ = Some("RollingUpdate".to_owned());
+        let rolling = strategy.rolling_update.get_or_insert_default();
+        rolling.max_unavailable = Some(IntOrString::Int(most));
+    }
+    daemon_set
 }

@@ -2,178 +2,222 @@
 //! to it, so that whatever ends in between leaves nothing half done.
 //!
 //! ```text
-//! lanes -> Secrets of the revision -> DaemonSet -> (all pods have it) -> old Secrets deleted
+//! state -> Secrets of the revision -> DaemonSet -> Secrets that nobody has any more
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::agent::{self, AGENT, MANAGED_BY, REVISION};
-use crate::plan::{Plan, Settings};
-use crate::watch::{LANES, LANES_KEY};
+use crate::agent::{self, MANAGED_BY, REVISION};
+use crate::fleet::Agent;
+use crate::history::{History, Reach, Step};
+use crate::plan::Plan;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 
 /// Who owns the fields that are written (server-side apply).
 pub(crate) const MANAGER: &str = "sink-controller";
+/// The `ConfigMap` that remembers what cannot be seen, and its keys.
+pub(crate) const STATE: &str = "syslog-sink-state";
+pub(crate) const LANES: &str = "lanes.json";
+pub(crate) const HISTORY: &str = "history.json";
 
-/// How far the agents are with a revision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rollout {
-    /// Agents that are ready and have it.
-    pub ready: i32,
-    /// Nodes that shall have one.
-    pub nodes: i32,
-    /// Whether nothing is left to do.
-    pub complete: bool,
+/// Writes objects for one who leads.
+#[allow(missing_debug_implementations, reason = "a client has none")]
+pub struct Applier<'a> {
+    client: Client,
+    settings: &'a Settings,
+    /// With whom everything goes.
+    owner: Option<OwnerReference>,
 }
 
-/// Writes what differs, and says how far the agents are.
-///
-/// # Errors
-///
-/// Where the API server refuses or cannot be reached.
-pub async fn apply(client: &Client, plan: &Plan, settings: &Settings) -> kube::Result<Rollout> {
-    let namespace = settings.namespace.as_str();
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let revision = plan.revision.as_str();
-
-    write(client, namespace, &lanes(plan, settings)).await?;
-    let wanted = agent::secrets(plan, settings);
-    for secret in &wanted {
-        // Immutable, and named by its content: what is there is right.
-        if secrets
-            .get_metadata_opt(&secret.name_any())
-            .await?
-            .is_none()
-        {
-            write(client, namespace, secret).await?;
+impl<'a> Applier<'a> {
+    /// One that makes everything the Deployment's of the settings, if there is
+    /// such a one.
+    ///
+    /// # Errors
+    ///
+    /// Where the API server cannot be asked for it.
+    pub async fn new(client: Client, settings: &'a Settings) -> kube::Result<Self> {
+        let mut owner = None;
+        if let Some(name) = &settings.deployment {
+            let deployments: Api<Deployment> = Api::namespaced(client.clone(), &settings.namespace);
+            owner = deployments
+                .get_opt(name)
+                .await?
+                .and_then(|found| found.owner_ref(&()));
+            if owner.is_none() {
+                tracing::warn!(deployment = name, "it does not exist, so it owns nothing");
+            }
         }
+        Ok(Self {
+            client,
+            settings,
+            owner,
+        })
     }
-    let daemon_set = agent::daemon_set(&wanted, revision, settings);
-    let stored: DaemonSet = write(client, namespace, &daemon_set).await?;
-    let rollout = rollout(&stored);
-    if rollout.complete {
-        prune(&secrets, revision).await?;
-    }
-    Ok(rollout)
-}
 
-fn lanes(plan: &Plan, settings: &Settings) -> ConfigMap {
-    let text = serde_json::to_string(&plan.lanes).expect("names and numbers");
-    ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(LANES.to_owned()),
-            namespace: Some(settings.namespace.clone()),
-            labels: Some(BTreeMap::from([(
-                MANAGED_BY.0.to_owned(),
-                MANAGED_BY.1.to_owned(),
-            )])),
-            ..ObjectMeta::default()
-        },
-        data: Some(BTreeMap::from([(LANES_KEY.to_owned(), text)])),
-        ..ConfigMap::default()
-    }
-}
+    /// Writes what differs. `history` and `step` are what comes next.
+    ///
+    /// # Errors
+    ///
+    /// Where the API server refuses or cannot be reached.
+    pub async fn apply(
+        &self,
+        plan: &Plan,
+        snapshot: &Snapshot,
+        history: &History,
+        step: &Step,
+    ) -> kube::Result<()> {
+        self.write(&self.state(plan, history)).await?;
+        self.write(&agent::service_account(self.settings)).await?;
+        let secrets: Api<Secret> = self.api();
+        let labelled =
+            ListParams::default().labels(&format!("{REVISION},{}={}", MANAGED_BY.0, MANAGED_BY.1));
+        let stored = secrets.list_metadata(&labelled).await?.items;
 
-/// Server-side apply: the API server changes nothing where nothing differs.
-async fn write<K>(client: &Client, namespace: &str, object: &K) -> kube::Result<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + DeserializeOwned + Serialize,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
-        .await
-}
-
-fn rollout(daemon_set: &DaemonSet) -> Rollout {
-    let Some(status) = &daemon_set.status else {
-        return Rollout::default();
-    };
-    let nodes = status.desired_number_scheduled;
-    if status.observed_generation != daemon_set.metadata.generation {
-        // It speaks of another revision.
-        return Rollout {
-            nodes,
-            ..Rollout::default()
+        let daemon_set = if step.revision == plan.revision {
+            let wanted = agent::secrets(plan, self.settings);
+            for secret in &wanted {
+                // Immutable, and named by its content: what is there is right.
+                let name = secret.name_any();
+                if !stored.iter().any(|stored| stored.name_any() == name) {
+                    self.write(secret).await?;
+                }
+            }
+            let names: Vec<String> = wanted.iter().map(ResourceExt::name_any).collect();
+            agent::daemon_set(&names, &plan.revision, self.settings)
+        } else if let Some(daemon_set) = self.daemon_set_of(&step.revision).await? {
+            daemon_set
+        } else {
+            let revision = &step.revision;
+            tracing::error!(revision, "its Secrets are gone, so it cannot come back");
+            return Ok(());
         };
+        let most = max_unavailable(step, snapshot, self.settings);
+        self.write(&agent::with_max_unavailable(daemon_set, most))
+            .await?;
+
+        let agents = snapshot.agents.iter().map(|agent| &agent.revision);
+        let good = history.good.iter().map(|good| &good.revision);
+        let kept: BTreeSet<&String> = agents.chain(good).chain([&step.revision]).collect();
+        for secret in stored {
+            let revision = secret.labels().get(REVISION);
+            if revision.is_some_and(|revision| !kept.contains(revision)) {
+                self.delete(&secrets, &secret.name_any()).await?;
+            }
+        }
+        Ok(())
     }
-    let updated = status.updated_number_scheduled.unwrap_or(0);
-    // Nobody counts those that are both ready and of the revision. As many are
-    // at least, if all that are not ready are of the revision.
-    let ready = (updated + status.number_ready - nodes).max(0);
-    Rollout {
-        ready,
-        nodes,
-        complete: ready == nodes,
+
+    /// The `DaemonSet` as a revision had it.
+    async fn daemon_set_of(&self, revision: &str) -> kube::Result<Option<DaemonSet>> {
+        let secrets: Api<Secret> = self.api();
+        let first = secrets.get_opt(&agent::secret_name(revision, 0)).await?;
+        let (_, daemon_set) = agent::from_secrets(first.into_iter().collect());
+        Ok(daemon_set)
+    }
+
+    fn state(&self, plan: &Plan, history: &History) -> ConfigMap {
+        let lanes = serde_json::to_string(&plan.lanes).expect("names and numbers");
+        let history = serde_json::to_string(history).expect("texts and times");
+        ConfigMap {
+            metadata: agent::metadata(STATE, self.settings),
+            data: Some(BTreeMap::from([
+                (LANES.to_owned(), lanes),
+                (HISTORY.to_owned(), history),
+            ])),
+            ..ConfigMap::default()
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.settings.namespace)
+    }
+
+    /// Server-side apply: the API server changes nothing where nothing differs.
+    async fn write<K>(&self, object: &K) -> kube::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let mut object = object.clone();
+        object.meta_mut().owner_references = self.owner.clone().map(|owner| vec![owner]);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let api: Api<K> = self.api();
+        api.patch(&object.name_any(), &parameters, &Patch::Apply(&object))
+            .await
+            .map(drop)
+    }
+
+    async fn delete(&self, secrets: &Api<Secret>, name: &str) -> kube::Result<()> {
+        tracing::info!(secret = name, "no agent has this revision any more");
+        match secrets.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop),
+        }
     }
 }
 
-/// Deletes the Secrets of other revisions.
-async fn prune(secrets: &Api<Secret>, revision: &str) -> kube::Result<()> {
-    let (key, value) = MANAGED_BY;
-    let selector = format!("{key}={value},{REVISION},{REVISION}!={revision}");
-    let old = secrets
-        .list_metadata(&ListParams::default().labels(&selector))
-        .await?;
-    for secret in old {
-        tracing::info!(
-            secret = secret.name_any(),
-            "deleting an old revision of {AGENT}"
-        );
-        match secrets
-            .delete(&secret.name_any(), &DeleteParams::default())
-            .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other?),
+/// How many agents may be without work. Those that are already, on nodes that
+/// are down for example, hold nothing up.
+fn max_unavailable(step: &Step, snapshot: &Snapshot, settings: &Settings) -> i32 {
+    let at_once = match step.reach {
+        Reach::One => 1,
+        Reach::All => {
+            let percent = usize::from(settings.agent.max_unavailable_percent);
+            (snapshot.nodes * percent).div_ceil(100).max(1)
         }
-    }
-    Ok(())
+    };
+    let is_down = |agent: &&Agent| agent.revision != step.revision && agent.ready_since.is_none();
+    (at_once + snapshot.agents.iter().filter(is_down).count()) as i32
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::DaemonSetStatus;
-
     use super::*;
 
     #[test]
-    fn only_agents_that_are_ready_and_have_the_revision_count() {
-        for (observed, nodes, updated, ready, expected, complete) in [
-            (1, 10, 10, 10, 0, false), // of the generation before
-            (2, 10, 0, 10, 0, false),
-            (2, 10, 1, 9, 0, false), // the first may be the one that is not
-            (2, 10, 5, 9, 4, false),
-            (2, 10, 10, 9, 9, false),
-            (2, 10, 10, 10, 10, true),
-            (2, 0, 0, 0, 0, true),
-        ] {
-            let mut daemon_set = DaemonSet::default();
-            daemon_set.metadata.generation = Some(2);
-            daemon_set.status = Some(DaemonSetStatus {
-                observed_generation: Some(observed),
-                desired_number_scheduled: nodes,
-                updated_number_scheduled: Some(updated),
-                number_ready: ready,
-                ..DaemonSetStatus::default()
-            });
-            let found = rollout(&daemon_set);
-            assert_eq!(
-                (found.ready, found.nodes, found.complete),
-                (expected, nodes, complete),
-                "{updated} updated, {ready} ready"
-            );
-        }
-        // Its own controller has not looked at it yet.
-        assert_eq!(rollout(&DaemonSet::default()), Rollout::default());
+    fn agents_that_are_down_hold_nothing_up() {
+        let agent = |revision: &str, is_ready: bool| Agent {
+            pod: "pod".to_owned(),
+            node: "node".to_owned(),
+            revision: revision.to_owned(),
+            ready_since: is_ready.then(k8s_openapi::jiff::Timestamp::now),
+            address: None,
+            restarts: 0,
+            trouble: None,
+        };
+        let snapshot = |agents: Vec<Agent>, nodes| Snapshot {
+            agents,
+            nodes,
+            ..Snapshot::default()
+        };
+        let settings = Settings::default();
+        let most = |reach: Reach, snapshot: &Snapshot| {
+            let revision = "b".to_owned();
+            max_unavailable(&Step { revision, reach }, snapshot, &settings)
+        };
+        let well = snapshot(vec![agent("a", true); 100], 100);
+        assert_eq!(most(Reach::One, &well), 1);
+        assert_eq!(most(Reach::All, &well), 5);
+        assert_eq!(most(Reach::All, &snapshot(vec![], 0)), 1);
+        let down = snapshot(
+            vec![agent("a", false), agent("a", true), agent("b", false)],
+            3,
+        );
+        assert_eq!(most(Reach::One, &down), 2);
     }
 }

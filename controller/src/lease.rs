@@ -11,7 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep};
+use thiserror::Error;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The Lease's name.
 pub const LEASE: &str = "sink-controller";
@@ -35,6 +37,22 @@ impl Default for Terms {
             renew: Duration::from_secs(2),
         }
     }
+}
+
+impl Terms {
+    /// How long an attempt may take.
+    fn patience(&self) -> Duration {
+        self.deadline / 3
+    }
+}
+
+/// Why it is not known who leads.
+#[derive(Debug, Error)]
+enum LeaseError {
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    #[error("the API server did not answer in time")]
+    Late(#[from] Elapsed),
 }
 
 /// One that wants to lead.
@@ -62,7 +80,7 @@ impl Candidate {
     /// Waits until it leads.
     pub async fn lead(&mut self) {
         loop {
-            match self.try_lead().await {
+            match self.attempt().await {
                 Ok(true) => {
                     tracing::info!(identity = self.identity, "leading");
                     return;
@@ -79,8 +97,9 @@ impl Candidate {
         let mut renewed = Instant::now();
         loop {
             sleep(self.terms.renew).await;
-            match self.try_lead().await {
-                Ok(true) => renewed = Instant::now(),
+            let begun = Instant::now();
+            match self.attempt().await {
+                Ok(true) => renewed = begun,
                 Err(error) if renewed.elapsed() < self.terms.deadline => {
                     tracing::warn!(%error, "cannot renew the Lease");
                 }
@@ -92,6 +111,11 @@ impl Candidate {
 
     /// Gives the Lease up, if it has it, so that another need not wait.
     pub async fn resign(&mut self) {
+        // Whoever is next has it without this as well, only later.
+        let _ = timeout(self.terms.patience(), self.give_up()).await;
+    }
+
+    async fn give_up(&mut self) {
         let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else {
             return;
         };
@@ -99,12 +123,17 @@ impl Candidate {
             if let Some(spec) = &mut lease.spec {
                 spec.holder_identity = None;
             }
-            // Whoever is next has it without this as well, only later.
             let _ = self
                 .api
                 .replace(LEASE, &PostParams::default(), &lease)
                 .await;
         }
+    }
+
+    /// The same, within a part of the time that there is: an API server that
+    /// does not answer must not make two leaders.
+    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+        Ok(timeout(self.terms.patience(), self.try_lead()).await??)
     }
 
     /// Whether it leads now. Two that want the Lease at once write the same

@@ -1,25 +1,35 @@
 //! From sinks to Fluent Bit's configuration on every node.
 //!
 //! ```text
-//! API server -> watch -> snapshot (what is known)
-//!                            v
-//!                          plan (what shall be): sink (checked) -> render (files)
-//!                            v
-//! API server <- apply (Secrets, DaemonSet) <- status (what each sink is told)
+//! API server -> watch, references -> snapshot (what is known)
+//!                                        v
+//!                    plan (what shall be): each sink checked -> render (files)
+//!                                        v
+//!                    history (which revision): tried, good, taken back
+//!                                        v
+//! API server <- apply (state, Secrets, DaemonSet)
+//! API server <- status (what each sink is told) <- delivery <- scrape <- agents
 //! ```
 //!
 //! `run` has them follow each other in the one controller that leads (`lease`).
-//! The plan is a pure function: it reads no
-//! clock and asks nobody.
+//! Plan and history are pure functions: they read no clock and ask nobody.
 #![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod apply;
+pub mod delivery;
+pub mod endpoint;
+pub mod fleet;
+pub mod history;
 pub mod lease;
+pub mod monitor;
 pub mod plan;
+mod references;
 pub mod render;
 pub mod resources;
 pub mod run;
+pub mod scrape;
+pub mod settings;
 pub mod snapshot;
 pub mod status;
 pub mod watch;

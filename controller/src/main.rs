@@ -2,48 +2,111 @@
 //! CRDs.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use controller::endpoint::serve;
 use controller::lease::{Candidate, Terms};
-use controller::plan::Settings;
+use controller::monitor::Monitor;
 use controller::resources::{crds, yaml};
-use controller::run::{Pace, run};
+use controller::run::run;
+use controller::settings::{LogFormat, Settings};
 use kube::Client;
+use lexopt::{Arg, Parser, ValueExt};
 use out_syslog_sink::hostname;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const HELP: &str = "\
+sink-controller: from LogSinks and ClusterLogSinks to the agents of all nodes
+
+usage:
+  sink-controller run [--settings FILE]  runs until INT or TERM
+  sink-controller crds                   prints the CRDs, for kubectl apply
+  sink-controller --help | --version
+
+FILE is YAML; docs/CONTROLLER.md has its keys. RUST_LOG says what is logged
+(default: info).
+";
+
+type Failure = Box<dyn std::error::Error>;
+
+enum Command {
+    Run { settings: Option<PathBuf> },
+    Crds,
+    Help,
+    Version,
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        ["crds"] => {
+    let done = match command(std::env::args_os().skip(1)) {
+        Err(error) => {
+            eprintln!("sink-controller: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+        Ok(Command::Run { settings }) => start(settings),
+        Ok(Command::Crds) => {
             for crd in crds() {
                 println!("---\n{}", yaml(&crd));
             }
-            ExitCode::SUCCESS
+            Ok(())
         }
-        ["run", namespace, image] => start(&Settings {
-            namespace: (*namespace).to_owned(),
-            image: (*image).to_owned(),
-            ..Settings::default()
-        }),
-        _ => {
-            eprintln!("usage: sink-controller crds | run NAMESPACE AGENT-IMAGE");
+        Ok(Command::Help) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Ok(Command::Version) => {
+            println!("sink-controller {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sink-controller: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-#[tokio::main]
-async fn start(settings: &Settings) -> ExitCode {
-    tracing_subscriber::fmt().json().init();
-    let client = match Client::try_default().await {
-        Ok(client) => client,
-        Err(error) => {
-            eprintln!("sink-controller: there is no API server to talk to: {error}");
-            return ExitCode::FAILURE;
+fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = Parser::from_args(arguments);
+    let mut command = None;
+    while let Some(argument) = parser.next()? {
+        match (argument, &mut command) {
+            (Arg::Short('h') | Arg::Long("help"), _) => return Ok(Command::Help),
+            (Arg::Long("version"), _) => return Ok(Command::Version),
+            (Arg::Value(name), None) if name == "run" => {
+                command = Some(Command::Run { settings: None });
+            }
+            (Arg::Value(name), None) if name == "crds" => command = Some(Command::Crds),
+            (Arg::Long("settings"), Some(Command::Run { settings })) => {
+                *settings = Some(parser.value()?.parse()?);
+            }
+            (other, _) => return Err(other.unexpected()),
         }
+    }
+    command.ok_or_else(|| "either run or crds is needed".into())
+}
+
+#[tokio::main]
+async fn start(settings: Option<PathBuf>) -> Result<(), Failure> {
+    let text = match settings {
+        Some(file) => std::fs::read_to_string(&file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?,
+        None => String::new(),
     };
+    let settings = Settings::parse(&text)?;
+    log_as(settings.log);
+    let client = Client::try_default()
+        .await
+        .map_err(|error| format!("there is no API server to talk to: {error}"))?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
     let identity = format!("{}-{}", hostname::own(), std::process::id());
     let candidate = Candidate::new(
         client.clone(),
@@ -51,12 +114,20 @@ async fn start(settings: &Settings) -> ExitCode {
         &identity,
         Terms::default(),
     );
-    match run(client, settings, Pace::default(), candidate, stopped()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sink-controller: {error}");
-            ExitCode::FAILURE
-        }
+    let monitor = Arc::new(Monitor::default());
+    tokio::select! {
+        ended = serve(listener, Arc::clone(&monitor)) => ended?,
+        ended = run(client, &settings, candidate, &monitor, stopped()) => ended?,
+    }
+    Ok(())
+}
+
+fn log_as(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.init(),
     }
 }
 

@@ -1,42 +1,25 @@
-//! The controller's life: watch, gather, plan, apply, tell, again.
+//! The controller's life: watch, gather, plan, decide, apply, tell, again.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::reflector};
+use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout, timeout_at};
 
-use crate::apply::apply;
+use crate::apply::Applier;
+use crate::delivery::Observations;
+use crate::history::{Reach, Step};
 use crate::lease::Candidate;
-use crate::plan::{Plan, Settings};
-use crate::status;
+use crate::monitor::Monitor;
+use crate::plan::Plan;
+use crate::scrape::scrape;
+use crate::settings::{Pace, Settings};
+use crate::status::{Decided, Teller};
 use crate::watch::Watched;
-
-/// When something is done.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Changes are gathered until there was none for so long,
-    pub quiet: Duration,
-    /// but no longer than this.
-    pub gather: Duration,
-    /// After this everything is looked at again, changed or not: Secrets are
-    /// not watched, and pods become ready.
-    pub resync: Duration,
-    /// The wait after a failure, twice as long after each further one, up to
-    /// the resync.
-    pub retry: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_secs(3),
-            gather: Duration::from_secs(15),
-            resync: Duration::from_secs(30),
-            retry: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Why the controller ended.
 #[derive(Debug, Error)]
@@ -44,6 +27,15 @@ pub enum RunError {
     /// A watch ended.
     #[error("cannot watch the API server: {0}")]
     Watch(#[from] reflector::store::WriterDropped),
+}
+
+/// Why a round failed.
+#[derive(Debug, Error)]
+enum RoundError {
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    #[error("the API server did not answer in time")]
+    Late(#[from] Elapsed),
 }
 
 /// Runs until `stop` is ready. Only one controller of a cluster does anything:
@@ -55,58 +47,148 @@ pub enum RunError {
 pub async fn run(
     client: Client,
     settings: &Settings,
-    pace: Pace,
     mut candidate: Candidate,
+    monitor: &Monitor,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let watched = Watched::start(client.clone()).await?;
     let reign = async {
+        let watched = Watched::start(client.clone(), settings).await?;
+        monitor.ready();
         loop {
             candidate.lead().await;
+            monitor.leads(true);
             // What was begun is left as it is: the next leader goes on with it.
             tokio::select! {
                 () = candidate.stay() => {}
-                () = work(&client, &watched, settings, pace) => {}
+                () = lead(&client, &watched, settings, monitor) => {}
             }
+            monitor.leads(false);
         }
     };
-    tokio::select! {
-        () = reign => {}
-        () = stop => {}
-    }
+    let ended = tokio::select! {
+        ended = reign => ended,
+        () = stop => Ok(()),
+    };
     candidate.resign().await;
-    Ok(())
+    ended
 }
 
-async fn work(client: &Client, watched: &Watched, settings: &Settings, pace: Pace) {
+async fn lead(client: &Client, watched: &Watched, settings: &Settings, monitor: &Monitor) {
+    let observations = Mutex::new(Observations::default());
+    let (asking, working) = (
+        scrape(watched, settings, &observations, monitor),
+        work(client, watched, settings, &observations, monitor),
+    );
+    tokio::join!(asking, working);
+}
+
+async fn work(
+    client: &Client,
+    watched: &Watched,
+    settings: &Settings,
+    observations: &Mutex<Observations>,
+    monitor: &Monitor,
+) {
+    let pace = settings.pace;
+    let teller = Teller::new(client.clone(), watched, monitor, pace);
     let mut failures = 0;
+    let mut decided: Option<Decided> = None;
     loop {
-        match once(client, watched, settings).await {
-            Ok(()) => failures = 0,
+        let round = timeout(pace.request, round(client, watched, settings, monitor)).await;
+        let round = round.map_err(RoundError::from).flatten();
+        monitor.round(round.is_ok());
+        let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
+            Ok((new, step)) => {
+                failures = 0;
+                // What is being tried, or is next, has to be looked at.
+                let is_open = step.reach == Reach::One
+                    || step.revision != new.plan.revision
+                    || !new.history.suspects.is_empty();
+                let again = if is_open {
+                    pace.settle.min(pace.resync)
+                } else {
+                    pace.resync
+                };
+                decided = Some(new);
+                Box::pin(gather(watched, pace, again))
+            }
             Err(error) => {
-                tracing::warn!(%error, failures, "the API server did not take everything");
+                tracing::warn!(%error, failures, "not everything could be applied");
                 let wait = pace.retry * 2_u32.saturating_pow(failures);
-                sleep(wait.min(pace.resync)).await;
                 failures += 1;
-                continue;
+                Box::pin(sleep(wait.min(pace.resync)))
+            }
+        };
+        loop {
+            if let Some(decided) = &decided {
+                teller.tell(decided, observations).await;
+            }
+            tokio::select! {
+                () = &mut next => break,
+                () = sleep(pace.observe) => {}
             }
         }
-        gather(watched, pace).await;
     }
 }
 
-async fn once(client: &Client, watched: &Watched, settings: &Settings) -> kube::Result<()> {
-    let snapshot = watched.snapshot(settings).await?;
+/// One time from what is known to what is applied.
+async fn round(
+    client: &Client,
+    watched: &Watched,
+    settings: &Settings,
+    monitor: &Monitor,
+) -> Result<(Decided, Step), RoundError> {
+    let mut snapshot = watched.snapshot(settings).await?;
+    let begun = Instant::now();
     let plan = Plan::new(&snapshot, settings);
-    let rollout = apply(client, &plan, settings).await?;
-    tracing::info!(revision = plan.revision, ?rollout, "applied");
-    status::write(client, watched, &plan, rollout).await
+    monitor.planned(begun.elapsed().as_secs_f64());
+
+    let before = snapshot.history.clone();
+    let (history, step) = before.clone().next(
+        &plan,
+        &snapshot.revisions,
+        &snapshot.agents,
+        settings.pace,
+        Timestamp::now(),
+    );
+    if history.failed != before.failed
+        && let Some(failed) = &history.failed
+    {
+        monitor.took_back();
+        tracing::error!(
+            revision = failed.revision,
+            why = failed.why,
+            "a revision is taken back"
+        );
+    }
+    // One for each leader: its Deployment may be another one now.
+    let applier = Applier::new(client.clone(), settings).await?;
+    applier.apply(&plan, &snapshot, &history, &step).await?;
+    tracing::info!(
+        revision = plan.revision,
+        ?step,
+        sinks = plan.verdicts.len(),
+        "applied"
+    );
+
+    let files = Arc::new(plan.files.clone());
+    snapshot.revisions.insert(plan.revision.clone(), files);
+    let decided = Decided {
+        plan,
+        versions: snapshot.versions,
+        history,
+        revisions: snapshot.revisions,
+    };
+    Ok((decided, step))
 }
 
-/// Waits for a change, and for those that come with it.
-async fn gather(watched: &Watched, pace: Pace) {
-    let resync = Instant::now() + pace.resync;
-    if timeout_at(resync, watched.changed()).await.is_err() {
+/// Waits for a change and for those that come with it, or for the time when
+/// everything is looked at again.
+async fn gather(watched: &Watched, pace: Pace, again: Duration) {
+    if timeout_at(Instant::now() + again, watched.changed())
+        .await
+        .is_err()
+    {
         return;
     }
     let end = Instant::now() + pace.gather;

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::plan::Lanes;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ObjectMeta;
+
+use crate::fleet::Agent;
+use crate::history::{History, Revisions};
+use crate::plan::{Files, Lanes};
 use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
 
 /// Everything that a plan depends on.
@@ -13,18 +18,48 @@ pub struct Snapshot {
     pub log_sinks: BTreeMap<ObjectName, Stored<LogSinkSpec>>,
     /// The sinks of operators, by name.
     pub cluster_log_sinks: BTreeMap<String, Stored<ClusterLogSinkSpec>>,
+    /// Which versions of them these are.
+    pub versions: BTreeMap<SinkId, Version>,
     /// The labels of each namespace.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The Secrets that sinks name.
-    pub secrets: BTreeMap<ObjectName, Data>,
+    pub secrets: BTreeMap<ObjectName, Lookup>,
     /// The `ConfigMap`s that sinks name.
-    pub config_maps: BTreeMap<ObjectName, Data>,
+    pub config_maps: BTreeMap<ObjectName, Lookup>,
     /// The inputs' namespaces so far.
     pub lanes: Lanes,
+    /// What became of revisions so far.
+    pub history: History,
+    /// The files of the revisions that agents have, or had when all was well.
+    pub revisions: Revisions,
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// How many nodes shall have one.
+    pub nodes: usize,
+}
+
+impl Snapshot {
+    /// The files of the last revision that was good.
+    #[must_use]
+    pub fn good(&self) -> Option<&Files> {
+        let files = self.revisions.get(&self.history.good.as_ref()?.revision)?;
+        Some(files)
+    }
 }
 
 /// The keys of a Secret or `ConfigMap`.
 pub type Data = BTreeMap<String, Vec<u8>>;
+
+/// What came of asking for an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is there.
+    Found(Data),
+    /// There is none of this name.
+    Missing,
+    /// The API server does not give it, and says why.
+    Unreadable(String),
+}
 
 /// A spec, or why the stored object has none.
 #[derive(Clone, Debug)]
@@ -33,6 +68,29 @@ pub enum Stored<T> {
     Spec(Box<T>),
     /// An object that an older schema let in.
     Invalid(String),
+}
+
+/// A version of an object: its identity, and how often its spec was changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Version {
+    /// The identity.
+    pub uid: String,
+    /// The number of the spec.
+    pub generation: Option<i64>,
+    /// When the object was made.
+    pub created: Option<Timestamp>,
+}
+
+impl Version {
+    /// That of an object.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation,
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+        }
+    }
 }
 
 /// An object in a namespace.
@@ -68,4 +126,13 @@ pub enum SinkId {
     Namespaced(ObjectName),
     /// A `ClusterLogSink`.
     Cluster(String),
+}
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespaced(name) => name.fmt(f),
+            Self::Cluster(name) => f.write_str(name),
+        }
+    }
 }

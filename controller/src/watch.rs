@@ -2,36 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use kube::api::ListParams;
 use kube::core::object::HasSpec;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
-use crate::plan::{Lanes, Settings};
-use crate::resources::{ClusterLogSink, LogSink, LogSinkSpec};
-use crate::snapshot::{Data, ObjectName, Snapshot, Stored};
+use crate::agent::{self, AGENT, LABEL, REVISION};
+use crate::apply::{HISTORY, LANES, STATE};
+use crate::fleet::Agent;
+use crate::history::Revisions;
+use crate::references::{Names, References};
+use crate::resources::{ClusterLogSink, LogSink};
+use crate::settings::Settings;
+use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 
-/// The `ConfigMap` that remembers the lanes, and its key.
-pub(crate) const LANES: &str = "syslog-sink-lanes";
-pub(crate) const LANES_KEY: &str = "lanes.json";
-
-/// Reflections of everything that is watched. What sinks only name (Secrets,
-/// `ConfigMap`s) is asked for when a snapshot is made: to watch it would need
-/// the right to read every Secret of the cluster at once, and their memory.
+/// Reflections of everything that is watched.
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Watched {
     client: Client,
     log_sinks: Store<DeserializeGuard<LogSink>>,
     cluster_log_sinks: Store<DeserializeGuard<ClusterLogSink>>,
     namespaces: Store<PartialObjectMeta<Namespace>>,
+    pods: Store<Pod>,
+    daemon_sets: Store<DaemonSet>,
     changed: Arc<Notify>,
+    asked: Mutex<Asked>,
+}
+
+/// What is asked for, and remembered.
+#[derive(Default)]
+struct Asked {
+    references: References,
+    revisions: Revisions,
 }
 
 impl Watched {
@@ -40,28 +53,51 @@ impl Watched {
     /// # Errors
     ///
     /// Where a watch ended before.
-    pub async fn start(client: Client) -> Result<Self, reflector::store::WriterDropped> {
+    pub async fn start(
+        client: Client,
+        settings: &Settings,
+    ) -> Result<Self, reflector::store::WriterDropped> {
         let changed = Arc::new(Notify::new());
-        let config = watcher::Config::default;
+        let own = settings.namespace.as_str();
+        let agents = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let daemon_set = watcher::Config::default().fields(&format!("metadata.name={AGENT}"));
+        let everything = watcher::Config::default;
         let watched = Self {
-            log_sinks: reflect(
-                watcher(Api::all(client.clone()), config()),
-                Arc::clone(&changed),
-            ),
+            // What we say of a sink is no news.
+            log_sinks: reflect(Api::all(client.clone()), everything(), &changed, generation),
             cluster_log_sinks: reflect(
-                watcher(Api::all(client.clone()), config()),
-                Arc::clone(&changed),
+                Api::all(client.clone()),
+                everything(),
+                &changed,
+                generation,
             ),
             namespaces: reflect(
-                watcher(Api::all(client.clone()), config()),
-                Arc::clone(&changed),
+                Api::all(client.clone()),
+                everything(),
+                &changed,
+                |namespace| hash(namespace.labels()),
+            ),
+            pods: reflect(
+                Api::namespaced(client.clone(), own),
+                agents,
+                &changed,
+                |pod| hash(&Agent::new(pod)),
+            ),
+            daemon_sets: reflect(
+                Api::namespaced(client.clone(), own),
+                daemon_set,
+                &changed,
+                |daemon_set| hash(&(generation(daemon_set), nodes(daemon_set))),
             ),
             client,
             changed,
+            asked: Mutex::default(),
         };
         watched.log_sinks.wait_until_ready().await?;
         watched.cluster_log_sinks.wait_until_ready().await?;
         watched.namespaces.wait_until_ready().await?;
+        watched.pods.wait_until_ready().await?;
+        watched.daemon_sets.wait_until_ready().await?;
         Ok(watched)
     }
 
@@ -82,95 +118,110 @@ impl Watched {
         self.cluster_log_sinks.state()
     }
 
+    /// The agents, in the order of their nodes.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Agent> {
+        let pods = self.pods.state();
+        let mut agents: Vec<Agent> = pods.iter().filter_map(|pod| Agent::new(pod)).collect();
+        agents.sort_by(|a, b| a.node.cmp(&b.node));
+        agents
+    }
+
+    /// How many nodes shall have an agent, once that is known.
+    #[must_use]
+    pub fn nodes(&self) -> Option<usize> {
+        let daemon_sets = self.daemon_sets.state();
+        daemon_sets.first().and_then(|daemon_set| nodes(daemon_set))
+    }
+
     /// Everything that is known now.
     ///
     /// # Errors
     ///
-    /// Where an object that a sink names cannot be asked for.
+    /// Where the API server cannot be asked for what is not watched.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         let mut snapshot = Snapshot {
-            lanes: self.lanes(&settings.namespace).await?,
+            agents: self.agents(),
+            nodes: self.nodes().unwrap_or(0),
             ..Snapshot::default()
         };
+        let mut names = Names::default();
         for stored in self.log_sinks() {
             let name = ObjectName::new(&stored.namespace().unwrap_or_default(), &stored.name_any());
-            snapshot.log_sinks.insert(name, spec_of(&stored));
+            let spec = spec_of(&stored);
+            if let Stored::Spec(spec) = &spec {
+                names.add(spec, &name.namespace);
+            }
+            let id = SinkId::Namespaced(name.clone());
+            snapshot.versions.insert(id, Version::of(stored.meta()));
+            snapshot.log_sinks.insert(name, spec);
         }
         for stored in self.cluster_log_sinks() {
             let spec = spec_of(&stored);
+            if let Stored::Spec(spec) = &spec {
+                names.add(&spec.sink, &settings.namespace);
+            }
+            let id = SinkId::Cluster(stored.name_any());
+            snapshot.versions.insert(id, Version::of(stored.meta()));
             snapshot.cluster_log_sinks.insert(stored.name_any(), spec);
         }
         for namespace in self.namespaces.state() {
             let labels = namespace.labels().clone();
             snapshot.namespaces.insert(namespace.name_any(), labels);
         }
-        self.add_named(&mut snapshot, &settings.namespace).await?;
+        self.add_state(&mut snapshot, settings).await?;
+
+        let mut asked = self.asked.lock().await;
+        let Asked {
+            references,
+            revisions,
+        } = &mut *asked;
+        let fresh = settings.pace.resync;
+        (snapshot.secrets, snapshot.config_maps) =
+            references.look_up(&self.client, names, fresh).await?;
+        self.add_revisions(&mut snapshot, revisions, settings)
+            .await?;
         Ok(snapshot)
     }
 
-    async fn lanes(&self, namespace: &str) -> kube::Result<Lanes> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let stored = api.get_opt(LANES).await?.and_then(|map| map.data);
-        let text = stored.as_ref().and_then(|data| data.get(LANES_KEY));
-        // One that somebody broke is as good as none: files are read again.
-        Ok(text
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default())
+    /// Adds what the controller remembers. What somebody broke is as good as
+    /// none: files are read again, and the agents' revision is tried anew.
+    async fn add_state(&self, snapshot: &mut Snapshot, settings: &Settings) -> kube::Result<()> {
+        fn read<T: DeserializeOwned + Default>(data: &BTreeMap<String, String>, key: &str) -> T {
+            let text = data.get(key).map_or("null", String::as_str);
+            serde_json::from_str(text).unwrap_or_default()
+        }
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &settings.namespace);
+        let stored = api.get_opt(STATE).await?;
+        let data = stored.and_then(|map| map.data).unwrap_or_default();
+        snapshot.lanes = read(&data, LANES);
+        snapshot.history = read(&data, HISTORY);
+        Ok(())
     }
 
-    /// Adds the objects that sinks name.
-    async fn add_named(&self, snapshot: &mut Snapshot, own: &str) -> kube::Result<()> {
-        let (mut secrets, mut config_maps) = (BTreeSet::new(), BTreeSet::new());
-        let mut note = |spec: &LogSinkSpec, namespace: &str| {
-            let Some(tls) = &spec.tls else {
-                return;
-            };
-            let ca = tls.ca.as_ref();
-            let of_secret = ca
-                .and_then(|ca| ca.secret.as_ref())
-                .map(|secret| &secret.name);
-            let client = tls.client_certificate_secret.as_ref();
-            secrets.extend(
-                of_secret
-                    .into_iter()
-                    .chain(client)
-                    .map(|name| ObjectName::new(namespace, name)),
-            );
-            let of_map = ca.and_then(|ca| ca.config_map.as_ref());
-            config_maps.extend(of_map.map(|map| ObjectName::new(namespace, &map.name)));
-        };
-        for (name, stored) in &snapshot.log_sinks {
-            if let Stored::Spec(spec) = stored {
-                note(spec, &name.namespace);
+    /// Adds the files of the revisions that agents have, or shall have again.
+    async fn add_revisions(
+        &self,
+        snapshot: &mut Snapshot,
+        known: &mut Revisions,
+        settings: &Settings,
+    ) -> kube::Result<()> {
+        let of_agents = snapshot.agents.iter().map(|agent| &agent.revision);
+        let good = snapshot.history.good.as_ref().map(|good| &good.revision);
+        let wanted: BTreeSet<&String> = of_agents.chain(good).collect();
+        known.retain(|revision, _| wanted.contains(revision));
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &settings.namespace);
+        for revision in wanted {
+            if known.contains_key(revision) {
+                continue;
+            }
+            let labelled = ListParams::default().labels(&format!("{REVISION}={revision}"));
+            let (files, _) = agent::from_secrets(api.list(&labelled).await?.items);
+            if !files.is_empty() {
+                known.insert(revision.clone(), Arc::new(files));
             }
         }
-        for stored in snapshot.cluster_log_sinks.values() {
-            if let Stored::Spec(spec) = stored {
-                note(&spec.sink, own);
-            }
-        }
-        for name in secrets {
-            let api: Api<Secret> = Api::namespaced(self.client.clone(), &name.namespace);
-            if let Some(secret) = get(&api, &name.name).await? {
-                let data = secret.data.unwrap_or_default();
-                let data: Data = data
-                    .into_iter()
-                    .map(|(key, value)| (key, value.0))
-                    .collect();
-                snapshot.secrets.insert(name, data);
-            }
-        }
-        for name in config_maps {
-            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &name.namespace);
-            if let Some(map) = get(&api, &name.name).await? {
-                let data: BTreeMap<String, String> = map.data.unwrap_or_default();
-                let data: Data = data
-                    .into_iter()
-                    .map(|(key, value)| (key, value.into_bytes()))
-                    .collect();
-                snapshot.config_maps.insert(name, data);
-            }
-        }
+        snapshot.revisions = known.clone();
         Ok(())
     }
 }
@@ -186,40 +237,79 @@ where
     }
 }
 
-/// An object, unless there is none of this name; one whose name is not a name
-/// is none either.
-async fn get<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    match api.get_opt(name).await {
-        Err(kube::Error::Api(status))
-            if (400..500).contains(&status.code) && status.code != 429 =>
-        {
-            Ok(None)
-        }
-        other => other,
-    }
+fn nodes(daemon_set: &DaemonSet) -> Option<usize> {
+    let status = daemon_set.status.as_ref()?;
+    // Its own controller has to have looked at it.
+    status.observed_generation?;
+    Some(status.desired_number_scheduled.max(0) as usize)
+}
+
+fn generation<K: Resource>(object: &K) -> u64 {
+    object.meta().generation.unwrap_or(0) as u64
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Keeps a store up to date in the background, for as long as the process.
+/// `aspect` is what has to be another for an object to be a changed one.
 fn reflect<K>(
-    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
-    changed: Arc<Notify>,
+    api: Api<K>,
+    config: watcher::Config,
+    changed: &Arc<Notify>,
+    aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let stream = stream.default_backoff().reflect(writer).touched_objects();
+    let changed = Arc::clone(changed);
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer);
     tokio::spawn(async move {
+        let mut seen = BTreeMap::new();
         let mut stream = std::pin::pin!(stream);
-        while let Some(touched) = stream.next().await {
-            match touched {
-                Ok(_) => changed.notify_one(),
-                Err(error) => tracing::warn!(%error, "a watch was interrupted"),
+        while let Some(event) = stream.next().await {
+            let is_news = match event {
+                Ok(Event::Apply(object)) => {
+                    let (name, aspect) = (key(&object), aspect(&object));
+                    seen.insert(name, aspect) != Some(aspect)
+                }
+                Ok(Event::Delete(object)) => {
+                    seen.remove(&key(&object));
+                    true
+                }
+                // After a relist anything may be different.
+                Ok(Event::Init) => {
+                    seen.clear();
+                    false
+                }
+                Ok(Event::InitApply(object)) => {
+                    seen.insert(key(&object), aspect(&object));
+                    false
+                }
+                Ok(Event::InitDone) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "a watch was interrupted");
+                    false
+                }
+            };
+            if is_news {
+                changed.notify_one();
             }
         }
     });
     reader
+}
+
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> ObjectName {
+    let ObjectRef {
+        name, namespace, ..
+    } = ObjectRef::from_obj(object);
+    ObjectName::new(&namespace.unwrap_or_default(), &name)
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use controller::plan::{Plan, Settings};
+use controller::plan::Plan;
 use controller::render::Paths;
+use controller::settings::Settings;
 use controller::snapshot::{ObjectName, Snapshot, Stored};
 use proptest::prelude::*;
 use receiver::{Listen, Message, Options, Receiver};
@@ -154,7 +155,7 @@ fn an_agent_without_anything_to_read_starts() {
     let mut snapshot = Snapshot::default();
     accepted_by(&program, &snapshot).unwrap();
     // A cluster sink for namespaces of which there are none.
-    let spec = json!({"sink": tcp(514), "namespaceLabels": {"region": "eu"}});
+    let spec = json!({"sink": tcp(514), "namespaceSelector": {"matchLabels": {"region": "eu"}}});
     snapshot
         .cluster_log_sinks
         .insert("eu".to_owned(), stored(spec));

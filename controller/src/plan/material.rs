@@ -1,5 +1,7 @@
 //! Certificates and keys: found, and looked at before an agent has to.
 
+use std::collections::BTreeMap;
+
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -7,7 +9,7 @@ use rustls::sign::CertifiedKey;
 
 use super::sink::Refusal;
 use crate::resources::{CaSource, KeyReference};
-use crate::snapshot::{Data, ObjectName, Snapshot};
+use crate::snapshot::{Lookup, ObjectName, Snapshot};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -81,14 +83,21 @@ pub(super) fn identity(
 /// A key of an object, and how to call it.
 fn key_of(
     kind: &str,
-    objects: &std::collections::BTreeMap<ObjectName, Data>,
+    objects: &BTreeMap<ObjectName, Lookup>,
     namespace: &str,
     reference: &KeyReference,
 ) -> Result<(String, Vec<u8>), Refusal> {
     let name = ObjectName::new(namespace, &reference.name);
-    let Some(data) = objects.get(&name) else {
-        let message = format!("the {kind} {name} does not exist");
-        return Err(Refusal::new(&format!("{kind}NotFound"), &message));
+    let data = match objects.get(&name) {
+        Some(Lookup::Found(data)) => data,
+        Some(Lookup::Unreadable(why)) => {
+            let message = format!("the {kind} {name} cannot be read: {why}");
+            return Err(Refusal::new(&format!("{kind}NotReadable"), &message));
+        }
+        Some(Lookup::Missing) | None => {
+            let message = format!("the {kind} {name} does not exist");
+            return Err(Refusal::new(&format!("{kind}NotFound"), &message));
+        }
     };
     let field = format!("key {:?} of the {kind} {name}", reference.key);
     if let Some(value) = data.get(&reference.key) {

@@ -6,58 +6,65 @@
 //! namespaces of accepted sinks -> lanes -> render -> files -> revision
 //! ```
 
+mod labels;
 mod lanes;
 mod material;
+mod quota;
 mod sink;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::core::SelectorExt;
 use sha2::{Digest, Sha256};
 
 pub use self::lanes::Lanes;
+use self::quota::Quota;
 pub use self::sink::{Accepted, Refusal};
-use crate::render::{self, Paths};
-use crate::resources::ClusterLogSinkSpec;
-use crate::snapshot::{SinkId, Snapshot, Stored};
+use crate::agent;
+use crate::render;
+use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
+use crate::settings::Settings;
+use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored};
 
-/// What an operator sets for the whole cluster.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The controller's own namespace, and the agents'.
-    pub namespace: String,
-    /// How many tail inputs an agent may have for the sinks of namespaces: each
-    /// takes an inotify instance, of which a user has 128 on most nodes.
-    pub max_lanes: u16,
-    /// The agents' image: Fluent Bit with the plugin.
-    pub image: String,
-    /// The agents' folders.
-    pub paths: Paths,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            namespace: "syslog-sink".to_owned(),
-            max_lanes: 32,
-            image: "syslog-sink-agent".to_owned(),
-            paths: Paths::default(),
-        }
-    }
-}
+/// The agents' files, by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// What shall be.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The agents' configuration and certificates, by file name.
-    pub files: BTreeMap<String, Vec<u8>>,
-    /// A name for the files' content, the same for the same content.
+    /// The agents' configuration and certificates.
+    pub files: Files,
+    /// A name for the agents' template besides the files.
+    pub template: String,
+    /// A name for the files' and the template's content, the same for the same
+    /// content.
     pub revision: String,
     /// Which input reads which namespace, to be remembered.
     pub lanes: Lanes,
     /// What became of each sink.
-    pub verdicts: BTreeMap<SinkId, Result<(), Refusal>>,
+    pub verdicts: BTreeMap<SinkId, Result<Place, Refusal>>,
+    /// The files that agents do not get as they should be, and why.
+    pub held: BTreeMap<String, String>,
+}
+
+/// Where a sink is in the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which file.
+    pub file: String,
+    /// The part of it.
+    pub section: String,
+}
+
+impl Place {
+    /// Whether the sink is in these files, as it shall be.
+    #[must_use]
+    pub fn is_in(&self, files: &Files) -> bool {
+        let text = files.get(&self.file);
+        text.is_some_and(|text| memchr::memmem::find(text, self.section.as_bytes()).is_some())
+    }
 }
 
 /// A namespace's sinks, by name.
@@ -95,15 +102,20 @@ impl Plan {
     pub fn new(snapshot: &Snapshot, settings: &Settings) -> Self {
         let mut verdicts = BTreeMap::new();
         let mut tenants = Tenants::new();
-        for (name, stored) in &snapshot.log_sinks {
+        let mut quotas: BTreeMap<&str, Quota> = BTreeMap::new();
+        for (name, stored) in oldest_first(snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => sink::check(spec, &name.namespace, snapshot, settings)
                     .and_then(|accepted| accepted.fenced(&name.namespace)),
             };
-            let verdict = checked.map(|accepted| {
+            let verdict = checked.and_then(|accepted| {
+                let place = render::place(&name.namespace, &name.name, &accepted);
+                let quota = quotas.entry(&name.namespace).or_default();
+                quota.take(&accepted, &place, settings)?;
                 let tenant = tenants.entry(name.namespace.clone()).or_default();
                 tenant.insert(name.name.clone(), accepted);
+                Ok(place)
             });
             verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
         }
@@ -117,25 +129,78 @@ impl Plan {
                 }
             };
             let verdict = checked.map(|(accepted, reads)| {
-                cluster.insert(name.clone(), ClusterTenant { accepted, reads });
+                let tenant = ClusterTenant { accepted, reads };
+                let place = render::cluster_place(name, &tenant, &settings.paths);
+                cluster.insert(name.clone(), tenant);
+                place
             });
             verdicts.insert(SinkId::Cluster(name.clone()), verdict);
         }
+        let template = agent::template(settings);
+        let mut units = render::units(&tenants, &cluster, &settings.paths);
+        let held = hold(&mut units, &template, snapshot);
         let lanes = snapshot
             .lanes
-            .assign(tenants.keys().map(String::as_str), settings.max_lanes);
-        let files = render::files(&tenants, &cluster, &lanes, &settings.paths);
+            .assign(render::namespaces(&units), settings.max_lanes);
+        let files = render::files(units, &lanes, settings);
         Self {
-            revision: revision(&files),
+            revision: revision(&files, &template),
             files,
+            template,
             lanes,
             verdicts,
+            held,
         }
     }
 }
 
-fn revision(files: &BTreeMap<String, Vec<u8>>) -> String {
-    let mut hash = Sha256::new();
+/// The files that are one tenant's each.
+pub fn units(files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+    files.iter().filter(|(name, _)| render::is_unit(name))
+}
+
+/// A quota is first come, first served.
+fn oldest_first(snapshot: &Snapshot) -> Vec<(&ObjectName, &Stored<LogSinkSpec>)> {
+    let mut sinks: Vec<_> = snapshot.log_sinks.iter().collect();
+    sinks.sort_by_cached_key(|(name, _)| {
+        let version = snapshot.versions.get(&SinkId::Namespaced((*name).clone()));
+        version.map(|version| version.created)
+    });
+    sinks
+}
+
+/// Puts what was good in the place of what is held.
+fn hold(
+    units: &mut BTreeMap<String, render::Unit>,
+    template: &str,
+    snapshot: &Snapshot,
+) -> BTreeMap<String, String> {
+    let mut held = BTreeMap::new();
+    for (name, why) in snapshot.history.held(template) {
+        let is_the_same = |unit: &render::Unit| content_hash(unit.text.as_bytes()) == why.content;
+        if !units.get(name).is_some_and(is_the_same) {
+            continue;
+        }
+        match snapshot
+            .good()
+            .and_then(|good| render::Unit::of(name, good))
+        {
+            Some(before) => units.insert(name.clone(), before),
+            None => units.remove(name),
+        };
+        held.insert(name.clone(), why.why.clone());
+    }
+    held
+}
+
+/// A name for a file's content.
+#[must_use]
+pub(crate) fn content_hash(content: &[u8]) -> String {
+    short_hex(Sha256::new_with_prefix(content))
+}
+
+fn revision(files: &Files, template: &str) -> String {
+    let mut hash = Sha256::new_with_prefix(template);
     for (name, content) in files {
         for part in [name.as_bytes(), content] {
             hash.update((part.len() as u64).to_be_bytes());
@@ -155,17 +220,17 @@ fn reads(spec: &ClusterLogSinkSpec, snapshot: &Snapshot) -> Result<Reads, Refusa
             "is not the name of a namespace",
         ));
     }
-    if spec.namespace_labels.is_empty() {
+    let Some(selector) = &spec.namespace_selector else {
+        return Ok(Reads::AllBut(excluded));
+    };
+    let selector = labels::selector("namespaceSelector", selector)?;
+    if selector.selects_all() {
         return Ok(Reads::AllBut(excluded));
     }
-    let has_all = |labels: &BTreeMap<String, String>| {
-        let mut wanted = spec.namespace_labels.iter();
-        wanted.all(|(key, value)| labels.get(key) == Some(value))
-    };
     let chosen = snapshot
         .namespaces
         .iter()
-        .filter(|(name, labels)| has_all(labels) && !excluded.contains(*name))
+        .filter(|(name, labels)| selector.matches(labels) && !excluded.contains(*name))
         .map(|(name, _)| name.clone());
     Ok(Reads::Only(chosen.collect()))
 }

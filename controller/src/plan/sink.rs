@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use out_syslog_sink::config::{Config, Properties};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Settings, material, short_hex};
-use crate::render::Value;
-use crate::resources::{Format, LogSinkSpec, Server, SinkType, TlsSpec, TlsVersion, Transport};
+use super::{content_hash, labels, material};
+use crate::render::{PEM, Value};
+use crate::resources::{
+    Exclusion, Format, LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec,
+    TlsVersion, Transport,
+};
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 
 /// A sink that can be configured.
@@ -67,8 +70,12 @@ pub(super) fn check(
         host,
         port,
         servers,
+        sharing,
         transport,
         tls,
+        selection,
+        // The controller sends them itself.
+        events: _,
         format,
         max_message_size,
         buffer_limit,
@@ -85,7 +92,11 @@ pub(super) fn check(
         "host",
         &address(host.as_deref(), *port, servers.as_deref(), *transport)?,
     )?;
+    if *sharing == Sharing::Balance {
+        options.push("servers", "sharing", "balance")?;
+    }
     options.push("transport", "transport", transport_name(*transport))?;
+    options.push_selection(selection)?;
     options.push_format(format)?;
     if let Some(size) = max_message_size {
         options.push("max_message_size", "maxMessageSize", &size.to_string())?;
@@ -195,6 +206,51 @@ impl Options<'_> {
         Ok(())
     }
 
+    fn push_selection(&mut self, selection: &Selection) -> Result<(), Refusal> {
+        let Selection {
+            containers,
+            pod_selector,
+            stream,
+            exclude:
+                Exclusion {
+                    containers: excluded_containers,
+                    pod_selector: excluded_pods,
+                },
+        } = selection;
+        for (key, field, names) in [
+            ("containers", "selection.containers", containers),
+            (
+                "exclude_containers",
+                "selection.exclude.containers",
+                excluded_containers,
+            ),
+        ] {
+            if !names.is_empty() {
+                self.push(key, field, &names.join(","))?;
+            }
+        }
+        for (key, field, selector) in [
+            ("pod_selector", "selection.podSelector", pod_selector),
+            (
+                "exclude_pod_selector",
+                "selection.exclude.podSelector",
+                excluded_pods,
+            ),
+        ] {
+            if let Some(selector) = selector {
+                let selector = labels::selector(field, selector)?;
+                if !selector.selects_all() {
+                    self.push(key, field, &selector.to_string())?;
+                }
+            }
+        }
+        match stream {
+            Some(Stream::Stdout) => self.push("stream", "selection.stream", "stdout"),
+            Some(Stream::Stderr) => self.push("stream", "selection.stream", "stderr"),
+            None => Ok(()),
+        }
+    }
+
     fn push_format(&mut self, format: &Format) -> Result<(), Refusal> {
         let Format {
             facility,
@@ -265,7 +321,7 @@ impl Options<'_> {
 
     /// A file is named by its content: the same CA of many sinks is one file.
     fn push_file(&mut self, key: &'static str, content: Vec<u8>) -> Result<(), Refusal> {
-        let name = format!("{}.pem", short_hex(Sha256::new_with_prefix(&content)));
+        let name = format!("{}{PEM}", content_hash(&content));
         self.push(key, key, &format!("{}/{name}", self.folder))?;
         self.files.insert(name, content);
         Ok(())

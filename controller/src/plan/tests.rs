@@ -6,7 +6,10 @@ use rig::pki::Pki;
 
 use super::*;
 use crate::resources::{CaSource, Format, KeyReference, LogSinkSpec, Server, TlsSpec, Transport};
-use crate::snapshot::ObjectName;
+use crate::settings::Settings;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::snapshot::{Lookup, ObjectName, Version};
 
 fn spec(value: serde_json::Value) -> LogSinkSpec {
     serde_json::from_value(value).unwrap()
@@ -59,6 +62,16 @@ fn example() -> Snapshot {
             "appName": "$kubernetes['labels']['app'] ?? 'none'",
             "structuredData": "[origin@32473 ip=\"$ip\"]",
         },
+        "sharing": "balance",
+        "selection": {
+            "containers": ["web", "worker-*"],
+            "podSelector": {
+                "matchLabels": {"app": "shop"},
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": ["web", "db"]}],
+            },
+            "stream": "stderr",
+            "exclude": {"containers": ["*-proxy"]},
+        },
         "maxMessageSize": 65536,
         "bufferLimit": "2G",
     }));
@@ -74,15 +87,19 @@ fn example() -> Snapshot {
     ]);
     snapshot.config_maps.insert(
         ObjectName::new("shop", "ca"),
-        BTreeMap::from([("ca.crt".to_owned(), pem)]),
+        Lookup::Found(BTreeMap::from([("ca.crt".to_owned(), pem)])),
     );
-    for (name, labels, excluded) in [
-        ("all", serde_json::json!({}), vec!["kube-system", "shop"]),
-        ("eu.west", serde_json::json!({"region": "eu"}), vec![]),
+    for (name, selector, excluded) in [
+        ("all", serde_json::json!(null), vec!["kube-system", "shop"]),
+        (
+            "eu.west",
+            serde_json::json!({"matchLabels": {"region": "eu"}}),
+            vec![],
+        ),
     ] {
         let spec = serde_json::from_value(serde_json::json!({
             "sink": {"host": "siem.example.com", "transport": "tcp"},
-            "namespaceLabels": labels,
+            "namespaceSelector": selector,
             "excludeNamespaces": excluded,
         }));
         let stored = Stored::Spec(Box::new(spec.unwrap()));
@@ -184,6 +201,10 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
         },
         ..tcp("logs.example.com")
     };
+    let selecting = |selection: serde_json::Value| LogSinkSpec {
+        selection: serde_json::from_value(selection).unwrap(),
+        ..tcp("logs.example.com")
+    };
     vec![
         (tcp("a,b"), "InvalidValue", "host \"a,b\" is neither"),
         (
@@ -242,7 +263,31 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
             "SecretNotFound",
             "the Secret shop/none does not exist",
         ),
+        (
+            ca(secret("secret", "ca.crt")),
+            "SecretNotReadable",
+            "the Secret shop/secret cannot be read: no right to",
+        ),
         (ca(secret("some", "none")), "KeyNotFound", "only ca.crt"),
+        (
+            selecting(serde_json::json!({"containers": ["web", "a b"]})),
+            "InvalidValue",
+            "containers \"web,a b\": has \"a b\"",
+        ),
+        (
+            selecting(serde_json::json!({"podSelector": {"matchLabels": {"app": "a,b"}}})),
+            "InvalidValue",
+            "selection.podSelector \"a,b\" is not the value of a label",
+        ),
+        (
+            selecting(
+                serde_json::json!({"exclude": {"podSelector": {"matchExpressions": [
+                    {"key": "app", "operator": "In", "values": []},
+                ]}}}),
+            ),
+            "InvalidValue",
+            "selection.exclude.podSelector \"app\" needs values",
+        ),
         (
             ca(secret("some", "ca.crt")),
             "BadCertificate",
@@ -285,12 +330,17 @@ fn what_is_wrong_is_named_and_hurts_nobody() {
         ]);
         known.secrets.insert(
             ObjectName::new("shop", "some"),
-            BTreeMap::from([("ca.crt".to_owned(), b"text".to_vec())]),
+            Lookup::Found(BTreeMap::from([("ca.crt".to_owned(), b"text".to_vec())])),
+        );
+        known.secrets.insert(
+            ObjectName::new("shop", "secret"),
+            Lookup::Unreadable("no right to".to_owned()),
         );
         // Nobody else's can be named.
-        known
-            .secrets
-            .insert(ObjectName::new("team-a", "other"), BTreeMap::new());
+        known.secrets.insert(
+            ObjectName::new("team-a", "other"),
+            Lookup::Found(BTreeMap::new()),
+        );
         let plan = plan(&known);
         let Refusal {
             reason: found,
@@ -333,10 +383,10 @@ fn a_client_certificate_has_to_fit_its_key() {
     )]);
     let name = ObjectName::new("shop", "client");
     let data = |cert, key| {
-        BTreeMap::from([
+        Lookup::Found(BTreeMap::from([
             ("tls.crt".to_owned(), read(cert)),
             ("tls.key".to_owned(), read(key)),
-        ])
+        ]))
     };
     known
         .secrets
@@ -408,4 +458,85 @@ fn a_thousand_sinks_are_planned_at_once() {
     assert_eq!(plan.files.len(), 1 + 32 + 500);
     let size: usize = plan.files.values().map(Vec::len).sum();
     assert!(size < 500_000, "{size} bytes");
+}
+
+#[test]
+fn a_namespace_takes_no_more_than_its_part() {
+    let settings = Settings {
+        max_sinks_per_namespace: 2,
+        ..Settings::default()
+    };
+    let sinks = ["c", "b", "a"].map(|name| ("shop", name, tcp("logs.example.com")));
+    let mut known = snapshot(sinks.into());
+    for (age, name) in ["c", "b", "a"].into_iter().enumerate() {
+        let id = SinkId::Namespaced(ObjectName::new("shop", name));
+        let created = Timestamp::from_second(1_772_366_400 + age as i64).unwrap();
+        let version = Version {
+            uid: name.to_owned(),
+            generation: Some(1),
+            created: Some(created),
+        };
+        known.versions.insert(id, version);
+    }
+    let one = ObjectName::new("team-a", "sink");
+    let stored = Stored::Spec(Box::new(tcp("logs.example.com")));
+    known.log_sinks.insert(one, stored);
+    let plan = Plan::new(&known, &settings);
+    // The last that came, whatever its name.
+    let refused = refusal(&plan, "shop", "a");
+    assert_eq!(refused.reason, "TooManySinks");
+    assert!(refused.message.contains("has 2 older sinks"), "{refused}");
+    assert_eq!(
+        plan.verdicts
+            .values()
+            .filter(|verdict| verdict.is_err())
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_namespace_with_large_certificates_is_bounded() {
+    let pem = String::from_utf8(include_bytes!("../../tests/golden/ca.crt").to_vec()).unwrap();
+    let many = pem.repeat(90_000 / pem.len());
+    let sinks = (0..8).map(|number| {
+        let mut sink = spec(serde_json::json!({"host": "logs.example.com"}));
+        sink.tls = Some(TlsSpec {
+            ca: Some(CaSource {
+                pem: Some(format!("{many}\n# {number}\n")),
+                ..CaSource::default()
+            }),
+            ..TlsSpec::default()
+        });
+        (
+            "shop",
+            ["a", "b", "c", "d", "e", "f", "g", "h"][number],
+            sink,
+        )
+    });
+    let plan = plan(&snapshot(sinks.collect()));
+    assert_eq!(refusal(&plan, "shop", "g").reason, "TooLarge");
+    assert_eq!(
+        plan.verdicts
+            .values()
+            .filter(|verdict| verdict.is_ok())
+            .count(),
+        5
+    );
+}
+
+#[test]
+fn names_as_long_as_they_may_be_are_files() {
+    let mut known = Snapshot::default();
+    for last in ["a", "b"] {
+        let name = format!("{}{last}", "long.name-".repeat(26).get(..252).unwrap());
+        let spec = serde_json::json!({"sink": {"host": "logs.example.com", "transport": "tcp"}});
+        let stored = Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()));
+        known.cluster_log_sinks.insert(name, stored);
+    }
+    let plan = plan(&known);
+    let names: Vec<&String> = plan.files.keys().collect();
+    assert_eq!(names.len(), 3);
+    // A file's name may have 255 bytes, a Secret's key 253.
+    assert!(names.iter().all(|name| name.len() < 220), "{names:?}");
 }

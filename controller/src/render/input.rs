@@ -11,7 +11,7 @@ const FILE: &str = r"(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\.log)$";
 pub(super) fn lane(lane: u16, namespaces: &[&str], paths: &Paths) -> String {
     let path = globs(namespaces.iter().copied(), paths);
     let input = tail(paths, &format!("lane-{lane}"), &path, "sink.ns.<ns>");
-    format!("pipeline:\n{}", yaml::list("inputs", [input]))
+    format!("pipeline:\n{}", yaml::list("inputs", [input.into_text()]))
 }
 
 /// What a cluster sink reads.
@@ -27,7 +27,7 @@ pub(super) fn cluster(name: &str, reads: &Reads, paths: &Paths) -> String {
     let alias = format!("cluster-{name}");
     let input = tail(paths, &alias, &path, &format!("sink.cluster.{name}"))
         .key_if("exclude_path", excluded.as_deref());
-    format!("pipeline:\n{}", yaml::list("inputs", [input]))
+    format!("pipeline:\n{}", yaml::list("inputs", [input.into_text()]))
 }
 
 /// The files of all containers.

@@ -21,11 +21,15 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 pub(crate) use self::value::Value;
-use crate::plan::{ClusterTenant, Lanes, Tenants};
+use crate::plan::{Accepted, ClusterTenant, Files, Lanes, Place, Tenants, content_hash};
+use crate::settings::Settings;
 
 /// The folders of an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Paths {
     /// The rendered files.
     pub config: String,
@@ -45,46 +49,147 @@ impl Default for Paths {
     }
 }
 
-/// All files.
-pub(crate) fn files(
+/// A file that is one tenant's, and the certificates that it names.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub(crate) text: String,
+    certificates: Files,
+}
+
+impl Unit {
+    /// One of a revision.
+    pub(crate) fn of(name: &str, files: &Files) -> Option<Self> {
+        let text = String::from_utf8(files.get(name)?.clone()).ok()?;
+        let is_named = |file: &str| file.strip_suffix(PEM).is_some() && text.contains(file);
+        let certificates = files.iter().filter(|(file, _)| is_named(file));
+        Some(Self {
+            certificates: certificates
+                .map(|(name, content)| (name.clone(), content.clone()))
+                .collect(),
+            text,
+        })
+    }
+}
+
+/// The files of all tenants.
+pub(crate) fn units(
     tenants: &Tenants,
     cluster: &BTreeMap<String, ClusterTenant>,
-    lanes: &Lanes,
     paths: &Paths,
-) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
+) -> BTreeMap<String, Unit> {
+    let of_namespaces = tenants.iter().map(|(namespace, sinks)| {
+        let unit = Unit {
+            text: output::namespace(namespace, sinks),
+            certificates: sinks.values().flat_map(|sink| sink.files.clone()).collect(),
+        };
+        (namespace_file(namespace), unit)
+    });
+    let of_cluster = cluster.iter().map(|(name, tenant)| {
+        let unit = Unit {
+            text: cluster_text(name, tenant, paths),
+            certificates: tenant.accepted.files.clone(),
+        };
+        (cluster_file(name), unit)
+    });
+    of_namespaces.chain(of_cluster).collect()
+}
+
+/// The namespaces that have a file.
+pub(crate) fn namespaces(units: &BTreeMap<String, Unit>) -> impl Iterator<Item = &str> {
+    let names = units.keys();
+    names.filter_map(|file| file.strip_prefix(NAMESPACE)?.strip_suffix(YAML))
+}
+
+/// All files: those of tenants, and what they share.
+pub(crate) fn files(units: BTreeMap<String, Unit>, lanes: &Lanes, settings: &Settings) -> Files {
+    let paths = &settings.paths;
+    let (mut texts, mut files) = (BTreeMap::new(), Files::new());
+    for (name, unit) in units {
+        texts.insert(name, unit.text);
+        files.extend(unit.certificates);
+    }
     for (lane, namespaces) in lanes.by_lane() {
-        files.insert(
-            format!("lane-{lane}.yaml"),
+        texts.insert(
+            format!("lane-{lane}{YAML}"),
             input::lane(lane, &namespaces, paths),
         );
     }
-    for (namespace, sinks) in tenants {
-        files.insert(
-            format!("ns-{namespace}.yaml"),
-            output::namespace(namespace, sinks),
-        );
-    }
-    for (name, tenant) in cluster {
-        let name = tag_part(name);
-        let text =
-            input::cluster(&name, &tenant.reads, paths) + &output::cluster(&name, &tenant.accepted);
-        files.insert(format!("cluster-{name}.yaml"), text);
-    }
-    let reads_any = !tenants.is_empty() || cluster.values().any(|tenant| tenant.reads.any());
-    let service = service::service(files.keys().map(String::as_str), reads_any, paths);
-    files.insert("fluent-bit.yaml".to_owned(), service);
-    let texts = files
-        .into_iter()
-        .map(|(name, text)| (name, text.into_bytes()));
-    let sinks = tenants.values().flat_map(BTreeMap::values);
-    let of_cluster = cluster.values().map(|tenant| &tenant.accepted);
-    let certificates = sinks.chain(of_cluster).flat_map(|sink| sink.files.clone());
-    texts.chain(certificates).collect()
+    let reads_any = texts.values().any(|text| text.contains(INPUTS));
+    let service = service::service(texts.keys().map(String::as_str), reads_any, settings);
+    texts.insert(SERVICE.to_owned(), service);
+    files.extend(
+        texts
+            .into_iter()
+            .map(|(name, text)| (name, text.into_bytes())),
+    );
+    files
 }
 
-/// A name without dots, which separate the parts of a tag. No name of
-/// Kubernetes has an underscore, so that no two become the same.
+/// Where a namespace's sink is.
+pub(crate) fn place(namespace: &str, name: &str, sink: &Accepted) -> Place {
+    Place {
+        file: namespace_file(namespace),
+        section: output::of_namespace(namespace, name, sink),
+    }
+}
+
+/// Where a cluster sink is: its file is its own.
+pub(crate) fn cluster_place(name: &str, tenant: &ClusterTenant, paths: &Paths) -> Place {
+    Place {
+        file: cluster_file(name),
+        section: cluster_text(name, tenant, paths),
+    }
+}
+
+/// What the output of a namespace's sink is called, in metrics as well.
+pub(crate) fn alias(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// What the output of a cluster sink is called. No namespace has an underscore.
+pub(crate) fn cluster_alias(name: &str) -> String {
+    format!("_cluster/{name}")
+}
+
+/// Whether a file is one tenant's.
+pub(crate) fn is_unit(file: &str) -> bool {
+    file.ends_with(YAML) && (file.starts_with(NAMESPACE) || file.starts_with(CLUSTER))
+}
+
+/// The file that Fluent Bit is started with.
+pub(crate) const SERVICE: &str = "fluent-bit.yaml";
+const NAMESPACE: &str = "ns-";
+const CLUSTER: &str = "cluster-";
+const YAML: &str = ".yaml";
+/// How the names of certificates and keys end.
+pub(crate) const PEM: &str = ".pem";
+/// How the list of inputs begins. No value has a line's end, so that this is
+/// nothing else.
+const INPUTS: &str = "\n  inputs:\n";
+
+fn namespace_file(namespace: &str) -> String {
+    format!("{NAMESPACE}{namespace}{YAML}")
+}
+
+fn cluster_file(name: &str) -> String {
+    format!("{CLUSTER}{}{YAML}", tag_part(name))
+}
+
+fn cluster_text(name: &str, tenant: &ClusterTenant, paths: &Paths) -> String {
+    let tag = tag_part(name);
+    input::cluster(&tag, &tenant.reads, paths) + &output::cluster(name, &tag, &tenant.accepted)
+}
+
+/// A name without dots, which separate the parts of a tag, and not too long for
+/// a file's name or a Secret's key. No name of Kubernetes has an underscore, so
+/// that no two become the same.
 fn tag_part(name: &str) -> String {
-    name.replace('.', "_")
+    const LONGEST: usize = 180;
+    let part = name.replace('.', "_");
+    if part.len() <= LONGEST {
+        return part;
+    }
+    // Names of Kubernetes are ASCII.
+    let begin = part.get(..LONGEST).unwrap_or_default();
+    format!("{begin}_{}", content_hash(name.as_bytes()))
 }

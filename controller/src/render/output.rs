@@ -3,28 +3,30 @@
 use std::collections::BTreeMap;
 
 use super::yaml::{self, Section};
+use super::{alias, cluster_alias};
 use crate::plan::Accepted;
 
 /// The outputs of a namespace's sinks.
 pub(super) fn namespace(namespace: &str, sinks: &BTreeMap<String, Accepted>) -> String {
-    let tags = format!("sink.ns.{namespace}.*");
     let outputs = sinks
         .iter()
-        .map(|(name, sink)| output(&format!("{namespace}/{name}"), &tags, sink));
+        .map(|(name, sink)| of_namespace(namespace, name, sink));
     format!("pipeline:\n{}", yaml::list("outputs", outputs))
 }
 
-/// The output of a cluster sink.
-pub(super) fn cluster(name: &str, sink: &Accepted) -> String {
-    let output = output(
-        &format!("cluster/{name}"),
-        &format!("sink.cluster.{name}.*"),
-        sink,
-    );
-    yaml::list("outputs", [output])
+/// One of them.
+pub(super) fn of_namespace(namespace: &str, name: &str, sink: &Accepted) -> String {
+    let tags = format!("sink.ns.{namespace}.*");
+    output(&alias(namespace, name), &tags, sink)
 }
 
-fn output(alias: &str, tags: &str, sink: &Accepted) -> Section {
+/// The output of a cluster sink, whose tags have this in the place of its name.
+pub(super) fn cluster(name: &str, tag: &str, sink: &Accepted) -> String {
+    let tags = format!("sink.cluster.{tag}.*");
+    yaml::list("outputs", [output(&cluster_alias(name), &tags, sink)])
+}
+
+fn output(alias: &str, tags: &str, sink: &Accepted) -> String {
     let section = Section::new("syslog_sink")
         .key("alias", alias)
         .key("match", tags);
@@ -37,4 +39,5 @@ fn output(alias: &str, tags: &str, sink: &Accepted) -> Section {
         .key("storage.total_limit_size", sink.buffer_limit.as_str())
         // A thread of its own, so that a slow receiver holds nobody else up.
         .key("workers", "1")
+        .into_text()
 }

@@ -1,8 +1,8 @@
 //! What all agents have: the service, the parser of tags, the filter that adds
 //! labels.
 
-use super::Paths;
 use super::yaml::{self, Section, quoted};
+use crate::settings::Settings;
 
 /// Whose, then the container.
 const TAG: &str = "^(?:ns|cluster)\\.[^.]+\\.var\\.log\\.containers\\.\
@@ -13,16 +13,17 @@ const TAG: &str = "^(?:ns|cluster)\\.[^.]+\\.var\\.log\\.containers\\.\
 pub(super) fn service<'f>(
     files: impl Iterator<Item = &'f str>,
     reads_any: bool,
-    paths: &Paths,
+    settings: &Settings,
 ) -> String {
-    let chunks = format!("{}/chunks", paths.state);
-    let settings = [
+    let chunks = format!("{}/chunks", settings.paths.state);
+    let port = settings.agent.metrics_port.to_string();
+    let keys = [
         ("flush", "1"),
         ("grace", "10"),
         ("log_level", "info"),
         ("http_server", "on"),
         ("http_listen", "0.0.0.0"),
-        ("http_port", "2020"),
+        ("http_port", &port),
         ("health_check", "on"),
         ("storage.path", &chunks),
         // A chunk holds one container's records: as many as a node can have.
@@ -30,7 +31,7 @@ pub(super) fn service<'f>(
         ("scheduler.base", "1"),
         ("scheduler.cap", "30"),
     ];
-    let settings = settings.map(|(key, value)| format!("  {key}: {}\n", quoted(value)));
+    let keys = keys.map(|(key, value)| format!("  {key}: {}\n", quoted(value)));
     let filter = Section::new("kubernetes")
         .key("match", "sink.*")
         .key("kube_tag_prefix", "sink.")
@@ -42,16 +43,16 @@ pub(super) fn service<'f>(
     let mut text = format!(
         "service:\n{}\nparsers:\n  - name: \"sink_tag\"\n    format: \"regex\"\n    \
          regex: {}\n\npipeline:\n{}",
-        settings.concat(),
+        keys.concat(),
         quoted(TAG),
-        yaml::list("filters", [filter]),
+        yaml::list("filters", [filter.into_text()]),
     );
     if !reads_any {
         // An agent without any input does not start.
         let idle = Section::new("dummy").key("tag", "idle").key("samples", "1");
-        text.push_str(&yaml::list("inputs", [idle]));
+        text.push_str(&yaml::list("inputs", [idle.into_text()]));
         let nowhere = Section::new("null").key("match", "idle");
-        text.push_str(&yaml::list("outputs", [nowhere]));
+        text.push_str(&yaml::list("outputs", [nowhere.into_text()]));
     }
     let includes: Vec<String> = files
         .map(|file| format!("  - {}\n", quoted(file)))

@@ -28,17 +28,20 @@ impl Section {
         }
     }
 
+    /// What it is.
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
     fn line(&mut self, indent: &str, key: &str, value: &str) {
         writeln!(self.0, "{indent}{key}: {}", quoted(value)).expect("a String takes everything");
     }
 }
 
 /// A list of sections: `pipeline`'s `inputs`, `filters` or `outputs`.
-pub(super) fn list(name: &str, sections: impl IntoIterator<Item = Section>) -> String {
+pub(super) fn list(name: &str, sections: impl IntoIterator<Item = String>) -> String {
     let mut text = format!("  {name}:\n");
-    for section in sections {
-        text.push_str(&section.0);
-    }
+    text.extend(sections);
     text
 }
 

@@ -7,10 +7,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use self::spec::{
-    CaSource, ClusterLogSink, ClusterLogSinkSpec, Format, KeyReference, LogSink, LogSinkSpec,
-    Server, SinkType, TlsSpec, TlsVersion, Transport,
+    CaSource, ClusterLogSink, ClusterLogSinkSpec, Exclusion, Format, KeyReference, LogSink,
+    LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec, TlsVersion, Transport,
 };
-pub use self::status::SinkStatus;
+pub use self::status::{Counts, LastError, SinkStatus};
 
 /// Both CRDs, in the order in which they are documented.
 #[must_use]

@@ -4,8 +4,7 @@
 //! a Secret exists, whether a template is one) is the plan's to refuse.
 #![allow(unreachable_pub, reason = "what the derives make; all of it is public")]
 
-use std::collections::BTreeMap;
-
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +25,7 @@ use super::SinkStatus;
     printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.port"}"#,
     printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
     printcolumn = r#"{"name":"Configured","type":"string","jsonPath":".status.conditions[?(@.type==\"Configured\")].status"}"#,
+    printcolumn = r#"{"name":"Delivering","type":"string","jsonPath":".status.conditions[?(@.type==\"Delivering\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +33,9 @@ use super::SinkStatus;
     validation = Rule::new("has(self.host) != has(self.servers)")
         .message("either host or servers names where to send to"),
     validation = Rule::new("!has(self.tls) || self.transport in ['tls', 'relp+tls']")
-        .message("tls is for the transports tls and relp+tls")
+        .message("tls is for the transports tls and relp+tls"),
+    validation = Rule::new("self.sharing == 'failover' || has(self.servers)")
+        .message("sharing balance is for several servers")
 )]
 pub struct LogSinkSpec {
     /// What the sink speaks.
@@ -56,12 +58,21 @@ pub struct LogSinkSpec {
     #[schemars(length(min = 1, max = 8))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<Vec<Server>>,
+    /// How several servers share the work.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// How messages get there.
     #[serde(default)]
     pub transport: Transport,
     /// For the transports `tls` and `relp+tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// Which of the containers' logs; all of them by default.
+    #[serde(default)]
+    pub selection: Selection,
+    /// Whether Kubernetes' events are sent as well.
+    #[serde(default = "default_events")]
+    pub events: bool,
     /// What messages look like, where it is not the usual.
     #[serde(default)]
     pub format: Format,
@@ -89,16 +100,16 @@ pub struct LogSinkSpec {
     printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.sink.port"}"#,
     printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
     printcolumn = r#"{"name":"Configured","type":"string","jsonPath":".status.conditions[?(@.type==\"Configured\")].status"}"#,
+    printcolumn = r#"{"name":"Delivering","type":"string","jsonPath":".status.conditions[?(@.type==\"Delivering\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterLogSinkSpec {
     /// Where to.
     pub sink: LogSinkSpec,
-    /// Only namespaces that have all of these labels; without any, all
-    /// namespaces.
-    #[serde(default)]
-    pub namespace_labels: BTreeMap<String, String>,
+    /// Only namespaces with such labels; all of them where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
     /// Not these namespaces.
     #[schemars(length(max = 1000))]
     #[serde(default)]
@@ -127,6 +138,60 @@ pub struct Server {
     #[schemars(range(min = 1, max = 65535))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// How several servers share the work.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// The first that answers has all of it.
+    #[default]
+    Failover,
+    /// Each container's log goes to one of them.
+    Balance,
+}
+
+/// Which logs. One of which it is not known whether it is meant, because the
+/// agent could not ask for its pod's labels, is sent.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selection {
+    /// Only containers with one of these names; `*` stands for any characters.
+    #[schemars(length(max = 100))]
+    #[serde(default)]
+    pub containers: Vec<String>,
+    /// Only pods with such labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Only what containers write to this stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
+    /// Not these, though they are selected.
+    #[serde(default)]
+    pub exclude: Exclusion,
+}
+
+/// What is left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exclusion {
+    /// Containers with one of these names; `*` stands for any characters.
+    #[schemars(length(max = 100))]
+    #[serde(default)]
+    pub containers: Vec<String>,
+    /// Pods with such labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+}
+
+/// What a container writes to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
 }
 
 /// How messages get there.
@@ -257,6 +322,10 @@ pub struct Format {
 
 fn default_buffer_limit() -> String {
     "512M".to_owned()
+}
+
+const fn default_events() -> bool {
+    true
 }
 
 fn default_ca_key() -> String {

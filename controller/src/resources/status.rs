@@ -1,6 +1,6 @@
 //! What the controller says of a sink.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,39 @@ pub struct SinkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: the sink is one that can be configured. `Configured`: the
-    /// nodes' agents have it.
+    /// nodes' agents have it. `Delivering`: they are connected to its server.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+    /// What the agents have counted, each since its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// The last failure that was seen; it stays when all is well again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// What the agents have counted, each since its start. Looked at once a minute.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Messages that the receiver acknowledged.
+    pub acknowledged: u64,
+    /// Records that were given up.
+    pub dropped: u64,
+    /// When this was so.
+    pub observed_time: Time,
+    /// When a message more was acknowledged than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_acknowledged_time: Option<Time>,
+}
+
+/// A failure to deliver.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct LastError {
+    /// Which kind of failure, as in the condition `Delivering`.
+    pub reason: String,
+    /// A node where it was seen.
+    pub node: String,
+    /// When it was seen first.
+    pub time: Time,
 }

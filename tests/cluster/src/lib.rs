@@ -89,10 +89,31 @@ impl ControlPlane {
 
     /// A client with a token, of a `ServiceAccount` for example.
     pub async fn client(&self, token: &str) -> Client {
+        Client::try_from(self.config(token).await).expect("ours")
+    }
+
+    /// How such a client gets to the API server.
+    pub async fn config(&self, token: &str) -> Config {
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig(token)).expect("ours");
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        Client::try_from(config.expect("ours")).expect("ours")
+        config.expect("ours")
+    }
+
+    /// Has etcd forget all versions of objects but the current ones.
+    pub fn forget_old_versions(&self) {
+        let ask = |path: &str, body: &serde_json::Value| {
+            let url = format!("http://127.0.0.1:{}{path}", self.etcd_port);
+            let answer = ureq::post(&url).send(body.to_string());
+            let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+            serde_json::from_str::<serde_json::Value>(&text.expect("etcd answers")).expect("JSON")
+        };
+        // The key with one byte of zero: there is none.
+        let found = ask("/v3/kv/range", &serde_json::json!({"key": "AA=="}));
+        let revision = &found["header"]["revision"];
+        let compaction = serde_json::json!({"revision": revision, "physical": true});
+        let compacted = ask("/v3/kv/compaction", &compaction);
+        assert!(compacted["header"].is_object(), "{compacted}");
     }
 
     /// Restarts the API server: watches end, and requests fail for a while.

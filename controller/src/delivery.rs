@@ -1,0 +1,337 @@
+//! How the agents deliver, by their own metrics (docs/METRICS.md).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use transport::ErrorKind;
+
+/// What the plugin's metrics begin with.
+const OURS: &str = "syslog_sink_";
+/// Fluent Bit's own count of records for which the disk had no more room.
+const NO_ROOM: &str = "fluentbit_output_dropped_records_total";
+const KINDS: usize = ErrorKind::ALL.len();
+
+/// What an agent has counted for one output.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    connected: bool,
+    connects: u64,
+    acknowledged: u64,
+    dropped: u64,
+    errors: [u64; KINDS],
+}
+
+/// What is known of one output of an agent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    sample: Sample,
+    failing: Option<ErrorKind>,
+}
+
+/// The outputs of each agent, by pod and alias.
+#[derive(Debug, Default)]
+pub struct Observations {
+    agents: BTreeMap<String, OfAgent>,
+    /// Each alias once, however many agents have it.
+    aliases: BTreeSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct OfAgent {
+    node: String,
+    outputs: BTreeMap<Arc<str>, Observation>,
+}
+
+/// How all agents together deliver to one sink.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delivery {
+    /// How many agents were asked that have the sink.
+    pub agents: usize,
+    /// How many of them are connected.
+    pub connected: usize,
+    /// How many of them fail, and how.
+    pub failures: Vec<Failure>,
+    /// Messages that the receiver acknowledged, since each agent's start.
+    pub acknowledged: u64,
+    /// Records that were given up, since each agent's start.
+    pub dropped: u64,
+}
+
+/// Agents that fail in the same way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How.
+    pub kind: ErrorKind,
+    /// How many.
+    pub agents: usize,
+    /// One of their nodes: the first by name, so that it stays the same.
+    pub node: String,
+}
+
+/// The outputs in Prometheus' text, by alias.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<&str, Sample> {
+    let mut samples: BTreeMap<&str, Sample> = BTreeMap::new();
+    for line in text.lines() {
+        let Some(metric) = Metric::parse(line) else {
+            continue;
+        };
+        if !metric.name.starts_with(OURS) && metric.name != NO_ROOM {
+            continue;
+        }
+        let count = metric.value.max(0.0) as u64;
+        let sample = samples.entry(metric.output).or_default();
+        match metric.name.strip_prefix(OURS) {
+            Some("connected") => sample.connected = count > 0,
+            Some("connects_total") => sample.connects = count,
+            Some("acknowledged_messages_total") => sample.acknowledged = count,
+            Some("dropped_records_total") | None => sample.dropped += count,
+            Some("errors_total") => {
+                let mut kinds = ErrorKind::ALL.into_iter();
+                if let Some(kind) = kinds.position(|kind| Some(kind.name()) == metric.reason) {
+                    sample.errors[kind] = count;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    samples
+}
+
+/// `name{name="output",reason="..."} value`.
+struct Metric<'t> {
+    name: &'t str,
+    output: &'t str,
+    reason: Option<&'t str>,
+    value: f64,
+}
+
+impl<'t> Metric<'t> {
+    fn parse(line: &'t str) -> Option<Self> {
+        let (name, rest) = line.split_once('{')?;
+        let (labels, value) = rest.rsplit_once("} ")?;
+        // Aliases are names of Kubernetes: nothing in them is escaped.
+        let label = |key: &str| {
+            let mut labels = labels.split(',');
+            labels.find_map(|label| {
+                label
+                    .strip_prefix(key)?
+                    .strip_prefix("=\"")?
+                    .strip_suffix('"')
+            })
+        };
+        Some(Self {
+            name,
+            output: label("name")?,
+            reason: label("reason"),
+            // A time may follow.
+            value: value.split(' ').next()?.parse().ok()?,
+        })
+    }
+}
+
+impl Observation {
+    fn new(sample: Sample, before: Option<&Self>) -> Self {
+        let before_sample = before.map(|before| before.sample).unwrap_or_default();
+        // A connection that ended a moment ago may be back in a moment.
+        let was_connected = before_sample.connected || (before.is_none() && sample.connects > 0);
+        let failing = if sample.connected || was_connected {
+            None
+        } else {
+            latest(&sample.errors, &before_sample.errors)
+                .or_else(|| before.and_then(|before| before.failing))
+                .or_else(|| latest(&sample.errors, &[0; KINDS]))
+        };
+        Self { sample, failing }
+    }
+}
+
+/// The kind of which there are the most since then.
+fn latest(errors: &[u64; KINDS], before: &[u64; KINDS]) -> Option<ErrorKind> {
+    let since = ErrorKind::ALL.into_iter().zip(errors).zip(before);
+    let since = since.map(|((kind, now), then)| (kind, now.saturating_sub(*then)));
+    let (kind, _) = since
+        .filter(|(_, count)| *count > 0)
+        .max_by_key(|(_, count)| *count)?;
+    Some(kind)
+}
+
+impl Observations {
+    /// Takes what an agent has said.
+    pub fn take(&mut self, pod: &str, node: &str, samples: &BTreeMap<&str, Sample>) {
+        let before = self.agents.remove(pod);
+        let outputs = samples.iter().map(|(alias, sample)| {
+            let alias = match self.aliases.get(*alias) {
+                Some(alias) => Arc::clone(alias),
+                None => Arc::from(*alias),
+            };
+            self.aliases.insert(Arc::clone(&alias));
+            let before = before
+                .as_ref()
+                .and_then(|before| before.outputs.get(&alias));
+            (alias, Observation::new(*sample, before))
+        });
+        let outputs = outputs.collect();
+        let node = node.to_owned();
+        self.agents
+            .insert(pod.to_owned(), OfAgent { node, outputs });
+    }
+
+    /// Forgets all agents but these.
+    pub fn retain(&mut self, mut is_there: impl FnMut(&str) -> bool) {
+        self.agents.retain(|pod, _| is_there(pod));
+        self.aliases.retain(|alias| Arc::strong_count(alias) > 1);
+    }
+
+    /// How each sink's messages are delivered, by its output's alias.
+    #[must_use]
+    pub fn deliveries(&self) -> BTreeMap<Arc<str>, Delivery> {
+        let mut deliveries: BTreeMap<Arc<str>, Delivery> = BTreeMap::new();
+        for OfAgent { node, outputs } in self.agents.values() {
+            for (alias, observation) in outputs {
+                let delivery = deliveries.entry(Arc::clone(alias)).or_default();
+                delivery.add(node, observation);
+            }
+        }
+        deliveries
+    }
+}
+
+impl Delivery {
+    fn add(&mut self, node: &str, observation: &Observation) {
+        let Observation { sample, failing } = observation;
+        self.agents += 1;
+        self.connected += usize::from(sample.connected);
+        self.acknowledged += sample.acknowledged;
+        self.dropped += sample.dropped;
+        let Some(kind) = *failing else {
+            return;
+        };
+        match self
+            .failures
+            .iter_mut()
+            .find(|failure| failure.kind == kind)
+        {
+            Some(failure) => {
+                failure.agents += 1;
+                if node < failure.node.as_str() {
+                    node.clone_into(&mut failure.node);
+                }
+            }
+            None => self.failures.push(Failure {
+                kind,
+                agents: 1,
+                node: node.to_owned(),
+            }),
+        }
+    }
+
+    /// What most of the agents fail with, if any does.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failures.iter().max_by_key(|failure| failure.agents)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+# HELP syslog_sink_connected Connections that are ready for messages
+# TYPE syslog_sink_connected gauge
+syslog_sink_connected{name=\"shop/good\"} 1
+syslog_sink_connected{name=\"shop/bad\"} 0
+syslog_sink_connects_total{name=\"shop/good\"} 2
+syslog_sink_acknowledged_messages_total{name=\"shop/good\"} 1200
+syslog_sink_dropped_records_total{name=\"shop/good\",reason=\"oversize\"} 2
+syslog_sink_dropped_records_total{name=\"shop/good\",reason=\"damaged\"} 1
+syslog_sink_errors_total{name=\"shop/bad\",reason=\"tls\"} 3
+syslog_sink_errors_total{name=\"shop/bad\",reason=\"connect\"} 1 1772366400000
+fluentbit_output_dropped_records_total{name=\"shop/good\"} 10
+fluentbit_output_dropped_records_total{name=\"null.0\"} 10
+fluentbit_uptime{hostname=\"node\"} 12
+";
+
+    fn deliveries(observations: &Observations, alias: &str) -> Delivery {
+        observations.deliveries()[alias].clone()
+    }
+
+    #[test]
+    fn metrics_are_read_by_output() {
+        let samples = parse(TEXT);
+        let good = samples["shop/good"];
+        assert!(good.connected);
+        assert_eq!(
+            (good.connects, good.acknowledged, good.dropped),
+            (2, 1200, 13)
+        );
+        assert_eq!(samples["shop/bad"].errors, [0, 1, 0, 3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn agents_are_put_together() {
+        let mut observations = Observations::default();
+        let samples = parse(TEXT);
+        observations.take("pod-b", "node-b", &samples);
+        observations.take("pod-a", "node-a", &samples);
+        let good = deliveries(&observations, "shop/good");
+        assert_eq!(
+            (good.agents, good.connected, good.acknowledged),
+            (2, 2, 2400)
+        );
+        assert_eq!(good.failure(), None);
+        let bad = deliveries(&observations, "shop/bad");
+        let failure = Failure {
+            kind: ErrorKind::Tls,
+            agents: 2,
+            node: "node-a".to_owned(),
+        };
+        assert_eq!(bad.failure(), Some(&failure));
+        observations.retain(|pod| pod == "pod-b");
+        assert_eq!(deliveries(&observations, "shop/bad").agents, 1);
+        observations.retain(|_| false);
+        assert!(observations.deliveries().is_empty() && observations.aliases.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_comes_back_at_once_is_no_failure() {
+        let mut observations = Observations::default();
+        let mut say = |connected: bool, connects: u64, errors: [u64; KINDS]| {
+            let sample = Sample {
+                connected,
+                connects,
+                errors,
+                ..Sample::default()
+            };
+            observations.take("pod", "node", &BTreeMap::from([("a/b", sample)]));
+            let delivery = deliveries(&observations, "a/b");
+            delivery.failure().map(|failure| failure.kind)
+        };
+        let broken = |times| [0, 0, 0, 0, 0, times, 0];
+        assert_eq!(say(true, 1, broken(0)), None);
+        assert_eq!(say(false, 1, broken(1)), None);
+        assert_eq!(say(true, 2, broken(1)), None);
+        assert_eq!(say(false, 2, broken(2)), None);
+        // It stays away.
+        assert_eq!(
+            say(false, 2, [0, 4, 0, 0, 0, 2, 0]),
+            Some(ErrorKind::Connect)
+        );
+        // Between two attempts.
+        assert_eq!(
+            say(false, 2, [0, 4, 0, 0, 0, 2, 0]),
+            Some(ErrorKind::Connect)
+        );
+        assert_eq!(say(true, 3, [0, 4, 0, 0, 0, 2, 0]), None);
+    }
+
+    #[test]
+    fn what_was_never_connected_and_did_not_fail_is_under_way() {
+        let mut observations = Observations::default();
+        observations.take("pod", "node", &BTreeMap::from([("a/b", Sample::default())]));
+        let delivery = deliveries(&observations, "a/b");
+        assert_eq!((delivery.agents, delivery.connected), (1, 0));
+        assert_eq!(delivery.failure(), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! The agents, as their pods' status has them.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::agent::REVISION;
+
+/// After so many ends of its container an agent is ill. One can be an accident.
+const CRASHES: i32 = 2;
+
+/// One agent.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct Agent {
+    /// The pod's name.
+    pub pod: String,
+    /// Its node.
+    pub node: String,
+    /// The revision that it has.
+    pub revision: String,
+    /// Since when it is ready, if it is.
+    pub ready_since: Option<Timestamp>,
+    /// Its address, once it has one.
+    pub address: Option<String>,
+    /// How often its container has ended.
+    pub restarts: i32,
+    /// What keeps it from being ready.
+    pub trouble: Option<String>,
+}
+
+impl Agent {
+    /// The agent of a pod that shall stay.
+    #[must_use]
+    pub fn new(pod: &Pod) -> Option<Self> {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let status = pod.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        let ready = conditions.into_iter().flatten().find(|condition| {
+            let condition = (condition.type_.as_str(), condition.status.as_str());
+            condition == ("Ready", "True")
+        });
+        let container = status
+            .and_then(|status| status.container_statuses.as_ref())
+            .and_then(|containers| containers.first());
+        Some(Self {
+            pod: pod.name_any(),
+            node: pod.spec.as_ref()?.node_name.clone()?,
+            revision: pod.annotations().get(REVISION)?.clone(),
+            ready_since: ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0)),
+            address: status.and_then(|status| status.pod_ip.clone()),
+            restarts: container.map_or(0, |container| container.restart_count),
+            trouble: container.and_then(trouble),
+        })
+    }
+
+    /// Whether it ends again and again.
+    #[must_use]
+    pub fn is_crashing(&self) -> bool {
+        self.ready_since.is_none() && self.restarts >= CRASHES
+    }
+}
+
+fn trouble(container: &ContainerStatus) -> Option<String> {
+    let last = container.last_state.as_ref();
+    let ended = last.and_then(|state| state.terminated.as_ref());
+    let waiting = container
+        .state
+        .as_ref()
+        .and_then(|state| state.waiting.as_ref());
+    let why = |reason: &Option<String>, message: &Option<String>| {
+        let reason = reason.clone().unwrap_or_default();
+        match message {
+            Some(message) => format!("{reason}: {}", message.trim()),
+            None => reason,
+        }
+    };
+    match (ended, waiting) {
+        (Some(ended), _) => Some(format!(
+            "its container ended with exit code {} ({})",
+            ended.exit_code,
+            why(&ended.reason, &ended.message)
+        )),
+        (None, Some(waiting)) => Some(format!(
+            "its container does not start ({})",
+            why(&waiting.reason, &waiting.message)
+        )),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,257 @@
+//! What became of revisions, and which one the agents shall have.
+//!
+//! ```text
+//! a new revision -> tried on one node -> ready for a while -> good: the others follow
+//!                                     -> not ready: the good one comes back,
+//!                                        and what changed since is held
+//! ```
+//!
+//! What is held is a tenant's own file. With several, halves of them are tried
+//! again one after the other, so that what is wrong ends up alone. The history
+//! outlives the controller, so that nothing is tried twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Agent;
+use crate::plan::{Files, Plan, content_hash, units};
+use crate::settings::Pace;
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct History {
+    /// The last revision that an agent was seen well with.
+    pub good: Option<Since>,
+    /// The one that is being tried.
+    pub trial: Option<Since>,
+    /// The last one that failed.
+    pub failed: Option<Failed>,
+    /// The agents' template at that time: with another one, all is open again.
+    pub template: String,
+    /// What is known to be wrong.
+    pub held: Units,
+    /// What was changed together with something wrong, to be tried again one
+    /// group after the other.
+    pub suspects: Vec<Units>,
+}
+
+/// Files of tenants that agents do not get, by their names.
+pub type Units = BTreeMap<String, Held>;
+
+/// A file's content that agents do not get.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Held {
+    /// The content's hash: another content is another matter.
+    pub content: String,
+    /// What became of the agents that had it.
+    pub why: String,
+}
+
+/// A revision, and since when it is what it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Since {
+    /// Which.
+    pub revision: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A revision that failed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Failed {
+    /// Which.
+    pub revision: String,
+    /// What became of the agents that had it.
+    pub why: String,
+}
+
+/// What the agents shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which revision.
+    pub revision: String,
+    /// How many of them at once.
+    pub reach: Reach,
+}
+
+/// How many agents get a revision at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One, to see what becomes of it.
+    One,
+    /// All, as many at a time as the settings say.
+    All,
+}
+
+impl Step {
+    fn new(revision: &str, reach: Reach) -> Self {
+        let revision = revision.to_owned();
+        Self { revision, reach }
+    }
+}
+
+/// The files of revisions.
+pub type Revisions = BTreeMap<String, Arc<Files>>;
+
+impl History {
+    /// What is held while the agents' template is this one.
+    pub fn held(&self, template: &str) -> impl Iterator<Item = (&String, &Held)> {
+        let groups = std::iter::once(&self.held).chain(&self.suspects);
+        let groups = groups.filter(move |_| self.template == template);
+        groups.flatten()
+    }
+
+    /// What comes next, and what is remembered then. `revisions` are those that
+    /// agents have, and the good one.
+    #[must_use]
+    pub fn next(
+        mut self,
+        plan: &Plan,
+        revisions: &Revisions,
+        agents: &[Agent],
+        pace: Pace,
+        now: Timestamp,
+    ) -> (Self, Step) {
+        if self.template != plan.template {
+            self.template.clone_from(&plan.template);
+            self.held.clear();
+            self.suspects.clear();
+        }
+        let wanted = plan.revision.as_str();
+        self.adopt(wanted, revisions, agents, now);
+        if let Some(trial) = self.trial.clone() {
+            let tried = lasts(trial.since, now);
+            match outcome(&trial.revision, agents, pace, tried, now) {
+                Some(Ok(())) => {
+                    let revision = trial.revision;
+                    let since = now;
+                    self.good = Some(Since { revision, since });
+                    self.trial = None;
+                }
+                Some(Err(why)) if self.good.is_some() => {
+                    self.fail(&trial.revision, revisions, &why);
+                    self.trial = None;
+                }
+                // Changes that come all the time must not keep one from being
+                // seen through.
+                None if trial.revision != wanted && tried < pace.settle * 3 => {
+                    return (self, Step::new(&trial.revision, Reach::One));
+                }
+                // There is nothing to come back to, or it is not known yet.
+                Some(Err(_)) | None => {}
+            }
+        }
+        if let Some(good) = self.good.clone() {
+            if good.revision == wanted {
+                self.trial = None;
+                if !self.suspects.is_empty() {
+                    self.suspects.remove(0);
+                }
+                return (self, Step::new(wanted, Reach::All));
+            }
+            let has_failed = self
+                .failed
+                .as_ref()
+                .is_some_and(|failed| failed.revision == wanted);
+            let is_under_way = agents
+                .iter()
+                .any(|agent| agent.ready_since.is_some() && agent.revision != good.revision);
+            let is_recent = lasts(good.since, now) < pace.roll;
+            if has_failed || (self.trial.is_none() && is_under_way && is_recent) {
+                self.trial = None;
+                return (self, Step::new(&good.revision, Reach::All));
+            }
+        }
+        if self
+            .trial
+            .as_ref()
+            .is_none_or(|trial| trial.revision != wanted)
+        {
+            self.trial = Some(Since {
+                revision: wanted.to_owned(),
+                since: now,
+            });
+        }
+        (self, Step::new(wanted, Reach::One))
+    }
+
+    /// Where nothing is known to be good, what agents are ready with is.
+    fn adopt(&mut self, wanted: &str, revisions: &Revisions, agents: &[Agent], now: Timestamp) {
+        let is_well = |agent: &&Agent| {
+            agent.ready_since.is_some()
+                && agent.revision != wanted
+                && revisions.contains_key(&agent.revision)
+        };
+        if self.good.is_none()
+            && let Some(agent) = agents.iter().find(is_well)
+        {
+            self.good = Some(Since {
+                revision: agent.revision.clone(),
+                since: now,
+            });
+        }
+    }
+
+    fn fail(&mut self, revision: &str, revisions: &Revisions, why: &str) {
+        self.failed = Some(Failed {
+            revision: revision.to_owned(),
+            why: why.to_owned(),
+        });
+        let good = self.good.as_ref();
+        let good = good.and_then(|good| revisions.get(&good.revision));
+        let (Some(files), Some(good)) = (revisions.get(revision), good) else {
+            return;
+        };
+        let changed = units(files).filter(|(name, content)| good.get(*name) != Some(content));
+        let mut changed: Vec<(String, Held)> = changed
+            .map(|(name, content)| {
+                let content = content_hash(content);
+                let why = why.to_owned();
+                (name.clone(), Held { content, why })
+            })
+            .collect();
+        if changed.len() > 1 {
+            let half = changed.split_off(changed.len() / 2);
+            self.suspects.push(changed.into_iter().collect());
+            self.suspects.push(half.into_iter().collect());
+        } else {
+            self.held.extend(changed);
+        }
+    }
+}
+
+fn lasts(since: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(since).try_into().unwrap_or_default()
+}
+
+/// Whether agents are well with a revision, once that is known.
+fn outcome(
+    revision: &str,
+    agents: &[Agent],
+    pace: Pace,
+    tried: Duration,
+    now: Timestamp,
+) -> Option<Result<(), String>> {
+    let with_it = || agents.iter().filter(|agent| agent.revision == revision);
+    let is_settled = |agent: &Agent| {
+        let since = agent.ready_since;
+        since.is_some_and(|since| lasts(since, now) >= pace.settle)
+    };
+    if with_it().any(is_settled) {
+        return Some(Ok(()));
+    }
+    let is_late = |agent: &&Agent| tried >= pace.trial && agent.ready_since.is_none();
+    let ill = with_it()
+        .find(|agent| agent.is_crashing())
+        .or_else(|| with_it().find(is_late))?;
+    let trouble = ill.trouble.as_deref().unwrap_or("it is not ready");
+    Some(Err(format!("on node {}: {trouble}", ill.node)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! What the controller says of itself: its metrics, and whether it is ready.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// See the [module](self). docs/METRICS.md has the list.
+#[derive(Debug)]
+pub struct Monitor {
+    registry: Registry,
+    ready: AtomicBool,
+    leading: Gauge<i64, AtomicI64>,
+    rounds: Family<Outcome, Counter>,
+    plan_seconds: Gauge<f64, AtomicU64>,
+    sinks: Family<State, Gauge>,
+    agents: Family<State, Gauge>,
+    scrapes: Family<Outcome, Counter>,
+    status_writes: Family<Outcome, Counter>,
+    revisions_taken_back: Counter,
+}
+
+/// How something ended.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// What something is like.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct State {
+    state: &'static str,
+}
+
+impl Outcome {
+    const fn new(is_well: bool) -> Self {
+        Self {
+            outcome: if is_well { "success" } else { "error" },
+        }
+    }
+}
+
+/// How many sinks there are, and how they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SinkCounts {
+    /// Not accepted.
+    pub refused: usize,
+    /// Accepted, and not on all nodes yet.
+    pub rolling_out: usize,
+    /// On all nodes.
+    pub configured: usize,
+    /// Of those that are configured somewhere, those that cannot deliver.
+    pub failing: usize,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sink_controller");
+        let monitor = Self {
+            ready: AtomicBool::new(false),
+            leading: Gauge::default(),
+            rounds: Family::default(),
+            plan_seconds: Gauge::default(),
+            sinks: Family::default(),
+            agents: Family::default(),
+            scrapes: Family::default(),
+            status_writes: Family::default(),
+            revisions_taken_back: Counter::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "leading",
+            "Whether this controller leads",
+            monitor.leading.clone(),
+        );
+        registry.register(
+            "rounds",
+            "Rounds of planning and applying",
+            monitor.rounds.clone(),
+        );
+        registry.register(
+            "plan_seconds",
+            "How long the last plan took",
+            monitor.plan_seconds.clone(),
+        );
+        registry.register("sinks", "Sinks by their state", monitor.sinks.clone());
+        registry.register("agents", "Agents by their state", monitor.agents.clone());
+        registry.register("scrapes", "Questions to agents", monitor.scrapes.clone());
+        registry.register(
+            "status_writes",
+            "Statuses written",
+            monitor.status_writes.clone(),
+        );
+        registry.register(
+            "revisions_taken_back",
+            "Revisions whose agents did not become ready",
+            monitor.revisions_taken_back.clone(),
+        );
+        Self {
+            registry,
+            ..monitor
+        }
+    }
+}
+
+impl Monitor {
+    /// The metrics in the text format of `OpenMetrics`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes everything");
+        text
+    }
+
+    /// Whether everything that is watched is there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leading.set(leads.into());
+    }
+
+    pub(crate) fn round(&self, is_well: bool) {
+        self.rounds.get_or_create(&Outcome::new(is_well)).inc();
+    }
+
+    pub(crate) fn planned(&self, seconds: f64) {
+        self.plan_seconds.set(seconds);
+    }
+
+    pub(crate) fn took_back(&self) {
+        self.revisions_taken_back.inc();
+    }
+
+    pub(crate) fn scraped(&self, is_answered: bool) {
+        self.scrapes.get_or_create(&Outcome::new(is_answered)).inc();
+    }
+
+    pub(crate) fn wrote_status(&self, is_well: bool) {
+        self.status_writes
+            .get_or_create(&Outcome::new(is_well))
+            .inc();
+    }
+
+    pub(crate) fn agents(&self, ready: usize, nodes: usize) {
+        let set = |state, count: usize| {
+            self.agents
+                .get_or_create(&State { state })
+                .set(count as i64)
+        };
+        set("ready", ready);
+        set("wanted", nodes);
+    }
+
+    pub(crate) fn sinks(&self, counts: SinkCounts) {
+        let SinkCounts {
+            refused,
+            rolling_out,
+            configured,
+            failing,
+        } = counts;
+        for (state, count) in [
+            ("refused", refused),
+            ("rolling_out", rolling_out),
+            ("configured", configured),
+            ("failing", failing),
+        ] {
+            self.sinks.get_or_create(&State { state }).set(count as i64);
+        }
+    }
+}

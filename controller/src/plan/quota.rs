@@ -1,0 +1,47 @@
+//! What one namespace may take of every node.
+
+use super::Place;
+use super::sink::{Accepted, Refusal};
+use crate::settings::Settings;
+
+/// The most bytes of a namespace's configuration and certificates: a Secret
+/// takes 1 MiB.
+const BYTES: usize = 512 * 1024;
+
+/// What a namespace has taken so far.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    sinks: usize,
+    bytes: usize,
+}
+
+impl Quota {
+    /// Takes a sink's part.
+    pub(super) fn take(
+        &mut self,
+        sink: &Accepted,
+        place: &Place,
+        settings: &Settings,
+    ) -> Result<(), Refusal> {
+        let most = settings.max_sinks_per_namespace;
+        if self.sinks == usize::from(most) {
+            let message = format!(
+                "the namespace has {most} older sinks, and no more are allowed \
+                 (maxSinksPerNamespace of the controller's settings)"
+            );
+            return Err(Refusal::new("TooManySinks", &message));
+        }
+        let files: usize = sink.files.values().map(Vec::len).sum();
+        let size = place.section.len() + files;
+        if self.bytes + size > BYTES {
+            let message = format!(
+                "with {size} bytes for this one the namespace's sinks have more than {BYTES} bytes \
+                 of configuration and certificates"
+            );
+            return Err(Refusal::new("TooLarge", &message));
+        }
+        self.sinks += 1;
+        self.bytes += size;
+        Ok(())
+    }
+}

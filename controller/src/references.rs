@@ -1,0 +1,148 @@
+//! The Secrets and `ConfigMap`s that sinks name. They are asked for one by
+//! one: to watch them would need the right to read every Secret of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::resources::LogSinkSpec;
+use crate::snapshot::{Data, Lookup, ObjectName};
+
+/// How many are asked for at the same time.
+const AT_ONCE: usize = 8;
+
+/// What was found, and when.
+#[derive(Debug, Default)]
+pub(crate) struct References {
+    secrets: Found,
+    config_maps: Found,
+}
+
+type Found = BTreeMap<ObjectName, (Lookup, Instant)>;
+
+/// The names in specs.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    secrets: BTreeSet<ObjectName>,
+    config_maps: BTreeSet<ObjectName>,
+}
+
+impl Names {
+    /// Adds those of a sink whose objects are in this namespace.
+    pub(crate) fn add(&mut self, spec: &LogSinkSpec, namespace: &str) {
+        let Some(tls) = &spec.tls else {
+            return;
+        };
+        let ca = tls.ca.as_ref();
+        let of_ca = ca.and_then(|ca| ca.secret.as_ref());
+        let of_ca = of_ca.map(|reference| &reference.name);
+        for name in of_ca.into_iter().chain(&tls.client_certificate_secret) {
+            self.secrets.insert(ObjectName::new(namespace, name));
+        }
+        if let Some(reference) = ca.and_then(|ca| ca.config_map.as_ref()) {
+            let name = ObjectName::new(namespace, &reference.name);
+            self.config_maps.insert(name);
+        }
+    }
+}
+
+/// Both kinds, by name.
+pub(crate) type Objects = (BTreeMap<ObjectName, Lookup>, BTreeMap<ObjectName, Lookup>);
+
+impl References {
+    /// The objects of these names. What was found less than `fresh` ago is not
+    /// asked for again.
+    ///
+    /// # Errors
+    ///
+    /// Where the API server does not answer for one of which nothing is known.
+    pub(crate) async fn look_up(
+        &mut self,
+        client: &Client,
+        names: Names,
+        fresh: Duration,
+    ) -> kube::Result<Objects> {
+        let of_secret = |secret: Secret| {
+            let data = secret.data.unwrap_or_default().into_iter();
+            data.map(|(key, value)| (key, value.0)).collect()
+        };
+        let of_map = |map: ConfigMap| {
+            let data = map.data.unwrap_or_default().into_iter();
+            data.map(|(key, value)| (key, value.into_bytes())).collect()
+        };
+        refresh(&mut self.secrets, client, names.secrets, fresh, of_secret).await?;
+        refresh(
+            &mut self.config_maps,
+            client,
+            names.config_maps,
+            fresh,
+            of_map,
+        )
+        .await?;
+        let all = |found: &Found| {
+            let found = found.iter();
+            found
+                .map(|(name, (lookup, _))| (name.clone(), lookup.clone()))
+                .collect()
+        };
+        Ok((all(&self.secrets), all(&self.config_maps)))
+    }
+}
+
+async fn refresh<K>(
+    found: &mut Found,
+    client: &Client,
+    names: BTreeSet<ObjectName>,
+    fresh: Duration,
+    data: impl Fn(K) -> Data,
+) -> kube::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned,
+{
+    found.retain(|name, _| names.contains(name));
+    let is_fresh = |(lookup, at): &(Lookup, Instant)| {
+        matches!(lookup, Lookup::Found(_)) && at.elapsed() < fresh
+    };
+    let mut stale: Vec<ObjectName> = names.into_iter().collect();
+    stale.retain(|name| !found.get(name).is_some_and(is_fresh));
+    let asked = stale.into_iter().map(|name| ask::<K>(client.clone(), name));
+    let answers: Vec<_> = futures::stream::iter(asked)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    for (name, answer) in answers {
+        let lookup = match answer {
+            Ok(Some(object)) => Lookup::Found(data(object)),
+            Ok(None) => Lookup::Missing,
+            // A name that is none, or no right to read it.
+            Err(kube::Error::Api(status))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
+                Lookup::Unreadable(status.message.clone())
+            }
+            // What is known stays in force while the API server is ill.
+            Err(_) if found.contains_key(&name) => continue,
+            Err(error) => return Err(error),
+        };
+        found.insert(name, (lookup, Instant::now()));
+    }
+    Ok(())
+}
+
+async fn ask<K>(client: Client, name: ObjectName) -> (ObjectName, kube::Result<Option<K>>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client, &name.namespace);
+    let answer = api.get_opt(&name.name).await;
+    (name, answer)
+}

@@ -1,0 +1,109 @@
+//! Asks the agents for their metrics, a bounded number at a time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::delivery::{Observations, parse};
+use crate::fleet::Agent;
+use crate::monitor::Monitor;
+use crate::settings::Settings;
+use crate::watch::Watched;
+
+/// How many agents are asked in an interval: an agent of 500 sinks says more
+/// than half a megabyte.
+const EACH_INTERVAL: usize = 100;
+/// How many at the same time.
+const AT_ONCE: usize = 16;
+/// How long an agent may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most bytes that an agent may say.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+type Http = Client<HttpConnector, Empty<&'static [u8]>>;
+
+/// Asks all agents, again and again, for as long as it is polled.
+pub async fn scrape(
+    watched: &Watched,
+    settings: &Settings,
+    observations: &Mutex<Observations>,
+    monitor: &Monitor,
+) {
+    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+    loop {
+        let agents = watched.agents();
+        let pods: BTreeSet<&str> = agents.iter().map(|agent| agent.pod.as_str()).collect();
+        observations.lock().retain(|pod| pods.contains(pod));
+        let mut groups = agents.chunks(EACH_INTERVAL);
+        let mut group = groups.next().unwrap_or_default();
+        loop {
+            let next = Instant::now() + settings.pace.observe;
+            let asked = group
+                .iter()
+                .map(|agent| one(&http, agent, settings, observations, monitor));
+            let asked: Vec<_> = asked.collect();
+            futures::stream::iter(asked)
+                .buffer_unordered(AT_ONCE)
+                .collect::<()>()
+                .await;
+            sleep_until(next).await;
+            match groups.next() {
+                Some(more) => group = more,
+                None => break,
+            }
+        }
+    }
+}
+
+async fn one(
+    http: &Http,
+    agent: &Agent,
+    settings: &Settings,
+    observations: &Mutex<Observations>,
+    monitor: &Monitor,
+) {
+    let Some(address) = &agent.address else {
+        return;
+    };
+    let asked = timeout(PATIENCE, ask(http, address, settings.agent.metrics_port)).await;
+    let is_answered = match asked.unwrap_or_else(|late| Err(late.into())) {
+        Ok(text) => {
+            let samples = parse(&text);
+            observations.lock().take(&agent.pod, &agent.node, &samples);
+            true
+        }
+        // It may have just begun, or be about to end.
+        Err(error) => {
+            tracing::debug!(node = agent.node, error, "an agent did not answer");
+            observations.lock().retain(|pod| pod != agent.pod);
+            false
+        }
+    };
+    monitor.scraped(is_answered);
+}
+
+async fn ask(
+    http: &Http,
+    address: &str,
+    port: u16,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    let uri = format!("http://{host}:{port}/api/v2/metrics/prometheus").parse()?;
+    let answer = http.get(uri).await?;
+    if !answer.status().is_success() {
+        return Err(format!("it answered with {}", answer.status()).into());
+    }
+    let body = Limited::new(answer.into_body(), LARGEST).collect().await?;
+    Ok(String::from_utf8(body.to_bytes().into())?)
+}

@@ -1,0 +1,305 @@
+//! What an operator sets for the whole cluster, in a YAML file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use crate::render::Paths;
+
+/// See the [module](self). Every key may be absent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// The controller's own namespace, and the agents'; that of the pod
+    /// (`POD_NAMESPACE`) where it is not said.
+    pub namespace: String,
+    /// The Deployment that the controller runs as. What the controller makes
+    /// goes when that goes.
+    pub deployment: Option<String>,
+    /// How many tail inputs an agent may have for the sinks of namespaces: each
+    /// takes an inotify instance, of which a user has 128 on most nodes.
+    pub max_lanes: u16,
+    /// How many sinks a namespace may have: each takes a thread on every node.
+    pub max_sinks_per_namespace: u16,
+    /// The agents' folders.
+    pub paths: Paths,
+    /// The agents.
+    pub agent: AgentSettings,
+    /// When something is done.
+    pub pace: Pace,
+    /// Where metrics and health are asked for.
+    pub listen: SocketAddr,
+    /// How the controller's own log is written.
+    pub log: LogFormat,
+}
+
+/// What the agents' pods are like.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AgentSettings {
+    /// Fluent Bit with the plugin.
+    pub image: String,
+    /// As in a pod.
+    pub image_pull_policy: Option<String>,
+    /// As in a pod.
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// As in a container.
+    pub resources: ResourceRequirements,
+    /// As in a pod; by default agents run on every node.
+    pub tolerations: Vec<Toleration>,
+    /// As in a pod.
+    pub node_selector: BTreeMap<String, String>,
+    /// As in a pod.
+    pub priority_class_name: Option<String>,
+    /// Where Fluent Bit answers for its metrics and health.
+    pub metrics_port: u16,
+    /// How many percent of the agents may be replaced at a time.
+    pub max_unavailable_percent: u8,
+}
+
+/// When something is done.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pace {
+    /// Changes are gathered until there was none for so long,
+    #[serde(deserialize_with = "seconds")]
+    pub quiet: Duration,
+    /// but no longer than this.
+    #[serde(deserialize_with = "seconds")]
+    pub gather: Duration,
+    /// After this everything is looked at again, changed or not: the Secrets
+    /// that sinks name are not watched.
+    #[serde(deserialize_with = "seconds")]
+    pub resync: Duration,
+    /// The wait after a failure, twice as long after each further one, up to
+    /// the resync.
+    #[serde(deserialize_with = "seconds")]
+    pub retry: Duration,
+    /// How often the agents are asked how they deliver.
+    #[serde(deserialize_with = "seconds")]
+    pub observe: Duration,
+    /// How often what they have counted is written down, where nothing else
+    /// changes.
+    #[serde(deserialize_with = "seconds")]
+    pub count: Duration,
+    /// For how long the first agent of a revision has to be ready before the
+    /// others follow.
+    #[serde(deserialize_with = "seconds")]
+    pub settle: Duration,
+    /// After how long without any agent that is ready a revision is taken back.
+    #[serde(deserialize_with = "seconds")]
+    pub trial: Duration,
+    /// For how long a roll under way keeps the next one waiting.
+    #[serde(deserialize_with = "seconds")]
+    pub roll: Duration,
+    /// How long a round of requests to the API server may take.
+    #[serde(deserialize_with = "seconds")]
+    pub request: Duration,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// An object on each line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// There is no such file, or it cannot be read.
+    #[error("cannot read the settings: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// It is not what settings look like.
+    #[error("the settings are wrong: {0}")]
+    Malformed(String),
+    /// A value that is not allowed.
+    #[error("the settings' {key} is {value}, allowed is {allowed}")]
+    NotAllowed {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+}
+
+impl Settings {
+    /// Reads settings.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is not known, or the value that is not allowed.
+    pub fn parse(yaml: &str) -> Result<Self, SettingsError> {
+        let settings: Self = if yaml.trim().is_empty() {
+            Self::default()
+        } else {
+            serde_saphyr::from_str(yaml)
+                .map_err(|error| SettingsError::Malformed(error.to_string()))?
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        let not_allowed = |key, value: &dyn std::fmt::Display, allowed| {
+            Err(SettingsError::NotAllowed {
+                key,
+                value: value.to_string(),
+                allowed,
+            })
+        };
+        let percent = self.agent.max_unavailable_percent;
+        if !(1..=100).contains(&percent) {
+            return not_allowed("agent.maxUnavailablePercent", &percent, "1 to 100");
+        }
+        if !(1..=1000).contains(&self.max_lanes) {
+            return not_allowed("maxLanes", &self.max_lanes, "1 to 1000");
+        }
+        if self.agent.metrics_port == 0 {
+            return not_allowed("agent.metricsPort", &0, "1 to 65535");
+        }
+        for (key, path) in [
+            ("paths.config", &self.paths.config),
+            ("paths.state", &self.paths.state),
+            ("paths.containers", &self.paths.containers),
+        ] {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+            if !path.starts_with('/') || !path.bytes().all(plain) {
+                return not_allowed(key, path, "an absolute path of letters, digits and ._-");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "syslog-sink".to_owned()),
+            deployment: None,
+            max_lanes: 32,
+            max_sinks_per_namespace: 16,
+            paths: Paths::default(),
+            agent: AgentSettings::default(),
+            pace: Pace::default(),
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            log: LogFormat::default(),
+        }
+    }
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        let quantities = |cpu: &str, memory: &str| {
+            let quantity = |text: &str| {
+                k8s_openapi::apimachinery::pkg::api::resource::Quantity(text.to_owned())
+            };
+            Some(BTreeMap::from([
+                ("cpu".to_owned(), quantity(cpu)),
+                ("memory".to_owned(), quantity(memory)),
+            ]))
+        };
+        Self {
+            image: "syslog-sink-agent".to_owned(),
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            resources: ResourceRequirements {
+                requests: quantities("50m", "64Mi"),
+                ..ResourceRequirements::default()
+            },
+            tolerations: vec![Toleration {
+                operator: Some("Exists".to_owned()),
+                ..Toleration::default()
+            }],
+            node_selector: BTreeMap::new(),
+            priority_class_name: None,
+            metrics_port: 2020,
+            max_unavailable_percent: 5,
+        }
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(3),
+            gather: Duration::from_secs(15),
+            resync: Duration::from_secs(60),
+            retry: Duration::from_secs(1),
+            observe: Duration::from_secs(5),
+            count: Duration::from_secs(60),
+            settle: Duration::from_secs(10),
+            trial: Duration::from_secs(180),
+            roll: Duration::from_secs(120),
+            request: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A number of seconds that is more than nothing.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    if (0.001..=86_400.0).contains(&number) {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err(serde::de::Error::custom(format!(
+            "{number} is no number of seconds between 0.001 and 86400"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_the_default() {
+        for text in ["", "# nothing\n{}"] {
+            let settings = Settings::parse(text).unwrap();
+            assert_eq!(settings.max_lanes, 32);
+            assert_eq!(settings.pace.quiet, Duration::from_secs(3));
+        }
+        let settings = Settings::parse(
+            "namespace: logs\nagent:\n  image: registry/agent:1\n  tolerations: []\n\
+             pace:\n  quiet: 0.5\nlisten: 127.0.0.1:9000\nlog: text\n",
+        )
+        .unwrap();
+        assert_eq!(settings.namespace, "logs");
+        assert_eq!(settings.agent.image, "registry/agent:1");
+        assert!(settings.agent.tolerations.is_empty());
+        assert_eq!(settings.agent.metrics_port, 2020);
+        assert_eq!(settings.pace.quiet, Duration::from_millis(500));
+        assert_eq!(settings.log, LogFormat::Text);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, words) in [
+            ("namespaces: a", "namespaces"),
+            ("agent:\n  imagee: a", "imagee"),
+            ("pace:\n  quiet: 0", "between 0.001 and 86400"),
+            ("listen: nowhere", "socket address"),
+            ("maxLanes: 0", "maxLanes is 0, allowed is 1 to 1000"),
+            (
+                "agent:\n  maxUnavailablePercent: 101",
+                "maxUnavailablePercent is 101, allowed is 1 to 100",
+            ),
+            ("paths:\n  state: ./here", "paths.state is ./here"),
+            ("paths:\n  state: \"/a\\nb\"", "paths.state"),
+            ("log: xml", "xml"),
+        ] {
+            let error = Settings::parse(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

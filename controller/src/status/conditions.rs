@@ -1,0 +1,201 @@
+//! The conditions of a sink, each with the time since when it is so.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use transport::ErrorKind;
+
+use super::Decided;
+use crate::delivery::Delivery;
+use crate::fleet::Agent;
+use crate::plan::{Place, Refusal};
+
+/// The sink is one that can be configured.
+pub(super) const ACCEPTED: &str = "Accepted";
+/// The nodes' agents have it.
+pub(super) const CONFIGURED: &str = "Configured";
+/// They are connected to its server.
+pub(super) const DELIVERING: &str = "Delivering";
+
+pub(super) const NOT_ACCEPTED: &str = "NotAccepted";
+pub(super) const ROLLED_BACK: &str = "RolledBack";
+
+/// What the conditions are made of.
+pub(super) struct Facts<'a> {
+    pub(super) verdict: &'a Result<Place, Refusal>,
+    pub(super) decided: &'a Decided,
+    /// The revisions of the agents that are ready.
+    pub(super) ready: &'a [&'a str],
+    pub(super) agents: &'a [Agent],
+    /// How many nodes shall have an agent, once that is known.
+    pub(super) nodes: Option<usize>,
+    pub(super) delivery: Option<&'a Delivery>,
+}
+
+/// A condition without its times.
+struct Now {
+    type_: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Now {
+    fn new(type_: &'static str, status: &'static str, reason: &str, message: String) -> Self {
+        Self {
+            type_,
+            status,
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+}
+
+pub(super) fn all(
+    before: &[Condition],
+    generation: Option<i64>,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let since = |type_: &str, status: &str| {
+        let is_so = |condition: &&Condition| condition.type_ == type_ && condition.status == status;
+        let before = before.iter().find(is_so);
+        before.map_or(Time(now), |before| before.last_transition_time.clone())
+    };
+    [accepted(facts), configured(facts), delivering(facts)]
+        .into_iter()
+        .map(|condition| Condition {
+            last_transition_time: since(condition.type_, condition.status),
+            type_: condition.type_.to_owned(),
+            status: condition.status.to_owned(),
+            reason: condition.reason,
+            message: condition.message,
+            observed_generation: generation,
+        })
+        .collect()
+}
+
+fn accepted(facts: &Facts<'_>) -> Now {
+    match facts.verdict {
+        Ok(_) => {
+            let message = "the sink can be configured".to_owned();
+            Now::new(ACCEPTED, "True", "Accepted", message)
+        }
+        Err(Refusal { reason, message }) => Now::new(ACCEPTED, "False", reason, message.clone()),
+    }
+}
+
+fn configured(facts: &Facts<'_>) -> Now {
+    let Facts {
+        verdict,
+        decided,
+        ready,
+        agents,
+        nodes,
+        ..
+    } = *facts;
+    let Ok(place) = verdict else {
+        let message = "no node has the sink".to_owned();
+        return Now::new(CONFIGURED, "False", NOT_ACCEPTED, message);
+    };
+    let Some(nodes) = nodes else {
+        let message = "it is not known yet which nodes have agents".to_owned();
+        return Now::new(CONFIGURED, "False", "RollingOut", message);
+    };
+    let has = |revision: &str| {
+        let files = decided.revisions.get(revision);
+        files.is_some_and(|files| place.is_in(files))
+    };
+    let with_it: Vec<&str> = decided
+        .revisions
+        .keys()
+        .map(String::as_str)
+        .filter(|revision| has(revision))
+        .collect();
+    let ready = ready.iter().filter(|revision| with_it.contains(revision));
+    let count = ready.count();
+    let message = format!("{count} of {nodes} nodes have the sink");
+    if count >= nodes {
+        return Now::new(CONFIGURED, "True", "Complete", message);
+    }
+    if let Some(why) = taken_back(place, decided) {
+        let message = format!("{message}; agents that had it did not become ready: {why}");
+        return Now::new(CONFIGURED, "False", ROLLED_BACK, message);
+    }
+    let mut ill = agents
+        .iter()
+        .filter(|agent| agent.ready_since.is_none() && with_it.contains(&agent.revision.as_str()));
+    let trouble = ill.find_map(|agent| Some((&agent.node, agent.trouble.as_ref()?)));
+    let message = match trouble {
+        Some((node, trouble)) => format!("{message}; on {node}: {trouble}"),
+        None => message,
+    };
+    Now::new(CONFIGURED, "False", "RollingOut", message)
+}
+
+/// Why agents shall not have the sink as it is, if so.
+fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
+    let Decided { plan, history, .. } = decided;
+    if let Some(why) = plan.held.get(&place.file) {
+        return (!place.is_in(&plan.files)).then_some(why);
+    }
+    let failed = history.failed.as_ref()?;
+    (failed.revision == plan.revision).then_some(&failed.why)
+}
+
+fn delivering(facts: &Facts<'_>) -> Now {
+    if facts.verdict.is_err() {
+        let message = "the sink is not in force".to_owned();
+        return Now::new(DELIVERING, "False", NOT_ACCEPTED, message);
+    }
+    let Some(delivery) = facts.delivery else {
+        let message = "no agent that has the sink was asked yet".to_owned();
+        return Now::new(DELIVERING, "Unknown", "NotObserved", message);
+    };
+    let Delivery {
+        agents, connected, ..
+    } = delivery;
+    if let Some(failure) = delivery.failure() {
+        let failing: usize = delivery.failures.iter().map(|failure| failure.agents).sum();
+        let message = format!(
+            "{failing} of {agents} nodes are not connected: {}, on {} for example",
+            explanation(failure.kind),
+            failure.node
+        );
+        return Now::new(DELIVERING, "False", reason(failure.kind), message);
+    }
+    let message = format!("{connected} of {agents} nodes are connected");
+    if connected == agents {
+        Now::new(DELIVERING, "True", "Connected", message)
+    } else {
+        Now::new(DELIVERING, "Unknown", "Connecting", message)
+    }
+}
+
+/// A kind of failure in camel case, for programs.
+pub(super) const fn reason(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Resolve => "NameNotResolved",
+        ErrorKind::Connect => "ConnectFailed",
+        ErrorKind::Timeout => "TimedOut",
+        ErrorKind::Tls => "TlsFailed",
+        ErrorKind::Relp => "RelpFailed",
+        ErrorKind::Broken => "ConnectionBroken",
+        ErrorKind::Closed => "ConnectionClosed",
+    }
+}
+
+/// The same for people.
+const fn explanation(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Resolve => "the host's name has no address",
+        ErrorKind::Connect => "nothing takes a connection at this host and port",
+        ErrorKind::Timeout => "the receiver did not answer in time",
+        ErrorKind::Tls => {
+            "TLS failed (a certificate was refused, or this port does not speak TLS; the agent's \
+             log has the details)"
+        }
+        ErrorKind::Relp => "the receiver does not speak RELP, or refused a message",
+        ErrorKind::Broken => "connections break",
+        ErrorKind::Closed => "the receiver closes connections",
+    }
+}

@@ -1,0 +1,279 @@
+use std::sync::Arc;
+
+use transport::ErrorKind;
+
+use super::conditions::{ACCEPTED, all};
+use super::*;
+use crate::delivery::Failure;
+use crate::fleet::Agent;
+use crate::history::Failed;
+use crate::plan::{Place, Refusal};
+use crate::settings::Settings;
+use crate::snapshot::{Snapshot, Stored};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A sink on the first `ready` of three nodes.
+struct Case {
+    decided: Decided,
+    verdict: Result<Place, Refusal>,
+    agents: Vec<Agent>,
+    delivery: Option<Delivery>,
+}
+
+impl Case {
+    fn new(ready: usize) -> Self {
+        let mut snapshot = Snapshot::default();
+        let name = ObjectName::new("shop", "sink");
+        let spec = serde_json::json!({"host": "logs.example.com", "transport": "tcp"});
+        let stored = Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()));
+        snapshot.log_sinks.insert(name.clone(), stored);
+        let plan = Plan::new(&snapshot, &Settings::default());
+        let verdict = plan.verdicts[&SinkId::Namespaced(name)].clone();
+        let (new, old) = (plan.revision.clone(), "old".to_owned());
+        let revisions = BTreeMap::from([
+            (new.clone(), Arc::new(plan.files.clone())),
+            (old.clone(), Arc::default()),
+        ]);
+        let agents = (0..3).map(|number| Agent {
+            pod: format!("agent-{number}"),
+            node: format!("node-{number}"),
+            revision: if number < ready { &new } else { &old }.clone(),
+            ready_since: Some(at(1)),
+            address: None,
+            restarts: 0,
+            trouble: None,
+        });
+        Self {
+            verdict,
+            agents: agents.collect(),
+            delivery: None,
+            decided: Decided {
+                plan,
+                versions: BTreeMap::new(),
+                history: History::default(),
+                revisions,
+            },
+        }
+    }
+
+    fn conditions(&self, before: &[Condition], now: i64) -> Vec<Condition> {
+        let ready = self
+            .agents
+            .iter()
+            .filter(|agent| agent.ready_since.is_some());
+        let ready: Vec<&str> = ready.map(|agent| agent.revision.as_str()).collect();
+        let facts = Facts {
+            verdict: &self.verdict,
+            decided: &self.decided,
+            ready: &ready,
+            agents: &self.agents,
+            nodes: Some(3),
+            delivery: self.delivery.as_ref(),
+        };
+        all(before, Some(1), &facts, at(now))
+    }
+
+    fn says(&self, type_: &str) -> (String, String, String) {
+        let conditions = self.conditions(&[], 0);
+        let found = conditions.into_iter().find(|found| found.type_ == type_);
+        let Condition {
+            status,
+            reason,
+            message,
+            ..
+        } = found.unwrap();
+        (status, reason, message)
+    }
+}
+
+fn said(status: &str, reason: &str, message: &str) -> (String, String, String) {
+    (status.to_owned(), reason.to_owned(), message.to_owned())
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_it_turns() {
+    let first = Case::new(1).conditions(&[], 10);
+    let second = Case::new(3).conditions(&first, 20);
+    let since = |conditions: &[Condition]| {
+        let since = conditions
+            .iter()
+            .map(|condition| condition.last_transition_time.0);
+        since.collect::<Vec<_>>()
+    };
+    assert_eq!(since(&first), [at(10), at(10), at(10)]);
+    assert_eq!(since(&second), [at(10), at(20), at(10)]);
+}
+
+#[test]
+fn configured_counts_agents_that_have_the_sink() {
+    assert_eq!(
+        Case::new(1).says(CONFIGURED),
+        said("False", "RollingOut", "1 of 3 nodes have the sink")
+    );
+    assert_eq!(
+        Case::new(3).says(CONFIGURED),
+        said("True", "Complete", "3 of 3 nodes have the sink")
+    );
+    // One that has it and is not ready does not count, and says why.
+    let mut ill = Case::new(3);
+    ill.agents[1].ready_since = None;
+    ill.agents[1].trouble = Some("its container does not start (ErrImagePull)".to_owned());
+    let (_, _, message) = ill.says(CONFIGURED);
+    assert_eq!(
+        message,
+        "2 of 3 nodes have the sink; on node-1: its container does not start (ErrImagePull)"
+    );
+}
+
+#[test]
+fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
+    let mut case = Case::new(2);
+    let files = case.decided.revisions[&case.decided.plan.revision].clone();
+    case.decided.revisions.insert("old".to_owned(), files);
+    assert_eq!(case.says(CONFIGURED).0, "True");
+}
+
+#[test]
+fn what_was_taken_back_says_so() {
+    let mut case = Case::new(0);
+    case.decided.history.failed = Some(Failed {
+        revision: case.decided.plan.revision.clone(),
+        why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
+    });
+    let (status, reason, message) = case.says(CONFIGURED);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", ROLLED_BACK));
+    assert!(message.contains("exit code 1"), "{message}");
+}
+
+#[test]
+fn one_that_is_refused_is_nowhere() {
+    let mut case = Case::new(3);
+    case.verdict = Err(Refusal::new(
+        "SecretNotFound",
+        "the Secret a/b does not exist",
+    ));
+    assert_eq!(
+        case.says(ACCEPTED),
+        said("False", "SecretNotFound", "the Secret a/b does not exist")
+    );
+    assert_eq!(case.says(CONFIGURED).0, "False");
+    assert_eq!(case.says(DELIVERING).0, "False");
+}
+
+#[test]
+fn delivering_is_what_the_agents_say() {
+    let mut case = Case::new(3);
+    assert_eq!(case.says(DELIVERING).1, "NotObserved");
+    let mut delivery = Delivery {
+        agents: 3,
+        connected: 3,
+        ..Delivery::default()
+    };
+    case.delivery = Some(delivery.clone());
+    assert_eq!(
+        case.says(DELIVERING),
+        said("True", "Connected", "3 of 3 nodes are connected")
+    );
+    delivery.connected = 2;
+    case.delivery = Some(delivery.clone());
+    assert_eq!(case.says(DELIVERING).1, "Connecting");
+    delivery.failures = vec![Failure {
+        kind: ErrorKind::Tls,
+        agents: 1,
+        node: "node-2".to_owned(),
+    }];
+    case.delivery = Some(delivery.clone());
+    let (status, reason, message) = case.says(DELIVERING);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "TlsFailed"));
+    assert!(
+        message.starts_with("1 of 3 nodes are not connected: TLS failed"),
+        "{message}"
+    );
+    assert!(message.ends_with("on node-2 for example"), "{message}");
+    let error = last_error(None, case.delivery.as_ref(), at(5)).unwrap();
+    assert_eq!(
+        (error.reason.as_str(), error.node.as_str()),
+        ("TlsFailed", "node-2")
+    );
+    // It is the same one later, and stays when all is well.
+    let later = last_error(Some(&error), case.delivery.as_ref(), at(9)).unwrap();
+    assert_eq!(later, error);
+    delivery.failures.clear();
+    assert_eq!(
+        last_error(Some(&error), Some(&delivery), at(9)),
+        Some(error)
+    );
+}
+
+#[test]
+fn counts_are_written_now_and_then() {
+    let delivery = |acknowledged| Delivery {
+        acknowledged,
+        ..Delivery::default()
+    };
+    let every = Duration::from_secs(60);
+    let write = |before: Option<&Counts>, acknowledged, is_news, now| {
+        counts(before, &delivery(acknowledged), is_news, every, at(now))
+    };
+    let first = write(None, 10, false, 100);
+    assert_eq!((first.acknowledged, first.observed_time.0), (10, at(100)));
+    assert_eq!(write(Some(&first), 20, false, 130), first);
+    assert_eq!(write(Some(&first), 20, true, 130).acknowledged, 20);
+    let later = write(Some(&first), 20, false, 160);
+    assert_eq!(later.last_acknowledged_time, Some(Time(at(160))));
+    // Nothing new is nothing to write.
+    assert_eq!(write(Some(&later), 20, true, 900), later);
+    // Agents began anew.
+    let anew = write(Some(&later), 5, false, 900);
+    assert_eq!(
+        (anew.acknowledged, anew.last_acknowledged_time),
+        (5, Some(Time(at(160))))
+    );
+}
+
+#[test]
+fn people_are_told_what_turns_bad_and_good_again() {
+    let condition = |type_: &str, status: &str, reason: &str| Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: "m".repeat(2000),
+        observed_generation: None,
+        last_transition_time: Time(at(0)),
+    };
+    let good = condition(DELIVERING, "True", "Connected");
+    let bad = condition(DELIVERING, "False", "TlsFailed");
+    let worse = condition(DELIVERING, "False", "ConnectFailed");
+    let rolling = condition(CONFIGURED, "False", "RollingOut");
+    let back = condition(CONFIGURED, "False", ROLLED_BACK);
+    let type_ = |before: Option<&Condition>, now: &Condition| {
+        let event = announcement(before, now)?;
+        assert!(event.note.is_some_and(|note| note.len() < 1024));
+        Some(event.type_)
+    };
+    for (before, now, expected) in [
+        (None, &good, None),
+        (Some(&good), &good, None),
+        (Some(&good), &bad, Some(EventType::Warning)),
+        (Some(&bad), &bad, None),
+        (Some(&bad), &worse, Some(EventType::Warning)),
+        (Some(&bad), &good, Some(EventType::Normal)),
+        (None, &rolling, None),
+        (Some(&rolling), &back, Some(EventType::Warning)),
+        (
+            None,
+            &condition(DELIVERING, "False", conditions::NOT_ACCEPTED),
+            None,
+        ),
+        (
+            None,
+            &condition(ACCEPTED, "False", "BadCertificate"),
+            Some(EventType::Warning),
+        ),
+    ] {
+        assert_eq!(type_(before, now), expected, "{} {}", now.type_, now.reason);
+    }
+}

@@ -1,0 +1,130 @@
+//! One of several controllers leads.
+
+use controller::agent::AGENT;
+use controller::lease::LEASE;
+use controller::resources::LogSink;
+use controller::settings::{AgentSettings, Settings};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+
+use crate::gate::Gate;
+use crate::world::{
+    SYSTEM, condition, controller, controller_with, controllers_token, put, revision, settings,
+    sinks, start, tcp, until, until_condition, until_files,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_takes_over_and_rolls_nothing() {
+    let Some((_plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let accepted = |sink: &LogSink| {
+        condition(sink.status.as_ref(), "Accepted").filter(|(status, _)| status == "True")
+    };
+    let first = controller(&client, "first");
+    until(&leases, LEASE, led_by("first")).await;
+    let second = controller(&client, "second");
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until(&sinks, "sink", accepted).await;
+    until_files(&client, |files| files.contains_key("ns-shop.yaml")).await;
+    let before = revision(&client).await;
+    let written = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+
+    first.abort();
+    until(&leases, LEASE, led_by("second")).await;
+    // It has looked at everything once it says of a new sink what is wrong.
+    let unknown = serde_json::json!({"host": "a", "tls": {"clientCertificateSecret": "none"}});
+    put(&client, "shop", "later", unknown).await.unwrap();
+    until_condition(&sinks, "later", "Accepted", "False").await;
+    assert_eq!(revision(&client).await, before);
+    let now = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    assert_eq!(now, written);
+    let lease = leases.get(LEASE).await.unwrap().spec.unwrap();
+    assert_eq!(lease.lease_transitions, Some(1));
+    second.abort();
+}
+
+/// One whose API server does not answer any more stops before another begins,
+/// and does not interfere when it hears again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hears_nothing_stops() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let config = plane.config(&controllers_token(&client).await).await;
+    let gate = Gate::new(&config).await;
+    let first = controller(&gate.client(config), "first");
+    until(&leases, LEASE, led_by("first")).await;
+    until_files(&client, |files| !files.is_empty()).await;
+
+    gate.shut();
+    let second = controller(&client, "second");
+    until(&leases, LEASE, led_by("second")).await;
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, "shop"), "sink", "Accepted", "True").await;
+    until_files(&client, |files| files.contains_key("ns-shop.yaml")).await;
+    let written = revision(&client).await;
+
+    gate.open();
+    // The one that was deaf takes over when it is alone, with the same result.
+    second.abort();
+    until(&leases, LEASE, led_by("first")).await;
+    put(&client, "shop", "other", tcp("other.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, "shop"), "other", "Accepted", "True").await;
+    assert_ne!(revision(&client).await, written);
+    first.abort();
+}
+
+/// Two versions of the controller, whose agents are not the same: only the one
+/// that leads decides, and there is one roll for each change of leaders.
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_of_two_versions_do_not_fight() {
+    let Some((_plane, client)) = start(&[]).await else {
+        return;
+    };
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let with_image = |image: &str| Settings {
+        agent: AgentSettings {
+            image: image.to_owned(),
+            ..AgentSettings::default()
+        },
+        ..settings()
+    };
+    let has_image = |image: &'static str| {
+        move |daemon_set: &DaemonSet| {
+            let pod = daemon_set.spec.as_ref()?.template.spec.as_ref()?;
+            (pod.containers[0].image.as_deref() == Some(image)).then_some(())
+        }
+    };
+    let old = controller_with(&client, "old", with_image("agent:1"));
+    until(&leases, LEASE, led_by("old")).await;
+    until(&daemon_sets, AGENT, has_image("agent:1")).await;
+    let new = controller_with(&client, "new", with_image("agent:2"));
+    // Drift is repaired by the one that leads, so this is its own.
+    until(&daemon_sets, AGENT, has_image("agent:1")).await;
+    let before = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    old.abort();
+    until(&daemon_sets, AGENT, has_image("agent:2")).await;
+    let after = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    assert_eq!(after, before.map(|generation| generation + 1));
+    new.abort();
+}
+
+fn led_by(identity: &'static str) -> impl Fn(&Lease) -> Option<()> {
+    move |lease| {
+        let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+        (holder == identity).then_some(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The controller against a real API server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod gate;
+mod leading;
+mod rollout;
+mod sinks;
+mod world;

@@ -1,0 +1,366 @@
+//! How configuration gets to the nodes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use cluster::ControlPlane;
+use controller::agent::{AGENT, REVISION};
+use controller::apply::Applier;
+use controller::history::{Reach, Step};
+use controller::plan::Plan;
+use controller::resources::LogSink;
+use controller::settings::{AgentSettings, Settings};
+use controller::snapshot::Snapshot;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::{Body, ClientBuilder};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+use tower::filter::FilterLayer;
+
+use crate::world::{
+    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, revision, settings,
+    sinks, start, tcp, until, until_condition, until_files,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_is_not_written_again() {
+    let Some((_plane, client)) = start(&[]).await else {
+        return;
+    };
+    let (settings, snapshot) = (settings(), Snapshot::default());
+    let plan = Plan::new(&snapshot, &settings);
+    let applier = Applier::new(client.clone(), &settings).await.unwrap();
+    let apply = async || {
+        let history = &snapshot.history;
+        let step = everywhere(&plan);
+        let applied = applier.apply(&plan, &snapshot, history, &step).await;
+        applied.unwrap();
+    };
+    apply().await;
+    let versions = async || {
+        let daemon_set: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+        let lanes: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
+        let generation = daemon_set.get(AGENT).await.unwrap().metadata.generation;
+        let lanes = lanes.get("syslog-sink-state").await.unwrap();
+        (generation, lanes.metadata.resource_version)
+    };
+    let before = versions().await;
+    for _ in 0..3 {
+        apply().await;
+    }
+    assert_eq!(versions().await, before);
+    // What somebody else changes comes back.
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let broken = json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "fluent-bit", "image": "somebody/elses"},
+    ]}}}});
+    let patch = Patch::Strategic(broken);
+    daemon_sets
+        .patch(AGENT, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    apply().await;
+    let daemon_set = daemon_sets.get(AGENT).await.unwrap();
+    let containers = daemon_set.spec.unwrap().template.spec.unwrap().containers;
+    assert_eq!(containers[0].image.as_deref(), Some("syslog-sink-agent"));
+}
+
+/// `Configured` counts agents that are ready and have the revision; of a
+/// revision that all have, old ones are deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_nodes_get_what_changed() {
+    const NODES: usize = 100;
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    plane.add_nodes(NODES).await;
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+
+    let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
+    let everywhere = |sink: &LogSink| {
+        let (status, why) = condition(sink.status.as_ref(), "Configured")?;
+        (status == "True" && why.contains("100 of 100 nodes")).then_some(())
+    };
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until(&sinks, "sink", everywhere).await;
+    put(&client, "shop", "sink", tcp("other.example.com"))
+        .await
+        .unwrap();
+    let generation = |sink: &LogSink| {
+        let seen = sink.status.as_ref()?.observed_generation?;
+        (seen == 2).then(|| everywhere(sink)).flatten()
+    };
+    until(&sinks, "sink", generation).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let labelled = ListParams::default().labels(REVISION);
+    assert_eq!(
+        secrets.list_metadata(&labelled).await.unwrap().items.len(),
+        1
+    );
+    task.abort();
+}
+
+/// An image whose container ends at once: one node finds that out, for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_crash_come_back_as_they_were() {
+    const NODES: usize = 10;
+    let Some((mut plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    plane.add_nodes(NODES).await;
+    let own = controllers(&plane, &client).await;
+    let first = controller(&own, "first");
+    put(&client, "shop", "old", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, "shop"), "old", "Configured", "True").await;
+    let before = revision(&client).await;
+    first.abort();
+
+    // The next version of the controller has a broken image for the agents.
+    let broken = Settings {
+        agent: AgentSettings {
+            image: "broken".to_owned(),
+            ..AgentSettings::default()
+        },
+        ..settings()
+    };
+    let second = controller_with(&own, "second", broken);
+    put(&client, "team-a", "new", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    let why = until_condition(&sinks(&client, "team-a"), "new", "Configured", "False").await;
+    let why = if why.starts_with("RolledBack") {
+        why
+    } else {
+        until(&sinks(&client, "team-a"), "new", |sink| {
+            let (_, why) = condition(sink.status.as_ref(), "Configured")?;
+            why.starts_with("RolledBack").then_some(why)
+        })
+        .await
+    };
+    assert!(
+        why.contains("0 of 10 nodes") && why.contains("exit code 1"),
+        "{why}"
+    );
+    // The others never noticed.
+    assert_eq!(revision(&client).await, before);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
+    let pods = pods.list(&ListParams::default()).await.unwrap();
+    let with_it = |pod: &&Pod| pod.annotations().get(REVISION) != before.as_ref();
+    let crashed = pods.iter().filter(with_it).count();
+    assert!(crashed <= 1, "{crashed} agents have the broken revision");
+    let why = until_condition(&sinks(&client, "shop"), "old", "Configured", "True").await;
+    assert!(why.contains("10 of 10 nodes"), "{why}");
+    second.abort();
+
+    // A version that is mended goes on.
+    let third = controller(&own, "third");
+    until_condition(&sinks(&client, "team-a"), "new", "Configured", "True").await;
+    third.abort();
+}
+
+fn everywhere(plan: &Plan) -> Step {
+    Step {
+        revision: plan.revision.clone(),
+        reach: Reach::All,
+    }
+}
+
+/// A client that fails after so many requests.
+async fn failing_after(plane: &ControlPlane, requests: i64) -> Client {
+    let left = Arc::new(AtomicI64::new(requests));
+    let filter = move |request: http::Request<Body>| {
+        if left.fetch_sub(1, Ordering::Relaxed) > 0 {
+            Ok(request)
+        } else {
+            Err("the controller was killed")
+        }
+    };
+    let config = plane.config("admin-token").await;
+    let builder = ClientBuilder::try_from(config).unwrap();
+    builder.with_layer(&FilterLayer::new(filter)).build()
+}
+
+/// Whatever the agents are told to mount is there, as a whole.
+async fn nothing_is_half_done(client: &Client) {
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let Some(daemon_set) = daemon_sets.get_opt(AGENT).await.unwrap() else {
+        return;
+    };
+    let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+    let volumes = pod.volumes.unwrap();
+    let sources = volumes
+        .iter()
+        .filter_map(|volume| volume.projected.as_ref());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    for source in sources.flat_map(|projected| projected.sources.iter().flatten()) {
+        let name = &source.secret.as_ref().unwrap().name;
+        assert!(
+            secrets.get_opt(name).await.unwrap().is_some(),
+            "{name} is missing"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_may_be_killed_at_every_step() {
+    let Some((plane, client)) = start(&[]).await else {
+        return;
+    };
+    let settings = settings();
+    let plan_of = |image: &str, sinks: usize| {
+        let mut snapshot = Snapshot::default();
+        for number in 0..sinks {
+            let name = controller::snapshot::ObjectName::new("shop", &format!("sink-{number}"));
+            let spec = serde_json::from_value(tcp(image)).unwrap();
+            let stored = controller::snapshot::Stored::Spec(Box::new(spec));
+            snapshot.log_sinks.insert(name, stored);
+        }
+        let plan = Plan::new(&snapshot, &settings);
+        (snapshot, plan)
+    };
+    let apply = async |client: Client, (snapshot, plan): &(Snapshot, Plan)| {
+        let applier = Applier::new(client, &settings).await?;
+        let history = &snapshot.history;
+        let step = everywhere(plan);
+        applier.apply(plan, snapshot, history, &step).await
+    };
+    let mut steps = 0;
+    for requests in 0.. {
+        // Each time from one revision to another.
+        let old = plan_of("old.example.com", 1);
+        apply(client.clone(), &old).await.unwrap();
+        let new = plan_of("new.example.com", 2);
+        let killed = apply(failing_after(&plane, requests).await, &new).await;
+        nothing_is_half_done(&client).await;
+        let is_done = killed.is_ok();
+        // The next one finishes it.
+        apply(client.clone(), &new).await.unwrap();
+        nothing_is_half_done(&client).await;
+        assert_eq!(revision(&client).await, Some(new.1.revision.clone()));
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+        let labelled = ListParams::default().labels(REVISION);
+        let left = secrets.list_metadata(&labelled).await.unwrap();
+        let left: BTreeSet<_> = left
+            .iter()
+            .map(|secret| secret.labels()[REVISION].clone())
+            .collect();
+        assert_eq!(left, BTreeSet::from([new.1.revision.clone()]));
+        if is_done {
+            steps = requests;
+            break;
+        }
+    }
+    // State, account, list, Secret, DaemonSet, deletion.
+    assert_eq!(steps, 6);
+}
+
+/// Somebody else who wants the `DaemonSet` otherwise, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_changes_is_repaired() {
+    let Some((_plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let task = controller(&client, "only");
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let image = |daemon_set: &DaemonSet| {
+        let pod = daemon_set.spec.as_ref()?.template.spec.as_ref()?;
+        pod.containers[0].image.clone()
+    };
+    let is_ours = |daemon_set: &DaemonSet| {
+        (image(daemon_set)? == "syslog-sink-agent").then_some(daemon_set.metadata.generation)
+    };
+    until(&daemon_sets, AGENT, is_ours).await;
+    for number in 0..5 {
+        let patch = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "fluent-bit", "image": format!("elses:{number}")},
+        ]}}}});
+        let parameters = PatchParams::default();
+        daemon_sets
+            .patch(AGENT, &parameters, &Patch::Strategic(patch))
+            .await
+            .unwrap();
+        until(&daemon_sets, AGENT, is_ours).await;
+    }
+    // Each change was answered by one, and sinks are served meanwhile.
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, "shop"), "sink", "Accepted", "True").await;
+    until_files(&client, |files| files.contains_key("ns-shop.yaml")).await;
+    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    assert!(generation <= Some(1 + 2 * 5 + 2), "{generation:?}");
+    // A deleted one comes back as well, and so does the agents' account.
+    daemon_sets
+        .delete(AGENT, &DeleteParams::default())
+        .await
+        .unwrap();
+    until(&daemon_sets, AGENT, |found| {
+        found.metadata.deletion_timestamp.is_none().then_some(())
+    })
+    .await;
+    task.abort();
+}
+
+/// What the controller made goes when its Deployment goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_with_the_deployment() {
+    let Some((_plane, client)) = start(&[]).await else {
+        return;
+    };
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
+    let labels = json!({"app": "sink-controller"});
+    let deployment = json!({
+        "metadata": {"name": "sink-controller"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "controller", "image": "controller"}]},
+            },
+        },
+    });
+    let deployment = serde_json::from_value(deployment).unwrap();
+    deployments
+        .create(&PostParams::default(), &deployment)
+        .await
+        .unwrap();
+    let settings = Settings {
+        deployment: Some("sink-controller".to_owned()),
+        ..settings()
+    };
+    let task = controller_with(&client, "only", settings);
+    until_files(&client, |files| !files.is_empty()).await;
+    task.abort();
+    deployments
+        .delete("sink-controller", &DeleteParams::default())
+        .await
+        .unwrap();
+    gone::<DaemonSet>(&client).await;
+    gone::<Secret>(&client).await;
+    gone::<ConfigMap>(&client).await;
+}
+
+/// Waits until nothing of the controller's is left of a kind.
+async fn gone<K>(client: &Client)
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), SYSTEM);
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=sink-controller");
+    let asking = async {
+        while !api.list_metadata(&ours).await.unwrap().items.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, asking).await.unwrap();
+}

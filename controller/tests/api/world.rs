@@ -1,0 +1,242 @@
+//! A cluster with our resources, and a controller in it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use cluster::ControlPlane;
+use controller::agent::{AGENT, REVISION, from_secrets};
+use controller::lease::{Candidate, Terms};
+use controller::monitor::Monitor;
+use controller::resources::{LogSink, SinkStatus, crds};
+use controller::run::run;
+use controller::settings::{Pace, Settings};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
+use kube::discovery::ApiResource;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+pub(crate) const SYSTEM: &str = "syslog-sink";
+/// Longer than anything takes that is waited for.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        namespace: SYSTEM.to_owned(),
+        pace: pace(),
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn pace() -> Pace {
+    Pace {
+        quiet: Duration::from_millis(200),
+        gather: Duration::from_secs(1),
+        resync: Duration::from_secs(2),
+        retry: Duration::from_millis(200),
+        observe: Duration::from_millis(500),
+        settle: Duration::from_secs(1),
+        ..Pace::default()
+    }
+}
+
+/// A control plane with our CRDs and these namespaces; none where there is no
+/// control plane.
+pub(crate) async fn start(namespaces: &[&str]) -> Option<(ControlPlane, Client)> {
+    let plane = ControlPlane::start().await?;
+    let client = plane.admin().await;
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in crds() {
+        api.create(&PostParams::default(), &crd).await.unwrap();
+        let established = conditions::is_crd_established();
+        await_condition(api.clone(), &crd.name_any(), established)
+            .await
+            .unwrap();
+    }
+    for name in namespaces.iter().chain([&SYSTEM]) {
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                name: Some((*name).to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        let api: Api<Namespace> = Api::all(client.clone());
+        api.create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+    }
+    Some((plane, client))
+}
+
+pub(crate) const TERMS: Terms = Terms {
+    valid: Duration::from_secs(3),
+    deadline: Duration::from_secs(2),
+    renew: Duration::from_millis(300),
+};
+
+/// A controller that runs until it is aborted, which is like a crash.
+pub(crate) fn controller(client: &Client, identity: &str) -> JoinHandle<()> {
+    controller_with(client, identity, settings())
+}
+
+pub(crate) fn controller_with(
+    client: &Client,
+    identity: &str,
+    settings: Settings,
+) -> JoinHandle<()> {
+    let candidate = Candidate::new(client.clone(), SYSTEM, identity, TERMS);
+    let client = client.clone();
+    tokio::spawn(async move {
+        let never = std::future::pending();
+        let monitor = Monitor::default();
+        let ended = run(client, &settings, candidate, &monitor, never).await;
+        panic!("the controller ended: {ended:?}");
+    })
+}
+
+/// A token with the rights that the controller has where it is installed.
+pub(crate) async fn controllers_token(admin: &Client) -> String {
+    let manifest = include_str!("../../../deploy/rbac.yaml");
+    for document in manifest.split("---\n") {
+        let object: DynamicObject = serde_saphyr::from_str(document).unwrap();
+        let types = object.types.clone().unwrap();
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(admin.clone(), &namespace, &kind),
+            None => Api::all_with(admin.clone(), &kind),
+        };
+        api.create(&PostParams::default(), &object).await.unwrap();
+    }
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), SYSTEM);
+    let request = TokenRequest::default();
+    let token = accounts
+        .create_token_request("sink-controller", &PostParams::default(), &request)
+        .await
+        .unwrap();
+    token.status.unwrap().token.unwrap()
+}
+
+/// A client with that token.
+pub(crate) async fn controllers(plane: &ControlPlane, admin: &Client) -> Client {
+    plane.client(&controllers_token(admin).await).await
+}
+
+pub(crate) async fn put(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    spec: Value,
+) -> kube::Result<()> {
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        client.clone(),
+        namespace,
+        &ApiResource::erase::<LogSink>(&()),
+    );
+    let object = json!({
+        "apiVersion": "syslogsink.io/v1alpha1",
+        "kind": "LogSink",
+        "metadata": {"name": name},
+        "spec": spec,
+    });
+    let parameters = PatchParams::apply("test").force();
+    api.patch(name, &parameters, &Patch::Apply(object))
+        .await
+        .map(drop)
+}
+
+/// Asks until the object is as it shall be.
+pub(crate) async fn until<K, T>(api: &Api<K>, name: &str, what: impl Fn(&K) -> Option<T>) -> T
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let asking = async {
+        loop {
+            if let Some(found) = api.get_opt(name).await.unwrap().as_ref().and_then(&what) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let found = tokio::time::timeout(BOUND, asking).await.ok();
+    assert!(found.is_some(), "{name}: {:?}", api.get_opt(name).await);
+    found.unwrap()
+}
+
+pub(crate) fn condition(status: Option<&SinkStatus>, kind: &str) -> Option<(String, String)> {
+    let mut conditions = status?.conditions.iter();
+    let found = conditions.find(|condition| condition.type_ == kind)?;
+    Some((
+        found.status.clone(),
+        format!("{}: {}", found.reason, found.message),
+    ))
+}
+
+/// The files of the revision that the agents shall have.
+pub(crate) async fn files(client: &Client) -> BTreeMap<String, String> {
+    let Some(revision) = revision(client).await else {
+        return BTreeMap::new();
+    };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let selector = format!("{REVISION}={revision}");
+    let found = secrets
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .unwrap();
+    let (files, _) = from_secrets(found.items);
+    let text = |(name, content)| (name, String::from_utf8(content).unwrap());
+    files.into_iter().map(text).collect()
+}
+
+pub(crate) async fn until_files(
+    client: &Client,
+    as_they_shall_be: impl Fn(&BTreeMap<String, String>) -> bool,
+) {
+    let asking = async {
+        while !as_they_shall_be(&files(client).await) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
+    assert!(in_time, "{:#?}", files(client).await);
+}
+
+pub(crate) fn tcp(host: &str) -> Value {
+    json!({"host": host, "transport": "tcp"})
+}
+
+/// Waits until a condition of a sink has this status, and gives its reason and
+/// message.
+pub(crate) async fn until_condition(
+    sinks: &Api<LogSink>,
+    name: &str,
+    kind: &str,
+    status: &str,
+) -> String {
+    until(sinks, name, |sink| {
+        let (found, why) = condition(sink.status.as_ref(), kind)?;
+        (found == status).then_some(why)
+    })
+    .await
+}
+
+/// The sinks of a namespace.
+pub(crate) fn sinks(client: &Client, namespace: &str) -> Api<LogSink> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// The revision that the agents shall have.
+pub(crate) async fn revision(client: &Client) -> Option<String> {
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let daemon_set = daemon_sets.get_opt(AGENT).await.unwrap()?;
+    let annotations = daemon_set.spec?.template.metadata?.annotations?;
+    annotations.get(REVISION).cloned()
+}
