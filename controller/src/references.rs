@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::resources::LogSinkSpec;
-use crate::snapshot::{Data, Lookup, ObjectName};
+use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
 /// How many are asked for at the same time.
 const AT_ONCE: usize = 8;
@@ -43,14 +43,22 @@ impl Names {
         let ca = tls.ca.as_ref();
         let of_ca = ca.and_then(|ca| ca.secret.as_ref());
         let of_ca = of_ca.map(|reference| &reference.name);
-        for name in of_ca.into_iter().chain(&tls.client_certificate_secret) {
-            self.secrets.insert(ObjectName::new(namespace, name));
-        }
-        if let Some(reference) = ca.and_then(|ca| ca.config_map.as_ref()) {
-            let name = ObjectName::new(namespace, &reference.name);
-            self.config_maps.insert(name);
-        }
+        let of_secrets = of_ca.into_iter().chain(&tls.client_certificate_secret);
+        self.secrets.extend(objects(of_secrets, namespace));
+        let of_map = ca.and_then(|ca| ca.config_map.as_ref());
+        let of_map = of_map.map(|reference| &reference.name);
+        self.config_maps.extend(objects(of_map, namespace));
     }
+}
+
+/// The objects of these names, but those that are none: they could be a way to
+/// other objects.
+fn objects<'n>(
+    names: impl IntoIterator<Item = &'n String>,
+    namespace: &str,
+) -> impl Iterator<Item = ObjectName> {
+    let names = names.into_iter().filter(|name| is_object_name(name));
+    names.map(|name| ObjectName::new(namespace, name))
 }
 
 /// Both kinds, by name.

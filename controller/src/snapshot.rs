@@ -113,6 +113,20 @@ impl ObjectName {
     }
 }
 
+/// Whether an object can have this name (an RFC 1123 subdomain).
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')
+    };
+    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let mut bytes = name.bytes();
+    name.len() <= 253
+        && bytes.clone().all(allowed)
+        && ends(bytes.clone().next_back())
+        && ends(bytes.next())
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

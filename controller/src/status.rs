@@ -197,7 +197,8 @@ impl<'a> Teller<'a> {
             let before = before
                 .clone()
                 .find(|before| before.type_ == condition.type_);
-            let Some(event) = announcement(before, condition) else {
+            let has_failed = told.before.last_error.is_some();
+            let Some(event) = announcement(before, condition, has_failed) else {
                 continue;
             };
             let about = reference(&told.id, &told.version);
@@ -316,7 +317,9 @@ fn last_error(
     }
 }
 
-fn announcement(before: Option<&Condition>, now: &Condition) -> Option<Event> {
+/// What people are told of a condition of a sink that has failed to deliver
+/// before, or has not.
+fn announcement(before: Option<&Condition>, now: &Condition, has_failed: bool) -> Option<Event> {
     let is_same =
         |before: &Condition| (&before.status, &before.reason) == (&now.status, &now.reason);
     if before.is_some_and(is_same) {
@@ -328,7 +331,13 @@ fn announcement(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         (CONFIGURED, "False") => now.reason == ROLLED_BACK,
         (_, status) => status == "False" && now.reason != conditions::NOT_ACCEPTED,
     };
-    let is_better = was_bad && now.status == "True" && now.type_ != CONFIGURED;
+    let is_better = now.status == "True"
+        && match now.type_.as_str() {
+            CONFIGURED => false,
+            // Agents that begin anew know of nothing for a moment.
+            DELIVERING => has_failed,
+            _ => was_bad,
+        };
     (is_bad || is_better).then(|| Event {
         type_: if is_bad {
             EventType::Warning

@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 
 use super::sink::Refusal;
 use crate::resources::{CaSource, KeyReference};
-use crate::snapshot::{Lookup, ObjectName, Snapshot};
+use crate::snapshot::{Lookup, ObjectName, Snapshot, is_object_name};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -87,6 +87,10 @@ fn key_of(
     namespace: &str,
     reference: &KeyReference,
 ) -> Result<(String, Vec<u8>), Refusal> {
+    if !is_object_name(&reference.name) {
+        let problem = format!("is not the name of a {kind}");
+        return Err(Refusal::value("tls", &reference.name, &problem));
+    }
     let name = ObjectName::new(namespace, &reference.name);
     let data = match objects.get(&name) {
         Some(Lookup::Found(data)) => data,

@@ -269,6 +269,12 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
             "the Secret shop/secret cannot be read: no right to",
         ),
         (ca(secret("some", "none")), "KeyNotFound", "only ca.crt"),
+        // An older schema let it in.
+        (
+            ca(secret("../../team-a/secrets/other", "ca.crt")),
+            "InvalidValue",
+            "tls \"../../team-a/secrets/other\" is not the name of a Secret",
+        ),
         (
             selecting(serde_json::json!({"containers": ["web", "a b"]})),
             "InvalidValue",

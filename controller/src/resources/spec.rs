@@ -224,7 +224,10 @@ pub struct TlsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
     /// A Secret of the type `kubernetes.io/tls` with our certificate.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_secret: Option<String>,
     /// The name in the receiver's certificate, where it is not the host's.
@@ -269,7 +272,10 @@ pub struct CaSource {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct KeyReference {
     /// The object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Its key.
     #[schemars(length(min = 1, max = 253))]

@@ -249,8 +249,11 @@ fn people_are_told_what_turns_bad_and_good_again() {
     let worse = condition(DELIVERING, "False", "ConnectFailed");
     let rolling = condition(CONFIGURED, "False", "RollingOut");
     let back = condition(CONFIGURED, "False", ROLLED_BACK);
+    let connecting = condition(DELIVERING, "Unknown", "NotObserved");
+    let has_failed =
+        |before: &Condition| before.type_ == DELIVERING && before.reason != "Connected";
     let type_ = |before: Option<&Condition>, now: &Condition| {
-        let event = announcement(before, now)?;
+        let event = announcement(before, now, before.is_some_and(has_failed))?;
         assert!(event.note.is_some_and(|note| note.len() < 1024));
         Some(event.type_)
     };
@@ -261,6 +264,7 @@ fn people_are_told_what_turns_bad_and_good_again() {
         (Some(&bad), &bad, None),
         (Some(&bad), &worse, Some(EventType::Warning)),
         (Some(&bad), &good, Some(EventType::Normal)),
+        (Some(&connecting), &good, Some(EventType::Normal)),
         (None, &rolling, None),
         (Some(&rolling), &back, Some(EventType::Warning)),
         (

@@ -5,7 +5,9 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+mod delivering;
 mod gate;
+mod hostile;
 mod leading;
 mod rollout;
 mod sinks;

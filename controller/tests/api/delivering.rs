@@ -1,0 +1,191 @@
+//! What sinks say of their delivery: a real Fluent Bit is the agent of a node
+//! that otherwise only pretends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use controller::render::Paths;
+use controller::settings::{AgentSettings, Settings};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::containers::Node;
+use rig::fluent_bit::{self, FluentBit};
+use rig::pki::Pki;
+use rig::wait::free_port;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::world::{
+    BOUND, controller_with, controllers, files, put, revision, settings, sinks, start, until,
+    until_condition,
+};
+
+const LINES: usize = 500;
+
+/// Runs a revision's configuration, and the next one's when there is one.
+async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
+    let mut running = None;
+    loop {
+        let wanted = revision(&client).await;
+        let is_running = running
+            .as_ref()
+            .is_some_and(|(revision, _): &(_, FluentBit)| Some(revision) == wanted.as_ref());
+        if let Some(wanted) = wanted
+            && !is_running
+        {
+            drop(running.take());
+            for (name, content) in files(&client).await {
+                fs::write(folder.join(name), content).unwrap();
+            }
+            let configuration = folder.join("fluent-bit.yaml");
+            let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+            running = Some((wanted, agent));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn node_settings(dir: &TempDir) -> Settings {
+    let folder = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    Settings {
+        paths: Paths {
+            config: folder("config"),
+            state: folder("state"),
+            containers: folder("log/containers"),
+        },
+        agent: AgentSettings {
+            metrics_port: free_port(),
+            ..AgentSettings::default()
+        },
+        ..settings()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_say_whether_they_deliver_and_why_not() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let settings = node_settings(&dir);
+    plane.add_nodes(1).await;
+    let own = controllers(&plane, &client).await;
+    let task = controller_with(&own, "only", settings);
+    let agent = tokio::spawn(kubelet(client.clone(), program, dir.path().join("config")));
+
+    let good = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let pki = Pki::new();
+    let pair = pki.server();
+    let tls = Receiver::start(Options::new(Listen::Tls(TlsFiles {
+        cert: pair.cert,
+        key: pair.key,
+        client_ca: None,
+    })))
+    .unwrap();
+    let other_ca = fs::read_to_string(pki.other_ca()).unwrap();
+    let closed = free_port();
+    for (name, spec) in [
+        (
+            "good",
+            json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"}),
+        ),
+        (
+            "wrong-port",
+            json!({"host": "127.0.0.1", "port": closed, "transport": "tcp"}),
+        ),
+        (
+            "unknown-host",
+            json!({"host": "logs.invalid", "transport": "tcp"}),
+        ),
+        (
+            "refused",
+            json!({"host": "localhost", "port": tls.port(), "tls": {"ca": {"pem": other_ca}}}),
+        ),
+    ] {
+        put(&client, "shop", name, spec).await.unwrap();
+    }
+    let sinks = sinks(&client, "shop");
+    for (name, words) in [
+        (
+            "wrong-port",
+            "ConnectFailed: 1 of 1 nodes are not connected: nothing takes",
+        ),
+        (
+            "unknown-host",
+            "NameNotResolved: 1 of 1 nodes are not connected: the host's name",
+        ),
+        (
+            "refused",
+            "TlsFailed: 1 of 1 nodes are not connected: TLS failed",
+        ),
+    ] {
+        let why = until_condition(&sinks, name, "Delivering", "False").await;
+        assert!(why.starts_with(words), "{why}");
+        let error = sinks.get(name).await.unwrap().status.unwrap().last_error;
+        assert_eq!(error.unwrap().node, "node-0");
+    }
+    let why = until_condition(&sinks, "good", "Delivering", "True").await;
+    assert_eq!(why, "Connected: 1 of 1 nodes are connected");
+
+    // What arrives is counted.
+    write_lines(&dir.path().join("log"));
+    until(&sinks, "good", |sink| {
+        let counts = sink.status.as_ref()?.counts.as_ref()?;
+        (counts.acknowledged == LINES as u64).then_some(())
+    })
+    .await;
+    assert_eq!(good.received().len(), LINES);
+
+    // People see what is wrong, and that it is well again.
+    told(&client, "wrong-port", "ConnectFailed").await;
+    let mended = json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"});
+    put(&client, "shop", "wrong-port", mended).await.unwrap();
+    until_condition(&sinks, "wrong-port", "Delivering", "True").await;
+    told(&client, "wrong-port", "Connected").await;
+    agent.abort();
+    task.abort();
+}
+
+fn write_lines(folder: &Path) {
+    let mut container = Node::new(folder).start("shop", "web", "app");
+    for line in 0..LINES {
+        container.write(
+            "2026-03-01T12:00:00.123456789Z",
+            "stdout",
+            &format!("web {line}"),
+        );
+    }
+}
+
+/// Waits for an Event on a sink.
+async fn told(client: &Client, sink: &str, reason: &str) {
+    let events: Api<Event> = Api::namespaced(client.clone(), "shop");
+    let is_it = |event: &Event| {
+        let regarding = event.regarding.as_ref();
+        regarding.and_then(|about| about.name.as_deref()) == Some(sink)
+            && event.reason.as_deref() == Some(reason)
+    };
+    let asking = async {
+        while !events
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .iter()
+            .any(is_it)
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
+    assert!(in_time, "{sink} has no Event {reason}");
+}

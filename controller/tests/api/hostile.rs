@@ -1,0 +1,302 @@
+//! What users do that nobody should.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use controller::agent::AGENT;
+use controller::resources::{ClusterLogSink, LogSink};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::gate::Gate;
+use crate::world::{
+    SYSTEM, controller, controllers, controllers_token, put, sinks, start, tcp, until,
+    until_condition, until_files,
+};
+
+/// That a sink of another namespace is in force.
+async fn others_are_served(client: &Client) {
+    put(client, "team-a", "good", tcp("good.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(client, "team-a"), "good", "Accepted", "True").await;
+    until_files(client, |files| {
+        let file = files.get("ns-team-a.yaml");
+        file.is_some_and(|text| text.contains("good.example.com"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_sinks_in_a_namespace_are_sixteen() {
+    const SINKS: usize = 1000;
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+    let names: Vec<String> = (0..SINKS).map(|number| format!("sink-{number}")).collect();
+    let all = names
+        .iter()
+        .map(|name| put(&client, "shop", name, tcp("logs.example.com")));
+    let all: Vec<_> = all.collect();
+    let results: Vec<kube::Result<()>> = futures::stream::iter(all)
+        .buffer_unordered(32)
+        .collect()
+        .await;
+    assert!(results.iter().all(Result::is_ok));
+    others_are_served(&client).await;
+    let sinks = sinks(&client, "shop");
+    let accepted = async || {
+        let mut counts = BTreeMap::new();
+        for sink in sinks.list(&ListParams::default()).await.unwrap() {
+            let conditions = sink.status.unwrap_or_default().conditions;
+            let accepted = conditions
+                .into_iter()
+                .find(|found| found.type_ == "Accepted");
+            let reason = accepted.map(|accepted| accepted.reason);
+            *counts.entry(reason).or_default() += 1;
+        }
+        counts
+    };
+    let expected = BTreeMap::from([
+        (Some("Accepted".to_owned()), 16),
+        (Some("TooManySinks".to_owned()), SINKS - 16),
+    ]);
+    let asking = async {
+        while accepted().await != expected {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(120), asking)
+        .await
+        .is_ok();
+    assert!(in_time, "{:?}", accepted().await);
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_as_long_as_they_may_be() {
+    let namespace = "n".repeat(63);
+    let Some((plane, client)) = start(&[&namespace, "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+    let name = format!("{}.{}", "a".repeat(126), "b".repeat(126));
+    put(&client, &namespace, &name, tcp("logs.example.com"))
+        .await
+        .unwrap();
+    let cluster: Api<ClusterLogSink> = Api::all(client.clone());
+    let spec = json!({
+        "apiVersion": "syslogsink.io/v1alpha1",
+        "kind": "ClusterLogSink",
+        "metadata": {"name": name},
+        "spec": {"sink": tcp("logs.example.com")},
+    });
+    let parameters = PatchParams::apply("test");
+    cluster
+        .patch(&name, &parameters, &Patch::Apply(spec))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, &namespace), &name, "Configured", "True").await;
+    until(&cluster, &name, |sink| {
+        let mut conditions = sink.status.as_ref()?.conditions.iter();
+        conditions.find(|found| found.type_ == "Configured" && found.status == "True")?;
+        Some(())
+    })
+    .await;
+    others_are_served(&client).await;
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_far_too_large_is_refused() {
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+    let mebibyte = "x".repeat(1024 * 1024);
+    // What the schema bounds, it refuses with the field's name.
+    for (spec, field) in [
+        (json!({"host": mebibyte}), "spec.host"),
+        (
+            json!({"host": "a", "tls": {"ca": {"pem": mebibyte}}}),
+            "spec.tls.ca.pem",
+        ),
+        (
+            json!({"host": "a", "format": {"message": mebibyte}}),
+            "spec.format.message",
+        ),
+        (
+            json!({"host": "a", "tls": {"pins": vec!["x"; 100_000]}}),
+            "spec.tls.pins",
+        ),
+    ] {
+        let error = put(&client, "shop", "huge", spec).await.unwrap_err();
+        assert!(error.to_string().contains(field), "{error:.300}");
+    }
+    // The rest is the plan's.
+    let labels: BTreeMap<String, String> = (0..20_000)
+        .map(|number| (format!("label-{number}"), "x".repeat(30)))
+        .collect();
+    let spec = json!({"host": "a", "transport": "tcp", "selection": {"podSelector": {"matchLabels": labels}}});
+    put(&client, "shop", "huge", spec).await.unwrap();
+    let why = until_condition(&sinks(&client, "shop"), "huge", "Accepted", "False").await;
+    assert!(why.contains("at most 8192 are allowed"), "{why}");
+    others_are_served(&client).await;
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_something_else() {
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
+    let create = async |secret: Value| {
+        let secret = serde_json::from_value(secret).unwrap();
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .unwrap();
+    };
+    create(json!({
+        "metadata": {"name": "docker"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": "{}"},
+    }))
+    .await;
+    create(json!({
+        "metadata": {"name": "noise"},
+        "type": "kubernetes.io/tls",
+        "data": {"tls.crt": "/////w==", "tls.key": "AAAA"},
+    }))
+    .await;
+    create(json!({"metadata": {"name": "empty"}})).await;
+    // Somebody else's, which exists.
+    let elsewhere: Api<Secret> = Api::namespaced(client.clone(), "team-a");
+    let secret = json!({"metadata": {"name": "theirs"}, "stringData": {"tls.crt": "x"}});
+    let secret = serde_json::from_value(secret).unwrap();
+    elsewhere
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    for (name, secret, words) in [
+        ("docker", "docker", "KeyNotFound"),
+        ("noise", "noise", "BadCertificate"),
+        ("empty", "empty", "KeyNotFound"),
+        (
+            "theirs",
+            "theirs",
+            "SecretNotFound: the Secret shop/theirs does not exist",
+        ),
+    ] {
+        let spec = json!({"host": "a", "tls": {"clientCertificateSecret": secret}});
+        put(&client, "shop", name, spec).await.unwrap();
+        let why = until_condition(&sinks(&client, "shop"), name, "Accepted", "False").await;
+        assert!(why.starts_with(words), "{why}");
+    }
+    // What is no name never gets that far.
+    for name in ["../../team-a/secrets/theirs", "A B", "a\nb", "a%2f..%2fb"] {
+        let spec = json!({"host": "a", "tls": {"clientCertificateSecret": name}});
+        let error = put(&client, "shop", "no-name", spec).await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("spec.tls.clientCertificateSecret"),
+            "{error}"
+        );
+    }
+    others_are_served(&client).await;
+    task.abort();
+}
+
+/// Applied and deleted ten times a second: others get what they want, and what
+/// is written stays within what is gathered.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_comes_and_goes_all_the_time() {
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane, &client).await;
+    let task = controller(&own, "only");
+    let flapping = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let sinks: Api<LogSink> = sinks(&client, "shop");
+            for number in 0.. {
+                let spec = tcp(&format!("{number}.example.com"));
+                put(&client, "shop", "flapping", spec).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let gone = sinks.delete("flapping", &DeleteParams::default()).await;
+                assert!(gone.is_ok(), "{gone:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    };
+    let begun = Instant::now();
+    others_are_served(&client).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    // Each second gathers at most so long, and a round takes its time as well.
+    let most = 3 + 2 * begun.elapsed().as_secs() as i64;
+    assert!(generation <= Some(most), "{generation:?} of {most}");
+    flapping.abort();
+    let _ = flapping.await;
+    let _ = sinks(&client, "shop")
+        .delete("flapping", &DeleteParams::default())
+        .await;
+    until_files(&client, |files| {
+        !files.contains_key("ns-shop.yaml") && files.contains_key("ns-team-a.yaml")
+    })
+    .await;
+    task.abort();
+}
+
+/// A controller that was away for so long that the API server has forgotten
+/// where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_are_gone_are_listed_anew() {
+    let Some((mut plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let config = plane.config(&controllers_token(&client).await).await;
+    let gate = Gate::new(&config).await;
+    let task = controller(&gate.client(config), "only");
+    put(&client, "shop", "gone", tcp("gone.example.com"))
+        .await
+        .unwrap();
+    until_files(&client, |files| files.contains_key("ns-shop.yaml")).await;
+    gate.cut();
+    sinks(&client, "shop")
+        .delete("gone", &DeleteParams::default())
+        .await
+        .unwrap();
+    for number in 0..20 {
+        put(
+            &client,
+            "shop",
+            "other",
+            tcp(&format!("{number}.example.com")),
+        )
+        .await
+        .unwrap();
+    }
+    plane.forget_old_versions();
+    plane.restart_apiserver().await;
+    gate.open();
+    until_files(&client, |files| {
+        let file = files.get("ns-shop.yaml");
+        file.is_some_and(|text| !text.contains("gone") && text.contains("19.example.com"))
+    })
+    .await;
+    task.abort();
+}
