@@ -139,7 +139,10 @@ impl History {
                 }
                 // Changes that come all the time must not keep one from being
                 // seen through.
-                None if trial.revision != wanted && tried < pace.settle * 3 => {
+                None if self.good.is_some()
+                    && trial.revision != wanted
+                    && tried < pace.settle * 3 =>
+                {
                     return (self, Step::new(&trial.revision, Reach::One));
                 }
                 // There is nothing to come back to, or it is not known yet.

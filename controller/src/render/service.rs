@@ -36,6 +36,10 @@ pub(super) fn service<'f>(
         .key("match", "sink.*")
         .key("kube_tag_prefix", "sink.")
         .key("regex_parser", "sink_tag")
+        // Where names cannot be looked up, logs go without labels rather than
+        // wait for minutes.
+        .key("dns_retries", "3")
+        .key("dns_wait_time", "1")
         // Without this key, a line of JSON could overwrite any key of its record.
         .key("merge_log", "on")
         .key("merge_log_key", "parsed")

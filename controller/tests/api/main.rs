@@ -9,6 +9,7 @@ mod delivering;
 mod gate;
 mod hostile;
 mod leading;
+mod node;
 mod rollout;
 mod sinks;
 mod world;

@@ -1,7 +1,8 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver,
 //! kube-controller-manager, and with nodes kube-scheduler as well, on free ports
 //! of 127.0.0.1, stopped when it is dropped. The nodes are KWOK's: they pretend
-//! to run pods. `tests/cluster/build` builds the programs, once.
+//! to run pods. `tests/cluster/build` builds the programs, once. One real node
+//! (`node`) needs a `sandbox` around the test.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,10 @@
     clippy::panic,
     reason = "a test that cannot be set up fails"
 )]
+
+pub mod image;
+pub mod node;
+pub mod sandbox;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,15 +134,7 @@ impl ControlPlane {
     pub async fn add_nodes(&mut self, count: usize) {
         let kubeconfig = self.path("kubeconfig");
         fs::write(self.path("stages.yaml"), STAGES).expect("a file");
-        let scheduler = [
-            format!("--kubeconfig={kubeconfig}"),
-            format!("--authentication-kubeconfig={kubeconfig}"),
-            format!("--authorization-kubeconfig={kubeconfig}"),
-            "--leader-elect=false".to_owned(),
-            format!("--secure-port={}", free_port()),
-            format!("--cert-dir={}", self.path("scheduler-certificates")),
-        ];
-        self.spawn("kube-scheduler", &scheduler);
+        self.start_scheduler();
         let kwok = [
             format!("--kubeconfig={kubeconfig}"),
             format!("--config={}", self.path("stages.yaml")),
@@ -171,6 +168,14 @@ impl ControlPlane {
         fs::read_to_string(self.path(&format!("{program}.log"))).unwrap_or_default()
     }
 
+    /// A kubeconfig for a token, which names a file.
+    #[must_use]
+    pub fn kubeconfig_file(&self, name: &str, token: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, self.kubeconfig(token)).expect("a file");
+        path
+    }
+
     fn kubeconfig(&self, token: &str) -> String {
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
@@ -186,15 +191,20 @@ impl ControlPlane {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn spawn(&mut self, program: &str, arguments: &[String]) {
-        let log = fs::File::create(self.path(&format!("{program}.log"))).expect("a file");
-        let process = Command::new(self.programs.join(program))
+    fn spawn(&mut self, name: &str, arguments: &[String]) {
+        let program = self.programs.join(name);
+        self.spawn_program(&program, name, arguments);
+    }
+
+    fn spawn_program(&mut self, program: &Path, name: &str, arguments: &[String]) {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a file");
+        let process = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         self.processes.push(Process(process));
     }
 
@@ -229,6 +239,7 @@ impl ControlPlane {
             format!("--token-auth-file={}", self.path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
+            format!("--advertise-address={}", node::ADDRESS),
         ];
         self.spawn("kube-apiserver", &arguments);
     }
@@ -245,11 +256,26 @@ impl ControlPlane {
                 self.path("accounts.key")
             ),
             "--use-service-account-credentials=true".to_owned(),
+            // The CA that pods are given.
+            format!("--root-ca-file={}", self.path("certificates/apiserver.crt")),
             "--leader-elect=false".to_owned(),
             format!("--secure-port={}", free_port()),
             format!("--cert-dir={}", self.path("manager-certificates")),
         ];
         self.spawn("kube-controller-manager", &arguments);
+    }
+
+    fn start_scheduler(&mut self) {
+        let kubeconfig = self.path("kubeconfig");
+        let arguments = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--leader-elect=false".to_owned(),
+            format!("--secure-port={}", free_port()),
+            format!("--cert-dir={}", self.path("scheduler-certificates")),
+        ];
+        self.spawn("kube-scheduler", &arguments);
     }
 
     async fn wait_until_ready(&mut self) {

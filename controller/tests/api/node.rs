@@ -1,0 +1,378 @@
+//! The whole on a real node: the controller's program, agents with a real
+//! Fluent Bit in pods, pods that talk, and rsyslog to hear them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cluster::image::Image;
+use cluster::{ControlPlane, node, sandbox};
+use controller::agent::{AGENT, LABEL};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, Client};
+use rig::fluent_bit;
+use rig::process::Process;
+use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::wait::free_port;
+use serde_json::{Value, json};
+
+use controller::resources::ClusterLogSink;
+
+use crate::world::{BOUND, SYSTEM, controllers_token, put, sinks, start, until, until_condition};
+
+const AGENT_IMAGE: &str = "localhost/agent:1";
+const SHELL: &str = "localhost/busybox:1";
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// A cluster of one node with the controller in it.
+struct Real {
+    plane: ControlPlane,
+    client: Client,
+    _controller: Process,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Real {
+    async fn start(fluent_bit: &Path) -> Self {
+        let (mut plane, client) = start(&["shop", "team-a"]).await.unwrap();
+        let fluent_bit = fluent_bit.to_owned();
+        let agent = [
+            (fluent_bit, "/bin/fluent-bit"),
+            (host::library().to_owned(), "/bin/out_syslog_sink.so"),
+        ];
+        let busybox = rig::program("busybox").unwrap();
+        let shell: Vec<(PathBuf, &str)> = ["/bin/sh", "/bin/sleep", "/bin/busybox"]
+            .map(|place| (busybox.clone(), place))
+            .into();
+        plane
+            .add_real_node(&[
+                Image {
+                    name: AGENT_IMAGE,
+                    files: &agent,
+                    entrypoint: &["/bin/fluent-bit", "-e", "/bin/out_syslog_sink.so"],
+                },
+                Image {
+                    name: SHELL,
+                    files: &shell,
+                    entrypoint: &["/bin/sh"],
+                },
+            ])
+            .await;
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let settings = json!({
+            "namespace": SYSTEM,
+            "paths": {"state": folder.path().join("state")},
+            "agent": {"image": AGENT_IMAGE, "imagePullPolicy": "Never"},
+            "listen": format!("127.0.0.1:{port}"),
+            "log": "text",
+        });
+        let file = folder.path().join("settings.yaml");
+        // JSON is YAML.
+        std::fs::write(&file, settings.to_string()).unwrap();
+        let token = controllers_token(&client).await;
+        let log = std::fs::File::create(folder.path().join("controller.log")).unwrap();
+        let controller = Command::new(env!("CARGO_BIN_EXE_sink-controller"))
+            .args(["run", "--settings"])
+            .arg(file)
+            .env("KUBECONFIG", plane.kubeconfig_file("controller", &token))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            plane,
+            client,
+            _controller: Process(controller),
+            port,
+            folder,
+        }
+    }
+
+    /// What the controller and the agents have logged, and the kubelet of pods.
+    fn log(&self) -> String {
+        let file = self.folder.path().join("controller.log");
+        let controller = std::fs::read_to_string(file).unwrap_or_default();
+        let mut log = format!("controller:\n{}", tail(&controller));
+        for file in std::fs::read_dir("/var/log/containers")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = file.file_name().into_string().unwrap();
+            if name.starts_with(AGENT) {
+                let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+                log.push_str(&format!("\n{name}:\n{}", tail(&text)));
+            }
+        }
+        let kubelet = self.plane.log("kubelet");
+        let errors: Vec<&str> = kubelet
+            .lines()
+            .filter(|line| line.starts_with('E'))
+            .collect();
+        format!("{log}\nkubelet:\n{}", tail(&errors.join("\n")))
+    }
+
+    /// A pod that runs a script.
+    async fn pod(&self, namespace: &str, name: &str, script: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "main",
+                    "image": SHELL,
+                    "imagePullPolicy": "Never",
+                    "args": ["-c", script],
+                }],
+            },
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        // The account of a namespace's pods is made a moment after it.
+        let creating = async {
+            while let Err(error) = pods.create(&PostParams::default(), &pod).await {
+                assert!(error.to_string().contains("serviceaccount"), "{error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, creating).await.unwrap();
+    }
+
+    /// The agent that is ready now.
+    async fn agent(&self) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let ours = ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let pods = pods.list(&ours).await.unwrap();
+        let alive = pods
+            .items
+            .into_iter()
+            .find(|pod| pod.metadata.deletion_timestamp.is_none());
+        alive.unwrap().metadata.name.unwrap()
+    }
+
+    async fn cluster_sink(&self, name: &str, spec: Value) {
+        let kind = ApiResource::erase::<ClusterLogSink>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+        let object = json!({
+            "apiVersion": "syslogsink.io/v1alpha1",
+            "kind": "ClusterLogSink",
+            "metadata": {"name": name},
+            "spec": {"sink": spec},
+        });
+        let parameters = PatchParams::apply("test");
+        api.patch(name, &parameters, &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+}
+
+/// Says a line each twentieth of a second, for ever.
+const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done";
+
+fn tcp(rsyslog: &Rsyslog) -> Value {
+    let address = rsyslog.address();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let port: u16 = port.parse().unwrap();
+    json!({"host": node::ADDRESS, "port": port, "transport": "tcp"})
+}
+
+/// Whose a message is, by what the agent says of it.
+fn pod_of(message: &Parsed) -> String {
+    let mut parts = message.app_name.split('/');
+    assert_eq!(parts.next(), Some("pod.log"), "{message:?}");
+    format!("{}/{}", parts.next().unwrap(), parts.next().unwrap())
+}
+
+/// How often each line of a pod came.
+fn lines(rsyslog: &Rsyslog, pod: &str) -> BTreeMap<u32, usize> {
+    let mut lines = BTreeMap::new();
+    for message in rsyslog.messages() {
+        if pod_of(&message) == pod
+            && let Some(number) = message.msg.trim().strip_prefix("line ")
+        {
+            *lines.entry(number.parse().unwrap()).or_default() += 1;
+        }
+    }
+    lines
+}
+
+async fn wait_until(what: &str, real: &Real, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND * 2, waiting).await.is_ok();
+    assert!(in_time, "{what}\n{}", real.log());
+}
+
+#[test]
+fn pods_logs_reach_their_sinks_and_no_others() {
+    let Some(fluent_bit) = fluent_bit::find() else {
+        return;
+    };
+    if rig::program("rsyslogd").is_none() {
+        return rig::skip("rsyslogd is not installed (Debian: rsyslog)");
+    }
+    if !sandbox::enter("node::pods_logs_reach_their_sinks_and_no_others") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(story(&fluent_bit));
+}
+
+async fn story(fluent_bit: &Path) {
+    let (shop, all) = (
+        Rsyslog::start(&Input::Tcp).unwrap(),
+        Rsyslog::start(&Input::Tcp).unwrap(),
+    );
+    let real = Real::start(fluent_bit).await;
+    real.pod("shop", "web", TALK).await;
+    real.pod("team-a", "db", TALK).await;
+
+    // A namespace's sink gets its logs, and nobody else's.
+    let begun = Instant::now();
+    put(&real.client, "shop", "sink", tcp(&shop)).await.unwrap();
+    wait_until("the first line", &real, || shop.count() > 0).await;
+    println!("the first line came after {:?}", begun.elapsed());
+    let shop_sinks = sinks(&real.client, "shop");
+    until_condition(&shop_sinks, "sink", "Configured", "True").await;
+    until_condition(&shop_sinks, "sink", "Delivering", "True").await;
+
+    // A cluster sink gets both.
+    real.cluster_sink("all", tcp(&all)).await;
+    wait_until("both namespaces", &real, || {
+        !lines(&all, "shop/web").is_empty() && !lines(&all, "team-a/db").is_empty()
+    })
+    .await;
+    // Labels are the API server's word.
+    wait_until("labels", &real, || {
+        let mut messages = shop.messages().into_iter();
+        messages.any(|message| message.structured_data.contains("app=\"web\""))
+    })
+    .await;
+
+    // A pod that lives for a second.
+    let brief = "i=0; while [ $i -lt 200 ]; do echo \"line $i\"; i=$((i+1)); done; sleep 1";
+    real.pod("shop", "brief", brief).await;
+    wait_until("the brief pod's lines", &real, || {
+        lines(&shop, "shop/brief").len() == 200
+    })
+    .await;
+
+    // One that is wrong says so, and hurts nobody.
+    let begun = Instant::now();
+    let wrong = json!({"host": node::ADDRESS, "port": 1, "transport": "tcp"});
+    put(&real.client, "team-a", "wrong", wrong).await.unwrap();
+    let why = until_condition(
+        &sinks(&real.client, "team-a"),
+        "wrong",
+        "Delivering",
+        "False",
+    )
+    .await;
+    println!("the wrong port was told after {:?}", begun.elapsed());
+    assert!(why.starts_with("ConnectFailed"), "{why}");
+    let count = shop.count();
+    wait_until("more lines", &real, || shop.count() > count + 20).await;
+
+    // Agents that are killed lose nothing.
+    real.pod(
+        "shop",
+        "steady",
+        "i=0; while [ $i -lt 400 ]; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done",
+    )
+    .await;
+    for killed in 1..=3 {
+        wait_until("lines between two kills", &real, || {
+            lines(&shop, "shop/steady").len() > killed * 80
+        })
+        .await;
+        kill_fluent_bit();
+    }
+    wait_until("all lines", &real, || {
+        lines(&shop, "shop/steady").len() == 400
+    })
+    .await;
+    let again: usize = lines(&shop, "shop/steady")
+        .values()
+        .map(|count| count - 1)
+        .sum();
+    println!("{again} of 400 lines came again after three kills");
+
+    // A deleted agent comes back and goes on.
+    let agent = real.agent().await;
+    let pods: Api<Pod> = Api::namespaced(real.client.clone(), SYSTEM);
+    pods.delete(&agent, &DeleteParams::default()).await.unwrap();
+    let last = *lines(&shop, "shop/web").keys().next_back().unwrap();
+    wait_until("lines after the deletion", &real, || {
+        lines(&shop, "shop/web").contains_key(&(last + 200))
+    })
+    .await;
+
+    // With the sink its reading ends, and the others' goes on.
+    shop_sinks
+        .delete("sink", &DeleteParams::default())
+        .await
+        .unwrap();
+    let daemon_sets =
+        Api::<k8s_openapi::api::apps::v1::DaemonSet>::namespaced(real.client.clone(), SYSTEM);
+    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    until(&daemon_sets, AGENT, |found| {
+        let status = found.status.as_ref()?;
+        (found.metadata.generation > generation
+            && status.observed_generation == found.metadata.generation
+            && status.updated_number_scheduled == Some(1)
+            && status.number_ready == 1)
+            .then_some(())
+    })
+    .await;
+    let (count, seen) = (shop.count(), lines(&all, "shop/web").len());
+    wait_until("the cluster sink goes on", &real, || {
+        lines(&all, "shop/web").len() > seen + 100
+    })
+    .await;
+    assert_eq!(shop.count(), count);
+
+    // Each line once, from the first to the last, but for what was under way
+    // when an agent was killed; and never another's.
+    let strangers = shop
+        .messages()
+        .iter()
+        .filter(|message| !pod_of(message).starts_with("shop/"))
+        .count();
+    assert_eq!(strangers, 0);
+    for pod in ["shop/web", "team-a/db"] {
+        let found = lines(&all, pod);
+        let last = *found.keys().next_back().unwrap();
+        assert_eq!(found.len(), last as usize + 1, "{pod} lacks lines");
+    }
+    let metrics = fluent_bit::get(real.port, "/metrics").unwrap();
+    assert!(metrics.contains("sink_controller_leading 1"), "{metrics}");
+    assert_eq!(fluent_bit::get(real.port, "/readyz").as_deref(), Some("ok"));
+    drop(real.plane);
+}
+
+/// The only one: there are no other processes in the sandbox.
+fn kill_fluent_bit() {
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if name.trim() == "fluent-bit" {
+            let id = process.file_name().into_string().unwrap();
+            let killed = Command::new("kill").args(["-KILL", &id]).status().unwrap();
+            assert!(killed.success());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Images of what is on this machine: a program and the libraries that it
+//! needs. There is no registry.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+/// What an image has.
+#[derive(Debug)]
+pub struct Image<'a> {
+    /// Its name and tag.
+    pub name: &'a str,
+    /// Programs and libraries, each with its place in the image.
+    pub files: &'a [(PathBuf, &'a str)],
+    /// What is run.
+    pub entrypoint: &'a [&'a str],
+}
+
+impl Image<'_> {
+    /// Writes it as `docker save` does.
+    #[must_use]
+    pub fn archive(&self, folder: &Path) -> PathBuf {
+        let folder = folder.join(self.name.replace(['/', ':'], "-"));
+        let root = folder.join("root");
+        for directory in ["tmp", "etc", "proc", "sys", "dev"] {
+            fs::create_dir_all(root.join(directory)).expect("a folder");
+        }
+        for (file, place) in self.files {
+            copy(file, &root.join(place.trim_start_matches('/')));
+            for library in libraries(file) {
+                copy(
+                    &library,
+                    &root.join(library.strip_prefix("/").expect("absolute")),
+                );
+            }
+        }
+        let layer = folder.join("layer.tar");
+        run(Command::new("tar")
+            .args(["--numeric-owner", "--owner=0", "--group=0", "-cf"])
+            .arg(&layer)
+            .arg("-C")
+            .arg(&root)
+            .arg("."));
+        let sum = run(Command::new("sha256sum").arg(&layer));
+        let digest = sum.split(' ').next().expect("a sum");
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Entrypoint": self.entrypoint, "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
+        });
+        let manifest = json!([{
+            "Config": "config.json",
+            "RepoTags": [self.name],
+            "Layers": ["layer.tar"],
+        }]);
+        fs::write(folder.join("config.json"), config.to_string()).expect("a file");
+        fs::write(folder.join("manifest.json"), manifest.to_string()).expect("a file");
+        let archive = folder.join("image.tar");
+        run(Command::new("tar")
+            .arg("-cf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&folder)
+            .args(["manifest.json", "config.json", "layer.tar"]));
+        archive
+    }
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+/// What the loader would load, the loader as well; nothing for what is static.
+fn libraries(file: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd")
+        .arg(file)
+        .output()
+        .expect("ldd is there");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim().rsplit("=> ").next()?;
+            let path = line.split(' ').next()?;
+            path.starts_with('/').then(|| PathBuf::from(path))
+        })
+        .collect()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,93 @@
+//! A test in namespaces of its own (mounts, network, processes), which take
+//! everything with them when it ends: containers, network devices, mounts.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use crate::node::{ADDRESS, DNS};
+
+const INSIDE: &str = "SYSLOG_SINK_SANDBOX";
+/// What a real node needs besides Kubernetes, and what Debian calls it.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
+];
+
+/// Whether the test goes on here. If not, it was run in the sandbox, or there
+/// is none, which was said.
+#[must_use]
+pub fn enter(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        furnish();
+        return true;
+    }
+    if !is_root() {
+        rig::skip("a real node needs root");
+        return false;
+    }
+    for (program, package) in PROGRAMS {
+        if rig::program(program).is_none() {
+            rig::skip(&format!("{program} is not installed (Debian: {package})"));
+            return false;
+        }
+    }
+    if !fs::exists("/usr/lib/cni/bridge").unwrap_or(false) {
+        rig::skip("/usr/lib/cni/bridge is missing (Debian: containernetworking-plugins)");
+        return false;
+    }
+    // There is no network inside to build it by.
+    if crate::programs().is_none() {
+        return false;
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    let status = Command::new("unshare")
+        .args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .arg(this)
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare was found");
+    assert!(status.success(), "{test} failed in its sandbox");
+    false
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+/// A network with one address, whose port is this machine's own.
+fn furnish() {
+    let run = |command: &str| {
+        let mut words = command.split(' ');
+        let program = words.next().expect("a word");
+        let output = Command::new(program).args(words).output();
+        let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {error}");
+    };
+    run("mount --make-rshared /");
+    // Where a kubelet has containers' logs, always.
+    run("mount -t tmpfs tmpfs /var/log");
+    run("ip link set lo up");
+    run(&format!("ip address add {ADDRESS}/32 dev lo"));
+    run(&format!("ip address add {DNS}/32 dev lo"));
+    for key in ["ip_forward", "conf/all/route_localnet"] {
+        fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root may");
+    }
+    // What listens on 127.0.0.1 is there for pods as well.
+    run(&format!(
+        "iptables -t nat -A PREROUTING -d {ADDRESS} -p tcp -j DNAT --to-destination 127.0.0.1"
+    ));
+}
