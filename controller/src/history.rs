@@ -193,6 +193,8 @@ impl History {
         if self.good.is_none()
             && let Some(agent) = agents.iter().find(is_well)
         {
+            // It was the first one's: nothing is left to find out.
+            self.trial.take_if(|trial| trial.revision == agent.revision);
             self.good = Some(Since {
                 revision: agent.revision.clone(),
                 since: now,

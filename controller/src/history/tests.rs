@@ -311,3 +311,21 @@ fn what_agents_are_well_with_is_good_where_nothing_is_known() {
     world.settle();
     assert_eq!(good(&world), Some(before));
 }
+
+#[test]
+fn the_first_sinks_wait_for_no_trial() {
+    let mut world = World {
+        settings: Settings::default(),
+        poison: "",
+        snapshot: Snapshot::default(),
+        now: Timestamp::from_second(1_772_366_400).unwrap(),
+        given: Vec::new(),
+    };
+    let empty = world.plan().revision;
+    assert_eq!(world.round(), one(&empty));
+    // The agents of the revision without sinks are ready, since a moment ago.
+    world.snapshot.agents[0].ready_since = Some(world.now + SignedDuration::from_secs(19));
+    world.put("shop", "a.example.com");
+    let first = world.plan().revision;
+    assert_eq!(world.round(), one(&first));
+}
