@@ -4,20 +4,27 @@
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
 
-.PHONY: help demo test build fmt clippy unit doc deny instructions bindings golden bench fuzz reliability packages clean
+.PHONY: help demo demo-cluster test build fmt clippy unit doc deny instructions bindings golden bench fuzz scale e2e reliability packages clean
 
 help:
 	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
+	@echo "make demo-cluster  sinks in a cluster, with kubectl"
 	@echo "make test      all tests and checks"
 	@echo "make build     the plugin: $(LIBRARY)"
 	@echo "make bench     speed and memory, into docs/BENCHMARKS.md"
 	@echo "make fuzz      a bounded run of each fuzz target"
 	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
+	@echo "make scale     the controller with 1,000 nodes and 500 sinks, into docs/SCALE.md"
+	@echo "make e2e       the whole on a real node of Kubernetes (as root)"
 	@echo "make golden    CRDs and the golden configuration, anew, to be looked at"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
 
 demo: toolchain
 	@$(CARGO) run --quiet --package demo
+
+demo-cluster: toolchain packages
+	@$(CARGO) build --quiet --package controller --package demo-cluster
+	@target/debug/demo-cluster
 
 test: toolchain packages fmt clippy build unit doc instructions deny
 
@@ -65,7 +72,7 @@ bindings:
 golden:
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
 
-# PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.
+# PART=cpu (or peers, throughput, latency, sinks, choices, plan) prints that part alone.
 bench:
 	$(CARGO) run --release --package bench -- $(PART)
 
@@ -82,6 +89,15 @@ fuzz:
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
 
+# NODES="30 100 20" is a small one: nodes, pods, sinks.
+scale:
+	$(CARGO) build --profile controller --package controller --package scale
+	target/controller/scale $(NODES)
+
+# The whole on a real node, if this machine can be one.
+e2e: packages
+	$(CARGO) test --package controller --test api node:: -- --nocapture
+
 reliability:
 	$(CARGO) run --release --package faults
 
@@ -90,7 +106,8 @@ clean:
 
 # What the tests need besides Rust: installed where that is possible, else
 # named. Tests whose part is missing are skipped, and say so.
-PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-relp valgrind libclang-dev iproute2 ethtool
+PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-relp valgrind libclang-dev iproute2 ethtool \
+	containerd runc containernetworking-plugins iptables busybox-static
 packages:
 	@tests/install-packages $(PACKAGES)
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub max_lanes: u16,
     /// How many sinks a namespace may have: each takes a thread on every node.
     pub max_sinks_per_namespace: u16,
+    /// How many cluster sinks there may be: each takes a tail input.
+    pub max_cluster_sinks: u16,
     /// The agents' folders.
     pub paths: Paths,
     /// The agents.
@@ -189,6 +191,7 @@ impl Default for Settings {
             deployment: None,
             max_lanes: 32,
             max_sinks_per_namespace: 16,
+            max_cluster_sinks: 32,
             paths: Paths::default(),
             agent: AgentSettings::default(),
             pace: Pace::default(),

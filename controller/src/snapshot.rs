@@ -142,6 +142,18 @@ pub enum SinkId {
     Cluster(String),
 }
 
+impl From<ObjectName> for SinkId {
+    fn from(name: ObjectName) -> Self {
+        Self::Namespaced(name)
+    }
+}
+
+impl From<String> for SinkId {
+    fn from(name: String) -> Self {
+        Self::Cluster(name)
+    }
+}
+
 impl fmt::Display for SinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -24,9 +24,9 @@ use self::quota::Quota;
 pub use self::sink::{Accepted, Refusal};
 use crate::agent;
 use crate::render;
-use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
+use crate::resources::ClusterLogSinkSpec;
 use crate::settings::Settings;
-use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored};
+use crate::snapshot::{SinkId, Snapshot, Stored};
 
 /// The agents' files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -103,7 +103,7 @@ impl Plan {
         let mut verdicts = BTreeMap::new();
         let mut tenants = Tenants::new();
         let mut quotas: BTreeMap<&str, Quota> = BTreeMap::new();
-        for (name, stored) in oldest_first(snapshot) {
+        for (name, stored) in oldest_first(&snapshot.log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => sink::check(spec, &name.namespace, snapshot, settings)
@@ -120,7 +120,7 @@ impl Plan {
             verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
         }
         let mut cluster = BTreeMap::new();
-        for (name, stored) in &snapshot.cluster_log_sinks {
+        for (name, stored) in oldest_first(&snapshot.cluster_log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
@@ -128,11 +128,12 @@ impl Plan {
                         .and_then(|accepted| Ok((accepted, reads(spec, snapshot)?)))
                 }
             };
-            let verdict = checked.map(|(accepted, reads)| {
+            let verdict = checked.and_then(|(accepted, reads)| {
+                quota::has_room_for_cluster_sink(cluster.len(), settings)?;
                 let tenant = ClusterTenant { accepted, reads };
                 let place = render::cluster_place(name, &tenant, &settings.paths);
                 cluster.insert(name.clone(), tenant);
-                place
+                Ok(place)
             });
             verdicts.insert(SinkId::Cluster(name.clone()), verdict);
         }
@@ -160,10 +161,13 @@ pub fn units(files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> {
 }
 
 /// A quota is first come, first served.
-fn oldest_first(snapshot: &Snapshot) -> Vec<(&ObjectName, &Stored<LogSinkSpec>)> {
-    let mut sinks: Vec<_> = snapshot.log_sinks.iter().collect();
+fn oldest_first<'s, K, T>(sinks: &'s BTreeMap<K, T>, snapshot: &Snapshot) -> Vec<(&'s K, &'s T)>
+where
+    K: Clone + Into<SinkId>,
+{
+    let mut sinks: Vec<_> = sinks.iter().collect();
     sinks.sort_by_cached_key(|(name, _)| {
-        let version = snapshot.versions.get(&SinkId::Namespaced((*name).clone()));
+        let version = snapshot.versions.get(&(*name).clone().into());
         version.map(|version| version.created)
     });
     sinks

@@ -1,4 +1,4 @@
-//! What one namespace may take of every node.
+//! What sinks may take of every node.
 
 use super::Place;
 use super::sink::{Accepted, Refusal};
@@ -44,4 +44,20 @@ impl Quota {
         self.bytes += size;
         Ok(())
     }
+}
+
+/// Whether there may be one more than so many.
+pub(super) fn has_room_for_cluster_sink(
+    cluster_sinks: usize,
+    settings: &Settings,
+) -> Result<(), Refusal> {
+    let most = settings.max_cluster_sinks;
+    if cluster_sinks < usize::from(most) {
+        return Ok(());
+    }
+    let message = format!(
+        "there are {most} older ClusterLogSinks, and no more are allowed (maxClusterSinks of the \
+         controller's settings)"
+    );
+    Err(Refusal::new("TooManySinks", &message))
 }

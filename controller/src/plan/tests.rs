@@ -546,3 +546,26 @@ fn names_as_long_as_they_may_be_are_files() {
     // A file's name may have 255 bytes, a Secret's key 253.
     assert!(names.iter().all(|name| name.len() < 220), "{names:?}");
 }
+
+#[test]
+fn cluster_sinks_are_bounded() {
+    let mut known = Snapshot::default();
+    for number in 0..33 {
+        let spec = serde_json::json!({"sink": {"host": "logs.example.com", "transport": "tcp"}});
+        let stored = Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()));
+        known
+            .cluster_log_sinks
+            .insert(format!("sink-{number}"), stored);
+    }
+    let refused = plan(&known).verdicts;
+    let refused: Vec<_> = refused
+        .values()
+        .filter_map(|verdict| verdict.as_ref().err())
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].message.contains("32 older ClusterLogSinks"),
+        "{}",
+        refused[0]
+    );
+}

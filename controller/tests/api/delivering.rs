@@ -79,7 +79,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let settings = node_settings(&dir);
     plane.add_nodes(1).await;
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller_with(&own, "only", settings);
     let agent = tokio::spawn(kubelet(client.clone(), program, dir.path().join("config")));
 

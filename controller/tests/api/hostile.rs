@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    SYSTEM, controller, controllers, controllers_token, put, sinks, start, tcp, until,
-    until_condition, until_files,
+    SYSTEM, controller, controllers, put, sinks, start, tcp, until, until_condition, until_files,
 };
 
 /// That a sink of another namespace is in force.
@@ -37,7 +36,7 @@ async fn a_thousand_sinks_in_a_namespace_are_sixteen() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let names: Vec<String> = (0..SINKS).map(|number| format!("sink-{number}")).collect();
     let all = names
@@ -85,7 +84,7 @@ async fn names_as_long_as_they_may_be() {
     let Some((plane, client)) = start(&[&namespace, "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let name = format!("{}.{}", "a".repeat(126), "b".repeat(126));
     put(&client, &namespace, &name, tcp("logs.example.com"))
@@ -119,7 +118,7 @@ async fn what_is_far_too_large_is_refused() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let mebibyte = "x".repeat(1024 * 1024);
     // What the schema bounds, it refuses with the field's name.
@@ -158,7 +157,7 @@ async fn secrets_that_are_something_else() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
     let create = async |secret: Value| {
@@ -225,7 +224,7 @@ async fn one_that_comes_and_goes_all_the_time() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let flapping = {
         let client = client.clone();
@@ -268,7 +267,7 @@ async fn versions_that_are_gone_are_listed_anew() {
     let Some((mut plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let config = plane.config(&controllers_token(&client).await).await;
+    let config = plane.config(&plane.controllers_token().await).await;
     let gate = Gate::new(&config).await;
     let task = controller(&gate.client(config), "only");
     put(&client, "shop", "gone", tcp("gone.example.com"))

@@ -10,8 +10,8 @@ use kube::Api;
 
 use crate::gate::Gate;
 use crate::world::{
-    SYSTEM, condition, controller, controller_with, controllers_token, put, revision, settings,
-    sinks, start, tcp, until, until_condition, until_files,
+    SYSTEM, condition, controller, controller_with, put, revision, settings, sinks, start, tcp,
+    until, until_condition, until_files,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn one_that_hears_nothing_stops() {
         return;
     };
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
-    let config = plane.config(&controllers_token(&client).await).await;
+    let config = plane.config(&plane.controllers_token().await).await;
     let gate = Gate::new(&config).await;
     let first = controller(&gate.client(config), "first");
     until(&leases, LEASE, led_by("first")).await;

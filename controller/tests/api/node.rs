@@ -2,30 +2,26 @@
 //! Fluent Bit in pods, pods that talk, and rsyslog to hear them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cluster::image::Image;
-use cluster::{ControlPlane, node, sandbox};
+use cluster::{ControlPlane, image, node, sandbox};
 use controller::agent::{AGENT, LABEL};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use rig::fluent_bit;
-use rig::process::Process;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
 use rig::wait::free_port;
 use serde_json::{Value, json};
 
 use controller::resources::ClusterLogSink;
 
-use crate::world::{BOUND, SYSTEM, controllers_token, put, sinks, start, until, until_condition};
-
-const AGENT_IMAGE: &str = "localhost/agent:1";
-const SHELL: &str = "localhost/busybox:1";
+use crate::world::{BOUND, SYSTEM, put, sinks, start, until, until_condition};
 
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
@@ -36,83 +32,46 @@ fn tail(text: &str) -> String {
 struct Real {
     plane: ControlPlane,
     client: Client,
-    _controller: Process,
     port: u16,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Real {
     async fn start(fluent_bit: &Path) -> Self {
         let (mut plane, client) = start(&["shop", "team-a"]).await.unwrap();
-        let fluent_bit = fluent_bit.to_owned();
-        let agent = [
-            (fluent_bit, "/bin/fluent-bit"),
-            (host::library().to_owned(), "/bin/out_syslog_sink.so"),
-        ];
-        let busybox = rig::program("busybox").unwrap();
-        let shell: Vec<(PathBuf, &str)> = ["/bin/sh", "/bin/sleep", "/bin/busybox"]
-            .map(|place| (busybox.clone(), place))
-            .into();
-        plane
-            .add_real_node(&[
-                Image {
-                    name: AGENT_IMAGE,
-                    files: &agent,
-                    entrypoint: &["/bin/fluent-bit", "-e", "/bin/out_syslog_sink.so"],
-                },
-                Image {
-                    name: SHELL,
-                    files: &shell,
-                    entrypoint: &["/bin/sh"],
-                },
-            ])
-            .await;
+        let images = [image::agent(fluent_bit, host::library()), image::shell()];
+        plane.add_real_node(&images).await;
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let settings = json!({
             "namespace": SYSTEM,
             "paths": {"state": folder.path().join("state")},
-            "agent": {"image": AGENT_IMAGE, "imagePullPolicy": "Never"},
+            "agent": {"image": image::AGENT, "imagePullPolicy": "Never"},
             "listen": format!("127.0.0.1:{port}"),
             "log": "text",
         });
-        let file = folder.path().join("settings.yaml");
-        // JSON is YAML.
-        std::fs::write(&file, settings.to_string()).unwrap();
-        let token = controllers_token(&client).await;
-        let log = std::fs::File::create(folder.path().join("controller.log")).unwrap();
-        let controller = Command::new(env!("CARGO_BIN_EXE_sink-controller"))
-            .args(["run", "--settings"])
-            .arg(file)
-            .env("KUBECONFIG", plane.kubeconfig_file("controller", &token))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
+        plane.start_controller(program, &settings).await;
         Self {
             plane,
             client,
-            _controller: Process(controller),
             port,
-            folder,
+            _folder: folder,
         }
     }
 
     /// What the controller and the agents have logged, and the kubelet of pods.
     fn log(&self) -> String {
-        let file = self.folder.path().join("controller.log");
-        let controller = std::fs::read_to_string(file).unwrap_or_default();
-        let mut log = format!("controller:\n{}", tail(&controller));
-        for file in std::fs::read_dir("/var/log/containers")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let controller = self.plane.log("controller");
+        let mut parts = vec![("controller".to_owned(), controller)];
+        let logs = std::fs::read_dir("/var/log/containers");
+        for file in logs.into_iter().flatten().flatten() {
             let name = file.file_name().into_string().unwrap();
             if name.starts_with(AGENT) {
-                let text = std::fs::read_to_string(file.path()).unwrap_or_default();
-                log.push_str(&format!("\n{name}:\n{}", tail(&text)));
+                parts.push((
+                    name,
+                    std::fs::read_to_string(file.path()).unwrap_or_default(),
+                ));
             }
         }
         let kubelet = self.plane.log("kubelet");
@@ -120,7 +79,11 @@ impl Real {
             .lines()
             .filter(|line| line.starts_with('E'))
             .collect();
-        format!("{log}\nkubelet:\n{}", tail(&errors.join("\n")))
+        parts.push(("kubelet".to_owned(), errors.join("\n")));
+        let parts = parts
+            .iter()
+            .map(|(name, text)| format!("{name}:\n{}\n", tail(text)));
+        parts.collect()
     }
 
     /// A pod that runs a script.
@@ -133,7 +96,7 @@ impl Real {
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "main",
-                    "image": SHELL,
+                    "image": image::SHELL,
                     "imagePullPolicy": "Never",
                     "args": ["-c", script],
                 }],
@@ -241,95 +204,108 @@ async fn story(fluent_bit: &Path) {
     let real = Real::start(fluent_bit).await;
     real.pod("shop", "web", TALK).await;
     real.pod("team-a", "db", TALK).await;
+    logs_arrive(&real, &shop, &all).await;
+    a_wrong_sink_hurts_nobody(&real, &shop).await;
+    killed_agents_lose_nothing(&real, &shop).await;
+    a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
-    // A namespace's sink gets its logs, and nobody else's.
+    // Each line from the first to the last, and never another's.
+    let strangers = shop.messages();
+    let strangers = strangers.iter().map(pod_of);
+    assert_eq!(strangers.filter(|pod| !pod.starts_with("shop/")).count(), 0);
+    for pod in ["shop/web", "team-a/db"] {
+        let found = lines(&all, pod);
+        let last = *found.keys().next_back().unwrap();
+        assert_eq!(found.len(), last as usize + 1, "{pod} lacks lines");
+    }
+    let metrics = fluent_bit::get(real.port, "/metrics").unwrap();
+    assert!(metrics.contains("sink_controller_leading 1"), "{metrics}");
+    assert_eq!(fluent_bit::get(real.port, "/readyz").as_deref(), Some("ok"));
+}
+
+async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
+    // A namespace's sink gets its logs.
     let begun = Instant::now();
-    put(&real.client, "shop", "sink", tcp(&shop)).await.unwrap();
-    wait_until("the first line", &real, || shop.count() > 0).await;
+    put(&real.client, "shop", "sink", tcp(shop)).await.unwrap();
+    wait_until("the first line", real, || shop.count() > 0).await;
     println!("the first line came after {:?}", begun.elapsed());
-    let shop_sinks = sinks(&real.client, "shop");
-    until_condition(&shop_sinks, "sink", "Configured", "True").await;
-    until_condition(&shop_sinks, "sink", "Delivering", "True").await;
-
-    // A cluster sink gets both.
-    real.cluster_sink("all", tcp(&all)).await;
-    wait_until("both namespaces", &real, || {
-        !lines(&all, "shop/web").is_empty() && !lines(&all, "team-a/db").is_empty()
+    let sinks = sinks(&real.client, "shop");
+    until_condition(&sinks, "sink", "Configured", "True").await;
+    until_condition(&sinks, "sink", "Delivering", "True").await;
+    // A cluster sink gets both namespaces'.
+    real.cluster_sink("all", tcp(all)).await;
+    wait_until("both namespaces", real, || {
+        !lines(all, "shop/web").is_empty() && !lines(all, "team-a/db").is_empty()
     })
     .await;
     // Labels are the API server's word.
-    wait_until("labels", &real, || {
+    wait_until("labels", real, || {
         let mut messages = shop.messages().into_iter();
         messages.any(|message| message.structured_data.contains("app=\"web\""))
     })
     .await;
-
     // A pod that lives for a second.
     let brief = "i=0; while [ $i -lt 200 ]; do echo \"line $i\"; i=$((i+1)); done; sleep 1";
     real.pod("shop", "brief", brief).await;
-    wait_until("the brief pod's lines", &real, || {
-        lines(&shop, "shop/brief").len() == 200
+    wait_until("the brief pod's lines", real, || {
+        lines(shop, "shop/brief").len() == 200
     })
     .await;
+}
 
-    // One that is wrong says so, and hurts nobody.
+async fn a_wrong_sink_hurts_nobody(real: &Real, shop: &Rsyslog) {
     let begun = Instant::now();
     let wrong = json!({"host": node::ADDRESS, "port": 1, "transport": "tcp"});
     put(&real.client, "team-a", "wrong", wrong).await.unwrap();
-    let why = until_condition(
-        &sinks(&real.client, "team-a"),
-        "wrong",
-        "Delivering",
-        "False",
-    )
-    .await;
+    let sinks = sinks(&real.client, "team-a");
+    let why = until_condition(&sinks, "wrong", "Delivering", "False").await;
     println!("the wrong port was told after {:?}", begun.elapsed());
     assert!(why.starts_with("ConnectFailed"), "{why}");
     let count = shop.count();
-    wait_until("more lines", &real, || shop.count() > count + 20).await;
+    wait_until("more lines", real, || shop.count() > count + 20).await;
+}
 
-    // Agents that are killed lose nothing.
-    real.pod(
-        "shop",
-        "steady",
-        "i=0; while [ $i -lt 400 ]; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done",
-    )
-    .await;
+async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
+    const LINES: usize = 400;
+    let steady =
+        format!("i=0; while [ $i -lt {LINES} ]; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done");
+    real.pod("shop", "steady", &steady).await;
     for killed in 1..=3 {
-        wait_until("lines between two kills", &real, || {
-            lines(&shop, "shop/steady").len() > killed * 80
+        wait_until("lines between two kills", real, || {
+            lines(shop, "shop/steady").len() > killed * 80
         })
         .await;
         kill_fluent_bit();
     }
-    wait_until("all lines", &real, || {
-        lines(&shop, "shop/steady").len() == 400
+    wait_until("all lines", real, || {
+        lines(shop, "shop/steady").len() == LINES
     })
     .await;
-    let again: usize = lines(&shop, "shop/steady")
+    let again: usize = lines(shop, "shop/steady")
         .values()
         .map(|count| count - 1)
         .sum();
-    println!("{again} of 400 lines came again after three kills");
-
-    // A deleted agent comes back and goes on.
-    let agent = real.agent().await;
+    println!("{again} of {LINES} lines came again after three kills");
+    // A pod that is deleted comes back and goes on.
     let pods: Api<Pod> = Api::namespaced(real.client.clone(), SYSTEM);
+    let agent = real.agent().await;
     pods.delete(&agent, &DeleteParams::default()).await.unwrap();
-    let last = *lines(&shop, "shop/web").keys().next_back().unwrap();
-    wait_until("lines after the deletion", &real, || {
-        lines(&shop, "shop/web").contains_key(&(last + 200))
+    let last = *lines(shop, "shop/web").keys().next_back().unwrap();
+    wait_until("lines after the deletion", real, || {
+        lines(shop, "shop/web").contains_key(&(last + 200))
     })
     .await;
+}
 
-    // With the sink its reading ends, and the others' goes on.
-    shop_sinks
+/// With the sink its reading ends, and the others' goes on.
+async fn a_deleted_sink_gets_nothing(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
+    let sinks = sinks(&real.client, "shop");
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(real.client.clone(), SYSTEM);
+    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    sinks
         .delete("sink", &DeleteParams::default())
         .await
         .unwrap();
-    let daemon_sets =
-        Api::<k8s_openapi::api::apps::v1::DaemonSet>::namespaced(real.client.clone(), SYSTEM);
-    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     until(&daemon_sets, AGENT, |found| {
         let status = found.status.as_ref()?;
         (found.metadata.generation > generation
@@ -339,30 +315,12 @@ async fn story(fluent_bit: &Path) {
             .then_some(())
     })
     .await;
-    let (count, seen) = (shop.count(), lines(&all, "shop/web").len());
-    wait_until("the cluster sink goes on", &real, || {
-        lines(&all, "shop/web").len() > seen + 100
+    let (count, seen) = (shop.count(), lines(all, "shop/web").len());
+    wait_until("the cluster sink goes on", real, || {
+        lines(all, "shop/web").len() > seen + 100
     })
     .await;
     assert_eq!(shop.count(), count);
-
-    // Each line once, from the first to the last, but for what was under way
-    // when an agent was killed; and never another's.
-    let strangers = shop
-        .messages()
-        .iter()
-        .filter(|message| !pod_of(message).starts_with("shop/"))
-        .count();
-    assert_eq!(strangers, 0);
-    for pod in ["shop/web", "team-a/db"] {
-        let found = lines(&all, pod);
-        let last = *found.keys().next_back().unwrap();
-        assert_eq!(found.len(), last as usize + 1, "{pod} lacks lines");
-    }
-    let metrics = fluent_bit::get(real.port, "/metrics").unwrap();
-    assert!(metrics.contains("sink_controller_leading 1"), "{metrics}");
-    assert_eq!(fluent_bit::get(real.port, "/readyz").as_deref(), Some("ok"));
-    drop(real.plane);
 }
 
 /// The only one: there are no other processes in the sandbox.

@@ -77,7 +77,7 @@ async fn a_hundred_nodes_get_what_changed() {
         return;
     };
     plane.add_nodes(NODES).await;
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
 
     let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
@@ -114,7 +114,7 @@ async fn agents_that_crash_come_back_as_they_were() {
         return;
     };
     plane.add_nodes(NODES).await;
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let first = controller(&own, "first");
     put(&client, "shop", "old", tcp("logs.example.com"))
         .await

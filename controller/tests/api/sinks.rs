@@ -25,7 +25,7 @@ async fn sinks_become_configuration_and_are_told() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
-    let own = controllers(&plane, &client).await;
+    let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
 

@@ -8,18 +8,15 @@ use cluster::ControlPlane;
 use controller::agent::{AGENT, REVISION, from_secrets};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
-use controller::resources::{LogSink, SinkStatus, crds};
+use controller::resources::{LogSink, SinkStatus};
 use controller::run::run;
 use controller::settings::{Pace, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
+use kube::core::{DynamicObject, ObjectMeta};
 use kube::discovery::ApiResource;
-use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -53,15 +50,8 @@ pub(crate) fn pace() -> Pace {
 pub(crate) async fn start(namespaces: &[&str]) -> Option<(ControlPlane, Client)> {
     let plane = ControlPlane::start().await?;
     let client = plane.admin().await;
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in crds() {
-        api.create(&PostParams::default(), &crd).await.unwrap();
-        let established = conditions::is_crd_established();
-        await_condition(api.clone(), &crd.name_any(), established)
-            .await
-            .unwrap();
-    }
-    for name in namespaces.iter().chain([&SYSTEM]) {
+    plane.install().await;
+    for name in namespaces {
         let namespace = Namespace {
             metadata: ObjectMeta {
                 name: Some((*name).to_owned()),
@@ -103,31 +93,9 @@ pub(crate) fn controller_with(
     })
 }
 
-/// A token with the rights that the controller has where it is installed.
-pub(crate) async fn controllers_token(admin: &Client) -> String {
-    let manifest = include_str!("../../../deploy/rbac.yaml");
-    for document in manifest.split("---\n") {
-        let object: DynamicObject = serde_saphyr::from_str(document).unwrap();
-        let types = object.types.clone().unwrap();
-        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
-        let api: Api<DynamicObject> = match object.namespace() {
-            Some(namespace) => Api::namespaced_with(admin.clone(), &namespace, &kind),
-            None => Api::all_with(admin.clone(), &kind),
-        };
-        api.create(&PostParams::default(), &object).await.unwrap();
-    }
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), SYSTEM);
-    let request = TokenRequest::default();
-    let token = accounts
-        .create_token_request("sink-controller", &PostParams::default(), &request)
-        .await
-        .unwrap();
-    token.status.unwrap().token.unwrap()
-}
-
-/// A client with that token.
-pub(crate) async fn controllers(plane: &ControlPlane, admin: &Client) -> Client {
-    plane.client(&controllers_token(admin).await).await
+/// A client with the rights that the controller has where it is installed.
+pub(crate) async fn controllers(plane: &ControlPlane) -> Client {
+    plane.client(&plane.controllers_token().await).await
 }
 
 pub(crate) async fn put(

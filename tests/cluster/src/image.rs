@@ -7,18 +7,48 @@ use std::process::Command;
 
 use serde_json::json;
 
+/// The agents' image.
+pub const AGENT: &str = "localhost/agent:1";
+/// An image with a shell.
+pub const SHELL: &str = "localhost/busybox:1";
+
 /// What an image has.
 #[derive(Debug)]
-pub struct Image<'a> {
+pub struct Image {
     /// Its name and tag.
-    pub name: &'a str,
+    pub name: &'static str,
     /// Programs and libraries, each with its place in the image.
-    pub files: &'a [(PathBuf, &'a str)],
+    pub files: Vec<(PathBuf, &'static str)>,
     /// What is run.
-    pub entrypoint: &'a [&'a str],
+    pub entrypoint: &'static [&'static str],
 }
 
-impl Image<'_> {
+/// Fluent Bit with the plugin.
+#[must_use]
+pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
+    Image {
+        name: AGENT,
+        files: vec![
+            (fluent_bit.to_owned(), "/bin/fluent-bit"),
+            (library.to_owned(), "/bin/out_syslog_sink.so"),
+        ],
+        entrypoint: &["/bin/fluent-bit", "-e", "/bin/out_syslog_sink.so"],
+    }
+}
+
+/// Busybox, which is in the sandbox's needs.
+#[must_use]
+pub fn shell() -> Image {
+    let busybox = rig::program("busybox").expect("the sandbox has looked");
+    let place = |place| (busybox.clone(), place);
+    Image {
+        name: SHELL,
+        files: ["/bin/sh", "/bin/sleep"].map(place).into(),
+        entrypoint: &["/bin/sh"],
+    }
+}
+
+impl Image {
     /// Writes it as `docker save` does.
     #[must_use]
     pub fn archive(&self, folder: &Path) -> PathBuf {
@@ -27,7 +57,7 @@ impl Image<'_> {
         for directory in ["tmp", "etc", "proc", "sys", "dev"] {
             fs::create_dir_all(root.join(directory)).expect("a folder");
         }
-        for (file, place) in self.files {
+        for (file, place) in &self.files {
             copy(file, &root.join(place.trim_start_matches('/')));
             for library in libraries(file) {
                 copy(

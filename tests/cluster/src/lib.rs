@@ -21,15 +21,30 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
-use kube::api::PostParams;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::discovery::ApiResource;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, Config, ResourceExt};
 use rig::process::Process;
 use rig::wait::free_port;
 use tempfile::TempDir;
 
 const STAGES: &str = include_str!("stages.yaml");
+const CRDS: [(&str, &str); 2] = [
+    (
+        "logsinks.syslogsink.io",
+        include_str!("../../../deploy/crds/logsinks.syslogsink.io.yaml"),
+    ),
+    (
+        "clusterlogsinks.syslogsink.io",
+        include_str!("../../../deploy/crds/clusterlogsinks.syslogsink.io.yaml"),
+    ),
+];
 const ADMIN: &str = "admin-token";
 /// From start to ready, on a slow machine.
 const START: Duration = Duration::from_secs(90);
@@ -105,6 +120,56 @@ impl ControlPlane {
         config.expect("ours")
     }
 
+    /// Applies manifests, in the order in which they are written.
+    pub async fn apply(&self, manifests: &str) {
+        let client = self.admin().await;
+        for document in manifests
+            .split("---\n")
+            .filter(|text| !text.trim().is_empty())
+        {
+            let object: DynamicObject = serde_saphyr::from_str(document).expect("a manifest");
+            let types = object.types.clone().expect("it has a kind");
+            let kind = GroupVersionKind::try_from(&types).expect("it has a version");
+            let kind = ApiResource::from_gvk(&kind);
+            let api: Api<DynamicObject> = match object.namespace() {
+                Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
+                None => Api::all_with(client.clone(), &kind),
+            };
+            let parameters = PatchParams::apply("test").force();
+            let name = object.name_any();
+            let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
+            applied.expect("the API server takes it");
+        }
+    }
+
+    /// Makes our resources known, and the controller's rights.
+    pub async fn install(&self) {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.admin().await);
+        for (name, crd) in CRDS {
+            self.apply(crd).await;
+            let established = conditions::is_crd_established();
+            let established = await_condition(crds.clone(), name, established);
+            established.await.expect("the API server makes it known");
+        }
+        self.apply("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: syslog-sink\n")
+            .await;
+        self.apply(include_str!("../../../deploy/rbac.yaml")).await;
+    }
+
+    /// The token of the controller's `ServiceAccount`.
+    pub async fn controllers_token(&self) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin().await, "syslog-sink");
+        let request = TokenRequest::default();
+        let token = accounts
+            .create_token_request("sink-controller", &PostParams::default(), &request)
+            .await
+            .expect("it was applied");
+        token
+            .status
+            .and_then(|status| status.token)
+            .expect("there is one")
+    }
+
     /// Has etcd forget all versions of objects but the current ones.
     pub fn forget_old_versions(&self) {
         let ask = |path: &str, body: &serde_json::Value| {
@@ -168,12 +233,26 @@ impl ControlPlane {
         fs::read_to_string(self.path(&format!("{program}.log"))).unwrap_or_default()
     }
 
-    /// A kubeconfig for a token, which names a file.
+    /// Starts the controller's program, with its own rights. Gives its process.
+    pub async fn start_controller(&mut self, program: &Path, settings: &serde_json::Value) -> u32 {
+        let (file, kubeconfig) = (self.path("settings.yaml"), self.path("controller"));
+        // JSON is YAML.
+        fs::write(&file, settings.to_string()).expect("a file");
+        let token = self.controllers_token().await;
+        fs::write(&kubeconfig, self.kubeconfig(&token)).expect("a file");
+        let arguments = ["run".to_owned(), "--settings".to_owned(), file];
+        let environment = [("KUBECONFIG", kubeconfig.as_str())];
+        self.spawn_program(program, "controller", &arguments, &environment);
+        self.processes.last().expect("it was started").0.id()
+    }
+
+    /// `kubectl`, which may do everything here.
     #[must_use]
-    pub fn kubeconfig_file(&self, name: &str, token: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        fs::write(&path, self.kubeconfig(token)).expect("a file");
-        path
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.programs.join("kubectl"));
+        command.env("KUBECONFIG", self.path("kubeconfig"));
+        command.stdin(Stdio::null());
+        command
     }
 
     fn kubeconfig(&self, token: &str) -> String {
@@ -193,13 +272,20 @@ impl ControlPlane {
 
     fn spawn(&mut self, name: &str, arguments: &[String]) {
         let program = self.programs.join(name);
-        self.spawn_program(&program, name, arguments);
+        self.spawn_program(&program, name, arguments, &[]);
     }
 
-    fn spawn_program(&mut self, program: &Path, name: &str, arguments: &[String]) {
+    fn spawn_program(
+        &mut self,
+        program: &Path,
+        name: &str,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+    ) {
         let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a file");
         let process = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)

@@ -31,7 +31,7 @@ const PAUSE_SOURCE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause
 
 impl ControlPlane {
     /// Adds a node that runs pods of these images.
-    pub async fn add_real_node(&mut self, images: &[Image<'_>]) {
+    pub async fn add_real_node(&mut self, images: &[Image]) {
         std::thread::spawn(answer_names);
         let folder = PathBuf::from(self.path("node"));
         fs::create_dir_all(folder.join("cni")).expect("a folder");
@@ -77,11 +77,8 @@ impl ControlPlane {
         let path = folder.join("containerd.toml");
         fs::write(&path, config).expect("a file");
         let program = rig::program("containerd").expect("the sandbox has looked");
-        self.spawn_program(
-            &program,
-            "containerd",
-            &[format!("--config={}", path.display())],
-        );
+        let arguments = [format!("--config={}", path.display())];
+        self.spawn_program(&program, "containerd", &arguments, &[]);
         let is_up = until(BOUND, || {
             ctr(socket)
                 .arg("version")
@@ -147,7 +144,7 @@ fn pause(folder: &Path) -> PathBuf {
     );
     let image = Image {
         name: PAUSE,
-        files: &[(program, "/pause")],
+        files: vec![(program, "/pause")],
         entrypoint: &["/pause"],
     };
     image.archive(folder)

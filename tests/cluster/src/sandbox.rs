@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use crate::node::{ADDRESS, DNS};
 
@@ -22,29 +22,53 @@ const PROGRAMS: [(&str, &str); 6] = [
 /// is none, which was said.
 #[must_use]
 pub fn enter(test: &str) -> bool {
+    match enter_with(&[test, "--exact", "--nocapture"]) {
+        Entered::Inside => true,
+        Entered::Impossible => false,
+        Entered::Ended(status) => {
+            assert!(status.success(), "{test} failed in its sandbox");
+            false
+        }
+    }
+}
+
+/// What came of a wish to be in a sandbox.
+#[derive(Debug)]
+pub enum Entered {
+    /// It is one.
+    Inside,
+    /// This program, with the arguments, has ended in one.
+    Ended(ExitStatus),
+    /// There is none, which was said.
+    Impossible,
+}
+
+/// Runs this program with these arguments in a sandbox.
+#[must_use]
+pub fn enter_with(arguments: &[&str]) -> Entered {
     if std::env::var_os(INSIDE).is_some() {
         furnish();
-        return true;
+        return Entered::Inside;
     }
     if !is_root() {
         rig::skip("a real node needs root");
-        return false;
+        return Entered::Impossible;
     }
     for (program, package) in PROGRAMS {
         if rig::program(program).is_none() {
             rig::skip(&format!("{program} is not installed (Debian: {package})"));
-            return false;
+            return Entered::Impossible;
         }
     }
     if !fs::exists("/usr/lib/cni/bridge").unwrap_or(false) {
         rig::skip("/usr/lib/cni/bridge is missing (Debian: containernetworking-plugins)");
-        return false;
+        return Entered::Impossible;
     }
     // There is no network inside to build it by.
     if crate::programs().is_none() {
-        return false;
+        return Entered::Impossible;
     }
-    let this = std::env::current_exe().expect("a test is a program");
+    let this = std::env::current_exe().expect("this is a program");
     let status = Command::new("unshare")
         .args([
             "--mount",
@@ -55,12 +79,11 @@ pub fn enter(test: &str) -> bool {
             "--mount-proc",
         ])
         .arg(this)
-        .args([test, "--exact", "--nocapture"])
+        .args(arguments)
         .env(INSIDE, "1")
         .status()
         .expect("unshare was found");
-    assert!(status.success(), "{test} failed in its sandbox");
-    false
+    Entered::Ended(status)
 }
 
 fn is_root() -> bool {

@@ -1,0 +1,241 @@
+//! `make demo-cluster`: two namespaces that talk, their sinks, and a wrong one,
+//! with kubectl.
+//!
+//! ```text
+//! pods -> Fluent Bit in a pod -> the plugin -> rsyslog    (a real node)
+//! sinks -> sink-controller -> agents on nodes of KWOK     (where there is none)
+//! ```
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a demonstration that cannot be set up ends"
+)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cluster::sandbox::{Entered, enter_with};
+use cluster::{ControlPlane, image, node};
+use rig::fluent_bit;
+use rig::rsyslog::{Input, Rsyslog};
+use rig::wait::until;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longer than anything takes that is waited for.
+const BOUND: Duration = Duration::from_secs(120);
+/// How many nodes of KWOK there are in the place of a real one.
+const NODES: usize = 3;
+/// What a pod says.
+const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 1; done";
+
+fn main() -> ExitCode {
+    println!("Building what is needed (the first time takes ten minutes) ...");
+    let real = fluent_bit::find().filter(|_| rig::program("rsyslogd").is_some());
+    let entered = match real {
+        Some(_) => {
+            let _ = host::library();
+            enter_with(&[])
+        }
+        None => Entered::Impossible,
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    match (entered, real) {
+        (Entered::Ended(status), _) if status.success() => ExitCode::SUCCESS,
+        (Entered::Ended(_), _) => ExitCode::FAILURE,
+        (Entered::Inside, Some(fluent_bit)) => {
+            runtime.block_on(with_pods(&fluent_bit));
+            ExitCode::SUCCESS
+        }
+        _ => runtime.block_on(without_pods()),
+    }
+}
+
+/// The whole: pods whose logs reach a server.
+async fn with_pods(fluent_bit: &Path) {
+    let rsyslog = Rsyslog::start(&Input::Tcp).expect("it was found");
+    let mut demo = Demo::start().await;
+    let images = [image::agent(fluent_bit, host::library()), image::shell()];
+    demo.plane.add_real_node(&images).await;
+    demo.start_controller(json!({"image": image::AGENT, "imagePullPolicy": "Never"}))
+        .await;
+    demo.show("get nodes");
+    for (namespace, name) in [("shop", "web"), ("team-a", "db")] {
+        demo.run_pod(namespace, name);
+    }
+    let port = rsyslog
+        .address()
+        .rsplit_once(':')
+        .map(|(_, port)| port.to_owned());
+    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+    demo.apply_sinks(port);
+
+    until(BOUND, || (rsyslog.count() >= 10).then_some(())).expect("logs arrive");
+    demo.wait_for("shop", "logs", "Delivering", "True");
+    demo.wait_for("team-a", "wrong", "Delivering", "False");
+    demo.show("get logsinks --all-namespaces");
+    println!("\nWhat rsyslog has of the namespace shop, and of no other:");
+    for message in rsyslog.messages().iter().take(10) {
+        println!(
+            "  {} {} {}",
+            message.timestamp,
+            message.app_name,
+            message.msg.trim()
+        );
+    }
+    let strangers = rsyslog.messages();
+    let strangers = strangers
+        .iter()
+        .filter(|message| !message.app_name.starts_with("pod.log/shop/"));
+    assert_eq!(strangers.count(), 0, "a line of another namespace");
+    demo.explain();
+}
+
+/// Where no real node can be: what sinks become, and what they are told.
+async fn without_pods() -> ExitCode {
+    println!("There is no real node here, so nodes only pretend: no log flows.");
+    let Some(plane) = ControlPlane::start().await else {
+        return ExitCode::FAILURE;
+    };
+    let mut demo = Demo::new(plane).await;
+    demo.plane.add_nodes(NODES).await;
+    demo.start_controller(json!({})).await;
+    demo.apply_sinks(514);
+    demo.wait_for("shop", "logs", "Configured", "True");
+    demo.wait_for("team-a", "none", "Accepted", "False");
+    demo.show("get nodes");
+    demo.show("get logsinks --all-namespaces");
+    demo.explain();
+    ExitCode::SUCCESS
+}
+
+struct Demo {
+    plane: ControlPlane,
+    folder: TempDir,
+}
+
+impl Demo {
+    async fn start() -> Self {
+        Self::new(ControlPlane::start().await.expect("the sandbox has looked")).await
+    }
+
+    async fn new(plane: ControlPlane) -> Self {
+        plane.install().await;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let demo = Self { plane, folder };
+        for namespace in ["shop", "team-a"] {
+            demo.kubectl(&["create", "namespace", namespace]);
+        }
+        demo
+    }
+
+    async fn start_controller(&mut self, agent: Value) {
+        let settings = json!({
+            "paths": {"state": self.folder.path().join("state")},
+            "agent": agent,
+            "listen": "127.0.0.1:0",
+            // Faster than it has to be with many nodes.
+            "pace": {"quiet": 1, "observe": 2},
+        });
+        // Built beside this program, by make.
+        let program = std::env::current_exe().expect("a program");
+        let program = program.with_file_name("sink-controller");
+        self.plane.start_controller(&program, &settings).await;
+    }
+
+    fn apply_sinks(&self, port: u16) {
+        let sinks = [
+            (
+                "shop",
+                "logs",
+                json!({"host": node::ADDRESS, "port": port, "transport": "tcp"}),
+            ),
+            (
+                "team-a",
+                "wrong",
+                json!({"host": node::ADDRESS, "port": 1, "transport": "tcp"}),
+            ),
+            (
+                "team-a",
+                "none",
+                json!({"host": "logs.example.com", "tls": {"clientCertificateSecret": "none"}}),
+            ),
+        ];
+        for (namespace, name, spec) in sinks {
+            let sink = json!({
+                "apiVersion": "syslogsink.io/v1alpha1",
+                "kind": "LogSink",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": spec,
+            });
+            let file = self.folder.path().join(format!("{namespace}-{name}.json"));
+            std::fs::write(&file, sink.to_string()).expect("a file");
+            println!("\nA sink in {namespace}:\n  {spec}");
+            self.kubectl(&["apply", "-f", &file.display().to_string()]);
+        }
+    }
+
+    fn run_pod(&self, namespace: &str, name: &str) {
+        let run = || {
+            let mut command = self.plane.kubectl();
+            command.args([
+                "--namespace",
+                namespace,
+                "run",
+                name,
+                "--image",
+                image::SHELL,
+            ]);
+            command.args(["--image-pull-policy=Never", "--", "-c", TALK]);
+            command.output().ok()?.status.success().then_some(())
+        };
+        // The account of a namespace's pods is made a moment after it.
+        until(BOUND, run).expect("the pod is taken");
+    }
+
+    /// Waits until a sink has a condition.
+    fn wait_for(&self, namespace: &str, sink: &str, condition: &str, status: &str) {
+        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
+        let is_so = || {
+            let found = self.kubectl(&["-n", namespace, "get", "logsink", sink, "-o", &path]);
+            (found.trim() == status).then_some(())
+        };
+        until(BOUND, is_so).unwrap_or_else(|error| {
+            panic!(
+                "{namespace}/{sink} is not {condition}: {error}\n{}",
+                self.plane.log("controller")
+            )
+        });
+    }
+
+    /// Why sinks are not well.
+    fn explain(&self) {
+        println!("\nWhat the sinks of team-a say:");
+        let path = "jsonpath={range .items[*]}{.metadata.name}{\":\\n\"}{range .status.conditions[*]}{\"  \"}{.type}{\" \"}{.status}{\": \"}{.message}{\"\\n\"}{end}{end}";
+        print!(
+            "{}",
+            self.kubectl(&["-n", "team-a", "get", "logsinks", "-o", path])
+        );
+    }
+
+    fn show(&self, command: &str) {
+        println!("\n$ kubectl {command}");
+        let words: Vec<&str> = command.split(' ').collect();
+        print!("{}", self.kubectl(&words));
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self
+            .plane
+            .kubectl()
+            .args(arguments)
+            .output()
+            .expect("it was built");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
