@@ -1,6 +1,6 @@
 //! The agents, as their pods' status has them.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -82,10 +82,16 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
             ended.exit_code,
             why(&ended.reason, &ended.message)
         )),
-        (None, Some(waiting)) => Some(format!(
+        (None, Some(waiting)) if !is_usual(waiting) => Some(format!(
             "its container does not start ({})",
             why(&waiting.reason, &waiting.message)
         )),
-        (None, None) => None,
+        (None, _) => None,
     }
+}
+
+/// What every container waits for once.
+fn is_usual(waiting: &ContainerStateWaiting) -> bool {
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    matches!(reason, "ContainerCreating" | "PodInitializing")
 }

@@ -5,36 +5,41 @@
 //!                                                     -> an Event where people must see it
 //! ```
 
+mod announce;
 mod conditions;
+mod numbers;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use self::conditions::{CONFIGURED, DELIVERING, Facts, ROLLED_BACK};
+use self::announce::Announcer;
+use self::conditions::Facts;
+use self::numbers::{count, counts, last_error};
 use crate::apply::MANAGER;
-use crate::delivery::{Delivery, Observations};
+use crate::delivery::Observations;
 use crate::history::{History, Revisions};
 use crate::monitor::{Monitor, SinkCounts};
 use crate::plan::Plan;
-use crate::resources::{ClusterLogSink, Counts, LastError, LogSink, SinkStatus};
+use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
 use crate::settings::Pace;
 use crate::snapshot::{ObjectName, SinkId, Version};
 use crate::watch::Watched;
 
 /// How many statuses are written at the same time.
 const AT_ONCE: usize = 8;
+/// How many are written at a time that say the same with other numbers: with
+/// hundreds of sinks, a roll over many nodes must not be a storm of writes.
+const NUMBERS: usize = 20;
 
 /// What was decided last.
 #[derive(Debug)]
@@ -56,9 +61,16 @@ pub struct Teller<'a> {
     watched: &'a Watched,
     monitor: &'a Monitor,
     pace: Pace,
-    recorder: Recorder,
-    /// What the API server did not take: it will not take it again either.
-    refused: Mutex<BTreeMap<SinkId, SinkStatus>>,
+    announcer: Announcer,
+    written: Mutex<BTreeMap<SinkId, Written>>,
+}
+
+/// What came of the last write.
+#[derive(Clone, Debug)]
+enum Written {
+    At(Instant),
+    /// The API server did not take it, and will not take it again either.
+    Refused(Version),
 }
 
 /// A sink, and what it was told last.
@@ -72,14 +84,13 @@ impl<'a> Teller<'a> {
     /// One that has told nobody yet.
     #[must_use]
     pub fn new(client: Client, watched: &'a Watched, monitor: &'a Monitor, pace: Pace) -> Self {
-        let reporter = Reporter::from(MANAGER);
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            announcer: Announcer::new(client.clone()),
             client,
             watched,
             monitor,
             pace,
-            refused: Mutex::default(),
+            written: Mutex::default(),
         }
     }
 
@@ -94,8 +105,10 @@ impl<'a> Teller<'a> {
         self.monitor.agents(ready.len(), nodes.unwrap_or(0));
 
         let mut counts = SinkCounts::default();
-        let mut changed = Vec::new();
-        for told in told(self.watched) {
+        let (mut news, mut numbers) = (Vec::new(), Vec::new());
+        let told = told(self.watched);
+        self.forget_others(&told);
+        for told in told {
             // One that came after the plan is the next one's.
             if decided.versions.get(&told.id) != Some(&told.version) {
                 continue;
@@ -113,16 +126,42 @@ impl<'a> Teller<'a> {
             };
             let status = self.status(&told, &facts);
             count(&mut counts, &status);
-            if status != told.before && self.refused.lock().get(&told.id) != Some(&status) {
-                changed.push((told, status));
+            if status == told.before || self.is_refused(&told) {
+                continue;
+            }
+            if is_news(&told.before, &status) {
+                news.push((told, status));
+            } else {
+                numbers.push((told, status));
             }
         }
         self.monitor.sinks(counts);
-        futures::stream::iter(changed)
+        // Those that waited longest.
+        numbers.sort_by_cached_key(|(told, _)| self.written_at(&told.id));
+        numbers.truncate(NUMBERS);
+        news.append(&mut numbers);
+        futures::stream::iter(news)
             .map(|(told, status)| self.write(told, status))
             .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
+    }
+
+    fn forget_others(&self, told: &[Told]) {
+        let there: BTreeSet<&SinkId> = told.iter().map(|told| &told.id).collect();
+        self.written.lock().retain(|id, _| there.contains(id));
+    }
+
+    fn is_refused(&self, told: &Told) -> bool {
+        let written = self.written.lock();
+        matches!(written.get(&told.id), Some(Written::Refused(version)) if *version == told.version)
+    }
+
+    fn written_at(&self, id: &SinkId) -> Option<Instant> {
+        match self.written.lock().get(id) {
+            Some(Written::At(at)) => Some(*at),
+            _ => None,
+        }
     }
 
     fn status(&self, told: &Told, facts: &Facts<'_>) -> SinkStatus {
@@ -131,7 +170,7 @@ impl<'a> Teller<'a> {
         } = told;
         let now = Timestamp::now();
         let conditions = conditions::all(&before.conditions, version.generation, facts, now);
-        let is_news = conditions != before.conditions;
+        let is_news = turned(&before.conditions, &conditions);
         SinkStatus {
             observed_generation: version.generation,
             conditions,
@@ -151,13 +190,17 @@ impl<'a> Teller<'a> {
         self.monitor.wrote_status(result.is_ok());
         match result {
             Ok(()) => {
-                self.refused.lock().remove(&told.id);
-                self.announce(&told, &status).await;
+                let now = Written::At(Instant::now());
+                self.written.lock().insert(told.id.clone(), now);
+                self.announcer
+                    .announce(&told.id, &told.version, &told.before, &status)
+                    .await;
             }
             // An object that is none of ours any more cannot be told so.
             Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) => {
                 tracing::warn!(sink = %told.id, error = %refusal, "a status was refused");
-                self.refused.lock().insert(told.id, status);
+                let refused = Written::Refused(told.version);
+                self.written.lock().insert(told.id, refused);
             }
             Err(error) => {
                 tracing::warn!(sink = %told.id, %error, "a status could not be written");
@@ -188,25 +231,6 @@ impl<'a> Teller<'a> {
             other => other,
         }
     }
-
-    /// Events for what people must see: what turned bad, and what turned good
-    /// again.
-    async fn announce(&self, told: &Told, status: &SinkStatus) {
-        for condition in &status.conditions {
-            let before = told.before.conditions.iter();
-            let before = before
-                .clone()
-                .find(|before| before.type_ == condition.type_);
-            let has_failed = told.before.last_error.is_some();
-            let Some(event) = announcement(before, condition, has_failed) else {
-                continue;
-            };
-            let about = reference(&told.id, &told.version);
-            if let Err(error) = self.recorder.publish(&event, &about).await {
-                tracing::warn!(sink = %told.id, %error, "an Event could not be written");
-            }
-        }
-    }
 }
 
 fn told(watched: &Watched) -> Vec<Told> {
@@ -235,27 +259,25 @@ impl Told {
     }
 }
 
-/// What an Event is about.
-fn reference(id: &SinkId, version: &Version) -> ObjectReference {
-    fn kind<K: Resource<DynamicType = ()>>() -> ObjectReference {
-        ObjectReference {
-            api_version: Some(K::api_version(&()).into_owned()),
-            kind: Some(K::kind(&()).into_owned()),
-            ..ObjectReference::default()
-        }
+/// Whether a status says more than other numbers.
+fn is_news(before: &SinkStatus, now: &SinkStatus) -> bool {
+    before.observed_generation != now.observed_generation
+        || before.last_error != now.last_error
+        || turned(&before.conditions, &now.conditions)
+}
+
+fn turned(before: &[Condition], now: &[Condition]) -> bool {
+    fn gist(condition: &Condition) -> (&str, &str, &str, Option<i64>) {
+        let Condition {
+            type_,
+            status,
+            reason,
+            observed_generation,
+            ..
+        } = condition;
+        (type_, status, reason, *observed_generation)
     }
-    let (kind, namespace, name) = match id {
-        SinkId::Namespaced(ObjectName { namespace, name }) => {
-            (kind::<LogSink>(), Some(namespace.clone()), name)
-        }
-        SinkId::Cluster(name) => (kind::<ClusterLogSink>(), None, name),
-    };
-    ObjectReference {
-        namespace,
-        name: Some(name.clone()),
-        uid: Some(version.uid.clone()),
-        ..kind
-    }
+    !before.iter().map(gist).eq(now.iter().map(gist))
 }
 
 /// What the sink's output is called.
@@ -263,111 +285,6 @@ fn alias(id: &SinkId) -> String {
     match id {
         SinkId::Namespaced(ObjectName { namespace, name }) => crate::render::alias(namespace, name),
         SinkId::Cluster(name) => crate::render::cluster_alias(name),
-    }
-}
-
-/// What the agents have counted, as it was written last where nothing else is
-/// new.
-fn counts(
-    before: Option<&Counts>,
-    delivery: &Delivery,
-    is_news: bool,
-    every: Duration,
-    now: Timestamp,
-) -> Counts {
-    if let Some(before) = before {
-        let is_the_same =
-            before.acknowledged == delivery.acknowledged && before.dropped == delivery.dropped;
-        let is_recent = now.duration_since(before.observed_time.0).unsigned_abs() < every;
-        if is_the_same || (is_recent && !is_news) {
-            return before.clone();
-        }
-    }
-    let is_more = before.map_or(0, |before| before.acknowledged) < delivery.acknowledged;
-    Counts {
-        acknowledged: delivery.acknowledged,
-        dropped: delivery.dropped,
-        observed_time: Time(now),
-        last_acknowledged_time: if is_more {
-            Some(Time(now))
-        } else {
-            before.and_then(|before| before.last_acknowledged_time.clone())
-        },
-    }
-}
-
-fn last_error(
-    before: Option<&LastError>,
-    delivery: Option<&Delivery>,
-    now: Timestamp,
-) -> Option<LastError> {
-    let Some(failure) = delivery.and_then(Delivery::failure) else {
-        return before.cloned();
-    };
-    let reason = conditions::reason(failure.kind);
-    match before {
-        Some(before) if before.reason == reason && before.node == failure.node => {
-            Some(before.clone())
-        }
-        _ => Some(LastError {
-            reason: reason.to_owned(),
-            node: failure.node.clone(),
-            time: Time(now),
-        }),
-    }
-}
-
-/// What people are told of a condition of a sink that has failed to deliver
-/// before, or has not.
-fn announcement(before: Option<&Condition>, now: &Condition, has_failed: bool) -> Option<Event> {
-    let is_same =
-        |before: &Condition| (&before.status, &before.reason) == (&now.status, &now.reason);
-    if before.is_some_and(is_same) {
-        return None;
-    }
-    let was_bad = before.is_some_and(|before| before.status == "False");
-    let is_bad = match (now.type_.as_str(), now.status.as_str()) {
-        // On its way is not bad.
-        (CONFIGURED, "False") => now.reason == ROLLED_BACK,
-        (_, status) => status == "False" && now.reason != conditions::NOT_ACCEPTED,
-    };
-    let is_better = now.status == "True"
-        && match now.type_.as_str() {
-            CONFIGURED => false,
-            // Agents that begin anew know of nothing for a moment.
-            DELIVERING => has_failed,
-            _ => was_bad,
-        };
-    (is_bad || is_better).then(|| Event {
-        type_: if is_bad {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: now.reason.clone(),
-        // An Event takes 1 KiB.
-        note: Some(now.message.chars().take(250).collect()),
-        action: now.type_.clone(),
-        secondary: None,
-    })
-}
-
-fn count(counts: &mut SinkCounts, status: &SinkStatus) {
-    let is = |type_: &str, value: &str| {
-        let mut conditions = status.conditions.iter();
-        conditions.any(|condition| condition.type_ == type_ && condition.status == value)
-    };
-    if is(conditions::ACCEPTED, "False") {
-        counts.refused += 1;
-        return;
-    }
-    if is(CONFIGURED, "True") {
-        counts.configured += 1;
-    } else {
-        counts.rolling_out += 1;
-    }
-    if is(DELIVERING, "False") {
-        counts.failing += 1;
     }
 }
 

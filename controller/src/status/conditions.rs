@@ -61,7 +61,11 @@ pub(super) fn all(
         let before = before.iter().find(is_so);
         before.map_or(Time(now), |before| before.last_transition_time.clone())
     };
-    [accepted(facts), configured(facts), delivering(facts)]
+    let last = before
+        .iter()
+        .find(|before| before.type_ == CONFIGURED && before.observed_generation == generation);
+    let configured = configured(facts, last);
+    [accepted(facts), configured, delivering(facts)]
         .into_iter()
         .map(|condition| Condition {
             last_transition_time: since(condition.type_, condition.status),
@@ -84,7 +88,8 @@ fn accepted(facts: &Facts<'_>) -> Now {
     }
 }
 
-fn configured(facts: &Facts<'_>) -> Now {
+/// `before` is what was said of the same spec.
+fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     let Facts {
         verdict,
         decided,
@@ -116,6 +121,17 @@ fn configured(facts: &Facts<'_>) -> Now {
     let message = format!("{count} of {nodes} nodes have the sink");
     if count >= nodes {
         return Now::new(CONFIGURED, "True", "Complete", message);
+    }
+    // One that all nodes had stays so while agents are replaced for others.
+    let has_it = |agent: &Agent| {
+        let is_well = agent.ready_since.is_some() || agent.trouble.is_none();
+        with_it.contains(&agent.revision.as_str()) && is_well
+    };
+    if let Some(before) = before
+        && before.status == "True"
+        && agents.iter().all(has_it)
+    {
+        return Now::new(CONFIGURED, "True", "Complete", before.message.clone());
     }
     if let Some(why) = taken_back(place, decided) {
         let message = format!("{message}; agents that had it did not become ready: {why}");

@@ -1,13 +1,18 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
-use super::conditions::{ACCEPTED, all};
+use super::announce::announcement;
+use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, ROLLED_BACK, all};
 use super::*;
-use crate::delivery::Failure;
+use crate::delivery::{Delivery, Failure};
 use crate::fleet::Agent;
 use crate::history::Failed;
 use crate::plan::{Place, Refusal};
+use crate::resources::Counts;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
 
@@ -134,6 +139,15 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     let files = case.decided.revisions[&case.decided.plan.revision].clone();
     case.decided.revisions.insert("old".to_owned(), files);
     assert_eq!(case.says(CONFIGURED).0, "True");
+    // Also while an agent is replaced, and one is about to be.
+    let before = case.conditions(&[], 10);
+    case.agents[0].ready_since = None;
+    case.agents.remove(1);
+    let after = case.conditions(&before, 20);
+    assert_eq!(after, before);
+    // Not where an agent does not come back.
+    case.agents[0].trouble = Some("its container ended with exit code 1".to_owned());
+    assert_eq!(case.conditions(&before, 20)[1].status, "False");
 }
 
 #[test]
@@ -280,4 +294,17 @@ fn people_are_told_what_turns_bad_and_good_again() {
     ] {
         assert_eq!(type_(before, now), expected, "{} {}", now.type_, now.reason);
     }
+}
+
+#[test]
+fn other_numbers_are_no_news() {
+    let status = |ready: usize, time| SinkStatus {
+        observed_generation: Some(1),
+        conditions: Case::new(ready).conditions(&[], time),
+        counts: None,
+        last_error: None,
+    };
+    assert!(is_news(&SinkStatus::default(), &status(0, 10)));
+    assert!(!is_news(&status(0, 10), &status(1, 20)));
+    assert!(is_news(&status(2, 10), &status(3, 20)));
 }

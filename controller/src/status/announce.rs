@@ -1,0 +1,105 @@
+//! Events on sinks, for what people must see: what turned bad, and what turned
+//! good again.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+
+use super::conditions::{CONFIGURED, DELIVERING, NOT_ACCEPTED, ROLLED_BACK};
+use crate::apply::MANAGER;
+use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
+use crate::snapshot::{ObjectName, SinkId, Version};
+
+/// Writes Events.
+pub(super) struct Announcer(Recorder);
+
+impl Announcer {
+    pub(super) fn new(client: Client) -> Self {
+        Self(Recorder::new(client, Reporter::from(MANAGER)))
+    }
+
+    /// Says what is different in a status.
+    pub(super) async fn announce(
+        &self,
+        id: &SinkId,
+        version: &Version,
+        before: &SinkStatus,
+        now: &SinkStatus,
+    ) {
+        let has_failed = before.last_error.is_some();
+        for condition in &now.conditions {
+            let mut conditions = before.conditions.iter();
+            let before = conditions.find(|before| before.type_ == condition.type_);
+            let Some(event) = announcement(before, condition, has_failed) else {
+                continue;
+            };
+            let about = reference(id, version);
+            if let Err(error) = self.0.publish(&event, &about).await {
+                tracing::warn!(sink = %id, %error, "an Event could not be written");
+            }
+        }
+    }
+}
+
+/// What an Event is about.
+fn reference(id: &SinkId, version: &Version) -> ObjectReference {
+    fn kind<K: Resource<DynamicType = ()>>() -> ObjectReference {
+        ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            ..ObjectReference::default()
+        }
+    }
+    let (kind, namespace, name) = match id {
+        SinkId::Namespaced(ObjectName { namespace, name }) => {
+            (kind::<LogSink>(), Some(namespace.clone()), name)
+        }
+        SinkId::Cluster(name) => (kind::<ClusterLogSink>(), None, name),
+    };
+    ObjectReference {
+        namespace,
+        name: Some(name.clone()),
+        uid: Some(version.uid.clone()),
+        ..kind
+    }
+}
+
+/// What people are told of a condition of a sink that has failed to deliver
+/// before, or has not.
+pub(super) fn announcement(
+    before: Option<&Condition>,
+    now: &Condition,
+    has_failed: bool,
+) -> Option<Event> {
+    let is_same =
+        |before: &Condition| (&before.status, &before.reason) == (&now.status, &now.reason);
+    if before.is_some_and(is_same) {
+        return None;
+    }
+    let was_bad = before.is_some_and(|before| before.status == "False");
+    let is_bad = match (now.type_.as_str(), now.status.as_str()) {
+        // On its way is not bad.
+        (CONFIGURED, "False") => now.reason == ROLLED_BACK,
+        (_, status) => status == "False" && now.reason != NOT_ACCEPTED,
+    };
+    let is_better = now.status == "True"
+        && match now.type_.as_str() {
+            CONFIGURED => false,
+            // Agents that begin anew know of nothing for a moment.
+            DELIVERING => has_failed,
+            _ => was_bad,
+        };
+    (is_bad || is_better).then(|| Event {
+        type_: if is_bad {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: now.reason.clone(),
+        // An Event takes 1 KiB.
+        note: Some(now.message.chars().take(250).collect()),
+        action: now.type_.clone(),
+        secondary: None,
+    })
+}

@@ -1,0 +1,83 @@
+//! What is counted, of one sink and of all.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::conditions::{self, ACCEPTED, CONFIGURED, DELIVERING};
+use crate::delivery::Delivery;
+use crate::monitor::SinkCounts;
+use crate::resources::{Counts, LastError, SinkStatus};
+
+/// What the agents have counted, as it was written last where nothing else is
+/// new.
+pub(super) fn counts(
+    before: Option<&Counts>,
+    delivery: &Delivery,
+    is_news: bool,
+    every: Duration,
+    now: Timestamp,
+) -> Counts {
+    if let Some(before) = before {
+        let is_the_same =
+            before.acknowledged == delivery.acknowledged && before.dropped == delivery.dropped;
+        let is_recent = now.duration_since(before.observed_time.0).unsigned_abs() < every;
+        if is_the_same || (is_recent && !is_news) {
+            return before.clone();
+        }
+    }
+    let is_more = before.map_or(0, |before| before.acknowledged) < delivery.acknowledged;
+    Counts {
+        acknowledged: delivery.acknowledged,
+        dropped: delivery.dropped,
+        observed_time: Time(now),
+        last_acknowledged_time: if is_more {
+            Some(Time(now))
+        } else {
+            before.and_then(|before| before.last_acknowledged_time.clone())
+        },
+    }
+}
+
+/// The last failure: this one, or that of before.
+pub(super) fn last_error(
+    before: Option<&LastError>,
+    delivery: Option<&Delivery>,
+    now: Timestamp,
+) -> Option<LastError> {
+    let Some(failure) = delivery.and_then(Delivery::failure) else {
+        return before.cloned();
+    };
+    let reason = conditions::reason(failure.kind);
+    match before {
+        Some(before) if before.reason == reason && before.node == failure.node => {
+            Some(before.clone())
+        }
+        _ => Some(LastError {
+            reason: reason.to_owned(),
+            node: failure.node.clone(),
+            time: Time(now),
+        }),
+    }
+}
+
+/// Adds a sink to the number of those that are like it.
+pub(super) fn count(counts: &mut SinkCounts, status: &SinkStatus) {
+    let is = |type_: &str, value: &str| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|condition| condition.type_ == type_ && condition.status == value)
+    };
+    if is(ACCEPTED, "False") {
+        counts.refused += 1;
+        return;
+    }
+    if is(CONFIGURED, "True") {
+        counts.configured += 1;
+    } else {
+        counts.rolling_out += 1;
+    }
+    if is(DELIVERING, "False") {
+        counts.failing += 1;
+    }
+}
