@@ -23,6 +23,7 @@ demo: toolchain
 	@$(CARGO) run --quiet --package demo
 
 demo-cluster: toolchain packages
+	@echo "Building what is needed (the first time takes ten minutes) ..."
 	@$(CARGO) build --quiet --package controller --package demo-cluster
 	@target/debug/demo-cluster
 
@@ -72,7 +73,7 @@ bindings:
 golden:
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
 
-# PART=cpu (or peers, throughput, latency, sinks, choices, plan) prints that part alone.
+# PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.
 bench:
 	$(CARGO) run --release --package bench -- $(PART)
 

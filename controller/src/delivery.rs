@@ -5,10 +5,6 @@ use std::sync::Arc;
 
 use transport::ErrorKind;
 
-/// What the plugin's metrics begin with.
-const OURS: &str = "syslog_sink_";
-/// Fluent Bit's own count of records for which the disk had no more room.
-const NO_ROOM: &str = "fluentbit_output_dropped_records_total";
 const KINDS: usize = ErrorKind::ALL.len();
 
 /// What an agent has counted for one output.
@@ -73,61 +69,77 @@ pub struct Failure {
 pub fn parse(text: &str) -> BTreeMap<&str, Sample> {
     let mut samples: BTreeMap<&str, Sample> = BTreeMap::new();
     for line in text.lines() {
-        let Some(metric) = Metric::parse(line) else {
+        // Most lines are others'.
+        let Some((name, rest)) = line.split_once('{') else {
             continue;
         };
-        if !metric.name.starts_with(OURS) && metric.name != NO_ROOM {
+        let Some(count) = Count::of(name) else {
             continue;
-        }
-        let count = metric.value.max(0.0) as u64;
-        let sample = samples.entry(metric.output).or_default();
-        match metric.name.strip_prefix(OURS) {
-            Some("connected") => sample.connected = count > 0,
-            Some("connects_total") => sample.connects = count,
-            Some("acknowledged_messages_total") => sample.acknowledged = count,
-            Some("dropped_records_total") | None => sample.dropped += count,
-            Some("errors_total") => {
+        };
+        let Some((labels, value)) = read(rest) else {
+            continue;
+        };
+        let Some(output) = label(labels, "name") else {
+            continue;
+        };
+        let sample = samples.entry(output).or_default();
+        match count {
+            Count::Connected => sample.connected = value > 0,
+            Count::Connects => sample.connects = value,
+            Count::Acknowledged => sample.acknowledged = value,
+            Count::Dropped => sample.dropped += value,
+            Count::Errors => {
+                let reason = label(labels, "reason");
                 let mut kinds = ErrorKind::ALL.into_iter();
-                if let Some(kind) = kinds.position(|kind| Some(kind.name()) == metric.reason) {
-                    sample.errors[kind] = count;
+                if let Some(kind) = kinds.position(|kind| Some(kind.name()) == reason) {
+                    sample.errors[kind] = value;
                 }
             }
-            Some(_) => {}
         }
     }
     samples
 }
 
-/// `name{name="output",reason="..."} value`.
-struct Metric<'t> {
-    name: &'t str,
-    output: &'t str,
-    reason: Option<&'t str>,
-    value: f64,
+/// What is of interest.
+#[derive(Clone, Copy)]
+enum Count {
+    Connected,
+    Connects,
+    Acknowledged,
+    Dropped,
+    Errors,
 }
 
-impl<'t> Metric<'t> {
-    fn parse(line: &'t str) -> Option<Self> {
-        let (name, rest) = line.split_once('{')?;
-        let (labels, value) = rest.rsplit_once("} ")?;
-        // Aliases are names of Kubernetes: nothing in them is escaped.
-        let label = |key: &str| {
-            let mut labels = labels.split(',');
-            labels.find_map(|label| {
-                label
-                    .strip_prefix(key)?
-                    .strip_prefix("=\"")?
-                    .strip_suffix('"')
-            })
-        };
-        Some(Self {
-            name,
-            output: label("name")?,
-            reason: label("reason"),
-            // A time may follow.
-            value: value.split(' ').next()?.parse().ok()?,
-        })
+impl Count {
+    fn of(metric: &str) -> Option<Self> {
+        match metric {
+            "syslog_sink_connected" => Some(Self::Connected),
+            "syslog_sink_connects_total" => Some(Self::Connects),
+            "syslog_sink_acknowledged_messages_total" => Some(Self::Acknowledged),
+            // What the plugin gave up, and what had no more room on the disk.
+            "syslog_sink_dropped_records_total" | "fluentbit_output_dropped_records_total" => {
+                Some(Self::Dropped)
+            }
+            "syslog_sink_errors_total" => Some(Self::Errors),
+            _ => None,
+        }
     }
+}
+
+/// `name="output",reason="..."} value`, behind which a time may follow.
+fn read(rest: &str) -> Option<(&str, u64)> {
+    let (labels, value) = rest.rsplit_once("} ")?;
+    let value: f64 = value.split(' ').next()?.parse().ok()?;
+    Some((labels, value.max(0.0) as u64))
+}
+
+/// Aliases are names of Kubernetes: nothing in them is escaped.
+fn label<'t>(labels: &'t str, key: &str) -> Option<&'t str> {
+    let mut labels = labels.split(',');
+    labels.find_map(|label| {
+        let value = label.strip_prefix(key)?.strip_prefix("=\"")?;
+        value.strip_suffix('"')
+    })
 }
 
 impl Observation {

@@ -1,5 +1,8 @@
 //! One of several controllers leads.
 
+use std::path::Path;
+use std::process::Command;
+
 use controller::agent::AGENT;
 use controller::lease::LEASE;
 use controller::resources::LogSink;
@@ -127,4 +130,52 @@ fn led_by(identity: &'static str) -> impl Fn(&Lease) -> Option<()> {
         let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
         (holder == identity).then_some(())
     }
+}
+
+/// The program, told to end as a kubelet tells it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_told_to_end_gives_up_its_lease() {
+    let Some((mut plane, client)) = start(&[]).await else {
+        return;
+    };
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let settings = serde_json::json!({"listen": "127.0.0.1:0"});
+    let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
+    let process = plane.start_controller(program, &settings).await;
+    let holder = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
+    until(&leases, LEASE, holder).await;
+    until_files(&client, |files| !files.is_empty()).await;
+    let told = Command::new("kill").arg(process.to_string()).status();
+    assert!(told.unwrap().success());
+    until(&leases, LEASE, |lease| {
+        holder(lease).is_none().then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn settings_that_are_wrong_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.yaml");
+    std::fs::write(&file, "maxLanes: 0\n").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sink-controller"));
+        let output = command.args(arguments).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, error) = run(&["run", "--settings", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("maxLanes is 0, allowed is 1 to 1000"),
+        "{error}"
+    );
+    let (code, error) = run(&["run", "--settings", "/nowhere"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("cannot read /nowhere"), "{error}");
+    let (code, error) = run(&["walk"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("walk") && error.contains("usage"), "{error}");
 }

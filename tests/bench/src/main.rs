@@ -7,7 +7,6 @@
 //! throughput   messages a second, by workers and by size
 //! latency      from a flush to its FLB_OK
 //! sinks        memory, idle processor time and start of many outputs
-//! plan         what the controller's plan costs
 //! choices      what the sizes of writes, records and buffers cost
 //!   └─> report: the table of docs/BENCHMARKS.md, and plot: its pictures
 //! ```
@@ -28,7 +27,6 @@ mod cpu;
 mod latency;
 mod link;
 mod peers;
-mod plan;
 mod plot;
 mod reference;
 mod report;
@@ -44,14 +42,13 @@ use crate::report::Report;
 /// A part of the run, by the name under which it can be asked for alone.
 type Part = (&'static str, fn(&Links, &mut Report));
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 6] = [
     ("cpu", cpu::measure),
     ("peers", peers::measure),
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("sinks", sinks::measure),
     ("choices", choices::measure),
-    ("plan", plan::measure),
 ];
 
 fn main() -> ExitCode {

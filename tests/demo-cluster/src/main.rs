@@ -33,7 +33,6 @@ const NODES: usize = 3;
 const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 1; done";
 
 fn main() -> ExitCode {
-    println!("Building what is needed (the first time takes ten minutes) ...");
     let real = fluent_bit::find().filter(|_| rig::program("rsyslogd").is_some());
     let entered = match real {
         Some(_) => {

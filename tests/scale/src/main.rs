@@ -16,6 +16,7 @@
 )]
 
 mod agents;
+mod plan;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ struct Size {
 }
 
 fn main() -> ExitCode {
+    let plan = plan::measure();
+    println!("{plan}");
     let numbers: Vec<usize> = std::env::args()
         .skip(1)
         .filter_map(|text| text.parse().ok())
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
     let Some(rows) = runtime.block_on(measure(size)) else {
         return ExitCode::FAILURE;
     };
-    let table = table(&rows);
+    let table = format!("{}\n{plan}\n", table(&rows));
     println!("{table}");
     if is_whole {
         write_table("SCALE.md", "scale", &table).expect("the document is there");

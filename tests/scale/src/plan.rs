@@ -1,20 +1,20 @@
-//! The controller's plan for many sinks.
+//! What the plan costs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use controller::plan::Plan;
 use controller::settings::Settings;
 use controller::snapshot::{ObjectName, Snapshot, Stored};
 use serde_json::json;
 
-use crate::link::Links;
-use crate::report::{Report, Target};
-
 const SINKS: usize = 1000;
 const NAMESPACES: usize = 500;
-const RUNS: usize = 10;
+const RUNS: usize = 20;
+/// At most.
+const TARGET: Duration = Duration::from_millis(50);
 
-pub(crate) fn measure(_: &Links, report: &mut Report) {
+/// The least of several runs: other work on the machine only adds to it.
+pub(crate) fn measure() -> String {
     let mut snapshot = Snapshot::default();
     for number in 0..SINKS {
         let name = format!("sink-{}", number / NAMESPACES);
@@ -34,9 +34,12 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
         let begun = Instant::now();
         let plan = Plan::new(&snapshot, &settings);
         assert!(plan.verdicts.values().all(Result::is_ok));
-        begun.elapsed().as_secs_f64() * 1e3
+        begun.elapsed()
     };
-    let least = (0..RUNS).map(|_| once()).fold(f64::MAX, f64::min);
-    let what = format!("Plan of the controller: {SINKS} sinks in {NAMESPACES} namespaces");
-    report.figure(&what, least, " ms", Target::AtMost(50.0));
+    let least = (0..RUNS).map(|_| once()).min().expect("there are runs");
+    format!(
+        "Plan of {SINKS} sinks in {NAMESPACES} namespaces: {:.1} ms (target: at most {} ms).",
+        least.as_secs_f64() * 1e3,
+        TARGET.as_millis()
+    )
 }
