@@ -10,7 +10,7 @@ use std::path::Path;
 
 use controller::plan::Plan;
 use controller::render::Paths;
-use controller::settings::Settings;
+use controller::settings::{AgentSettings, Settings};
 use controller::snapshot::{ObjectName, Snapshot, Stored};
 use proptest::prelude::*;
 use receiver::{Listen, Message, Options, Receiver};
@@ -33,6 +33,10 @@ fn settings(dir: &TempDir) -> Settings {
             config: folder("config"),
             state: folder("state"),
             containers: folder("log/containers"),
+        },
+        agent: AgentSettings {
+            metrics_port: rig::wait::free_port(),
+            ..AgentSettings::default()
         },
         ..Settings::default()
     }
@@ -140,6 +144,76 @@ fn each_sink_gets_its_own_and_nothing_else() {
     assert_eq!(lines(&rest), counts(&["db", "alone"]));
 }
 
+/// Also with a name as long as one may be.
+#[test]
+fn a_selection_is_all_that_arrives() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    let [errors, apps, all] = [receiver(), receiver(), receiver()];
+    let mut snapshot = Snapshot::default();
+    for (name, receiver, selection) in [
+        ("errors", &errors, json!({"stream": "stderr"})),
+        (
+            "apps",
+            &apps,
+            json!({"containers": ["app*"], "exclude": {"containers": ["app-x"]}}),
+        ),
+    ] {
+        let mut spec = tcp(receiver.port());
+        spec["selection"] = selection;
+        let name = ObjectName::new("shop", name);
+        snapshot.log_sinks.insert(name, stored(spec));
+    }
+    let long = format!("{}.{}", "a".repeat(126), "b".repeat(126));
+    let spec = stored(json!({"sink": tcp(all.port())}));
+    snapshot.cluster_log_sinks.insert(long, spec);
+    let plan = Plan::new(&snapshot, &settings);
+
+    let node = Node::new(&dir.path().join("log"));
+    for name in ["app", "app-x", "proxy"] {
+        let mut container = node.start("shop", "web", name);
+        for line in 0..LINES {
+            for stream in ["stdout", "stderr"] {
+                let text = format!("{name} {line}");
+                container.write("2026-03-01T12:00:00.123456789Z", stream, &text);
+            }
+        }
+    }
+    let configuration = write(&plan, &dir);
+    let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let of = |receiver: &Receiver| {
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+        for received in receiver.received() {
+            let message = received.message.unwrap();
+            let (container, _) = message.text().split_once(' ').unwrap();
+            *lines.entry(container.to_owned()).or_default() += 1;
+        }
+        lines
+    };
+    let both = |names: &[&str], times: usize| -> BTreeMap<String, usize> {
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), times * LINES))
+            .collect()
+    };
+    for (receiver, expected) in [
+        (&errors, both(&["app", "app-x", "proxy"], 1)),
+        (&apps, both(&["app"], 2)),
+        (&all, both(&["app", "app-x", "proxy"], 2)),
+    ] {
+        let count = expected.values().sum::<usize>() as u64;
+        let arrived = receiver.wait_for(count, BOUND);
+        assert!(arrived.is_ok(), "{arrived:?}\n{}", agent.log());
+        assert_eq!(of(receiver), expected);
+    }
+    agent.stop();
+    assert_eq!(of(&errors), both(&["app", "app-x", "proxy"], 1));
+    assert_eq!(of(&apps), both(&["app"], 2));
+}
+
 fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan::new(snapshot, &settings(&dir));
@@ -166,12 +240,10 @@ fn an_agent_without_anything_to_read_starts() {
 /// Whether an agent runs for as long as it takes to be asked for its health.
 fn runs(program: &Path, snapshot: &Snapshot) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let plan = Plan::new(snapshot, &settings(&dir));
+    let settings = settings(&dir);
+    let plan = Plan::new(snapshot, &settings);
     let configuration = write(&plan, &dir);
-    let port = rig::wait::free_port();
-    let text = fs::read_to_string(&configuration).unwrap();
-    let text = text.replace("http_port: \"2020\"", &format!("http_port: \"{port}\""));
-    fs::write(&configuration, text).unwrap();
+    let port = settings.agent.metrics_port;
     let _agent = FluentBit::start(program, host::library(), &configuration, &[]);
     rig::wait::until(BOUND, || fluent_bit::get(port, "/api/v1/uptime")).is_ok()
 }
