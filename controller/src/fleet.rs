@@ -8,6 +8,8 @@ use crate::agent::REVISION;
 
 /// After so many ends of its container an agent is ill. One can be an accident.
 const CRASHES: i32 = 2;
+/// The most characters of what a kubelet says, which goes into statuses.
+const LONGEST: usize = 200;
 
 /// One agent.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
@@ -72,7 +74,10 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
     let why = |reason: &Option<String>, message: &Option<String>| {
         let reason = reason.clone().unwrap_or_default();
         match message {
-            Some(message) => format!("{reason}: {}", message.trim()),
+            Some(message) => {
+                let message: String = message.trim().chars().take(LONGEST).collect();
+                format!("{reason}: {message}")
+            }
             None => reason,
         }
     };
@@ -94,4 +99,78 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
 fn is_usual(waiting: &ContainerStateWaiting) -> bool {
     let reason = waiting.reason.as_deref().unwrap_or_default();
     matches!(reason, "ContainerCreating" | "PodInitializing")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn agent(status: &serde_json::Value) -> Option<Agent> {
+        let pod = json!({
+            "metadata": {"name": "agent", "annotations": {REVISION: "r1"}},
+            "spec": {"nodeName": "node-a", "containers": []},
+            "status": status,
+        });
+        Agent::new(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(
+        state: &serde_json::Value,
+        last: &serde_json::Value,
+        restarts: i32,
+    ) -> serde_json::Value {
+        json!({"containerStatuses": [{
+            "name": "fluent-bit", "image": "", "imageID": "", "ready": false,
+            "restartCount": restarts, "state": state, "lastState": last,
+        }]})
+    }
+
+    #[test]
+    fn an_agent_is_what_its_pod_says() {
+        let ready = agent(&json!({
+            "podIP": "10.0.0.7",
+            "conditions": [{
+                "type": "Ready", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z",
+            }],
+        }))
+        .unwrap();
+        assert_eq!(
+            ready.ready_since,
+            Some("2026-03-01T12:00:00Z".parse().unwrap())
+        );
+        assert_eq!(ready.address.as_deref(), Some("10.0.0.7"));
+        assert_eq!((ready.trouble, ready.restarts), (None, 0));
+    }
+
+    #[test]
+    fn what_keeps_one_from_being_ready_is_said() {
+        let waiting =
+            |reason: &str| json!({"waiting": {"reason": reason, "message": "m".repeat(1000)}});
+        let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+        let creating = agent(&container(&waiting("ContainerCreating"), &json!({}), 0)).unwrap();
+        assert_eq!(creating.trouble, None);
+        let pulling = agent(&container(&waiting("ErrImagePull"), &json!({}), 0)).unwrap();
+        let trouble = pulling.trouble.clone().unwrap();
+        assert!(
+            trouble.starts_with("its container does not start (ErrImagePull: mmm"),
+            "{trouble}"
+        );
+        assert!(trouble.len() < 300 && !pulling.is_crashing());
+        let crashing = agent(&container(&waiting("CrashLoopBackOff"), &ended, 2)).unwrap();
+        let trouble = crashing.trouble.as_deref();
+        assert_eq!(
+            trouble,
+            Some("its container ended with exit code 1 (Error)")
+        );
+        assert!(crashing.is_crashing());
+    }
+
+    #[test]
+    fn one_that_is_not_on_a_node_is_none() {
+        let pod =
+            json!({"metadata": {"annotations": {REVISION: "r1"}}, "spec": {"containers": []}});
+        assert_eq!(Agent::new(&serde_json::from_value(pod).unwrap()), None);
+    }
 }

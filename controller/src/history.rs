@@ -185,6 +185,9 @@ impl History {
 
     /// Where nothing is known to be good, what agents are ready with is.
     fn adopt(&mut self, wanted: &str, revisions: &Revisions, agents: &[Agent], now: Timestamp) {
+        // One whose Secrets somebody deleted cannot come back.
+        self.good
+            .take_if(|good| good.revision != wanted && !revisions.contains_key(&good.revision));
         let is_well = |agent: &&Agent| {
             agent.ready_since.is_some()
                 && agent.revision != wanted

@@ -329,3 +329,15 @@ fn the_first_sinks_wait_for_no_trial() {
     let first = world.plan().revision;
     assert_eq!(world.round(), one(&first));
 }
+
+#[test]
+fn what_is_gone_does_not_come_back() {
+    let mut world = World::new("bad.example.com");
+    world.put("shop", "bad.example.com");
+    world.round();
+    let gone = good(&world).unwrap();
+    world.snapshot.revisions.remove(&gone);
+    for _ in 0..10 {
+        assert_eq!(world.round().revision, world.plan().revision);
+    }
+}

@@ -5,8 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use controller::render::Paths;
-use controller::settings::{AgentSettings, Settings};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -16,10 +14,9 @@ use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
 use rig::wait::free_port;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::world::{
-    BOUND, controller_with, controllers, files, put, revision, settings, sinks, start, until,
+    BOUND, controller_with, controllers, files, put, revision, settings_in, sinks, start, until,
     until_condition,
 };
 
@@ -48,26 +45,6 @@ async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
     }
 }
 
-fn node_settings(dir: &TempDir) -> Settings {
-    let folder = |name: &str| {
-        let path = dir.path().join(name);
-        fs::create_dir_all(&path).unwrap();
-        path.display().to_string()
-    };
-    Settings {
-        paths: Paths {
-            config: folder("config"),
-            state: folder("state"),
-            containers: folder("log/containers"),
-        },
-        agent: AgentSettings {
-            metrics_port: free_port(),
-            ..AgentSettings::default()
-        },
-        ..settings()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_say_whether_they_deliver_and_why_not() {
     let Some(program) = fluent_bit::find() else {
@@ -77,7 +54,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let settings = node_settings(&dir);
+    let settings = settings_in(&dir);
     plane.add_nodes(1).await;
     let own = controllers(&plane).await;
     let task = controller_with(&own, "only", settings);

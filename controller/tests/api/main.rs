@@ -1,4 +1,4 @@
-//! The controller against a real API server.
+//! The controller against a real API server, a real Fluent Bit, a real node.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,6 +10,7 @@ mod gate;
 mod hostile;
 mod leading;
 mod node;
+mod rendered;
 mod rollout;
 mod sinks;
 mod world;

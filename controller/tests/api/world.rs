@@ -8,17 +8,20 @@ use cluster::ControlPlane;
 use controller::agent::{AGENT, REVISION, from_secrets};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
+use controller::render::Paths;
 use controller::resources::{LogSink, SinkStatus};
 use controller::run::run;
-use controller::settings::{Pace, Settings};
+use controller::settings::{AgentSettings, Pace, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DynamicObject, ObjectMeta};
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
+use rig::wait::free_port;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 pub(crate) const SYSTEM: &str = "syslog-sink";
@@ -30,6 +33,27 @@ pub(crate) fn settings() -> Settings {
         namespace: SYSTEM.to_owned(),
         pace: pace(),
         ..Settings::default()
+    }
+}
+
+/// Settings for an agent that runs on this machine, in a folder.
+pub(crate) fn settings_in(dir: &TempDir) -> Settings {
+    let folder = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    Settings {
+        paths: Paths {
+            config: folder("config"),
+            state: folder("state"),
+            containers: folder("log/containers"),
+        },
+        agent: AgentSettings {
+            metrics_port: free_port(),
+            ..AgentSettings::default()
+        },
+        ..settings()
     }
 }
 

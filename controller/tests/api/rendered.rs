@@ -1,16 +1,9 @@
 //! What the plan renders, in a real Fluent Bit that reads containers' logs.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use controller::plan::Plan;
-use controller::render::Paths;
-use controller::settings::{AgentSettings, Settings};
 use controller::snapshot::{ObjectName, Snapshot, Stored};
 use proptest::prelude::*;
 use receiver::{Listen, Message, Options, Receiver};
@@ -20,27 +13,9 @@ use rig::wait::BOUND;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const LINES: usize = 200;
+use crate::world::settings_in;
 
-fn settings(dir: &TempDir) -> Settings {
-    let folder = |name: &str| {
-        let path = dir.path().join(name);
-        fs::create_dir_all(&path).unwrap();
-        path.display().to_string()
-    };
-    Settings {
-        paths: Paths {
-            config: folder("config"),
-            state: folder("state"),
-            containers: folder("log/containers"),
-        },
-        agent: AgentSettings {
-            metrics_port: rig::wait::free_port(),
-            ..AgentSettings::default()
-        },
-        ..Settings::default()
-    }
-}
+const LINES: usize = 200;
 
 fn receiver() -> Receiver {
     Receiver::start(Options::new(Listen::Tcp)).unwrap()
@@ -91,7 +66,7 @@ fn each_sink_gets_its_own_and_nothing_else() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(&dir);
+    let settings = settings_in(&dir);
     let [shop, team, all, rest] = [receiver(), receiver(), receiver(), receiver()];
     let mut snapshot = Snapshot::default();
     for (namespace, receiver) in [("shop", &shop), ("shop-2", &team)] {
@@ -151,7 +126,7 @@ fn a_selection_is_all_that_arrives() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(&dir);
+    let settings = settings_in(&dir);
     let [errors, apps, all] = [receiver(), receiver(), receiver()];
     let mut snapshot = Snapshot::default();
     for (name, receiver, selection) in [
@@ -216,7 +191,7 @@ fn a_selection_is_all_that_arrives() {
 
 fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
-    let plan = Plan::new(snapshot, &settings(&dir));
+    let plan = Plan::new(snapshot, &settings_in(&dir));
     let configuration = write(&plan, &dir);
     FluentBit::dry_run(program, host::library(), &configuration, &[])
 }
@@ -240,7 +215,7 @@ fn an_agent_without_anything_to_read_starts() {
 /// Whether an agent runs for as long as it takes to be asked for its health.
 fn runs(program: &Path, snapshot: &Snapshot) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(&dir);
+    let settings = settings_in(&dir);
     let plan = Plan::new(snapshot, &settings);
     let configuration = write(&plan, &dir);
     let port = settings.agent.metrics_port;
