@@ -10,18 +10,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
-use crate::plan::{Files, Plan, content_hash};
-use crate::render::SERVICE;
+use crate::files::{Files, content_hash};
+use crate::names::{AGENT, LABEL, MANAGED_BY, REVISION, SERVICE};
 use crate::settings::{AgentSettings, Settings};
-
-/// The name of the `DaemonSet`, and of the agents' `ServiceAccount`.
-pub const AGENT: &str = "syslog-sink-agent";
-/// The label that the agents' pods have, whatever their revision.
-pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", AGENT);
-/// On Secrets and on the agents' pods: which revision they are of.
-pub const REVISION: &str = "syslogsink.io/revision";
-/// On everything that the controller made.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sink-controller");
 
 /// Beside a revision's files: its `DaemonSet`, so that it can come back as a
 /// whole.
@@ -38,12 +29,12 @@ pub fn template(settings: &Settings) -> String {
     content_hash(&text)
 }
 
-/// The Secrets of a plan. A file is in one of them as a whole.
+/// The Secrets of a revision. A file is in one of them as a whole.
 #[must_use]
-pub fn secrets(plan: &Plan, settings: &Settings) -> Vec<Secret> {
+pub fn secrets(files: &Files, revision: &str, settings: &Settings) -> Vec<Secret> {
     let mut parts: Vec<Files> = vec![Files::new()];
     let mut size = 0;
-    for (name, content) in &plan.files {
+    for (name, content) in files {
         size += name.len() + content.len();
         if size > SECRET {
             parts.push(Files::new());
@@ -54,16 +45,16 @@ pub fn secrets(plan: &Plan, settings: &Settings) -> Vec<Secret> {
         }
     }
     let names: Vec<String> = (0..parts.len())
-        .map(|part| secret_name(&plan.revision, part))
+        .map(|part| secret_name(revision, part))
         .collect();
-    let daemon_set = daemon_set(&names, &plan.revision, settings);
+    let daemon_set = daemon_set(&names, revision, settings);
     let daemon_set = serde_json::to_vec(&daemon_set).expect("it is JSON");
     parts[0].insert(DAEMON_SET.to_owned(), daemon_set);
     let secret = |(name, files): (String, Files)| Secret {
         metadata: ObjectMeta {
             labels: Some(BTreeMap::from([
                 (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-                (REVISION.to_owned(), plan.revision.clone()),
+                (REVISION.to_owned(), revision.to_owned()),
             ])),
             ..metadata(&name, settings)
         },

@@ -17,19 +17,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::agent::{self, MANAGED_BY, REVISION};
+use crate::agent;
 use crate::fleet::Agent;
 use crate::history::{History, Reach, Step};
+use crate::names::{HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-
-/// Who owns the fields that are written (server-side apply).
-pub(crate) const MANAGER: &str = "sink-controller";
-/// The `ConfigMap` that remembers what cannot be seen, and its keys.
-pub(crate) const STATE: &str = "syslog-sink-state";
-pub(crate) const LANES: &str = "lanes.json";
-pub(crate) const HISTORY: &str = "history.json";
 
 /// Writes objects for one who leads.
 #[allow(missing_debug_implementations, reason = "a client has none")]
@@ -86,7 +80,7 @@ impl<'a> Applier<'a> {
         let stored = secrets.list_metadata(&labelled).await?.items;
 
         let daemon_set = if step.revision == plan.revision {
-            let wanted = agent::secrets(plan, self.settings);
+            let wanted = agent::secrets(&plan.files, &plan.revision, self.settings);
             for secret in &wanted {
                 // Immutable, and named by its content: what is there is right.
                 let name = secret.name_any();

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::agent::REVISION;
+use crate::names::REVISION;
 
 /// After so many ends of its container an agent is ill. One can be an accident.
 const CRASHES: i32 = 2;

@@ -17,8 +17,8 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::files::{Files, content_hash, units};
 use crate::fleet::Agent;
-use crate::plan::{Files, Plan, content_hash, units};
 use crate::settings::Pace;
 
 /// See the [module](self).
@@ -106,23 +106,24 @@ impl History {
         groups.flatten()
     }
 
-    /// What comes next, and what is remembered then. `revisions` are those that
-    /// agents have, and the good one.
+    /// What comes next, and what is remembered then, where a revision with such a
+    /// template is wanted. `revisions` are those that agents have, and the good
+    /// one.
     #[must_use]
     pub fn next(
         mut self,
-        plan: &Plan,
+        wanted: &str,
+        template: &str,
         revisions: &Revisions,
         agents: &[Agent],
         pace: Pace,
         now: Timestamp,
     ) -> (Self, Step) {
-        if self.template != plan.template {
-            self.template.clone_from(&plan.template);
+        if self.template != template {
+            template.clone_into(&mut self.template);
             self.held.clear();
             self.suspects.clear();
         }
-        let wanted = plan.revision.as_str();
         self.adopt(wanted, revisions, agents, now);
         if let Some(trial) = self.trial.clone() {
             let tried = lasts(trial.since, now);

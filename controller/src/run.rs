@@ -145,7 +145,8 @@ async fn round(
 
     let before = snapshot.history.clone();
     let (history, step) = before.clone().next(
-        &plan,
+        &plan.revision,
+        &plan.template,
         &snapshot.revisions,
         &snapshot.agents,
         settings.pace,

@@ -8,8 +8,6 @@ use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Tol
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::render::Paths;
-
 /// See the [module](self). Every key may be absent.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -37,6 +35,28 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How the controller's own log is written.
     pub log: LogFormat,
+}
+
+/// The folders of an agent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Paths {
+    /// The rendered files.
+    pub config: String,
+    /// What has to outlive the agent: positions in files, chunks.
+    pub state: String,
+    /// The log files of containers, as the kubelet names them.
+    pub containers: String,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            config: "/etc/syslog-sink".to_owned(),
+            state: "/var/lib/syslog-sink".to_owned(),
+            containers: "/var/log/containers".to_owned(),
+        }
+    }
 }
 
 /// What the agents' pods are like.

@@ -6,9 +6,10 @@ use std::fmt;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
+use crate::files::Files;
 use crate::fleet::Agent;
 use crate::history::{History, Revisions};
-use crate::plan::{Files, Lanes};
+use crate::lanes::Lanes;
 use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
 
 /// Everything that a plan depends on.

@@ -18,10 +18,10 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Notify};
 
-use crate::agent::{self, AGENT, LABEL, REVISION};
-use crate::apply::{HISTORY, LANES, STATE};
+use crate::agent;
 use crate::fleet::Agent;
 use crate::history::Revisions;
+use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE};
 use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
 use crate::settings::Settings;

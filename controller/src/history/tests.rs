@@ -1,6 +1,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
+use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::{ObjectName, Snapshot, Stored};
 
@@ -48,7 +49,8 @@ impl World {
         self.now += SignedDuration::from_secs(20);
         let history = self.snapshot.history.clone();
         let (history, step) = history.next(
-            &plan,
+            &plan.revision,
+            &plan.template,
             &self.snapshot.revisions,
             &self.snapshot.agents,
             self.settings.pace,
@@ -229,8 +231,16 @@ fn without_a_node_nothing_fails() {
     world.put("shop", "a.example.com");
     world.snapshot.agents.clear();
     let (plan, pace) = (world.plan(), world.settings.pace);
-    let next =
-        |history: History, now| history.next(&plan, &world.snapshot.revisions, &[], pace, now);
+    let next = |history: History, now| {
+        history.next(
+            &plan.revision,
+            &plan.template,
+            &world.snapshot.revisions,
+            &[],
+            pace,
+            now,
+        )
+    };
     let (history, _) = next(world.snapshot.history.clone(), world.now);
     let (history, step) = next(history, world.now + SignedDuration::from_hours(24));
     assert_eq!((step, history.failed), (one(&plan.revision), None));
@@ -254,7 +264,9 @@ fn a_revision_that_is_never_ready_is_taken_back() {
             agents,
             ..
         } = &world.snapshot;
-        history.clone().next(&plan, revisions, agents, pace, now)
+        history
+            .clone()
+            .next(&plan.revision, &plan.template, revisions, agents, pace, now)
     };
     assert_eq!(next(100).1, one(&plan.revision));
     let (after, step) = next(200);

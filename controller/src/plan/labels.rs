@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
-use super::sink::Refusal;
+use super::refusal::Refusal;
 
 /// A selector whose keys and values are ones that labels can have: none of
 /// them means more than itself when the selector is written in one line.

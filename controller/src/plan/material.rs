@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::sink::Refusal;
+use super::refusal::Refusal;
 use crate::resources::{CaSource, KeyReference};
 use crate::snapshot::{Lookup, ObjectName, Snapshot, is_object_name};
 

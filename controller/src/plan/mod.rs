@@ -7,9 +7,9 @@
 //! ```
 
 mod labels;
-mod lanes;
 mod material;
 mod quota;
+mod refusal;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -17,19 +17,17 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::SelectorExt;
-use sha2::{Digest, Sha256};
 
-pub use self::lanes::Lanes;
 use self::quota::Quota;
-pub use self::sink::{Accepted, Refusal};
+pub use self::refusal::Refusal;
 use crate::agent;
+use crate::files::{Files, content_hash, revision};
+use crate::lanes::Lanes;
 use crate::render;
 use crate::resources::ClusterLogSinkSpec;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-
-/// The agents' files, by name.
-pub type Files = BTreeMap<String, Vec<u8>>;
+use crate::tenants::{ClusterTenant, Place, Reads, Tenants};
 
 /// What shall be.
 #[derive(Clone, Debug)]
@@ -49,53 +47,6 @@ pub struct Plan {
     pub held: BTreeMap<String, String>,
 }
 
-/// Where a sink is in the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Which file.
-    pub file: String,
-    /// The part of it.
-    pub section: String,
-}
-
-impl Place {
-    /// Whether the sink is in these files, as it shall be.
-    #[must_use]
-    pub fn is_in(&self, files: &Files) -> bool {
-        let text = files.get(&self.file);
-        text.is_some_and(|text| memchr::memmem::find(text, self.section.as_bytes()).is_some())
-    }
-}
-
-/// A namespace's sinks, by name.
-pub(crate) type Tenants = BTreeMap<String, BTreeMap<String, Accepted>>;
-
-/// A cluster sink that is in force.
-#[derive(Clone, Debug)]
-pub(crate) struct ClusterTenant {
-    pub(crate) accepted: Accepted,
-    pub(crate) reads: Reads,
-}
-
-/// What a cluster sink reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reads {
-    /// Everything but these namespaces.
-    AllBut(BTreeSet<String>),
-    /// These namespaces.
-    Only(BTreeSet<String>),
-}
-
-impl Reads {
-    /// Whether that is any namespace.
-    pub(crate) fn any(&self) -> bool {
-        match self {
-            Self::AllBut(_) => true,
-            Self::Only(namespaces) => !namespaces.is_empty(),
-        }
-    }
-}
-
 impl Plan {
     /// Makes the plan.
     #[must_use]
@@ -107,7 +58,7 @@ impl Plan {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => sink::check(spec, &name.namespace, snapshot, settings)
-                    .and_then(|accepted| accepted.fenced(&name.namespace)),
+                    .and_then(|accepted| sink::fenced(accepted, &name.namespace)),
             };
             let verdict = checked.and_then(|accepted| {
                 let place = render::place(&name.namespace, &name.name, &accepted);
@@ -155,11 +106,6 @@ impl Plan {
     }
 }
 
-/// The files that are one tenant's each.
-pub fn units(files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> {
-    files.iter().filter(|(name, _)| render::is_unit(name))
-}
-
 /// A quota is first come, first served.
 fn oldest_first<'s, K, T>(sinks: &'s BTreeMap<K, T>, snapshot: &Snapshot) -> Vec<(&'s K, &'s T)>
 where
@@ -197,23 +143,6 @@ fn hold(
     held
 }
 
-/// A name for a file's content.
-#[must_use]
-pub(crate) fn content_hash(content: &[u8]) -> String {
-    short_hex(Sha256::new_with_prefix(content))
-}
-
-fn revision(files: &Files, template: &str) -> String {
-    let mut hash = Sha256::new_with_prefix(template);
-    for (name, content) in files {
-        for part in [name.as_bytes(), content] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-    }
-    short_hex(hash)
-}
-
 /// Which namespaces a cluster sink reads.
 fn reads(spec: &ClusterLogSinkSpec, snapshot: &Snapshot) -> Result<Reads, Refusal> {
     let excluded: BTreeSet<String> = spec.exclude_namespaces.iter().cloned().collect();
@@ -243,11 +172,4 @@ fn reads(spec: &ClusterLogSinkSpec, snapshot: &Snapshot) -> Result<Reads, Refusa
 fn is_namespace(name: &str) -> bool {
     let character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(character)
-}
-
-/// Sixteen digits: enough that two contents never share them.
-pub(crate) fn short_hex(hash: Sha256) -> String {
-    let mut digits = format!("{:x}", hash.finalize());
-    digits.truncate(16);
-    digits
 }

@@ -1,8 +1,8 @@
 //! What sinks may take of every node.
 
-use super::Place;
-use super::sink::{Accepted, Refusal};
+use super::refusal::Refusal;
 use crate::settings::Settings;
+use crate::tenants::{Accepted, Place};
 
 /// The most bytes of a namespace's configuration and certificates: a Secret
 /// takes 1 MiB.

@@ -3,60 +3,19 @@
 use std::collections::BTreeMap;
 
 use out_syslog_sink::config::{Config, Properties};
-use thiserror::Error;
 
-use super::{content_hash, labels, material};
-use crate::render::{PEM, Value};
+use super::refusal::Refusal;
+use super::{labels, material};
+use crate::files::PEM;
+use crate::files::content_hash;
 use crate::resources::{
     Exclusion, Format, LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec,
     TlsVersion, Transport,
 };
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-
-/// A sink that can be configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// The plugin's keys, in the order in which they are written.
-    pub(crate) options: Vec<(&'static str, Value)>,
-    /// Certificates and keys, by file name.
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// What may wait on a node's disk.
-    pub(crate) buffer_limit: Value,
-}
-
-/// Why a sink is not in force.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("{message}")]
-pub struct Refusal {
-    /// A word in camel case, for programs.
-    pub reason: String,
-    /// For people: what, its value, and what is allowed.
-    pub message: String,
-}
-
-impl Refusal {
-    pub(crate) fn new(reason: &str, message: &str) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        }
-    }
-
-    /// A stored object that is not one of ours any more.
-    pub(crate) fn invalid(problem: &str) -> Self {
-        Self::new(
-            "InvalidObject",
-            &format!("the stored object cannot be read: {problem}"),
-        )
-    }
-
-    /// A value that cannot be used.
-    pub(crate) fn value(field: &str, value: &str, problem: &str) -> Self {
-        let shown: String = value.chars().take(100).collect();
-        Self::new("InvalidValue", &format!("{field} {shown:?} {problem}"))
-    }
-}
+use crate::tenants::Accepted;
+use crate::value::Value;
 
 /// Checks a sink whose references are to objects of this namespace.
 pub(super) fn check(
@@ -117,13 +76,11 @@ pub(super) fn check(
     })
 }
 
-impl Accepted {
-    /// The same, for records of one namespace only.
-    pub(super) fn fenced(mut self, namespace: &str) -> Result<Self, Refusal> {
-        self.options
-            .push(("namespace", value("namespace", namespace)?));
-        Ok(self)
-    }
+/// The same sink, for records of one namespace only.
+pub(super) fn fenced(mut sink: Accepted, namespace: &str) -> Result<Accepted, Refusal> {
+    let namespace = value("namespace", namespace)?;
+    sink.options.push(("namespace", namespace));
+    Ok(sink)
 }
 
 /// A value that a user wrote into a field.

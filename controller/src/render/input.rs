@@ -1,8 +1,8 @@
 //! What is read: the log files of containers.
 
-use super::Paths;
 use super::yaml::{self, Section};
-use crate::plan::Reads;
+use crate::settings::Paths;
+use crate::tenants::Reads;
 
 /// Pod, namespace and container; none of them can have an underscore.
 const FILE: &str = r"(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\.log)$";

@@ -16,38 +16,15 @@
 mod input;
 mod output;
 mod service;
-mod value;
 mod yaml;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
-pub(crate) use self::value::Value;
-use crate::plan::{Accepted, ClusterTenant, Files, Lanes, Place, Tenants, content_hash};
-use crate::settings::Settings;
-
-/// The folders of an agent.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Paths {
-    /// The rendered files.
-    pub config: String,
-    /// What has to outlive the agent: positions in files, chunks.
-    pub state: String,
-    /// The log files of containers, as the kubelet names them.
-    pub containers: String,
-}
-
-impl Default for Paths {
-    fn default() -> Self {
-        Self {
-            config: "/etc/syslog-sink".to_owned(),
-            state: "/var/lib/syslog-sink".to_owned(),
-            containers: "/var/log/containers".to_owned(),
-        }
-    }
-}
+use crate::files::{CLUSTER, Files, NAMESPACE, PEM, YAML, content_hash};
+use crate::lanes::Lanes;
+use crate::names::SERVICE;
+use crate::settings::{Paths, Settings};
+use crate::tenants::{Accepted, ClusterTenant, Place, Tenants};
 
 /// A file that is one tenant's, and the certificates that it names.
 #[derive(Clone, Debug)]
@@ -151,18 +128,6 @@ pub(crate) fn cluster_alias(name: &str) -> String {
     format!("_cluster/{name}")
 }
 
-/// Whether a file is one tenant's.
-pub(crate) fn is_unit(file: &str) -> bool {
-    file.ends_with(YAML) && (file.starts_with(NAMESPACE) || file.starts_with(CLUSTER))
-}
-
-/// The file that Fluent Bit is started with.
-pub(crate) const SERVICE: &str = "fluent-bit.yaml";
-const NAMESPACE: &str = "ns-";
-const CLUSTER: &str = "cluster-";
-const YAML: &str = ".yaml";
-/// How the names of certificates and keys end.
-pub(crate) const PEM: &str = ".pem";
 /// How the list of inputs begins. No value has a line's end, so that this is
 /// nothing else.
 const INPUTS: &str = "\n  inputs:\n";

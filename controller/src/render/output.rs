@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::yaml::{self, Section};
 use super::{alias, cluster_alias};
-use crate::plan::Accepted;
+use crate::tenants::Accepted;
 
 /// The outputs of a namespace's sinks.
 pub(super) fn namespace(namespace: &str, sinks: &BTreeMap<String, Accepted>) -> String {

@@ -7,7 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use super::conditions::{CONFIGURED, DELIVERING, NOT_ACCEPTED, ROLLED_BACK};
-use crate::apply::MANAGER;
+use crate::names::MANAGER;
 use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
 use crate::snapshot::{ObjectName, SinkId, Version};
 

@@ -7,7 +7,8 @@ use transport::ErrorKind;
 use super::Decided;
 use crate::delivery::Delivery;
 use crate::fleet::Agent;
-use crate::plan::{Place, Refusal};
+use crate::plan::Refusal;
+use crate::tenants::Place;
 
 /// The sink is one that can be configured.
 pub(super) const ACCEPTED: &str = "Accepted";

@@ -11,10 +11,11 @@ use super::*;
 use crate::delivery::{Delivery, Failure};
 use crate::fleet::Agent;
 use crate::history::Failed;
-use crate::plan::{Place, Refusal};
+use crate::plan::Refusal;
 use crate::resources::Counts;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
+use crate::tenants::Place;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use controller::agent::AGENT;
+use controller::names::AGENT;
 use controller::resources::{ClusterLogSink, LogSink};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use controller::agent::AGENT;
 use controller::lease::LEASE;
+use controller::names::AGENT;
 use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cluster::ControlPlane;
-use controller::agent::{AGENT, REVISION};
 use controller::apply::Applier;
 use controller::history::{Reach, Step};
+use controller::names::{AGENT, REVISION};
 use controller::plan::Plan;
 use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Settings};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use controller::agent::{AGENT, REVISION};
+use controller::names::{AGENT, REVISION};
 use controller::resources::{ClusterLogSink, LogSink, crds};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;

@@ -5,13 +5,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use cluster::ControlPlane;
-use controller::agent::{AGENT, REVISION, from_secrets};
+use controller::agent::from_secrets;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
-use controller::render::Paths;
+use controller::names::{AGENT, REVISION};
 use controller::resources::{LogSink, SinkStatus};
 use controller::run::run;
-use controller::settings::{AgentSettings, Pace, Settings};
+use controller::settings::{AgentSettings, Pace, Paths, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};

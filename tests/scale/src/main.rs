@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::ControlPlane;
-use controller::agent::{AGENT, LABEL, REVISION};
+use controller::names::{AGENT, LABEL, REVISION};
 use controller::resources::LogSink;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
