@@ -50,6 +50,8 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
+    // Built before anything waits for it.
+    let _ = host::library();
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };
