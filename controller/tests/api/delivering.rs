@@ -22,14 +22,15 @@ use crate::world::{
 
 const LINES: usize = 500;
 
-/// Runs a revision's configuration, and the next one's when there is one.
+/// Runs a revision's configuration, again where it ends, and the next one's when
+/// there is one.
 async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
-    let mut running = None;
+    let mut running: Option<(String, FluentBit)> = None;
     loop {
         let wanted = revision(&client).await;
-        let is_running = running
-            .as_ref()
-            .is_some_and(|(revision, _): &(_, FluentBit)| Some(revision) == wanted.as_ref());
+        let is_running = running.as_mut().is_some_and(|(revision, agent)| {
+            Some(&*revision) == wanted.as_ref() && !agent.has_ended()
+        });
         if let Some(wanted) = wanted
             && !is_running
         {

@@ -105,6 +105,11 @@ impl FluentBit {
         self.process.id()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// What it has written so far.
     #[must_use]
     pub fn log(&self) -> String {
