@@ -189,10 +189,12 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
     serde_json::from_value(object).expect("the object is one of this kind")
 }
 
-/// The same, replaced so many at a time.
+/// The same, replaced so many at a time, each of which has to be ready for so
+/// long before it counts.
 #[must_use]
-pub fn with_max_unavailable(mut daemon_set: DaemonSet, most: i32) -> DaemonSet {
+pub fn rolled(mut daemon_set: DaemonSet, most: i32, ready_seconds: i32) -> DaemonSet {
     if let Some(spec) = &mut daemon_set.spec {
+        spec.min_ready_seconds = Some(ready_seconds);
         let strategy = spec.update_strategy.get_or_insert_default();
         strategy.type_ = Some("RollingUpdate".to_owned());
         let rolling = strategy.rolling_update.get_or_insert_default();

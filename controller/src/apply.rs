@@ -98,7 +98,8 @@ impl<'a> Applier<'a> {
             return Ok(());
         };
         let most = max_unavailable(step, snapshot, self.settings);
-        self.write(&agent::with_max_unavailable(daemon_set, most))
+        let ready_seconds = ready_seconds(step, self.settings);
+        self.write(&agent::rolled(daemon_set, most, ready_seconds))
             .await?;
 
         let agents = snapshot.agents.iter().map(|agent| &agent.revision);
@@ -179,6 +180,15 @@ fn max_unavailable(step: &Step, snapshot: &Snapshot, settings: &Settings) -> i32
     (at_once + snapshot.agents.iter().filter(is_down).count()) as i32
 }
 
+/// For how long an agent has to be ready before the next one is replaced. Else
+/// the second node would get what is tried as soon as the first is ready.
+fn ready_seconds(step: &Step, settings: &Settings) -> i32 {
+    match step.reach {
+        Reach::One => settings.pace.settle.as_secs_f64().ceil() as i32,
+        Reach::All => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +223,14 @@ mod tests {
             3,
         );
         assert_eq!(most(Reach::One, &down), 2);
+    }
+    #[test]
+    fn what_is_tried_has_to_be_ready_for_a_while() {
+        let settings = Settings::default();
+        let seconds = |reach| {
+            let revision = "b".to_owned();
+            ready_seconds(&Step { revision, reach }, &settings)
+        };
+        assert_eq!((seconds(Reach::One), seconds(Reach::All)), (10, 0));
     }
 }

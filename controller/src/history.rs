@@ -124,7 +124,7 @@ impl History {
             self.held.clear();
             self.suspects.clear();
         }
-        self.adopt(wanted, revisions, agents, now);
+        let is_adopted = self.adopt(wanted, revisions, agents, now);
         if let Some(trial) = self.trial.clone() {
             let tried = lasts(trial.since, now);
             match outcome(&trial.revision, agents, pace, tried, now) {
@@ -162,11 +162,16 @@ impl History {
                 .failed
                 .as_ref()
                 .is_some_and(|failed| failed.revision == wanted);
-            let is_under_way = agents
-                .iter()
-                .any(|agent| agent.ready_since.is_some() && agent.revision != good.revision);
+            // One that is ready since a moment ago counts as replaced only then: the
+            // DaemonSet's controller replaces what it takes for ill at once.
+            let is_under_way = agents.iter().any(|agent| {
+                agent.ready_since.is_some_and(|since| {
+                    agent.revision != good.revision || lasts(since, now) < pace.settle
+                })
+            });
             let is_recent = lasts(good.since, now) < pace.roll;
-            if has_failed || (self.trial.is_none() && is_under_way && is_recent) {
+            let shall_wait = is_under_way && is_recent && !is_adopted;
+            if has_failed || (self.trial.is_none() && shall_wait) {
                 self.trial = None;
                 return (self, Step::new(&good.revision, Reach::All));
             }
@@ -184,8 +189,15 @@ impl History {
         (self, Step::new(wanted, Reach::One))
     }
 
-    /// Where nothing is known to be good, what agents are ready with is.
-    fn adopt(&mut self, wanted: &str, revisions: &Revisions, agents: &[Agent], now: Timestamp) {
+    /// Where nothing is known to be good, what agents are ready with is. Says
+    /// whether that was so.
+    fn adopt(
+        &mut self,
+        wanted: &str,
+        revisions: &Revisions,
+        agents: &[Agent],
+        now: Timestamp,
+    ) -> bool {
         // One whose Secrets somebody deleted cannot come back.
         self.good
             .take_if(|good| good.revision != wanted && !revisions.contains_key(&good.revision));
@@ -203,7 +215,9 @@ impl History {
                 revision: agent.revision.clone(),
                 since: now,
             });
+            return true;
         }
+        false
     }
 
     fn fail(&mut self, revision: &str, revisions: &Revisions, why: &str) {
