@@ -9,7 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::delivery::{Observations, parse};
 use crate::fleet::Agent;
@@ -41,9 +41,7 @@ pub async fn scrape(
         let agents = watched.agents();
         let pods: BTreeSet<&str> = agents.iter().map(|agent| agent.pod.as_str()).collect();
         observations.lock().retain(|pod| pods.contains(pod));
-        let mut groups = agents.chunks(EACH_INTERVAL);
-        let mut group = groups.next().unwrap_or_default();
-        loop {
+        for group in agents.chunks(EACH_INTERVAL) {
             let next = Instant::now() + settings.pace.observe;
             let asked = group
                 .iter()
@@ -54,10 +52,9 @@ pub async fn scrape(
                 .collect::<()>()
                 .await;
             sleep_until(next).await;
-            match groups.next() {
-                Some(more) => group = more,
-                None => break,
-            }
+        }
+        if agents.is_empty() {
+            sleep(settings.pace.observe).await;
         }
     }
 }
