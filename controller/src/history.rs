@@ -125,68 +125,92 @@ impl History {
             self.suspects.clear();
         }
         let is_adopted = self.adopt(wanted, revisions, agents, now);
-        if let Some(trial) = self.trial.clone() {
-            let tried = lasts(trial.since, now);
-            match outcome(&trial.revision, agents, pace, tried, now) {
-                Some(Ok(())) => {
-                    let revision = trial.revision;
-                    let since = now;
-                    self.good = Some(Since { revision, since });
-                    self.trial = None;
-                }
-                Some(Err(why)) if self.good.is_some() => {
-                    self.fail(&trial.revision, revisions, &why);
-                    self.trial = None;
-                }
-                // Changes that come all the time must not keep one from being
-                // seen through.
-                None if self.good.is_some()
-                    && trial.revision != wanted
-                    && tried < pace.settle * 3 =>
-                {
-                    return (self, Step::new(&trial.revision, Reach::One));
-                }
-                // There is nothing to come back to, or it is not known yet.
-                Some(Err(_)) | None => {}
-            }
+        let step = self
+            .see_through(wanted, revisions, agents, pace, now)
+            .or_else(|| self.stay(wanted, agents, pace, now, is_adopted))
+            .unwrap_or_else(|| self.attempt(wanted, now));
+        (self, step)
+    }
+
+    /// Ends the trial under way where it is known what came of it.
+    fn see_through(
+        &mut self,
+        wanted: &str,
+        revisions: &Revisions,
+        agents: &[Agent],
+        pace: Pace,
+        now: Timestamp,
+    ) -> Option<Step> {
+        let trial = self.trial.clone()?;
+        let tried = lasts(trial.since, now);
+        let outcome = outcome(&trial.revision, agents, pace, tried, now);
+        if let Some(Ok(())) = outcome {
+            let revision = trial.revision;
+            let since = now;
+            self.good = Some(Since { revision, since });
+            self.trial = None;
+            return None;
         }
-        if let Some(good) = self.good.clone() {
-            if good.revision == wanted {
-                self.trial = None;
-                if !self.suspects.is_empty() {
-                    self.suspects.remove(0);
-                }
-                return (self, Step::new(wanted, Reach::All));
-            }
-            let has_failed = self
-                .failed
-                .as_ref()
-                .is_some_and(|failed| failed.revision == wanted);
-            // One that is ready since a moment ago counts as replaced only then: the
-            // DaemonSet's controller replaces what it takes for ill at once.
-            let is_under_way = agents.iter().any(|agent| {
-                agent.ready_since.is_some_and(|since| {
-                    agent.revision != good.revision || lasts(since, now) < pace.settle
-                })
-            });
-            let is_recent = lasts(good.since, now) < pace.roll;
-            let shall_wait = is_under_way && is_recent && !is_adopted;
-            if has_failed || (self.trial.is_none() && shall_wait) {
-                self.trial = None;
-                return (self, Step::new(&good.revision, Reach::All));
-            }
+        // Else there is nothing to come back to.
+        self.good.as_ref()?;
+        if let Some(Err(why)) = outcome {
+            self.fail(&trial.revision, revisions, &why);
+            self.trial = None;
+            return None;
         }
-        if self
-            .trial
-            .as_ref()
-            .is_none_or(|trial| trial.revision != wanted)
-        {
-            self.trial = Some(Since {
+        // Changes that come all the time must not keep one from being seen
+        // through.
+        let is_in_time = trial.revision != wanted && tried < pace.settle * 3;
+        is_in_time.then(|| Step::new(&trial.revision, Reach::One))
+    }
+
+    /// Gives agents what is good: because it is what is wanted, because what is
+    /// wanted has failed, or because not all of them have it yet.
+    fn stay(
+        &mut self,
+        wanted: &str,
+        agents: &[Agent],
+        pace: Pace,
+        now: Timestamp,
+        is_adopted: bool,
+    ) -> Option<Step> {
+        let good = self.good.clone()?;
+        if good.revision == wanted {
+            self.trial = None;
+            if !self.suspects.is_empty() {
+                self.suspects.remove(0);
+            }
+            return Some(Step::new(wanted, Reach::All));
+        }
+        let failed = self.failed.as_ref();
+        if failed.is_some_and(|failed| failed.revision == wanted) {
+            self.trial = None;
+            return Some(Step::new(&good.revision, Reach::All));
+        }
+        // One that is ready since a moment ago counts as replaced only later: the
+        // DaemonSet's controller replaces what it takes for ill at once.
+        let is_new = |agent: &Agent| {
+            agent.ready_since.is_some_and(|since| {
+                agent.revision != good.revision || lasts(since, now) < pace.settle
+            })
+        };
+        let is_under_way = agents.iter().any(is_new);
+        let is_recent = lasts(good.since, now) < pace.roll;
+        let shall_wait = self.trial.is_none() && is_under_way && is_recent && !is_adopted;
+        shall_wait.then(|| Step::new(&good.revision, Reach::All))
+    }
+
+    /// Tries what is wanted, from now on or as before.
+    fn attempt(&mut self, wanted: &str, now: Timestamp) -> Step {
+        let trial = self.trial.take();
+        let trial = trial.filter(|trial| trial.revision == wanted);
+        self.trial = trial.or_else(|| {
+            Some(Since {
                 revision: wanted.to_owned(),
                 since: now,
-            });
-        }
-        (self, Step::new(wanted, Reach::One))
+            })
+        });
+        Step::new(wanted, Reach::One)
     }
 
     /// Where nothing is known to be good, what agents are ready with is. Says
