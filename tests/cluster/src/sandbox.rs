@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use crate::node::{ADDRESS, DNS};
@@ -17,6 +18,12 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("runc", "runc"),
     ("busybox", "busybox-static"),
 ];
+
+/// Where a kubelet and the network's plugins always write: containers' logs,
+/// network namespaces, addresses in use.
+const FOLDERS: [&str; 3] = ["/var/log", "/run/netns", "/var/lib/cni"];
+/// Where containers' control groups are, which belong to no namespace.
+const GROUPS: &str = "k8s.io";
 
 /// Whether the test goes on here. If not, it was run in the sandbox, or there
 /// is none, which was said.
@@ -83,7 +90,26 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         .env(INSIDE, "1")
         .status()
         .expect("unshare was found");
+    sweep();
     Entered::Ended(status)
+}
+
+/// Removes the control groups of containers that are gone. Those of others are
+/// not empty, and stay.
+fn sweep() {
+    fn remove(group: &Path) {
+        for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                remove(&entry.path());
+            }
+        }
+        let _ = fs::remove_dir(group);
+    }
+    let root = Path::new("/sys/fs/cgroup");
+    remove(&root.join(GROUPS));
+    for controller in fs::read_dir(root).into_iter().flatten().flatten() {
+        remove(&controller.path().join(GROUPS));
+    }
 }
 
 fn is_root() -> bool {
@@ -101,8 +127,10 @@ fn furnish() {
         assert!(output.status.success(), "{command}: {error}");
     };
     run("mount --make-rshared /");
-    // Where a kubelet has containers' logs, always.
-    run("mount -t tmpfs tmpfs /var/log");
+    for folder in FOLDERS {
+        fs::create_dir_all(folder).expect("root may");
+        run(&format!("mount -t tmpfs tmpfs {folder}"));
+    }
     run("ip link set lo up");
     run(&format!("ip address add {ADDRESS}/32 dev lo"));
     run(&format!("ip address add {DNS}/32 dev lo"));
