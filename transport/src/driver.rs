@@ -29,8 +29,9 @@ const LAST_ASK: Duration = Duration::from_millis(20);
 /// get lost where memory for the socket is short.
 const RARE_ASK: Duration = Duration::from_millis(200);
 
-/// Where the answer to a delivery goes.
-pub(crate) type Reply = crossbeam_channel::Sender<Finished<()>>;
+/// Who is told what became of a delivery; on the event loop's thread, so that
+/// it must not block.
+pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
 
 pub(crate) struct Driver {
     target: Target,
@@ -436,8 +437,7 @@ impl Driver {
                 outcome,
                 took,
             } = finished;
-            // The worker waits for it; if it does not any more, nobody needs it.
-            let _ = tag.send(Finished {
+            tag(Finished {
                 batch,
                 tag: (),
                 outcome,

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use syslog::session::Finished;
 use syslog::{Batch, Outcome};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Reply};
 use crate::event_loop::{Command, EventLoop, WAKER};
 use crate::{Observer, Target};
 
@@ -109,12 +109,12 @@ impl Sink {
     #[must_use]
     pub fn deliver(&self, batch: Batch, skip: usize) -> (Outcome, Option<Batch>) {
         let (reply, answer) = bounded(1);
-        self.sender.send(Command::Deliver {
-            sink: self.id,
+        // Whoever does not wait any more needs no answer.
+        self.command(
             batch,
             skip,
-            reply,
-        });
+            Box::new(move |finished| drop(reply.send(finished))),
+        );
         match answer.recv() {
             Ok(Finished { batch, outcome, .. }) => (outcome, batch),
             // The loop is gone, and with it the batch.
@@ -122,14 +122,25 @@ impl Sink {
         }
     }
 
+    /// Delivers a batch like [`Sink::deliver`], and does not wait: `done` is
+    /// told what became of it, on the event loop's thread, and must not block.
+    /// It is dropped untold where the loop is gone.
+    pub fn submit(&self, batch: Batch, skip: usize, done: impl FnOnce(Outcome) + Send + 'static) {
+        let done = move |Finished { outcome, .. }: Finished<()>| done(outcome);
+        self.command(batch, skip, Box::new(done));
+    }
+
     /// Delivers a batch if that is possible before the sink's end, and does not
     /// wait for it.
     pub fn deliver_last(&self, batch: Batch) {
-        let (reply, _) = bounded(1);
+        self.submit(batch, 0, |_| ());
+    }
+
+    fn command(&self, batch: Batch, skip: usize, reply: Reply) {
         self.sender.send(Command::Deliver {
             sink: self.id,
             batch,
-            skip: 0,
+            skip,
             reply,
         });
     }

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,14 +11,15 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 use thiserror::Error;
 
-use self::files::Stamp;
 pub use self::fingerprint::{Fingerprint, FingerprintError};
+pub use self::pem::Pem;
+use self::pem::Stamp;
 pub(crate) use self::verifier::Verdict;
 use self::verifier::Verifier;
 use crate::endpoint::Host;
 
-mod files;
 mod fingerprint;
+mod pem;
 mod verifier;
 
 /// How many servers a sink remembers a session of.
@@ -28,15 +28,15 @@ const SESSIONS: usize = 16;
 /// What a user says about TLS.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
-    /// The CAs, in PEM, that may sign the receiver's certificate; the system's
-    /// where there is none.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate chain and its key, in PEM.
+    /// The CAs that may sign the receiver's certificate; the system's where
+    /// there is none.
+    pub ca: Option<Pem>,
+    /// Our certificate chain and its key.
     pub identity: Option<Identity>,
     /// The name in the receiver's certificate, where it is not the host's.
     pub server_name: Option<String>,
     /// The fingerprints that the receiver's certificate may have. Without a
-    /// `ca_file` one of these is all that it needs.
+    /// `ca` one of these is all that it needs.
     pub pins: Vec<Fingerprint>,
     /// Accept any certificate, but for the pins.
     pub insecure_skip_verify: bool,
@@ -44,47 +44,47 @@ pub struct TlsOptions {
     pub only_tls13: bool,
 }
 
-/// The files of a client certificate.
+/// A client certificate.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The certificate, and those that lead from it to its CA.
-    pub cert_file: PathBuf,
+    pub certificate: Pem,
     /// The certificate's private key.
-    pub key_file: PathBuf,
+    pub key: Pem,
 }
 
-/// Why TLS cannot be set up. `Display` names the file or the value.
+/// Why TLS cannot be set up. `Display` names the PEM or the value.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{pem}: {source}")]
     Read {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        pem: Pem,
         /// What the kernel said.
         source: io::Error,
     },
-    /// A file is not PEM.
-    #[error("{} is not valid PEM: {reason}", path.display())]
+    /// It is not PEM.
+    #[error("{pem} is not valid PEM: {reason}")]
     NotPem {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        pem: Pem,
         /// What is wrong.
         reason: String,
     },
-    /// A file holds nothing of the kind that is needed.
-    #[error("{} holds no {wanted} in PEM form (a block that begins with -----BEGIN)", path.display())]
+    /// It holds nothing of the kind that is needed.
+    #[error("{pem} holds no {wanted} in PEM form (a block that begins with -----BEGIN)")]
     Missing {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        pem: Pem,
         /// What is needed.
         wanted: &'static str,
     },
     /// A CA certificate cannot be used.
-    #[error("{} holds a CA certificate that cannot be used: {source}", path.display())]
+    #[error("{pem} holds a CA certificate that cannot be used: {source}")]
     BadCa {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        pem: Pem,
         /// What is wrong with it.
         source: rustls::Error,
     },
@@ -92,20 +92,20 @@ pub enum TlsError {
     #[error("the system has no CA certificates: set tls_ca_file")]
     NoSystemRoots,
     /// The certificate and the key do not fit.
-    #[error("the key {} does not belong to the certificate {}", key.display(), cert.display())]
+    #[error("the key {key} does not belong to the certificate {certificate}")]
     KeyMismatch {
         /// The certificate.
-        cert: PathBuf,
+        certificate: Pem,
         /// The key.
-        key: PathBuf,
+        key: Pem,
     },
     /// The certificate or the key cannot be used.
-    #[error("the certificate {} with the key {} cannot be used: {source}", cert.display(), key.display())]
+    #[error("the certificate {certificate} with the key {key} cannot be used: {source}")]
     BadIdentity {
         /// The certificate.
-        cert: PathBuf,
+        certificate: Pem,
         /// The key.
-        key: PathBuf,
+        key: Pem,
         /// What is wrong.
         source: rustls::Error,
     },
@@ -211,9 +211,9 @@ impl Loaded {
         // A fingerprint alone is enough (RFC 5425, section 4.2.2), also for a
         // certificate that nobody but its owner signed.
         let needs_chain =
-            !options.insecure_skip_verify && (options.pins.is_empty() || options.ca_file.is_some());
+            !options.insecure_skip_verify && (options.pins.is_empty() || options.ca.is_some());
         let chain = if needs_chain {
-            let roots = Arc::new(files::roots(options.ca_file.as_deref())?);
+            let roots = Arc::new(pem::roots(options.ca.as_ref())?);
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             let built = verifier.build();
@@ -236,8 +236,8 @@ impl Loaded {
         let mut config = match &options.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let chain = files::certificates(&identity.cert_file)?;
-                let key = files::key(&identity.key_file)?;
+                let chain = identity.certificate.certificates()?;
+                let key = identity.key.key()?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|source| identity.error(source))?
@@ -257,21 +257,23 @@ impl Loaded {
 impl TlsOptions {
     fn stamps(&self) -> Vec<Stamp> {
         let identity = self.identity.iter();
-        let identity = identity.flat_map(|identity| [&identity.cert_file, &identity.key_file]);
-        let files = self.ca_file.iter().chain(identity);
-        files.map(|path| Stamp::of(path)).collect()
+        let identity = identity.flat_map(|identity| [&identity.certificate, &identity.key]);
+        self.ca.iter().chain(identity).map(Pem::stamp).collect()
     }
 }
 
 impl Identity {
     fn error(&self, source: rustls::Error) -> TlsError {
-        let cert = self.cert_file.clone();
-        let key = self.key_file.clone();
+        let Self { certificate, key } = self.clone();
         match source {
             rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
-                TlsError::KeyMismatch { cert, key }
+                TlsError::KeyMismatch { certificate, key }
             }
-            source => TlsError::BadIdentity { cert, key, source },
+            source => TlsError::BadIdentity {
+                certificate,
+                key,
+                source,
+            },
         }
     }
 }

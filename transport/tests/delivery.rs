@@ -38,6 +38,24 @@ fn what_is_delivered_has_arrived() {
 }
 
 #[test]
+fn whoever_does_not_wait_is_told() {
+    let sender = Sender::start().unwrap();
+    let receiver = receiver();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let (tell, told) = std::sync::mpsc::channel();
+    for round in ["one", "two"] {
+        let tell = tell.clone();
+        let done = move |outcome| tell.send((round, outcome)).unwrap();
+        fixture.sink.submit(batch(&[round]), 0, done);
+    }
+    for round in ["one", "two"] {
+        let answer = told.recv_timeout(BOUND).unwrap();
+        assert_eq!(answer, (round, Outcome::Delivered));
+    }
+    assert_eq!(texts(&receiver, 2), ["one", "two"]);
+}
+
+#[test]
 fn a_sink_that_is_dropped_has_said_goodbye() {
     let sender = Sender::start().unwrap();
     let receiver = receiver();

@@ -12,7 +12,7 @@ use std::fs;
 use common::{BOUND, Fixture, open};
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::{Pair, Pki};
-use transport::tls::{Fingerprint, Identity, TlsOptions, TlsTarget};
+use transport::tls::{Fingerprint, Identity, Pem, TlsOptions, TlsTarget};
 use transport::{Sender, Transport};
 
 fn receiver(pki: &Pki, server: Pair, mutual: bool) -> Receiver {
@@ -26,7 +26,7 @@ fn receiver(pki: &Pki, server: Pair, mutual: bool) -> Receiver {
 
 fn options(pki: &Pki) -> TlsOptions {
     TlsOptions {
-        ca_file: Some(pki.ca()),
+        ca: Some(Pem::File(pki.ca())),
         ..TlsOptions::default()
     }
 }
@@ -124,8 +124,8 @@ fn a_new_client_certificate_is_used_from_the_next_connection_on() {
         &receiver,
         TlsOptions {
             identity: Some(Identity {
-                cert_file: cert.clone(),
-                key_file: key.clone(),
+                certificate: Pem::File(cert.clone()),
+                key: Pem::File(key.clone()),
             }),
             ..options(&pki)
         },

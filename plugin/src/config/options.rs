@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use transport::tls::Pem;
+
 use super::ConfigError;
 use super::value;
 use crate::template::Template;
@@ -10,6 +12,12 @@ use crate::template::Template;
 pub trait Properties {
     /// The value of a key, in any case.
     fn get(&self, key: &str) -> Option<String>;
+
+    /// What is in the file of this path: read from there, where whoever gives
+    /// the values does not have it in memory.
+    fn pem(&self, path: &str) -> Pem {
+        Pem::File(path.into())
+    }
 }
 
 /// A key, as the reference has it.
@@ -106,6 +114,11 @@ impl<'a> Options<'a> {
     /// The value; none where it is empty, as that of an unset variable is.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         self.raw(key).filter(|value| !value.is_empty())
+    }
+
+    /// What is in the file that the value names.
+    pub(super) fn pem(&self, key: &'static str) -> Option<Pem> {
+        self.text(key).map(|path| self.properties.pem(&path))
     }
 
     /// The error that a value is.

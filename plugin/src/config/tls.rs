@@ -1,9 +1,7 @@
 //! The keys about TLS, PKS's `tlsconfig` among them.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
-use transport::tls::{Identity, TlsError, TlsOptions, TlsTarget};
+use transport::tls::{Identity, Pem, TlsError, TlsOptions, TlsTarget};
 
 use super::ConfigError;
 use super::options::Options;
@@ -84,16 +82,16 @@ pub(super) fn parse(
         })?
         .unwrap_or_default();
     let (pks_skip_verify, pks_root_ca) = pks;
-    let ca_file = options
-        .text("tls_ca_file")
-        .or(Some(pks_root_ca).filter(|path| !path.is_empty()))
-        .map(PathBuf::from);
+    let pks_ca = Some(pks_root_ca).filter(|path| !path.is_empty());
+    let ca = options
+        .pem("tls_ca_file")
+        .or(pks_ca.map(|path| Pem::File(path.into())));
     let verify = match options.text("tls_verify") {
         Some(_) => options.flag("tls_verify")?,
         None => !pks_skip_verify,
     };
     let tls = TlsOptions {
-        ca_file,
+        ca,
         identity: identity(options)?,
         server_name: options.text("tls_server_name"),
         pins: options
@@ -110,12 +108,9 @@ pub(super) fn parse(
 }
 
 fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {
-    match (options.text("tls_cert_file"), options.text("tls_key_file")) {
+    match (options.pem("tls_cert_file"), options.pem("tls_key_file")) {
         (None, None) => Ok(None),
-        (Some(cert), Some(key)) => Ok(Some(Identity {
-            cert_file: cert.into(),
-            key_file: key.into(),
-        })),
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
         (Some(_), None) => Err(options.error(
             "tls_key_file",
             "is missing, and tls_cert_file is set: set both or none",
@@ -129,16 +124,16 @@ fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {
 
 /// The key whose value is wrong.
 fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
-    let of_path = |path: &PathBuf| match &tls.identity {
-        Some(identity) if identity.cert_file == *path => "tls_cert_file",
-        Some(identity) if identity.key_file == *path => "tls_key_file",
+    let of_pem = |pem: &Pem| match &tls.identity {
+        Some(identity) if identity.certificate == *pem => "tls_cert_file",
+        Some(identity) if identity.key == *pem => "tls_key_file",
         _ => "tls_ca_file",
     };
     match error {
-        TlsError::Read { path, .. }
-        | TlsError::NotPem { path, .. }
-        | TlsError::Missing { path, .. }
-        | TlsError::BadCa { path, .. } => of_path(path),
+        TlsError::Read { pem, .. }
+        | TlsError::NotPem { pem, .. }
+        | TlsError::Missing { pem, .. }
+        | TlsError::BadCa { pem, .. } => of_pem(pem),
         TlsError::NoSystemRoots | TlsError::Verifier(_) => "tls_ca_file",
         TlsError::KeyMismatch { .. } => "tls_key_file",
         TlsError::BadIdentity { .. } => "tls_cert_file",

@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::PathBuf;
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -37,9 +38,13 @@ impl Files {
         self.dir.path().join(name)
     }
 
+    fn pem(&self, name: &str) -> Pem {
+        Pem::File(self.path(name))
+    }
+
     fn with_ca(&self, name: &str) -> Result<TlsTarget, TlsError> {
         let options = TlsOptions {
-            ca_file: Some(self.path(name)),
+            ca: Some(self.pem(name)),
             ..TlsOptions::default()
         };
         TlsTarget::new(options)
@@ -47,10 +52,10 @@ impl Files {
 
     fn with_identity(&self, cert: &str, key: &str) -> Result<TlsTarget, TlsError> {
         let options = TlsOptions {
-            ca_file: Some(self.path("a.crt")),
+            ca: Some(self.pem("a.crt")),
             identity: Some(Identity {
-                cert_file: self.path(cert),
-                key_file: self.path(key),
+                certificate: self.pem(cert),
+                key: self.pem(key),
             }),
             ..TlsOptions::default()
         };
@@ -119,7 +124,7 @@ fn a_server_name_is_a_name_or_an_address() {
     let files = Files::new();
     let with_name = |name: &str| {
         TlsTarget::new(TlsOptions {
-            ca_file: Some(files.path("a.crt")),
+            ca: Some(files.pem("a.crt")),
             server_name: Some(name.to_owned()),
             ..TlsOptions::default()
         })
@@ -156,4 +161,31 @@ fn files_that_change_are_read_again_and_bad_ones_are_told_once() {
     fs::remove_file(files.path("a.key")).unwrap();
     let told = target.refresh();
     assert!(matches!(told, Some(Err(TlsError::Read { .. }))));
+}
+
+#[test]
+fn what_is_in_memory_is_as_good_as_a_file_and_is_not_shown() {
+    let files = Files::new();
+    let pem = |name: &str| Pem::Text {
+        name: format!("the Secret's {name}"),
+        text: fs::read(files.path(name)).unwrap(),
+    };
+    let with_identity = |certificate: &str, key: &str| {
+        TlsTarget::new(TlsOptions {
+            ca: Some(pem("a.crt")),
+            identity: Some(Identity {
+                certificate: pem(certificate),
+                key: pem(key),
+            }),
+            ..TlsOptions::default()
+        })
+    };
+    let target = with_identity("a.crt", "a.key").unwrap();
+    assert!(target.refresh().is_none());
+    assert!(!format!("{target:?}").contains("BEGIN"));
+    let error = with_identity("a.crt", "b.key").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the key the Secret's b.key does not belong to the certificate the Secret's a.crt"
+    );
 }
