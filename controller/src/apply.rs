@@ -2,7 +2,7 @@
 //! to it, so that whatever ends in between leaves nothing half done.
 //!
 //! ```text
-//! state -> Secrets of the revision -> DaemonSet -> Secrets that nobody has any more
+//! ConfigMaps -> Secrets of the revision -> DaemonSet -> Secrets that nobody has any more
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::agent;
 use crate::fleet::Agent;
 use crate::history::{History, Reach, Step};
-use crate::names::{HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE};
+use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -73,6 +73,7 @@ impl<'a> Applier<'a> {
         step: &Step,
     ) -> kube::Result<()> {
         self.write(&self.state(plan, history)).await?;
+        self.write(&self.events()).await?;
         self.write(&agent::service_account(self.settings)).await?;
         let secrets: Api<Secret> = self.api();
         let labelled =
@@ -131,6 +132,14 @@ impl<'a> Applier<'a> {
                 (LANES.to_owned(), lanes),
                 (HISTORY.to_owned(), history),
             ])),
+            ..ConfigMap::default()
+        }
+    }
+
+    /// What is in it is written by those who send Events.
+    fn events(&self) -> ConfigMap {
+        ConfigMap {
+            metadata: agent::metadata(EVENTS, self.settings),
             ..ConfigMap::default()
         }
     }

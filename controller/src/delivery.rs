@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use transport::ErrorKind;
 
+use crate::events::Tally;
+
 const KINDS: usize = ErrorKind::ALL.len();
 
 /// What an agent has counted for one output.
@@ -30,6 +32,16 @@ pub struct Observations {
     agents: BTreeMap<String, OfAgent>,
     /// Each alias once, however many agents have it.
     aliases: BTreeSet<Arc<str>>,
+    /// How the controller itself delivers Events, by alias.
+    pub(crate) events: BTreeMap<String, EventDelivery>,
+}
+
+/// How the controller delivers a sink's Events.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct EventDelivery {
+    pub(crate) is_connected: bool,
+    pub(crate) failing: Option<ErrorKind>,
+    pub(crate) tally: Tally,
 }
 
 #[derive(Debug)]
@@ -51,6 +63,8 @@ pub struct Delivery {
     pub acknowledged: u64,
     /// Records that were given up, since each agent's start.
     pub dropped: u64,
+    /// How its Events are delivered, if it gets any.
+    pub(crate) events: Option<EventDelivery>,
 }
 
 /// Agents that fail in the same way.
@@ -173,11 +187,11 @@ impl Observations {
     pub fn take(&mut self, pod: &str, node: &str, samples: &BTreeMap<&str, Sample>) {
         let before = self.agents.remove(pod);
         let outputs = samples.iter().map(|(alias, sample)| {
-            let alias = match self.aliases.get(*alias) {
-                Some(alias) => Arc::clone(alias),
-                None => Arc::from(*alias),
-            };
-            self.aliases.insert(Arc::clone(&alias));
+            let alias = self.aliases.get(*alias).cloned().unwrap_or_else(|| {
+                let alias: Arc<str> = Arc::from(*alias);
+                self.aliases.insert(Arc::clone(&alias));
+                alias
+            });
             let before = before
                 .as_ref()
                 .and_then(|before| before.outputs.get(&alias));
@@ -187,6 +201,11 @@ impl Observations {
         let node = node.to_owned();
         self.agents
             .insert(pod.to_owned(), OfAgent { node, outputs });
+    }
+
+    /// Forgets what an agent has said.
+    pub fn forget(&mut self, pod: &str) {
+        self.agents.remove(pod);
     }
 
     /// Forgets all agents but these.
@@ -204,6 +223,10 @@ impl Observations {
                 let delivery = deliveries.entry(Arc::clone(alias)).or_default();
                 delivery.add(node, observation);
             }
+        }
+        for (alias, events) in &self.events {
+            let delivery = deliveries.entry(Arc::from(alias.as_str())).or_default();
+            delivery.events = Some(*events);
         }
         deliveries
     }

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::events::Tally;
 
 /// See the [module](self). docs/METRICS.md has the list.
 #[derive(Debug)]
@@ -21,6 +24,11 @@ pub struct Monitor {
     scrapes: Family<Outcome, Counter>,
     status_writes: Family<Outcome, Counter>,
     revisions_taken_back: Counter,
+    events_read: Counter,
+    events: Family<Outcome, Counter>,
+    events_waiting: Gauge,
+    /// What was told of Events last, which begins anew with each reign.
+    events_before: Mutex<Tally>,
 }
 
 /// How something ended.
@@ -59,51 +67,38 @@ pub struct SinkCounts {
 impl Default for Monitor {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sink_controller");
-        let monitor = Self {
-            ready: AtomicBool::new(false),
-            leading: Gauge::default(),
-            rounds: Family::default(),
-            plan_seconds: Gauge::default(),
-            sinks: Family::default(),
-            agents: Family::default(),
-            scrapes: Family::default(),
-            status_writes: Family::default(),
-            revisions_taken_back: Counter::default(),
-            registry: Registry::default(),
-        };
-        registry.register(
-            "leading",
-            "Whether this controller leads",
-            monitor.leading.clone(),
-        );
-        registry.register(
-            "rounds",
-            "Rounds of planning and applying",
-            monitor.rounds.clone(),
-        );
-        registry.register(
-            "plan_seconds",
-            "How long the last plan took",
-            monitor.plan_seconds.clone(),
-        );
-        registry.register("sinks", "Sinks by their state", monitor.sinks.clone());
-        registry.register("agents", "Agents by their state", monitor.agents.clone());
-        registry.register("scrapes", "Questions to agents", monitor.scrapes.clone());
-        registry.register(
-            "status_writes",
-            "Statuses written",
-            monitor.status_writes.clone(),
-        );
-        registry.register(
-            "revisions_taken_back",
-            "Revisions whose agents did not become ready",
-            monitor.revisions_taken_back.clone(),
-        );
+        let to = &mut registry;
         Self {
+            ready: AtomicBool::new(false),
+            leading: add(to, "leading", "Whether this controller leads"),
+            rounds: add(to, "rounds", "Rounds of planning and applying"),
+            plan_seconds: add(to, "plan_seconds", "How long the last plan took"),
+            sinks: add(to, "sinks", "Sinks by their state"),
+            agents: add(to, "agents", "Agents by their state"),
+            scrapes: add(to, "scrapes", "Questions to agents"),
+            status_writes: add(to, "status_writes", "Statuses written"),
+            revisions_taken_back: add(
+                to,
+                "revisions_taken_back",
+                "Revisions whose agents did not become ready",
+            ),
+            events_read: add(to, "events_read", "Events read from the API server"),
+            events: add(to, "events", "Events by what became of them, for each sink"),
+            events_waiting: add(to, "events_waiting", "Events that wait for their sinks"),
+            events_before: Mutex::default(),
             registry,
-            ..monitor
         }
     }
+}
+
+/// A metric of this name.
+fn add<M>(registry: &mut Registry, name: &str, help: &str) -> M
+where
+    M: Metric + Clone + Default,
+{
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Monitor {
@@ -150,6 +145,25 @@ impl Monitor {
         self.status_writes
             .get_or_create(&Outcome::new(is_well))
             .inc();
+    }
+
+    pub(crate) fn read_event(&self) {
+        self.events_read.inc();
+    }
+
+    pub(crate) fn events(&self, now: Tally) {
+        let before = std::mem::replace(&mut *self.events_before.lock(), now);
+        let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        let acknowledged = more(now.acknowledged, before.acknowledged);
+        let dropped = more(now.dropped, before.dropped);
+        let count = |is_well, more| {
+            self.events
+                .get_or_create(&Outcome::new(is_well))
+                .inc_by(more)
+        };
+        count(true, acknowledged);
+        count(false, dropped);
+        self.events_waiting.set(now.waiting.cast_signed());
     }
 
     pub(crate) fn agents(&self, ready: usize, nodes: usize) {

@@ -16,5 +16,9 @@ pub const STATE: &str = "syslog-sink-state";
 pub const LANES: &str = "lanes.json";
 /// In it: what became of revisions.
 pub const HISTORY: &str = "history.json";
+/// The `ConfigMap` that remembers which Events were delivered, and its key.
+pub const EVENTS: &str = "syslog-sink-events";
+/// In it: from where the next leader goes on.
+pub const CHECKPOINT: &str = "checkpoint.json";
 /// The file that Fluent Bit is started with.
 pub const SERVICE: &str = "fluent-bit.yaml";

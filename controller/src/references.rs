@@ -9,9 +9,9 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::lenient::{Doubtful, Lenient};
 use crate::resources::LogSinkSpec;
 use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
@@ -113,7 +113,7 @@ async fn refresh<K>(
 ) -> kube::Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + Doubtful,
 {
     found.retain(|name, _| names.contains(name));
     let is_fresh = |(lookup, at): &(Lookup, Instant)| {
@@ -148,9 +148,12 @@ where
 async fn ask<K>(client: Client, name: ObjectName) -> (ObjectName, kube::Result<Option<K>>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + Doubtful,
 {
-    let api: Api<K> = Api::namespaced(client, &name.namespace);
+    let api: Api<Lenient<K>> = Api::namespaced(client, &name.namespace);
     let answer = api.get_opt(&name.name).await;
-    (name, answer)
+    (
+        name,
+        answer.map(|found| found.map(|Lenient(object)| object)),
+    )
 }

@@ -1,5 +1,7 @@
-//! The controller's life: watch, gather, plan, decide, apply, tell, again.
+//! The controller's life: watch, gather, plan, decide, apply, tell, again; and
+//! beside it, Events to the sinks.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::reflector};
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout, timeout_at};
 
 use crate::apply::Applier;
 use crate::delivery::Observations;
+use crate::events::{Relay, Routes};
 use crate::history::{Reach, Step};
 use crate::lease::Candidate;
 use crate::monitor::Monitor;
@@ -27,6 +31,9 @@ pub enum RunError {
     /// A watch ended.
     #[error("cannot watch the API server: {0}")]
     Watch(#[from] reflector::store::WriterDropped),
+    /// There is no thread or descriptor to send Events with.
+    #[error("cannot send events: {0}")]
+    Send(#[from] io::Error),
 }
 
 /// Why a round failed.
@@ -51,7 +58,8 @@ pub async fn run(
     monitor: &Monitor,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let reign = async {
+    let mut relay = Relay::new(&client, settings, monitor)?;
+    let reign = Box::pin(async {
         let watched = Watched::start(client.clone(), settings).await?;
         monitor.ready();
         loop {
@@ -60,26 +68,35 @@ pub async fn run(
             // What was begun is left as it is: the next leader goes on with it.
             tokio::select! {
                 () = candidate.stay() => {}
-                () = lead(&client, &watched, settings, monitor) => {}
+                () = lead(&client, &watched, settings, monitor, &mut relay) => {}
             }
             monitor.leads(false);
+            relay.abdicate();
         }
-    };
+    });
     let ended = tokio::select! {
         ended = reign => ended,
         () = stop => Ok(()),
     };
+    relay.end().await;
     candidate.resign().await;
     ended
 }
 
-async fn lead(client: &Client, watched: &Watched, settings: &Settings, monitor: &Monitor) {
+async fn lead(
+    client: &Client,
+    watched: &Watched,
+    settings: &Settings,
+    monitor: &Monitor,
+    relay: &mut Relay<'_>,
+) {
     let observations = Mutex::new(Observations::default());
-    let (asking, working) = (
+    let (routes, to) = watch::channel(Routes::default());
+    tokio::join!(
         scrape(watched, settings, &observations, monitor),
-        work(client, watched, settings, &observations, monitor),
+        work(client, watched, settings, &observations, &routes, monitor),
+        relay.lead(to, &observations),
     );
-    tokio::join!(asking, working);
 }
 
 async fn work(
@@ -87,6 +104,7 @@ async fn work(
     watched: &Watched,
     settings: &Settings,
     observations: &Mutex<Observations>,
+    routes: &watch::Sender<Routes>,
     monitor: &Monitor,
 ) {
     let pace = settings.pace;
@@ -94,7 +112,11 @@ async fn work(
     let mut failures = 0;
     let mut decided: Option<Decided> = None;
     loop {
-        let round = timeout(pace.request, round(client, watched, settings, monitor)).await;
+        let round = timeout(
+            pace.request,
+            round(client, watched, settings, routes, monitor),
+        )
+        .await;
         let round = round.map_err(RoundError::from).flatten();
         monitor.round(round.is_ok());
         let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
@@ -136,15 +158,22 @@ async fn round(
     client: &Client,
     watched: &Watched,
     settings: &Settings,
+    routes: &watch::Sender<Routes>,
     monitor: &Monitor,
 ) -> Result<(Decided, Step), RoundError> {
     let mut snapshot = watched.snapshot(settings).await?;
     let begun = Instant::now();
     let plan = Plan::new(&snapshot, settings);
     monitor.planned(begun.elapsed().as_secs_f64());
+    // Events wait for no agent.
+    routes.send_if_modified(|routes| {
+        let is_news = *routes != plan.routes;
+        routes.clone_from(&plan.routes);
+        is_news
+    });
 
-    let before = snapshot.history.clone();
-    let (history, step) = before.clone().next(
+    let before = snapshot.history.failed.clone();
+    let (history, step) = snapshot.history.clone().next(
         &plan.revision,
         &plan.template,
         &snapshot.revisions,
@@ -152,7 +181,7 @@ async fn round(
         settings.pace,
         Timestamp::now(),
     );
-    if history.failed != before.failed
+    if history.failed != before
         && let Some(failed) = &history.failed
     {
         monitor.took_back();
@@ -162,7 +191,7 @@ async fn round(
             "a revision is taken back"
         );
     }
-    // One for each leader: its Deployment may be another one now.
+    // One for each round: the Deployment may be another one now.
     let applier = Applier::new(client.clone(), settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;
     tracing::info!(
@@ -172,8 +201,8 @@ async fn round(
         "applied"
     );
 
-    let files = Arc::new(plan.files.clone());
-    snapshot.revisions.insert(plan.revision.clone(), files);
+    let of_plan = snapshot.revisions.entry(plan.revision.clone());
+    of_plan.or_insert_with(|| Arc::new(plan.files.clone()));
     let decided = Decided {
         plan,
         versions: snapshot.versions,

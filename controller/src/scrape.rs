@@ -79,7 +79,7 @@ async fn one(
         // It may have just begun, or be about to end.
         Err(error) => {
             tracing::debug!(node = agent.node, error, "an agent did not answer");
-            observations.lock().retain(|pod| pod != agent.pod);
+            observations.lock().forget(&agent.pod);
             false
         }
     };

@@ -29,6 +29,8 @@ pub struct Settings {
     pub paths: Paths,
     /// The agents.
     pub agent: AgentSettings,
+    /// What the controller keeps of the cluster's Events.
+    pub events: EventSettings,
     /// When something is done.
     pub pace: Pace,
     /// Where metrics and health are asked for.
@@ -83,6 +85,26 @@ pub struct AgentSettings {
     pub max_unavailable_percent: u8,
 }
 
+/// What the controller keeps of Events for sinks that do not take them. What is
+/// more is dropped, the oldest first.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EventSettings {
+    /// For one sink.
+    pub max_bytes_per_sink: usize,
+    /// For all of them.
+    pub max_bytes: usize,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            max_bytes_per_sink: 8 * 1024 * 1024,
+            max_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
 /// When something is done.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -118,6 +140,10 @@ pub struct Pace {
     /// For how long a roll under way keeps the next one waiting.
     #[serde(deserialize_with = "seconds")]
     pub roll: Duration,
+    /// How often it is written down which Events were delivered: after a crash
+    /// the next leader sends again what was delivered since.
+    #[serde(deserialize_with = "seconds")]
+    pub checkpoint: Duration,
     /// How long a round of requests to the API server may take.
     #[serde(deserialize_with = "seconds")]
     pub request: Duration,
@@ -180,6 +206,14 @@ impl Settings {
                 allowed,
             })
         };
+        let EventSettings {
+            max_bytes_per_sink,
+            max_bytes,
+        } = self.events;
+        if max_bytes_per_sink == 0 || max_bytes_per_sink > max_bytes {
+            let allowed = "1 to events.maxBytes";
+            return not_allowed("events.maxBytesPerSink", &max_bytes_per_sink, allowed);
+        }
         let percent = self.agent.max_unavailable_percent;
         if !(1..=100).contains(&percent) {
             return not_allowed("agent.maxUnavailablePercent", &percent, "1 to 100");
@@ -214,6 +248,7 @@ impl Default for Settings {
             max_cluster_sinks: 32,
             paths: Paths::default(),
             agent: AgentSettings::default(),
+            events: EventSettings::default(),
             pace: Pace::default(),
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
             log: LogFormat::default(),
@@ -264,6 +299,7 @@ impl Default for Pace {
             settle: Duration::from_secs(10),
             trial: Duration::from_secs(180),
             roll: Duration::from_secs(120),
+            checkpoint: Duration::from_secs(2),
             request: Duration::from_secs(60),
         }
     }

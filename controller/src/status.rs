@@ -16,7 +16,6 @@ use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
@@ -27,13 +26,15 @@ use self::conditions::Facts;
 use self::numbers::{count, counts, last_error};
 use crate::delivery::Observations;
 use crate::history::{History, Revisions};
+use crate::lenient::Lenient;
 use crate::monitor::{Monitor, SinkCounts};
 use crate::names::MANAGER;
 use crate::plan::Plan;
+use crate::render::alias_of;
 use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
 use crate::settings::Pace;
 use crate::snapshot::{ObjectName, SinkId, Version};
-use crate::watch::Watched;
+use crate::watch::{StoredSink, Watched};
 
 /// How many statuses are written at the same time.
 const AT_ONCE: usize = 8;
@@ -122,7 +123,7 @@ impl<'a> Teller<'a> {
                 ready: &ready,
                 agents: &agents,
                 nodes,
-                delivery: deliveries.get(alias(&told.id).as_str()),
+                delivery: deliveries.get(alias_of(&told.id).as_str()),
             };
             let status = self.status(&told, &facts);
             count(&mut counts, &status);
@@ -217,11 +218,11 @@ impl<'a> Teller<'a> {
         let client = self.client.clone();
         let patched = match id {
             SinkId::Namespaced(ObjectName { namespace, name }) => {
-                let api: Api<DeserializeGuard<LogSink>> = Api::namespaced(client, namespace);
+                let api: Api<StoredSink<LogSink>> = Api::namespaced(client, namespace);
                 api.patch_status(name, &parameters, &patch).await.map(drop)
             }
             SinkId::Cluster(name) => {
-                let api: Api<DeserializeGuard<ClusterLogSink>> = Api::all(client);
+                let api: Api<StoredSink<ClusterLogSink>> = Api::all(client);
                 api.patch_status(name, &parameters, &patch).await.map(drop)
             }
         };
@@ -246,7 +247,7 @@ fn told(watched: &Watched) -> Vec<Told> {
 }
 
 impl Told {
-    fn new<K>(id: SinkId, stored: &DeserializeGuard<K>) -> Self
+    fn new<K>(id: SinkId, Lenient(stored): &StoredSink<K>) -> Self
     where
         K: Resource + HasStatus<Status = SinkStatus>,
     {
@@ -278,14 +279,6 @@ fn turned(before: &[Condition], now: &[Condition]) -> bool {
         (type_, status, reason, *observed_generation)
     }
     !before.iter().map(gist).eq(now.iter().map(gist))
-}
-
-/// What the sink's output is called.
-fn alias(id: &SinkId) -> String {
-    match id {
-        SinkId::Namespaced(ObjectName { namespace, name }) => crate::render::alias(namespace, name),
-        SinkId::Cluster(name) => crate::render::cluster_alias(name),
-    }
 }
 
 #[cfg(test)]

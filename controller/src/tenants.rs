@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::Files;
+use crate::resources::{EventFormat, EventSelection};
 use crate::value::Value;
 
 /// A sink that can be configured.
@@ -11,9 +12,11 @@ pub(crate) struct Accepted {
     /// The plugin's keys, in the order in which they are written.
     pub(crate) options: Vec<(&'static str, Value)>,
     /// Certificates and keys, by file name.
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: Files,
     /// What may wait on a node's disk.
     pub(crate) buffer_limit: Value,
+    /// Which events it gets, if it gets any, and as what.
+    pub(crate) events: Option<(EventSelection, EventFormat)>,
 }
 
 /// A namespace's sinks, by name.
@@ -36,6 +39,14 @@ pub(crate) enum Reads {
 }
 
 impl Reads {
+    /// Whether this is one of them.
+    pub(crate) fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::AllBut(namespaces) => !namespaces.contains(namespace),
+            Self::Only(namespaces) => namespaces.contains(namespace),
+        }
+    }
+
     /// Whether that is any namespace.
     pub(crate) fn any(&self) -> bool {
         match self {

@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::agent;
 use crate::fleet::Agent;
 use crate::history::Revisions;
+use crate::lenient::Lenient;
 use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE};
 use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
@@ -31,14 +32,17 @@ use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Watched {
     client: Client,
-    log_sinks: Store<DeserializeGuard<LogSink>>,
-    cluster_log_sinks: Store<DeserializeGuard<ClusterLogSink>>,
-    namespaces: Store<PartialObjectMeta<Namespace>>,
+    log_sinks: Store<StoredSink<LogSink>>,
+    cluster_log_sinks: Store<StoredSink<ClusterLogSink>>,
+    namespaces: Store<Lenient<PartialObjectMeta<Namespace>>>,
     pods: Store<Pod>,
     daemon_sets: Store<DaemonSet>,
     changed: Arc<Notify>,
     asked: Mutex<Asked>,
 }
+
+/// A sink, or why the stored object is none.
+pub(crate) type StoredSink<K> = Lenient<DeserializeGuard<K>>;
 
 /// What is asked for, and remembered.
 #[derive(Default)]
@@ -108,13 +112,13 @@ impl Watched {
 
     /// The sinks of namespaces, as they are stored.
     #[must_use]
-    pub fn log_sinks(&self) -> Vec<Arc<DeserializeGuard<LogSink>>> {
+    pub(crate) fn log_sinks(&self) -> Vec<Arc<StoredSink<LogSink>>> {
         self.log_sinks.state()
     }
 
     /// The sinks of operators, as they are stored.
     #[must_use]
-    pub fn cluster_log_sinks(&self) -> Vec<Arc<DeserializeGuard<ClusterLogSink>>> {
+    pub(crate) fn cluster_log_sinks(&self) -> Vec<Arc<StoredSink<ClusterLogSink>>> {
         self.cluster_log_sinks.state()
     }
 
@@ -226,7 +230,7 @@ impl Watched {
     }
 }
 
-fn spec_of<K>(stored: &DeserializeGuard<K>) -> Stored<K::Spec>
+fn spec_of<K>(Lenient(stored): &StoredSink<K>) -> Stored<K::Spec>
 where
     K: HasSpec,
     K::Spec: Clone,

@@ -1,7 +1,7 @@
 //! What was given up: counted by reason, written into the log, and told to the
 //! sink itself in a message of the plugin's own.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -118,30 +118,13 @@ impl Report {
     }
 
     fn push_message(&self, losses: &Tally, batch: &mut Batch) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default();
-        let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());
-        let mut frame = batch.frame();
-        let out = frame.bytes();
-        Stamp {
-            pri: Pri::new(Facility::Syslog, Severity::Warning),
-            timestamp: Timestamp::from_unix(now.as_secs().cast_signed(), now.subsec_nanos()).ok(),
-        }
-        .encode(&mut Clock::default(), out);
-        Origin {
-            hostname: Hostname::fit(self.hostname.as_bytes(), &mut h),
-            app_name: AppName::fit(APP_NAME.as_bytes(), &mut a),
-            procid: ProcId::fit(b"", &mut Scratch::default()),
-            msgid: MsgId::fit(MSGID.as_bytes(), &mut m),
-        }
-        .encode(out);
-        StructuredData::begin(out).finish();
-        let mut before = " ";
+        let mut text = String::new();
+        let mut before = "";
         for (reason, count) in losses.counts() {
-            write!(out, "{before}{count} {}", reason.text()).expect("a Vec takes everything");
+            write!(text, "{before}{count} {}", reason.text()).expect("a String takes everything");
             before = "; ";
         }
-        frame.finish();
+        push_notice(batch, &self.hostname, APP_NAME, SystemTime::now(), &text);
     }
 
     fn write(&self, tally: &Tally) {
@@ -157,6 +140,30 @@ impl Drop for Report {
         let unlogged = std::mem::take(&mut self.state.get_mut().unlogged);
         self.write(&unlogged);
     }
+}
+
+/// Appends a message of `app_name`'s own to its receiver: what it does not get.
+pub fn push_notice(batch: &mut Batch, hostname: &str, app_name: &str, at: SystemTime, text: &str) {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());
+    let mut frame = batch.frame();
+    let out = frame.bytes();
+    Stamp {
+        pri: Pri::new(Facility::Syslog, Severity::Warning),
+        timestamp: Timestamp::from_unix(at.as_secs().cast_signed(), at.subsec_nanos()).ok(),
+    }
+    .encode(&mut Clock::default(), out);
+    Origin {
+        hostname: Hostname::fit(hostname.as_bytes(), &mut h),
+        app_name: AppName::fit(app_name.as_bytes(), &mut a),
+        procid: ProcId::NIL,
+        msgid: MsgId::fit(MSGID.as_bytes(), &mut m),
+    }
+    .encode(out);
+    StructuredData::begin(out).finish();
+    out.push(b' ');
+    out.extend_from_slice(text.as_bytes());
+    frame.finish();
 }
 
 #[cfg(test)]

@@ -98,7 +98,9 @@ impl Names {
     }
 }
 
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a name is like this, where a `*` stands for any characters or none.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };

@@ -60,7 +60,7 @@ pub enum TlsError {
     #[error("{pem}: {source}")]
     Read {
         /// Which.
-        pem: Pem,
+        pem: String,
         /// What the kernel said.
         source: io::Error,
     },
@@ -68,7 +68,7 @@ pub enum TlsError {
     #[error("{pem} is not valid PEM: {reason}")]
     NotPem {
         /// Which.
-        pem: Pem,
+        pem: String,
         /// What is wrong.
         reason: String,
     },
@@ -76,7 +76,7 @@ pub enum TlsError {
     #[error("{pem} holds no {wanted} in PEM form (a block that begins with -----BEGIN)")]
     Missing {
         /// Which.
-        pem: Pem,
+        pem: String,
         /// What is needed.
         wanted: &'static str,
     },
@@ -84,7 +84,7 @@ pub enum TlsError {
     #[error("{pem} holds a CA certificate that cannot be used: {source}")]
     BadCa {
         /// Which.
-        pem: Pem,
+        pem: String,
         /// What is wrong with it.
         source: rustls::Error,
     },
@@ -95,17 +95,17 @@ pub enum TlsError {
     #[error("the key {key} does not belong to the certificate {certificate}")]
     KeyMismatch {
         /// The certificate.
-        certificate: Pem,
+        certificate: String,
         /// The key.
-        key: Pem,
+        key: String,
     },
     /// The certificate or the key cannot be used.
     #[error("the certificate {certificate} with the key {key} cannot be used: {source}")]
     BadIdentity {
         /// The certificate.
-        certificate: Pem,
+        certificate: String,
         /// The key.
-        key: Pem,
+        key: String,
         /// What is wrong.
         source: rustls::Error,
     },
@@ -264,7 +264,7 @@ impl TlsOptions {
 
 impl Identity {
     fn error(&self, source: rustls::Error) -> TlsError {
-        let Self { certificate, key } = self.clone();
+        let (certificate, key) = (self.certificate.to_string(), self.key.to_string());
         match source {
             rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
                 TlsError::KeyMismatch { certificate, key }

@@ -21,6 +21,7 @@ use kube::core::SelectorExt;
 use self::quota::Quota;
 pub use self::refusal::Refusal;
 use crate::agent;
+use crate::events::Routes;
 use crate::files::{Files, content_hash, revision};
 use crate::lanes::Lanes;
 use crate::render;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub lanes: Lanes,
     /// What became of each sink.
     pub verdicts: BTreeMap<SinkId, Result<Place, Refusal>>,
+    /// Where the Events go, of each sink that gets any.
+    pub routes: Routes,
     /// The files that agents do not get as they should be, and why.
     pub held: BTreeMap<String, String>,
 }
@@ -52,6 +55,7 @@ impl Plan {
     #[must_use]
     pub fn new(snapshot: &Snapshot, settings: &Settings) -> Self {
         let mut verdicts = BTreeMap::new();
+        let mut routes = Routes::default();
         let mut tenants = Tenants::new();
         let mut quotas: BTreeMap<&str, Quota> = BTreeMap::new();
         for (name, stored) in oldest_first(&snapshot.log_sinks, snapshot) {
@@ -64,6 +68,8 @@ impl Plan {
                 let place = render::place(&name.namespace, &name.name, &accepted);
                 let quota = quotas.entry(&name.namespace).or_default();
                 quota.take(&accepted, &place, settings)?;
+                let reads = Reads::Only(BTreeSet::from([name.namespace.clone()]));
+                routes.add(name.clone().into(), &accepted, reads, snapshot);
                 let tenant = tenants.entry(name.namespace.clone()).or_default();
                 tenant.insert(name.name.clone(), accepted);
                 Ok(place)
@@ -81,6 +87,7 @@ impl Plan {
             };
             let verdict = checked.and_then(|(accepted, reads)| {
                 quota::has_room_for_cluster_sink(cluster.len(), settings)?;
+                routes.add(name.clone().into(), &accepted, reads.clone(), snapshot);
                 let tenant = ClusterTenant { accepted, reads };
                 let place = render::cluster_place(name, &tenant, &settings.paths);
                 cluster.insert(name.clone(), tenant);
@@ -101,6 +108,7 @@ impl Plan {
             template,
             lanes,
             verdicts,
+            routes,
             held,
         }
     }

@@ -1,13 +1,10 @@
 //! One sink, checked: the options of its output and the files that they name.
 
-use std::collections::BTreeMap;
-
 use out_syslog_sink::config::{Config, Properties};
 
 use super::refusal::Refusal;
 use super::{labels, material};
-use crate::files::PEM;
-use crate::files::content_hash;
+use crate::files::{Files, PEM, content_hash};
 use crate::resources::{
     Exclusion, Format, LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec,
     TlsVersion, Transport,
@@ -33,8 +30,8 @@ pub(super) fn check(
         transport,
         tls,
         selection,
-        // The controller sends them itself.
-        events: _,
+        events,
+        event_selection,
         format,
         max_message_size,
         buffer_limit,
@@ -44,7 +41,7 @@ pub(super) fn check(
         secure,
         folder: &settings.paths.config,
         values: Vec::new(),
-        files: BTreeMap::new(),
+        files: Files::new(),
     };
     options.push(
         "addr",
@@ -60,19 +57,23 @@ pub(super) fn check(
     if let Some(size) = max_message_size {
         options.push("max_message_size", "maxMessageSize", &size.to_string())?;
     }
+    if tls.is_some() && !secure {
+        let problem = "tls is for the transports tls and relp+tls";
+        return Err(Refusal::new("InvalidValue", problem));
+    }
+    if let Some(tls) = tls {
+        options.push_tls(tls)?;
+    }
+    // The plugin can look at everything but the files, which are not here.
     options.check()?;
-    match tls {
-        Some(tls) if secure => options.push_tls(tls, namespace, snapshot)?,
-        Some(_) => {
-            let problem = "tls is for the transports tls and relp+tls";
-            return Err(Refusal::new("InvalidValue", problem));
-        }
-        None => {}
+    if let Some(tls) = tls {
+        options.push_certificates(tls, namespace, snapshot)?;
     }
     Ok(Accepted {
         options: options.values,
         files: options.files,
         buffer_limit: value("bufferLimit", buffer_limit)?,
+        events: events.then(|| (event_selection.clone(), format.events)),
     })
 }
 
@@ -153,7 +154,7 @@ struct Options<'a> {
     /// Where an agent has the files.
     folder: &'a str,
     values: Vec<(&'static str, Value)>,
-    files: BTreeMap<String, Vec<u8>>,
+    files: Files,
 }
 
 impl Options<'_> {
@@ -218,6 +219,8 @@ impl Options<'_> {
             msgid,
             message,
             structured_data,
+            // What agents send is no Event.
+            events: _,
         } = format;
         for (key, field, value) in [
             ("facility", "format.facility", facility),
@@ -236,15 +239,11 @@ impl Options<'_> {
         Ok(())
     }
 
-    fn push_tls(
-        &mut self,
-        tls: &TlsSpec,
-        namespace: &str,
-        snapshot: &Snapshot,
-    ) -> Result<(), Refusal> {
+    fn push_tls(&mut self, tls: &TlsSpec) -> Result<(), Refusal> {
         let TlsSpec {
-            ca,
-            client_certificate_secret,
+            // They are files.
+            ca: _,
+            client_certificate_secret: _,
             server_name,
             pins,
             min_version,
@@ -262,13 +261,20 @@ impl Options<'_> {
         if *insecure_skip_verify {
             self.push("tls_verify", "tls.insecureSkipVerify", "off")?;
         }
-        // The plugin can look at everything but the files, which are not here.
-        self.check()?;
-        if let Some(source) = ca {
+        Ok(())
+    }
+
+    fn push_certificates(
+        &mut self,
+        tls: &TlsSpec,
+        namespace: &str,
+        snapshot: &Snapshot,
+    ) -> Result<(), Refusal> {
+        if let Some(source) = &tls.ca {
             let pem = material::ca(source, namespace, snapshot)?;
             self.push_file("tls_ca_file", pem)?;
         }
-        if let Some(secret) = client_certificate_secret {
+        if let Some(secret) = &tls.client_certificate_secret {
             let (cert, key) = material::identity(secret, namespace, snapshot)?;
             self.push_file("tls_cert_file", cert)?;
             self.push_file("tls_key_file", key)?;

@@ -24,6 +24,7 @@ use crate::files::{CLUSTER, Files, NAMESPACE, PEM, YAML, content_hash};
 use crate::lanes::Lanes;
 use crate::names::SERVICE;
 use crate::settings::{Paths, Settings};
+use crate::snapshot::{ObjectName, SinkId};
 use crate::tenants::{Accepted, ClusterTenant, Place, Tenants};
 
 /// A file that is one tenant's, and the certificates that it names.
@@ -119,13 +120,21 @@ pub(crate) fn cluster_place(name: &str, tenant: &ClusterTenant, paths: &Paths) -
 }
 
 /// What the output of a namespace's sink is called, in metrics as well.
-pub(crate) fn alias(namespace: &str, name: &str) -> String {
+fn alias(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
 /// What the output of a cluster sink is called. No namespace has an underscore.
-pub(crate) fn cluster_alias(name: &str) -> String {
+fn cluster_alias(name: &str) -> String {
     format!("_cluster/{name}")
+}
+
+/// What a sink's output is called.
+pub(crate) fn alias_of(id: &SinkId) -> String {
+    match id {
+        SinkId::Namespaced(ObjectName { namespace, name }) => alias(namespace, name),
+        SinkId::Cluster(name) => cluster_alias(name),
+    }
 }
 
 /// How the list of inputs begins. No value has a line's end, so that this is

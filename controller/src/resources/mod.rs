@@ -1,16 +1,18 @@
 //! The resources of `syslogsink.io/v1alpha1`, from which their CRDs are made.
 
+mod events;
 mod spec;
 mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use self::events::{EventExclusion, EventFormat, EventSelection, EventType};
 pub use self::spec::{
     CaSource, ClusterLogSink, ClusterLogSinkSpec, Exclusion, Format, KeyReference, LogSink,
     LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec, TlsVersion, Transport,
 };
-pub use self::status::{Counts, LastError, SinkStatus};
+pub use self::status::{Counts, EventCounts, LastError, SinkStatus};
 
 /// Both CRDs, in the order in which they are documented.
 #[must_use]

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SinkStatus;
+use super::{EventFormat, EventSelection, SinkStatus};
 
 /// The logs of a namespace, to its own syslog server.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -70,9 +70,12 @@ pub struct LogSinkSpec {
     /// Which of the containers' logs; all of them by default.
     #[serde(default)]
     pub selection: Selection,
-    /// Whether Kubernetes' events are sent as well.
+    /// Whether Kubernetes' events are sent as well, by the controller.
     #[serde(default = "default_events")]
     pub events: bool,
+    /// Which of the events; all of them by default.
+    #[serde(default)]
+    pub event_selection: EventSelection,
     /// What messages look like, where it is not the usual.
     #[serde(default)]
     pub format: Format,
@@ -324,6 +327,8 @@ pub struct Format {
     #[schemars(length(min = 1, max = 4096))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_data: Option<String>,
+    #[serde(default)]
+    pub events: EventFormat,
 }
 
 fn default_buffer_limit() -> String {

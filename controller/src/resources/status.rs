@@ -12,7 +12,8 @@ pub struct SinkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: the sink is one that can be configured. `Configured`: the
-    /// nodes' agents have it. `Delivering`: they are connected to its server.
+    /// nodes' agents have it. `Delivering`: they, and the controller for events,
+    /// are connected to its server.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// What the agents have counted, each since its start.
@@ -31,6 +32,9 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Records that were given up.
     pub dropped: u64,
+    /// What became of Kubernetes' events, if the sink gets any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventCounts>,
     /// When this was so.
     pub observed_time: Time,
     /// When a message more was acknowledged than before.
@@ -38,12 +42,24 @@ pub struct Counts {
     pub last_acknowledged_time: Option<Time>,
 }
 
+/// What became of Kubernetes' events, since this controller leads.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventCounts {
+    /// Events that the receiver acknowledged.
+    pub acknowledged: u64,
+    /// Events that were given up because too many waited.
+    pub dropped: u64,
+    /// Events that wait for the receiver.
+    pub waiting: u64,
+}
+
 /// A failure to deliver.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LastError {
     /// Which kind of failure, as in the condition `Delivering`.
     pub reason: String,
-    /// A node where it was seen.
+    /// A node where it was seen; `controller` where that is who sends events.
     pub node: String,
     /// When it was seen first.
     pub time: Time,

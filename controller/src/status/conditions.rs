@@ -164,10 +164,8 @@ fn delivering(facts: &Facts<'_>) -> Now {
         let message = "the sink is not in force".to_owned();
         return Now::new(DELIVERING, "False", NOT_ACCEPTED, message);
     }
-    let Some(delivery) = facts.delivery else {
-        let message = "no agent that has the sink was asked yet".to_owned();
-        return Now::new(DELIVERING, "Unknown", "NotObserved", message);
-    };
+    let nothing = Delivery::default();
+    let delivery = facts.delivery.unwrap_or(&nothing);
     let Delivery {
         agents, connected, ..
     } = delivery;
@@ -180,8 +178,28 @@ fn delivering(facts: &Facts<'_>) -> Now {
         );
         return Now::new(DELIVERING, "False", reason(failure.kind), message);
     }
-    let message = format!("{connected} of {agents} nodes are connected");
-    if connected == agents {
+    let of_nodes = format!("{connected} of {agents} nodes are connected");
+    if let Some(events) = &delivery.events
+        && let Some(kind) = events.failing
+    {
+        let message = format!(
+            "{of_nodes}, and the controller, which sends events, is not: {}",
+            explanation(kind)
+        );
+        return Now::new(DELIVERING, "False", reason(kind), message);
+    }
+    if *agents == 0 {
+        let message = "no agent that has the sink was asked yet".to_owned();
+        return Now::new(DELIVERING, "Unknown", "NotObserved", message);
+    }
+    let (message, is_complete) = match &delivery.events {
+        None => (of_nodes, true),
+        Some(events) if events.is_connected => {
+            (format!("{of_nodes}, and the controller for events"), true)
+        }
+        Some(_) => (format!("{of_nodes}, the controller not yet"), false),
+    };
+    if connected == agents && is_complete {
         Now::new(DELIVERING, "True", "Connected", message)
     } else {
         Now::new(DELIVERING, "Unknown", "Connecting", message)
@@ -208,8 +226,8 @@ const fn explanation(kind: ErrorKind) -> &'static str {
         ErrorKind::Connect => "nothing takes a connection at this host and port",
         ErrorKind::Timeout => "the receiver did not answer in time",
         ErrorKind::Tls => {
-            "TLS failed (a certificate was refused, or this port does not speak TLS; the agent's \
-             log has the details)"
+            "TLS failed (a certificate was refused, or this port does not speak TLS; the \
+             agent's log has the details)"
         }
         ErrorKind::Relp => "the receiver does not speak RELP, or refused a message",
         ErrorKind::Broken => "connections break",

@@ -8,7 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 use super::conditions::{self, ACCEPTED, CONFIGURED, DELIVERING};
 use crate::delivery::Delivery;
 use crate::monitor::SinkCounts;
-use crate::resources::{Counts, LastError, SinkStatus};
+use crate::resources::{Counts, EventCounts, LastError, SinkStatus};
+
+/// In the place of a node, where it is the controller that failed.
+const CONTROLLER: &str = "controller";
 
 /// What the agents have counted, as it was written last where nothing else is
 /// new.
@@ -19,9 +22,15 @@ pub(super) fn counts(
     every: Duration,
     now: Timestamp,
 ) -> Counts {
+    let events = delivery.events.map(|events| EventCounts {
+        acknowledged: events.tally.acknowledged,
+        dropped: events.tally.dropped,
+        waiting: events.tally.waiting,
+    });
     if let Some(before) = before {
-        let is_the_same =
-            before.acknowledged == delivery.acknowledged && before.dropped == delivery.dropped;
+        let is_the_same = before.acknowledged == delivery.acknowledged
+            && before.dropped == delivery.dropped
+            && before.events == events;
         let is_recent = now.duration_since(before.observed_time.0).unsigned_abs() < every;
         if is_the_same || (is_recent && !is_news) {
             return before.clone();
@@ -31,6 +40,7 @@ pub(super) fn counts(
     Counts {
         acknowledged: delivery.acknowledged,
         dropped: delivery.dropped,
+        events,
         observed_time: Time(now),
         last_acknowledged_time: if is_more {
             Some(Time(now))
@@ -46,17 +56,19 @@ pub(super) fn last_error(
     delivery: Option<&Delivery>,
     now: Timestamp,
 ) -> Option<LastError> {
-    let Some(failure) = delivery.and_then(Delivery::failure) else {
+    let of_agents = delivery.and_then(Delivery::failure);
+    let of_agents = of_agents.map(|failure| (failure.kind, failure.node.as_str()));
+    let of_events = delivery.and_then(|delivery| delivery.events?.failing);
+    let of_events = of_events.map(|kind| (kind, CONTROLLER));
+    let Some((kind, node)) = of_agents.or(of_events) else {
         return before.cloned();
     };
-    let reason = conditions::reason(failure.kind);
+    let reason = conditions::reason(kind);
     match before {
-        Some(before) if before.reason == reason && before.node == failure.node => {
-            Some(before.clone())
-        }
+        Some(before) if before.reason == reason && before.node == node => Some(before.clone()),
         _ => Some(LastError {
             reason: reason.to_owned(),
-            node: failure.node.clone(),
+            node: node.to_owned(),
             time: Time(now),
         }),
     }

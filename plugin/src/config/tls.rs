@@ -124,9 +124,9 @@ fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {
 
 /// The key whose value is wrong.
 fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
-    let of_pem = |pem: &Pem| match &tls.identity {
-        Some(identity) if identity.certificate == *pem => "tls_cert_file",
-        Some(identity) if identity.key == *pem => "tls_key_file",
+    let of_pem = |pem: &str| match &tls.identity {
+        Some(identity) if identity.certificate.to_string() == pem => "tls_cert_file",
+        Some(identity) if identity.key.to_string() == pem => "tls_key_file",
         _ => "tls_ca_file",
     };
     match error {

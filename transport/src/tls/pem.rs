@@ -84,7 +84,7 @@ impl Pem {
             Self::File(path) => fs::read(path)
                 .map(Cow::Owned)
                 .map_err(|source| TlsError::Read {
-                    pem: self.clone(),
+                    pem: self.to_string(),
                     source,
                 }),
             Self::Text { text, .. } => Ok(Cow::Borrowed(text)),
@@ -92,7 +92,7 @@ impl Pem {
     }
 
     fn error(&self, wanted: &'static str, error: pem::Error) -> TlsError {
-        let pem = self.clone();
+        let pem = self.to_string();
         match error {
             pem::Error::NoItemsFound => TlsError::Missing { pem, wanted },
             error => TlsError::NotPem {
@@ -109,7 +109,7 @@ pub(super) fn roots(ca: Option<&Pem>) -> Result<RootCertStore, TlsError> {
     if let Some(pem) = ca {
         for certificate in pem.certificates()? {
             roots.add(certificate).map_err(|source| TlsError::BadCa {
-                pem: pem.clone(),
+                pem: pem.to_string(),
                 source,
             })?;
         }

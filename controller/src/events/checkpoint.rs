@@ -1,0 +1,82 @@
+//! What a leader leaves to the next one: up to which Event the sinks have
+//! everything.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::render::alias_of;
+use crate::snapshot::SinkId;
+
+/// The most sinks that have a place of their own: a `ConfigMap` takes 1 MiB.
+const PLACES: usize = 2000;
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Checkpoint {
+    /// The version of the newest Event.
+    pub(crate) version: u64,
+    /// When the newest sink was made that was known then.
+    pub(crate) sinks_until: Option<Timestamp>,
+    /// The sinks that have everything up to another version.
+    pub(crate) places: BTreeMap<String, u64>,
+}
+
+impl Checkpoint {
+    /// Says that this sink has everything up to this version. Of too many, those
+    /// that were first keep their place, and of the others what waits is lost
+    /// with this leader.
+    pub(crate) fn put(&mut self, id: &SinkId, version: u64) {
+        if self.places.len() < PLACES {
+            self.places.insert(alias_of(id), version);
+        }
+    }
+
+    /// Up to which version a sink that was made at this time has everything.
+    pub(crate) fn place_of(&self, id: &SinkId, since: Option<Timestamp>) -> u64 {
+        match self.places.get(&alias_of(id)) {
+            Some(place) => *place,
+            // Nobody knew of it yet.
+            None if since >= self.sinks_until => 0,
+            None => self.version,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ObjectName;
+
+    #[test]
+    fn a_sink_that_is_newer_than_the_checkpoint_has_nothing() {
+        let id = |name: &str| SinkId::Namespaced(ObjectName::new("shop", name));
+        let time = |text: &str| Some(text.parse().unwrap());
+        let mut checkpoint = Checkpoint {
+            version: 100,
+            sinks_until: time("2026-03-01T12:00:00Z"),
+            places: BTreeMap::new(),
+        };
+        checkpoint.put(&id("behind"), 70);
+        checkpoint.put(&id("newest"), 100);
+        let place = |name, since| checkpoint.place_of(&id(name), time(since));
+        assert_eq!(place("behind", "2026-03-01T11:00:00Z"), 70);
+        assert_eq!(place("other", "2026-03-01T11:00:00Z"), 100);
+        assert_eq!(place("newest", "2026-03-01T12:00:00Z"), 100);
+        assert_eq!(place("newer", "2026-03-01T12:00:00Z"), 0);
+        assert_eq!(place("newer", "2026-03-01T12:00:01Z"), 0);
+        let text = serde_json::to_string(&checkpoint).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Checkpoint>(&text).unwrap(),
+            checkpoint
+        );
+    }
+
+    #[test]
+    fn without_a_checkpoint_nobody_has_anything() {
+        let id = SinkId::Cluster("all".to_owned());
+        assert_eq!(Checkpoint::default().place_of(&id, None), 0);
+    }
+}

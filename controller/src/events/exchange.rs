@@ -1,0 +1,490 @@
+//! Which occurrence goes to which sink, and what waits for whom: a pure part,
+//! to which somebody tells what was read and what was delivered.
+//!
+//! ```text
+//! list, watch -> is it one? -> each sink that wants it -> its queue, by version
+//!             next batch <- queue -> delivered: gone
+//!                                 -> failed: the same batch again
+//! ```
+//!
+//! What a sink has not acknowledged yet is behind the [`Checkpoint`], from which
+//! the next leader goes on: it lists the Events again, and what is newer than a
+//! sink's place in them is new for the sink.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use syslog::Outcome;
+
+use super::checkpoint::Checkpoint;
+use super::occurrence::{Occurrence, Repetition};
+use super::route::{Route, Routes};
+use crate::settings::EventSettings;
+use crate::snapshot::SinkId;
+use crate::tenants::Reads;
+
+/// The most occurrences of a batch, and about how many bytes they have.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    settings: EventSettings,
+    /// Where the next leader begins, for sinks that this one has not seen.
+    checkpoint: Checkpoint,
+    outlets: BTreeMap<SinkId, Outlet>,
+    /// Who may want a namespace's Events: its own sinks, and those of others.
+    by_namespace: HashMap<String, Vec<SinkId>>,
+    of_many: Vec<SinkId>,
+    /// The version of the newest occurrence.
+    position: u64,
+    stage: Stage,
+    /// The repetition of each Event that was told last, both as hashes: one that
+    /// is written again without having happened again is no occurrence.
+    told: HashMap<u64, u64>,
+    hasher: RandomState,
+    /// The bytes of all queues.
+    waiting_bytes: usize,
+    totals: Tally,
+}
+
+#[derive(Debug, PartialEq)]
+enum Stage {
+    /// Nothing was read yet.
+    Begun,
+    /// All Events are being listed.
+    Listing {
+        /// What takes the place of `told`.
+        told: HashMap<u64, u64>,
+        newest: u64,
+    },
+    /// What happens is read as it happens.
+    Watching,
+}
+
+#[derive(Debug)]
+struct Outlet {
+    route: Arc<Route>,
+    /// What is not newer than this is not to be taken from a list.
+    from: u64,
+    /// The Events from before are still being listed for it alone.
+    is_joining: bool,
+    waiting: BTreeMap<u64, Arc<Occurrence>>,
+    waiting_bytes: usize,
+    under_way: Option<Outgoing>,
+    is_sending: bool,
+    acknowledged: u64,
+    dropped: u64,
+    /// How many of those the sink was not told of.
+    untold: u64,
+}
+
+/// What a sink gets next.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// How many occurrences before these it does not get.
+    pub(crate) dropped: u64,
+    /// When that was noticed.
+    pub(crate) at: Timestamp,
+    pub(crate) occurrences: Vec<Arc<Occurrence>>,
+    /// How many of its first messages were delivered already.
+    pub(crate) delivered: usize,
+}
+
+/// What became of a sink's occurrences, since this leader leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped: u64,
+    pub(crate) waiting: u64,
+}
+
+impl Exchange {
+    pub(crate) fn new(checkpoint: Checkpoint, settings: EventSettings) -> Self {
+        Self {
+            settings,
+            position: checkpoint.version,
+            checkpoint,
+            outlets: BTreeMap::new(),
+            by_namespace: HashMap::new(),
+            of_many: Vec::new(),
+            stage: Stage::Begun,
+            told: HashMap::new(),
+            hasher: RandomState::new(),
+            waiting_bytes: 0,
+            totals: Tally::default(),
+        }
+    }
+
+    /// Takes the sinks that there are now. Gives those for which the Events have
+    /// to be listed that were there before ([`Exchange::on_joined`]).
+    pub(crate) fn set_routes(&mut self, Routes(routes): &Routes) -> Vec<SinkId> {
+        let gone = |id: &SinkId, _: &mut Outlet| !routes.contains_key(id);
+        for (_, outlet) in self.outlets.extract_if(.., gone) {
+            self.waiting_bytes -= outlet.waiting_bytes;
+        }
+        let mut joining = Vec::new();
+        for (id, route) in routes {
+            if let Some(outlet) = self.outlets.get_mut(id) {
+                outlet.set_route(route);
+                continue;
+            }
+            // Before the first list everybody gets what is listed.
+            let is_joining = self.stage != Stage::Begun;
+            let from = match self.stage {
+                Stage::Begun => self.checkpoint.place_of(id, route.since),
+                _ => 0,
+            };
+            let outlet = Outlet::new(Arc::clone(route), from, is_joining);
+            self.outlets.insert(id.clone(), outlet);
+            if is_joining {
+                joining.push(id.clone());
+            }
+        }
+        self.index();
+        joining
+    }
+
+    fn index(&mut self) {
+        self.by_namespace.clear();
+        self.of_many.clear();
+        for (id, outlet) in &self.outlets {
+            match &outlet.route.reads {
+                Reads::Only(namespaces) => {
+                    for namespace in namespaces {
+                        let ids = self.by_namespace.entry(namespace.clone()).or_default();
+                        ids.push(id.clone());
+                    }
+                }
+                Reads::AllBut(_) => self.of_many.push(id.clone()),
+            }
+        }
+    }
+
+    /// All Events are being listed: for the first time, or because the watch has
+    /// missed some.
+    pub(crate) fn begin_list(&mut self) {
+        // One that was broken off is gone on with.
+        if self.stage == Stage::Watching {
+            for outlet in self.outlets.values_mut().filter(|o| !o.is_joining) {
+                outlet.from = self.position;
+            }
+        }
+        self.stage = Stage::Listing {
+            told: HashMap::new(),
+            newest: 0,
+        };
+    }
+
+    /// One that was listed.
+    pub(crate) fn on_listed(&mut self, occurrence: Occurrence) {
+        let (uid, repetition) = self.marks(&occurrence);
+        let Stage::Listing { told, newest } = &mut self.stage else {
+            debug_assert!(false, "nothing is being listed");
+            return;
+        };
+        told.insert(uid, repetition);
+        *newest = occurrence.version.max(*newest);
+        if self.told.get(&uid) == Some(&repetition) {
+            return;
+        }
+        self.route(occurrence, |outlet, occurrence| {
+            occurrence.version > outlet.from && outlet.route.takes_listed(occurrence)
+        });
+    }
+
+    /// All were listed; from now on it is told what happens.
+    pub(crate) fn end_list(&mut self) {
+        if let Stage::Listing { told, newest } = std::mem::replace(&mut self.stage, Stage::Watching)
+        {
+            self.told = told;
+            self.position = self.position.max(newest);
+        }
+    }
+
+    /// One that has just happened. Gives the sinks that want it.
+    pub(crate) fn on_watched(&mut self, occurrence: Occurrence) -> Vec<SinkId> {
+        // It goes back only where a database was restored.
+        self.position = occurrence.version;
+        let (uid, repetition) = self.marks(&occurrence);
+        if self.told.insert(uid, repetition) == Some(repetition) {
+            return Vec::new();
+        }
+        self.route(occurrence, |outlet, occurrence| {
+            outlet.route.takes(occurrence)
+        })
+    }
+
+    /// An Event is no longer kept.
+    pub(crate) fn on_expired(&mut self, uid: &str) {
+        self.told.remove(&self.hasher.hash_one(uid));
+    }
+
+    /// One that was there before the sink was known.
+    pub(crate) fn on_joined(&mut self, id: &SinkId, occurrence: Occurrence) {
+        if let Some(outlet) = self.outlets.get_mut(id)
+            && outlet.is_joining
+            && outlet.route.takes_listed(&occurrence)
+        {
+            self.waiting_bytes += outlet.push(Arc::new(occurrence));
+            self.trim(id);
+        }
+    }
+
+    /// All of those were told.
+    pub(crate) fn end_joining(&mut self, id: &SinkId) {
+        if let Some(outlet) = self.outlets.get_mut(id) {
+            outlet.is_joining = false;
+        }
+    }
+
+    /// What the sink gets next, if it gets anything; until it is told what became
+    /// of that it gets no more.
+    pub(crate) fn next(&mut self, id: &SinkId, now: Timestamp) -> Option<&Outgoing> {
+        let outlet = self.outlets.get_mut(id)?;
+        let is_listed = self.stage == Stage::Watching && !outlet.is_joining;
+        if outlet.is_sending || !is_listed {
+            return None;
+        }
+        if outlet.under_way.is_none() {
+            let before = outlet.waiting_bytes;
+            outlet.under_way = outlet.batch(now);
+            self.waiting_bytes -= before - outlet.waiting_bytes;
+        }
+        outlet.is_sending = outlet.under_way.is_some();
+        outlet.under_way.as_ref()
+    }
+
+    /// What became of it.
+    pub(crate) fn on_outcome(&mut self, id: &SinkId, outcome: Outcome) {
+        let Some(outlet) = self.outlets.get_mut(id) else {
+            return;
+        };
+        outlet.is_sending = false;
+        match outcome {
+            Outcome::Delivered => {
+                if let Some(outgoing) = outlet.under_way.take() {
+                    let count = outgoing.occurrences.len() as u64;
+                    outlet.acknowledged += count;
+                    self.totals.acknowledged += count;
+                    outlet.untold -= outgoing.dropped;
+                }
+            }
+            Outcome::Retry { delivered } => {
+                if let Some(outgoing) = &mut outlet.under_way {
+                    outgoing.delivered = delivered;
+                }
+            }
+        }
+    }
+
+    /// The connection is another one, with other messages perhaps: what was
+    /// under way is told from its beginning.
+    pub(crate) fn start_over(&mut self, id: &SinkId) {
+        if let Some(outlet) = self.outlets.get_mut(id) {
+            outlet.is_sending = false;
+            if let Some(outgoing) = &mut outlet.under_way {
+                outgoing.delivered = 0;
+            }
+        }
+    }
+
+    /// A message of a batch was given up on its way.
+    pub(crate) fn on_given_up(&mut self, id: &SinkId) {
+        if let Some(outlet) = self.outlets.get_mut(id) {
+            outlet.dropped += 1;
+            outlet.untold += 1;
+            self.totals.dropped += 1;
+        }
+    }
+
+    /// Whether it is not known yet what became of something that was sent: to this
+    /// sink, or to any.
+    pub(crate) fn is_sending(&self, id: Option<&SinkId>) -> bool {
+        match id {
+            Some(id) => self.outlets.get(id).is_some_and(|outlet| outlet.is_sending),
+            None => self.outlets.values().any(|outlet| outlet.is_sending),
+        }
+    }
+
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&SinkId, Tally)> {
+        self.outlets.iter().map(|(id, outlet)| (id, outlet.tally()))
+    }
+
+    /// What became of all occurrences, for each sink that wanted them.
+    pub(crate) fn totals(&self) -> Tally {
+        let waiting = self.outlets.values().map(|o| o.tally().waiting).sum();
+        Tally {
+            waiting,
+            ..self.totals
+        }
+    }
+
+    /// From where the next leader has to go on.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let newest = self.outlets.values().filter_map(|o| o.route.since).max();
+        let mut checkpoint = Checkpoint {
+            version: self.position,
+            sinks_until: newest,
+            places: BTreeMap::new(),
+        };
+        let is_listing = self.stage != Stage::Watching;
+        let place = |outlet: &Outlet| outlet.place(is_listing).unwrap_or(self.position);
+        let places = self.outlets.iter().map(|(id, o)| (id, o, place(o)));
+        let (behind, others): (Vec<_>, Vec<_>) =
+            places.partition(|(_, _, place)| *place < self.position);
+        // Of those made with the newest one, the time does not tell who is known.
+        let known = others.iter().filter(|(_, o, _)| o.route.since == newest);
+        for (id, _, place) in behind.iter().chain(known) {
+            checkpoint.put(id, *place);
+        }
+        checkpoint
+    }
+
+    fn marks(&self, occurrence: &Occurrence) -> (u64, u64) {
+        let repetition: Repetition = occurrence.repetition();
+        (
+            self.hasher.hash_one(occurrence.uid()),
+            self.hasher.hash_one(repetition),
+        )
+    }
+
+    /// Puts it into the queues of those who want it, and says who they are.
+    fn route(
+        &mut self,
+        occurrence: Occurrence,
+        wants: impl Fn(&Outlet, &Occurrence) -> bool,
+    ) -> Vec<SinkId> {
+        let own = self.by_namespace.get(occurrence.namespace());
+        let may_want = own.into_iter().flatten().chain(&self.of_many);
+        let occurrence = Arc::new(occurrence);
+        let mut wanting = Vec::new();
+        for id in may_want {
+            if let Some(outlet) = self.outlets.get_mut(id)
+                && wants(outlet, &occurrence)
+            {
+                self.waiting_bytes += outlet.push(Arc::clone(&occurrence));
+                wanting.push(id.clone());
+            }
+        }
+        for id in &wanting {
+            self.trim(id);
+        }
+        wanting
+    }
+
+    /// Gives up the oldest of what is too much for this sink's queue, or the
+    /// longest queue's where all of them are too much.
+    fn trim(&mut self, id: &SinkId) {
+        if let Some(outlet) = self.outlets.get_mut(id) {
+            while outlet.waiting_bytes > self.settings.max_bytes_per_sink {
+                self.waiting_bytes -= outlet.give_up_oldest();
+                self.totals.dropped += 1;
+            }
+        }
+        while self.waiting_bytes > self.settings.max_bytes {
+            let longest = self.outlets.values_mut().max_by_key(|o| o.waiting_bytes);
+            match longest.map(Outlet::give_up_oldest) {
+                None | Some(0) => break,
+                Some(bytes) => {
+                    self.waiting_bytes -= bytes;
+                    self.totals.dropped += 1;
+                }
+            }
+        }
+    }
+}
+
+impl Outlet {
+    const fn new(route: Arc<Route>, from: u64, is_joining: bool) -> Self {
+        Self {
+            route,
+            from,
+            is_joining,
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            under_way: None,
+            is_sending: false,
+            acknowledged: 0,
+            dropped: 0,
+            untold: 0,
+        }
+    }
+
+    fn set_route(&mut self, route: &Arc<Route>) {
+        if self.route != *route {
+            self.route = Arc::clone(route);
+        }
+    }
+
+    /// The answer is how many bytes more wait.
+    fn push(&mut self, occurrence: Arc<Occurrence>) -> usize {
+        let weight = occurrence.weight;
+        if self
+            .waiting
+            .insert(occurrence.version, occurrence)
+            .is_some()
+        {
+            return 0;
+        }
+        self.waiting_bytes += weight;
+        weight
+    }
+
+    /// The answer is how many bytes fewer wait.
+    fn give_up_oldest(&mut self) -> usize {
+        let Some((_, oldest)) = self.waiting.pop_first() else {
+            return 0;
+        };
+        self.waiting_bytes -= oldest.weight;
+        self.dropped += 1;
+        self.untold += 1;
+        oldest.weight
+    }
+
+    fn batch(&mut self, now: Timestamp) -> Option<Outgoing> {
+        let mut occurrences = Vec::new();
+        let mut bytes = 0;
+        while occurrences.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Some((_, oldest)) = self.waiting.pop_first()
+        {
+            bytes += oldest.weight;
+            occurrences.push(oldest);
+        }
+        self.waiting_bytes -= bytes;
+        let is_something = !occurrences.is_empty() || self.untold > 0;
+        is_something.then_some(Outgoing {
+            dropped: self.untold,
+            at: now,
+            occurrences,
+            delivered: 0,
+        })
+    }
+
+    /// The newest version up to which the sink needs nothing any more; none where
+    /// it needs nothing at all.
+    fn place(&self, is_listing: bool) -> Option<u64> {
+        let under_way = self.under_way.as_ref().and_then(|o| o.occurrences.first());
+        let under_way = under_way.map(|oldest| oldest.version.saturating_sub(1));
+        let waiting = self.waiting.first_key_value();
+        let waiting = waiting.map(|(version, _)| version.saturating_sub(1));
+        let listed = (self.is_joining || is_listing).then_some(self.from);
+        under_way.into_iter().chain(waiting).chain(listed).min()
+    }
+
+    fn tally(&self) -> Tally {
+        let under_way = self.under_way.as_ref().map_or(0, |o| o.occurrences.len());
+        Tally {
+            acknowledged: self.acknowledged,
+            dropped: self.dropped,
+            waiting: (self.waiting.len() + under_way) as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::json;
+
+use super::super::occurrence::tests::occurrence;
+use super::super::route::tests::route;
+use super::*;
+use crate::snapshot::ObjectName;
+
+fn id(name: &str) -> SinkId {
+    SinkId::Namespaced(ObjectName::new("shop", name))
+}
+
+fn routes(names: &[&str]) -> Routes {
+    let route = Arc::new(route("shop", json!({})));
+    Routes(
+        names
+            .iter()
+            .map(|name| (id(name), Arc::clone(&route)))
+            .collect(),
+    )
+}
+
+/// The Event of this number, which has happened so often.
+fn event(version: u64, number: usize, count: u64) -> Occurrence {
+    occurrence(
+        version,
+        &json!({"metadata": {"uid": number.to_string()}, "count": count}),
+    )
+}
+
+fn exchange(names: &[&str], settings: EventSettings) -> Exchange {
+    let mut exchange = Exchange::new(Checkpoint::default(), settings);
+    assert!(exchange.set_routes(&routes(names)).is_empty());
+    exchange.begin_list();
+    exchange.end_list();
+    exchange
+}
+
+fn next(exchange: &mut Exchange, name: &str) -> Option<Vec<u64>> {
+    let outgoing = exchange.next(&id(name), Timestamp::UNIX_EPOCH)?;
+    let versions = outgoing.occurrences.iter().map(|o| o.version);
+    Some(versions.collect())
+}
+
+fn delivered(exchange: &mut Exchange, name: &str) {
+    exchange.on_outcome(&id(name), Outcome::Delivered);
+}
+
+#[test]
+fn each_occurrence_goes_once_to_each_sink_that_wants_it() {
+    let mut exchange = exchange(&["a", "b"], EventSettings::default());
+    assert_eq!(exchange.on_watched(event(5, 1, 1)), [id("a"), id("b")]);
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
+    // One after the other, and what comes meanwhile is of the next batch.
+    exchange.on_watched(event(6, 1, 2));
+    exchange.on_watched(event(7, 2, 1));
+    assert_eq!(next(&mut exchange, "a"), None);
+    delivered(&mut exchange, "a");
+    assert_eq!(next(&mut exchange, "a"), Some(vec![6, 7]));
+    delivered(&mut exchange, "a");
+    assert_eq!(next(&mut exchange, "a"), None);
+    assert_eq!(next(&mut exchange, "b"), Some(vec![5, 6, 7]));
+    let elsewhere = occurrence(8, &json!({"metadata": {"namespace": "other"}}));
+    assert!(exchange.on_watched(elsewhere).is_empty());
+}
+
+#[test]
+fn an_event_that_is_written_again_has_not_happened_again() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    assert!(exchange.on_watched(event(6, 1, 1)).is_empty());
+    assert!(!exchange.on_watched(event(7, 1, 2)).is_empty());
+    // The same name can be another Event later.
+    exchange.on_expired("1");
+    assert!(!exchange.on_watched(event(8, 1, 2)).is_empty());
+    // Nor where it is listed.
+    exchange.begin_list();
+    exchange.on_listed(event(9, 1, 2));
+    exchange.end_list();
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 7, 8]));
+}
+
+#[test]
+fn what_failed_is_sent_again_without_what_arrived() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    exchange.on_watched(event(6, 2, 1));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 6]));
+    exchange.on_outcome(&id("a"), Outcome::Retry { delivered: 1 });
+    exchange.on_watched(event(7, 3, 1));
+    let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!((again.occurrences.len(), again.delivered), (2, 1));
+    exchange.on_outcome(&id("a"), Outcome::Retry { delivered: 1 });
+    // Another server has nothing of it.
+    exchange.start_over(&id("a"));
+    let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(again.delivered, 0);
+}
+
+#[test]
+fn a_full_queue_drops_the_oldest_and_says_so() {
+    let weight = event(1, 1, 1).weight;
+    let mut exchange = exchange(
+        &["full", "well"],
+        EventSettings {
+            max_bytes_per_sink: 3 * weight,
+            max_bytes: 100 * weight,
+        },
+    );
+    for version in 1..=5 {
+        exchange.on_watched(event(version, version as usize, 1));
+        next(&mut exchange, "well");
+        delivered(&mut exchange, "well");
+    }
+    let outgoing = exchange.next(&id("full"), Timestamp::UNIX_EPOCH).unwrap();
+    let versions: Vec<u64> = outgoing.occurrences.iter().map(|o| o.version).collect();
+    assert_eq!((versions, outgoing.dropped), (vec![3, 4, 5], 2));
+    delivered(&mut exchange, "full");
+    let tallies: BTreeMap<_, _> = exchange.tallies().collect();
+    assert_eq!(
+        (
+            tallies[&id("full")].acknowledged,
+            tallies[&id("full")].dropped
+        ),
+        (3, 2)
+    );
+    assert_eq!(
+        (
+            tallies[&id("well")].acknowledged,
+            tallies[&id("well")].dropped
+        ),
+        (5, 0)
+    );
+    // It is told once.
+    exchange.on_watched(event(9, 9, 1));
+    let outgoing = exchange.next(&id("full"), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(outgoing.dropped, 0);
+}
+
+#[test]
+fn all_queues_together_are_bounded_by_the_longest() {
+    let weight = event(11, 11, 1).weight;
+    let mut exchange = exchange(
+        &["a"],
+        EventSettings {
+            max_bytes_per_sink: 10 * weight,
+            max_bytes: 10 * weight,
+        },
+    );
+    for version in 11..=18 {
+        exchange.on_watched(event(version, version as usize, 1));
+    }
+    let joining = exchange.set_routes(&routes(&["a", "late"]));
+    assert_eq!(joining, [id("late")]);
+    for version in 19..=21 {
+        exchange.on_watched(event(version, version as usize, 1));
+    }
+    let tallies: BTreeMap<_, _> = exchange.tallies().collect();
+    assert_eq!(
+        (tallies[&id("a")].waiting, tallies[&id("a")].dropped),
+        (7, 4)
+    );
+    assert_eq!(
+        (tallies[&id("late")].waiting, tallies[&id("late")].dropped),
+        (3, 0)
+    );
+    assert_eq!(exchange.waiting_bytes, 10 * weight);
+    exchange.set_routes(&routes(&["late"]));
+    assert_eq!(exchange.waiting_bytes, 3 * weight);
+}
+
+#[test]
+fn a_new_sink_gets_what_was_there_before_in_order() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    assert_eq!(exchange.set_routes(&routes(&["a", "new"])), [id("new")]);
+    exchange.on_watched(event(7, 2, 1));
+    assert_eq!(next(&mut exchange, "new"), None);
+    // The list is of a time before or after what is told meanwhile.
+    for listed in [event(7, 2, 1), event(5, 1, 1), event(8, 3, 1)] {
+        exchange.on_joined(&id("new"), listed);
+    }
+    exchange.end_joining(&id("new"));
+    exchange.on_watched(event(8, 3, 1));
+    assert_eq!(next(&mut exchange, "new"), Some(vec![5, 7, 8]));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 7, 8]));
+}
+
+/// An API server, controllers one after the other, and what two sinks have got.
+struct World {
+    /// The version and the count of each Event.
+    events: BTreeMap<usize, (u64, u64)>,
+    version: u64,
+    exchange: Exchange,
+    stored: Checkpoint,
+    names: Vec<&'static str>,
+    /// Which Event each version is of, and when each has happened last.
+    written: BTreeMap<u64, usize>,
+    happened: BTreeMap<usize, u64>,
+    /// Each sink's occurrences.
+    got: BTreeMap<&'static str, Vec<u64>>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Happens(usize),
+    Touched(usize),
+    Delivered(Index),
+    Failed(Index),
+    Stored,
+    /// The watch has missed something.
+    Relisted,
+    /// The controller ends, with or without a last checkpoint.
+    Killed,
+    Ended,
+    SecondSink,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..6_usize).prop_map(Step::Happens),
+        1 => (0..6_usize).prop_map(Step::Touched),
+        4 => any::<Index>().prop_map(Step::Delivered),
+        2 => any::<Index>().prop_map(Step::Failed),
+        2 => Just(Step::Stored),
+        1 => Just(Step::Relisted),
+        1 => Just(Step::Killed),
+        1 => Just(Step::Ended),
+        1 => Just(Step::SecondSink),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            events: BTreeMap::new(),
+            version: 0,
+            exchange: Exchange::new(Checkpoint::default(), EventSettings::default()),
+            stored: Checkpoint::default(),
+            names: vec!["a"],
+            written: BTreeMap::new(),
+            happened: BTreeMap::new(),
+            got: BTreeMap::from([("a", Vec::new()), ("b", Vec::new())]),
+        };
+        world.lead();
+        world
+    }
+
+    fn lead(&mut self) {
+        self.exchange = Exchange::new(self.stored.clone(), EventSettings::default());
+        self.exchange.set_routes(&self.routes());
+        self.list();
+    }
+
+    /// Each sink is newer than the one before.
+    fn routes(&self) -> Routes {
+        let Routes(mut routes) = routes(&self.names);
+        for (made, name) in self.names.iter().enumerate() {
+            let route = routes.get_mut(&id(name)).unwrap();
+            Arc::make_mut(route).since = Some(Timestamp::from_second(made as i64).unwrap());
+        }
+        Routes(routes)
+    }
+
+    fn list(&mut self) {
+        self.exchange.begin_list();
+        for (number, (version, count)) in &self.events {
+            self.exchange.on_listed(event(*version, *number, *count));
+        }
+        self.exchange.end_list();
+    }
+
+    fn write(&mut self, number: usize, more: u64) {
+        self.version += 1;
+        let (version, count) = self.events.entry(number).or_default();
+        *version = self.version;
+        *count += more;
+        self.written.insert(*version, number);
+        if more > 0 {
+            self.happened.insert(number, *version);
+        }
+        let written = event(*version, number, *count);
+        self.exchange.on_watched(written);
+    }
+
+    /// A batch is sent, and arrives or not.
+    fn send(&mut self, index: Index, arrives: bool) {
+        let name = *index.get(&self.names);
+        let Some(versions) = next(&mut self.exchange, name) else {
+            return;
+        };
+        if arrives {
+            self.got.get_mut(name).unwrap().extend(versions);
+            delivered(&mut self.exchange, name);
+        } else {
+            let nothing = Outcome::Retry { delivered: 0 };
+            self.exchange.on_outcome(&id(name), nothing);
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Happens(number) => self.write(*number, 1),
+            Step::Touched(number) if self.events.contains_key(number) => self.write(*number, 0),
+            Step::Delivered(index) => self.send(*index, true),
+            Step::Failed(index) => self.send(*index, false),
+            Step::Stored => self.stored = self.exchange.checkpoint(),
+            Step::Relisted => self.list(),
+            Step::Killed => self.lead(),
+            Step::Ended => {
+                self.stored = self.exchange.checkpoint();
+                self.lead();
+            }
+            Step::SecondSink if self.names.len() == 1 => {
+                self.names.push("b");
+                for joining in self.exchange.set_routes(&self.routes()) {
+                    for (number, (version, count)) in &self.events {
+                        let listed = event(*version, *number, *count);
+                        self.exchange.on_joined(&joining, listed);
+                    }
+                    self.exchange.end_joining(&joining);
+                }
+            }
+            Step::Touched(_) | Step::SecondSink => {}
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens: every sink has in the end the last occurrence of every
+    /// Event, and none twice unless a controller was killed.
+    #[test]
+    fn nothing_is_lost_and_nothing_told_twice(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+        }
+        for name in world.names.clone() {
+            while let Some(versions) = next(&mut world.exchange, name) {
+                world.got.get_mut(name).unwrap().extend(versions);
+                delivered(&mut world.exchange, name);
+            }
+        }
+        let was_killed = steps.iter().any(|step| matches!(step, Step::Killed));
+        for name in &world.names {
+            let mut got = world.got[name].clone();
+            for (number, happened) in &world.happened {
+                let is_it = |version: &u64| version >= happened && world.written[version] == *number;
+                prop_assert!(got.iter().any(is_it), "{name} has not {number}: {got:?}");
+            }
+            if !was_killed {
+                let all = got.len();
+                got.sort_unstable();
+                got.dedup();
+                prop_assert_eq!(got.len(), all);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The Events from before a sink was known, listed for it alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::relay::PAGE;
+use crate::lenient::Lenient;
+use crate::snapshot::SinkId;
+use crate::tenants::Reads;
+
+/// How many lists are made at the same time.
+const AT_ONCE: usize = 4;
+/// How many pages may wait.
+const PAGES: usize = 4;
+/// The wait before a list that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What is listed for a sink.
+#[derive(Debug)]
+pub(super) enum Joined {
+    Page(SinkId, Vec<Lenient<Event>>),
+    Complete(SinkId),
+}
+
+/// Lists that are being made. They end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Joins {
+    tasks: JoinSet<()>,
+    permits: Arc<Semaphore>,
+    sender: Sender<Joined>,
+    receiver: Receiver<Joined>,
+}
+
+impl Joins {
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = channel(PAGES);
+        Self {
+            tasks: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            sender,
+            receiver,
+        }
+    }
+
+    /// Lists what a sink reads.
+    pub(super) fn begin(&mut self, client: &Client, id: SinkId, reads: &Reads) {
+        while self.tasks.try_join_next().is_some() {}
+        let api = match reads {
+            Reads::Only(namespaces) if namespaces.len() == 1 => {
+                let namespace = namespaces.first().expect("it has one");
+                Api::namespaced(client.clone(), namespace)
+            }
+            _ => Api::all(client.clone()),
+        };
+        let (permits, sender) = (Arc::clone(&self.permits), self.sender.clone());
+        self.tasks.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            while let Err(error) = list(&api, &id, &sender).await {
+                tracing::warn!(sink = %id, %error, "Events could not be listed");
+                sleep(AGAIN).await;
+            }
+            // Whoever does not listen any more does not lead any more.
+            let _ = sender.send(Joined::Complete(id)).await;
+        });
+    }
+
+    /// What was listed next.
+    pub(super) async fn next(&mut self) -> Joined {
+        let next = self.receiver.recv().await;
+        next.expect("a sender is kept beside it")
+    }
+}
+
+async fn list(api: &Api<Lenient<Event>>, id: &SinkId, sender: &Sender<Joined>) -> kube::Result<()> {
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&parameters).await?;
+        let _ = sender.send(Joined::Page(id.clone(), page.items)).await;
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => {
+                parameters = parameters.continue_token(&token);
+            }
+            _ => return Ok(()),
+        }
+    }
+}

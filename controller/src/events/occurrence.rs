@@ -1,0 +1,204 @@
+//! One time that something happened: one version of an Event. The API keeps
+//! what repeats in one Event, whose count and last time change.
+//!
+//! Both of the API's groups show the same Events. Those written by way of
+//! `events.k8s.io/v1` count in a series, those of core/v1 in `count`.
+
+use std::io;
+
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::resources::EventType;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Occurrence {
+    /// Later occurrences have greater ones. Versions of objects of a resource
+    /// can be compared since Kubernetes says so (KEP-5504), and could before.
+    pub(crate) version: u64,
+    pub(crate) event: Event,
+    /// About how many bytes of memory it takes.
+    pub(crate) weight: usize,
+}
+
+/// How often an Event has happened, and when last: what is another with each
+/// occurrence.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) struct Repetition {
+    pub(crate) count: i32,
+    pub(crate) last: Option<Timestamp>,
+}
+
+impl Occurrence {
+    /// None where the Event has no version, which no API server leaves out.
+    pub(crate) fn new(mut event: Event) -> Option<Self> {
+        let version = event.metadata.resource_version.as_ref()?.parse().ok()?;
+        // None of it says what happened, and it can be long.
+        event.metadata.managed_fields = None;
+        event.metadata.annotations = None;
+        event.metadata.labels = None;
+        event.metadata.owner_references = None;
+        let mut length = Length(0);
+        // A count of bytes takes everything.
+        let _ = serde_json::to_writer(&mut length, &event);
+        Some(Self {
+            version,
+            weight: size_of::<Self>() + length.0,
+            event,
+        })
+    }
+
+    /// The Event's namespace, which is that of the object it is about; where
+    /// that has none, `default`.
+    pub(crate) fn namespace(&self) -> &str {
+        self.event.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The same for all occurrences of an Event.
+    pub(crate) fn uid(&self) -> &str {
+        self.event.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn kind(&self) -> EventType {
+        match self.event.type_.as_deref() {
+            Some("Warning") => EventType::Warning,
+            _ => EventType::Normal,
+        }
+    }
+
+    pub(crate) fn repetition(&self) -> Repetition {
+        let Event {
+            count,
+            event_time,
+            first_timestamp,
+            last_timestamp,
+            series,
+            ..
+        } = &self.event;
+        let series = series.as_ref();
+        let in_series = series.and_then(|series| series.last_observed_time.as_ref());
+        let last = in_series.map(|time| time.0);
+        let last = last.or(last_timestamp.as_ref().map(|time| time.0));
+        let last = last.or(event_time.as_ref().map(|time| time.0));
+        let last = last.or(first_timestamp.as_ref().map(|time| time.0));
+        let count = series.and_then(|series| series.count).or(*count);
+        Repetition {
+            count: count.unwrap_or(1).max(1),
+            last: last.or_else(|| self.created()),
+        }
+    }
+
+    /// When it happened first.
+    pub(crate) fn first(&self) -> Option<Timestamp> {
+        let first = self.event.first_timestamp.as_ref().map(|time| time.0);
+        let in_detail = self.event.event_time.as_ref().map(|time| time.0);
+        in_detail.or(first).or_else(|| self.created())
+    }
+
+    /// Whether it is of a time not before this one. An Event says of itself
+    /// what it likes, but not when it was made.
+    pub(crate) fn is_since(&self, time: Timestamp) -> bool {
+        let is_since = |moment: Timestamp| moment.as_second() >= time.as_second();
+        self.created().is_some_and(is_since) || self.repetition().last.is_some_and(is_since)
+    }
+
+    fn created(&self) -> Option<Timestamp> {
+        self.event.creation_timestamp().map(|time| time.0)
+    }
+}
+
+/// How much was written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An occurrence of an Event that the API server could have.
+    pub(crate) fn occurrence(version: u64, fields: &Value) -> Occurrence {
+        let mut event = json!({
+            "metadata": {
+                "name": "web.1",
+                "namespace": "shop",
+                "uid": "7d1f",
+                "resourceVersion": version.to_string(),
+                "creationTimestamp": "2026-03-01T12:00:00Z",
+            },
+            "involvedObject": {"kind": "Pod", "name": "web", "namespace": "shop"},
+        });
+        merge(&mut event, fields);
+        Occurrence::new(serde_json::from_value(event).unwrap()).unwrap()
+    }
+
+    fn merge(to: &mut Value, from: &Value) {
+        match (to, from) {
+            (Value::Object(to), Value::Object(from)) => {
+                for (key, value) in from {
+                    merge(to.entry(key).or_insert(Value::Null), value);
+                }
+            }
+            (to, from) => from.clone_into(to),
+        }
+    }
+
+    fn repetition(fields: &Value) -> (i32, String) {
+        let Repetition { count, last } = occurrence(1, fields).repetition();
+        (count, last.unwrap().to_string())
+    }
+
+    #[test]
+    fn both_apis_say_how_often_and_when() {
+        let counted = json!({
+            "count": 3,
+            "firstTimestamp": "2026-03-01T12:00:01Z",
+            "lastTimestamp": "2026-03-01T12:00:09Z",
+            "eventTime": null,
+        });
+        assert_eq!(repetition(&counted), (3, "2026-03-01T12:00:09Z".to_owned()));
+        let once = json!({"eventTime": "2026-03-01T12:00:02.123456Z"});
+        assert_eq!(
+            repetition(&once),
+            (1, "2026-03-01T12:00:02.123456Z".to_owned())
+        );
+        let series = json!({
+            "eventTime": "2026-03-01T12:00:02.123456Z",
+            "series": {"count": 4, "lastObservedTime": "2026-03-01T12:06:00.5Z"},
+        });
+        assert_eq!(
+            repetition(&series),
+            (4, "2026-03-01T12:06:00.5Z".to_owned())
+        );
+        let first = occurrence(1, &series).first().unwrap();
+        assert_eq!(first.to_string(), "2026-03-01T12:00:02.123456Z");
+    }
+
+    #[test]
+    fn what_says_no_time_or_count_has_those_of_its_making() {
+        let (count, last) = repetition(&json!({"count": -1}));
+        assert_eq!((count, last.as_str()), (1, "2026-03-01T12:00:00Z"));
+    }
+
+    #[test]
+    fn an_event_that_lies_about_its_time_is_of_the_time_it_was_made() {
+        let lies = occurrence(1, &json!({"lastTimestamp": "1970-01-01T00:00:00Z"}));
+        assert!(lies.is_since("2026-03-01T12:00:00.9Z".parse().unwrap()));
+        assert!(!lies.is_since("2026-03-01T12:00:01Z".parse().unwrap()));
+        let repeated = occurrence(1, &json!({"lastTimestamp": "2026-03-01T13:00:00Z"}));
+        assert!(repeated.is_since("2026-03-01T13:00:00Z".parse().unwrap()));
+    }
+}

@@ -1,0 +1,149 @@
+//! A sink's connection, and the messages that go over it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use out_syslog_sink::config::{Config, ConfigError};
+use out_syslog_sink::hostname;
+use out_syslog_sink::message::{Mapper, Workspace};
+use out_syslog_sink::report::push_notice;
+use syslog::{Batch, Framing, Outcome};
+use tokio::sync::mpsc::UnboundedSender;
+use transport::{ErrorKind, Event, Observer, Sender, Sink};
+
+use super::exchange::Outgoing;
+use super::message::{TAG, push_record};
+use super::route::Way;
+use crate::names::MANAGER;
+use crate::resources::EventFormat;
+use crate::snapshot::SinkId;
+
+/// How long the end of a connection may take, when another leader may begin.
+const EXIT: Duration = Duration::from_secs(2);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Port {
+    sink: Sink,
+    line: Line,
+    mapper: Mapper,
+    framing: Framing,
+    format: EventFormat,
+    hostname: String,
+}
+
+/// What is told of a port.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// There is a connection.
+    Connected,
+    /// There is none, and no server that could be connected to.
+    Failed(ErrorKind),
+    /// A message was given up that no datagram takes.
+    GivenUp,
+    /// What became of the batch.
+    Done(Outcome),
+}
+
+/// Which port: a sink has another one when its server is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) sink: SinkId,
+    pub(super) number: u64,
+}
+
+/// Who is told, and of which port.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) of: Ticket,
+    pub(super) to: UnboundedSender<(Ticket, Signal)>,
+}
+
+impl Line {
+    fn say(&self, signal: Signal) {
+        // Nobody listens any more when nobody leads any more.
+        let _ = self.to.send((self.of.clone(), signal));
+    }
+}
+
+impl Port {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    ///
+    /// Where the plugin's keys cannot be used here: the system has no CAs.
+    pub(super) fn open(way: &Way, sender: &Arc<Sender>, line: Line) -> Result<Self, ConfigError> {
+        let config = Config::parse(way)?;
+        let hostname = hostname::own();
+        let mapper = Mapper::new(&config, hostname.clone());
+        let Config {
+            framing, targets, ..
+        } = config;
+        let target = targets.into_iter().next();
+        let target = target.expect("a configuration has a server at least");
+        Ok(Self {
+            sink: sender.open(target, Box::new(line.clone()), EXIT),
+            line,
+            mapper,
+            framing,
+            format: way.format,
+            hostname,
+        })
+    }
+
+    /// Whether there is no server that could be connected to.
+    pub(super) fn is_down(&self) -> bool {
+        self.sink.is_down()
+    }
+
+    /// Sends a batch, and tells what became of it.
+    pub(super) fn send(&self, outgoing: &Outgoing, space: &mut Workspace) {
+        let batch = self.batch(outgoing, space);
+        let line = self.line.clone();
+        self.sink.submit(batch, outgoing.delivered, move |outcome| {
+            line.say(Signal::Done(outcome));
+        });
+    }
+
+    fn batch(&self, outgoing: &Outgoing, space: &mut Workspace) -> Batch {
+        let mut batch = Batch::new(self.framing);
+        if outgoing.dropped > 0 {
+            let text = format!("{} events dropped: too many waited", outgoing.dropped);
+            let at = SystemTime::from(outgoing.at);
+            push_notice(&mut batch, &self.hostname, MANAGER, at, &text);
+        }
+        let mut chunk = Vec::new();
+        for occurrence in &outgoing.occurrences {
+            push_record(occurrence, self.format, &mut chunk);
+        }
+        let tally = self.mapper.map_chunk(TAG, &chunk, &mut batch, space);
+        debug_assert!(tally.messages >= outgoing.occurrences.len() as u64);
+        batch
+    }
+
+    /// Ends the connection, which may take a while.
+    pub(super) fn close(self) {
+        tokio::task::spawn_blocking(move || drop(self.sink));
+    }
+}
+
+impl Observer for Line {
+    fn on_event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Connected { .. } => self.say(Signal::Connected),
+            Event::ConnectFailed { error, .. } => self.say(Signal::Failed(error.kind())),
+            // Else it is made anew at once.
+            Event::Disconnected {
+                error, retry_in, ..
+            } if !retry_in.is_zero() => self.say(Signal::Failed(error.kind())),
+            Event::MessageRefused(_) => self.say(Signal::GivenUp),
+            Event::Disconnected { .. }
+            | Event::AttemptFailed(_)
+            | Event::SendingAgain { .. }
+            | Event::ClosedUndelivered { .. }
+            | Event::TlsFiles(_)
+            | Event::Delivered { .. }
+            | Event::Progress { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Where a sink's events go, and which of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use out_syslog_sink::config::Properties;
+use out_syslog_sink::selection::fits;
+use transport::tls::Pem;
+
+use super::occurrence::Occurrence;
+use crate::files::Files;
+use crate::resources::{EventExclusion, EventFormat, EventSelection};
+use crate::snapshot::{SinkId, Snapshot};
+use crate::tenants::{Accepted, Reads};
+use crate::value::Value;
+
+/// The route of each sink that gets any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes(pub(crate) BTreeMap<SinkId, Arc<Route>>);
+
+/// Where a sink's events go, and which of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) way: Way,
+    pub(crate) reads: Reads,
+    pub(crate) selection: EventSelection,
+    /// When the sink was made: what happened before is none of its business.
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// How to get there, and what messages look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The plugin's keys.
+    pub(crate) options: Vec<(&'static str, Value)>,
+    /// The certificates and keys that they name.
+    pub(crate) files: Files,
+    pub(crate) format: EventFormat,
+}
+
+impl Routes {
+    /// Adds that of a sink, if it gets any.
+    pub(crate) fn add(&mut self, id: SinkId, sink: &Accepted, reads: Reads, snapshot: &Snapshot) {
+        let Some((selection, format)) = sink.events.clone() else {
+            return;
+        };
+        let version = snapshot.versions.get(&id);
+        let route = Route {
+            way: Way {
+                options: sink.options.clone(),
+                files: sink.files.clone(),
+                format,
+            },
+            reads,
+            selection,
+            since: version.and_then(|version| version.created),
+        };
+        self.0.insert(id, Arc::new(route));
+    }
+}
+
+impl Route {
+    /// Whether the sink wants it.
+    pub(crate) fn takes(&self, occurrence: &Occurrence) -> bool {
+        let EventSelection {
+            minimum_level,
+            types,
+            reasons,
+            kinds,
+            exclude:
+                EventExclusion {
+                    types: excluded_types,
+                    reasons: excluded_reasons,
+                    kinds: excluded_kinds,
+                },
+        } = &self.selection;
+        let type_ = occurrence.kind();
+        let reason = occurrence.event.reason.as_deref().unwrap_or_default();
+        let kind = occurrence.event.involved_object.kind.as_deref();
+        let kind = kind.unwrap_or_default();
+        let has = |patterns: &[String], name: &str| patterns.iter().any(|p| fits(p, name));
+        self.reads.contains(occurrence.namespace())
+            && type_ >= *minimum_level
+            && (types.is_empty() || types.contains(&type_))
+            && (reasons.is_empty() || has(reasons, reason))
+            && (kinds.is_empty() || has(kinds, kind))
+            && !excluded_types.contains(&type_)
+            && !has(excluded_reasons, reason)
+            && !has(excluded_kinds, kind)
+    }
+
+    /// Whether the sink wants it, of all that was there when it was asked for.
+    pub(crate) fn takes_listed(&self, occurrence: &Occurrence) -> bool {
+        self.since.is_none_or(|since| occurrence.is_since(since)) && self.takes(occurrence)
+    }
+}
+
+impl Properties for Way {
+    fn get(&self, key: &str) -> Option<String> {
+        // An Event's type says how grave it is.
+        if key == "severity" {
+            return Some("$severity".to_owned());
+        }
+        let mut options = self.options.iter();
+        let (_, value) = options.find(|(name, _)| *name == key)?;
+        // What is about logs only: which of them, and what they say.
+        let is_of_events = key == "addr"
+            || key == "transport"
+            || key.starts_with("tls_")
+            || matches!(
+                key,
+                "facility" | "hostname" | "structured_data" | "max_message_size" | "namespace"
+            );
+        is_of_events.then(|| value.as_str().to_owned())
+    }
+
+    fn pem(&self, path: &str) -> Pem {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Pem::Text {
+            name: path.to_owned(),
+            text: self.files.get(name).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value as Json, json};
+
+    use super::super::occurrence::tests::occurrence;
+    use super::*;
+
+    /// The route of a namespace's sink, whose selection is this.
+    pub(crate) fn route(namespace: &str, selection: Json) -> Route {
+        Route {
+            way: Way {
+                options: Vec::new(),
+                files: Files::new(),
+                format: EventFormat::Text,
+            },
+            reads: Reads::Only(BTreeSet::from([namespace.to_owned()])),
+            selection: serde_json::from_value(selection).unwrap(),
+            since: None,
+        }
+    }
+
+    #[test]
+    fn what_is_selected_and_not_excluded_is_taken() {
+        let failed = occurrence(1, &json!({"type": "Warning", "reason": "FailedScheduling"}));
+        let started = occurrence(2, &json!({"type": "Normal", "reason": "Started"}));
+        for (selection, of_failed, of_started) in [
+            (json!({}), true, true),
+            (json!({"minimumLevel": "Warning"}), true, false),
+            (json!({"types": ["Normal"]}), false, true),
+            (json!({"reasons": ["Failed*"]}), true, false),
+            (json!({"kinds": ["Pod"]}), true, true),
+            (json!({"kinds": ["Node", "Job"]}), false, false),
+            (json!({"exclude": {"types": ["Normal"]}}), true, false),
+            (json!({"exclude": {"reasons": ["Started"]}}), true, false),
+            (json!({"exclude": {"kinds": ["P*"]}}), false, false),
+        ] {
+            let route = route("shop", selection.clone());
+            let taken = (route.takes(&failed), route.takes(&started));
+            assert_eq!(taken, (of_failed, of_started), "{selection}");
+        }
+    }
+
+    #[test]
+    fn other_namespaces_events_are_never_taken() {
+        let event = occurrence(1, &json!({}));
+        assert!(!route("other", json!({})).takes(&event));
+        let mut cluster = route("", json!({}));
+        cluster.reads = Reads::AllBut(BTreeSet::new());
+        assert!(cluster.takes(&event));
+        cluster.reads = Reads::AllBut(BTreeSet::from(["shop".to_owned()]));
+        assert!(!cluster.takes(&event));
+    }
+
+    #[test]
+    fn what_was_before_the_sink_is_not_taken_from_a_list() {
+        let event = occurrence(1, &json!({}));
+        let mut route = route("shop", json!({}));
+        route.since = Some("2026-03-01T12:00:00Z".parse().unwrap());
+        assert!(route.takes_listed(&event));
+        route.since = Some("2026-03-01T12:00:01Z".parse().unwrap());
+        assert!(!route.takes_listed(&event) && route.takes(&event));
+    }
+}

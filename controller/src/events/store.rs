@@ -1,0 +1,93 @@
+//! The checkpoint in its `ConfigMap`.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::checkpoint::Checkpoint;
+use crate::names::{CHECKPOINT, EVENTS};
+use crate::settings::Settings;
+
+/// Whose the checkpoint is, in a `ConfigMap` that is otherwise the applier's.
+const MANAGER: &str = "sink-controller-events";
+
+/// Where the checkpoint is.
+#[derive(Clone)]
+pub(super) struct Store {
+    api: Api<ConfigMap>,
+    every: Duration,
+    patience: Duration,
+    retry: Duration,
+}
+
+impl Store {
+    pub(super) fn new(client: &Client, settings: &Settings) -> Self {
+        Self {
+            api: Api::namespaced(client.clone(), &settings.namespace),
+            every: settings.pace.checkpoint,
+            patience: settings.pace.request,
+            retry: settings.pace.retry,
+        }
+    }
+
+    /// What the last leader left. What somebody broke is as good as nothing:
+    /// Events are sent again that the API still has.
+    pub(super) async fn read(&self) -> Checkpoint {
+        loop {
+            let stored = match timeout(self.patience, self.api.get_opt(EVENTS)).await {
+                Ok(Ok(stored)) => stored,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the checkpoint of Events cannot be read");
+                    sleep(self.retry).await;
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let data = stored.and_then(|stored| stored.data).unwrap_or_default();
+            let Some(text) = data.get(CHECKPOINT) else {
+                return Checkpoint::default();
+            };
+            return serde_json::from_str(text).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the checkpoint of Events is none, so it begins anew");
+                Checkpoint::default()
+            });
+        }
+    }
+
+    /// Writes down each checkpoint that is another one than before.
+    pub(super) async fn keep(&self, mut newest: watch::Receiver<Checkpoint>) {
+        while newest.changed().await.is_ok() {
+            let checkpoint = newest.borrow_and_update().clone();
+            if !self.write(&checkpoint).await {
+                newest.mark_changed();
+            }
+            sleep(self.every).await;
+        }
+    }
+
+    /// Says whether it was written.
+    pub(super) async fn write(&self, checkpoint: &Checkpoint) -> bool {
+        let text = serde_json::to_string(checkpoint).expect("names, numbers and a time");
+        let patch = Patch::Apply(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": EVENTS},
+            "data": {CHECKPOINT: text},
+        }));
+        let parameters = PatchParams::apply(MANAGER).force();
+        let written = self.api.patch(EVENTS, &parameters, &patch);
+        match timeout(self.patience, written).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the checkpoint of Events cannot be written");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}

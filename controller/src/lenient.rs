@@ -1,0 +1,109 @@
+//! Objects of tenants, read so that none makes a list unreadable that others
+//! are in.
+//!
+//! A time that the API server takes can be one that there is no type for here:
+//! the last hours of the year 9999 are. Tenants can write such times, also into
+//! what an object says of who wrote it (`managedFields`), where a guard for the
+//! object's own fields does not help.
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret};
+use kube::Resource;
+use kube::api::ObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// An object without what it says of who wrote it.
+#[derive(Clone, Debug)]
+pub struct Lenient<K>(pub K);
+
+/// What can be read leniently.
+pub trait Doubtful: DeserializeOwned {
+    /// The keys without which an object is read that cannot be read with them.
+    const KEYS: &'static [&'static str] = &[];
+}
+
+impl Doubtful for Secret {}
+impl Doubtful for ConfigMap {}
+impl Doubtful for PartialObjectMeta<Namespace> {}
+impl<K: DeserializeOwned + Resource> Doubtful for DeserializeGuard<K> {}
+impl Doubtful for Event {
+    const KEYS: &'static [&'static str] =
+        &["eventTime", "firstTimestamp", "lastTimestamp", "series"];
+}
+
+impl<'de, K: Doubtful> Deserialize<'de> for Lenient<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = serde_json::Map::deserialize(deserializer)?;
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
+        let read = |object| serde_json::from_value(Value::Object(object)).map(Self);
+        if K::KEYS.is_empty() {
+            return read(object).map_err(D::Error::custom);
+        }
+        read(object.clone()).or_else(|_| {
+            object.retain(|key, _| !K::KEYS.contains(&key.as_str()));
+            read(object).map_err(D::Error::custom)
+        })
+    }
+}
+
+impl<K: Resource> Resource for Lenient<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dynamic)
+    }
+
+    fn group(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dynamic)
+    }
+
+    fn version(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dynamic)
+    }
+
+    fn plural(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dynamic)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const FAR: &str = "9999-12-31T23:59:59Z";
+
+    #[test]
+    fn a_time_that_is_none_here_costs_itself_only() {
+        let managed = json!([{"manager": "evil", "operation": "Apply", "time": FAR}]);
+        let secret = json!({"metadata": {"name": "ca", "managedFields": managed}});
+        assert!(serde_json::from_value::<Secret>(secret.clone()).is_err());
+        let Lenient(secret): Lenient<Secret> = serde_json::from_value(secret).unwrap();
+        assert_eq!(secret.metadata.name.as_deref(), Some("ca"));
+
+        let event = json!({
+            "metadata": {"name": "web.1", "managedFields": managed},
+            "involvedObject": {"name": "web"},
+            "lastTimestamp": FAR,
+            "count": 3,
+        });
+        let Lenient(event): Lenient<Event> = serde_json::from_value(event).unwrap();
+        assert_eq!((event.count, event.last_timestamp), (Some(3), None));
+    }
+}
