@@ -6,6 +6,7 @@
 )]
 
 mod delivering;
+mod events;
 mod gate;
 mod hostile;
 mod leading;

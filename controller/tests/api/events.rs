@@ -1,0 +1,627 @@
+//! Kubernetes' events, through a real API server to the sinks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use controller::names::EVENTS;
+use controller::resources::{ClusterLogSink, EventCounts, LogSink};
+use controller::settings::{EventSettings, Settings};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
+use k8s_openapi::api::events::v1::Event as NewEvent;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, Client};
+use receiver::{Listen, Message, Options, Receiver, TlsFiles};
+use rig::pki::Pki;
+use rig::wait::free_port;
+use serde_json::{Value, json};
+
+use crate::gate::Gate;
+use crate::world::{
+    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, settings, sinks,
+    start, until, until_condition,
+};
+
+const SD: &str = "kubernetes@47450";
+
+fn tcp(receiver: &Receiver) -> Value {
+    json!({"host": "127.0.0.1", "port": receiver.port(), "transport": "tcp"})
+}
+
+fn receiver() -> Receiver {
+    Receiver::start(Options::new(Listen::Tcp)).unwrap()
+}
+
+/// Writes an Event by way of core/v1.
+async fn happens(client: &Client, namespace: &str, name: &str, fields: Value) {
+    let mut event = json!({
+        "metadata": {"name": name},
+        "involvedObject": {"kind": "Pod", "name": "web", "namespace": namespace},
+        "type": "Normal",
+        "reason": "Tested",
+        "message": name,
+    });
+    let Value::Object(fields) = fields else {
+        panic!("{fields} is no map");
+    };
+    event.as_object_mut().unwrap().extend(fields);
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let event = serde_json::from_value(event).unwrap();
+    api.create(&PostParams::default(), &event).await.unwrap();
+}
+
+async fn change(client: &Client, namespace: &str, name: &str, fields: Value) {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let patch = Patch::Merge(fields);
+    api.patch(name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+async fn cluster_sink(client: &Client, name: &str, sink: Value) {
+    let kind = ApiResource::erase::<ClusterLogSink>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let object = json!({
+        "apiVersion": "syslogsink.io/v1alpha1",
+        "kind": "ClusterLogSink",
+        "metadata": {"name": name},
+        "spec": {"sink": sink},
+    });
+    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object))
+        .await
+        .unwrap();
+}
+
+/// Waits until so many messages have come, and gives their texts.
+fn texts(receiver: &Receiver, count: usize) -> Vec<String> {
+    let messages = messages(receiver, count);
+    messages.iter().map(|m| m.text().to_owned()).collect()
+}
+
+fn messages(receiver: &Receiver, count: usize) -> Vec<Message> {
+    let received = receiver.wait_for(count as u64, BOUND).unwrap();
+    received.into_iter().map(|r| r.message.unwrap()).collect()
+}
+
+async fn until_connected(client: &Client, namespace: &str, name: &str) {
+    until(&sinks(client, namespace), name, |sink| {
+        events_of(sink).map(drop)
+    })
+    .await;
+}
+
+fn events_of(sink: &LogSink) -> Option<EventCounts> {
+    sink.status.as_ref()?.counts.as_ref()?.events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
+    let Some((plane, client)) = start(&["shop", "other"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let task = controller(&own, "only");
+    happens(&client, "shop", "before", json!({})).await;
+    // What is of the same second could be of after the sink.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+
+    let pki = Pki::new();
+    let pair = pki.server();
+    let shop = Receiver::start(Options::new(Listen::Tls(TlsFiles {
+        cert: pair.cert,
+        key: pair.key,
+        client_ca: Some(pki.ca()),
+    })))
+    .unwrap();
+    let (all, warnings, deaf) = (receiver(), receiver(), receiver());
+    put_certificates(&client, &pki).await;
+    let tls = json!({"ca": {"secret": {"name": "ca"}}, "clientCertificateSecret": "identity"});
+    let over_tls = json!({"host": "localhost", "port": shop.port(), "tls": tls});
+    put(&client, "shop", "tls", over_tls).await.unwrap();
+    let mut selected = tcp(&warnings);
+    selected["eventSelection"] =
+        json!({"minimumLevel": "Warning", "exclude": {"reasons": ["Un*"]}});
+    selected["format"] = json!({"events": "json", "facility": "local3"});
+    put(&client, "shop", "selected", selected).await.unwrap();
+    let mut without = tcp(&deaf);
+    without["events"] = json!(false);
+    put(&client, "shop", "without", without).await.unwrap();
+    cluster_sink(&client, "all", tcp(&all)).await;
+    // At once: nobody has to wait for the controller to see the sink.
+    happens(&client, "shop", "early", json!({"reason": "Early"})).await;
+    until_connected(&client, "shop", "tls").await;
+
+    happens(&client, "other", "elsewhere", json!({})).await;
+    happens(
+        &client,
+        "shop",
+        "counted",
+        json!({
+            "type": "Warning",
+            "reason": "BackOff",
+            "message": "Back-off pulling image \"shop/web:1\"",
+            "count": 1,
+            "firstTimestamp": "2026-03-01T12:00:00Z",
+            "lastTimestamp": "2026-03-01T12:00:00Z",
+            "source": {"component": "kubelet", "host": "node-7"},
+        }),
+    )
+    .await;
+    texts(&shop, 2);
+    let again = json!({"count": 4, "lastTimestamp": "2026-03-01T12:01:00Z"});
+    change(&client, "shop", "counted", again).await;
+    texts(&shop, 3);
+    // It is touched, and has not happened again.
+    let touched = json!({"metadata": {"labels": {"a": "b"}}});
+    change(&client, "shop", "counted", touched).await;
+    in_a_series(&client).await;
+    let unselected = json!({"type": "Warning", "reason": "Unhealthy"});
+    happens(&client, "shop", "unselected", unselected).await;
+
+    as_they_happened(&messages(&shop, 6));
+    // Both of the series, and both of the one that was counted.
+    let whole = messages(&warnings, 4);
+    assert!(whole.iter().all(|message| message.facility == 19));
+    let first: Event = serde_json::from_str(whole[0].text()).unwrap();
+    assert_eq!(first.metadata.name.as_deref(), Some("counted"));
+    let of_all = texts(&all, 7);
+    assert!(of_all.contains(&"elsewhere".to_owned()), "{of_all:?}");
+    assert!(deaf.received().is_empty());
+    let sinks = sinks(&client, "shop");
+    until(&sinks, "tls", |sink| {
+        (events_of(sink)?.acknowledged == 6).then_some(())
+    })
+    .await;
+    assert_eq!((shop.count(), warnings.count()), (6, 4));
+    task.abort();
+}
+
+/// Certificates as Secrets: the controller has them in memory only.
+async fn put_certificates(client: &Client, pki: &Pki) {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
+    let identity = pki.client();
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    for (name, kind, data) in [
+        ("ca", "Opaque", json!({"ca.crt": read(&pki.ca())})),
+        (
+            "identity",
+            "kubernetes.io/tls",
+            json!({"tls.crt": read(&identity.cert), "tls.key": read(&identity.key)}),
+        ),
+    ] {
+        let secret = json!({"metadata": {"name": name}, "type": kind, "stringData": data});
+        let secret = serde_json::from_value(secret).unwrap();
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .unwrap();
+    }
+}
+
+fn as_they_happened(got: &[Message]) {
+    let param = |n: usize, name: &str| got[n].param(SD, name).unwrap_or_default().to_owned();
+    assert_eq!(got[0].text(), "early");
+    let counted = &got[1];
+    assert_eq!(counted.text(), "Back-off pulling image \"shop/web:1\"");
+    assert_eq!((counted.facility, counted.severity), (1, 4));
+    assert_eq!(counted.app_name.as_deref(), Some("k8s.event/shop/web"));
+    assert_eq!(counted.hostname.as_deref(), Some("node-7"));
+    let time = counted.timestamp.as_ref().unwrap();
+    assert_eq!(time.text, "2026-03-01T12:00:00.000000Z");
+    assert_eq!(
+        (param(1, "reason"), param(1, "count")),
+        ("BackOff".into(), "1".into())
+    );
+    assert_eq!(
+        (param(2, "count"), param(2, "first_time")),
+        ("4".into(), "2026-03-01T12:00:00Z".into())
+    );
+    assert_eq!(param(2, "last_time"), "2026-03-01T12:01:00Z");
+    let assigned = "0/3 nodes are available: Insufficient cpu";
+    assert_eq!((got[3].text(), got[4].text()), (assigned, assigned));
+    assert_eq!(
+        (param(3, "count"), param(4, "count")),
+        ("1".into(), "2".into())
+    );
+    assert_eq!(param(4, "component"), "default-scheduler");
+    assert_eq!(got[5].text(), "unselected");
+}
+
+/// Writes an Event that repeats by way of events.k8s.io/v1.
+async fn in_a_series(client: &Client) {
+    let api: Api<NewEvent> = Api::namespaced(client.clone(), "shop");
+    let event = json!({
+        "metadata": {"name": "series"},
+        "eventTime": "2026-03-01T12:00:00.123456Z",
+        "regarding": {"kind": "Pod", "name": "big", "namespace": "shop"},
+        "type": "Warning",
+        "reason": "FailedScheduling",
+        "action": "Scheduling",
+        "note": "0/3 nodes are available: Insufficient cpu",
+        "reportingController": "default-scheduler",
+        "reportingInstance": "default-scheduler-1",
+    });
+    let event = serde_json::from_value(event).unwrap();
+    api.create(&PostParams::default(), &event).await.unwrap();
+    let series = json!({"count": 2, "lastObservedTime": "2026-03-01T12:05:00.500000Z"});
+    let patch = Patch::Merge(json!({"series": series}));
+    api.patch("series", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+/// Writes Events one after the other.
+async fn flow(client: Client, count: usize, pause: Duration) {
+    for number in 0..count {
+        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How often each of the Events came.
+fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for received in receiver.received() {
+        let text = received.message.unwrap().text().to_owned();
+        if text.starts_with("event-") {
+            *counts.entry(text).or_default() += 1;
+        }
+    }
+    counts
+}
+
+async fn until_all(receiver: &Receiver, count: usize) {
+    let all = async {
+        while counts(receiver).len() < count {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND, all).await.is_ok();
+    assert!(in_time, "{} of {count} came", counts(receiver).len());
+}
+
+/// A controller in a process of its own, with another beside it, is ended while
+/// Events flow. Gives how many of them came twice.
+async fn ended_by(signal: &str) -> Option<usize> {
+    const COUNT: usize = 1500;
+    let (mut plane, client) = start(&["shop"]).await?;
+    let receiver = receiver();
+    let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
+    let settings = json!({
+        "namespace": SYSTEM,
+        "listen": format!("127.0.0.1:{}", free_port()),
+        "pace": {"quiet": 0.2, "observe": 0.5},
+    });
+    let process = plane.start_controller(program, &settings).await;
+    put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
+    until_connected(&client, "shop", "sink").await;
+    let second = controller(&controllers(&plane).await, "second");
+
+    let flowing = tokio::spawn(flow(client.clone(), COUNT, Duration::from_millis(5)));
+    until_all(&receiver, COUNT / 3).await;
+    let killed = Command::new("kill")
+        .args([signal, &process.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    flowing.await.unwrap();
+    until_all(&receiver, COUNT).await;
+    second.abort();
+    Some(counts(&receiver).values().sum::<usize>() - COUNT)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_loses_nothing() {
+    let Some(twice) = ended_by("-KILL").await else {
+        return;
+    };
+    println!("{twice} of 1500 events came twice after a kill");
+    // Those of the time since the last checkpoint, and what was under way.
+    assert!(twice < 500, "{twice}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over_exactly() {
+    if let Some(twice) = ended_by("-TERM").await {
+        assert_eq!(twice, 0);
+    }
+}
+
+/// A sink that is down keeps a bounded queue, others are not held up, and what
+/// it does not get is told to it and in its status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_down_is_told_what_it_missed() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let bounded = Settings {
+        events: EventSettings {
+            max_bytes_per_sink: 100_000,
+            max_bytes: 1_000_000,
+        },
+        ..settings()
+    };
+    let task = controller_with(&own, "only", bounded);
+    let well = receiver();
+    let port = free_port();
+    put(&client, "shop", "well", tcp(&well)).await.unwrap();
+    let down = json!({"host": "127.0.0.1", "port": port, "transport": "tcp"});
+    put(&client, "shop", "down", down).await.unwrap();
+    until_connected(&client, "shop", "well").await;
+    let sinks = sinks(&client, "shop");
+    let why = until_condition(&sinks, "down", "Delivering", "False").await;
+    assert!(
+        why.contains("the controller, which sends events, is not"),
+        "{why}"
+    );
+    let error = sinks.get("down").await.unwrap().status.unwrap().last_error;
+    assert_eq!(error.unwrap().node, "controller");
+
+    flow(client.clone(), 300, Duration::ZERO).await;
+    until_all(&well, 300).await;
+    let dropped = until(&sinks, "down", |sink| {
+        let EventCounts {
+            dropped, waiting, ..
+        } = events_of(sink)?;
+        // Besides these there are Events about the sink itself.
+        (dropped + waiting >= 300).then_some(dropped)
+    })
+    .await;
+    assert!(dropped > 100, "{dropped}");
+
+    let back = Receiver::start(Options {
+        port,
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let last = "event-299".to_owned();
+    let arrived = async {
+        while !counts(&back).contains_key(&last) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, arrived).await.unwrap();
+    assert_eq!(told_as_dropped(&back), dropped);
+    // The newest are there, each once.
+    let got = counts(&back);
+    assert!(got.values().all(|count| *count == 1), "{got:?}");
+    until(&sinks, "down", |sink| {
+        let EventCounts {
+            acknowledged,
+            waiting,
+            ..
+        } = events_of(sink)?;
+        (waiting == 0 && acknowledged >= got.len() as u64).then_some(())
+    })
+    .await;
+    task.abort();
+}
+
+/// How many Events the controller says that it did not send.
+fn told_as_dropped(receiver: &Receiver) -> u64 {
+    let messages = receiver.received().into_iter().map(|r| r.message.unwrap());
+    let notices = messages.filter(|m| m.app_name.as_deref() == Some("sink-controller"));
+    let count = |notice: Message| {
+        assert_eq!(notice.msgid.as_deref(), Some("given_up"));
+        let (count, words) = notice.text().split_once(' ').unwrap();
+        assert_eq!(words, "events dropped: too many waited");
+        count.parse::<u64>().unwrap()
+    };
+    notices.map(count).sum()
+}
+
+/// A watch whose version the API server has forgotten begins anew, and nothing
+/// comes twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_expired_repeats_nothing() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let config = plane.config(&plane.controllers_token().await).await;
+    let gate = Gate::new(&config).await;
+    let task = controller(&gate.client(config), "only");
+    let receiver = receiver();
+    put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
+    until_connected(&client, "shop", "sink").await;
+    flow(client.clone(), 50, Duration::ZERO).await;
+    until_all(&receiver, 50).await;
+
+    gate.cut();
+    for number in 50..100 {
+        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+    }
+    plane.forget_old_versions();
+    gate.open();
+    until_all(&receiver, 100).await;
+    assert!(counts(&receiver).values().all(|count| *count == 1));
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_events_hurt_nobody() {
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let task = controller(&own, "first");
+    let (shop, team) = (receiver(), receiver());
+    put(&client, "shop", "sink", tcp(&shop)).await.unwrap();
+    put(&client, "team-a", "sink", tcp(&team)).await.unwrap();
+    until_connected(&client, "team-a", "sink").await;
+    let long = "0123456789abcdef".repeat(65_536 - 64);
+    let far = "9999-12-31T23:59:59Z";
+    let request = |event: Value| {
+        http::Request::post("/api/v1/namespaces/shop/events")
+            .header("content-type", "application/json")
+            .body(event.to_string().into_bytes())
+            .unwrap()
+    };
+    let object = json!({"kind": "P\"]d", "name": "../\n<0>", "namespace": "shop"});
+    for (name, fields) in [
+        ("far", json!({"lastTimestamp": far, "firstTimestamp": far})),
+        (
+            "text",
+            json!({"message": "a\n<0>1 evil\u{0}\u{1b}[2J", "reason": "\"] [x@1 y=\"z"}),
+        ),
+        ("long", json!({"message": long})),
+        (
+            "none",
+            json!({"involvedObject": {"namespace": "shop"}, "type": "?"}),
+        ),
+    ] {
+        let mut event = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": "shop"},
+            "involvedObject": object,
+            "message": name,
+        });
+        let Value::Object(fields) = fields else {
+            unreachable!("each is a map")
+        };
+        event.as_object_mut().unwrap().extend(fields);
+        client.request_text(request(event)).await.unwrap();
+    }
+    happens(&client, "team-a", "event-1", json!({})).await;
+    until_all(&team, 1).await;
+    happens(&client, "shop", "event-2", json!({})).await;
+    until_all(&shop, 1).await;
+    let got: Vec<Message> = shop
+        .received()
+        .into_iter()
+        .map(|received| received.message.unwrap())
+        .collect();
+    let whole: String = got
+        .iter()
+        .map(Message::text)
+        .filter(|text| text.len() > 100)
+        .collect();
+    assert_eq!(whole, long);
+    for (text, app_name) in [
+        ("far", "k8s.event/shop"),
+        ("a\n<0>1 evil\u{0}\u{1b}[2J", "k8s.event/shop"),
+        ("none", "k8s.event/shop"),
+        ("event-2", "k8s.event/shop/web"),
+    ] {
+        let message = got.iter().find(|message| message.text() == text).unwrap();
+        assert_eq!(message.app_name.as_deref(), Some(app_name), "{text}");
+    }
+    assert!(team.received().len() == 1);
+    // Nor does a list that they are in.
+    task.abort();
+    let second = controller(&own, "second");
+    happens(&client, "team-a", "event-3", json!({})).await;
+    until_all(&team, 2).await;
+    second.abort();
+}
+
+/// Nobody's checkpoint, or a broken one: everything is sent that happened since
+/// the sink was made, rather than nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_checkpoint_repeats_and_does_not_lose() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let receiver = receiver();
+    // Nobody leads when these happen.
+    put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
+    flow(client.clone(), 20, Duration::ZERO).await;
+    let first = controller(&own, "first");
+    until_all(&receiver, 20).await;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
+    until(&maps, EVENTS, |map| {
+        let text = map.data.as_ref()?.get("checkpoint.json")?.clone();
+        text.contains("sinksUntil\":\"20").then_some(())
+    })
+    .await;
+    first.abort();
+    let broken = json!({"data": {"checkpoint.json": "{"}});
+    maps.patch(EVENTS, &PatchParams::default(), &Patch::Merge(broken))
+        .await
+        .unwrap();
+    let second = controller(&own, "second");
+    happens(&client, "shop", "event-20", json!({})).await;
+    until_all(&receiver, 21).await;
+    assert!(counts(&receiver).values().sum::<usize>() <= 41);
+    maps.delete(EVENTS, &DeleteParams::default()).await.unwrap();
+    happens(&client, "shop", "event-21", json!({})).await;
+    until_all(&receiver, 22).await;
+    second.abort();
+}
+
+/// 50,000 Events at once, to a sink of their namespace, a cluster sink, and one
+/// that is down; and a quiet namespace beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_arrives_whole() {
+    const COUNT: usize = 50_000;
+    const AT_ONCE: usize = 64;
+    let Some((mut plane, client)) = start(&["shop", "quiet"]).await else {
+        return;
+    };
+    let counted = Options {
+        keep: false,
+        ..Options::new(Listen::Tcp)
+    };
+    let shop = Receiver::start(counted.clone()).unwrap();
+    let all = Receiver::start(counted).unwrap();
+    let quiet = receiver();
+    let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
+    let settings = json!({
+        "namespace": SYSTEM,
+        "listen": format!("127.0.0.1:{}", free_port()),
+        "pace": {"quiet": 0.2, "observe": 0.5},
+    });
+    let process = plane.start_controller(program, &settings).await;
+    put(&client, "shop", "sink", tcp(&shop)).await.unwrap();
+    let down = json!({"host": "127.0.0.1", "port": free_port(), "transport": "tcp"});
+    put(&client, "shop", "down", down).await.unwrap();
+    put(&client, "quiet", "sink", tcp(&quiet)).await.unwrap();
+    cluster_sink(&client, "all", tcp(&all)).await;
+    for (namespace, name) in [("shop", "sink"), ("shop", "down"), ("quiet", "sink")] {
+        until_connected(&client, namespace, name).await;
+    }
+    let begun = Instant::now();
+    let client = Arc::new(client);
+    let storm = futures::stream::iter(0..COUNT).for_each_concurrent(AT_ONCE, |number| {
+        let client = Arc::clone(&client);
+        async move {
+            let name = format!("event-{number}");
+            happens(&client, "shop", &name, json!({})).await;
+            if number == COUNT / 2 {
+                happens(&client, "quiet", "event-quiet", json!({})).await;
+            }
+        }
+    });
+    storm.await;
+    let written = begun.elapsed();
+    // Besides these there are Events about the sink that is down.
+    shop.wait_for(COUNT as u64, BOUND).unwrap();
+    all.wait_for(COUNT as u64 + 1, BOUND).unwrap();
+    until_all(&quiet, 1).await;
+    let memory = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    println!(
+        "{COUNT} events were written in {written:?} and all there after {:?}; {} at most",
+        begun.elapsed(),
+        peak.unwrap().trim()
+    );
+    let sinks = sinks(&client, "shop");
+    let (waiting, dropped) = until(&sinks, "down", |sink| {
+        let events = events_of(sink)?;
+        let is_all = events.waiting + events.dropped >= COUNT as u64;
+        is_all.then_some((events.waiting, events.dropped))
+    })
+    .await;
+    assert!(waiting > 1000 && dropped > 0, "{waiting} {dropped}");
+    let healthy = sinks.get("sink").await.unwrap();
+    let events = events_of(&healthy).unwrap();
+    assert_eq!(events.dropped, 0);
+    assert!(condition(healthy.status.as_ref(), "Accepted").is_some());
+}
