@@ -235,7 +235,7 @@ mod tests {
             "reason": "a\"]\\ b\n<0>1 - - - - - -",
             "message": "x\n<0>1 - evil - - - - \u{0}\u{7f}\u{2028}",
             "involvedObject": {"kind": "P o]d", "name": "../../\"\n", "namespace": "other"},
-            "lastTimestamp": "9999-12-31T23:59:59Z",
+            "lastTimestamp": "2200-01-01T00:00:00Z",
             "source": {"host": "a b\nc"},
         }));
         // A name that no object has is no part of APP-NAME.

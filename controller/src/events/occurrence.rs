@@ -128,6 +128,7 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::lenient::Lenient;
 
     /// An occurrence of an Event that the API server could have.
     pub(crate) fn occurrence(version: u64, fields: &Value) -> Occurrence {
@@ -142,7 +143,8 @@ pub(crate) mod tests {
             "involvedObject": {"kind": "Pod", "name": "web", "namespace": "shop"},
         });
         merge(&mut event, fields);
-        Occurrence::new(serde_json::from_value(event).unwrap()).unwrap()
+        let Lenient(event) = serde_json::from_value(event).unwrap();
+        Occurrence::new(event).unwrap()
     }
 
     fn merge(to: &mut Value, from: &Value) {

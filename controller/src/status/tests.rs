@@ -8,7 +8,8 @@ use transport::ErrorKind;
 use super::announce::announcement;
 use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, ROLLED_BACK, all};
 use super::*;
-use crate::delivery::{Delivery, Failure};
+use crate::delivery::{Delivery, EventDelivery, Failure};
+use crate::events::Tally;
 use crate::fleet::Agent;
 use crate::history::Failed;
 use crate::plan::Refusal;
@@ -221,6 +222,52 @@ fn delivering_is_what_the_agents_say() {
         last_error(Some(&error), Some(&delivery), at(9)),
         Some(error)
     );
+}
+
+#[test]
+fn delivering_is_what_the_controller_says_of_events_as_well() {
+    let mut case = Case::new(3);
+    let mut says = |agents: usize, is_connected: bool, failing: Option<ErrorKind>| {
+        let events = EventDelivery {
+            is_connected,
+            failing,
+            tally: Tally::default(),
+        };
+        case.delivery = Some(Delivery {
+            agents,
+            connected: agents,
+            events: Some(events),
+            ..Delivery::default()
+        });
+        let error = last_error(None, case.delivery.as_ref(), at(5));
+        (case.says(DELIVERING), error.map(|error| error.node))
+    };
+    let nodes = "3 of 3 nodes are connected";
+    let well = said(
+        "True",
+        "Connected",
+        &format!("{nodes}, and the controller for events"),
+    );
+    assert_eq!(says(3, true, None), (well, None));
+    let not_yet = said(
+        "Unknown",
+        "Connecting",
+        &format!("{nodes}, the controller not yet"),
+    );
+    assert_eq!(says(3, false, None), (not_yet, None));
+    let failed = said(
+        "False",
+        "ConnectFailed",
+        &format!(
+            "{nodes}, and the controller, which sends events, is not: nothing takes a connection \
+             at this host and port"
+        ),
+    );
+    let by = Some("controller".to_owned());
+    assert_eq!(says(3, false, Some(ErrorKind::Connect)), (failed, by));
+    let nobody = "no agent that has the sink was asked yet";
+    let (found, _) = says(0, true, None);
+    assert_eq!(found, said("Unknown", "NotObserved", nobody));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rig::containers::Node;
 use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
 use rig::wait::free_port;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{
     BOUND, controller_with, controllers, files, put, revision, settings_in, sinks, start, until,
@@ -92,7 +92,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
             json!({"host": "localhost", "port": tls.port(), "tls": {"ca": {"pem": other_ca}}}),
         ),
     ] {
-        put(&client, "shop", name, spec).await.unwrap();
+        put(&client, "shop", name, logs_only(spec)).await.unwrap();
     }
     let sinks = sinks(&client, "shop");
     for (name, words) in [
@@ -129,11 +129,18 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     // People see what is wrong, and that it is well again.
     told(&client, "wrong-port", "ConnectFailed").await;
     let mended = json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"});
-    put(&client, "shop", "wrong-port", mended).await.unwrap();
+    put(&client, "shop", "wrong-port", logs_only(mended))
+        .await
+        .unwrap();
     until_condition(&sinks, "wrong-port", "Delivering", "True").await;
     told(&client, "wrong-port", "Connected").await;
     agent.abort();
     task.abort();
+}
+
+fn logs_only(mut spec: Value) -> Value {
+    spec["events"] = json!(false);
+    spec
 }
 
 fn write_lines(folder: &Path) {

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use controller::names::EVENTS;
-use controller::resources::{ClusterLogSink, EventCounts, LogSink};
+use controller::resources::{EventCounts, LogSink};
 use controller::settings::{EventSettings, Settings};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
 use k8s_openapi::api::events::v1::Event as NewEvent;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::core::DynamicObject;
-use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
@@ -24,8 +22,8 @@ use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, settings, sinks,
-    start, until, until_condition,
+    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, put_cluster, settings,
+    sinks, start, until, until_condition,
 };
 
 const SD: &str = "kubernetes@47450";
@@ -60,20 +58,6 @@ async fn change(client: &Client, namespace: &str, name: &str, fields: Value) {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let patch = Patch::Merge(fields);
     api.patch(name, &PatchParams::default(), &patch)
-        .await
-        .unwrap();
-}
-
-async fn cluster_sink(client: &Client, name: &str, sink: Value) {
-    let kind = ApiResource::erase::<ClusterLogSink>(&());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-    let object = json!({
-        "apiVersion": "syslogsink.io/v1alpha1",
-        "kind": "ClusterLogSink",
-        "metadata": {"name": name},
-        "spec": {"sink": sink},
-    });
-    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object))
         .await
         .unwrap();
 }
@@ -132,7 +116,7 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
     let mut without = tcp(&deaf);
     without["events"] = json!(false);
     put(&client, "shop", "without", without).await.unwrap();
-    cluster_sink(&client, "all", tcp(&all)).await;
+    put_cluster(&client, "all", tcp(&all)).await;
     // At once: nobody has to wait for the controller to see the sink.
     happens(&client, "shop", "early", json!({"reason": "Early"})).await;
     until_connected(&client, "shop", "tls").await;
@@ -583,7 +567,7 @@ async fn a_storm_arrives_whole() {
     let down = json!({"host": "127.0.0.1", "port": free_port(), "transport": "tcp"});
     put(&client, "shop", "down", down).await.unwrap();
     put(&client, "quiet", "sink", tcp(&quiet)).await.unwrap();
-    cluster_sink(&client, "all", tcp(&all)).await;
+    put_cluster(&client, "all", tcp(&all)).await;
     for (namespace, name) in [("shop", "sink"), ("shop", "down"), ("quiet", "sink")] {
         until_connected(&client, namespace, name).await;
     }

@@ -8,13 +8,14 @@ use controller::resources::{ClusterLogSink, LogSink};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    SYSTEM, controller, controllers, put, sinks, start, tcp, until, until_condition, until_files,
+    SYSTEM, controller, controllers, put, put_cluster, sinks, start, tcp, until, until_condition,
+    until_files,
 };
 
 /// That a sink of another namespace is in force.
@@ -90,18 +91,8 @@ async fn names_as_long_as_they_may_be() {
     put(&client, &namespace, &name, tcp("logs.example.com"))
         .await
         .unwrap();
+    put_cluster(&client, &name, tcp("logs.example.com")).await;
     let cluster: Api<ClusterLogSink> = Api::all(client.clone());
-    let spec = json!({
-        "apiVersion": "syslogsink.io/v1alpha1",
-        "kind": "ClusterLogSink",
-        "metadata": {"name": name},
-        "spec": {"sink": tcp("logs.example.com")},
-    });
-    let parameters = PatchParams::apply("test");
-    cluster
-        .patch(&name, &parameters, &Patch::Apply(spec))
-        .await
-        .unwrap();
     until_condition(&sinks(&client, &namespace), &name, "Configured", "True").await;
     until(&cluster, &name, |sink| {
         let mut conditions = sink.status.as_ref()?.conditions.iter();
@@ -213,6 +204,61 @@ async fn secrets_that_are_something_else() {
             "{error}"
         );
     }
+    others_are_served(&client).await;
+    task.abort();
+}
+
+/// Times that the API server takes and few others do, in what an object says of
+/// who wrote it: one that cannot be read must not make others unreadable.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_the_last_hour_of_all_times() {
+    let Some((plane, client)) = start(&["shop", "team-a"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
+    let secret = json!({"metadata": {"name": "far"}, "stringData": {"ca.crt": "none"}});
+    let secret = serde_json::from_value(secret).unwrap();
+    secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    let spec = json!({"host": "a", "tls": {"ca": {"secret": {"name": "far"}}}});
+    put(&client, "shop", "far", spec).await.unwrap();
+    for (path, version, field) in [
+        ("/api/v1/namespaces/shop/secrets/far", "v1", "f:data"),
+        (
+            "/apis/syslogsink.io/v1alpha1/namespaces/shop/logsinks/far",
+            "syslogsink.io/v1alpha1",
+            "f:spec",
+        ),
+    ] {
+        let manager = json!({
+            "apiVersion": version,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {field: {}},
+            "manager": "test",
+            "operation": "Apply",
+            "time": "9999-12-31T23:59:59Z",
+        });
+        let patch = json!({"metadata": {"managedFields": [manager]}});
+        let request = http::Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(patch.to_string().into_bytes())
+            .unwrap();
+        let answer = client.request_text(request).await.unwrap();
+        assert!(answer.contains("9999-12-31"), "{answer}");
+    }
+    let task = controller(&own, "only");
+    others_are_served(&client).await;
+    let why = until_condition(&sinks(&client, "team-a"), "good", "Accepted", "True").await;
+    assert!(why.starts_with("Accepted"), "{why}");
+    let patched = json!({"spec": {"host": "b"}});
+    let request = http::Request::patch("/apis/syslogsink.io/v1alpha1/namespaces/shop/logsinks/far")
+        .header("content-type", "application/merge-patch+json")
+        .body(patched.to_string().into_bytes())
+        .unwrap();
+    client.request_text(request).await.unwrap();
     others_are_served(&client).await;
     task.abort();
 }

@@ -10,18 +10,14 @@ use cluster::{ControlPlane, image, node, sandbox};
 use controller::names::{AGENT, LABEL};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::DynamicObject;
-use kube::discovery::ApiResource;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use rig::fluent_bit;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
 use rig::wait::free_port;
 use serde_json::{Value, json};
 
-use controller::resources::ClusterLogSink;
-
-use crate::world::{BOUND, SYSTEM, put, sinks, start, until, until_condition};
+use crate::world::{BOUND, SYSTEM, put, put_cluster, sinks, start, until, until_condition};
 
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
@@ -124,21 +120,6 @@ impl Real {
             .find(|pod| pod.metadata.deletion_timestamp.is_none());
         alive.unwrap().metadata.name.unwrap()
     }
-
-    async fn cluster_sink(&self, name: &str, spec: Value) {
-        let kind = ApiResource::erase::<ClusterLogSink>(&());
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
-        let object = json!({
-            "apiVersion": "syslogsink.io/v1alpha1",
-            "kind": "ClusterLogSink",
-            "metadata": {"name": name},
-            "spec": {"sink": spec},
-        });
-        let parameters = PatchParams::apply("test");
-        api.patch(name, &parameters, &Patch::Apply(object))
-            .await
-            .unwrap();
-    }
 }
 
 /// Says a line each twentieth of a second, for ever.
@@ -151,11 +132,16 @@ fn tcp(rsyslog: &Rsyslog) -> Value {
     json!({"host": node::ADDRESS, "port": port, "transport": "tcp"})
 }
 
-/// Whose a message is, by what the agent says of it.
+/// Whose a message is, by what the agent says of it, or the controller of an
+/// Event.
 fn pod_of(message: &Parsed) -> String {
-    let mut parts = message.app_name.split('/');
-    assert_eq!(parts.next(), Some("pod.log"), "{message:?}");
-    format!("{}/{}", parts.next().unwrap(), parts.next().unwrap())
+    let parts: Vec<&str> = message.app_name.split('/').collect();
+    match parts.as_slice() {
+        ["pod.log", namespace, pod, _] | ["k8s.event", namespace, pod] => {
+            format!("{namespace}/{pod}")
+        }
+        _ => panic!("{message:?}"),
+    }
 }
 
 /// How often each line of a pod came.
@@ -207,6 +193,7 @@ async fn story(fluent_bit: &Path) {
     logs_arrive(&real, &shop, &all).await;
     a_wrong_sink_hurts_nobody(&real, &shop).await;
     killed_agents_lose_nothing(&real, &shop).await;
+    what_the_kubelet_says_arrives(&real, &shop).await;
     a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
     // Each line from the first to the last, and never another's.
@@ -233,7 +220,7 @@ async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
     until_condition(&sinks, "sink", "Configured", "True").await;
     until_condition(&sinks, "sink", "Delivering", "True").await;
     // A cluster sink gets both namespaces'.
-    real.cluster_sink("all", tcp(all)).await;
+    put_cluster(&real.client, "all", tcp(all)).await;
     wait_until("both namespaces", real, || {
         !lines(all, "shop/web").is_empty() && !lines(all, "team-a/db").is_empty()
     })
@@ -295,6 +282,53 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
         lines(shop, "shop/web").contains_key(&(last + 200))
     })
     .await;
+}
+
+/// The Events that operators look for, as the kubelet and the scheduler write
+/// them.
+async fn what_the_kubelet_says_arrives(real: &Real, shop: &Rsyslog) {
+    let pods: Api<Pod> = Api::namespaced(real.client.clone(), "shop");
+    for (name, container) in [
+        ("no-image", json!({"image": "registry.invalid/none:1"})),
+        (
+            "big",
+            json!({"image": image::SHELL, "resources": {"requests": {"cpu": "1000"}}}),
+        ),
+    ] {
+        let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": [container]}});
+        pod["spec"]["containers"][0]["name"] = json!("main");
+        let pod = serde_json::from_value(pod).unwrap();
+        pods.create(&PostParams::default(), &pod).await.unwrap();
+    }
+    for (pod, reason, words) in [
+        ("shop/no-image", "Failed", "Error: ErrImagePull"),
+        (
+            "shop/no-image",
+            "BackOff",
+            "Back-off pulling image \"registry.invalid/none:1\"",
+        ),
+        ("shop/brief", "Started", "ontainer"),
+        (
+            "shop/big",
+            "FailedScheduling",
+            "0/1 nodes are available: 1 Insufficient cpu",
+        ),
+    ] {
+        let is_it = |message: &Parsed| {
+            pod_of(message) == pod
+                && message.app_name.starts_with("k8s.event/")
+                && message
+                    .structured_data
+                    .contains(&format!("reason=\"{reason}\""))
+                && message.msg.contains(words)
+        };
+        wait_until(&format!("{pod}: {words}"), real, || {
+            shop.messages().iter().any(is_it)
+        })
+        .await;
+        let message = shop.messages().into_iter().find(is_it).unwrap();
+        println!("{} {}", message.app_name, message.msg.trim());
+    }
 }
 
 /// With the sink its reading ends, and the others' goes on.

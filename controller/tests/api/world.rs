@@ -9,7 +9,7 @@ use controller::agent::from_secrets;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::names::{AGENT, REVISION};
-use controller::resources::{LogSink, SinkStatus};
+use controller::resources::{ClusterLogSink, LogSink, SinkStatus};
 use controller::run::run;
 use controller::settings::{AgentSettings, Pace, Paths, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -143,6 +143,20 @@ pub(crate) async fn put(
     api.patch(name, &parameters, &Patch::Apply(object))
         .await
         .map(drop)
+}
+
+pub(crate) async fn put_cluster(client: &Client, name: &str, sink: Value) {
+    let kind = ApiResource::erase::<ClusterLogSink>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let object = json!({
+        "apiVersion": "syslogsink.io/v1alpha1",
+        "kind": "ClusterLogSink",
+        "metadata": {"name": name},
+        "spec": {"sink": sink},
+    });
+    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object))
+        .await
+        .unwrap();
 }
 
 /// Asks until the object is as it shall be.

@@ -137,8 +137,11 @@ fn furnish() {
     for key in ["ip_forward", "conf/all/route_localnet"] {
         fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root may");
     }
-    // What listens on 127.0.0.1 is there for pods as well.
-    run(&format!(
-        "iptables -t nat -A PREROUTING -d {ADDRESS} -p tcp -j DNAT --to-destination 127.0.0.1"
-    ));
+    // What listens on 127.0.0.1 is there for pods as well, and under the same
+    // address for who is no pod.
+    for chain in ["PREROUTING", "OUTPUT"] {
+        run(&format!(
+            "iptables -t nat -A {chain} -d {ADDRESS} -p tcp -j DNAT --to-destination 127.0.0.1"
+        ));
+    }
 }

@@ -77,7 +77,28 @@ async fn with_pods(fluent_bit: &Path) {
     demo.wait_for("team-a", "wrong", "Delivering", "False");
     demo.show("get logsinks --all-namespaces");
     println!("\nWhat rsyslog has of the namespace shop, and of no other:");
-    for message in rsyslog.messages().iter().take(10) {
+    print_some(&rsyslog, "pod.log/shop/");
+    demo.show("-n shop run ghost --image=registry.invalid/ghost:1");
+    let says = |words: &str| {
+        let mut messages = rsyslog.messages().into_iter();
+        messages.any(|message| message.msg.contains(words))
+    };
+    until(BOUND, || says("Back-off").then_some(())).expect("events arrive");
+    println!("\nWhat happens there arrives as well:");
+    print_some(&rsyslog, "k8s.event/shop/");
+    let strangers = rsyslog.messages();
+    let strangers = strangers
+        .iter()
+        .filter(|message| !message.app_name.contains("/shop/"));
+    assert_eq!(strangers.count(), 0, "a line of another namespace");
+    demo.explain();
+}
+
+/// The first messages whose APP-NAME begins like this.
+fn print_some(rsyslog: &Rsyslog, app_name: &str) {
+    let messages = rsyslog.messages().into_iter();
+    let messages = messages.filter(|message| message.app_name.starts_with(app_name));
+    for message in messages.take(10) {
         println!(
             "  {} {} {}",
             message.timestamp,
@@ -85,12 +106,6 @@ async fn with_pods(fluent_bit: &Path) {
             message.msg.trim()
         );
     }
-    let strangers = rsyslog.messages();
-    let strangers = strangers
-        .iter()
-        .filter(|message| !message.app_name.starts_with("pod.log/shop/"));
-    assert_eq!(strangers.count(), 0, "a line of another namespace");
-    demo.explain();
 }
 
 /// Where no real node can be: what sinks become, and what they are told.
