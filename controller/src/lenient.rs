@@ -37,18 +37,18 @@ impl Doubtful for Event {
 
 impl<'de, K: Doubtful> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = serde_json::Map::deserialize(deserializer)?;
+        let mut object = Value::deserialize(deserializer)?;
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
             metadata.remove("managedFields");
         }
-        let read = |object| serde_json::from_value(Value::Object(object)).map(Self);
-        if K::KEYS.is_empty() {
-            return read(object).map_err(D::Error::custom);
-        }
-        read(object.clone()).or_else(|_| {
-            object.retain(|key, _| !K::KEYS.contains(&key.as_str()));
-            read(object).map_err(D::Error::custom)
-        })
+        let read = K::deserialize(&object).or_else(|error| match &mut object {
+            Value::Object(fields) if !K::KEYS.is_empty() => {
+                fields.retain(|key, _| !K::KEYS.contains(&key.as_str()));
+                K::deserialize(&object)
+            }
+            _ => Err(error),
+        });
+        read.map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -34,9 +34,10 @@ use crate::render::alias_of;
 use crate::settings::Settings;
 use crate::snapshot::SinkId;
 
-/// How many Events are asked for at a time. A few can have a megabyte each.
-pub(super) const PAGE: u32 = 200;
-/// How long the end waits for what is under way.
+/// How many Events are asked for at a time. All of them are in memory at once,
+/// and each can have more than a megabyte.
+pub(super) const PAGE: u32 = 50;
+/// How long the end waits for what is under way, and then for the API server.
 const LAST: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
@@ -171,13 +172,15 @@ impl<'a> Relay<'a> {
         // What is not known by then is sent again.
         let _ = timeout(LAST, answers).await;
         if !self.outlets.is_empty() {
-            self.store.write(&self.exchange.checkpoint()).await;
+            let checkpoint = self.exchange.checkpoint();
+            let _ = timeout(LAST, self.store.write(&checkpoint)).await;
         }
         self.abdicate();
     }
 
     /// Sends nothing more: another controller leads.
     pub(crate) fn abdicate(&mut self) {
+        self.exchange = Exchange::new(Checkpoint::default(), self.settings.events);
         for (_, outlet) in std::mem::take(&mut self.outlets) {
             outlet.close();
         }

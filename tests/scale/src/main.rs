@@ -6,6 +6,7 @@
 //! control plane, KWOK nodes and pods -> controller -> 500 sinks at once -> all nodes have them
 //!                                                  -> one sink more -> all nodes have it
 //!                                                  -> logs flow -> nothing happens at all
+//!                                                  -> Events in all namespaces
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -27,11 +28,12 @@ use controller::names::{AGENT, LABEL, REVISION};
 use controller::resources::LogSink;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
+use receiver::{Listen, Options, Receiver};
 use rig::document::write_table;
 use rig::wait::free_port;
 use serde_json::json;
@@ -42,6 +44,10 @@ use crate::agents::Agents;
 const SYSTEM: &str = "syslog-sink";
 /// How many requests of ours are under way at the same time.
 const AT_ONCE: usize = 16;
+/// How many Events each namespace has.
+const EVENTS: usize = 60;
+/// Longer than they take.
+const BOUND: Duration = Duration::from_secs(600);
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(120);
 /// Until everything that is written now and then has been written.
@@ -111,6 +117,8 @@ struct Run {
     controller: u32,
     rows: Vec<Row>,
     size: Size,
+    /// Where the controller sends Events.
+    receiver: Receiver,
 }
 
 async fn measure(size: Size) -> Option<Vec<Row>> {
@@ -147,6 +155,11 @@ async fn measure(size: Size) -> Option<Vec<Row>> {
         controller,
         rows: Vec::new(),
         size,
+        receiver: Receiver::start(Options {
+            keep: false,
+            ..Options::new(Listen::Tcp)
+        })
+        .expect("a port"),
     };
     run.story(begun, &namespaces, &agents).await;
     Some(run.rows)
@@ -170,7 +183,7 @@ impl Run {
         let empty = self.revision().await;
         let all = namespaces.iter();
         let all: Vec<_> = all
-            .map(|namespace| put(&self.client, namespace, "logs"))
+            .map(|namespace| self.put(namespace, "127.0.0.1"))
             .collect();
         futures::stream::iter(all)
             .buffer_unordered(AT_ONCE)
@@ -190,7 +203,7 @@ impl Run {
 
         let (begun, before) = (Instant::now(), self.usage().await);
         let old = self.revision().await;
-        put(&self.client, &namespaces[0], "other").await;
+        self.put(&namespaces[0], "localhost").await;
         self.until_all_have(Some(&old)).await;
         self.row(
             "One sink changes, until all nodes have it",
@@ -221,6 +234,39 @@ impl Run {
         let note = format!("{} agents were asked", agents.asked() - asked);
         self.row("Two minutes in which nothing happens", begun, before, &note)
             .await;
+        self.events(namespaces).await;
+    }
+
+    /// Each namespace's go to its sink.
+    async fn events(&mut self, namespaces: &[String]) {
+        let (begun, before, known) = (Instant::now(), self.usage().await, self.receiver.count());
+        let count = namespaces.len() * EVENTS;
+        let all = (0..count).map(|number| happens(&self.client, namespaces, number));
+        let all: Vec<_> = all.collect();
+        futures::stream::iter(all)
+            .buffer_unordered(4 * AT_ONCE)
+            .collect::<()>()
+            .await;
+        let written = begun.elapsed().as_secs_f64();
+        let arrived = self.receiver.wait_for(known + count as u64, BOUND);
+        arrived.expect("all of them arrive");
+        let phase = format!("{count} Events, {EVENTS} to each sink");
+        let note = format!("{:.0} were written a second", count as f64 / written);
+        self.row(&phase, begun, before, &note).await;
+    }
+
+    async fn put(&self, namespace: &str, host: &str) {
+        let kind = ApiResource::erase::<LogSink>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let object = json!({
+            "apiVersion": "syslogsink.io/v1alpha1",
+            "kind": "LogSink",
+            "metadata": {"name": "sink"},
+            "spec": {"host": host, "port": self.receiver.port(), "transport": "tcp"},
+        });
+        let parameters = PatchParams::apply("scale").force();
+        let applied = api.patch("sink", &parameters, &Patch::Apply(object)).await;
+        applied.expect("the API server takes it");
     }
 
     async fn usage(&self) -> Usage {
@@ -423,18 +469,20 @@ async fn create_pods(client: &Client, namespaces: &[String], size: Size) {
         .await;
 }
 
-async fn put(client: &Client, namespace: &str, host: &str) {
-    let kind = ApiResource::erase::<LogSink>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
-    let object = json!({
-        "apiVersion": "syslogsink.io/v1alpha1",
-        "kind": "LogSink",
-        "metadata": {"name": "sink"},
-        "spec": {"host": format!("{host}.example.com"), "transport": "tcp"},
+async fn happens(client: &Client, namespaces: &[String], number: usize) {
+    let namespace = &namespaces[number % namespaces.len()];
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let event = json!({
+        "metadata": {"name": format!("event-{number}")},
+        "involvedObject": {"kind": "Pod", "name": "pod", "namespace": namespace},
+        "type": "Warning",
+        "reason": "BackOff",
+        "message": "Back-off restarting failed container main in pod",
+        "source": {"component": "kubelet", "host": "node-7"},
     });
-    let parameters = PatchParams::apply("scale").force();
-    let applied = api.patch("sink", &parameters, &Patch::Apply(object)).await;
-    applied.expect("the API server takes it");
+    let event = serde_json::from_value(event).expect("one");
+    let created = api.create(&PostParams::default(), &event).await;
+    created.expect("the API server takes it");
 }
 
 fn line(row: &Row) -> String {
