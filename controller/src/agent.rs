@@ -29,9 +29,10 @@ pub fn template(settings: &Settings) -> String {
     content_hash(&text)
 }
 
-/// The Secrets of a revision. A file is in one of them as a whole.
+/// The Secrets of a revision, and the `DaemonSet` that reads them. A file is in
+/// one of them as a whole.
 #[must_use]
-pub fn secrets(files: &Files, revision: &str, settings: &Settings) -> Vec<Secret> {
+pub fn objects(files: &Files, revision: &str, settings: &Settings) -> (Vec<Secret>, DaemonSet) {
     let mut parts: Vec<Files> = vec![Files::new()];
     let mut size = 0;
     for (name, content) in files {
@@ -48,16 +49,16 @@ pub fn secrets(files: &Files, revision: &str, settings: &Settings) -> Vec<Secret
         .map(|part| secret_name(revision, part))
         .collect();
     let daemon_set = daemon_set(&names, revision, settings);
-    let daemon_set = serde_json::to_vec(&daemon_set).expect("it is JSON");
-    parts[0].insert(DAEMON_SET.to_owned(), daemon_set);
+    let text = serde_json::to_vec(&daemon_set).expect("it is JSON");
+    parts[0].insert(DAEMON_SET.to_owned(), text);
+    let labelled = |name: &str| {
+        let mut metadata = metadata(name, settings);
+        let labels = metadata.labels.get_or_insert_default();
+        labels.insert(REVISION.to_owned(), revision.to_owned());
+        metadata
+    };
     let secret = |(name, files): (String, Files)| Secret {
-        metadata: ObjectMeta {
-            labels: Some(BTreeMap::from([
-                (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-                (REVISION.to_owned(), revision.to_owned()),
-            ])),
-            ..metadata(&name, settings)
-        },
+        metadata: labelled(&name),
         data: Some(
             files
                 .into_iter()
@@ -68,7 +69,8 @@ pub fn secrets(files: &Files, revision: &str, settings: &Settings) -> Vec<Secret
         immutable: Some(true),
         ..Secret::default()
     };
-    names.into_iter().zip(parts).map(secret).collect()
+    let secrets = names.into_iter().zip(parts).map(secret).collect();
+    (secrets, daemon_set)
 }
 
 /// The Secret with this part of a revision.

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::agent;
 use crate::fleet::Agent;
 use crate::history::{History, Reach, Step};
-use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE};
+use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE, selector};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -76,12 +76,12 @@ impl<'a> Applier<'a> {
         self.write(&self.events()).await?;
         self.write(&agent::service_account(self.settings)).await?;
         let secrets: Api<Secret> = self.api();
-        let labelled =
-            ListParams::default().labels(&format!("{REVISION},{}={}", MANAGED_BY.0, MANAGED_BY.1));
+        let ours = format!("{REVISION},{}", selector(MANAGED_BY));
+        let labelled = ListParams::default().labels(&ours);
         let stored = secrets.list_metadata(&labelled).await?.items;
 
         let daemon_set = if step.revision == plan.revision {
-            let wanted = agent::secrets(&plan.files, &plan.revision, self.settings);
+            let (wanted, daemon_set) = agent::objects(&plan.files, &plan.revision, self.settings);
             for secret in &wanted {
                 // Immutable, and named by its content: what is there is right.
                 let name = secret.name_any();
@@ -89,8 +89,7 @@ impl<'a> Applier<'a> {
                     self.write(secret).await?;
                 }
             }
-            let names: Vec<String> = wanted.iter().map(ResourceExt::name_any).collect();
-            agent::daemon_set(&names, &plan.revision, self.settings)
+            daemon_set
         } else if let Some(daemon_set) = self.daemon_set_of(&step.revision).await? {
             daemon_set
         } else {

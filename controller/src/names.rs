@@ -22,3 +22,9 @@ pub const EVENTS: &str = "syslog-sink-events";
 pub const CHECKPOINT: &str = "checkpoint.json";
 /// The file that Fluent Bit is started with.
 pub const SERVICE: &str = "fluent-bit.yaml";
+
+/// What selects the objects with this label.
+#[must_use]
+pub fn selector((key, value): (&str, &str)) -> String {
+    format!("{key}={value}")
+}

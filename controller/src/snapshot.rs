@@ -5,6 +5,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 use crate::files::Files;
 use crate::fleet::Agent;
@@ -104,6 +105,12 @@ pub struct ObjectName {
 }
 
 impl ObjectName {
+    /// That of an object; one of the cluster is in no namespace.
+    #[must_use]
+    pub fn of(object: &impl Resource) -> Self {
+        Self::new(&object.namespace().unwrap_or_default(), &object.name_any())
+    }
+
     /// The object of this name.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {

@@ -235,11 +235,10 @@ impl<'a> Teller<'a> {
 }
 
 fn told(watched: &Watched) -> Vec<Told> {
-    let log_sinks = watched.log_sinks().into_iter().map(|stored| {
-        let namespace = stored.namespace().unwrap_or_default();
-        let name = ObjectName::new(&namespace, &stored.name_any());
-        Told::new(SinkId::Namespaced(name), &stored)
-    });
+    let log_sinks = watched
+        .log_sinks()
+        .into_iter()
+        .map(|stored| Told::new(SinkId::Namespaced(ObjectName::of(&*stored)), &stored));
     let cluster_log_sinks = watched.cluster_log_sinks().into_iter();
     let cluster_log_sinks =
         cluster_log_sinks.map(|stored| Told::new(SinkId::Cluster(stored.name_any()), &stored));

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::api::ListParams;
 use kube::core::object::HasSpec;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -22,7 +22,7 @@ use crate::agent;
 use crate::fleet::Agent;
 use crate::history::Revisions;
 use crate::lenient::Lenient;
-use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE};
+use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE, selector};
 use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
 use crate::settings::Settings;
@@ -63,7 +63,7 @@ impl Watched {
     ) -> Result<Self, reflector::store::WriterDropped> {
         let changed = Arc::new(Notify::new());
         let own = settings.namespace.as_str();
-        let agents = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let agents = watcher::Config::default().labels(&selector(LABEL));
         let daemon_set = watcher::Config::default().fields(&format!("metadata.name={AGENT}"));
         let everything = watcher::Config::default;
         let watched = Self {
@@ -151,7 +151,7 @@ impl Watched {
         };
         let mut names = Names::default();
         for stored in self.log_sinks() {
-            let name = ObjectName::new(&stored.namespace().unwrap_or_default(), &stored.name_any());
+            let name = ObjectName::of(&*stored);
             let spec = spec_of(&stored);
             if let Stored::Spec(spec) = &spec {
                 names.add(spec, &name.namespace);
@@ -281,11 +281,11 @@ where
         while let Some(event) = stream.next().await {
             let is_news = match event {
                 Ok(Event::Apply(object)) => {
-                    let (name, aspect) = (key(&object), aspect(&object));
+                    let (name, aspect) = (ObjectName::of(&object), aspect(&object));
                     seen.insert(name, aspect) != Some(aspect)
                 }
                 Ok(Event::Delete(object)) => {
-                    seen.remove(&key(&object));
+                    seen.remove(&ObjectName::of(&object));
                     true
                 }
                 // After a relist anything may be different.
@@ -294,7 +294,7 @@ where
                     false
                 }
                 Ok(Event::InitApply(object)) => {
-                    seen.insert(key(&object), aspect(&object));
+                    seen.insert(ObjectName::of(&object), aspect(&object));
                     false
                 }
                 Ok(Event::InitDone) => true,
@@ -309,11 +309,4 @@ where
         }
     });
     reader
-}
-
-fn key<K: Resource<DynamicType = ()>>(object: &K) -> ObjectName {
-    let ObjectRef {
-        name, namespace, ..
-    } = ObjectRef::from_obj(object);
-    ObjectName::new(&namespace.unwrap_or_default(), &name)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::{ControlPlane, image, node, sandbox};
-use controller::names::{AGENT, LABEL};
+use controller::names::{AGENT, LABEL, selector};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -112,7 +112,7 @@ impl Real {
     /// The agent that is ready now.
     async fn agent(&self) -> String {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
-        let ours = ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let ours = ListParams::default().labels(&selector(LABEL));
         let pods = pods.list(&ours).await.unwrap();
         let alive = pods
             .items

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::ControlPlane;
-use controller::names::{AGENT, LABEL, REVISION};
+use controller::names::{AGENT, LABEL, REVISION, selector};
 use controller::resources::LogSink;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -343,7 +343,7 @@ impl Run {
     /// this one.
     async fn until_all_have(&self, old: Option<&str>) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
-        let ours = ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let ours = ListParams::default().labels(&selector(LABEL));
         loop {
             let pods = pods.list(&ours).await.expect("the API server answers");
             let revisions = pods.iter().filter_map(|pod| {
