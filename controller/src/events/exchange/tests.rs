@@ -214,7 +214,10 @@ enum Step {
     /// The controller ends, with or without a last checkpoint.
     Killed,
     Ended,
+    /// It ends while something is being listed, right after a checkpoint.
+    EndedInList,
     SecondSink,
+    EndedInJoin,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -227,7 +230,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Relisted),
         1 => Just(Step::Killed),
         1 => Just(Step::Ended),
+        1 => Just(Step::EndedInList),
         1 => Just(Step::SecondSink),
+        1 => Just(Step::EndedInJoin),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -265,11 +270,32 @@ impl World {
     }
 
     fn list(&mut self) {
+        self.begin_list(self.events.len());
+        self.exchange.end_list();
+    }
+
+    /// Lists the first of the Events.
+    fn begin_list(&mut self, first: usize) {
         self.exchange.begin_list();
-        for (number, (version, count)) in &self.events {
+        for (number, (version, count)) in self.events.iter().take(first) {
             self.exchange.on_listed(event(*version, *number, *count));
         }
-        self.exchange.end_list();
+    }
+
+    /// A second sink is made, and the first of the Events are listed for it.
+    fn begin_join(&mut self, first: usize) {
+        self.names.push("b");
+        for joining in self.exchange.set_routes(&self.routes()) {
+            for (number, (version, count)) in self.events.iter().take(first) {
+                let listed = event(*version, *number, *count);
+                self.exchange.on_joined(&joining, listed);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.stored = self.exchange.checkpoint();
+        self.lead();
     }
 
     fn write(&mut self, number: usize, more: u64) {
@@ -309,21 +335,20 @@ impl World {
             Step::Stored => self.stored = self.exchange.checkpoint(),
             Step::Relisted => self.list(),
             Step::Killed => self.lead(),
-            Step::Ended => {
-                self.stored = self.exchange.checkpoint();
-                self.lead();
+            Step::Ended => self.end(),
+            Step::EndedInList => {
+                self.begin_list(self.events.len() / 2);
+                self.end();
             }
             Step::SecondSink if self.names.len() == 1 => {
-                self.names.push("b");
-                for joining in self.exchange.set_routes(&self.routes()) {
-                    for (number, (version, count)) in &self.events {
-                        let listed = event(*version, *number, *count);
-                        self.exchange.on_joined(&joining, listed);
-                    }
-                    self.exchange.end_joining(&joining);
-                }
+                self.begin_join(self.events.len());
+                self.exchange.end_joining(&id("b"));
             }
-            Step::Touched(_) | Step::SecondSink => {}
+            Step::EndedInJoin if self.names.len() == 1 => {
+                self.begin_join(self.events.len() / 2);
+                self.end();
+            }
+            Step::Touched(_) | Step::SecondSink | Step::EndedInJoin => {}
         }
     }
 }
