@@ -16,7 +16,7 @@ help:
 	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
 	@echo "make scale     the controller with 1,000 nodes and 500 sinks, into docs/SCALE.md"
 	@echo "make e2e       the whole on a real node of Kubernetes (as root)"
-	@echo "make golden    CRDs and the golden configuration, anew, to be looked at"
+	@echo "make golden    CRDs, install.yaml and the golden configuration, anew, to be looked at"
 	@echo "make bindings  the plugin's C bindings, anew from its header"
 
 demo: toolchain
@@ -72,6 +72,7 @@ bindings:
 
 golden:
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
+	UPDATE_GOLDEN=1 $(CARGO) test --package controller --test api chart::the_plain
 
 # PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.
 bench:

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -21,6 +21,7 @@ use crate::agent;
 use crate::fleet::Agent;
 use crate::history::{History, Reach, Step};
 use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE, selector};
+use crate::owner::owner;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -42,21 +43,10 @@ impl<'a> Applier<'a> {
     ///
     /// Where the API server cannot be asked for it.
     pub async fn new(client: Client, settings: &'a Settings) -> kube::Result<Self> {
-        let mut owner = None;
-        if let Some(name) = &settings.deployment {
-            let deployments: Api<Deployment> = Api::namespaced(client.clone(), &settings.namespace);
-            owner = deployments
-                .get_opt(name)
-                .await?
-                .and_then(|found| found.owner_ref(&()));
-            if owner.is_none() {
-                tracing::warn!(deployment = name, "it does not exist, so it owns nothing");
-            }
-        }
         Ok(Self {
+            owner: owner(&client, settings).await?,
             client,
             settings,
-            owner,
         })
     }
 

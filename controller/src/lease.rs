@@ -15,6 +15,9 @@ use thiserror::Error;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::owner::owner;
+use crate::settings::Settings;
+
 /// The Lease's name.
 pub const LEASE: &str = "sink-controller";
 
@@ -58,6 +61,8 @@ enum LeaseError {
 /// One that wants to lead.
 #[allow(missing_debug_implementations, reason = "an API has none")]
 pub struct Candidate {
+    client: Client,
+    settings: Settings,
     api: Api<Lease>,
     identity: String,
     terms: Terms,
@@ -68,9 +73,11 @@ pub struct Candidate {
 impl Candidate {
     /// A candidate whose identity no other has.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: &str, terms: Terms) -> Self {
+    pub fn new(client: &Client, settings: &Settings, identity: &str, terms: Terms) -> Self {
         Self {
-            api: Api::namespaced(client, namespace),
+            client: client.clone(),
+            settings: settings.clone(),
+            api: Api::namespaced(client.clone(), &settings.namespace),
             identity: identity.to_owned(),
             terms,
             seen: None,
@@ -141,9 +148,19 @@ impl Candidate {
     async fn try_lead(&mut self) -> kube::Result<bool> {
         let parameters = PostParams::default();
         let written = match self.api.get_opt(LEASE).await? {
-            None => self.api.create(&parameters, &self.lease(None)).await,
+            None => {
+                let metadata = ObjectMeta {
+                    name: Some(LEASE.to_owned()),
+                    owner_references: owner(&self.client, &self.settings)
+                        .await?
+                        .map(|owner| vec![owner]),
+                    ..ObjectMeta::default()
+                };
+                let lease = self.lease(metadata, None);
+                self.api.create(&parameters, &lease).await
+            }
             Some(lease) if self.may_take(&lease) => {
-                let lease = self.lease(Some(&lease));
+                let lease = self.lease(lease.metadata, lease.spec);
                 self.api.replace(LEASE, &parameters, &lease).await
             }
             Some(_) => return Ok(false),
@@ -172,18 +189,13 @@ impl Candidate {
         }
     }
 
-    fn lease(&self, before: Option<&Lease>) -> Lease {
+    fn lease(&self, metadata: ObjectMeta, before: Option<LeaseSpec>) -> Lease {
         let now = Some(MicroTime(Timestamp::now()));
-        let spec = before
-            .and_then(|lease| lease.spec.clone())
-            .unwrap_or_default();
+        let is_first = before.is_none();
+        let spec = before.unwrap_or_default();
         let is_ours = spec.holder_identity.as_deref() == Some(self.identity.as_str());
         Lease {
-            metadata: ObjectMeta {
-                name: Some(LEASE.to_owned()),
-                resource_version: before.and_then(|lease| lease.metadata.resource_version.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata,
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(self.terms.valid.as_secs().max(1)).ok(),
@@ -193,7 +205,7 @@ impl Candidate {
                     now.clone()
                 },
                 lease_transitions: Some(
-                    spec.lease_transitions.unwrap_or(0) + i32::from(!is_ours && before.is_some()),
+                    spec.lease_transitions.unwrap_or(0) + i32::from(!is_ours && !is_first),
                 ),
                 renew_time: now,
                 ..LeaseSpec::default()

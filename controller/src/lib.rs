@@ -28,6 +28,7 @@ pub mod lease;
 pub mod lenient;
 pub mod monitor;
 pub mod names;
+mod owner;
 pub mod plan;
 mod references;
 mod render;

@@ -108,12 +108,7 @@ async fn start(settings: Option<PathBuf>) -> Result<(), Failure> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
     let identity = format!("{}-{}", hostname::own(), std::process::id());
-    let candidate = Candidate::new(
-        client.clone(),
-        &settings.namespace,
-        &identity,
-        Terms::default(),
-    );
+    let candidate = Candidate::new(&client, &settings, &identity, Terms::default());
     let monitor = Arc::new(Monitor::default());
     tokio::select! {
         ended = serve(listener, Arc::clone(&monitor)) => ended?,

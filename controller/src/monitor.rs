@@ -68,7 +68,7 @@ impl Default for Monitor {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sink_controller");
         let to = &mut registry;
-        Self {
+        let monitor = Self {
             ready: AtomicBool::new(false),
             leading: add(to, "leading", "Whether this controller leads"),
             rounds: add(to, "rounds", "Rounds of planning and applying"),
@@ -86,7 +86,27 @@ impl Default for Monitor {
             events: add(to, "events", "Events by what became of them, for each sink"),
             events_waiting: add(to, "events_waiting", "Events that wait for their sinks"),
             events_before: Mutex::default(),
+            registry: Registry::default(),
+        };
+        // All are there from the start: nobody sees a first error as an increase
+        // of what was not there.
+        let Self {
+            rounds,
+            scrapes,
+            status_writes,
+            events,
+            ..
+        } = &monitor;
+        for family in [rounds, scrapes, status_writes, events] {
+            for is_well in [true, false] {
+                family.get_or_create(&Outcome::new(is_well));
+            }
+        }
+        monitor.sinks(SinkCounts::default());
+        monitor.agents(0, 0);
+        Self {
             registry,
+            ..monitor
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The CRDs in deploy/crds are those of the types.
+//! The CRDs in the chart are those of the types.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails where something is not as it must be"
@@ -12,7 +12,7 @@ use controller::resources::{crds, yaml};
 /// `UPDATE_GOLDEN=1` writes them anew, to be looked at.
 #[test]
 fn the_files_are_current() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart/files/crds");
     for crd in crds() {
         let name = format!("{}.yaml", crd.metadata.name.as_deref().unwrap());
         let path = folder.join(&name);

@@ -107,7 +107,7 @@ pub(crate) fn controller_with(
     identity: &str,
     settings: Settings,
 ) -> JoinHandle<()> {
-    let candidate = Candidate::new(client.clone(), SYSTEM, identity, TERMS);
+    let candidate = Candidate::new(client, &settings, identity, TERMS);
     let client = client.clone();
     tokio::spawn(async move {
         let never = std::future::pending();

@@ -35,16 +35,24 @@ use rig::wait::free_port;
 use tempfile::TempDir;
 
 const STAGES: &str = include_str!("stages.yaml");
-const CRDS: [(&str, &str); 2] = [
-    (
-        "logsinks.syslogsink.io",
-        include_str!("../../../deploy/crds/logsinks.syslogsink.io.yaml"),
-    ),
-    (
-        "clusterlogsinks.syslogsink.io",
-        include_str!("../../../deploy/crds/clusterlogsinks.syslogsink.io.yaml"),
-    ),
-];
+/// What users apply who have no Helm.
+const INSTALL: &str = include_str!("../../../deploy/install.yaml");
+const CRDS: [&str; 2] = ["logsinks.syslogsink.io", "clusterlogsinks.syslogsink.io"];
+/// The controller may read the Secrets of every namespace.
+const ALL_SECRETS: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: all-secrets
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: syslog-sink-secrets
+subjects:
+  - kind: ServiceAccount
+    name: sink-controller
+    namespace: syslog-sink
+";
 const ADMIN: &str = "admin-token";
 /// From start to ready, on a slow machine.
 const START: Duration = Duration::from_secs(90);
@@ -142,18 +150,19 @@ impl ControlPlane {
         }
     }
 
-    /// Makes our resources known, and the controller's rights.
+    /// Makes our resources known, and the controller's rights. The controller
+    /// itself is the tests' to start.
     pub async fn install(&self) {
+        let is_pod = |document: &&str| document.contains("\nkind: Deployment\n");
+        let others: Vec<&str> = INSTALL.split("---\n").filter(|d| !is_pod(d)).collect();
+        self.apply(&others.join("---\n")).await;
+        self.apply(ALL_SECRETS).await;
         let crds: Api<CustomResourceDefinition> = Api::all(self.admin().await);
-        for (name, crd) in CRDS {
-            self.apply(crd).await;
+        for name in CRDS {
             let established = conditions::is_crd_established();
             let established = await_condition(crds.clone(), name, established);
             established.await.expect("the API server makes it known");
         }
-        self.apply("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: syslog-sink\n")
-            .await;
-        self.apply(include_str!("../../../deploy/rbac.yaml")).await;
     }
 
     /// The token of the controller's `ServiceAccount`.
@@ -251,6 +260,19 @@ impl ControlPlane {
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
         command.env("KUBECONFIG", self.path("kubeconfig"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// `helm`, which may do everything here.
+    #[must_use]
+    pub fn helm(&self) -> Command {
+        let mut command = Command::new(self.programs.join("helm"));
+        command.env("KUBECONFIG", self.path("kubeconfig"));
+        // What it remembers of other machines.
+        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(folder, self.path("helm"));
+        }
         command.stdin(Stdio::null());
         command
     }

@@ -1,0 +1,27 @@
+//! With whom everything goes that the controller makes: its own Deployment.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Api, Client, Resource};
+
+use crate::settings::Settings;
+
+/// The Deployment of the settings, if there is such a one.
+///
+/// # Errors
+///
+/// Where the API server cannot be asked for it.
+pub(crate) async fn owner(
+    client: &Client,
+    settings: &Settings,
+) -> kube::Result<Option<OwnerReference>> {
+    let Some(name) = &settings.deployment else {
+        return Ok(None);
+    };
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &settings.namespace);
+    let found = deployments.get_opt(name).await?;
+    if found.is_none() {
+        tracing::warn!(deployment = name, "it does not exist, so it owns nothing");
+    }
+    Ok(found.and_then(|found| found.owner_ref(&())))
+}

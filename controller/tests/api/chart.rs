@@ -1,0 +1,257 @@
+//! The Helm chart, by Helm, on a real control plane; and the plain manifests
+//! that are made from it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cluster::ControlPlane;
+use controller::names::AGENT;
+use controller::resources::{LogSink, crds};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use rig::fluent_bit;
+use rig::wait::free_port;
+use serde_json::{Value, json};
+
+use crate::world::{BOUND, SYSTEM, put, revision, sinks, tcp, until_condition};
+
+/// What goes before the chart's manifests for those who have no Helm. Agents
+/// mount folders of the node, which only this level of Pod Security allows.
+const NAMESPACE: &str = "\
+# Made from the chart by `make golden`: for `kubectl apply --server-side -f`.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: syslog-sink
+  labels:
+    pod-security.kubernetes.io/enforce: privileged
+";
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(name)
+}
+
+/// What Helm says; where it fails, what it complains of.
+fn helm(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
+    let chart = folder("chart").display().to_string();
+    let arguments = arguments.iter().map(|argument| match *argument {
+        "CHART" => chart.as_str(),
+        other => other,
+    });
+    let output = plane.helm().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr))
+    }
+}
+
+/// Without what only Helm reads.
+fn plain(rendered: &str) -> String {
+    let of_helm = ["# Source: ", "    helm.sh/", "        helm.sh/"];
+    let lines = rendered.lines().filter(|line| {
+        let is_of_helm = of_helm.iter().any(|start| line.starts_with(start));
+        !is_of_helm && !line.ends_with("app.kubernetes.io/managed-by: Helm")
+    });
+    let lines: Vec<&str> = lines.map(str::trim_end).collect();
+    format!("{NAMESPACE}{}\n", lines.join("\n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plain_manifests_are_the_charts() {
+    let Some(plane) = ControlPlane::start().await else {
+        return;
+    };
+    let name = ["template", "syslog-sink", "CHART", "--namespace", SYSTEM];
+    let keep = ["--set", "crds.keep=false"];
+    let rendered = helm(&plane, &[&name[..], &keep[..]].concat()).unwrap();
+    let manifests = plain(&rendered);
+    let path = folder("install.yaml");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &manifests).unwrap();
+    }
+    let file = fs::read_to_string(&path).unwrap_or_default();
+    assert!(file == manifests, "`make golden` writes install.yaml anew");
+    // Each of them is one that the API server takes.
+    plane.apply(&manifests).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_none_are_refused() {
+    let Some(plane) = ControlPlane::start().await else {
+        return;
+    };
+    helm(&plane, &["lint", "--strict", "CHART"]).unwrap();
+    for (value, words) in [
+        ("controller.replicas=0", "/controller/replicas"),
+        ("agent.metricsPort=none", "/agent/metricsPort"),
+        ("agent.imagee=x", "imagee"),
+        ("agent.stateFolder=relative", "/agent/stateFolder"),
+        ("settings.maxLanez=3", "maxLanez"),
+    ] {
+        let error = helm(&plane, &["template", "x", "CHART", "--set", value]).unwrap_err();
+        assert!(error.contains(words), "{value}: {error}");
+    }
+    let all = "monitoring.enabled=true,monitoring.rules=true,monitoring.dashboard=true";
+    let rendered = helm(&plane, &["template", "x", "CHART", "--set", all]).unwrap();
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
+        assert!(rendered.contains(&format!("kind: {kind}\n")), "{kind}");
+    }
+}
+
+/// The controller's program, with the settings that the chart gave it.
+async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
+    let map = maps.get("sink-controller").await.unwrap();
+    let text = map.data.unwrap()["settings.yaml"].clone();
+    let mut settings: Value = serde_saphyr::from_str(&text).unwrap();
+    let port = free_port();
+    settings["namespace"] = json!(SYSTEM);
+    settings["listen"] = json!(format!("127.0.0.1:{port}"));
+    settings["pace"] = json!({"quiet": 0.2, "resync": 1, "observe": 0.5, "settle": 1});
+    let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
+    plane.start_controller(program, &settings).await;
+    port
+}
+
+async fn until_true<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
+    assert!(in_time, "{what}");
+}
+
+/// Everything in the controller's namespace, but what Kubernetes puts into each.
+async fn left_over(client: &Client) -> Vec<String> {
+    async fn names<K>(client: &Client) -> Vec<String>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(client.clone(), SYSTEM);
+        let found = api.list(&ListParams::default()).await.unwrap();
+        let names = found.iter().map(ResourceExt::name_any);
+        let kind = K::kind(&());
+        names.map(|name| format!("{kind} {name}")).collect()
+    }
+    let mut all = names::<DaemonSet>(client).await;
+    all.extend(names::<Secret>(client).await);
+    all.extend(names::<ConfigMap>(client).await);
+    all.extend(names::<ServiceAccount>(client).await);
+    all.extend(names::<Lease>(client).await);
+    let usual = ["ConfigMap kube-root-ca.crt", "ServiceAccount default"];
+    all.retain(|name| !usual.contains(&name.as_str()));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_installs_upgrades_and_leaves_nothing() {
+    let Some(mut plane) = ControlPlane::start().await else {
+        return;
+    };
+    let client = plane.admin().await;
+    plane.add_nodes(3).await;
+    let install = ["install", "syslog-sink", "CHART", "--namespace", SYSTEM];
+    let create = ["--create-namespace", "--wait", "--timeout", "3m"];
+    helm(&plane, &[&install[..], &create[..]].concat()).unwrap();
+    let port = start_controller(&mut plane, &client).await;
+
+    // The owner of a namespace lets its sinks name Secrets.
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let shop = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces
+        .create(&PostParams::default(), &shop)
+        .await
+        .unwrap();
+    let with_secret = json!({"host": "a", "tls": {"clientCertificateSecret": "identity"}});
+    put(&client, "shop", "tls", with_secret).await.unwrap();
+    let shops = sinks(&client, "shop");
+    let why = until_condition(&shops, "tls", "Accepted", "False").await;
+    assert!(why.starts_with("SecretNotReadable"), "{why}");
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), "shop");
+    let binding = json!({
+        "metadata": {"name": "sinks-secrets"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "syslog-sink-secrets",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "sink-controller", "namespace": SYSTEM}],
+    });
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+    until_true("the Secret may be read", || async {
+        let sink: LogSink = shops.get("tls").await.unwrap();
+        let conditions = sink.status.unwrap_or_default().conditions;
+        conditions
+            .iter()
+            .any(|condition| condition.reason == "SecretNotFound")
+    })
+    .await;
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until_condition(&shops, "sink", "Configured", "True").await;
+    drop_in_upgrade(&mut plane, &client, port).await;
+
+    helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
+    until_true("nothing is left", || async {
+        left_over(&client).await.is_empty()
+    })
+    .await;
+    // Sinks are their owners', and stay; who wants them gone says so.
+    assert!(shops.get("sink").await.is_ok());
+    let anew = ["--set", "crds.keep=false"];
+    helm(&plane, &[&install[..], &create[..], &anew[..]].concat()).unwrap();
+    assert!(shops.get("sink").await.is_ok());
+    helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
+    let known: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in crds() {
+        let name = crd.metadata.name.unwrap();
+        until_true(&name, || async {
+            known.get_opt(&name).await.unwrap().is_none()
+        })
+        .await;
+    }
+    namespaces
+        .delete(SYSTEM, &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+/// A chart whose controller is another one rolls no agent.
+async fn drop_in_upgrade(plane: &mut ControlPlane, client: &Client, port: u16) {
+    let rounds = |port: u16| {
+        let metrics = fluent_bit::get(port, "/metrics").unwrap_or_default();
+        let counted = "sink_controller_rounds_total{outcome=\"success\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(counted));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0_u32)
+    };
+    let before = revision(client).await;
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    let done = rounds(port);
+    let upgrade = ["upgrade", "syslog-sink", "CHART", "--namespace", SYSTEM];
+    let other = ["--set", "controller.logLevel=debug,controller.replicas=3"];
+    helm(plane, &[&upgrade[..], &other[..], &["--wait"]].concat()).unwrap();
+    until_true("two rounds more", || async { rounds(port) > done + 1 }).await;
+    assert_eq!(revision(client).await, before);
+    let now = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
+    assert_eq!(now, generation);
+}

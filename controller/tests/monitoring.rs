@@ -1,0 +1,64 @@
+//! The dashboard and the alerts ask for metrics that there are, and the
+//! documents have all of them.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use controller::monitor::Monitor;
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// The names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_part(c));
+    let of_ours = ["sink_controller_", "syslog_sink_", "fluentbit_output_"];
+    let names = words.filter(|word| of_ours.iter().any(|prefix| word.starts_with(prefix)));
+    names
+        .map(|name| name.trim_end_matches("_bucket").to_owned())
+        .filter(|name| !name.ends_with('_'))
+        .collect()
+}
+
+#[test]
+fn the_controllers_metrics_are_in_the_document() {
+    let text = Monitor::default().text();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let there: BTreeSet<String> = types
+        .map(|line| match line.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+    let documented: BTreeSet<String> = metrics(&read("docs/METRICS.md"))
+        .into_iter()
+        .filter(|name| name.starts_with("sink_controller_"))
+        .collect();
+    assert_eq!(there, documented);
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_what_is_there() {
+    let documented = metrics(&read("docs/METRICS.md"));
+    // Fluent Bit's own, which the controller reads as well.
+    let of_fluent_bit = metrics(&read("controller/src/delivery.rs"));
+    for file in ["dashboard.json", "alerts.yaml"] {
+        let asked = metrics(&read(&format!("deploy/chart/files/{file}")));
+        assert!(asked.len() > 5, "{file}: {asked:?}");
+        for name in asked {
+            let is_there = documented.contains(&name) || of_fluent_bit.contains(&name);
+            assert!(is_there, "{file} asks for {name}, which nobody counts");
+        }
+    }
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("deploy/chart/files/dashboard.json")).unwrap();
+    assert_eq!(dashboard["uid"], "syslog-sink");
+}

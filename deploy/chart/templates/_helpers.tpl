@@ -1,0 +1,37 @@
+{{/* The labels of everything in the chart. */}}
+{{- define "syslog-sink.labels" -}}
+app.kubernetes.io/part-of: syslog-sink
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* The labels that select the controller's pods. */}}
+{{- define "syslog-sink.controller" -}}
+app.kubernetes.io/name: sink-controller
+{{- end }}
+
+{{/* An image's whole name. */}}
+{{- define "syslog-sink.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
+{{- end }}
+
+{{/* The controller's settings: those of the chart's own values, and the rest. */}}
+{{- define "syslog-sink.settings" -}}
+{{- $agent := dict
+  "image" (include "syslog-sink.image" (dict "image" .Values.agent.image "chart" .Chart))
+  "imagePullPolicy" .Values.agent.image.pullPolicy
+  "imagePullSecrets" .Values.agent.imagePullSecrets
+  "resources" .Values.agent.resources
+  "nodeSelector" .Values.agent.nodeSelector
+  "tolerations" .Values.agent.tolerations
+  "priorityClassName" .Values.agent.priorityClassName
+  "metricsPort" .Values.agent.metricsPort
+  "maxUnavailablePercent" .Values.agent.maxUnavailablePercent -}}
+{{- $own := dict
+  "deployment" "sink-controller"
+  "log" .Values.controller.logFormat
+  "paths" (dict "state" .Values.agent.stateFolder)
+  "agent" $agent -}}
+{{- merge $own (deepCopy .Values.settings) | toYaml }}
+{{- end }}

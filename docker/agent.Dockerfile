@@ -1,0 +1,21 @@
+# Fluent Bit with the plugin, from the project's root:
+#   docker build -f docker/agent.Dockerfile -t syslog-sink-agent:0.1.0 .
+# The library needs the glibc of the image that it is built in, or a later one:
+# both are Debian 12 here.
+ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
+ARG FLUENT_BIT_IMAGE=docker.io/fluent/fluent-bit:5.1.1
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /build
+COPY . .
+RUN cargo build --locked --release --package plugin
+
+FROM ${FLUENT_BIT_IMAGE}
+LABEL org.opencontainers.image.title="syslog-sink-agent" \
+      org.opencontainers.image.description="Fluent Bit with the output syslog_sink" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /build/target/release/libout_syslog_sink.so /fluent-bit/plugins/out_syslog_sink.so
+COPY fluent-bit-conf /fluent-bit/etc/syslog-sink
+# What follows are Fluent Bit's own arguments.
+ENTRYPOINT ["/fluent-bit/bin/fluent-bit", "-e", "/fluent-bit/plugins/out_syslog_sink.so"]
+CMD ["-c", "/fluent-bit/etc/syslog-sink/kubernetes.yaml"]
