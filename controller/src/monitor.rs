@@ -99,7 +99,7 @@ impl Default for Monitor {
         } = &monitor;
         for family in [rounds, scrapes, status_writes, events] {
             for is_well in [true, false] {
-                family.get_or_create(&Outcome::new(is_well));
+                drop(family.get_or_create(&Outcome::new(is_well)));
             }
         }
         monitor.sinks(SinkCounts::default());

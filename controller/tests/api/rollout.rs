@@ -261,8 +261,8 @@ async fn a_controller_may_be_killed_at_every_step() {
             break;
         }
     }
-    // State, account, list, Secret, DaemonSet, deletion.
-    assert_eq!(steps, 6);
+    // Two ConfigMaps, account, list, Secret, DaemonSet, deletion.
+    assert_eq!(steps, 7);
 }
 
 /// Somebody else who wants the `DaemonSet` otherwise, again and again.
