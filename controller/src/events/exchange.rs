@@ -11,7 +11,7 @@
 //! the next leader goes on: it lists the Events again, and what is newer than a
 //! sink's place in them is new for the sink.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -36,6 +36,11 @@ pub(crate) struct Exchange {
     /// Where the next leader begins, for sinks that this one has not seen.
     checkpoint: Checkpoint,
     outlets: BTreeMap<SinkId, Outlet>,
+    /// Those who wanted none when it was said last who wants what.
+    off: BTreeSet<SinkId>,
+    /// How many batches there were, and how many lists for single sinks.
+    batches: u64,
+    joins: u64,
     /// Who may want a namespace's Events: its own sinks, and those of others.
     by_namespace: HashMap<String, Vec<SinkId>>,
     of_many: Vec<SinkId>,
@@ -67,11 +72,14 @@ enum Stage {
 
 #[derive(Debug)]
 struct Outlet {
-    route: Arc<Route>,
+    /// None while the sink is refused: what happens is listed for it later.
+    route: Option<Arc<Route>>,
+    /// When the sink was made.
+    since: Option<Timestamp>,
     /// What is not newer than this is not to be taken from a list.
     from: u64,
-    /// The Events from before are still being listed for it alone.
-    is_joining: bool,
+    /// Which list for it alone is under way, of the Events from before.
+    joining: Option<u64>,
     waiting: BTreeMap<u64, Arc<Occurrence>>,
     waiting_bytes: usize,
     under_way: Option<Outgoing>,
@@ -85,6 +93,8 @@ struct Outlet {
 /// What a sink gets next.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
+    /// No other batch has it.
+    pub(crate) number: u64,
     /// How many occurrences before these it does not get.
     pub(crate) dropped: u64,
     /// When that was noticed.
@@ -109,6 +119,9 @@ impl Exchange {
             position: checkpoint.version,
             checkpoint,
             outlets: BTreeMap::new(),
+            off: BTreeSet::new(),
+            batches: 0,
+            joins: 0,
             by_namespace: HashMap::new(),
             of_many: Vec::new(),
             stage: Stage::Begun,
@@ -120,46 +133,62 @@ impl Exchange {
     }
 
     /// Takes the sinks that there are now. Gives those for which the Events have
-    /// to be listed that were there before ([`Exchange::on_joined`]).
-    pub(crate) fn set_routes(&mut self, Routes(routes): &Routes) -> Vec<SinkId> {
-        let gone = |id: &SinkId, _: &mut Outlet| !routes.contains_key(id);
-        for (_, outlet) in self.outlets.extract_if(.., gone) {
+    /// to be listed that were there before ([`Exchange::on_joined`]), and numbers
+    /// for their lists.
+    pub(crate) fn set_routes(&mut self, routes: &Routes) -> Vec<(SinkId, u64)> {
+        let Routes { open, refused, off } = routes;
+        let is_gone = |id: &SinkId| !open.contains_key(id) && !refused.contains_key(id);
+        for (_, outlet) in self.outlets.extract_if(.., |id, _| is_gone(id)) {
             self.waiting_bytes -= outlet.waiting_bytes;
         }
+        let position = self.position;
+        for (id, since) in refused {
+            self.outlet(id, *since).close(position);
+        }
+        // The first list is for all.
+        let is_begun = self.stage != Stage::Begun;
         let mut joining = Vec::new();
-        for (id, route) in routes {
-            if let Some(outlet) = self.outlets.get_mut(id) {
-                outlet.set_route(route);
-                continue;
-            }
-            // Before the first list everybody gets what is listed.
-            let is_joining = self.stage != Stage::Begun;
-            let from = match self.stage {
-                Stage::Begun => self.checkpoint.place_of(id, route.since),
-                _ => 0,
-            };
-            let outlet = Outlet::new(Arc::clone(route), from, is_joining);
-            self.outlets.insert(id.clone(), outlet);
-            if is_joining {
-                joining.push(id.clone());
+        for (id, route) in open {
+            let was_off = self.off.contains(id);
+            let outlet = self.outlet(id, route.since);
+            let was_open = outlet.route.replace(Arc::clone(route)).is_some();
+            if is_begun && !was_open && was_off {
+                outlet.from = position;
+            } else if is_begun && !was_open {
+                self.joins += 1;
+                self.outlet(id, route.since).joining = Some(self.joins);
+                joining.push((id.clone(), self.joins));
             }
         }
+        self.off.clone_from(off);
         self.index();
         joining
+    }
+
+    /// The outlet of a sink, made where there is none.
+    fn outlet(&mut self, id: &SinkId, since: Option<Timestamp>) -> &mut Outlet {
+        let from = match self.stage {
+            Stage::Begun => self.checkpoint.place_of(id, since),
+            // Of a sink that is new everything is listed.
+            _ => 0,
+        };
+        let outlet = self.outlets.entry(id.clone());
+        outlet.or_insert_with(|| Outlet::new(since, from))
     }
 
     fn index(&mut self) {
         self.by_namespace.clear();
         self.of_many.clear();
         for (id, outlet) in &self.outlets {
-            match &outlet.route.reads {
-                Reads::Only(namespaces) => {
+            match outlet.route.as_ref().map(|route| &route.reads) {
+                Some(Reads::Only(namespaces)) => {
                     for namespace in namespaces {
                         let ids = self.by_namespace.entry(namespace.clone()).or_default();
                         ids.push(id.clone());
                     }
                 }
-                Reads::AllBut(_) => self.of_many.push(id.clone()),
+                Some(Reads::AllBut(_)) => self.of_many.push(id.clone()),
+                None => {}
             }
         }
     }
@@ -169,7 +198,7 @@ impl Exchange {
     pub(crate) fn begin_list(&mut self) {
         // One that was broken off is gone on with.
         if self.stage == Stage::Watching {
-            for outlet in self.outlets.values_mut().filter(|o| !o.is_joining) {
+            for outlet in self.outlets.values_mut().filter(|o| o.is_watching()) {
                 outlet.from = self.position;
             }
         }
@@ -191,8 +220,8 @@ impl Exchange {
         if self.told.get(&uid) == Some(&repetition) {
             return;
         }
-        self.route(occurrence, |outlet, occurrence| {
-            occurrence.version > outlet.from && outlet.route.takes_listed(occurrence)
+        self.route(occurrence, |outlet, route, occurrence| {
+            occurrence.version > outlet.from && route.takes_listed(occurrence)
         });
     }
 
@@ -213,9 +242,7 @@ impl Exchange {
         if self.told.insert(uid, repetition) == Some(repetition) {
             return Vec::new();
         }
-        self.route(occurrence, |outlet, occurrence| {
-            outlet.route.takes(occurrence)
-        })
+        self.route(occurrence, |_, route, occurrence| route.takes(occurrence))
     }
 
     /// An Event is no longer kept.
@@ -223,11 +250,13 @@ impl Exchange {
         self.told.remove(&self.hasher.hash_one(uid));
     }
 
-    /// One that was there before the sink was known.
-    pub(crate) fn on_joined(&mut self, id: &SinkId, occurrence: Occurrence) {
+    /// One that was there before the sink was known, by the list of this number.
+    pub(crate) fn on_joined(&mut self, id: &SinkId, list: u64, occurrence: Occurrence) {
         if let Some(outlet) = self.outlets.get_mut(id)
-            && outlet.is_joining
-            && outlet.route.takes_listed(&occurrence)
+            && let Some(route) = &outlet.route
+            && outlet.joining == Some(list)
+            && occurrence.version > outlet.from
+            && route.takes_listed(&occurrence)
         {
             self.waiting_bytes += outlet.push(Arc::new(occurrence));
             self.trim(id);
@@ -235,9 +264,9 @@ impl Exchange {
     }
 
     /// All of those were told.
-    pub(crate) fn end_joining(&mut self, id: &SinkId) {
+    pub(crate) fn end_joining(&mut self, id: &SinkId, list: u64) {
         if let Some(outlet) = self.outlets.get_mut(id) {
-            outlet.is_joining = false;
+            outlet.joining.take_if(|joining| *joining == list);
         }
     }
 
@@ -245,50 +274,51 @@ impl Exchange {
     /// of that it gets no more.
     pub(crate) fn next(&mut self, id: &SinkId, now: Timestamp) -> Option<&Outgoing> {
         let outlet = self.outlets.get_mut(id)?;
-        let is_listed = self.stage == Stage::Watching && !outlet.is_joining;
+        let is_listed = self.stage == Stage::Watching && outlet.is_watching();
         if outlet.is_sending || !is_listed {
             return None;
         }
         if outlet.under_way.is_none() {
             let before = outlet.waiting_bytes;
-            outlet.under_way = outlet.batch(now);
+            self.batches += 1;
+            outlet.under_way = outlet.batch(self.batches, now);
             self.waiting_bytes -= before - outlet.waiting_bytes;
         }
         outlet.is_sending = outlet.under_way.is_some();
         outlet.under_way.as_ref()
     }
 
-    /// What became of it.
-    pub(crate) fn on_outcome(&mut self, id: &SinkId, outcome: Outcome) {
+    /// What became of the batch of this number.
+    pub(crate) fn on_outcome(&mut self, id: &SinkId, number: u64, outcome: Outcome) {
         let Some(outlet) = self.outlets.get_mut(id) else {
+            return;
+        };
+        let is_it = |outgoing: &mut Outgoing| outgoing.number == number;
+        let Some(mut outgoing) = outlet.under_way.take_if(is_it) else {
+            // The sink was another one then.
             return;
         };
         outlet.is_sending = false;
         match outcome {
             Outcome::Delivered => {
-                if let Some(outgoing) = outlet.under_way.take() {
-                    let count = outgoing.occurrences.len() as u64;
-                    outlet.acknowledged += count;
-                    self.totals.acknowledged += count;
-                    outlet.untold -= outgoing.dropped;
-                }
+                let count = outgoing.occurrences.len() as u64;
+                outlet.acknowledged += count;
+                self.totals.acknowledged += count;
+                outlet.untold -= outgoing.dropped;
             }
             Outcome::Retry { delivered } => {
-                if let Some(outgoing) = &mut outlet.under_way {
-                    outgoing.delivered = delivered;
-                }
+                outgoing.delivered = delivered;
+                outlet.under_way = Some(outgoing);
             }
         }
     }
 
-    /// The connection is another one, with other messages perhaps: what was
-    /// under way is told from its beginning.
+    /// The server is another one, or its messages are: what failed is sent from
+    /// its beginning.
     pub(crate) fn start_over(&mut self, id: &SinkId) {
-        if let Some(outlet) = self.outlets.get_mut(id) {
-            outlet.is_sending = false;
-            if let Some(outgoing) = &mut outlet.under_way {
-                outgoing.delivered = 0;
-            }
+        let outlet = self.outlets.get_mut(id);
+        if let Some(outgoing) = outlet.and_then(|outlet| outlet.under_way.as_mut()) {
+            outgoing.delivered = 0;
         }
     }
 
@@ -325,7 +355,7 @@ impl Exchange {
 
     /// From where the next leader has to go on.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let newest = self.outlets.values().filter_map(|o| o.route.since).max();
+        let newest = self.outlets.values().filter_map(|o| o.since).max();
         let mut checkpoint = Checkpoint {
             version: self.position,
             sinks_until: newest,
@@ -337,7 +367,7 @@ impl Exchange {
         let (behind, others): (Vec<_>, Vec<_>) =
             places.partition(|(_, _, place)| *place < self.position);
         // Of those made with the newest one, the time does not tell who is known.
-        let known = others.iter().filter(|(_, o, _)| o.route.since == newest);
+        let known = others.iter().filter(|(_, o, _)| o.since == newest);
         for (id, _, place) in behind.iter().chain(known) {
             checkpoint.put(id, *place);
         }
@@ -356,7 +386,7 @@ impl Exchange {
     fn route(
         &mut self,
         occurrence: Occurrence,
-        wants: impl Fn(&Outlet, &Occurrence) -> bool,
+        wants: impl Fn(&Outlet, &Route, &Occurrence) -> bool,
     ) -> Vec<SinkId> {
         let own = self.by_namespace.get(occurrence.namespace());
         let may_want = own.into_iter().flatten().chain(&self.of_many);
@@ -364,7 +394,8 @@ impl Exchange {
         let mut wanting = Vec::new();
         for id in may_want {
             if let Some(outlet) = self.outlets.get_mut(id)
-                && wants(outlet, &occurrence)
+                && let Some(route) = &outlet.route
+                && wants(outlet, route, &occurrence)
             {
                 self.waiting_bytes += outlet.push(Arc::clone(&occurrence));
                 wanting.push(id.clone());
@@ -399,11 +430,12 @@ impl Exchange {
 }
 
 impl Outlet {
-    const fn new(route: Arc<Route>, from: u64, is_joining: bool) -> Self {
+    const fn new(since: Option<Timestamp>, from: u64) -> Self {
         Self {
-            route,
+            route: None,
+            since,
             from,
-            is_joining,
+            joining: None,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             under_way: None,
@@ -414,10 +446,19 @@ impl Outlet {
         }
     }
 
-    fn set_route(&mut self, route: &Arc<Route>) {
-        if self.route != *route {
-            self.route = Arc::clone(route);
+    /// Whether what happens is put into its queue, and nothing from before is
+    /// missing there.
+    const fn is_watching(&self) -> bool {
+        self.route.is_some() && self.joining.is_none()
+    }
+
+    /// The sink is refused: what happens from now on is not put into its queue.
+    fn close(&mut self, position: u64) {
+        if self.is_watching() {
+            self.from = position;
         }
+        self.route = None;
+        self.joining = None;
     }
 
     /// The answer is how many bytes more wait.
@@ -445,7 +486,7 @@ impl Outlet {
         oldest.weight
     }
 
-    fn batch(&mut self, now: Timestamp) -> Option<Outgoing> {
+    fn batch(&mut self, number: u64, now: Timestamp) -> Option<Outgoing> {
         let mut occurrences = Vec::new();
         let mut bytes = 0;
         while occurrences.len() < BATCH
@@ -458,6 +499,7 @@ impl Outlet {
         self.waiting_bytes -= bytes;
         let is_something = !occurrences.is_empty() || self.untold > 0;
         is_something.then_some(Outgoing {
+            number,
             dropped: self.untold,
             at: now,
             occurrences,
@@ -472,7 +514,7 @@ impl Outlet {
         let under_way = under_way.map(|oldest| oldest.version.saturating_sub(1));
         let waiting = self.waiting.first_key_value();
         let waiting = waiting.map(|(version, _)| version.saturating_sub(1));
-        let listed = (self.is_joining || is_listing).then_some(self.from);
+        let listed = (!self.is_watching() || is_listing).then_some(self.from);
         under_way.into_iter().chain(waiting).chain(listed).min()
     }
 

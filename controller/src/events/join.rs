@@ -26,8 +26,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What is listed for a sink.
 #[derive(Debug)]
 pub(super) enum Joined {
-    Page(SinkId, Vec<Lenient<Event>>),
-    Complete(SinkId),
+    Page(SinkId, u64, Vec<Lenient<Event>>),
+    Complete(SinkId, u64),
 }
 
 /// Lists that are being made. They end when this is dropped.
@@ -50,8 +50,8 @@ impl Joins {
         }
     }
 
-    /// Lists what a sink reads.
-    pub(super) fn begin(&mut self, client: &Client, id: SinkId, reads: &Reads) {
+    /// Lists what a sink reads, under this number.
+    pub(super) fn begin(&mut self, client: &Client, id: SinkId, number: u64, reads: &Reads) {
         while self.tasks.try_join_next().is_some() {}
         let api = match reads {
             Reads::Only(namespaces) if namespaces.len() == 1 => {
@@ -63,12 +63,12 @@ impl Joins {
         let (permits, sender) = (Arc::clone(&self.permits), self.sender.clone());
         self.tasks.spawn(async move {
             let _permit = permits.acquire_owned().await;
-            while let Err(error) = list(&api, &id, &sender).await {
+            while let Err(error) = list(&api, &id, number, &sender).await {
                 tracing::warn!(sink = %id, %error, "Events could not be listed");
                 sleep(AGAIN).await;
             }
             // Whoever does not listen any more does not lead any more.
-            let _ = sender.send(Joined::Complete(id)).await;
+            let _ = sender.send(Joined::Complete(id, number)).await;
         });
     }
 
@@ -79,11 +79,18 @@ impl Joins {
     }
 }
 
-async fn list(api: &Api<Lenient<Event>>, id: &SinkId, sender: &Sender<Joined>) -> kube::Result<()> {
+async fn list(
+    api: &Api<Lenient<Event>>,
+    id: &SinkId,
+    number: u64,
+    sender: &Sender<Joined>,
+) -> kube::Result<()> {
     let mut parameters = ListParams::default().limit(PAGE);
     loop {
         let page = api.list(&parameters).await?;
-        let _ = sender.send(Joined::Page(id.clone(), page.items)).await;
+        let _ = sender
+            .send(Joined::Page(id.clone(), number, page.items))
+            .await;
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => {
                 parameters = parameters.continue_token(&token);

@@ -41,8 +41,8 @@ pub(super) enum Signal {
     Failed(ErrorKind),
     /// A message was given up that no datagram takes.
     GivenUp,
-    /// What became of the batch.
-    Done(Outcome),
+    /// What became of the batch of this number.
+    Done(u64, Outcome),
 }
 
 /// Which port: a sink has another one when its server is another.
@@ -100,8 +100,9 @@ impl Port {
     pub(super) fn send(&self, outgoing: &Outgoing, space: &mut Workspace) {
         let batch = self.batch(outgoing, space);
         let line = self.line.clone();
+        let number = outgoing.number;
         self.sink.submit(batch, outgoing.delivered, move |outcome| {
-            line.say(Signal::Done(outcome));
+            line.say(Signal::Done(number, outcome));
         });
     }
 

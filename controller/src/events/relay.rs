@@ -105,7 +105,7 @@ impl<'a> Relay<'a> {
         observations: &Mutex<Observations>,
     ) {
         // Nothing is watched that nobody wants.
-        let some = |Routes(routes): &Routes| !routes.is_empty();
+        let some = |routes: &Routes| !routes.open.is_empty();
         if routes.wait_for(some).await.is_err() {
             return;
         }
@@ -164,8 +164,8 @@ impl<'a> Relay<'a> {
     pub(crate) async fn end(&mut self) {
         let answers = async {
             while self.exchange.is_sending(None) {
-                if let Some((ticket, Signal::Done(outcome))) = self.signals.recv().await {
-                    self.exchange.on_outcome(&ticket.sink, outcome);
+                if let Some((ticket, Signal::Done(number, outcome))) = self.signals.recv().await {
+                    self.exchange.on_outcome(&ticket.sink, number, outcome);
                 }
             }
         };
@@ -187,17 +187,19 @@ impl<'a> Relay<'a> {
     }
 
     fn set_routes(&mut self, routes: &Routes, joins: &mut Joins) {
-        for id in self.exchange.set_routes(routes) {
-            joins.begin(&self.client, id.clone(), &routes.0[&id].reads);
+        for (id, list) in self.exchange.set_routes(routes) {
+            joins.begin(&self.client, id.clone(), list, &routes.open[&id].reads);
         }
-        let gone = |id: &SinkId, _: &mut Outlet| !routes.0.contains_key(id);
+        let gone = |id: &SinkId, _: &mut Outlet| !routes.open.contains_key(id);
         for (_, outlet) in self.outlets.extract_if(.., gone) {
             outlet.close();
         }
-        for (id, route) in &routes.0 {
-            match self.outlets.get_mut(id) {
-                Some(outlet) => outlet.wanted.clone_from(&route.way),
-                None => self.open(id, &route.way),
+        for (id, route) in &routes.open {
+            if let Some(outlet) = self.outlets.get_mut(id) {
+                outlet.wanted.clone_from(&route.way);
+            } else {
+                self.exchange.start_over(id);
+                self.open(id, &route.way);
             }
             self.send(id);
         }
@@ -264,25 +266,29 @@ impl<'a> Relay<'a> {
 
     fn on_joined(&mut self, joined: Joined) {
         match joined {
-            Joined::Page(id, events) => {
+            Joined::Page(id, list, events) => {
                 let events = events.into_iter().map(|Lenient(event)| event);
                 for occurrence in events.filter_map(Occurrence::new) {
-                    self.exchange.on_joined(&id, occurrence);
+                    self.exchange.on_joined(&id, list, occurrence);
                 }
             }
-            Joined::Complete(id) => {
-                self.exchange.end_joining(&id);
+            Joined::Complete(id, list) => {
+                self.exchange.end_joining(&id, list);
                 self.send(&id);
             }
         }
     }
 
     fn on_signal(&mut self, Ticket { sink, number }: &Ticket, signal: &Signal) {
+        // Also of a port that is closed: what it had sent was under way.
+        if let Signal::Done(batch, outcome) = signal {
+            self.exchange.on_outcome(sink, *batch, *outcome);
+        }
         let Some(outlet) = self.outlets.get_mut(sink) else {
             return;
         };
         if outlet.number != *number {
-            return;
+            return self.send(sink);
         }
         match signal {
             Signal::Connected => {
@@ -295,8 +301,7 @@ impl<'a> Relay<'a> {
                 outlet.failing = Some(*kind);
             }
             Signal::GivenUp => self.exchange.on_given_up(sink),
-            Signal::Done(outcome) => {
-                self.exchange.on_outcome(sink, *outcome);
+            Signal::Done(_, outcome) => {
                 let is_down = outlet.port.as_ref().is_some_and(Port::is_down);
                 outlet.waits = *outcome != Outcome::Delivered && is_down;
             }

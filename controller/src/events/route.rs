@@ -1,6 +1,6 @@
 //! Where a sink's events go, and which of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -15,9 +15,17 @@ use crate::snapshot::{SinkId, Snapshot};
 use crate::tenants::{Accepted, Reads};
 use crate::value::Value;
 
-/// The route of each sink that gets any.
+/// Which sinks get events, and which do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Routes(pub(crate) BTreeMap<SinkId, Arc<Route>>);
+pub struct Routes {
+    /// Those that get any.
+    pub(crate) open: BTreeMap<SinkId, Arc<Route>>,
+    /// Those that are refused, and when they were made: what happens meanwhile is
+    /// theirs when they are accepted.
+    pub(crate) refused: BTreeMap<SinkId, Option<Timestamp>>,
+    /// Those whose owners want none.
+    pub(crate) off: BTreeSet<SinkId>,
+}
 
 /// Where a sink's events go, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +48,12 @@ pub(crate) struct Way {
 }
 
 impl Routes {
-    /// Adds that of a sink, if it gets any.
+    /// Adds a sink that is accepted.
     pub(crate) fn add(&mut self, id: SinkId, sink: &Accepted, reads: Reads, snapshot: &Snapshot) {
         let Some((selection, format)) = sink.events.clone() else {
+            self.off.insert(id);
             return;
         };
-        let version = snapshot.versions.get(&id);
         let route = Route {
             way: Way {
                 options: sink.options.clone(),
@@ -54,10 +62,20 @@ impl Routes {
             },
             reads,
             selection,
-            since: version.and_then(|version| version.created),
+            since: created(&id, snapshot),
         };
-        self.0.insert(id, Arc::new(route));
+        self.open.insert(id, Arc::new(route));
     }
+
+    /// Adds a sink that is refused.
+    pub(crate) fn refuse(&mut self, id: SinkId, snapshot: &Snapshot) {
+        let created = created(&id, snapshot);
+        self.refused.insert(id, created);
+    }
+}
+
+fn created(id: &SinkId, snapshot: &Snapshot) -> Option<Timestamp> {
+    snapshot.versions.get(id)?.created
 }
 
 impl Route {

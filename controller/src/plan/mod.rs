@@ -74,7 +74,11 @@ impl Plan {
                 tenant.insert(name.name.clone(), accepted);
                 Ok(place)
             });
-            verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
+            let id = SinkId::Namespaced(name.clone());
+            if verdict.is_err() {
+                routes.refuse(id.clone(), snapshot);
+            }
+            verdicts.insert(id, verdict);
         }
         let mut cluster = BTreeMap::new();
         for (name, stored) in oldest_first(&snapshot.cluster_log_sinks, snapshot) {
@@ -93,7 +97,11 @@ impl Plan {
                 cluster.insert(name.clone(), tenant);
                 Ok(place)
             });
-            verdicts.insert(SinkId::Cluster(name.clone()), verdict);
+            let id = SinkId::Cluster(name.clone());
+            if verdict.is_err() {
+                routes.refuse(id.clone(), snapshot);
+            }
+            verdicts.insert(id, verdict);
         }
         let template = agent::template(settings);
         let mut units = render::units(&tenants, &cluster, &settings.paths);

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster::ControlPlane;
 use controller::names::EVENTS;
 use controller::resources::{EventCounts, LogSink};
 use controller::settings::{EventSettings, Settings};
@@ -270,19 +271,24 @@ async fn until_all(receiver: &Receiver, count: usize) {
     assert!(in_time, "{} of {count} came", counts(receiver).len());
 }
 
-/// A controller in a process of its own, with another beside it, is ended while
-/// Events flow. Gives how many of them came twice.
-async fn ended_by(signal: &str) -> Option<usize> {
-    const COUNT: usize = 1500;
-    let (mut plane, client) = start(&["shop"]).await?;
-    let receiver = receiver();
+/// The controller in a process of its own. Gives its number.
+async fn start_program(plane: &mut ControlPlane) -> u32 {
     let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
     let settings = json!({
         "namespace": SYSTEM,
         "listen": format!("127.0.0.1:{}", free_port()),
         "pace": {"quiet": 0.2, "observe": 0.5},
     });
-    let process = plane.start_controller(program, &settings).await;
+    plane.start_controller(program, &settings).await
+}
+
+/// A controller in a process of its own, with another beside it, is ended while
+/// Events flow. Gives how many of them came twice.
+async fn ended_by(signal: &str) -> Option<usize> {
+    const COUNT: usize = 1500;
+    let (mut plane, client) = start(&["shop"]).await?;
+    let receiver = receiver();
+    let process = start_program(&mut plane).await;
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
     until_connected(&client, "shop", "sink").await;
     let second = controller(&controllers(&plane).await, "second");
@@ -556,13 +562,7 @@ async fn a_storm_arrives_whole() {
     let shop = Receiver::start(counted.clone()).unwrap();
     let all = Receiver::start(counted).unwrap();
     let quiet = receiver();
-    let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
-    let settings = json!({
-        "namespace": SYSTEM,
-        "listen": format!("127.0.0.1:{}", free_port()),
-        "pace": {"quiet": 0.2, "observe": 0.5},
-    });
-    let process = plane.start_controller(program, &settings).await;
+    let process = start_program(&mut plane).await;
     put(&client, "shop", "sink", tcp(&shop)).await.unwrap();
     let down = json!({"host": "127.0.0.1", "port": free_port(), "transport": "tcp"});
     put(&client, "shop", "down", down).await.unwrap();

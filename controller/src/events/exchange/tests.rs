@@ -13,12 +13,11 @@ fn id(name: &str) -> SinkId {
 
 fn routes(names: &[&str]) -> Routes {
     let route = Arc::new(route("shop", json!({})));
-    Routes(
-        names
-            .iter()
-            .map(|name| (id(name), Arc::clone(&route)))
-            .collect(),
-    )
+    let open = names.iter().map(|name| (id(name), Arc::clone(&route)));
+    Routes {
+        open: open.collect(),
+        ..Routes::default()
+    }
 }
 
 /// The Event of this number, which has happened so often.
@@ -43,8 +42,23 @@ fn next(exchange: &mut Exchange, name: &str) -> Option<Vec<u64>> {
     Some(versions.collect())
 }
 
+/// The number of what is under way to a sink.
+fn number(exchange: &Exchange, name: &str) -> u64 {
+    exchange.outlets[&id(name)]
+        .under_way
+        .as_ref()
+        .unwrap()
+        .number
+}
+
 fn delivered(exchange: &mut Exchange, name: &str) {
-    exchange.on_outcome(&id(name), Outcome::Delivered);
+    let number = number(exchange, name);
+    exchange.on_outcome(&id(name), number, Outcome::Delivered);
+}
+
+fn failed(exchange: &mut Exchange, name: &str, delivered: usize) {
+    let number = number(exchange, name);
+    exchange.on_outcome(&id(name), number, Outcome::Retry { delivered });
 }
 
 #[test]
@@ -87,11 +101,11 @@ fn what_failed_is_sent_again_without_what_arrived() {
     exchange.on_watched(event(5, 1, 1));
     exchange.on_watched(event(6, 2, 1));
     assert_eq!(next(&mut exchange, "a"), Some(vec![5, 6]));
-    exchange.on_outcome(&id("a"), Outcome::Retry { delivered: 1 });
+    failed(&mut exchange, "a", 1);
     exchange.on_watched(event(7, 3, 1));
     let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((again.occurrences.len(), again.delivered), (2, 1));
-    exchange.on_outcome(&id("a"), Outcome::Retry { delivered: 1 });
+    failed(&mut exchange, "a", 1);
     // Another server has nothing of it.
     exchange.start_over(&id("a"));
     let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
@@ -152,7 +166,7 @@ fn all_queues_together_are_bounded_by_the_longest() {
         exchange.on_watched(event(version, version as usize, 1));
     }
     let joining = exchange.set_routes(&routes(&["a", "late"]));
-    assert_eq!(joining, [id("late")]);
+    assert_eq!(joining, [(id("late"), 1)]);
     for version in 19..=21 {
         exchange.on_watched(event(version, version as usize, 1));
     }
@@ -174,17 +188,58 @@ fn all_queues_together_are_bounded_by_the_longest() {
 fn a_new_sink_gets_what_was_there_before_in_order() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
-    assert_eq!(exchange.set_routes(&routes(&["a", "new"])), [id("new")]);
+    let joining = exchange.set_routes(&routes(&["a", "new"]));
+    assert_eq!(joining, [(id("new"), 1)]);
     exchange.on_watched(event(7, 2, 1));
     assert_eq!(next(&mut exchange, "new"), None);
     // The list is of a time before or after what is told meanwhile.
     for listed in [event(7, 2, 1), event(5, 1, 1), event(8, 3, 1)] {
-        exchange.on_joined(&id("new"), listed);
+        exchange.on_joined(&id("new"), 1, listed);
     }
-    exchange.end_joining(&id("new"));
+    exchange.end_joining(&id("new"), 1);
     exchange.on_watched(event(8, 3, 1));
     assert_eq!(next(&mut exchange, "new"), Some(vec![5, 7, 8]));
     assert_eq!(next(&mut exchange, "a"), Some(vec![5, 7, 8]));
+}
+
+#[test]
+fn a_sink_that_was_refused_for_a_while_gets_what_happened_then() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
+    let mut refused = Routes::default();
+    refused.refused.insert(id("a"), None);
+    exchange.set_routes(&refused);
+    // What was under way arrives all the same.
+    delivered(&mut exchange, "a");
+    assert!(exchange.on_watched(event(6, 2, 1)).is_empty());
+    assert_eq!(next(&mut exchange, "a"), None);
+    assert_eq!(exchange.checkpoint().places["shop/a"], 5);
+
+    let joining = exchange.set_routes(&routes(&["a"]));
+    assert_eq!(joining, [(id("a"), 1)]);
+    exchange.on_watched(event(7, 3, 1));
+    for listed in [event(5, 1, 1), event(6, 2, 1)] {
+        exchange.on_joined(&id("a"), 1, listed);
+    }
+    // A list from before it was refused says nothing.
+    exchange.end_joining(&id("a"), 0);
+    assert_eq!(next(&mut exchange, "a"), None);
+    exchange.end_joining(&id("a"), 1);
+    assert_eq!(next(&mut exchange, "a"), Some(vec![6, 7]));
+}
+
+#[test]
+fn a_sink_that_wanted_none_gets_what_happens_from_then_on() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    let mut off = Routes::default();
+    off.off.insert(id("a"));
+    exchange.set_routes(&off);
+    exchange.on_watched(event(6, 2, 1));
+    assert!(exchange.set_routes(&routes(&["a"])).is_empty());
+    exchange.on_watched(event(7, 3, 1));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![7]));
 }
 
 /// An API server, controllers one after the other, and what two sinks have got.
@@ -195,6 +250,7 @@ struct World {
     exchange: Exchange,
     stored: Checkpoint,
     names: Vec<&'static str>,
+    refused: BTreeSet<&'static str>,
     /// Which Event each version is of, and when each has happened last.
     written: BTreeMap<u64, usize>,
     happened: BTreeMap<usize, u64>,
@@ -218,6 +274,9 @@ enum Step {
     EndedInList,
     SecondSink,
     EndedInJoin,
+    /// A sink is not accepted any more, or is again.
+    Refused(Index),
+    Accepted,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -233,6 +292,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::EndedInList),
         1 => Just(Step::SecondSink),
         1 => Just(Step::EndedInJoin),
+        1 => any::<Index>().prop_map(Step::Refused),
+        1 => Just(Step::Accepted),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -245,6 +306,7 @@ impl World {
             exchange: Exchange::new(Checkpoint::default(), EventSettings::default()),
             stored: Checkpoint::default(),
             names: vec!["a"],
+            refused: BTreeSet::new(),
             written: BTreeMap::new(),
             happened: BTreeMap::new(),
             got: BTreeMap::from([("a", Vec::new()), ("b", Vec::new())]),
@@ -261,12 +323,17 @@ impl World {
 
     /// Each sink is newer than the one before.
     fn routes(&self) -> Routes {
-        let Routes(mut routes) = routes(&self.names);
+        let mut routes = routes(&self.names);
         for (made, name) in self.names.iter().enumerate() {
-            let route = routes.get_mut(&id(name)).unwrap();
-            Arc::make_mut(route).since = Some(Timestamp::from_second(made as i64).unwrap());
+            let since = Some(Timestamp::from_second(made as i64).unwrap());
+            let id = id(name);
+            Arc::make_mut(routes.open.get_mut(&id).unwrap()).since = since;
+            if self.refused.contains(name) {
+                routes.open.remove(&id);
+                routes.refused.insert(id, since);
+            }
         }
-        Routes(routes)
+        routes
     }
 
     fn list(&mut self) {
@@ -282,14 +349,22 @@ impl World {
         }
     }
 
-    /// A second sink is made, and the first of the Events are listed for it.
-    fn begin_join(&mut self, first: usize) {
-        self.names.push("b");
-        for joining in self.exchange.set_routes(&self.routes()) {
+    /// The first of the Events are listed for those who missed some. Gives whose
+    /// lists these are.
+    fn begin_join(&mut self, first: usize) -> Vec<(SinkId, u64)> {
+        let joining = self.exchange.set_routes(&self.routes());
+        for (joined, list) in &joining {
             for (number, (version, count)) in self.events.iter().take(first) {
                 let listed = event(*version, *number, *count);
-                self.exchange.on_joined(&joining, listed);
+                self.exchange.on_joined(joined, *list, listed);
             }
+        }
+        joining
+    }
+
+    fn join(&mut self) {
+        for (joined, list) in self.begin_join(self.events.len()) {
+            self.exchange.end_joining(&joined, list);
         }
     }
 
@@ -321,8 +396,7 @@ impl World {
             self.got.get_mut(name).unwrap().extend(versions);
             delivered(&mut self.exchange, name);
         } else {
-            let nothing = Outcome::Retry { delivered: 0 };
-            self.exchange.on_outcome(&id(name), nothing);
+            failed(&mut self.exchange, name, 0);
         }
     }
 
@@ -341,10 +415,19 @@ impl World {
                 self.end();
             }
             Step::SecondSink if self.names.len() == 1 => {
-                self.begin_join(self.events.len());
-                self.exchange.end_joining(&id("b"));
+                self.names.push("b");
+                self.join();
+            }
+            Step::Refused(index) => {
+                self.refused.insert(*index.get(&self.names));
+                self.join();
+            }
+            Step::Accepted => {
+                self.refused.clear();
+                self.join();
             }
             Step::EndedInJoin if self.names.len() == 1 => {
+                self.names.push("b");
                 self.begin_join(self.events.len() / 2);
                 self.end();
             }
@@ -362,6 +445,7 @@ proptest! {
         for step in &steps {
             world.take(step);
         }
+        world.take(&Step::Accepted);
         for name in world.names.clone() {
             while let Some(versions) = next(&mut world.exchange, name) {
                 world.got.get_mut(name).unwrap().extend(versions);
