@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use transport::ErrorKind;
 
-use crate::events::Tally;
-
 const KINDS: usize = ErrorKind::ALL.len();
 
 /// What an agent has counted for one output.
@@ -41,7 +39,15 @@ pub struct Observations {
 pub(crate) struct EventDelivery {
     pub(crate) is_connected: bool,
     pub(crate) failing: Option<ErrorKind>,
-    pub(crate) tally: Tally,
+    pub(crate) tally: EventTally,
+}
+
+/// What became of a sink's Events, since this controller leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EventTally {
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped: u64,
+    pub(crate) waiting: u64,
 }
 
 #[derive(Debug)]

@@ -11,11 +11,11 @@ mod exchange;
 mod join;
 mod message;
 mod occurrence;
+mod outlet;
 mod port;
 mod relay;
 mod route;
 mod store;
 
-pub(crate) use self::exchange::Tally;
 pub(crate) use self::relay::Relay;
 pub use self::route::Routes;

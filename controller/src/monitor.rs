@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::events::Tally;
+use crate::delivery::EventTally;
 
 /// See the [module](self). docs/METRICS.md has the list.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Monitor {
     events: Family<Outcome, Counter>,
     events_waiting: Gauge,
     /// What was told of Events last, which begins anew with each reign.
-    events_before: Mutex<Tally>,
+    events_before: Mutex<EventTally>,
 }
 
 /// How something ended.
@@ -171,7 +171,7 @@ impl Monitor {
         self.events_read.inc();
     }
 
-    pub(crate) fn events(&self, now: Tally) {
+    pub(crate) fn events(&self, now: EventTally) {
         let before = std::mem::replace(&mut *self.events_before.lock(), now);
         let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         let acknowledged = more(now.acknowledged, before.acknowledged);

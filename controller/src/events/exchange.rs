@@ -20,14 +20,12 @@ use syslog::Outcome;
 
 use super::checkpoint::Checkpoint;
 use super::occurrence::{Occurrence, Repetition};
+use super::outlet::{Outgoing, Outlet};
 use super::route::{Route, Routes};
+use crate::delivery::EventTally;
 use crate::settings::EventSettings;
 use crate::snapshot::SinkId;
 use crate::tenants::Reads;
-
-/// The most occurrences of a batch, and about how many bytes they have.
-const BATCH: usize = 256;
-const BATCH_BYTES: usize = 512 * 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,7 +51,7 @@ pub(crate) struct Exchange {
     hasher: RandomState,
     /// The bytes of all queues.
     waiting_bytes: usize,
-    totals: Tally,
+    totals: EventTally,
 }
 
 #[derive(Debug, PartialEq)]
@@ -68,48 +66,6 @@ enum Stage {
     },
     /// What happens is read as it happens.
     Watching,
-}
-
-#[derive(Debug)]
-struct Outlet {
-    /// None while the sink is refused: what happens is listed for it later.
-    route: Option<Arc<Route>>,
-    /// When the sink was made.
-    since: Option<Timestamp>,
-    /// What is not newer than this is not to be taken from a list.
-    from: u64,
-    /// Which list for it alone is under way, of the Events from before.
-    joining: Option<u64>,
-    waiting: BTreeMap<u64, Arc<Occurrence>>,
-    waiting_bytes: usize,
-    under_way: Option<Outgoing>,
-    is_sending: bool,
-    acknowledged: u64,
-    dropped: u64,
-    /// How many of those the sink was not told of.
-    untold: u64,
-}
-
-/// What a sink gets next.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
-    /// No other batch has it.
-    pub(crate) number: u64,
-    /// How many occurrences before these it does not get.
-    pub(crate) dropped: u64,
-    /// When that was noticed.
-    pub(crate) at: Timestamp,
-    pub(crate) occurrences: Vec<Arc<Occurrence>>,
-    /// How many of its first messages were delivered already.
-    pub(crate) delivered: usize,
-}
-
-/// What became of a sink's occurrences, since this leader leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) acknowledged: u64,
-    pub(crate) dropped: u64,
-    pub(crate) waiting: u64,
 }
 
 impl Exchange {
@@ -128,7 +84,7 @@ impl Exchange {
             told: HashMap::new(),
             hasher: RandomState::new(),
             waiting_bytes: 0,
-            totals: Tally::default(),
+            totals: EventTally::default(),
         }
     }
 
@@ -340,14 +296,14 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&SinkId, Tally)> {
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&SinkId, EventTally)> {
         self.outlets.iter().map(|(id, outlet)| (id, outlet.tally()))
     }
 
     /// What became of all occurrences, for each sink that wanted them.
-    pub(crate) fn totals(&self) -> Tally {
+    pub(crate) fn totals(&self) -> EventTally {
         let waiting = self.outlets.values().map(|o| o.tally().waiting).sum();
-        Tally {
+        EventTally {
             waiting,
             ..self.totals
         }
@@ -425,105 +381,6 @@ impl Exchange {
                     self.totals.dropped += 1;
                 }
             }
-        }
-    }
-}
-
-impl Outlet {
-    const fn new(since: Option<Timestamp>, from: u64) -> Self {
-        Self {
-            route: None,
-            since,
-            from,
-            joining: None,
-            waiting: BTreeMap::new(),
-            waiting_bytes: 0,
-            under_way: None,
-            is_sending: false,
-            acknowledged: 0,
-            dropped: 0,
-            untold: 0,
-        }
-    }
-
-    /// Whether what happens is put into its queue, and nothing from before is
-    /// missing there.
-    const fn is_watching(&self) -> bool {
-        self.route.is_some() && self.joining.is_none()
-    }
-
-    /// The sink is refused: what happens from now on is not put into its queue.
-    fn close(&mut self, position: u64) {
-        if self.is_watching() {
-            self.from = position;
-        }
-        self.route = None;
-        self.joining = None;
-    }
-
-    /// The answer is how many bytes more wait.
-    fn push(&mut self, occurrence: Arc<Occurrence>) -> usize {
-        let weight = occurrence.weight;
-        if self
-            .waiting
-            .insert(occurrence.version, occurrence)
-            .is_some()
-        {
-            return 0;
-        }
-        self.waiting_bytes += weight;
-        weight
-    }
-
-    /// The answer is how many bytes fewer wait.
-    fn give_up_oldest(&mut self) -> usize {
-        let Some((_, oldest)) = self.waiting.pop_first() else {
-            return 0;
-        };
-        self.waiting_bytes -= oldest.weight;
-        self.dropped += 1;
-        self.untold += 1;
-        oldest.weight
-    }
-
-    fn batch(&mut self, number: u64, now: Timestamp) -> Option<Outgoing> {
-        let mut occurrences = Vec::new();
-        let mut bytes = 0;
-        while occurrences.len() < BATCH
-            && bytes < BATCH_BYTES
-            && let Some((_, oldest)) = self.waiting.pop_first()
-        {
-            bytes += oldest.weight;
-            occurrences.push(oldest);
-        }
-        self.waiting_bytes -= bytes;
-        let is_something = !occurrences.is_empty() || self.untold > 0;
-        is_something.then_some(Outgoing {
-            number,
-            dropped: self.untold,
-            at: now,
-            occurrences,
-            delivered: 0,
-        })
-    }
-
-    /// The newest version up to which the sink needs nothing any more; none where
-    /// it needs nothing at all.
-    fn place(&self, is_listing: bool) -> Option<u64> {
-        let under_way = self.under_way.as_ref().and_then(|o| o.occurrences.first());
-        let under_way = under_way.map(|oldest| oldest.version.saturating_sub(1));
-        let waiting = self.waiting.first_key_value();
-        let waiting = waiting.map(|(version, _)| version.saturating_sub(1));
-        let listed = (!self.is_watching() || is_listing).then_some(self.from);
-        under_way.into_iter().chain(waiting).chain(listed).min()
-    }
-
-    fn tally(&self) -> Tally {
-        let under_way = self.under_way.as_ref().map_or(0, |o| o.occurrences.len());
-        Tally {
-            acknowledged: self.acknowledged,
-            dropped: self.dropped,
-            waiting: (self.waiting.len() + under_way) as u64,
         }
     }
 }

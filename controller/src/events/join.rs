@@ -11,11 +11,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::relay::PAGE;
 use crate::lenient::Lenient;
 use crate::snapshot::SinkId;
 use crate::tenants::Reads;
 
+/// How many Events are asked for at a time. All of them are in memory at once,
+/// and each can have more than a megabyte.
+pub(super) const PAGE: u32 = 50;
 /// How many lists are made at the same time.
 const AT_ONCE: usize = 4;
 /// How many pages may wait.

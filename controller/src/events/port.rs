@@ -11,8 +11,8 @@ use syslog::{Batch, Framing, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
 use transport::{ErrorKind, Event, Observer, Sender, Sink};
 
-use super::exchange::Outgoing;
 use super::message::{TAG, push_record};
+use super::outlet::Outgoing;
 use super::route::Way;
 use crate::names::MANAGER;
 use crate::resources::EventFormat;

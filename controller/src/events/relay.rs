@@ -22,7 +22,7 @@ use transport::{ErrorKind, Sender};
 
 use super::checkpoint::Checkpoint;
 use super::exchange::Exchange;
-use super::join::{Joined, Joins};
+use super::join::{Joined, Joins, PAGE};
 use super::occurrence::Occurrence;
 use super::port::{Line, Port, Signal, Ticket};
 use super::route::{Routes, Way};
@@ -34,9 +34,6 @@ use crate::render::alias_of;
 use crate::settings::Settings;
 use crate::snapshot::SinkId;
 
-/// How many Events are asked for at a time. All of them are in memory at once,
-/// and each can have more than a megabyte.
-pub(super) const PAGE: u32 = 50;
 /// How long the end waits for what is under way, and then for the API server.
 const LAST: Duration = Duration::from_secs(2);
 

@@ -8,8 +8,7 @@ use transport::ErrorKind;
 use super::announce::announcement;
 use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, ROLLED_BACK, all};
 use super::*;
-use crate::delivery::{Delivery, EventDelivery, Failure};
-use crate::events::Tally;
+use crate::delivery::{Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::Agent;
 use crate::history::Failed;
 use crate::plan::Refusal;
@@ -231,7 +230,7 @@ fn delivering_is_what_the_controller_says_of_events_as_well() {
         let events = EventDelivery {
             is_connected,
             failing,
-            tally: Tally::default(),
+            tally: EventTally::default(),
         };
         case.delivery = Some(Delivery {
             agents,

@@ -433,6 +433,36 @@ async fn a_watch_that_expired_repeats_nothing() {
     task.abort();
 }
 
+/// What happens while a sink is refused is sent when it is accepted again, and
+/// nothing that was sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_was_refused_for_a_while_misses_nothing() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let task = controller(&own, "only");
+    let receiver = receiver();
+    put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
+    until_connected(&client, "shop", "sink").await;
+    flow(client.clone(), 20, Duration::ZERO).await;
+    until_all(&receiver, 20).await;
+
+    let wrong = json!({"host": "a", "tls": {"clientCertificateSecret": "none"}});
+    put(&client, "shop", "sink", wrong).await.unwrap();
+    let sinks = sinks(&client, "shop");
+    until_condition(&sinks, "sink", "Accepted", "False").await;
+    for number in 20..40 {
+        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+    }
+    let mut right = tcp(&receiver);
+    right["tls"] = Value::Null;
+    put(&client, "shop", "sink", right).await.unwrap();
+    until_all(&receiver, 40).await;
+    assert!(counts(&receiver).values().all(|count| *count == 1));
+    task.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_events_hurt_nobody() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
