@@ -8,7 +8,8 @@ ARG FLUENT_BIT_IMAGE=docker.io/fluent/fluent-bit:5.1.1
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 COPY . .
-RUN cargo build --locked --release --package plugin
+RUN cargo build --locked --release --package plugin && \
+    strip --strip-debug target/release/libout_syslog_sink.so
 
 FROM ${FLUENT_BIT_IMAGE}
 LABEL org.opencontainers.image.title="syslog-sink-agent" \

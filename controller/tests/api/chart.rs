@@ -10,9 +10,8 @@ use controller::resources::{LogSink, crds};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rig::fluent_bit;
 use rig::wait::free_port;
@@ -54,6 +53,12 @@ fn helm(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
+fn kubectl(plane: &ControlPlane, arguments: &[&str]) {
+    let output = plane.kubectl().args(arguments).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+}
+
 /// Without what only Helm reads.
 fn plain(rendered: &str) -> String {
     let of_helm = ["# Source: ", "    helm.sh/", "        helm.sh/"];
@@ -80,8 +85,11 @@ async fn the_plain_manifests_are_the_charts() {
     }
     let file = fs::read_to_string(&path).unwrap_or_default();
     assert!(file == manifests, "`make golden` writes install.yaml anew");
-    // Each of them is one that the API server takes.
-    plane.apply(&manifests).await;
+    // Each of them is one that the API server takes, now and when it is there.
+    let path = path.display().to_string();
+    for _ in 0..2 {
+        kubectl(&plane, &["apply", "--server-side", "-f", &path]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,9 +172,12 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     };
     let client = plane.admin().await;
     plane.add_nodes(3).await;
+    kubectl(&plane, &["create", "namespace", SYSTEM]);
+    let privileged = "pod-security.kubernetes.io/enforce=privileged";
+    kubectl(&plane, &["label", "namespace", SYSTEM, privileged]);
     let install = ["install", "syslog-sink", "CHART", "--namespace", SYSTEM];
-    let create = ["--create-namespace", "--wait", "--timeout", "3m"];
-    helm(&plane, &[&install[..], &create[..]].concat()).unwrap();
+    let wait = ["--wait", "--timeout", "3m"];
+    helm(&plane, &[&install[..], &wait[..]].concat()).unwrap();
     let port = start_controller(&mut plane, &client).await;
 
     // The owner of a namespace lets its sinks name Secrets.
@@ -181,21 +192,21 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     let shops = sinks(&client, "shop");
     let why = until_condition(&shops, "tls", "Accepted", "False").await;
     assert!(why.starts_with("SecretNotReadable"), "{why}");
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), "shop");
-    let binding = json!({
-        "metadata": {"name": "sinks-secrets"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "syslog-sink-secrets",
-        },
-        "subjects": [{"kind": "ServiceAccount", "name": "sink-controller", "namespace": SYSTEM}],
-    });
-    let binding = serde_json::from_value(binding).unwrap();
-    bindings
-        .create(&PostParams::default(), &binding)
-        .await
-        .unwrap();
+    let account = format!("{SYSTEM}:sink-controller");
+    let binding = [
+        "create",
+        "rolebinding",
+        "sinks-secrets",
+        "--namespace",
+        "shop",
+    ];
+    let of = [
+        "--clusterrole",
+        "syslog-sink-secrets",
+        "--serviceaccount",
+        &account,
+    ];
+    kubectl(&plane, &[&binding[..], &of[..]].concat());
     until_true("the Secret may be read", || async {
         let sink: LogSink = shops.get("tls").await.unwrap();
         let conditions = sink.status.unwrap_or_default().conditions;
@@ -218,7 +229,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     // Sinks are their owners', and stay; who wants them gone says so.
     assert!(shops.get("sink").await.is_ok());
     let anew = ["--set", "crds.keep=false"];
-    helm(&plane, &[&install[..], &create[..], &anew[..]].concat()).unwrap();
+    helm(&plane, &[&install[..], &wait[..], &anew[..]].concat()).unwrap();
     assert!(shops.get("sink").await.is_ok());
     helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
     let known: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -229,10 +240,6 @@ async fn it_installs_upgrades_and_leaves_nothing() {
         })
         .await;
     }
-    namespaces
-        .delete(SYSTEM, &DeleteParams::default())
-        .await
-        .unwrap();
 }
 
 /// A chart whose controller is another one rolls no agent.
