@@ -9,7 +9,7 @@ use out_syslog_sink::message::{Mapper, Workspace};
 use out_syslog_sink::report::push_notice;
 use syslog::{Batch, Framing, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
-use transport::{ErrorKind, Event, Observer, Sender, Sink};
+use transport::{Error, ErrorKind, Event, Observer, Sender, Sink};
 
 use super::message::{TAG, push_record};
 use super::outlet::Outgoing;
@@ -37,8 +37,9 @@ pub(super) struct Port {
 pub(super) enum Signal {
     /// There is a connection.
     Connected,
-    /// There is none, and no server that could be connected to.
-    Failed(ErrorKind),
+    /// There is none, and no server that could be connected to; and why, for
+    /// people.
+    Failed(ErrorKind, String),
     /// A message was given up that no datagram takes.
     GivenUp,
     /// What became of the batch of this number.
@@ -132,11 +133,11 @@ impl Observer for Line {
     fn on_event(&mut self, event: &Event<'_>) {
         match event {
             Event::Connected { .. } => self.say(Signal::Connected),
-            Event::ConnectFailed { error, .. } => self.say(Signal::Failed(error.kind())),
+            Event::ConnectFailed { error, .. } => self.say(failed(error)),
             // Else it is made anew at once.
             Event::Disconnected {
                 error, retry_in, ..
-            } if !retry_in.is_zero() => self.say(Signal::Failed(error.kind())),
+            } if !retry_in.is_zero() => self.say(failed(error)),
             Event::MessageRefused(_) => self.say(Signal::GivenUp),
             Event::Disconnected { .. }
             | Event::AttemptFailed(_)
@@ -147,4 +148,8 @@ impl Observer for Line {
             | Event::Progress { .. } => {}
         }
     }
+}
+
+fn failed(error: &Error) -> Signal {
+    Signal::Failed(error.kind(), error.chain())
 }

@@ -289,13 +289,18 @@ impl<'a> Relay<'a> {
         }
         match signal {
             Signal::Connected => {
+                if outlet.failing.take().is_some() {
+                    tracing::info!(%sink, "Events are sent again");
+                }
                 outlet.is_connected = true;
-                outlet.failing = None;
                 outlet.waits = false;
             }
-            Signal::Failed(kind) => {
+            Signal::Failed(kind, why) => {
+                // It is tried for ever, and told once.
+                if outlet.failing.replace(*kind) != Some(*kind) {
+                    tracing::warn!(%sink, why, "Events cannot be sent");
+                }
                 outlet.is_connected = false;
-                outlet.failing = Some(*kind);
             }
             Signal::GivenUp => self.exchange.on_given_up(sink),
             Signal::Done(_, outcome) => {

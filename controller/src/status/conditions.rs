@@ -227,7 +227,7 @@ const fn explanation(kind: ErrorKind) -> &'static str {
         ErrorKind::Timeout => "the receiver did not answer in time",
         ErrorKind::Tls => {
             "TLS failed (a certificate was refused, or this port does not speak TLS; the \
-             agent's log has the details)"
+             agent's or controller's log has the details)"
         }
         ErrorKind::Relp => "the receiver does not speak RELP, or refused a message",
         ErrorKind::Broken => "connections break",
