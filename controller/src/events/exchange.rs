@@ -93,8 +93,13 @@ impl Exchange {
     /// for their lists.
     pub(crate) fn set_routes(&mut self, routes: &Routes) -> Vec<(SinkId, u64)> {
         let Routes { open, refused, off } = routes;
-        let is_gone = |id: &SinkId| !open.contains_key(id) && !refused.contains_key(id);
-        for (_, outlet) in self.outlets.extract_if(.., |id, _| is_gone(id)) {
+        // One that was made anew has only its name in common with the one before.
+        let made = |id: &SinkId| match open.get(id) {
+            Some(route) => Some(route.since),
+            None => refused.get(id).copied(),
+        };
+        let is_gone = |id: &SinkId, outlet: &mut Outlet| made(id) != Some(outlet.since);
+        for (_, outlet) in self.outlets.extract_if(.., is_gone) {
             self.waiting_bytes -= outlet.waiting_bytes;
         }
         let position = self.position;

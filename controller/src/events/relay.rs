@@ -178,6 +178,9 @@ impl<'a> Relay<'a> {
     /// Sends nothing more: another controller leads.
     pub(crate) fn abdicate(&mut self) {
         self.exchange = Exchange::new(Checkpoint::default(), self.settings.events);
+        // What is still under way is nothing to the next reign, which counts its
+        // batches anew.
+        (self.line, self.signals) = unbounded_channel();
         for (_, outlet) in std::mem::take(&mut self.outlets) {
             outlet.close();
         }

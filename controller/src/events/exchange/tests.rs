@@ -230,6 +230,24 @@ fn a_sink_that_was_refused_for_a_while_gets_what_happened_then() {
 }
 
 #[test]
+fn a_sink_that_was_made_anew_is_another_one() {
+    let mut exchange = exchange(&["a"], EventSettings::default());
+    exchange.on_watched(event(5, 1, 1));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
+    let under_way = number(&exchange, "a");
+    exchange.on_watched(event(6, 2, 1));
+    let mut anew = routes(&["a"]);
+    let route = anew.open.get_mut(&id("a")).unwrap();
+    Arc::make_mut(route).since = Some("2027-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(exchange.set_routes(&anew), [(id("a"), 1)]);
+    exchange.on_outcome(&id("a"), under_way, Outcome::Delivered);
+    exchange.on_joined(&id("a"), 1, event(6, 2, 1));
+    exchange.end_joining(&id("a"), 1);
+    exchange.on_watched(event(7, 3, 1));
+    assert_eq!(next(&mut exchange, "a"), Some(vec![7]));
+}
+
+#[test]
 fn a_sink_that_wanted_none_gets_what_happens_from_then_on() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
