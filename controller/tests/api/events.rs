@@ -18,6 +18,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
+use rig::rsyslog::{Input, Parsed, Rsyslog};
 use rig::wait::free_port;
 use serde_json::{Value, json};
 
@@ -169,24 +170,27 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
 
 /// Certificates as Secrets: the controller has them in memory only.
 async fn put_certificates(client: &Client, pki: &Pki) {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
     let identity = pki.client();
     let read = |path: &Path| fs::read_to_string(path).unwrap();
-    for (name, kind, data) in [
-        ("ca", "Opaque", json!({"ca.crt": read(&pki.ca())})),
-        (
-            "identity",
-            "kubernetes.io/tls",
-            json!({"tls.crt": read(&identity.cert), "tls.key": read(&identity.key)}),
-        ),
-    ] {
-        let secret = json!({"metadata": {"name": name}, "type": kind, "stringData": data});
-        let secret = serde_json::from_value(secret).unwrap();
-        secrets
-            .create(&PostParams::default(), &secret)
-            .await
-            .unwrap();
-    }
+    put_secret(client, "ca", "Opaque", json!({"ca.crt": read(&pki.ca())})).await;
+    let pair = json!({"tls.crt": read(&identity.cert), "tls.key": read(&identity.key)});
+    put_secret(client, "identity", "kubernetes.io/tls", pair).await;
+}
+
+async fn put_secret(client: &Client, name: &str, kind: &str, data: Value) {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": kind,
+        "stringData": data,
+    });
+    let parameters = PatchParams::apply("test").force();
+    secrets
+        .patch(name, &parameters, &Patch::Apply(secret))
+        .await
+        .unwrap();
 }
 
 fn as_they_happened(got: &[Message]) {
@@ -430,6 +434,81 @@ async fn a_watch_that_expired_repeats_nothing() {
     gate.open();
     until_all(&receiver, 100).await;
     assert!(counts(&receiver).values().all(|count| *count == 1));
+    task.abort();
+}
+
+/// To a real rsyslog, by everything that it speaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_by_every_transport() {
+    const COUNT: usize = 300;
+    if rig::program("rsyslogd").is_none() {
+        return rig::skip("rsyslogd is not installed (Debian: rsyslog)");
+    }
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let pki = Pki::new();
+    let tls = Input::Tls {
+        server: pki.server(),
+        ca: pki.ca(),
+        mutual: false,
+    };
+    let relp_tls = Input::Relp {
+        tls: Some((pki.server(), pki.ca())),
+    };
+    let own = controllers(&plane).await;
+    let task = controller(&own, "only");
+    let mut receivers = Vec::new();
+    for (transport, input) in [
+        ("tcp", Input::Tcp),
+        ("udp", Input::Udp),
+        ("relp", Input::Relp { tls: None }),
+        ("tls", tls),
+        ("relp+tls", relp_tls),
+    ] {
+        let Some(rsyslog) = Rsyslog::start(&input) else {
+            continue;
+        };
+        let address = rsyslog.address();
+        let (_, port) = address.rsplit_once(':').unwrap();
+        let port: u16 = port.parse().unwrap();
+        let mut spec = json!({"host": "127.0.0.1", "port": port, "transport": transport});
+        if transport.ends_with("tls") {
+            let pair = pki.client();
+            let read = |path: &Path| fs::read_to_string(path).unwrap();
+            let data = json!({"tls.crt": read(&pair.cert), "tls.key": read(&pair.key)});
+            put_secret(&client, "identity", "kubernetes.io/tls", data).await;
+            let ca = json!({"pem": read(&pki.ca())});
+            spec["tls"] = json!({"ca": ca, "clientCertificateSecret": "identity"});
+            spec["tls"]["serverName"] = json!("localhost");
+        }
+        let name = transport.replace('+', "-");
+        put(&client, "shop", &name, spec).await.unwrap();
+        receivers.push((name, rsyslog));
+    }
+    for (name, _) in &receivers {
+        until_connected(&client, "shop", name).await;
+    }
+    flow(client.clone(), COUNT, Duration::ZERO).await;
+    for (name, rsyslog) in &receivers {
+        let is_ours = |m: &Parsed| m.msg.trim().starts_with("event-");
+        let all = async {
+            while rsyslog.messages().iter().filter(|m| is_ours(m)).count() < COUNT {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(BOUND, all).await.is_ok();
+        assert!(in_time, "{name}: {}", rsyslog.count());
+        let texts: BTreeMap<String, usize> = rsyslog.messages().into_iter().filter(is_ours).fold(
+            BTreeMap::new(),
+            |mut texts, message| {
+                *texts.entry(message.msg).or_default() += 1;
+                texts
+            },
+        );
+        assert_eq!(texts.len(), COUNT, "{name}");
+        assert!(texts.values().all(|count| *count == 1), "{name}");
+    }
     task.abort();
 }
 
