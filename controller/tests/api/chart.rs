@@ -17,7 +17,7 @@ use rig::fluent_bit;
 use rig::wait::free_port;
 use serde_json::{Value, json};
 
-use crate::world::{BOUND, SYSTEM, put, revision, sinks, tcp, until_condition};
+use crate::world::{SYSTEM, put, revision, sinks, tcp, until_condition, wait_until};
 
 /// What goes before the chart's manifests for those who have no Helm. Agents
 /// mount folders of the node, which only this level of Pod Security allows.
@@ -130,16 +130,6 @@ async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
     port
 }
 
-async fn until_true<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
-    let asking = async {
-        while !is_so().await {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
-    assert!(in_time, "{what}");
-}
-
 /// Everything in the controller's namespace, but what Kubernetes puts into each.
 async fn left_over(client: &Client) -> Vec<String> {
     async fn names<K>(client: &Client) -> Vec<String>
@@ -207,7 +197,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
         &account,
     ];
     kubectl(&plane, &[&binding[..], &of[..]].concat());
-    until_true("the Secret may be read", || async {
+    wait_until("the Secret may be read", async || {
         let sink: LogSink = shops.get("tls").await.unwrap();
         let conditions = sink.status.unwrap_or_default().conditions;
         conditions
@@ -222,7 +212,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     drop_in_upgrade(&mut plane, &client, port).await;
 
     helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
-    until_true("nothing is left", || async {
+    wait_until("nothing is left", async || {
         left_over(&client).await.is_empty()
     })
     .await;
@@ -235,7 +225,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     let known: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in crds() {
         let name = crd.metadata.name.unwrap();
-        until_true(&name, || async {
+        wait_until(&name, async || {
             known.get_opt(&name).await.unwrap().is_none()
         })
         .await;
@@ -257,7 +247,7 @@ async fn drop_in_upgrade(plane: &mut ControlPlane, client: &Client, port: u16) {
     let upgrade = ["upgrade", "syslog-sink", "CHART", "--namespace", SYSTEM];
     let other = ["--set", "controller.logLevel=debug,controller.replicas=3"];
     helm(plane, &[&upgrade[..], &other[..], &["--wait"]].concat()).unwrap();
-    until_true("two rounds more", || async { rounds(port) > done + 1 }).await;
+    wait_until("two rounds more", async || rounds(port) > done + 1).await;
     assert_eq!(revision(client).await, before);
     let now = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     assert_eq!(now, generation);

@@ -16,8 +16,8 @@ use rig::wait::free_port;
 use serde_json::{Value, json};
 
 use crate::world::{
-    BOUND, controller_with, controllers, files, put, revision, settings_in, sinks, start, until,
-    until_condition,
+    controller_with, controllers, files, put, revision, settings_in, sinks, start, until,
+    until_condition, wait_until,
 };
 
 const LINES: usize = 500;
@@ -162,17 +162,9 @@ async fn told(client: &Client, sink: &str, reason: &str) {
         regarding.and_then(|about| about.name.as_deref()) == Some(sink)
             && event.reason.as_deref() == Some(reason)
     };
-    let asking = async {
-        while !events
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .iter()
-            .any(is_it)
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
-    assert!(in_time, "{sink} has no Event {reason}");
+    wait_until(&format!("{sink} has an Event {reason}"), async || {
+        let all = events.list(&ListParams::default()).await.unwrap();
+        all.iter().any(is_it)
+    })
+    .await;
 }

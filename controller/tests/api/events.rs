@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::gate::Gate;
 use crate::world::{
     BOUND, SYSTEM, condition, controller, controller_with, controllers, put, put_cluster, settings,
-    sinks, start, until, until_condition,
+    sinks, start, until, until_condition, wait_until,
 };
 
 const SD: &str = "kubernetes@47450";
@@ -266,13 +266,8 @@ fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
 }
 
 async fn until_all(receiver: &Receiver, count: usize) {
-    let all = async {
-        while counts(receiver).len() < count {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(BOUND, all).await.is_ok();
-    assert!(in_time, "{} of {count} came", counts(receiver).len());
+    let what = format!("{count} of them came");
+    wait_until(&what, async || counts(receiver).len() >= count).await;
 }
 
 /// The controller in a process of its own. Gives its number.
@@ -375,12 +370,10 @@ async fn a_sink_that_is_down_is_told_what_it_missed() {
     })
     .unwrap();
     let last = "event-299".to_owned();
-    let arrived = async {
-        while !counts(&back).contains_key(&last) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(BOUND, arrived).await.unwrap();
+    wait_until("the last one came", async || {
+        counts(&back).contains_key(&last)
+    })
+    .await;
     assert_eq!(told_as_dropped(&back), dropped);
     // The newest are there, each once.
     let got = counts(&back);
@@ -492,13 +485,10 @@ async fn events_by_every_transport() {
     flow(client.clone(), COUNT, Duration::ZERO).await;
     for (name, rsyslog) in &receivers {
         let is_ours = |m: &Parsed| m.msg.trim().starts_with("event-");
-        let all = async {
-            while rsyslog.messages().iter().filter(|m| is_ours(m)).count() < COUNT {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let in_time = tokio::time::timeout(BOUND, all).await.is_ok();
-        assert!(in_time, "{name}: {}", rsyslog.count());
+        wait_until(name, async || {
+            rsyslog.messages().iter().filter(|m| is_ours(m)).count() >= COUNT
+        })
+        .await;
         let texts: BTreeMap<String, usize> = rsyslog.messages().into_iter().filter(is_ours).fold(
             BTreeMap::new(),
             |mut texts, message| {

@@ -21,8 +21,8 @@ use serde_json::json;
 use tower::filter::FilterLayer;
 
 use crate::world::{
-    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, revision, settings,
-    sinks, start, tcp, until, until_condition, until_files,
+    SYSTEM, condition, controller, controller_with, controllers, put, revision, settings, sinks,
+    start, tcp, until, until_condition, until_files, wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,12 +100,10 @@ async fn a_hundred_nodes_get_what_changed() {
     // Of old revisions nothing is left.
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let labelled = ListParams::default().labels(REVISION);
-    let asking = async {
-        while secrets.list_metadata(&labelled).await.unwrap().items.len() > 1 {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(BOUND, asking).await.unwrap();
+    wait_until("one revision is left", async || {
+        secrets.list_metadata(&labelled).await.unwrap().items.len() <= 1
+    })
+    .await;
     task.abort();
 }
 
@@ -360,10 +358,8 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), SYSTEM);
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=sink-controller");
-    let asking = async {
-        while !api.list_metadata(&ours).await.unwrap().items.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(BOUND, asking).await.unwrap();
+    wait_until("nothing is left", async || {
+        api.list_metadata(&ours).await.unwrap().items.is_empty()
+    })
+    .await;
 }

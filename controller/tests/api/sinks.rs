@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::world::{
     BOUND, SYSTEM, condition, controller, controllers, put, start, tcp, until, until_files,
+    wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,13 +93,11 @@ async fn sinks_become_configuration_and_are_told() {
     until_files(&client, |files| files.len() == 1).await;
     // Of old revisions nothing is left.
     let own: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
-    let asking = async {
-        let labelled = ListParams::default().labels(REVISION);
-        while own.list_metadata(&labelled).await.unwrap().items.len() > 1 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(BOUND, asking).await.unwrap();
+    let labelled = ListParams::default().labels(REVISION);
+    wait_until("one revision is left", async || {
+        own.list_metadata(&labelled).await.unwrap().items.len() <= 1
+    })
+    .await;
     task.abort();
 }
 

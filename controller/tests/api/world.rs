@@ -159,6 +159,17 @@ pub(crate) async fn put_cluster(client: &Client, name: &str, sink: Value) {
         .unwrap();
 }
 
+/// Waits until something is so.
+pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
+    assert!(in_time, "{what}");
+}
+
 /// Asks until the object is as it shall be.
 pub(crate) async fn until<K, T>(api: &Api<K>, name: &str, what: impl Fn(&K) -> Option<T>) -> T
 where
@@ -206,13 +217,10 @@ pub(crate) async fn until_files(
     client: &Client,
     as_they_shall_be: impl Fn(&BTreeMap<String, String>) -> bool,
 ) {
-    let asking = async {
-        while !as_they_shall_be(&files(client).await) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
-    assert!(in_time, "{:#?}", files(client).await);
+    wait_until("the files are as they shall be", async || {
+        as_they_shall_be(&files(client).await)
+    })
+    .await;
 }
 
 pub(crate) fn tcp(host: &str) -> Value {
