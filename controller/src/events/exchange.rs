@@ -107,18 +107,22 @@ impl Exchange {
             self.outlet(id, *since).close(position);
         }
         // The first list is for all.
-        let is_begun = self.stage != Stage::Begun;
+        let is_before_first_list = self.stage == Stage::Begun;
         let mut joining = Vec::new();
         for (id, route) in open {
             let was_off = self.off.contains(id);
+            let list = self.joins + 1;
             let outlet = self.outlet(id, route.since);
             let was_open = outlet.route.replace(Arc::clone(route)).is_some();
-            if is_begun && !was_open && was_off {
+            if was_open || is_before_first_list {
+                continue;
+            }
+            if was_off {
                 outlet.from = position;
-            } else if is_begun && !was_open {
-                self.joins += 1;
-                self.outlet(id, route.since).joining = Some(self.joins);
-                joining.push((id.clone(), self.joins));
+            } else {
+                outlet.joining = Some(list);
+                self.joins = list;
+                joining.push((id.clone(), list));
             }
         }
         self.off.clone_from(off);
@@ -286,19 +290,19 @@ impl Exchange {
     /// A message of a batch was given up on its way.
     pub(crate) fn on_given_up(&mut self, id: &SinkId) {
         if let Some(outlet) = self.outlets.get_mut(id) {
-            outlet.dropped += 1;
-            outlet.untold += 1;
+            outlet.count_dropped();
             self.totals.dropped += 1;
         }
     }
 
-    /// Whether it is not known yet what became of something that was sent: to this
-    /// sink, or to any.
-    pub(crate) fn is_sending(&self, id: Option<&SinkId>) -> bool {
-        match id {
-            Some(id) => self.outlets.get(id).is_some_and(|outlet| outlet.is_sending),
-            None => self.outlets.values().any(|outlet| outlet.is_sending),
-        }
+    /// Whether it is not known yet what became of what was sent to this sink.
+    pub(crate) fn is_sending(&self, id: &SinkId) -> bool {
+        self.outlets.get(id).is_some_and(|outlet| outlet.is_sending)
+    }
+
+    /// The same, of any sink.
+    pub(crate) fn awaits_any(&self) -> bool {
+        self.outlets.values().any(|outlet| outlet.is_sending)
     }
 
     pub(crate) fn tallies(&self) -> impl Iterator<Item = (&SinkId, EventTally)> {

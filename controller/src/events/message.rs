@@ -26,24 +26,24 @@ pub(super) fn push_record(occurrence: &Occurrence, format: EventFormat, chunk: &
         EventType::Normal => "info",
         EventType::Warning => "warning",
     };
+    let repetition = occurrence.repetition();
     let record = map([
         ("log", Value::from(text)),
         ("severity", Value::from(severity)),
-        ("kubernetes", kubernetes(occurrence)),
+        ("kubernetes", kubernetes(occurrence, repetition)),
     ]);
-    let head = Value::Array(vec![time(occurrence.repetition().last), map([])]);
+    let head = Value::Array(vec![time(repetition.last), map([])]);
     rmpv::encode::write_value(chunk, &Value::Array(vec![head, record]))
         .expect("a Vec takes everything");
 }
 
-fn kubernetes(occurrence: &Occurrence) -> Value {
+fn kubernetes(occurrence: &Occurrence, Repetition { count, last }: Repetition) -> Value {
     let Event {
         involved_object: object,
         reason,
         ..
     } = &occurrence.event;
     let node = node(&occurrence.event);
-    let Repetition { count, last } = occurrence.repetition();
     let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());
     let params = [
         ("kind", object.kind.clone()),

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::lenient::Lenient;
 use crate::resources::EventType;
 
 /// See the [module](self).
@@ -33,10 +34,9 @@ pub(crate) struct Repetition {
 
 impl Occurrence {
     /// None where the Event has no version, which no API server leaves out.
-    pub(crate) fn new(mut event: Event) -> Option<Self> {
+    pub(crate) fn new(Lenient(mut event): Lenient<Event>) -> Option<Self> {
         let version = event.metadata.resource_version.as_ref()?.parse().ok()?;
         // None of it says what happened, and it can be long.
-        event.metadata.managed_fields = None;
         event.metadata.annotations = None;
         event.metadata.labels = None;
         event.metadata.owner_references = None;
@@ -128,7 +128,6 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::lenient::Lenient;
 
     /// An occurrence of an Event that the API server could have.
     pub(crate) fn occurrence(version: u64, fields: &Value) -> Occurrence {
@@ -143,8 +142,7 @@ pub(crate) mod tests {
             "involvedObject": {"kind": "Pod", "name": "web", "namespace": "shop"},
         });
         merge(&mut event, fields);
-        let Lenient(event) = serde_json::from_value(event).unwrap();
-        Occurrence::new(event).unwrap()
+        Occurrence::new(serde_json::from_value(event).unwrap()).unwrap()
     }
 
     fn merge(to: &mut Value, from: &Value) {

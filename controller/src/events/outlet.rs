@@ -100,9 +100,14 @@ impl Outlet {
             return 0;
         };
         self.waiting_bytes -= oldest.weight;
+        self.count_dropped();
+        oldest.weight
+    }
+
+    /// One that the sink does not get.
+    pub(super) const fn count_dropped(&mut self) {
         self.dropped += 1;
         self.untold += 1;
-        oldest.weight
     }
 
     pub(super) fn batch(&mut self, number: u64, now: Timestamp) -> Option<Outgoing> {

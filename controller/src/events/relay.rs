@@ -25,7 +25,7 @@ use super::exchange::Exchange;
 use super::join::{Joined, Joins, PAGE};
 use super::occurrence::Occurrence;
 use super::port::{Line, Port, Signal, Ticket};
-use super::route::{Routes, Way};
+use super::route::{Route, Routes};
 use super::store::Store;
 use crate::delivery::{EventDelivery, Observations};
 use crate::lenient::Lenient;
@@ -45,7 +45,7 @@ pub(crate) struct Relay<'a> {
     monitor: &'a Monitor,
     sender: Arc<Sender>,
     exchange: Exchange,
-    outlets: BTreeMap<SinkId, Outlet>,
+    connections: BTreeMap<SinkId, Connection>,
     /// How many ports were opened.
     ports: u64,
     space: Workspace,
@@ -55,11 +55,11 @@ pub(crate) struct Relay<'a> {
 
 /// A sink's port, and how it is.
 #[derive(Debug)]
-struct Outlet {
+struct Connection {
     number: u64,
-    /// What the port was opened for, and what it shall be for.
-    way: Way,
-    wanted: Way,
+    /// What the port was opened for, and what it shall be for, if that is another.
+    route: Arc<Route>,
+    wanted: Option<Arc<Route>>,
     /// None where it could not be opened.
     port: Option<Port>,
     is_connected: bool,
@@ -87,7 +87,7 @@ impl<'a> Relay<'a> {
             monitor,
             sender: Sender::start()?,
             exchange: Exchange::new(Checkpoint::default(), settings.events),
-            outlets: BTreeMap::new(),
+            connections: BTreeMap::new(),
             ports: 0,
             space: Workspace::default(),
             line,
@@ -160,7 +160,7 @@ impl<'a> Relay<'a> {
     /// stops of its own will: the next one sends nothing again.
     pub(crate) async fn end(&mut self) {
         let answers = async {
-            while self.exchange.is_sending(None) {
+            while self.exchange.awaits_any() {
                 if let Some((ticket, Signal::Done(number, outcome))) = self.signals.recv().await {
                     self.exchange.on_outcome(&ticket.sink, number, outcome);
                 }
@@ -168,7 +168,7 @@ impl<'a> Relay<'a> {
         };
         // What is not known by then is sent again.
         let _ = timeout(LAST, answers).await;
-        if !self.outlets.is_empty() {
+        if !self.connections.is_empty() {
             let checkpoint = self.exchange.checkpoint();
             let _ = timeout(LAST, self.store.write(&checkpoint)).await;
         }
@@ -181,8 +181,8 @@ impl<'a> Relay<'a> {
         // What is still under way is nothing to the next reign, which counts its
         // batches anew.
         (self.line, self.signals) = unbounded_channel();
-        for (_, outlet) in std::mem::take(&mut self.outlets) {
-            outlet.close();
+        for (_, connection) in std::mem::take(&mut self.connections) {
+            connection.close();
         }
     }
 
@@ -190,22 +190,24 @@ impl<'a> Relay<'a> {
         for (id, list) in self.exchange.set_routes(routes) {
             joins.begin(&self.client, id.clone(), list, &routes.open[&id].reads);
         }
-        let gone = |id: &SinkId, _: &mut Outlet| !routes.open.contains_key(id);
-        for (_, outlet) in self.outlets.extract_if(.., gone) {
-            outlet.close();
+        let gone = |id: &SinkId, _: &mut Connection| !routes.open.contains_key(id);
+        for (_, connection) in self.connections.extract_if(.., gone) {
+            connection.close();
         }
         for (id, route) in &routes.open {
-            if let Some(outlet) = self.outlets.get_mut(id) {
-                outlet.wanted.clone_from(&route.way);
+            if let Some(connection) = self.connections.get_mut(id) {
+                let is_another = connection.route.way != route.way;
+                connection.wanted = is_another.then(|| Arc::clone(route));
             } else {
-                self.exchange.start_over(id);
-                self.open(id, &route.way);
+                self.open(id, Arc::clone(route));
             }
             self.send(id);
         }
     }
 
-    fn open(&mut self, id: &SinkId, way: &Way) {
+    /// Opens a port in the place of the one before, if there was any.
+    fn open(&mut self, id: &SinkId, route: Arc<Route>) {
+        self.exchange.start_over(id);
         self.ports += 1;
         let line = Line {
             of: Ticket {
@@ -214,21 +216,21 @@ impl<'a> Relay<'a> {
             },
             to: self.line.clone(),
         };
-        let port = Port::open(way, &self.sender, line);
+        let port = Port::open(&route.way, &self.sender, line);
         let failing = port.as_ref().err().map(|error| {
             tracing::warn!(sink = %id, %error, "Events cannot be sent");
             ErrorKind::Tls
         });
-        let outlet = Outlet {
+        let connection = Connection {
             number: self.ports,
-            way: way.clone(),
-            wanted: way.clone(),
+            route,
+            wanted: None,
             port: port.ok(),
             is_connected: false,
             failing,
             waits: false,
         };
-        if let Some(before) = self.outlets.insert(id.clone(), outlet) {
+        if let Some(before) = self.connections.insert(id.clone(), connection) {
             before.close();
         }
     }
@@ -243,7 +245,7 @@ impl<'a> Relay<'a> {
             }
             Change::InitDone => {
                 self.exchange.end_list();
-                let all: Vec<SinkId> = self.outlets.keys().cloned().collect();
+                let all: Vec<SinkId> = self.connections.keys().cloned().collect();
                 self.send_all(&all);
             }
             Change::Apply(event) => {
@@ -259,7 +261,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn occurrence(&self, Lenient(event): Lenient<Event>) -> Option<Occurrence> {
+    fn occurrence(&self, event: Lenient<Event>) -> Option<Occurrence> {
         self.monitor.read_event();
         Occurrence::new(event)
     }
@@ -267,8 +269,7 @@ impl<'a> Relay<'a> {
     fn on_joined(&mut self, joined: Joined) {
         match joined {
             Joined::Page(id, list, events) => {
-                let events = events.into_iter().map(|Lenient(event)| event);
-                for occurrence in events.filter_map(Occurrence::new) {
+                for occurrence in events.into_iter().filter_map(Occurrence::new) {
                     self.exchange.on_joined(&id, list, occurrence);
                 }
             }
@@ -284,31 +285,31 @@ impl<'a> Relay<'a> {
         if let Signal::Done(batch, outcome) = signal {
             self.exchange.on_outcome(sink, *batch, *outcome);
         }
-        let Some(outlet) = self.outlets.get_mut(sink) else {
+        let Some(connection) = self.connections.get_mut(sink) else {
             return;
         };
-        if outlet.number != *number {
+        if connection.number != *number {
             return self.send(sink);
         }
         match signal {
             Signal::Connected => {
-                if outlet.failing.take().is_some() {
+                if connection.failing.take().is_some() {
                     tracing::info!(%sink, "Events are sent again");
                 }
-                outlet.is_connected = true;
-                outlet.waits = false;
+                connection.is_connected = true;
+                connection.waits = false;
             }
             Signal::Failed(kind, why) => {
                 // It is tried for ever, and told once.
-                if outlet.failing.replace(*kind) != Some(*kind) {
+                if connection.failing.replace(*kind) != Some(*kind) {
                     tracing::warn!(%sink, why, "Events cannot be sent");
                 }
-                outlet.is_connected = false;
+                connection.is_connected = false;
             }
             Signal::GivenUp => self.exchange.on_given_up(sink),
             Signal::Done(_, outcome) => {
-                let is_down = outlet.port.as_ref().is_some_and(Port::is_down);
-                outlet.waits = *outcome != Outcome::Delivered && is_down;
+                let is_down = connection.port.as_ref().is_some_and(Port::is_down);
+                connection.waits = *outcome != Outcome::Delivered && is_down;
             }
         }
         self.send(sink);
@@ -323,17 +324,15 @@ impl<'a> Relay<'a> {
     /// Sends what is next, if that may be sent now. The port is changed only
     /// between two batches.
     fn send(&mut self, id: &SinkId) {
-        let Some(outlet) = self.outlets.get(id) else {
-            return;
-        };
-        if outlet.way != outlet.wanted && !self.exchange.is_sending(Some(id)) {
-            let way = outlet.wanted.clone();
-            self.exchange.start_over(id);
-            self.open(id, &way);
+        if !self.exchange.is_sending(id)
+            && let Some(connection) = self.connections.get_mut(id)
+            && let Some(route) = connection.wanted.take()
+        {
+            self.open(id, route);
         }
-        if let Some(outlet) = self.outlets.get(id)
-            && let Some(port) = &outlet.port
-            && !outlet.waits
+        if let Some(connection) = self.connections.get(id)
+            && let Some(port) = &connection.port
+            && !connection.waits
             && let Some(outgoing) = self.exchange.next(id, Timestamp::now())
         {
             port.send(outgoing, &mut self.space);
@@ -344,10 +343,10 @@ impl<'a> Relay<'a> {
     fn observe(&self, observations: &Mutex<Observations>) {
         let mut deliveries = BTreeMap::new();
         for (id, tally) in self.exchange.tallies() {
-            let outlet = self.outlets.get(id);
+            let connection = self.connections.get(id);
             let delivery = EventDelivery {
-                is_connected: outlet.is_some_and(|outlet| outlet.is_connected),
-                failing: outlet.and_then(|outlet| outlet.failing),
+                is_connected: connection.is_some_and(|connection| connection.is_connected),
+                failing: connection.and_then(|connection| connection.failing),
                 tally,
             };
             deliveries.insert(alias_of(id), delivery);
@@ -357,7 +356,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-impl Outlet {
+impl Connection {
     fn close(self) {
         if let Some(port) = self.port {
             port.close();

@@ -74,11 +74,7 @@ impl Plan {
                 tenant.insert(name.name.clone(), accepted);
                 Ok(place)
             });
-            let id = SinkId::Namespaced(name.clone());
-            if verdict.is_err() {
-                routes.refuse(id.clone(), snapshot);
-            }
-            verdicts.insert(id, verdict);
+            verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
         }
         let mut cluster = BTreeMap::new();
         for (name, stored) in oldest_first(&snapshot.cluster_log_sinks, snapshot) {
@@ -97,11 +93,11 @@ impl Plan {
                 cluster.insert(name.clone(), tenant);
                 Ok(place)
             });
-            let id = SinkId::Cluster(name.clone());
-            if verdict.is_err() {
-                routes.refuse(id.clone(), snapshot);
-            }
-            verdicts.insert(id, verdict);
+            verdicts.insert(SinkId::Cluster(name.clone()), verdict);
+        }
+        let refused = verdicts.iter().filter(|(_, verdict)| verdict.is_err());
+        for (id, _) in refused {
+            routes.refuse(id.clone(), snapshot);
         }
         let template = agent::template(settings);
         let mut units = render::units(&tenants, &cluster, &settings.paths);
