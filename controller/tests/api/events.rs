@@ -12,7 +12,7 @@ use controller::names::EVENTS;
 use controller::resources::{EventCounts, LogSink};
 use controller::settings::{EventSettings, Settings};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::api::events::v1::Event as NewEvent;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    BOUND, SYSTEM, condition, controller, controller_with, controllers, put, put_cluster, settings,
-    sinks, start, until, until_condition, wait_until,
+    BOUND, SYSTEM, condition, controller, controller_with, controllers, in_time, put, put_cluster,
+    put_secret, settings, sinks, start, until, until_condition, wait_until,
 };
 
 const SD: &str = "kubernetes@47450";
@@ -172,25 +172,16 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
 async fn put_certificates(client: &Client, pki: &Pki) {
     let identity = pki.client();
     let read = |path: &Path| fs::read_to_string(path).unwrap();
-    put_secret(client, "ca", "Opaque", json!({"ca.crt": read(&pki.ca())})).await;
+    put_secret(
+        client,
+        "shop",
+        "ca",
+        "Opaque",
+        json!({"ca.crt": read(&pki.ca())}),
+    )
+    .await;
     let pair = json!({"tls.crt": read(&identity.cert), "tls.key": read(&identity.key)});
-    put_secret(client, "identity", "kubernetes.io/tls", pair).await;
-}
-
-async fn put_secret(client: &Client, name: &str, kind: &str, data: Value) {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name},
-        "type": kind,
-        "stringData": data,
-    });
-    let parameters = PatchParams::apply("test").force();
-    secrets
-        .patch(name, &parameters, &Patch::Apply(secret))
-        .await
-        .unwrap();
+    put_secret(client, "shop", "identity", "kubernetes.io/tls", pair).await;
 }
 
 fn as_they_happened(got: &[Message]) {
@@ -266,8 +257,8 @@ fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
 }
 
 async fn until_all(receiver: &Receiver, count: usize) {
-    let what = format!("{count} of them came");
-    wait_until(&what, async || counts(receiver).len() >= count).await;
+    let is_all = in_time(async || counts(receiver).len() >= count).await;
+    assert!(is_all, "{} of {count} came", counts(receiver).len());
 }
 
 /// The controller in a process of its own. Gives its number.
@@ -462,15 +453,13 @@ async fn events_by_every_transport() {
         let Some(rsyslog) = Rsyslog::start(&input) else {
             continue;
         };
-        let address = rsyslog.address();
-        let (_, port) = address.rsplit_once(':').unwrap();
-        let port: u16 = port.parse().unwrap();
+        let port = rsyslog.port();
         let mut spec = json!({"host": "127.0.0.1", "port": port, "transport": transport});
         if transport.ends_with("tls") {
             let pair = pki.client();
             let read = |path: &Path| fs::read_to_string(path).unwrap();
             let data = json!({"tls.crt": read(&pair.cert), "tls.key": read(&pair.key)});
-            put_secret(&client, "identity", "kubernetes.io/tls", data).await;
+            put_secret(&client, "shop", "identity", "kubernetes.io/tls", data).await;
             let ca = json!({"pem": read(&pki.ca())});
             spec["tls"] = json!({"ca": ca, "clientCertificateSecret": "identity"});
             spec["tls"]["serverName"] = json!("localhost");
@@ -485,10 +474,9 @@ async fn events_by_every_transport() {
     flow(client.clone(), COUNT, Duration::ZERO).await;
     for (name, rsyslog) in &receivers {
         let is_ours = |m: &Parsed| m.msg.trim().starts_with("event-");
-        wait_until(name, async || {
-            rsyslog.messages().iter().filter(|m| is_ours(m)).count() >= COUNT
-        })
-        .await;
+        let is_all =
+            in_time(async || rsyslog.messages().iter().filter(|m| is_ours(m)).count() >= COUNT);
+        assert!(is_all.await, "{name}: {}", rsyslog.count());
         let texts: BTreeMap<String, usize> = rsyslog.messages().into_iter().filter(is_ours).fold(
             BTreeMap::new(),
             |mut texts, message| {

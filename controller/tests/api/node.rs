@@ -126,10 +126,7 @@ impl Real {
 const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done";
 
 fn tcp(rsyslog: &Rsyslog) -> Value {
-    let address = rsyslog.address();
-    let (_, port) = address.rsplit_once(':').unwrap();
-    let port: u16 = port.parse().unwrap();
-    json!({"host": node::ADDRESS, "port": port, "transport": "tcp"})
+    json!({"host": node::ADDRESS, "port": rsyslog.port(), "transport": "tcp"})
 }
 
 /// Whose a message is, by what the agent says of it, or the controller of an

@@ -159,15 +159,40 @@ pub(crate) async fn put_cluster(client: &Client, name: &str, sink: Value) {
         .unwrap();
 }
 
-/// Waits until something is so.
-pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+/// Waits until something is so, and says whether it was in time.
+pub(crate) async fn in_time(is_so: impl AsyncFn() -> bool) -> bool {
     let asking = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let in_time = tokio::time::timeout(BOUND, asking).await.is_ok();
-    assert!(in_time, "{what}");
+    tokio::time::timeout(BOUND, asking).await.is_ok()
+}
+
+/// Waits until something is so.
+pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+    assert!(in_time(is_so).await, "{what}");
+}
+
+pub(crate) async fn put_secret(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    kind: &str,
+    data: Value,
+) {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": kind,
+        "stringData": data,
+    });
+    let parameters = PatchParams::apply("test").force();
+    api.patch(name, &parameters, &Patch::Apply(secret))
+        .await
+        .unwrap();
 }
 
 /// Asks until the object is as it shall be.
@@ -217,10 +242,8 @@ pub(crate) async fn until_files(
     client: &Client,
     as_they_shall_be: impl Fn(&BTreeMap<String, String>) -> bool,
 ) {
-    wait_until("the files are as they shall be", async || {
-        as_they_shall_be(&files(client).await)
-    })
-    .await;
+    let are_so = in_time(async || as_they_shall_be(&files(client).await)).await;
+    assert!(are_so, "{:#?}", files(client).await);
 }
 
 pub(crate) fn tcp(host: &str) -> Value {

@@ -65,12 +65,7 @@ async fn with_pods(fluent_bit: &Path) {
     for (namespace, name) in [("shop", "web"), ("team-a", "db")] {
         demo.run_pod(namespace, name);
     }
-    let port = rsyslog
-        .address()
-        .rsplit_once(':')
-        .map(|(_, port)| port.to_owned());
-    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
-    demo.apply_sinks(port);
+    demo.apply_sinks(rsyslog.port());
 
     until(BOUND, || (rsyslog.count() >= 10).then_some(())).expect("logs arrive");
     demo.wait_for("shop", "logs", "Delivering", "True");

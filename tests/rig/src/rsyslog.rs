@@ -144,6 +144,12 @@ impl Rsyslog {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The port of the input.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What it says about itself.
     #[must_use]
     pub fn log(&self) -> String {
