@@ -11,6 +11,7 @@
 
 pub mod endpoint;
 pub mod error;
+pub mod preflight;
 pub mod target;
 pub mod tls;
 

@@ -18,7 +18,9 @@ pub(crate) use self::verifier::Verdict;
 use self::verifier::Verifier;
 use crate::endpoint::Host;
 
+mod certificate;
 mod fingerprint;
+mod handshake;
 mod pem;
 mod verifier;
 

@@ -1,5 +1,6 @@
 //! What a receiver's certificate has to be, and what the refused one was.
 
+use std::iter;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,19 +9,23 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-use x509_cert::der::Decode;
 
-use super::Fingerprint;
+use super::{Fingerprint, certificate};
 
-/// The certificate that was refused last, described for people. rustls names
-/// the check that failed, but not always the certificate.
+/// The chain that was refused last, the receiver's certificate first. rustls
+/// names the check that failed, but not always the certificate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Verdict(Arc<Mutex<Option<String>>>);
+pub(crate) struct Verdict(Arc<Mutex<Vec<CertificateDer<'static>>>>);
 
 impl Verdict {
-    /// Takes the description out.
+    /// Takes the receiver's certificate out, described for people.
     pub(crate) fn take(&self) -> Option<String> {
-        self.0.lock().take()
+        self.take_chain().first().map(certificate::describe)
+    }
+
+    /// Takes the chain out; it is empty where none was refused.
+    pub(super) fn take_chain(&self) -> Vec<CertificateDer<'static>> {
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -65,7 +70,8 @@ impl ServerCertVerifier for Verifier {
         match self.check(end_entity, intermediates, server_name, ocsp_response, now) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(error) => {
-                *self.verdict.0.lock() = Some(describe(end_entity));
+                let chain = iter::once(end_entity).chain(intermediates);
+                *self.verdict.0.lock() = chain.map(|c| c.clone().into_owned()).collect();
                 Err(error)
             }
         }
@@ -96,20 +102,4 @@ impl ServerCertVerifier for Verifier {
             .signature_verification_algorithms
             .supported_schemes()
     }
-}
-
-/// Whose a certificate is, by whom, for how long, and its fingerprint.
-fn describe(certificate: &CertificateDer<'_>) -> String {
-    let fingerprint = Fingerprint::of(certificate);
-    let Ok(parsed) = x509_cert::Certificate::from_der(certificate) else {
-        return format!("not readable, {fingerprint}");
-    };
-    let certificate = parsed.tbs_certificate;
-    format!(
-        "subject {:?}, issuer {:?}, valid from {} to {}, {fingerprint}",
-        certificate.subject.to_string(),
-        certificate.issuer.to_string(),
-        certificate.validity.not_before,
-        certificate.validity.not_after,
-    )
 }
