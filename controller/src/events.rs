@@ -19,3 +19,4 @@ mod store;
 
 pub(crate) use self::relay::Relay;
 pub use self::route::Routes;
+pub(crate) use self::route::Way;

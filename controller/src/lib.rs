@@ -30,6 +30,7 @@ pub mod monitor;
 pub mod names;
 mod owner;
 pub mod plan;
+pub mod preflight;
 mod references;
 mod render;
 pub mod resources;

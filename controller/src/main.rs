@@ -1,15 +1,16 @@
-//! `sink-controller run` runs the controller; `sink-controller crds` prints the
-//! CRDs.
+//! `sink-controller run` runs the controller, `sink-controller crds` prints the
+//! CRDs, and `sink-controller preflight` tries a sink.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use controller::endpoint::serve;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
+use controller::preflight::{ENVIRONMENT, Question, answer, objects_in};
 use controller::resources::{crds, yaml};
 use controller::run::run;
 use controller::settings::{LogFormat, Settings};
@@ -26,6 +27,10 @@ sink-controller: from LogSinks and ClusterLogSinks to the agents of all nodes
 usage:
   sink-controller run [--settings FILE]  runs until INT or TERM
   sink-controller crds                   prints the CRDs, for kubectl apply
+  sink-controller preflight FOLDER       tries the sink in the variable SINK, and
+                                         prints as JSON how it went; FOLDER has
+                                         the Secrets and ConfigMaps that it names.
+                                         kubectl sink test runs it in a pod
   sink-controller --help | --version
 
 FILE is YAML; docs/CONTROLLER.md has its keys. RUST_LOG says what is logged
@@ -37,6 +42,7 @@ type Failure = Box<dyn std::error::Error>;
 enum Command {
     Run { settings: Option<PathBuf> },
     Crds,
+    Preflight { objects: PathBuf },
     Help,
     Version,
 }
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
+        Ok(Command::Preflight { objects }) => preflight(&objects),
         Ok(Command::Help) => {
             print!("{HELP}");
             Ok(())
@@ -83,13 +90,27 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
                 command = Some(Command::Run { settings: None });
             }
             (Arg::Value(name), None) if name == "crds" => command = Some(Command::Crds),
+            (Arg::Value(name), None) if name == "preflight" => {
+                let objects = parser.value()?.parse()?;
+                command = Some(Command::Preflight { objects });
+            }
             (Arg::Long("settings"), Some(Command::Run { settings })) => {
                 *settings = Some(parser.value()?.parse()?);
             }
             (other, _) => return Err(other.unexpected()),
         }
     }
-    command.ok_or_else(|| "either run or crds is needed".into())
+    command.ok_or_else(|| "one of run, crds and preflight is needed".into())
+}
+
+/// How it went is for `kubectl sink test`, also where it went wrong.
+fn preflight(objects: &Path) -> Result<(), Failure> {
+    let variable = |name| std::env::var(name).map_err(|_| format!("the variable {name} is needed"));
+    let question: Question = serde_json::from_str(&variable(ENVIRONMENT.0)?)?;
+    let objects = objects_in(objects, &question.namespace)?;
+    let report = answer(&question, objects, &variable(ENVIRONMENT.1)?)?;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
 }
 
 #[tokio::main]

@@ -20,6 +20,7 @@ use kube::core::SelectorExt;
 
 use self::quota::Quota;
 pub use self::refusal::Refusal;
+pub(crate) use self::sink::check;
 use crate::agent;
 use crate::events::Routes;
 use crate::files::{Files, content_hash, revision};

@@ -15,7 +15,7 @@ use crate::tenants::Accepted;
 use crate::value::Value;
 
 /// Checks a sink whose references are to objects of this namespace.
-pub(super) fn check(
+pub(crate) fn check(
     spec: &LogSinkSpec,
     namespace: &str,
     snapshot: &Snapshot,

@@ -1,0 +1,314 @@
+//! Whether a sink's servers can be reached from here: what `sink-controller
+//! preflight` says. `kubectl sink test` runs it in a pod.
+//!
+//! The sink is checked as it is for an agent, each step to each of its servers
+//! is made and explained, and a message is delivered as the plugin delivers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kube::Client;
+use out_syslog_sink::config::Config;
+use out_syslog_sink::hostname;
+use out_syslog_sink::report::push_notice;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use syslog::{Batch, Framing, Outcome};
+use transport::preflight::preflight;
+use transport::{Endpoint, Event, Observer, Sender, Target, Transport};
+
+use crate::events::Way;
+use crate::names::MANAGER;
+use crate::plan::check;
+use crate::references::{Names, Objects, References};
+use crate::resources::{EventFormat, LogSinkSpec};
+use crate::settings::Settings;
+use crate::snapshot::{Data, Lookup, ObjectName, Snapshot};
+
+/// How long the end of a connection may take.
+const EXIT: Duration = Duration::from_secs(2);
+/// The folders of the objects that a sink names, one in it for each of them.
+pub const SECRETS: &str = "secrets";
+/// See [`SECRETS`].
+pub const CONFIG_MAPS: &str = "configmaps";
+/// The variables from which `sink-controller preflight` has the [`Question`], and
+/// the name of its node.
+pub const ENVIRONMENT: (&str, &str) = ("SINK", "NODE");
+
+/// A sink that is to be tried.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Question {
+    /// What it is called.
+    pub sink: String,
+    /// Where the objects are that it names.
+    pub namespace: String,
+    /// The sink.
+    pub spec: LogSinkSpec,
+}
+
+/// How it went.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Report {
+    /// What the sink is called.
+    pub sink: String,
+    /// The node or the machine from which was tried.
+    pub from: String,
+    /// Whether every server took a message.
+    pub passed: bool,
+    /// Why the sink is none that an agent takes; nothing is tried then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// How it went with each of its servers.
+    #[serde(default)]
+    pub servers: Vec<ServerReport>,
+}
+
+/// How it went with a server.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ServerReport {
+    /// Its host and port.
+    pub server: String,
+    /// In the order in which they were made; the last is the one that failed,
+    /// if one did.
+    pub steps: Vec<Step>,
+}
+
+/// A step on the way to a server.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Step {
+    /// Which: `name`, `connect`, `tls` or `message`.
+    pub name: String,
+    /// Whether it was made.
+    pub passed: bool,
+    /// What was found, or what went wrong.
+    pub text: String,
+    /// More of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// What can be done about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What a sink names, as the API server has it.
+///
+/// # Errors
+///
+/// Where the API server does not answer.
+pub async fn objects(client: &Client, question: &Question) -> kube::Result<Objects> {
+    let mut names = Names::default();
+    names.add(&question.spec, &question.namespace);
+    let mut references = References::default();
+    references.look_up(client, names, Duration::ZERO).await
+}
+
+/// What a sink names, as a kubelet puts it into a folder: [`SECRETS`] and
+/// [`CONFIG_MAPS`].
+///
+/// # Errors
+///
+/// Where a file cannot be read.
+pub fn objects_in(folder: &Path, namespace: &str) -> io::Result<Objects> {
+    let secrets = objects_of(&folder.join(SECRETS), namespace)?;
+    Ok((secrets, objects_of(&folder.join(CONFIG_MAPS), namespace)?))
+}
+
+fn objects_of(folder: &Path, namespace: &str) -> io::Result<BTreeMap<ObjectName, Lookup>> {
+    let mut objects = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(objects);
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let data = data(&entry.path())?;
+        // A kubelet makes an empty folder of what does not exist.
+        let found = if data.is_empty() {
+            Lookup::Missing
+        } else {
+            Lookup::Found(data)
+        };
+        objects.insert(ObjectName::new(namespace, &name), found);
+    }
+    Ok(objects)
+}
+
+fn data(folder: &Path) -> io::Result<Data> {
+    let mut data = Data::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The kubelet's own begin with two dots.
+        if !name.starts_with("..") && path.is_file() {
+            data.insert(name.into_owned(), fs::read(&path)?);
+        }
+    }
+    Ok(data)
+}
+
+/// Tries. It blocks, for some times the sink's timeouts at most.
+///
+/// # Errors
+///
+/// Where the process may have no thread more.
+pub fn answer(question: &Question, objects: Objects, from: &str) -> io::Result<Report> {
+    let mut report = Report {
+        sink: question.sink.clone(),
+        from: from.to_owned(),
+        passed: false,
+        refused: None,
+        servers: Vec::new(),
+    };
+    let config = match config(question, objects) {
+        Ok(config) => config,
+        Err(why) => {
+            report.refused = Some(why);
+            return Ok(report);
+        }
+    };
+    let sender = Sender::start()?;
+    let text = format!("test message for the sink {} from {from}", question.sink);
+    for target in &config.targets {
+        for server in &target.servers {
+            let steps = steps(target, server, config.framing, &sender, &text);
+            report.servers.push(ServerReport {
+                server: server.to_string(),
+                steps,
+            });
+        }
+    }
+    let steps = report.servers.iter().flat_map(|server| &server.steps);
+    report.passed = steps.into_iter().all(|step| step.passed);
+    Ok(report)
+}
+
+/// The plugin's configuration for the sink; or why there is none.
+fn config(question: &Question, objects: Objects) -> Result<Config, String> {
+    let (secrets, config_maps) = objects;
+    let snapshot = Snapshot {
+        secrets,
+        config_maps,
+        ..Snapshot::default()
+    };
+    let settings = Settings::default();
+    let accepted = check(&question.spec, &question.namespace, &snapshot, &settings);
+    let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
+    let way = Way {
+        options: accepted.options,
+        files: accepted.files,
+        format: EventFormat::Text,
+    };
+    Config::parse(&way).map_err(|error| error.to_string())
+}
+
+fn steps(
+    target: &Target,
+    server: &Endpoint,
+    framing: Framing,
+    sender: &Arc<Sender>,
+    text: &str,
+) -> Vec<Step> {
+    let mut steps: Vec<Step> = preflight(target, server)
+        .into_iter()
+        .map(Step::from)
+        .collect();
+    if steps.iter().all(|step| step.passed) {
+        let target = Target {
+            servers: vec![server.clone()],
+            ..target.clone()
+        };
+        steps.push(deliver(target, framing, sender, text));
+    }
+    steps
+}
+
+/// Delivers a message as the plugin does.
+fn deliver(target: Target, framing: Framing, sender: &Arc<Sender>, text: &str) -> Step {
+    let mut batch = Batch::new(framing);
+    let hostname = hostname::own();
+    push_notice(&mut batch, &hostname, MANAGER, SystemTime::now(), text);
+    let delivered = acknowledged_by(&target.transport);
+    let failure = Failure::default();
+    let sink = sender.open(target, Box::new(failure.clone()), EXIT);
+    let (outcome, _) = sink.deliver(batch, 0);
+    drop(sink);
+    let (text, hint) = failure.take();
+    let passed = outcome == Outcome::Delivered;
+    Step {
+        name: "message".to_owned(),
+        passed,
+        text: if passed { delivered.to_owned() } else { text },
+        details: Vec::new(),
+        hint: hint.filter(|_| !passed),
+    }
+}
+
+const fn acknowledged_by(transport: &Transport) -> &'static str {
+    match transport {
+        Transport::Tcp | Transport::Tls(_) => {
+            "sent, and acknowledged by the receiver's kernel; what its program does with it, its own log shows"
+        }
+        Transport::Udp => "sent; UDP acknowledges nothing",
+        Transport::Relp { .. } => "sent, and acknowledged by the receiver's program (RELP)",
+    }
+}
+
+/// What went wrong last, and what can be done about it.
+#[derive(Clone, Debug, Default)]
+struct Failure(Arc<Mutex<Option<(String, Option<String>)>>>);
+
+impl Failure {
+    fn take(&self) -> (String, Option<String>) {
+        let unknown = || ("the connection ended".to_owned(), None);
+        self.0.lock().take().unwrap_or_else(unknown)
+    }
+}
+
+impl Observer for Failure {
+    fn on_event(&mut self, event: &Event<'_>) {
+        if let Event::AttemptFailed(error)
+        | Event::ConnectFailed { error, .. }
+        | Event::Disconnected { error, .. }
+        | Event::MessageRefused(error) = event
+        {
+            *self.0.lock() = Some((error.chain(), error.hint().map(in_a_sinks_words)));
+        }
+    }
+}
+
+impl From<transport::preflight::Step> for Step {
+    fn from(step: transport::preflight::Step) -> Self {
+        Self {
+            name: step.name.to_owned(),
+            passed: step.passed,
+            text: step.text,
+            details: step.details,
+            hint: step.hint.map(in_a_sinks_words),
+        }
+    }
+}
+
+/// What the plugin's keys are called in a sink.
+fn in_a_sinks_words(hint: &str) -> String {
+    [
+        ("tls_ca_file", "tls.ca"),
+        ("tls_server_name", "tls.serverName"),
+        ("tls_pin_sha256", "tls.pins"),
+        (
+            "tls_cert_file and tls_key_file",
+            "tls.clientCertificateSecret",
+        ),
+        ("tls_cert_file", "tls.clientCertificateSecret"),
+    ]
+    .iter()
+    .fold(hint.to_owned(), |text, (key, field)| {
+        text.replace(key, field)
+    })
+}
+
+#[cfg(test)]
+mod tests;
