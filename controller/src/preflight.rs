@@ -259,10 +259,13 @@ const fn acknowledged_by(transport: &Transport) -> &'static str {
 
 /// What went wrong last, and what can be done about it.
 #[derive(Clone, Debug, Default)]
-struct Failure(Arc<Mutex<Option<(String, Option<String>)>>>);
+struct Failure(Arc<Mutex<Option<Problem>>>);
+
+/// For people, and a hint.
+type Problem = (String, Option<String>);
 
 impl Failure {
-    fn take(&self) -> (String, Option<String>) {
+    fn take(&self) -> Problem {
         let unknown = || ("the connection ended".to_owned(), None);
         self.0.lock().take().unwrap_or_else(unknown)
     }

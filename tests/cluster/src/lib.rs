@@ -348,6 +348,8 @@ impl ControlPlane {
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
             format!("--advertise-address={}", node::ADDRESS),
+            // A node's name is none that anybody could look up.
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
         self.spawn("kube-apiserver", &arguments);
     }

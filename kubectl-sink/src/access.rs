@@ -1,0 +1,203 @@
+//! The API server, and sinks as it has them.
+
+use controller::resources::{ClusterLogSink, LogSink, LogSinkSpec, SinkStatus};
+use kube::api::{DeleteParams, ListParams, PostParams, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, Resource};
+use serde_json::Value;
+
+use crate::cli::Access;
+use crate::failure::Failure;
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    /// What is meant where none is named.
+    pub(crate) namespace: String,
+}
+
+/// Which sinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A namespace's.
+    Namespace(String),
+    /// Those of all namespaces.
+    AllNamespaces,
+    /// The cluster's own.
+    Cluster,
+}
+
+impl Scope {
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Namespace(_) | Self::AllNamespaces => "LogSink",
+            Self::Cluster => "ClusterLogSink",
+        }
+    }
+
+    /// What a sink of it is called.
+    pub(crate) fn name(&self, name: &str) -> String {
+        match self {
+            Self::Namespace(namespace) => format!("LogSink {namespace}/{name}"),
+            Self::AllNamespaces | Self::Cluster => format!("{} {name}", self.kind()),
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request::new(match self {
+            Self::Namespace(namespace) => LogSink::url_path(&(), Some(namespace)),
+            Self::AllNamespaces => LogSink::url_path(&(), None),
+            Self::Cluster => ClusterLogSink::url_path(&(), None),
+        })
+    }
+}
+
+/// A sink as the API server has it. It is not read further than it is asked
+/// for: one that is odd costs itself only.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink(pub(crate) Value);
+
+impl Sink {
+    /// Who wrote which field is for the API server only, as kubectl has it.
+    fn new(mut object: Value) -> Self {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata {
+            metadata.remove("managedFields");
+        }
+        Self(object)
+    }
+
+    /// A text of the object, or nothing.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        let found = self.0.pointer(pointer).and_then(Value::as_str);
+        found.unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    /// Nothing for a sink of the cluster.
+    pub(crate) fn namespace(&self) -> &str {
+        self.text("/metadata/namespace")
+    }
+
+    pub(crate) fn is_the_clusters(&self) -> bool {
+        self.text("/kind") == Scope::Cluster.kind()
+    }
+
+    /// Where the fields of a `LogSink`'s spec are.
+    pub(crate) fn sink(&self) -> &Value {
+        let pointer = if self.is_the_clusters() {
+            "/spec/sink"
+        } else {
+            "/spec"
+        };
+        self.0.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    pub(crate) fn spec(&self) -> Result<LogSinkSpec, Failure> {
+        serde_json::from_value(self.sink().clone()).map_err(|error| {
+            let name = self.name();
+            Failure::said(format!("the spec of {name} cannot be read: {error}"))
+        })
+    }
+
+    /// Nothing known, where the controller has not said anything.
+    pub(crate) fn status(&self) -> SinkStatus {
+        let status = self.0.get("status").cloned();
+        let status = status.and_then(|status| serde_json::from_value(status).ok());
+        status.unwrap_or_default()
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn connect(access: &Access) -> Result<Self, Failure> {
+        let unusable = |error: &dyn std::error::Error| {
+            Failure::said(format!("there is no cluster to talk to: {error}"))
+        };
+        let options = KubeConfigOptions {
+            context: access.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let config = match &access.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file).map_err(|e| unusable(&e))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await
+            }
+            None => Config::from_kubeconfig(&options).await,
+        };
+        let config = config.map_err(|error| unusable(&error))?;
+        let namespace = access.namespace.clone();
+        Ok(Self {
+            namespace: namespace.unwrap_or_else(|| config.default_namespace.clone()),
+            client: Client::try_from(config).map_err(|error| unusable(&error))?,
+        })
+    }
+
+    /// Where sinks of a kind are.
+    pub(crate) fn scope(&self, is_the_clusters: bool) -> Scope {
+        if is_the_clusters {
+            Scope::Cluster
+        } else {
+            Scope::Namespace(self.namespace.clone())
+        }
+    }
+
+    pub(crate) async fn list(&self, scope: &Scope) -> Result<Vec<Sink>, Failure> {
+        let what = format!("cannot list {}s", scope.kind());
+        let request = scope.request().list(&ListParams::default());
+        let mut list = self.ask(&what, request).await?;
+        let items = list.get_mut("items").map(Value::take);
+        let Some(Value::Array(items)) = items else {
+            return Ok(Vec::new());
+        };
+        Ok(items.into_iter().map(|item| of_list(item, scope)).collect())
+    }
+
+    pub(crate) async fn get(&self, scope: &Scope, name: &str) -> Result<Sink, Failure> {
+        let what = format!("cannot get the {}", scope.name(name));
+        let request = scope.request().get(name, &kube::api::GetParams::default());
+        self.ask(&what, request).await.map(Sink::new)
+    }
+
+    pub(crate) async fn create(&self, scope: &Scope, object: &Value) -> Result<Sink, Failure> {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str);
+        let what = format!("cannot create the {}", scope.name(name.unwrap_or_default()));
+        let body = object.to_string().into_bytes();
+        let parameters = PostParams {
+            field_manager: Some("kubectl-sink".to_owned()),
+            ..PostParams::default()
+        };
+        let request = scope.request().create(&parameters, body);
+        self.ask(&what, request).await.map(Sink::new)
+    }
+
+    pub(crate) async fn delete(&self, scope: &Scope, name: &str) -> Result<(), Failure> {
+        let what = format!("cannot delete the {}", scope.name(name));
+        let request = scope.request().delete(name, &DeleteParams::default());
+        self.ask(&what, request).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Value, Failure> {
+        let answered = match request {
+            Ok(request) => self.client.request(request).await,
+            Err(error) => Err(kube::Error::BuildRequest(error)),
+        };
+        answered.map_err(Failure::api(what))
+    }
+}
+
+/// Lists do not say of each item what it is.
+fn of_list(mut item: Value, scope: &Scope) -> Sink {
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), LogSink::api_version(&()).into());
+        fields.insert("kind".to_owned(), scope.kind().into());
+    }
+    Sink::new(item)
+}

@@ -1,0 +1,408 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl sink create siem --host logs.example.com --ca-secret logs-ca -n shop
+  kubectl sink test siem -n shop
+  kubectl sink list -A -o wide
+  kubectl sink migrate -A | kubectl apply --server-side -f -
+
+Exit status:
+  0  done
+  1  it failed; what and why is on standard error
+  2  the command line is none
+  3  migrate: done, but for what has no equal
+  4  test: the sink's server cannot be reached, or the sink is refused";
+
+/// Syslog sinks: where a namespace's logs and events go.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-sink",
+    bin_name = "kubectl sink",
+    version,
+    after_help = EXAMPLES,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which cluster, and where in it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Access {
+    /// The namespace; that of the context by default.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// The kubeconfig's context; its current one by default.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig; `$KUBECONFIG` or `~/.kube/config` by default.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a sink.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Box<Create>),
+    /// Lists sinks, and whether they deliver.
+    List(List),
+    /// Says everything about a sink, and what to do where it does not deliver.
+    Describe(Named),
+    /// Deletes sinks. What waits for them on the nodes is lost.
+    Delete(Delete),
+    /// Tries a sink from a node: its name, TCP, TLS, and a message.
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(Test),
+    /// Makes sinks of PKS's.
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(Migrate),
+    /// Prints what makes a shell complete these commands.
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// For which program: a shell that runs `kubectl-sink`, or kubectl.
+        completer: Completer,
+    },
+    /// What could be the last of these words.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  kubectl sink create siem --host logs.example.com --ca-file ca.pem --wait 2m
+  kubectl sink create siem --server a.example.com --server b.example.com:6515 \\
+      --ca-secret logs-ca/ca.crt --client-certificate-secret own
+  kubectl sink create audit --cluster --host 10.0.0.7 --transport relp+tls \\
+      --exclude-namespace kube-system
+  kubectl sink create siem --host logs.example.com --dry-run > siem.yaml";
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  kubectl sink test siem -n shop
+  kubectl sink test audit --cluster --node node-7
+  kubectl sink test siem --local
+
+A pod of the controller's image tries it: in the sink's namespace, whose Secrets
+it mounts; for a ClusterLogSink in the controller's. It is deleted afterwards.";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  kubectl sink migrate -A > sinks.yaml
+  kubectl sink migrate -f pks-sinks.yaml
+
+Read are LogSink and ClusterLogSink of observability.knative.dev and pksapi.io,
+and Sink and ClusterSink of apps.pivotal.io. Nothing is changed in the cluster.";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  kubectl sink completion kubectl > kubectl_complete-sink
+  chmod +x kubectl_complete-sink   # into a folder of PATH: kubectl runs it
+  kubectl sink completion bash > /etc/bash_completion.d/kubectl-sink";
+
+/// A sink's kind.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// A `ClusterLogSink`, in the place of a `LogSink`.
+    #[arg(long)]
+    pub(crate) cluster: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Named {
+    /// The sink.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Delete {
+    /// The sinks.
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Those of all namespaces, and `ClusterLogSink`s.
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+    /// The form.
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<ListOutput>,
+}
+
+/// What a list looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListOutput {
+    /// More columns.
+    Wide,
+    /// The objects.
+    Json,
+    /// The objects.
+    Yaml,
+    /// Only kinds and names.
+    Name,
+}
+
+/// What a document looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Json,
+    Yaml,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) sink: Named,
+    #[command(flatten)]
+    pub(crate) way: Way,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// The most bytes that wait on a node's disk, such as 512M or 2G.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) buffer_limit: Option<String>,
+    /// The most bytes of a message.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_message_size: Option<u32>,
+    /// Wait until it delivers, so long at most (such as 90s or 2m).
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "dry_run")]
+    pub(crate) wait: Option<std::time::Duration>,
+    /// Print it, and make nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the object.
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Output>,
+}
+
+/// Where messages go to.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Way {
+    /// The server's name or address.
+    #[arg(long, required_unless_present = "servers", conflicts_with = "servers")]
+    pub(crate) host: Option<String>,
+    /// Its port; that of the transport by default.
+    #[arg(long, requires = "host")]
+    pub(crate) port: Option<u16>,
+    /// One of several servers, the preferred one first.
+    #[arg(long = "server", value_name = "HOST[:PORT]", value_parser = server)]
+    pub(crate) servers: Vec<(String, Option<u16>)>,
+    /// Share the work among the servers: each container's log goes to one.
+    #[arg(long, conflicts_with = "host")]
+    pub(crate) balance: bool,
+    /// How messages get there; by TLS by default.
+    #[arg(long, value_parser = ["tls", "tcp", "udp", "relp", "relp+tls"])]
+    pub(crate) transport: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Tls {
+    /// A Secret with the CA's certificate; the key is ca.crt by default.
+    #[arg(long, value_name = "NAME[/KEY]", group = "ca")]
+    pub(crate) ca_secret: Option<String>,
+    /// A `ConfigMap` with the CA's certificate; the key is ca.crt by default.
+    #[arg(long, value_name = "NAME[/KEY]", group = "ca")]
+    pub(crate) ca_config_map: Option<String>,
+    /// A file with the CA's certificate, which is written into the sink.
+    #[arg(long, value_name = "FILE", group = "ca")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A Secret with our own certificate (tls.crt) and its key (tls.key).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client_certificate_secret: Option<String>,
+    /// The name in the server's certificate, where it is not the host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// A SHA-256 fingerprint that the server's certificate may have.
+    #[arg(long = "pin", value_name = "FINGERPRINT")]
+    pub(crate) pins: Vec<String>,
+    /// The oldest version of TLS.
+    #[arg(long, value_parser = ["1.2", "1.3"])]
+    pub(crate) min_tls_version: Option<String>,
+    /// Trust any certificate.
+    #[arg(long)]
+    pub(crate) insecure_skip_verify: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What is sent")]
+pub(crate) struct Choice {
+    /// Only containers of this name; * stands for any characters.
+    #[arg(long = "container", value_name = "NAME")]
+    pub(crate) containers: Vec<String>,
+    /// Not containers of this name.
+    #[arg(long = "exclude-container", value_name = "NAME")]
+    pub(crate) excluded_containers: Vec<String>,
+    /// Only pods with this label.
+    #[arg(long = "pod-label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) pod_labels: Vec<(String, String)>,
+    /// Only what is written to this stream.
+    #[arg(long, value_parser = ["stdout", "stderr"])]
+    pub(crate) stream: Option<String>,
+    /// No Kubernetes events.
+    #[arg(long)]
+    pub(crate) no_events: bool,
+    /// Only events that are warnings.
+    #[arg(long, conflicts_with = "no_events")]
+    pub(crate) only_warnings: bool,
+    /// Only namespaces with this label.
+    #[arg(long = "namespace-label", value_name = "KEY=VALUE", value_parser = label, requires = "cluster")]
+    pub(crate) namespace_labels: Vec<(String, String)>,
+    /// Not this namespace.
+    #[arg(long = "exclude-namespace", value_name = "NAME", requires = "cluster")]
+    pub(crate) excluded_namespaces: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    pub(crate) sink: Named,
+    /// From this node; from any by default.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// From here, and not from a node.
+    #[arg(long, conflicts_with_all = ["node", "image"])]
+    pub(crate) local: bool,
+    /// The controller's image; that of its Deployment by default, if it may be
+    /// read.
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// Where the controller is.
+    #[arg(long, value_name = "NAME", default_value = "syslog-sink")]
+    pub(crate) controller_namespace: String,
+    /// How long it may take (such as 90s or 2m).
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "90s")]
+    pub(crate) timeout: std::time::Duration,
+    /// Print what was found as a document.
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Output>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Migrate {
+    /// Those of all namespaces, and of the cluster.
+    #[arg(short = 'A', long, conflicts_with = "file")]
+    pub(crate) all_namespaces: bool,
+    /// From a file, and not from the cluster; - is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The form.
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    pub(crate) output: Output,
+}
+
+/// For whom completions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Completer {
+    /// kubectl's own completion, which asks a program of ours.
+    Kubectl,
+    Bash,
+    Zsh,
+    Fish,
+    Elvish,
+    #[value(name = "powershell")]
+    PowerShell,
+}
+
+impl Completer {
+    /// None for kubectl.
+    pub(crate) const fn shell(self) -> Option<Shell> {
+        match self {
+            Self::Kubectl => None,
+            Self::Bash => Some(Shell::Bash),
+            Self::Zsh => Some(Shell::Zsh),
+            Self::Fish => Some(Shell::Fish),
+            Self::Elvish => Some(Shell::Elvish),
+            Self::PowerShell => Some(Shell::PowerShell),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let (digits, unit) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    match digits.parse::<u64>() {
+        Ok(number @ 1..=86_400) => Ok(std::time::Duration::from_secs(number * unit)),
+        _ => Err("allowed is a number of seconds or minutes, such as 90s or 2m".to_owned()),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("allowed is key=value".to_owned()),
+    }
+}
+
+/// An address of IPv6 is in brackets where there is a port.
+fn server(text: &str) -> Result<(String, Option<u16>), String> {
+    let is_bare = text.parse::<std::net::Ipv6Addr>().is_ok();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !is_bare && !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.map(str::parse).transpose();
+    let port = port.map_err(|_| "allowed are ports from 1 to 65535".to_owned())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_one() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_labels_and_servers_are_read() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "0s", "2h", "-1", "m"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(label("a").is_err() && label("=b").is_err());
+        for (text, host, port) in [
+            ("logs.example", "logs.example", None),
+            ("logs.example:6515", "logs.example", Some(6515)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:514", "::1", Some(514)),
+        ] {
+            assert_eq!(server(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        assert!(server("a:b").is_err() && server("a:70000").is_err());
+    }
+}

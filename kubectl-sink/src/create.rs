@@ -1,0 +1,275 @@
+//! `kubectl sink create`.
+
+use std::fs;
+use std::time::Duration;
+
+use controller::resources::LogSinkSpec;
+use serde_json::{Map, Value, json};
+
+use crate::access::{Cluster, Scope, Sink};
+use crate::cli::{Access, Choice, Create, Output, Tls, Way};
+use crate::failure::Failure;
+use crate::manifest::{add, manifest};
+use crate::output::document;
+
+/// How often is looked whether a sink delivers.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The answer is what is printed.
+pub(crate) async fn create(access: &Access, create: &Create) -> Result<String, Failure> {
+    let name = &create.sink.name;
+    let is_the_clusters = create.sink.kind.cluster;
+    let spec = spec(create)?;
+    if create.dry_run {
+        let namespace = access.namespace.as_deref();
+        let object = manifest(name, namespace, is_the_clusters, spec);
+        return document(&object, create.output.unwrap_or(Output::Yaml));
+    }
+    let cluster = Cluster::connect(access).await?;
+    let scope = cluster.scope(is_the_clusters);
+    let object = manifest(name, Some(&cluster.namespace), is_the_clusters, spec);
+    let mut sink = cluster.create(&scope, &object).await?;
+    if let Some(patience) = create.wait {
+        sink = until_delivering(&cluster, &scope, name, patience).await?;
+    }
+    match create.output {
+        Some(output) => document(&sink.0, output),
+        None => Ok(format!("{} created\n", scope.name(name))),
+    }
+}
+
+/// The fields that were asked for, and no others: what is not said is the API
+/// server's to add.
+fn spec(create: &Create) -> Result<Map<String, Value>, Failure> {
+    let Create {
+        sink,
+        way,
+        tls,
+        choice,
+        buffer_limit,
+        max_message_size,
+        wait: _,
+        dry_run: _,
+        output: _,
+    } = create;
+    let Way {
+        host,
+        port,
+        servers,
+        balance,
+        transport,
+    } = way;
+    let mut spec = Map::new();
+    let servers: Vec<Value> = servers.iter().map(server).collect();
+    add(&mut spec, "host", host.as_deref());
+    add(&mut spec, "port", *port);
+    add(&mut spec, "servers", some(servers));
+    add(&mut spec, "sharing", balance.then_some("balance"));
+    add(&mut spec, "transport", transport.as_deref());
+    add(&mut spec, "tls", some_map(tls_of(tls)?));
+    add(&mut spec, "selection", some_map(selection(choice)));
+    add(&mut spec, "events", choice.no_events.then_some(false));
+    let warnings = json!({"minimumLevel": "Warning"});
+    let warnings = choice.only_warnings.then_some(warnings);
+    add(&mut spec, "eventSelection", warnings);
+    add(&mut spec, "bufferLimit", buffer_limit.as_deref());
+    add(&mut spec, "maxMessageSize", *max_message_size);
+    let typed = serde_json::from_value::<LogSinkSpec>(Value::Object(spec.clone()));
+    typed.map_err(|error| Failure::said(format!("no sink can be made of this: {error}")))?;
+    if !sink.kind.cluster {
+        return Ok(spec);
+    }
+    let mut whole = Map::new();
+    whole.insert("sink".to_owned(), Value::Object(spec));
+    let labels = some_map(labels(&choice.namespace_labels));
+    add(&mut whole, "namespaceSelector", labels.map(selector));
+    let excluded = some(choice.excluded_namespaces.clone());
+    add(&mut whole, "excludeNamespaces", excluded);
+    Ok(whole)
+}
+
+fn server((host, port): &(String, Option<u16>)) -> Value {
+    let mut server = Map::new();
+    add(&mut server, "host", Some(host.as_str()));
+    add(&mut server, "port", *port);
+    Value::Object(server)
+}
+
+fn tls_of(tls: &Tls) -> Result<Map<String, Value>, Failure> {
+    let Tls {
+        ca_secret,
+        ca_config_map,
+        ca_file,
+        client_certificate_secret,
+        server_name,
+        pins,
+        min_tls_version,
+        insecure_skip_verify,
+    } = tls;
+    let pem = ca_file.as_ref().map(|file| {
+        fs::read_to_string(file)
+            .map_err(|error| Failure::said(format!("cannot read {}: {error}", file.display())))
+    });
+    let mut ca = Map::new();
+    add(&mut ca, "pem", pem.transpose()?);
+    add(&mut ca, "secret", ca_secret.as_deref().map(reference));
+    add(
+        &mut ca,
+        "configMap",
+        ca_config_map.as_deref().map(reference),
+    );
+    let mut tls = Map::new();
+    add(&mut tls, "ca", some_map(ca));
+    let identity = client_certificate_secret.as_deref();
+    add(&mut tls, "clientCertificateSecret", identity);
+    add(&mut tls, "serverName", server_name.as_deref());
+    add(&mut tls, "pins", some(pins.clone()));
+    add(&mut tls, "minVersion", min_tls_version.as_deref());
+    let trusting = insecure_skip_verify.then_some(true);
+    add(&mut tls, "insecureSkipVerify", trusting);
+    Ok(tls)
+}
+
+/// `NAME[/KEY]`.
+fn reference(text: &str) -> Value {
+    match text.split_once('/') {
+        Some((name, key)) => json!({"name": name, "key": key}),
+        None => json!({"name": text}),
+    }
+}
+
+fn selection(choice: &Choice) -> Map<String, Value> {
+    let mut excluded = Map::new();
+    let names = choice.excluded_containers.clone();
+    add(&mut excluded, "containers", some(names));
+    let mut selection = Map::new();
+    add(
+        &mut selection,
+        "containers",
+        some(choice.containers.clone()),
+    );
+    let pods = some_map(labels(&choice.pod_labels));
+    add(&mut selection, "podSelector", pods.map(selector));
+    add(&mut selection, "stream", choice.stream.as_deref());
+    add(&mut selection, "exclude", some_map(excluded));
+    selection
+}
+
+fn labels(labels: &[(String, String)]) -> Map<String, Value> {
+    let labels = labels.iter().cloned();
+    labels.map(|(key, value)| (key, value.into())).collect()
+}
+
+fn selector(labels: Map<String, Value>) -> Map<String, Value> {
+    Map::from_iter([("matchLabels".to_owned(), Value::Object(labels))])
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn some_map(map: Map<String, Value>) -> Option<Map<String, Value>> {
+    (!map.is_empty()).then_some(map)
+}
+
+async fn until_delivering(
+    cluster: &Cluster,
+    scope: &Scope,
+    name: &str,
+    patience: Duration,
+) -> Result<Sink, Failure> {
+    let mut last = "the controller has not said anything of it".to_owned();
+    let waiting = async {
+        loop {
+            let sink = cluster.get(scope, name).await?;
+            let conditions = sink.status().conditions;
+            let said = |type_: &str| conditions.iter().find(|c| c.type_ == type_);
+            if let Some(refused) = said("Accepted").filter(|c| c.status == "False") {
+                return Err(Failure::said(refused.message.clone()));
+            }
+            match said("Delivering") {
+                Some(delivering) if delivering.status == "True" => return Ok(sink),
+                Some(delivering) => {
+                    last = format!("{}: {}", delivering.reason, delivering.message);
+                }
+                None => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let waited = tokio::time::timeout(patience, waiting).await;
+    waited.unwrap_or_else(|_| {
+        let name = scope.name(name);
+        let problem = format!("the {name} was created, and does not deliver yet: {last}");
+        Err(Failure::said(problem))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn made(arguments: &str) -> Value {
+        let words = ["kubectl-sink", "create", "siem"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(arguments.split(' '))).unwrap();
+        let Command::Create(create) = cli.command else {
+            panic!("{arguments}");
+        };
+        Value::Object(spec(&create).unwrap())
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_written() {
+        assert_eq!(made("--host logs.example"), json!({"host": "logs.example"}));
+        assert_eq!(
+            made("--server a --server [::1]:514 --balance --transport tcp --no-events"),
+            json!({
+                "servers": [{"host": "a"}, {"host": "::1", "port": 514}],
+                "sharing": "balance", "transport": "tcp", "events": false,
+            })
+        );
+        assert_eq!(
+            made("--host a --ca-secret logs-ca --client-certificate-secret own --pin sha-256:AB"),
+            json!({"host": "a", "tls": {
+                "ca": {"secret": {"name": "logs-ca"}},
+                "clientCertificateSecret": "own", "pins": ["sha-256:AB"],
+            }})
+        );
+        assert_eq!(
+            made("--host a --container web --exclude-container istio-* --pod-label app=web"),
+            json!({"host": "a", "selection": {
+                "containers": ["web"], "podSelector": {"matchLabels": {"app": "web"}},
+                "exclude": {"containers": ["istio-*"]},
+            }})
+        );
+        assert_eq!(
+            made("--cluster --host a --ca-config-map cas/root.pem --exclude-namespace kube-system"),
+            json!({
+                "sink": {
+                    "host": "a",
+                    "tls": {"ca": {"configMap": {"name": "cas", "key": "root.pem"}}},
+                },
+                "excludeNamespaces": ["kube-system"],
+            })
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for arguments in [
+            "--port 514",
+            "--host a --server b",
+            "--host a --balance",
+            "--host a --ca-secret x --ca-file y",
+            "--host a --exclude-namespace x",
+            "--host a --transport quic",
+        ] {
+            let words = ["kubectl-sink", "create", "siem"].into_iter();
+            let parsed = Cli::try_parse_from(words.chain(arguments.split(' ')));
+            assert!(parsed.is_err(), "{arguments}");
+        }
+    }
+}

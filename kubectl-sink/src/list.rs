@@ -1,0 +1,136 @@
+//! `kubectl sink list`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::access::{Cluster, Scope, Sink};
+use crate::cli::{List, ListOutput, Output};
+use crate::failure::Failure;
+use crate::output::{age, document, table};
+
+/// The answer is what is printed.
+pub(crate) async fn list(cluster: &Cluster, list: &List) -> Result<String, Failure> {
+    let mut sinks = Vec::new();
+    if list.all_namespaces || list.kind.cluster {
+        sinks.extend(cluster.list(&Scope::Cluster).await?);
+    }
+    if list.all_namespaces {
+        sinks.extend(cluster.list(&Scope::AllNamespaces).await?);
+    } else if !list.kind.cluster {
+        sinks.extend(cluster.list(&cluster.scope(false)).await?);
+    }
+    let documents = |output| {
+        let items: Vec<&Value> = sinks.iter().map(|Sink(object)| object).collect();
+        document(
+            &json!({"apiVersion": "v1", "kind": "List", "items": items}),
+            output,
+        )
+    };
+    match list.output {
+        Some(ListOutput::Json) => documents(Output::Json),
+        Some(ListOutput::Yaml) => documents(Output::Yaml),
+        Some(ListOutput::Name) => Ok(sinks.iter().map(name).collect()),
+        Some(ListOutput::Wide) | None if sinks.is_empty() => {
+            eprintln!("No sinks found{}.", place(cluster, list));
+            Ok(String::new())
+        }
+        wide => {
+            let is_wide = wide == Some(ListOutput::Wide);
+            let now = Timestamp::now();
+            let rows = sinks.iter().map(|sink| row(sink, is_wide, now));
+            let rows: Vec<_> = std::iter::once(heading(is_wide)).chain(rows).collect();
+            Ok(table(&rows))
+        }
+    }
+}
+
+fn place(cluster: &Cluster, list: &List) -> String {
+    match (list.all_namespaces, list.kind.cluster) {
+        (true, _) => String::new(),
+        (false, true) => " in the cluster".to_owned(),
+        (false, false) => format!(" in the namespace {}", cluster.namespace),
+    }
+}
+
+/// As `kubectl get -o name` has it.
+fn name(sink: &Sink) -> String {
+    let kind = sink.text("/kind").to_lowercase();
+    format!("{kind}.syslogsink.io/{}\n", sink.name())
+}
+
+fn heading(is_wide: bool) -> Vec<String> {
+    let columns = [
+        "NAMESPACE",
+        "NAME",
+        "SERVER",
+        "TRANSPORT",
+        "ACCEPTED",
+        "CONFIGURED",
+        "DELIVERING",
+        "AGE",
+    ];
+    let more = ["ACKNOWLEDGED", "DROPPED", "EVENTS", "LAST ERROR"];
+    let more = more.into_iter().filter(|_| is_wide);
+    columns.into_iter().chain(more).map(str::to_owned).collect()
+}
+
+fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
+    let status = sink.status();
+    let is = |type_: &str| status_of(&status.conditions, type_);
+    let namespace = match sink.namespace() {
+        "" => "(cluster)",
+        namespace => namespace,
+    };
+    let mut row = vec![
+        namespace.to_owned(),
+        sink.name().to_owned(),
+        server(sink),
+        sink.sink()["transport"]
+            .as_str()
+            .unwrap_or("tls")
+            .to_owned(),
+        is("Accepted"),
+        is("Configured"),
+        is("Delivering"),
+        age(sink.text("/metadata/creationTimestamp"), now),
+    ];
+    if is_wide {
+        let counts = status.counts.as_ref();
+        let number = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+        let events = counts.and_then(|counts| counts.events);
+        row.push(number(counts.map(|counts| counts.acknowledged)));
+        row.push(number(counts.map(|counts| counts.dropped)));
+        row.push(number(events.map(|events| events.acknowledged)));
+        row.push(status.last_error.map_or("-".to_owned(), |error| {
+            let ago = age(&error.time.0.to_string(), now);
+            format!("{} on {}, {ago} ago", error.reason, error.node)
+        }));
+    }
+    row
+}
+
+fn status_of(conditions: &[Condition], type_: &str) -> String {
+    let found = conditions.iter().find(|condition| condition.type_ == type_);
+    found.map_or("Unknown".to_owned(), |condition| condition.status.clone())
+}
+
+/// The first of its servers, and how many others there are.
+pub(crate) fn server(sink: &Sink) -> String {
+    let sink = sink.sink();
+    let others = sink["servers"].as_array().map_or(0, Vec::len);
+    let of = |server: &Value| {
+        let host = server["host"].as_str().unwrap_or("<none>");
+        let port = server["port"].as_u64();
+        match port {
+            Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    };
+    match others {
+        0 => of(sink),
+        1 => of(&sink["servers"][0]),
+        more => format!("{} +{}", of(&sink["servers"][0]), more - 1),
+    }
+}

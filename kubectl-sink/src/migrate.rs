@@ -1,0 +1,380 @@
+//! `kubectl sink migrate`: sinks of Pivotal's PKS as ours.
+//!
+//! Its resources had three names in time, and the same fields: `type`, `host`,
+//! `port`, `enable_tls` and `insecure_skip_verify`
+//! (`github.com/knative/observability`, `pkg/apis/sink/v1alpha1/types.go`).
+
+use std::fs;
+use std::io::{self, Read};
+
+use http::Request;
+use serde_json::{Map, Value, json};
+
+use crate::access::Cluster;
+use crate::cli::{Access, Migrate, Output};
+use crate::failure::Failure;
+use crate::manifest::{add, manifest};
+use crate::output::document;
+
+/// API versions, and the names in paths of namespaces' and clusters' sinks.
+const RESOURCES: [(&str, &str, &str); 3] = [
+    (
+        "observability.knative.dev/v1alpha1",
+        "logsinks",
+        "clusterlogsinks",
+    ),
+    ("pksapi.io/v1beta1", "logsinks", "clusterlogsinks"),
+    ("apps.pivotal.io/v1beta1", "sinks", "clustersinks"),
+];
+
+/// What became of a sink.
+#[derive(Debug, PartialEq)]
+struct Migrated {
+    /// What it was called.
+    name: String,
+    /// None where it has no equal.
+    manifest: Option<Value>,
+    /// What is to be known.
+    notes: Vec<String>,
+    /// What has no equal.
+    lost: Vec<String>,
+}
+
+/// Prints the sinks; what is to be known of them goes to standard error, and
+/// into YAML as comments.
+pub(crate) async fn migrate(access: &Access, migrate: &Migrate) -> Result<(), Failure> {
+    let objects = match &migrate.file {
+        Some(file) => read(file)?,
+        None => ask(&Cluster::connect(access).await?, migrate.all_namespaces).await?,
+    };
+    let migrated: Vec<Migrated> = objects
+        .iter()
+        .map(|object| sink(object, access.namespace.as_deref()))
+        .collect();
+    print!("{}", text(&migrated, migrate.output)?);
+    for sink in &migrated {
+        for line in sink.lost.iter().chain(&sink.notes) {
+            eprintln!("{}: {line}", sink.name);
+        }
+    }
+    match migrated.iter().filter(|sink| !sink.lost.is_empty()).count() {
+        0 => Ok(()),
+        count => Err(Failure::NoEqual(count)),
+    }
+}
+
+fn text(migrated: &[Migrated], output: Output) -> Result<String, Failure> {
+    if output == Output::Json {
+        let items: Vec<&Value> = migrated.iter().flat_map(|m| &m.manifest).collect();
+        return document(
+            &json!({"apiVersion": "v1", "kind": "List", "items": items}),
+            output,
+        );
+    }
+    let mut text = String::new();
+    for sink in migrated {
+        text += "---\n";
+        let remarks = sink.lost.iter().chain(&sink.notes);
+        text.extend(remarks.map(|line| format!("# {}: {line}\n", sink.name)));
+        if let Some(manifest) = &sink.manifest {
+            text += &document(manifest, output)?;
+        }
+    }
+    Ok(text)
+}
+
+fn read(file: &std::path::Path) -> Result<Vec<Value>, Failure> {
+    let text = if file.as_os_str() == "-" {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    let shown = file.display();
+    let text = text.map_err(|error| Failure::said(format!("cannot read {shown}: {error}")))?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+        .map_err(|error| Failure::said(format!("{shown} is no YAML: {error}")))?;
+    let objects: Vec<Value> = documents.into_iter().flat_map(items).collect();
+    if objects.is_empty() {
+        return Err(Failure::said(format!("{shown} has no objects")));
+    }
+    Ok(objects)
+}
+
+/// Those of a list, or the object itself.
+fn items(object: Value) -> Vec<Value> {
+    match object {
+        Value::Null => Vec::new(),
+        Value::Object(mut list) if list.get("items").is_some_and(Value::is_array) => {
+            match list.remove("items") {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }
+        }
+        object => vec![object],
+    }
+}
+
+async fn ask(cluster: &Cluster, all: bool) -> Result<Vec<Value>, Failure> {
+    let mut found = Vec::new();
+    let mut is_any_known = false;
+    for (version, of_namespaces, of_cluster) in RESOURCES {
+        let mut places = Vec::new();
+        if all {
+            places.push(of_namespaces.to_owned());
+            places.push(of_cluster.to_owned());
+        } else {
+            let namespace = &cluster.namespace;
+            places.push(format!("namespaces/{namespace}/{of_namespaces}"));
+        }
+        for place in places {
+            let what = format!("cannot list {place} of {version}");
+            let request = Request::get(format!("/apis/{version}/{place}"));
+            let request = request.body(Vec::new());
+            let request = request.map_err(|error| Failure::said(format!("{what}: {error}")))?;
+            match cluster.client.request::<Value>(request).await {
+                Ok(list) => {
+                    is_any_known = true;
+                    found.extend(items(list).into_iter().map(|item| named(item, version)));
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(Failure::api(what)(error)),
+            }
+        }
+    }
+    if !is_any_known {
+        let versions: Vec<&str> = RESOURCES.iter().map(|(version, ..)| *version).collect();
+        let versions = versions.join(", ");
+        return Err(Failure::said(format!(
+            "the cluster knows none of {versions}"
+        )));
+    }
+    Ok(found)
+}
+
+/// Lists do not say of each item what it is.
+fn named(mut item: Value, version: &str) -> Value {
+    let is_in_namespace = item.pointer("/metadata/namespace").is_some();
+    let kind = if is_in_namespace {
+        "LogSink"
+    } else {
+        "ClusterLogSink"
+    };
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), version.into());
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    item
+}
+
+/// A sink of ours for one of PKS's. `namespace` is for those that name none.
+fn sink(object: &Value, namespace: Option<&str>) -> Migrated {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or("<no name>");
+    let namespace = text("/metadata/namespace").or(namespace);
+    let kind = text("/kind").unwrap_or("<no kind>");
+    let version = text("/apiVersion").unwrap_or("<no apiVersion>");
+    let mut migrated = Migrated {
+        name: match namespace {
+            Some(namespace) if !kind.starts_with("Cluster") => format!("{kind} {namespace}/{name}"),
+            _ => format!("{kind} {name}"),
+        },
+        manifest: None,
+        notes: Vec::new(),
+        lost: Vec::new(),
+    };
+    let is_the_clusters = match kind {
+        _ if !RESOURCES.iter().any(|(known, ..)| *known == version) => None,
+        "LogSink" | "Sink" => Some(false),
+        "ClusterLogSink" | "ClusterSink" => Some(true),
+        _ => None,
+    };
+    let Some(is_the_clusters) = is_the_clusters else {
+        let problem = format!("has no equal: {kind} of {version} is no log sink of PKS");
+        migrated.lost.push(problem);
+        return migrated;
+    };
+    let none = Map::new();
+    let fields = object
+        .get("spec")
+        .and_then(Value::as_object)
+        .unwrap_or(&none);
+    let Some(mut spec) = spec(fields, &mut migrated) else {
+        return migrated;
+    };
+    if is_the_clusters {
+        spec = Map::from_iter([("sink".to_owned(), Value::Object(spec))]);
+    }
+    let mut manifest = manifest(name, namespace, is_the_clusters, spec);
+    if let Some(labels) = object.pointer("/metadata/labels") {
+        manifest["metadata"]["labels"] = labels.clone();
+    }
+    migrated.manifest = Some(manifest);
+    migrated
+}
+
+/// None where nothing of it can be kept.
+fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<String, Value>> {
+    let Migrated { notes, lost, .. } = migrated;
+    let is_set = |key: &str| fields.get(key).and_then(Value::as_bool) == Some(true);
+    let kind = fields
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("syslog");
+    if kind != "syslog" {
+        lost.push(format!("has no equal: type {kind:?}, only syslog is sent"));
+        return None;
+    }
+    let host = fields
+        .get("host")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if host.is_empty() {
+        lost.push("has no equal: it names no host".to_owned());
+        return None;
+    }
+    let is_secure = is_set("enable_tls");
+    let mut spec = Map::new();
+    add(&mut spec, "host", Some(host));
+    match fields.get("port").map(port) {
+        Some(Some(port)) => add(&mut spec, "port", Some(port)),
+        Some(None) => lost.push(format!("its port {} is none", fields["port"])),
+        None => notes.push("it names no port: that of the transport is used".to_owned()),
+    }
+    add(&mut spec, "transport", (!is_secure).then_some("tcp"));
+    match (is_secure, is_set("insecure_skip_verify")) {
+        (true, true) => {
+            add(&mut spec, "tls", Some(json!({"insecureSkipVerify": true})));
+            notes.push("trusts any certificate, as before: tls.ca is better".to_owned());
+        }
+        (true, false) => notes
+            .push("trusts the CAs of the agents' image, as before: tls.ca names others".to_owned()),
+        (false, true) => {
+            notes.push("insecure_skip_verify says nothing without TLS, as before".to_owned());
+        }
+        (false, false) => {}
+    }
+    let known = [
+        "type",
+        "host",
+        "port",
+        "enable_tls",
+        "insecure_skip_verify",
+        "url",
+    ];
+    for (key, value) in fields {
+        if !known.contains(&key.as_str()) {
+            lost.push(format!("{key} has no equal: {value}"));
+        }
+    }
+    Some(spec)
+}
+
+fn port(value: &Value) -> Option<u16> {
+    let number = match value {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_u64(),
+    };
+    u16::try_from(number?).ok().filter(|port| *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pks(version: &str, kind: &str, spec: &Value) -> Value {
+        json!({
+            "apiVersion": version, "kind": kind,
+            "metadata": {"name": "siem", "namespace": "shop"},
+            "spec": spec,
+        })
+    }
+
+    #[test]
+    fn every_name_that_the_resources_had_is_read() {
+        let spec = json!({"type": "syslog", "host": "logs.example", "port": 514});
+        for (version, kind) in [
+            ("observability.knative.dev/v1alpha1", "LogSink"),
+            ("pksapi.io/v1beta1", "LogSink"),
+            ("apps.pivotal.io/v1beta1", "Sink"),
+        ] {
+            let migrated = sink(&pks(version, kind, &spec), None);
+            assert_eq!(migrated.lost, Vec::<String>::new());
+            let manifest = migrated.manifest.unwrap();
+            assert_eq!(manifest["kind"], "LogSink");
+            assert_eq!(
+                manifest["metadata"],
+                json!({"name": "siem", "namespace": "shop"})
+            );
+            let plain = json!({"host": "logs.example", "port": 514, "transport": "tcp"});
+            assert_eq!(manifest["spec"], plain);
+        }
+        let cluster = json!({
+            "apiVersion": "apps.pivotal.io/v1beta1", "kind": "ClusterSink",
+            "metadata": {"name": "all"},
+            "spec": {"type": "syslog", "host": "a", "port": 6514, "enable_tls": true},
+        });
+        let manifest = sink(&cluster, None).manifest.unwrap();
+        assert_eq!(manifest["kind"], "ClusterLogSink");
+        assert_eq!(
+            manifest["spec"],
+            json!({"sink": {"host": "a", "port": 6514}})
+        );
+    }
+
+    #[test]
+    fn trust_stays_what_it_was_and_is_told() {
+        let of = |spec: Value| sink(&pks("pksapi.io/v1beta1", "LogSink", &spec), None);
+        let secure = json!({"host": "a", "port": 1, "enable_tls": true});
+        let checked = of(secure.clone());
+        assert_eq!(
+            checked.manifest.unwrap()["spec"],
+            json!({"host": "a", "port": 1})
+        );
+        assert!(checked.notes[0].starts_with("trusts the CAs"));
+        let mut any = secure;
+        any["insecure_skip_verify"] = true.into();
+        let any = of(any);
+        assert_eq!(
+            any.manifest.unwrap()["spec"]["tls"],
+            json!({"insecureSkipVerify": true})
+        );
+        assert!(any.notes[0].starts_with("trusts any certificate"));
+    }
+
+    #[test]
+    fn what_has_no_equal_is_named() {
+        let of = |spec: Value| sink(&pks("pksapi.io/v1beta1", "LogSink", &spec), None);
+        for (spec, words) in [
+            (
+                json!({"type": "webhook", "url": "https://x"}),
+                "type \"webhook\"",
+            ),
+            (
+                json!({"type": "http", "output_properties": {}}),
+                "type \"http\"",
+            ),
+            (json!({"type": "syslog"}), "no host"),
+        ] {
+            let migrated = of(spec);
+            assert!(migrated.manifest.is_none());
+            assert!(migrated.lost[0].contains(words), "{:?}", migrated.lost);
+        }
+        let filtered = of(json!({"host": "a", "port": ":53", "filters": [{"x": 1}]}));
+        assert_eq!(
+            filtered.manifest.unwrap()["spec"],
+            json!({"host": "a", "transport": "tcp"})
+        );
+        assert_eq!(
+            filtered.lost,
+            [
+                "its port \":53\" is none",
+                "filters has no equal: [{\"x\":1}]"
+            ]
+        );
+        let metrics = sink(&pks("pksapi.io/v1beta1", "MetricSink", &json!({})), None);
+        assert!(metrics.lost[0].contains("MetricSink of pksapi.io/v1beta1"));
+        let ours = sink(&pks("syslogsink.io/v1alpha1", "LogSink", &json!({})), None);
+        assert!(ours.lost[0].contains("no log sink of PKS"));
+    }
+}

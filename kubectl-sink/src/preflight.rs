@@ -1,0 +1,309 @@
+//! `kubectl sink test`: a pod on a node tries the sink (the controller's
+//! `preflight` module), and its report is printed.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use controller::preflight::{CONFIG_MAPS, ENVIRONMENT, Question, Report, SECRETS, answer, objects};
+use controller::resources::LogSinkSpec;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::{Value, json};
+
+use crate::access::{Cluster, Scope};
+use crate::cli::Test;
+use crate::failure::Failure;
+use crate::output::document;
+
+/// The controller's Deployment, and what its image is called if nobody may know.
+const CONTROLLER: &str = "sink-controller";
+const IMAGE: &str = concat!("syslog-sink-controller:", env!("CARGO_PKG_VERSION"));
+/// Where the pod has what the sink names.
+const FOLDER: &str = "/objects";
+/// Why a container will never start.
+const NEVER: [&str; 7] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// Prints what was found.
+pub(crate) async fn test(cluster: &Cluster, test: &Test) -> Result<(), Failure> {
+    let name = &test.sink.name;
+    let scope = cluster.scope(test.sink.kind.cluster);
+    let sink = cluster.get(&scope, name).await?;
+    let namespace = match &scope {
+        Scope::Namespace(namespace) => namespace.clone(),
+        Scope::AllNamespaces | Scope::Cluster => test.controller_namespace.clone(),
+    };
+    let question = Question {
+        sink: match &scope {
+            Scope::Namespace(namespace) => format!("{namespace}/{name}"),
+            Scope::AllNamespaces | Scope::Cluster => name.clone(),
+        },
+        namespace,
+        spec: sink.spec()?,
+    };
+    let report = if test.local {
+        here(cluster, question).await?
+    } else {
+        Box::pin(in_a_pod(cluster, test, &question)).await?
+    };
+    match test.output {
+        Some(output) => print!("{}", document(&report, output)?),
+        None => print!("{}", text(&report)),
+    }
+    if report.passed {
+        Ok(())
+    } else {
+        Err(Failure::NotReached)
+    }
+}
+
+async fn here(cluster: &Cluster, question: Question) -> Result<Report, Failure> {
+    let objects = objects(&cluster.client, &question).await;
+    let objects = objects.map_err(Failure::api("cannot read what the sink names"))?;
+    let name = Command::new("hostname").output().ok();
+    let name = name.and_then(|output| String::from_utf8(output.stdout).ok());
+    let name = name.unwrap_or_default();
+    let asked = move || answer(&question, objects, &format!("here ({})", name.trim()));
+    let answered = tokio::task::spawn_blocking(asked).await;
+    let answered = answered.map_err(|error| Failure::said(error.to_string()))?;
+    answered.map_err(|error| Failure::said(format!("cannot start a thread: {error}")))
+}
+
+async fn in_a_pod(cluster: &Cluster, test: &Test, question: &Question) -> Result<Report, Failure> {
+    let namespace = &question.namespace;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let image = match &test.image {
+        Some(image) => image.clone(),
+        None => image(cluster, &test.controller_namespace).await,
+    };
+    let pod = pod(question, &image, test);
+    let pod = serde_json::from_value(pod).expect("it is a pod");
+    let created = pods.create(&PostParams::default(), &pod).await;
+    let what = format!("cannot create a pod in the namespace {namespace} to test from");
+    let created = created.map_err(Failure::api(what))?;
+    let name = created.metadata.name.unwrap_or_default();
+    eprintln!("testing with the pod {namespace}/{name} of the image {image} ...");
+    let reported = tokio::select! {
+        reported = report(&pods, &name, test) => reported,
+        _ = tokio::signal::ctrl_c() => Err(Failure::said("interrupted")),
+    };
+    let at_once = DeleteParams::default().grace_period(0);
+    if let Err(error) = pods.delete(&name, &at_once).await {
+        let what = format!("cannot delete the pod {namespace}/{name}: do it by hand");
+        eprintln!("{}", Failure::api(what)(error));
+    }
+    reported
+}
+
+/// That of the controller that runs, if it may be read.
+async fn image(cluster: &Cluster, namespace: &str) -> String {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), namespace);
+    let found = deployments.get(CONTROLLER).await.ok();
+    let pod = found.and_then(|found| found.spec?.template.spec);
+    let container = pod.and_then(|pod| pod.containers.into_iter().next());
+    let image = container.and_then(|container| container.image);
+    image.unwrap_or_else(|| IMAGE.to_owned())
+}
+
+/// One that has no rights, needs none of the node's, and stays nowhere.
+fn pod(question: &Question, image: &str, test: &Test) -> Value {
+    let (secrets, maps) = references(&question.spec);
+    let mut volumes = Vec::new();
+    let mut mounts = Vec::new();
+    let mut mount = |folder: &str, name: &str, source: Value| {
+        let volume = format!("object-{}", volumes.len());
+        let path = format!("{FOLDER}/{folder}/{name}");
+        mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
+        let mut described = source;
+        described["name"] = volume.into();
+        volumes.push(described);
+    };
+    // One that does not exist is told by the preflight.
+    for name in secrets {
+        let source = json!({"secret": {"secretName": name, "optional": true}});
+        mount(SECRETS, name, source);
+    }
+    for name in maps {
+        let source = json!({"configMap": {"name": name, "optional": true}});
+        mount(CONFIG_MAPS, name, source);
+    }
+    let sink = serde_json::to_string(question).expect("it has text keys only");
+    let (sink_variable, node_variable) = ENVIRONMENT;
+    let node = json!({"fieldRef": {"fieldPath": "spec.nodeName"}});
+    json!({
+        "metadata": {
+            "generateName": "sink-test-",
+            "labels": {"app.kubernetes.io/managed-by": "kubectl-sink"},
+        },
+        "spec": {
+            "nodeName": test.node,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": test.timeout.as_secs(),
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            // Agents run on every node.
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "preflight",
+                "image": image,
+                "args": ["preflight", FOLDER],
+                "env": [
+                    {"name": sink_variable, "value": sink},
+                    {"name": node_variable, "valueFrom": node},
+                ],
+                "volumeMounts": mounts,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "32Mi"},
+                    "limits": {"cpu": "1", "memory": "128Mi"},
+                },
+            }],
+            "volumes": volumes,
+        },
+    })
+}
+
+/// The Secrets and the `ConfigMap`s that a sink names.
+fn references(spec: &LogSinkSpec) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let tls = spec.tls.as_ref();
+    let ca = tls.and_then(|tls| tls.ca.as_ref());
+    let secret = ca.and_then(|ca| Some(ca.secret.as_ref()?.name.as_str()));
+    let own = tls.and_then(|tls| tls.client_certificate_secret.as_deref());
+    let map = ca.and_then(|ca| Some(ca.config_map.as_ref()?.name.as_str()));
+    (
+        secret.into_iter().chain(own).collect(),
+        map.into_iter().collect(),
+    )
+}
+
+async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Failure> {
+    let ended = await_condition(pods.clone(), name, |pod: Option<&Pod>| {
+        pod.is_none_or(|pod| has_ended(pod) || never_starts(pod).is_some())
+    });
+    let what = "cannot see how the pod does";
+    let pod = match tokio::time::timeout(test.timeout, ended).await {
+        Ok(Ok(pod)) => pod,
+        Ok(Err(error)) => return Err(Failure::said(format!("{what}: {error}"))),
+        Err(_) => pods.get_opt(name).await.map_err(Failure::api(what))?,
+    };
+    let pod = pod.ok_or_else(|| Failure::said("somebody deleted the pod"))?;
+    if let Some(why) = never_starts(&pod) {
+        let hint = "--image names another image";
+        return Err(Failure::said(format!(
+            "the pod cannot start: {why} ({hint})"
+        )));
+    }
+    if !has_ended(&pod) {
+        let why = condition(&pod);
+        let patience = test.timeout.as_secs();
+        return Err(Failure::said(format!(
+            "the pod did not end in {patience} s: {why}"
+        )));
+    }
+    let log = pods.logs(name, &LogParams::default()).await;
+    let log = log.map_err(Failure::api("cannot read the pod's log"))?;
+    let report = log.lines().find_map(|line| serde_json::from_str(line).ok());
+    report.ok_or_else(|| Failure::said(format!("the pod says:\n{}", log.trim_end())))
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn never_starts(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let waiting = containers.first()?.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let message = waiting.message.as_deref().unwrap_or_default();
+    NEVER
+        .contains(&reason)
+        .then(|| format!("{reason}: {message}"))
+}
+
+/// What keeps a pod from running.
+fn condition(pod: &Pod) -> String {
+    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
+    let mut conditions = conditions.flatten();
+    let bad = conditions.find(|condition| condition.status == "False");
+    bad.map_or("it is still running".to_owned(), |condition| {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        format!("{} {}", part(&condition.reason), part(&condition.message))
+    })
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = vec![format!("Sink {}, from {}", report.sink, report.from)];
+    let refused = report.refused.as_ref();
+    lines.extend(refused.map(|why| format!("  REFUSED  {why}")));
+    for server in &report.servers {
+        lines.push(server.server.clone());
+        for step in &server.steps {
+            let mark = if step.passed { "ok" } else { "FAILED" };
+            lines.push(format!("  {mark:7}  {:8} {}", step.name, step.text));
+            let details = step.details.iter();
+            lines.extend(details.map(|detail| format!("{:20}{detail}", "")));
+            let hint = step.hint.as_ref();
+            lines.extend(hint.map(|hint| format!("{:20}hint: {hint}", "")));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn the_pod_mounts_what_the_sink_names_and_nothing_else() {
+        let spec = json!({"host": "a", "tls": {
+            "ca": {"configMap": {"name": "cas", "key": "root"}},
+            "clientCertificateSecret": "own",
+        }});
+        let question = Question {
+            sink: "shop/siem".to_owned(),
+            namespace: "shop".to_owned(),
+            spec: serde_json::from_value(spec).unwrap(),
+        };
+        let words = ["kubectl-sink", "test", "siem", "--node", "node-7"];
+        let Command::Test(test) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("{words:?}");
+        };
+        let pod: Pod = serde_json::from_value(pod(&question, "image:1", &test)).unwrap();
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.node_name.as_deref(), Some("node-7"));
+        let mounts = spec.containers[0].volume_mounts.clone().unwrap();
+        let paths: Vec<&str> = mounts.iter().map(|m| m.mount_path.as_str()).collect();
+        assert_eq!(paths, ["/objects/secrets/own", "/objects/configmaps/cas"]);
+        let sink = spec.containers[0].env.as_ref().unwrap()[0].value.clone();
+        let read: Question = serde_json::from_str(&sink.unwrap()).unwrap();
+        assert_eq!(read.spec, question.spec);
+    }
+}

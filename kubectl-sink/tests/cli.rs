@@ -1,0 +1,323 @@
+//! The program as users run it, against a real API server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod world;
+
+use std::fs;
+use std::process::Command;
+
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::pki::{Pair, Pki};
+use serde_json::{Value, json};
+use world::{World, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_are_made_listed_described_and_deleted() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let empty = world.sink(&["list", "-n", "shop"]);
+    assert_eq!((empty.code, empty.out.as_str()), (0, ""));
+    assert!(empty.err.contains("in the namespace shop"), "{empty:?}");
+
+    let host = ["--host", "logs.example.com"];
+    let create = ["create", "siem", "-n", "shop", "--ca-secret", "logs-ca"];
+    let created = world.sink(&[&create[..], &host].concat()).ok();
+    assert_eq!(created, "LogSink shop/siem created\n");
+    let again = world.sink(&[&create[..], &host].concat());
+    assert_eq!(again.code, 1);
+    let words =
+        "cannot create the LogSink shop/siem: logsinks.syslogsink.io \"siem\" already exists";
+    assert!(again.err.contains(words), "{again:?}");
+    let all = ["create", "all", "--cluster", "--transport", "tcp"];
+    let servers = ["--server", "10.0.0.1", "--server", "10.0.0.2:515"];
+    world.sink(&[&all[..], &servers].concat()).ok();
+
+    let list = world.sink(&["list", "-A"]).ok();
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0][..3], ["NAMESPACE", "NAME", "SERVER"]);
+    assert_eq!(rows[1][..5], ["(cluster)", "all", "10.0.0.1", "+1", "tcp"]);
+    assert_eq!(
+        rows[2][..5],
+        ["shop", "siem", "logs.example.com", "tls", "Unknown"]
+    );
+    let wide = world.sink(&["list", "-A", "-o", "wide"]).ok();
+    assert!(wide.contains("ACKNOWLEDGED"), "{wide}");
+    let names = world.sink(&["list", "-A", "-o", "name"]).ok();
+    assert_eq!(
+        names,
+        "clusterlogsink.syslogsink.io/all\nlogsink.syslogsink.io/siem\n"
+    );
+    let json: Value =
+        serde_json::from_str(&world.sink(&["list", "-A", "-o", "json"]).ok()).unwrap();
+    assert_eq!(
+        json["items"][1]["spec"]["tls"]["ca"]["secret"]["name"],
+        "logs-ca"
+    );
+    // What is printed can be applied.
+    world.apply(&world.sink(&["list", "-A", "-o", "yaml"]).ok());
+
+    let status = json!({"status": {
+        "observedGeneration": 1,
+        "conditions": [{
+            "type": "Delivering", "status": "False", "reason": "ConnectFailed",
+            "message": "1 of 1 agents fail", "lastTransitionTime": "2026-03-01T12:00:00Z",
+        }],
+        "counts": {"acknowledged": 7, "dropped": 2, "observedTime": "2026-03-01T12:00:00Z"},
+        "lastError": {"reason": "ConnectFailed", "node": "n1", "time": "2026-03-01T12:00:00Z"},
+    }});
+    let patch = [
+        "patch",
+        "logsink",
+        "siem",
+        "-n",
+        "shop",
+        "--subresource=status",
+    ];
+    let with = ["--type=merge", "-p", &status.to_string()];
+    world.kubectl(&[&patch[..], &with].concat());
+    let described = world.sink(&["describe", "siem", "-n", "shop"]).ok();
+    for words in [
+        "Server:      logs.example.com\n",
+        "ConnectFailed: 1 of 1 agents fail",
+        "7 acknowledged, 2 dropped",
+        "Last error:  ConnectFailed on n1",
+        "What to do:  `kubectl sink test` finds",
+        "  host: logs.example.com\n",
+    ] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
+    let wide = world.sink(&["list", "-n", "shop", "-o", "wide"]).ok();
+    assert!(wide.contains("ConnectFailed on n1"), "{wide}");
+
+    let offered = world
+        .sink(&["__complete", "--", "describe", "-n", "shop", ""])
+        .ok();
+    assert_eq!(offered, "siem\n:4\n");
+
+    let deleted = world.sink(&["delete", "nothing", "siem", "-n", "shop"]);
+    assert_eq!(deleted.code, 1);
+    assert_eq!(deleted.out, "LogSink shop/siem deleted\n");
+    assert!(
+        deleted
+            .err
+            .contains("cannot delete the LogSink shop/nothing"),
+        "{deleted:?}"
+    );
+    world.sink(&["delete", "all", "--cluster"]).ok();
+    assert_eq!(world.sink(&["list", "-A", "-o", "name"]).ok(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_said_and_told_by_the_exit_status() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    for (arguments, code, words) in [
+        (
+            &["describe", "none", "-n", "shop"][..],
+            1,
+            "cannot get the LogSink shop/none",
+        ),
+        (
+            &["create", "a", "--host", "a b", "-n", "shop"],
+            1,
+            "spec.host",
+        ),
+        (&["create", "a"], 2, "--host"),
+        (
+            &["create", "a", "--host", "b", "--port", "70000"],
+            2,
+            "70000",
+        ),
+        (
+            &["list", "--context", "elsewhere"],
+            1,
+            "no cluster to talk to",
+        ),
+        (&["test", "none", "-n", "shop"], 1, "not found"),
+        (
+            &["migrate", "-A"],
+            1,
+            "the cluster knows none of observability.knative.dev",
+        ),
+        (&["migrate", "-f", "/nowhere"], 1, "cannot read /nowhere"),
+    ] {
+        let run = world.sink(arguments);
+        assert_eq!(run.code, code, "{arguments:?}: {run:?}");
+        assert!(run.err.contains(words), "{arguments:?}: {run:?}");
+    }
+    let printed = world
+        .sink(&["create", "a", "--host", "b", "--dry-run", "-n", "shop"])
+        .ok();
+    world.apply(&printed);
+    let tested = world.sink(&["test", "a", "-n", "shop", "--timeout", "1s"]);
+    // There is no node, and no account for pods or a pod that cannot be scheduled.
+    assert_eq!(tested.code, 1, "{tested:?}");
+    assert_eq!(
+        world.kubectl(&["get", "pods", "-n", "shop", "-o", "name"]),
+        ""
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_is_tried_from_here() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let pki = Pki::new();
+    let Pair { cert, key } = pki.server();
+    let client_ca = Some(pki.ca());
+    let files = TlsFiles {
+        cert,
+        key,
+        client_ca,
+    };
+    let receiver = Receiver::start(Options::new(Listen::Tls(files))).unwrap();
+    let port = receiver.port().to_string();
+    let own = pki.client();
+    let secret = ["create", "secret", "tls", "own", "-n", "shop"];
+    let cert = format!("--cert={}", own.cert.display());
+    let key = format!("--key={}", own.key.display());
+    world.kubectl(&[&secret[..], &[&cert, &key]].concat());
+    let ca = pki.ca().display().to_string();
+    let way = ["--host", "localhost", "--port", &port, "--ca-file", &ca];
+    let create = [
+        "create",
+        "good",
+        "-n",
+        "shop",
+        "--client-certificate-secret",
+        "own",
+    ];
+    world.sink(&[&create[..], &way].concat()).ok();
+    let test = ["test", "-n", "shop", "--local"];
+    let tested = world.sink(&[&test[..], &["good"]].concat()).ok();
+    for words in [
+        "Sink shop/good, from here (",
+        "ok       tls      TLSv1_3",
+        "names localhost",
+    ] {
+        assert!(tested.contains(words), "{tested}");
+    }
+    receiver
+        .wait_for(1, std::time::Duration::from_secs(30))
+        .unwrap();
+
+    // Without a certificate of its own, and with a CA that is not the server's.
+    world
+        .sink(&[&["create", "bare", "-n", "shop"][..], &way].concat())
+        .ok();
+    let other = pki.other_ca().display().to_string();
+    let way = ["--host", "localhost", "--port", &port, "--ca-file", &other];
+    world
+        .sink(&[&["create", "wrong", "-n", "shop"][..], &way].concat())
+        .ok();
+    let bare = world.sink(&[&test[..], &["bare"]].concat());
+    assert_eq!(bare.code, 4, "{bare:?}");
+    assert!(
+        bare.out
+            .contains("hint: the receiver may want a client certificate"),
+        "{bare:?}"
+    );
+    let wrong = world.sink(&[&test[..], &["wrong", "-o", "json"]].concat());
+    assert_eq!(wrong.code, 4, "{wrong:?}");
+    let report: Value = serde_json::from_str(&wrong.out).unwrap();
+    let steps = report["servers"][0]["steps"].as_array().unwrap();
+    let last = steps.last().unwrap();
+    assert_eq!(
+        (&last["name"], &last["passed"]),
+        (&json!("tls"), &json!(false))
+    );
+    assert!(last["hint"].as_str().unwrap().contains("tls.ca"), "{last}");
+}
+
+const PKS: &str = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: logsinks.pksapi.io}
+spec:
+  group: pksapi.io
+  scope: Namespaced
+  names: {plural: logsinks, singular: logsink, kind: LogSink}
+  versions:
+    - name: v1beta1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+const PKS_SINKS: &str = "\
+apiVersion: pksapi.io/v1beta1
+kind: LogSink
+metadata: {name: papertrail, namespace: shop}
+spec: {type: syslog, host: logs.example.com, port: 6514, enable_tls: true}
+---
+apiVersion: pksapi.io/v1beta1
+kind: LogSink
+metadata: {name: hook, namespace: shop}
+spec: {type: webhook, url: 'https://example.com'}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_of_pks_become_ours() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    world.apply(PKS);
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "crd/logsinks.pksapi.io",
+    ];
+    world.kubectl(&wait);
+    world.apply(PKS_SINKS);
+    let migrated = world.sink(&["migrate", "-A"]);
+    assert_eq!(migrated.code, 3, "{migrated:?}");
+    let words = "LogSink shop/hook: has no equal: type \"webhook\"";
+    assert!(
+        migrated.err.contains(words) && migrated.out.contains(words),
+        "{migrated:?}"
+    );
+    // The same from a file, and what comes out can be applied.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), PKS_SINKS).unwrap();
+    let path = file.path().display().to_string();
+    let of_file = world.sink(&["migrate", "-f", &path]);
+    let sorted = |text: &str| {
+        let mut parts: Vec<String> = text.split("---\n").map(str::to_owned).collect();
+        parts.sort();
+        parts
+    };
+    assert_eq!(sorted(&of_file.out), sorted(&migrated.out));
+    world.apply(&migrated.out);
+    let list = world.sink(&["list", "-n", "shop"]).ok();
+    assert!(
+        list.contains("papertrail   logs.example.com:6514   tls"),
+        "{list}"
+    );
+    assert_eq!(list.lines().count(), 2, "{list}");
+}
+
+#[test]
+fn completions_are_printed_for_every_completer() {
+    for (completer, words) in [
+        ("kubectl", "exec kubectl-sink __complete"),
+        ("bash", "complete -F "),
+        ("zsh", "#compdef"),
+        ("fish", "complete -c kubectl-sink"),
+        ("elvish", "edit:completion"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let program = env!("CARGO_BIN_EXE_kubectl-sink");
+        let script = run(Command::new(program).args(["completion", completer])).ok();
+        assert!(script.contains(words), "{completer}");
+    }
+}
