@@ -1,8 +1,8 @@
 # Fluent Bit with the plugin, from the project's root:
 #   docker build -f docker/agent.Dockerfile -t syslog-sink-agent:0.1.0 .
-# The library needs the glibc of the image that it is built in, or a later one:
-# both are Debian 12 here.
-ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
+# The library needs the glibc of the image that it is built in, or a later one.
+# Debian 11 is the oldest that Fluent Bit's images are made of (2.2 to 3.1).
+ARG RUST_IMAGE=docker.io/library/rust:1.95-bullseye
 ARG FLUENT_BIT_IMAGE=docker.io/fluent/fluent-bit:5.1.1
 
 FROM ${RUST_IMAGE} AS build

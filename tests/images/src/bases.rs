@@ -1,0 +1,119 @@
+//! What our images are made of, for an engine that can pull nothing: Debians of
+//! debootstrap, this machine's Rust and Fluent Bit, under the images' own names.
+//! The Dockerfiles stay as they are.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cluster::image::Image;
+use rig::fluent_bit;
+
+use crate::{Engine, run};
+
+/// Where the plugin is built: Debian 11.
+pub const RUST: &str = "docker.io/library/rust:1.95-bullseye";
+const FLUENT_BIT: &str = "docker.io/fluent/fluent-bit:5.1.1";
+const DEBIAN: &str = "docker.io/library/debian:bookworm-slim";
+pub(crate) const ALL: [&str; 3] = [RUST, FLUENT_BIT, DEBIAN];
+/// A Debian 11 by itself.
+const BULLSEYE: &str = "localhost/bullseye";
+
+/// Rust, and the crates that this machine has already.
+const DOCKERFILE: &str = "\
+FROM localhost/bullseye
+COPY bin /usr/local/rust/bin
+COPY lib /usr/local/rust/lib
+COPY registry /usr/local/cargo/registry
+ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true
+";
+
+/// Whether they could be made; if not, why is said.
+pub(crate) fn load(engine: &Engine) -> bool {
+    let Some(fluent_bit) = fluent_bit::find() else {
+        return false;
+    };
+    let (Some(bookworm), Some(bullseye)) = (debian("bookworm"), debian("bullseye")) else {
+        return false;
+    };
+    run(engine.docker().arg("import").arg(bookworm).arg(DEBIAN));
+    run(engine.docker().arg("import").arg(bullseye).arg(BULLSEYE));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let image = Image {
+        name: FLUENT_BIT,
+        files: vec![(fluent_bit, "/fluent-bit/bin/fluent-bit")],
+        entrypoint: &["/fluent-bit/bin/fluent-bit"],
+    };
+    let archive = image.archive(folder.path());
+    run(engine.docker().args(["load", "--input"]).arg(archive));
+    rust(engine, folder.path());
+    true
+}
+
+/// The root file system of a Debian with a C compiler, made once.
+fn debian(suite: &str) -> Option<PathBuf> {
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
+    let folder = cache.join("syslog-sink");
+    let archive = folder.join(format!("debian-{suite}.tar"));
+    if archive.exists() {
+        return Some(archive);
+    }
+    if rig::program("debootstrap").is_none() {
+        rig::skip("debootstrap is not installed (Debian: debootstrap)");
+        return None;
+    }
+    eprintln!("making a Debian {suite} (a minute, once) ...");
+    fs::create_dir_all(&folder).expect("a folder");
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let made = Command::new("debootstrap")
+        .args([
+            "--variant=minbase",
+            "--include=ca-certificates,gcc,libc6-dev",
+            suite,
+        ])
+        .arg(root.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        rig::skip(&format!("debootstrap cannot make a Debian {suite} here"));
+        return None;
+    }
+    let new = archive.with_extension("new");
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(root.path())
+        .arg("-cf")
+        .arg(&new)
+        .arg("."));
+    fs::rename(&new, &archive).expect("a file");
+    Some(archive)
+}
+
+fn rust(engine: &Engine, folder: &Path) {
+    fs::write(folder.join("Dockerfile"), DOCKERFILE).expect("a file");
+    let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let mut context = Command::new("tar")
+        .arg("-c")
+        .arg("-C")
+        .arg(folder)
+        .arg("Dockerfile")
+        .arg("-C")
+        .arg(sysroot.trim())
+        .args(["bin", "lib", "-C"])
+        .arg(cargo.expect("cargo has a home"))
+        .args(["registry/cache", "registry/index"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tar is there");
+    let stream = context.stdout.take().expect("it was asked for");
+    let mut docker = engine.docker();
+    run(docker.args(["build", "--tag", RUST, "-"]).stdin(stream));
+    let sent = context.wait();
+    assert!(sent.is_ok_and(|status| status.success()), "tar");
+}

@@ -1,0 +1,211 @@
+//! A docker engine: the one that runs, or one of our own in a temporary folder,
+//! with stand-ins of the images that no registry gives it (`bases`).
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod bases;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rig::wait::until;
+use tempfile::TempDir;
+
+pub use crate::bases::RUST;
+
+/// How long an engine may take to answer.
+const START: Duration = Duration::from_secs(60);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Engine {
+    daemon: Option<Daemon>,
+    /// `docker compose`, or `docker-compose` of old.
+    compose: &'static [&'static str],
+}
+
+/// An engine of our own, which ends with us.
+#[derive(Debug)]
+struct Daemon {
+    process: Child,
+    dir: TempDir,
+}
+
+impl Engine {
+    /// An engine that has the images that ours are made of. None, with a reason
+    /// printed, where there is none.
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        if rig::program("docker").is_none() {
+            rig::skip("docker is not installed (Debian: docker.io)");
+            return None;
+        }
+        let Some(compose) = compose() else {
+            rig::skip("there is no docker compose (Debian: docker-compose)");
+            return None;
+        };
+        let running = Self {
+            daemon: None,
+            compose,
+        };
+        let is_there = succeeds(running.docker().arg("info"));
+        let engine = if is_there {
+            running
+        } else {
+            Self {
+                daemon: Some(Daemon::start()?),
+                ..running
+            }
+        };
+        engine.has_bases().then_some(engine)
+    }
+
+    /// `docker`, for this engine.
+    #[must_use]
+    pub fn docker(&self) -> Command {
+        self.command(&["docker"])
+    }
+
+    /// `docker compose`, for this engine and a file.
+    #[must_use]
+    pub fn compose(&self, file: &Path) -> Command {
+        let mut command = self.command(self.compose);
+        command.arg("-f").arg(file);
+        command
+    }
+
+    /// Builds an image by its Dockerfile, as its first lines say.
+    pub fn build(&self, name: &str) {
+        let tag = format!("syslog-sink-{name}:{}", env!("CARGO_PKG_VERSION"));
+        run(self
+            .docker()
+            .args(["build", "--network", "host", "--tag", &tag, "--file"])
+            .arg(root().join(format!("docker/{name}.Dockerfile")))
+            .arg(root()));
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null());
+        if let Some(daemon) = &self.daemon {
+            command.env("DOCKER_HOST", daemon.address());
+        }
+        command
+    }
+
+    /// Whether our images can be made. An engine of our own is given what it
+    /// lacks; another's is not ours to deceive.
+    fn has_bases(&self) -> bool {
+        let lacks = |image: &&&str| {
+            let is_there = succeeds(self.docker().args(["image", "inspect", image]));
+            !is_there && (self.daemon.is_some() || !succeeds(self.docker().args(["pull", image])))
+        };
+        let lacking: Vec<&&str> = bases::ALL.iter().filter(lacks).collect();
+        if lacking.is_empty() {
+            return true;
+        }
+        if self.daemon.is_none() {
+            rig::skip(&format!("the engine cannot pull {lacking:?}"));
+            return false;
+        }
+        bases::load(self)
+    }
+}
+
+impl Daemon {
+    fn start() -> Option<Self> {
+        let Some(program) = rig::program("dockerd") else {
+            rig::skip("no docker engine runs, and dockerd is not installed (Debian: docker.io)");
+            return None;
+        };
+        if !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+            rig::skip("no docker engine runs, and to start one needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| dir.path().join(name);
+        let log = fs::File::create(path("log")).expect("a file");
+        let process = Command::new(program)
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("exec"))
+            .arg("--pidfile")
+            .arg(path("pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", path("socket").display()))
+            // The machine's own network stays as it is.
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("it was found");
+        let daemon = Self { process, dir };
+        let address = daemon.address();
+        let answers = || {
+            let mut docker = Command::new("docker");
+            docker.args(["--host", &address, "info"]);
+            succeeds(&mut docker).then_some(())
+        };
+        if until(START, answers).is_err() {
+            let log = fs::read_to_string(daemon.dir.path().join("log")).unwrap_or_default();
+            let why = log.lines().last().unwrap_or_default();
+            rig::skip(&format!("dockerd does not run here: {why}"));
+            return None;
+        }
+        Some(daemon)
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.dir.path().join("socket").display())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Asked to end, it ends its containers and takes its mounts away.
+        let id = self.process.id().to_string();
+        let asked = Command::new("kill").arg(id).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            let _ = self.process.kill();
+        }
+        let _ = self.process.wait();
+    }
+}
+
+fn compose() -> Option<&'static [&'static str]> {
+    let all: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+    all.into_iter().find(|words| {
+        let mut command = Command::new(words[0]);
+        succeeds(command.args(&words[1..]).arg("version"))
+    })
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// What a command prints, which has to succeed.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}\n{out}\n{err}");
+    out
+}
+
+/// The project's.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,185 @@
+//! docker/: the images are built by their Dockerfiles, the library loads on the
+//! oldest of Fluent Bit's bases, and the compose rig loses nothing when its
+//! receiver and its agent are killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use images::{Engine, RUST, root, run};
+use receiver::{Listen, Options, Receiver};
+use rig::event::chunk_file;
+use rig::wait::until;
+use rmpv::Value;
+
+/// Longer than anything takes that is waited for.
+const BOUND: Duration = Duration::from_secs(180);
+/// Lines of each pod between two kills.
+const MORE: u64 = 200;
+/// Three pods by RELP, and one of them over TLS.
+const ROWS: usize = 4;
+
+#[test]
+fn images_are_built_and_nothing_is_lost_in_the_rig() {
+    let Some(engine) = Engine::find() else {
+        return;
+    };
+    engine.build("agent");
+    engine.build("receiver");
+    the_library_loads_on_the_oldest_base(&engine);
+    the_rig_loses_nothing(&engine);
+}
+
+/// The library of the agent's image, loaded by the host in C (as Fluent Bit
+/// does) in a Debian 11, where that host is compiled as well.
+fn the_library_loads_on_the_oldest_base(engine: &Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = concat!("syslog-sink-agent:", env!("CARGO_PKG_VERSION"));
+    let container = run(engine.docker().args(["create", agent]));
+    let container = container.trim();
+    let library = format!("{container}:/fluent-bit/plugins/out_syslog_sink.so");
+    run(engine.docker().args(["cp", &library]).arg(folder.path()));
+    run(engine.docker().args(["rm", container]));
+
+    let time = Value::from(1_772_366_400);
+    let record = Value::Map(vec![("log".into(), "from Debian 11".into())]);
+    let mut chunk = Vec::new();
+    let head = Value::Array(vec![time, Value::Map(Vec::new())]);
+    rmpv::encode::write_value(&mut chunk, &Value::Array(vec![head, record])).unwrap();
+    let chunks = chunk_file(&[("kube.x".to_owned(), chunk)]);
+    fs::write(folder.path().join("chunks"), chunks).unwrap();
+    let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let script = format!(
+        "set -e; ldd --version | head -n 1; \
+         cc -std=gnu11 -rdynamic /host/*.c -o /tmp/host -ldl -lpthread; \
+         exec /tmp/host run /given/out_syslog_sink.so --chunks /given/chunks --output old \
+         --option addr={} --option transport=tcp --option identity=none",
+        receiver.address()
+    );
+    let mount = |source: PathBuf, target: &str| {
+        let source = source.canonicalize().unwrap();
+        format!("{}:{target}:ro", source.display())
+    };
+    let said = run(engine
+        .docker()
+        .args(["run", "--rm", "--network", "host", "--volume"])
+        .arg(mount(root().join("tests/host/src/c"), "/host"))
+        .arg("--volume")
+        .arg(mount(folder.path().to_owned(), "/given"))
+        .args([RUST, "sh", "-c", &script]));
+    assert!(said.contains("2.31"), "{said}");
+    let received = receiver.wait_for(1, BOUND).unwrap();
+    let message = received[0].message.as_ref().unwrap();
+    assert_eq!(message.msg.as_deref(), Some(&b"from Debian 11"[..]));
+}
+
+/// A row of what `arrived` prints.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    sink: String,
+    pod: String,
+    written: u64,
+    arrived: u64,
+    missing: u64,
+    twice: u64,
+}
+
+/// The rig, as a user has it. It is taken down when it is dropped.
+struct Rig<'e> {
+    engine: &'e Engine,
+}
+
+impl<'e> Rig<'e> {
+    fn up(engine: &'e Engine) -> Self {
+        let rig = Self { engine };
+        run(&mut rig.compose(&["up", "-d", "--no-build"]));
+        rig
+    }
+
+    fn compose(&self, arguments: &[&str]) -> Command {
+        let file = root().join("docker/compose.yaml");
+        let mut command = self.engine.compose(&file);
+        // Beside a user's.
+        command.env("COMPOSE_PROJECT_NAME", "syslog-sink-test");
+        command.args(arguments);
+        command
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        // Nothing, while the receiver is not there.
+        let mut arrived = self.compose(&["exec", "-T", "receiver", "arrived"]);
+        let text = String::from_utf8(arrived.output().unwrap().stdout).unwrap();
+        let rows = text.lines().skip(1).map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |place: usize| words[place].parse().unwrap();
+            Row {
+                sink: words[0].to_owned(),
+                pod: words[1].to_owned(),
+                written: number(2),
+                arrived: number(3),
+                missing: number(4),
+                twice: number(5),
+            }
+        });
+        rows.collect()
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        let look = || {
+            let rows = self.rows();
+            is_so(&rows).then_some(rows)
+        };
+        until(BOUND, look).unwrap_or_else(|error| {
+            let log = run(&mut self.compose(&["logs", "--no-color", "--tail", "40"]));
+            panic!("{what}: {error}\n{:#?}\n{log}", self.rows())
+        })
+    }
+
+    /// Waits until each pod's log has so many lines more by each way.
+    fn until_more(&self) {
+        let before = self.rows();
+        self.until("more lines", |rows| {
+            let arrived = |rows: &[Row], row: &Row| {
+                let same = |other: &&Row| (&other.sink, &other.pod) == (&row.sink, &row.pod);
+                rows.iter().find(same).map_or(0, |row| row.arrived)
+            };
+            let has_more = |row: &Row| row.arrived >= arrived(&before, row) + MORE;
+            rows.len() == ROWS && rows.iter().all(has_more)
+        });
+    }
+}
+
+impl Drop for Rig<'_> {
+    fn drop(&mut self) {
+        // What is left of it is nobody's.
+        let _ = self.compose(&["down", "-v", "-t", "2"]).output();
+    }
+}
+
+fn the_rig_loses_nothing(engine: &Engine) {
+    let rig = Rig::up(engine);
+    rig.until_more();
+    for service in ["receiver", "agent", "receiver"] {
+        run(&mut rig.compose(&["kill", "-s", "KILL", service]));
+        run(&mut rig.compose(&["start", service]));
+        rig.until_more();
+    }
+    run(&mut rig.compose(&["stop", "pods"]));
+    let rows = rig.until("everything that was written", |rows| {
+        rows.len() == ROWS && rows.iter().all(|row| row.arrived == row.written)
+    });
+    for row in &rows {
+        println!("{row:?}");
+        assert_eq!(row.missing, 0, "{row:?}");
+    }
+    // The namespace's sink gets nobody else's.
+    let of_shop = rows.iter().filter(|row| row.sink == "tls");
+    let pods: Vec<&str> = of_shop.map(|row| row.pod.as_str()).collect();
+    assert_eq!(pods, ["pod.log/shop/web-0/main"]);
+}
