@@ -1,25 +1,38 @@
-//! The CRDs in the chart are those of the types.
+//! The CRDs in the chart, and their reference in the docs, are those of the types.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails where something is not as it must be"
 )]
 
+mod reference;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use controller::resources::{crds, yaml};
 
-/// `UPDATE_GOLDEN=1` writes them anew, to be looked at.
-#[test]
-fn the_files_are_current() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart/files/crds");
-    for crd in crds() {
-        let name = format!("{}.yaml", crd.metadata.name.as_deref().unwrap());
-        let path = folder.join(&name);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, yaml(&crd)).unwrap();
-        }
-        let file = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(file, yaml(&crd), "{name}: `make golden` writes it anew");
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// `UPDATE_GOLDEN=1` writes it anew, to be looked at.
+fn is_current(path: &str, content: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(project(path), content).unwrap();
     }
+    let file = fs::read_to_string(project(path)).unwrap_or_default();
+    assert_eq!(file, content, "{path}: `make golden` writes it anew");
+}
+
+#[test]
+fn the_charts_crds_are_current() {
+    for crd in crds() {
+        let name = crd.metadata.name.as_deref().unwrap();
+        is_current(&format!("deploy/chart/files/crds/{name}.yaml"), &yaml(&crd));
+    }
+}
+
+#[test]
+fn the_reference_is_current() {
+    is_current("docs/RESOURCES.md", &reference::markdown(&crds()));
 }

@@ -108,7 +108,7 @@ pub struct LogSinkSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterLogSinkSpec {
-    /// Where to.
+    /// Where to, and what: all that the `spec` of a `LogSink` has.
     pub sink: LogSinkSpec,
     /// Only namespaces with such labels; all of them where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -298,35 +298,44 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// What messages look like: the plugin's keys, with its templates.
+/// What messages look like: the plugin's keys, with its templates
+/// (docs/CONFIGURATION.md).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs, reason = "docs/CONFIGURATION.md has the plugin's keys")]
 pub struct Format {
+    /// The facility: a name, a number, or a template.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facility: Option<String>,
+    /// The severity: a name, a number, or a template.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
+    /// HOSTNAME: a template; the node by default.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// APP-NAME: a template; `pod.log/<namespace>/<pod>/<container>` by default.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_name: Option<String>,
+    /// PROCID: a template; `-` by default.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub procid: Option<String>,
+    /// MSGID: a template; `-` by default.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub msgid: Option<String>,
+    /// MSG: a template; the line by default.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Structured data besides `kubernetes@47450`.
     #[schemars(length(min = 1, max = 4096))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_data: Option<String>,
+    /// What the message of an event is.
     #[serde(default)]
     pub events: EventFormat,
 }

@@ -113,7 +113,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// What the loader would load, the loader as well; nothing for what is static.
-fn libraries(file: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn libraries(file: &Path) -> Vec<PathBuf> {
     let output = Command::new("ldd")
         .arg(file)
         .output()

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cluster::image::Image;
+use cluster::image::libraries;
 use rig::fluent_bit;
 
 use crate::{Engine, run};
@@ -21,13 +21,19 @@ pub(crate) const ALL: [&str; 3] = [RUST, FLUENT_BIT, DEBIAN];
 const BULLSEYE: &str = "localhost/bullseye";
 
 /// Rust, and the crates that this machine has already.
-const DOCKERFILE: &str = "\
+const OF_RUST: &str = "\
 FROM localhost/bullseye
 COPY bin /usr/local/rust/bin
 COPY lib /usr/local/rust/lib
 COPY registry /usr/local/cargo/registry
 ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true
+";
+
+/// Fluent Bit, and the libraries that Debian's image lacks.
+const OF_FLUENT_BIT: &str = "\
+FROM docker.io/library/debian:bookworm-slim
+COPY root /
 ";
 
 /// Whether they could be made; if not, why is said.
@@ -40,15 +46,8 @@ pub(crate) fn load(engine: &Engine) -> bool {
     };
     run(engine.docker().arg("import").arg(bookworm).arg(DEBIAN));
     run(engine.docker().arg("import").arg(bullseye).arg(BULLSEYE));
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let image = Image {
-        name: FLUENT_BIT,
-        files: vec![(fluent_bit, "/fluent-bit/bin/fluent-bit")],
-        entrypoint: &["/fluent-bit/bin/fluent-bit"],
-    };
-    let archive = image.archive(folder.path());
-    run(engine.docker().args(["load", "--input"]).arg(archive));
-    rust(engine, folder.path());
+    rust(engine);
+    with_fluent_bit(engine, &fluent_bit);
     true
 }
 
@@ -93,15 +92,16 @@ fn debian(suite: &str) -> Option<PathBuf> {
     Some(archive)
 }
 
-fn rust(engine: &Engine, folder: &Path) {
-    fs::write(folder.join("Dockerfile"), DOCKERFILE).expect("a file");
+fn rust(engine: &Engine) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("Dockerfile"), OF_RUST).expect("a file");
     let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
     let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
     let mut context = Command::new("tar")
         .arg("-c")
         .arg("-C")
-        .arg(folder)
+        .arg(folder.path())
         .arg("Dockerfile")
         .arg("-C")
         .arg(sysroot.trim())
@@ -116,4 +116,26 @@ fn rust(engine: &Engine, folder: &Path) {
     run(docker.args(["build", "--tag", RUST, "-"]).stdin(stream));
     let sent = context.wait();
     assert!(sent.is_ok_and(|status| status.success()), "tar");
+}
+
+fn with_fluent_bit(engine: &Engine, fluent_bit: &Path) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("Dockerfile"), OF_FLUENT_BIT).expect("a file");
+    let root = folder.path().join("root");
+    let copy = |file: &Path, place: &Path| {
+        let target = root.join(place.strip_prefix("/").expect("absolute"));
+        fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+        fs::copy(file, target).expect("a file");
+    };
+    copy(fluent_bit, Path::new("/fluent-bit/bin/fluent-bit"));
+    for library in libraries(fluent_bit) {
+        // Its folder may be a link (/lib), which is not to be replaced.
+        let parent = library.parent().expect("a folder");
+        let parent = parent.canonicalize().expect("it is there");
+        copy(&library, &parent.join(library.file_name().expect("a file")));
+    }
+    let mut docker = engine.docker();
+    run(docker
+        .args(["build", "--tag", FLUENT_BIT])
+        .arg(folder.path()));
 }
