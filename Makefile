@@ -109,7 +109,8 @@ clean:
 # What the tests need besides Rust: installed where that is possible, else
 # named. Tests whose part is missing are skipped, and say so.
 PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-relp valgrind libclang-dev iproute2 ethtool \
-	containerd runc containernetworking-plugins iptables busybox-static
+	containerd runc containernetworking-plugins iptables busybox-static \
+	docker.io docker-compose debootstrap
 packages:
 	@tests/install-packages $(PACKAGES)
 

@@ -178,6 +178,9 @@ impl Drop for Daemon {
             let _ = self.process.kill();
         }
         let _ = self.process.wait();
+        // This one it leaves behind.
+        let network = self.dir.path().join("exec/netns/default");
+        let _ = Command::new("umount").arg(network).output();
     }
 }
 
