@@ -374,15 +374,53 @@ fn server(text: &str) -> Result<(String, Option<u16>), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::time::Duration;
 
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_one() {
         Cli::command().debug_assert();
+    }
+
+    /// The command lines of a text, each in one line.
+    fn lines_of(text: &str) -> Vec<String> {
+        let text = text.replace("\\\n", " ");
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter_map(|line| line.strip_prefix("kubectl sink "));
+        let ours = lines.map(|line| line.split(&['|', '>', '#']).next().unwrap_or_default());
+        ours.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_command_in_help_and_docs_is_one() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let docs = fs::read_dir(docs).unwrap();
+        let docs = docs.map(|file| file.unwrap().path());
+        let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+        let docs: String = docs.map(|path| fs::read_to_string(path).unwrap()).collect();
+        let help = [
+            EXAMPLES,
+            CREATE_EXAMPLES,
+            TEST_EXAMPLES,
+            MIGRATE_EXAMPLES,
+            COMPLETION_EXAMPLES,
+        ];
+        let lines = lines_of(&(docs + &help.join("\n")));
+        assert!(lines.len() > 20, "{lines:?}");
+        for line in lines {
+            let words = std::iter::once("kubectl-sink").chain(line.split_whitespace());
+            match Cli::try_parse_from(words) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::DisplayHelp => {}
+                Err(error) => panic!("{line}: {error}"),
+            }
+        }
     }
 
     #[test]
