@@ -9,11 +9,15 @@ mod world;
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::{Pair, Pki};
 use serde_json::{Value, json};
 use world::{World, run};
+
+/// Longer than anything takes that is waited for.
+const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_are_made_listed_described_and_deleted() {
@@ -207,9 +211,7 @@ async fn a_sink_is_tried_from_here() {
     ] {
         assert!(tested.contains(words), "{tested}");
     }
-    receiver
-        .wait_for(1, std::time::Duration::from_secs(30))
-        .unwrap();
+    receiver.wait_for(1, BOUND).unwrap();
 
     // Without a certificate of its own, and with a CA that is not the server's.
     world
@@ -237,6 +239,64 @@ async fn a_sink_is_tried_from_here() {
         (&json!("tls"), &json!(false))
     );
     assert!(last["hint"].as_str().unwrap().contains("tls.ca"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_told_what_the_controller_says() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let condition = |type_: &str, status: &str, message: &str| {
+        let time = "2026-03-01T12:00:00Z";
+        json!({
+            "type": type_, "status": status, "reason": "R", "message": message,
+            "lastTransitionTime": time,
+        })
+    };
+    // Says it as soon as the sink is there, as a controller does.
+    let say = |name: &str, condition: &Value| {
+        let status = json!({"status": {"conditions": [condition]}}).to_string();
+        let patch = [
+            "patch",
+            "logsink",
+            name,
+            "-n",
+            "shop",
+            "--subresource=status",
+        ];
+        let with = ["--type=merge", "-p", &status];
+        rig::wait::until(BOUND, || {
+            let patched = run(world.plane.kubectl().args(patch).args(with));
+            (patched.code == 0).then_some(())
+        })
+        .unwrap();
+    };
+    for (name, said, wait, code, words) in [
+        ("good", condition("Delivering", "True", ""), "60s", 0, ""),
+        (
+            "refused",
+            condition("Accepted", "False", "no Secret"),
+            "60s",
+            1,
+            "no Secret",
+        ),
+        (
+            "down",
+            condition("Delivering", "False", "no route"),
+            "5s",
+            1,
+            "does not deliver yet: R: no route",
+        ),
+    ] {
+        let create = ["create", name, "-n", "shop", "--host", "a", "--wait", wait];
+        let created = std::thread::scope(|scope| {
+            let creating = scope.spawn(|| world.sink(&create));
+            say(name, &said);
+            creating.join().unwrap()
+        });
+        assert_eq!(created.code, code, "{created:?}");
+        assert!(created.err.contains(words), "{created:?}");
+    }
 }
 
 const PKS: &str = "\

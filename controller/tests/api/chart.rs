@@ -108,10 +108,39 @@ async fn values_that_are_none_are_refused() {
         let error = helm(&plane, &["template", "x", "CHART", "--set", value]).unwrap_err();
         assert!(error.contains(words), "{value}: {error}");
     }
+}
+
+/// Every manifest that the chart can have is one that the API server takes, and
+/// the Prometheus operator, field for field.
+#[tokio::test(flavor = "multi_thread")]
+async fn monitoring_is_what_the_prometheus_operator_reads() {
+    let (Some(plane), Some(crds)) = (ControlPlane::start().await, cluster::prometheus_crds())
+    else {
+        return;
+    };
+    let apply = ["apply", "--server-side", "--validate=strict", "-f"];
+    let kinds = ["servicemonitors", "podmonitors", "prometheusrules"];
+    for kind in kinds {
+        let file = crds.join(format!("monitoring.coreos.com_{kind}.yaml"));
+        kubectl(
+            &plane,
+            &[&apply[..], &[&file.display().to_string()]].concat(),
+        );
+        let name = format!("crd/{kind}.monitoring.coreos.com");
+        kubectl(&plane, &["wait", "--for=condition=Established", &name]);
+    }
     let all = "monitoring.enabled=true,monitoring.rules=true,monitoring.dashboard=true";
-    let rendered = helm(&plane, &["template", "x", "CHART", "--set", all]).unwrap();
-    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
-        assert!(rendered.contains(&format!("kind: {kind}\n")), "{kind}");
+    let name = ["template", "syslog-sink", "CHART", "--namespace", SYSTEM];
+    let rendered = helm(&plane, &[&name[..], &["--set", all]].concat()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rendered).unwrap();
+    kubectl(&plane, &["create", "namespace", SYSTEM]);
+    let path = file.path().display().to_string();
+    kubectl(&plane, &[&apply[..], &[&path]].concat());
+    for kind in kinds {
+        let mut get = plane.kubectl();
+        let found = get.args(["get", kind, "-n", SYSTEM, "-o", "name"]).output();
+        assert!(!found.unwrap().stdout.is_empty(), "{kind}");
     }
 }
 

@@ -89,6 +89,25 @@ fn programs() -> Option<&'static Path> {
         .as_deref()
 }
 
+/// The folder with the CRDs of the Prometheus operator. None, with a reason
+/// printed, where they cannot be had.
+#[must_use]
+pub fn prometheus_crds() -> Option<PathBuf> {
+    const MODULE: &str = "github.com/prometheus-operator/prometheus-operator";
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", MODULE])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("go/monitoring"))
+        .output();
+    let output = output.ok().filter(|output| output.status.success());
+    let Some(output) = output else {
+        rig::skip("there is no Go to get the Prometheus operator's CRDs with");
+        return None;
+    };
+    let module: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let folder = module["Dir"].as_str().expect("it was downloaded");
+    Some(Path::new(folder).join("example/prometheus-operator-crd"))
+}
+
 impl ControlPlane {
     /// Starts it, and waits until it is ready. None, with a reason printed,
     /// where that is not possible here.
