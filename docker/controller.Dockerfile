@@ -6,8 +6,7 @@ ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 COPY . .
-RUN cargo build --locked --profile controller --package controller && \
-    strip --strip-debug target/controller/sink-controller
+RUN cargo build --locked --profile controller --package controller
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="syslog-sink-controller" \
