@@ -1,6 +1,7 @@
 //! What could be the last of some words: `kubectl_complete-sink` asks this.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::builder::PossibleValue;
+use clap::{Arg, Command, CommandFactory, ValueHint};
 
 use crate::access::{Cluster, Scope};
 use crate::cli::{Access, Cli};
@@ -14,7 +15,9 @@ pub(crate) const SCRIPT: &str = "\
 # kubectl asks this program what could be the last word of `kubectl sink ...`.
 exec kubectl-sink __complete -- \"$@\"
 ";
-/// Nothing else is to be offered (files): cobra's `ShellCompDirectiveNoFileComp`.
+/// What kubectl's library (cobra) is told: to offer files where there are no
+/// offers, or nothing (`ShellCompDirectiveNoFileComp`).
+const FILES: &str = ":0";
 const NO_FILES: &str = ":4";
 
 /// The answer is what is printed: an offer a line, and how to take them.
@@ -22,42 +25,50 @@ pub(crate) async fn complete(words: &[String]) -> String {
     let (last, before) = words
         .split_last()
         .map_or(("", words), |(last, before)| (last.as_str(), before));
-    let mut offers = offers(last, before);
-    if offers.is_empty() && !last.starts_with('-') {
-        offers = names(before).await.unwrap_or_default();
-    }
-    offers.retain(|offer| offer.starts_with(last));
-    offers.push(NO_FILES.to_owned());
-    offers.join("\n") + "\n"
-}
-
-/// What the command line's own words are there.
-fn offers(last: &str, before: &[String]) -> Vec<String> {
     let mut root = Cli::command();
     root.build();
     let command = command(&root, before);
+    let flag = before.last().and_then(|word| flag(command, word));
+    let is_path = flag.is_some_and(|flag| flag.get_value_hint() == ValueHint::AnyPath);
+    let mut offers = offers(command, flag, last);
+    if offers.is_empty() && flag.is_none() && !last.starts_with('-') {
+        offers = names(before).await.unwrap_or_default();
+    }
+    offers.retain(|offer| offer.starts_with(last));
+    offers.push(if is_path { FILES } else { NO_FILES }.to_owned());
+    offers.join("\n") + "\n"
+}
+
+/// The flag that a word is, if a value follows it.
+fn flag<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
+    let mut flags = command.get_arguments();
+    let is_it = |flag: &&Arg| {
+        let long = flag.get_long().map(|long| format!("--{long}"));
+        let short = flag.get_short().map(|short| format!("-{short}"));
+        [long, short].contains(&Some(word.to_owned()))
+    };
+    let found = flags.find(is_it);
+    found.filter(|flag| flag.get_action().takes_values())
+}
+
+/// What the command line's own words are there.
+fn offers(command: &Command, flag: Option<&Arg>, last: &str) -> Vec<String> {
+    let names = |values: Vec<PossibleValue>| -> Vec<String> {
+        let values = values.iter();
+        values.map(|value| value.get_name().to_owned()).collect()
+    };
+    if let Some(flag) = flag {
+        return names(flag.get_possible_values());
+    }
     if last.starts_with('-') {
         let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
         let flags = flags.filter_map(|flag| flag.get_long());
         return flags.map(|flag| format!("--{flag}")).collect();
     }
-    let flag = before.last().and_then(|word| word.strip_prefix("--"));
-    let values = flag.and_then(|flag| {
-        let mut flags = command.get_arguments();
-        flags.find(|argument| argument.get_long() == Some(flag))
-    });
-    if let Some(flag) = values.filter(|flag| flag.get_action().takes_values()) {
-        let values = flag.get_possible_values();
-        return values
-            .iter()
-            .map(|value| value.get_name().to_owned())
-            .collect();
-    }
     let commands = command.get_subcommands().filter(|c| !c.is_hide_set());
     let commands = commands.map(|command| command.get_name().to_owned());
     let values = command.get_positionals().flat_map(Arg::get_possible_values);
-    let values = values.map(|value| value.get_name().to_owned());
-    commands.chain(values).collect()
+    commands.chain(names(values.collect())).collect()
 }
 
 /// The subcommand that these words are of.
@@ -95,12 +106,18 @@ async fn names(words: &[String]) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
+    /// What is offered, without how to take it.
     fn offered(line: &str) -> Vec<String> {
+        let mut lines = answered(line);
+        lines.pop();
+        lines
+    }
+
+    fn answered(line: &str) -> Vec<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let (last, before) = words.split_last().unwrap();
-        let mut found = offers(last, before);
-        found.retain(|offer| offer.starts_with(last.as_str()));
-        found
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let answer = runtime.unwrap().block_on(complete(&words));
+        answer.lines().map(str::to_owned).collect()
     }
 
     #[test]
@@ -110,10 +127,12 @@ mod tests {
         let transports = ["tls", "tcp", "udp", "relp", "relp+tls"];
         assert_eq!(offered("create siem --transport "), transports);
         assert_eq!(offered("list --output w"), ["wide"]);
+        assert_eq!(offered("list -o j"), ["json"]);
         assert!(offered("").contains(&"migrate".to_owned()));
         assert!(!offered("").contains(&"__complete".to_owned()));
         assert!(offered("completion ").contains(&"kubectl".to_owned()));
         assert!(offered("create siem --host ").is_empty());
-        assert!(offered("describe ").is_empty());
+        assert_eq!(answered("create siem --ca-file "), [FILES]);
+        assert_eq!(answered("create siem --server-name "), [NO_FILES]);
     }
 }

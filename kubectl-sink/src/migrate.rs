@@ -40,6 +40,15 @@ struct Migrated {
     lost: Vec<String>,
 }
 
+impl Migrated {
+    /// What is to be known, a line each: whoever wrote the sink cannot end one.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        let all = self.lost.iter().chain(&self.notes);
+        let lines = all.map(|remark| format!("{}: {remark}", self.name));
+        lines.map(|line| line.replace(|c: char| c.is_control() || c == '\u{2028}', " "))
+    }
+}
+
 /// Prints the sinks; what is to be known of them goes to standard error, and
 /// into YAML as comments.
 pub(crate) async fn migrate(access: &Access, migrate: &Migrate) -> Result<(), Failure> {
@@ -53,9 +62,7 @@ pub(crate) async fn migrate(access: &Access, migrate: &Migrate) -> Result<(), Fa
         .collect();
     print!("{}", text(&migrated, migrate.output)?);
     for sink in &migrated {
-        for line in sink.lost.iter().chain(&sink.notes) {
-            eprintln!("{}: {line}", sink.name);
-        }
+        sink.remarks().for_each(|line| eprintln!("{line}"));
     }
     match migrated.iter().filter(|sink| !sink.lost.is_empty()).count() {
         0 => Ok(()),
@@ -74,8 +81,7 @@ fn text(migrated: &[Migrated], output: Output) -> Result<String, Failure> {
     let mut text = String::new();
     for sink in migrated {
         text += "---\n";
-        let remarks = sink.lost.iter().chain(&sink.notes);
-        text.extend(remarks.map(|line| format!("# {}: {line}\n", sink.name)));
+        text.extend(sink.remarks().map(|line| format!("# {line}\n")));
         if let Some(manifest) = &sink.manifest {
             text += &document(manifest, output)?;
         }
@@ -372,6 +378,10 @@ mod tests {
                 "filters has no equal: [{\"x\":1}]"
             ]
         );
+        let mut hostile = pks("pksapi.io/v1beta1", "LogSink", &json!({"a": "\n- b"}));
+        hostile["metadata"]["name"] = "x\n---\nkind: Secret".into();
+        let hostile = sink(&hostile, None);
+        assert!(hostile.remarks().all(|line| line.lines().count() == 1));
         let metrics = sink(&pks("pksapi.io/v1beta1", "MetricSink", &json!({})), None);
         assert!(metrics.lost[0].contains("MetricSink of pksapi.io/v1beta1"));
         let ours = sink(&pks("syslogsink.io/v1alpha1", "LogSink", &json!({})), None);

@@ -148,7 +148,8 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
         "spec": {
             "nodeName": test.node,
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": test.timeout.as_secs(),
+            // Where nobody is left to delete it.
+            "activeDeadlineSeconds": test.timeout.as_secs() + 10,
             "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
             // Agents run on every node.
@@ -207,7 +208,14 @@ async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Fail
         Ok(Err(error)) => return Err(Failure::said(format!("{what}: {error}"))),
         Err(_) => pods.get_opt(name).await.map_err(Failure::api(what))?,
     };
-    let pod = pod.ok_or_else(|| Failure::said("somebody deleted the pod"))?;
+    let pod = pod.ok_or_else(|| {
+        let node = test.node.as_ref();
+        let node = node.map(|node| format!("; is there a node {node}?"));
+        Failure::said(format!(
+            "somebody deleted the pod{}",
+            node.unwrap_or_default()
+        ))
+    })?;
     if let Some(why) = never_starts(&pod) {
         let hint = "--image names another image";
         return Err(Failure::said(format!(
@@ -224,7 +232,13 @@ async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Fail
     let log = pods.logs(name, &LogParams::default()).await;
     let log = log.map_err(Failure::api("cannot read the pod's log"))?;
     let report = log.lines().find_map(|line| serde_json::from_str(line).ok());
-    report.ok_or_else(|| Failure::said(format!("the pod says:\n{}", log.trim_end())))
+    report.ok_or_else(|| {
+        let why = pod
+            .status
+            .and_then(|status| status.message)
+            .unwrap_or_default();
+        Failure::said(format!("the pod has no report: {why}\n{}", log.trim_end()))
+    })
 }
 
 fn has_ended(pod: &Pod) -> bool {

@@ -113,6 +113,10 @@ async fn story(controller: PathBuf) {
     let node = ["--node", "nowhere", "--timeout", "3s"];
     let nowhere = world.sink(&[&["test", "good", "-n", "shop"][..], &node].concat());
     assert_eq!(nowhere.code, 1, "{nowhere:?}");
+    assert!(
+        nowhere.err.contains("nowhere") || nowhere.err.contains("in 3 s"),
+        "{nowhere:?}"
+    );
 
     let pods = || world.kubectl(&["get", "pods", "-n", "shop", "-o", "name"]);
     assert_eq!(pods(), "");

@@ -43,10 +43,11 @@ pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
     }
 }
 
-/// A name that a server can be asked for by.
+/// A name that a server can be asked for by. Whoever made the certificate chose
+/// it: on a terminal it has to stay text.
 fn server_name(name: &GeneralName) -> Option<String> {
     match name {
-        GeneralName::DnsName(name) => Some(name.to_string()),
+        GeneralName::DnsName(name) => Some(name.as_str().escape_debug().to_string()),
         GeneralName::IpAddress(bytes) => {
             let bytes = bytes.as_bytes();
             let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
@@ -54,5 +55,29 @@ fn server_name(name: &GeneralName) -> Option<String> {
             v4().or_else(v6).map(|address| address.to_string())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_stays_text() {
+        let names = vec!["a\u{1b}[31m".to_owned(), "10.0.0.1".to_owned()];
+        let params = CertificateParams::new(names).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let text = describe(certificate.der());
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(
+            text.contains(r"names a\u{1b}[31m 10.0.0.1, issuer"),
+            "{text}"
+        );
+        let garbage = CertificateDer::from(vec![1, 2, 3]);
+        assert!(describe(&garbage).starts_with("not readable, sha-256:"));
+        assert_eq!(subject(&garbage), "not readable");
     }
 }
