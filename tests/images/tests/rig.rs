@@ -98,6 +98,8 @@ struct Rig<'e> {
 impl<'e> Rig<'e> {
     fn up(engine: &'e Engine) -> Self {
         let rig = Self { engine };
+        // What is not started here is at least well written.
+        run(&mut rig.compose(&["--profile", "metrics", "config", "-q"]));
         run(&mut rig.compose(&["up", "-d", "--no-build"]));
         rig
     }
