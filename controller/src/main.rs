@@ -10,7 +10,7 @@ use std::sync::Arc;
 use controller::endpoint::serve;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
-use controller::preflight::{ENVIRONMENT, Question, answer, objects_in};
+use controller::preflight::{NODE, Question, SINK, answer, objects_in};
 use controller::resources::{crds, yaml};
 use controller::run::run;
 use controller::settings::{LogFormat, Settings};
@@ -106,9 +106,9 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
 /// How it went is for `kubectl sink test`, also where it went wrong.
 fn preflight(objects: &Path) -> Result<(), Failure> {
     let variable = |name| std::env::var(name).map_err(|_| format!("the variable {name} is needed"));
-    let question: Question = serde_json::from_str(&variable(ENVIRONMENT.0)?)?;
+    let question: Question = serde_json::from_str(&variable(SINK)?)?;
     let objects = objects_in(objects, &question.namespace)?;
-    let report = answer(&question, objects, &variable(ENVIRONMENT.1)?)?;
+    let report = answer(&question, objects, &variable(NODE)?)?;
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

@@ -24,7 +24,8 @@ use transport::{Endpoint, Event, Observer, Sender, Target, Transport};
 use crate::events::Way;
 use crate::names::MANAGER;
 use crate::plan::check;
-use crate::references::{Names, Objects, References};
+pub use crate::references::Names;
+use crate::references::{Objects, References};
 use crate::resources::{EventFormat, LogSinkSpec};
 use crate::settings::Settings;
 use crate::snapshot::{Data, Lookup, ObjectName, Snapshot};
@@ -35,9 +36,10 @@ const EXIT: Duration = Duration::from_secs(2);
 pub const SECRETS: &str = "secrets";
 /// See [`SECRETS`].
 pub const CONFIG_MAPS: &str = "configmaps";
-/// The variables from which `sink-controller preflight` has the [`Question`], and
-/// the name of its node.
-pub const ENVIRONMENT: (&str, &str) = ("SINK", "NODE");
+/// The variable from which `sink-controller preflight` has the [`Question`].
+pub const SINK: &str = "SINK";
+/// The variable from which it has the name of its node.
+pub const NODE: &str = "NODE";
 
 /// A sink that is to be tried.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -48,6 +50,16 @@ pub struct Question {
     pub namespace: String,
     /// The sink.
     pub spec: LogSinkSpec,
+}
+
+impl Question {
+    /// The objects that the sink names.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let mut names = Names::default();
+        names.add(&self.spec, &self.namespace);
+        names
+    }
 }
 
 /// How it went.
@@ -100,9 +112,8 @@ pub struct Step {
 ///
 /// Where the API server does not answer.
 pub async fn objects(client: &Client, question: &Question) -> kube::Result<Objects> {
-    let mut names = Names::default();
-    names.add(&question.spec, &question.namespace);
     let mut references = References::default();
+    let names = question.names();
     references.look_up(client, names, Duration::ZERO).await
 }
 
@@ -181,8 +192,8 @@ pub fn answer(question: &Question, objects: Objects, from: &str) -> io::Result<R
             });
         }
     }
-    let steps = report.servers.iter().flat_map(|server| &server.steps);
-    report.passed = steps.into_iter().all(|step| step.passed);
+    let mut steps = report.servers.iter().flat_map(|server| &server.steps);
+    report.passed = steps.all(|step| step.passed);
     Ok(report)
 }
 

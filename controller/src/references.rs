@@ -29,12 +29,22 @@ type Found = BTreeMap<ObjectName, (Lookup, Instant)>;
 
 /// The names in specs.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub struct Names {
     secrets: BTreeSet<ObjectName>,
     config_maps: BTreeSet<ObjectName>,
 }
 
 impl Names {
+    /// The names of the Secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|object| object.name.as_str())
+    }
+
+    /// The names of the `ConfigMap`s.
+    pub fn config_maps(&self) -> impl Iterator<Item = &str> {
+        self.config_maps.iter().map(|object| object.name.as_str())
+    }
+
     /// Adds those of a sink whose objects are in this namespace.
     pub(crate) fn add(&mut self, spec: &LogSinkSpec, namespace: &str) {
         let Some(tls) = &spec.tls else {

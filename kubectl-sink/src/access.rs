@@ -1,6 +1,7 @@
 //! The API server, and sinks as it has them.
 
 use controller::resources::{ClusterLogSink, LogSink, LogSinkSpec, SinkStatus};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PostParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
@@ -83,6 +84,10 @@ impl Sink {
         self.text("/metadata/namespace")
     }
 
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        self.text("/metadata/creationTimestamp").parse().ok()
+    }
+
     pub(crate) fn is_the_clusters(&self) -> bool {
         self.text("/kind") == Scope::Cluster.kind()
     }
@@ -153,7 +158,10 @@ impl Cluster {
         let Some(Value::Array(items)) = items else {
             return Ok(Vec::new());
         };
-        Ok(items.into_iter().map(|item| of_list(item, scope)).collect())
+        let version = LogSink::api_version(&());
+        let items = items.into_iter();
+        let items = items.map(|item| of_list(item, &version, scope.kind()));
+        Ok(items.map(Sink::new).collect())
     }
 
     pub(crate) async fn get(&self, scope: &Scope, name: &str) -> Result<Sink, Failure> {
@@ -193,11 +201,11 @@ impl Cluster {
     }
 }
 
-/// Lists do not say of each item what it is.
-fn of_list(mut item: Value, scope: &Scope) -> Sink {
+/// An item of a list, which does not say of each what it is.
+pub(crate) fn of_list(mut item: Value, version: &str, kind: &str) -> Value {
     if let Some(fields) = item.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), LogSink::api_version(&()).into());
-        fields.insert("kind".to_owned(), scope.kind().into());
+        fields.insert("apiVersion".to_owned(), version.into());
+        fields.insert("kind".to_owned(), kind.into());
     }
-    Sink::new(item)
+    item
 }

@@ -1,9 +1,11 @@
 //! What could be the last of some words: `kubectl_complete-sink` asks this.
 
-use clap::builder::PossibleValue;
-use clap::{Arg, Command, CommandFactory, ValueHint};
+use std::iter;
 
-use crate::access::{Cluster, Scope};
+use clap::builder::PossibleValue;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueHint};
+
+use crate::access::Cluster;
 use crate::cli::{Access, Cli};
 
 /// Commands whose arguments are names of sinks.
@@ -79,25 +81,17 @@ fn command<'c>(root: &'c Command, words: &[String]) -> &'c Command {
 
 /// The names of the sinks that are meant, if the cluster says them.
 async fn names(words: &[String]) -> Option<Vec<String>> {
-    let has = |word: &str| words.iter().any(|other| other == word);
-    if !OF_SINKS.iter().any(|command| has(command)) {
+    // What is being written lacks something always.
+    let command = Cli::command().ignore_errors(true);
+    let words = iter::once("kubectl-sink").chain(words.iter().map(String::as_str));
+    let matches = command.try_get_matches_from(words).ok()?;
+    let (name, of_command) = matches.subcommand()?;
+    if !OF_SINKS.contains(&name) {
         return None;
     }
-    let value = |names: &[&str]| {
-        let place = words.iter().position(|word| names.contains(&word.as_str()));
-        words.get(place? + 1).cloned()
-    };
-    let access = Access {
-        namespace: value(&["-n", "--namespace"]),
-        context: value(&["--context"]),
-        kubeconfig: value(&["--kubeconfig"]).map(Into::into),
-    };
+    let access = Access::from_arg_matches(&matches).ok()?;
     let cluster = Cluster::connect(&access).await.ok()?;
-    let scope = if has("--cluster") {
-        Scope::Cluster
-    } else {
-        cluster.scope(false)
-    };
+    let scope = cluster.scope(of_command.get_flag("cluster"));
     let sinks = cluster.list(&scope).await.ok()?;
     Some(sinks.iter().map(|sink| sink.name().to_owned()).collect())
 }

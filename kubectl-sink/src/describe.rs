@@ -22,12 +22,12 @@ pub(crate) async fn describe(cluster: &Cluster, named: &Named) -> Result<String,
         namespace => format!("Namespace:   {namespace}"),
     });
     lines.push(format!("Server:      {}", server(&sink)));
-    let created = ago(sink.text("/metadata/creationTimestamp"), now);
-    lines.push(format!("Created:     {created}"));
+    let created = sink.created().map(|time| ago(time, now));
+    lines.extend(created.map(|created| format!("Created:     {created}")));
     lines.extend(conditions(&sink, &status, now));
     lines.extend(counts(&status, now));
     if let Some(error) = &status.last_error {
-        let since = ago(&error.time.0.to_string(), now);
+        let since = ago(error.time.0, now);
         let (reason, node) = (&error.reason, &error.node);
         lines.push(format!("Last error:  {reason} on {node}, {since}"));
     }
@@ -39,8 +39,8 @@ pub(crate) async fn describe(cluster: &Cluster, named: &Named) -> Result<String,
     Ok(lines.join("\n") + "\n")
 }
 
-fn ago(time: &str, now: Timestamp) -> String {
-    format!("{} ago ({time})", age(time, now))
+fn ago(time: Timestamp, now: Timestamp) -> String {
+    format!("{} ago ({time})", age(Some(time), now))
 }
 
 fn conditions(sink: &Sink, status: &SinkStatus, now: Timestamp) -> Vec<String> {
@@ -53,11 +53,10 @@ fn conditions(sink: &Sink, status: &SinkStatus, now: Timestamp) -> Vec<String> {
         lines.push("  (of an earlier spec: the controller has not seen this one)".to_owned());
     }
     let row = |condition: &Condition| {
-        let since = condition.last_transition_time.0.to_string();
         vec![
             format!("  {}", condition.type_),
             condition.status.clone(),
-            age(&since, now),
+            age(Some(condition.last_transition_time.0), now),
             format!("{}: {}", condition.reason, condition.message),
         ]
     };
@@ -74,7 +73,7 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
         "Logs:        {} acknowledged, {} dropped, by the agents that run, since each one's start; as of {}",
         counts.acknowledged,
         counts.dropped,
-        ago(&counts.observed_time.0.to_string(), now),
+        ago(counts.observed_time.0, now),
     )];
     lines.extend(counts.events.map(|events| {
         format!(

@@ -93,7 +93,7 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
         is("Accepted"),
         is("Configured"),
         is("Delivering"),
-        age(sink.text("/metadata/creationTimestamp"), now),
+        age(sink.created(), now),
     ];
     if is_wide {
         let counts = status.counts.as_ref();
@@ -103,7 +103,7 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
         row.push(number(counts.map(|counts| counts.dropped)));
         row.push(number(events.map(|events| events.acknowledged)));
         row.push(status.last_error.map_or("-".to_owned(), |error| {
-            let ago = age(&error.time.0.to_string(), now);
+            let ago = age(Some(error.time.0), now);
             format!("{} on {}, {ago} ago", error.reason, error.node)
         }));
     }

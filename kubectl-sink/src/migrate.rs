@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use http::Request;
 use serde_json::{Map, Value, json};
 
-use crate::access::Cluster;
+use crate::access::{Cluster, of_list};
 use crate::cli::{Access, Migrate, Output};
 use crate::failure::Failure;
 use crate::manifest::{add, manifest};
@@ -158,19 +158,14 @@ async fn ask(cluster: &Cluster, all: bool) -> Result<Vec<Value>, Failure> {
     Ok(found)
 }
 
-/// Lists do not say of each item what it is.
-fn named(mut item: Value, version: &str) -> Value {
+fn named(item: Value, version: &str) -> Value {
     let is_in_namespace = item.pointer("/metadata/namespace").is_some();
     let kind = if is_in_namespace {
         "LogSink"
     } else {
         "ClusterLogSink"
     };
-    if let Some(fields) = item.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), version.into());
-        fields.insert("kind".to_owned(), kind.into());
-    }
-    item
+    of_list(item, version, kind)
 }
 
 /// A sink of ours for one of PKS's. `namespace` is for those that name none.

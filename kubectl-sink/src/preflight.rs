@@ -1,16 +1,13 @@
 //! `kubectl sink test`: a pod on a node tries the sink (the controller's
 //! `preflight` module), and its report is printed.
 
-use std::collections::BTreeSet;
-use std::process::Command;
-
-use controller::preflight::{CONFIG_MAPS, ENVIRONMENT, Question, Report, SECRETS, answer, objects};
-use controller::resources::LogSinkSpec;
+use controller::preflight::{CONFIG_MAPS, NODE, Question, Report, SECRETS, SINK, answer, objects};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::runtime::wait::await_condition;
+use out_syslog_sink::hostname;
 use serde_json::{Value, json};
 
 use crate::access::{Cluster, Scope};
@@ -39,16 +36,13 @@ pub(crate) async fn test(cluster: &Cluster, test: &Test) -> Result<(), Failure> 
     let name = &test.sink.name;
     let scope = cluster.scope(test.sink.kind.cluster);
     let sink = cluster.get(&scope, name).await?;
-    let namespace = match &scope {
-        Scope::Namespace(namespace) => namespace.clone(),
-        Scope::AllNamespaces | Scope::Cluster => test.controller_namespace.clone(),
+    let (called, namespace) = match &scope {
+        Scope::Namespace(namespace) => (format!("{namespace}/{name}"), namespace),
+        Scope::AllNamespaces | Scope::Cluster => (name.clone(), &test.controller_namespace),
     };
     let question = Question {
-        sink: match &scope {
-            Scope::Namespace(namespace) => format!("{namespace}/{name}"),
-            Scope::AllNamespaces | Scope::Cluster => name.clone(),
-        },
-        namespace,
+        sink: called,
+        namespace: namespace.clone(),
         spec: sink.spec()?,
     };
     let report = if test.local {
@@ -70,10 +64,8 @@ pub(crate) async fn test(cluster: &Cluster, test: &Test) -> Result<(), Failure> 
 async fn here(cluster: &Cluster, question: Question) -> Result<Report, Failure> {
     let objects = objects(&cluster.client, &question).await;
     let objects = objects.map_err(Failure::api("cannot read what the sink names"))?;
-    let name = Command::new("hostname").output().ok();
-    let name = name.and_then(|output| String::from_utf8(output.stdout).ok());
-    let name = name.unwrap_or_default();
-    let asked = move || answer(&question, objects, &format!("here ({})", name.trim()));
+    let from = format!("here ({})", hostname::own());
+    let asked = move || answer(&question, objects, &from);
     let answered = tokio::task::spawn_blocking(asked).await;
     let answered = answered.map_err(|error| Failure::said(error.to_string()))?;
     answered.map_err(|error| Failure::said(format!("cannot start a thread: {error}")))
@@ -117,28 +109,26 @@ async fn image(cluster: &Cluster, namespace: &str) -> String {
 
 /// One that has no rights, needs none of the node's, and stays nowhere.
 fn pod(question: &Question, image: &str, test: &Test) -> Value {
-    let (secrets, maps) = references(&question.spec);
+    let names = question.names();
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
-    let mut mount = |folder: &str, name: &str, source: Value| {
+    let mut mount = |folder: &str, name: &str, mut source: Value| {
         let volume = format!("object-{}", volumes.len());
         let path = format!("{FOLDER}/{folder}/{name}");
         mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
-        let mut described = source;
-        described["name"] = volume.into();
-        volumes.push(described);
+        source["name"] = volume.into();
+        volumes.push(source);
     };
     // One that does not exist is told by the preflight.
-    for name in secrets {
+    for name in names.secrets() {
         let source = json!({"secret": {"secretName": name, "optional": true}});
         mount(SECRETS, name, source);
     }
-    for name in maps {
+    for name in names.config_maps() {
         let source = json!({"configMap": {"name": name, "optional": true}});
         mount(CONFIG_MAPS, name, source);
     }
     let sink = serde_json::to_string(question).expect("it has text keys only");
-    let (sink_variable, node_variable) = ENVIRONMENT;
     let node = json!({"fieldRef": {"fieldPath": "spec.nodeName"}});
     json!({
         "metadata": {
@@ -166,8 +156,8 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
                 "image": image,
                 "args": ["preflight", FOLDER],
                 "env": [
-                    {"name": sink_variable, "value": sink},
-                    {"name": node_variable, "valueFrom": node},
+                    {"name": SINK, "value": sink},
+                    {"name": NODE, "valueFrom": node},
                 ],
                 "volumeMounts": mounts,
                 "securityContext": {
@@ -183,19 +173,6 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
             "volumes": volumes,
         },
     })
-}
-
-/// The Secrets and the `ConfigMap`s that a sink names.
-fn references(spec: &LogSinkSpec) -> (BTreeSet<&str>, BTreeSet<&str>) {
-    let tls = spec.tls.as_ref();
-    let ca = tls.and_then(|tls| tls.ca.as_ref());
-    let secret = ca.and_then(|ca| Some(ca.secret.as_ref()?.name.as_str()));
-    let own = tls.and_then(|tls| tls.client_certificate_secret.as_deref());
-    let map = ca.and_then(|ca| Some(ca.config_map.as_ref()?.name.as_str()));
-    (
-        secret.into_iter().chain(own).collect(),
-        map.into_iter().collect(),
-    )
 }
 
 async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Failure> {

@@ -142,7 +142,8 @@ impl Drop for Report {
     }
 }
 
-/// Appends a message of `app_name`'s own to its receiver: what it does not get.
+/// Appends a message of `app_name`'s own to its receiver: what it does not get, or
+/// that it is tried.
 pub fn push_notice(batch: &mut Batch, hostname: &str, app_name: &str, at: SystemTime, text: &str) {
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());

@@ -14,6 +14,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rig::fluent_bit;
+use rig::process::run;
 use rig::wait::free_port;
 use serde_json::{Value, json};
 
@@ -53,10 +54,8 @@ fn helm(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-fn kubectl(plane: &ControlPlane, arguments: &[&str]) {
-    let output = plane.kubectl().args(arguments).output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String {
+    run(plane.kubectl().args(arguments))
 }
 
 /// Without what only Helm reads.
@@ -138,9 +137,8 @@ async fn monitoring_is_what_the_prometheus_operator_reads() {
     let path = file.path().display().to_string();
     kubectl(&plane, &[&apply[..], &[&path]].concat());
     for kind in kinds {
-        let mut get = plane.kubectl();
-        let found = get.args(["get", kind, "-n", SYSTEM, "-o", "name"]).output();
-        assert!(!found.unwrap().stdout.is_empty(), "{kind}");
+        let found = kubectl(&plane, &["get", kind, "-n", SYSTEM, "-o", "name"]);
+        assert!(!found.is_empty(), "{kind}");
     }
 }
 

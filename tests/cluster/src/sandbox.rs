@@ -2,9 +2,10 @@
 //! everything with them when it ends: containers, network devices, mounts.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+
+use rig::process::is_root;
 
 use crate::node::{ADDRESS, DNS};
 
@@ -110,10 +111,6 @@ fn sweep() {
     for controller in fs::read_dir(root).into_iter().flatten().flatten() {
         remove(&controller.path().join(GROUPS));
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
 /// A network with one address, whose port is this machine's own.

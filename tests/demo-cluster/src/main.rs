@@ -20,6 +20,7 @@ use std::time::Duration;
 use cluster::sandbox::{Entered, enter_with};
 use cluster::{ControlPlane, image, node};
 use rig::fluent_bit;
+use rig::process::run;
 use rig::rsyslog::{Input, Rsyslog};
 use rig::wait::until;
 use serde_json::{Value, json};
@@ -237,14 +238,6 @@ impl Demo {
     }
 
     fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self
-            .plane
-            .kubectl()
-            .args(arguments)
-            .output()
-            .expect("it was built");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "kubectl {arguments:?}: {error}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        run(self.plane.kubectl().args(arguments))
     }
 }

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 
 use cluster::image::libraries;
 use rig::fluent_bit;
+use rig::process::run;
 
-use crate::{Engine, run};
+use crate::Engine;
 
 /// Where the plugin is built: Debian 11.
 pub const RUST: &str = "docker.io/library/rust:1.95-bullseye";
@@ -53,9 +54,7 @@ pub(crate) fn load(engine: &Engine) -> bool {
 
 /// The root file system of a Debian with a C compiler, made once.
 fn debian(suite: &str) -> Option<PathBuf> {
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
-    let folder = cache.join("syslog-sink");
+    let folder = folder("XDG_CACHE_HOME", ".cache").join("syslog-sink");
     let archive = folder.join(format!("debian-{suite}.tar"));
     if archive.exists() {
         return Some(archive);
@@ -92,12 +91,19 @@ fn debian(suite: &str) -> Option<PathBuf> {
     Some(archive)
 }
 
+/// What a variable names; by default a folder of the user's.
+fn folder(variable: &str, of_home: &str) -> PathBuf {
+    let named = env::var_os(variable).map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        let home = env::var_os("HOME").expect("everybody has a home");
+        Path::new(&home).join(of_home)
+    })
+}
+
 fn rust(engine: &Engine) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("Dockerfile"), OF_RUST).expect("a file");
     let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
     let mut context = Command::new("tar")
         .arg("-c")
         .arg("-C")
@@ -106,7 +112,7 @@ fn rust(engine: &Engine) {
         .arg("-C")
         .arg(sysroot.trim())
         .args(["bin", "lib", "-C"])
-        .arg(cargo.expect("cargo has a home"))
+        .arg(self::folder("CARGO_HOME", ".cargo"))
         .args(["registry/cache", "registry/index"])
         .stdout(Stdio::piped())
         .spawn()

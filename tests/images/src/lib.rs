@@ -10,11 +10,11 @@
 mod bases;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rig::process::{is_root, run};
 use rig::wait::until;
 use tempfile::TempDir;
 
@@ -125,7 +125,7 @@ impl Daemon {
             rig::skip("no docker engine runs, and dockerd is not installed (Debian: docker.io)");
             return None;
         };
-        if !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        if !is_root() {
             rig::skip("no docker engine runs, and to start one needs root");
             return None;
         }
@@ -195,16 +195,6 @@ fn compose() -> Option<&'static [&'static str]> {
 fn succeeds(command: &mut Command) -> bool {
     let output = command.stdin(Stdio::null()).output();
     output.is_ok_and(|output| output.status.success())
-}
-
-/// What a command prints, which has to succeed.
-pub fn run(command: &mut Command) -> String {
-    let output = command.output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{command:?}\n{out}\n{err}");
-    out
 }
 
 /// The project's.

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use images::{Engine, RUST, root, run};
+use images::{Engine, RUST, root};
 use receiver::{Listen, Options, Receiver};
-use rig::event::chunk_file;
+use rig::event::{chunk_file, event, map};
+use rig::process::run;
 use rig::wait::until;
-use rmpv::Value;
 
 /// Longer than anything takes that is waited for.
 const BOUND: Duration = Duration::from_secs(180);
@@ -47,11 +47,8 @@ fn the_library_loads_on_the_oldest_base(engine: &Engine) {
     run(engine.docker().args(["cp", &library]).arg(folder.path()));
     run(engine.docker().args(["rm", container]));
 
-    let time = Value::from(1_772_366_400);
-    let record = Value::Map(vec![("log".into(), "from Debian 11".into())]);
-    let mut chunk = Vec::new();
-    let head = Value::Array(vec![time, Value::Map(Vec::new())]);
-    rmpv::encode::write_value(&mut chunk, &Value::Array(vec![head, record])).unwrap();
+    let body = map(vec![("log", "from Debian 11".into())]);
+    let chunk = event(1_772_366_400, 0, body);
     let chunks = chunk_file(&[("kube.x".to_owned(), chunk)]);
     fs::write(folder.path().join("chunks"), chunks).unwrap();
     let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();

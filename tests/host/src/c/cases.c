@@ -313,14 +313,13 @@ static int refused(void)
                          TAG, SMALL_STACK, NULL) == FLB_RETRY);
     }
 #ifndef BARE
+    static const char line[] = "[output:syslog_sink:sink] cannot connect to 127.0.0.1:1";
+
     /* The sender's thread logs it when it gets to that. */
-    for (int i = 0; i < 30000; i++) {
-        if (strstr(logged_lines(), "[output:syslog_sink:sink] cannot connect to 127.0.0.1:1")) {
-            break;
-        }
+    for (int i = 0; i < 30000 && strstr(logged_lines(), line) == NULL; i++) {
         usleep(1000);
     }
-    CHECK(strstr(logged_lines(), "[output:syslog_sink:sink] cannot connect to 127.0.0.1:1") != NULL);
+    CHECK(strstr(logged_lines(), line) != NULL);
 #endif
     buffer_free(&chunk);
     return finish(host);
