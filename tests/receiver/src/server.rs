@@ -111,8 +111,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
-    /// Threads hold it while they read, so that whoever has changed it knows
-    /// that it is in force.
+    /// Threads hold it while they read, and for nothing else, so that whoever
+    /// has changed it knows that it is in force.
     pace: RwLock<Pace>,
     /// Connections up to this number shall be reset.
     reset_up_to: AtomicU64,
@@ -132,6 +132,8 @@ struct State {
     /// No more connections shall be taken.
     deaf: bool,
     listener_closed: bool,
+    /// With this many frames it shall read no more.
+    pause_at: Option<u64>,
 }
 
 impl Receiver {
@@ -356,7 +358,38 @@ impl Receiver {
 
     /// Reads on.
     pub fn resume(&self) {
-        *self.shared.pace.write() = Pace::Full;
+        self.read_until(None);
+    }
+
+    /// Reads on, and pauses by itself once so many frames more came: what is sent
+    /// meanwhile cannot end before somebody gets to [`Receiver::pause`]. Frames
+    /// that were read together with the last are taken as well.
+    pub fn resume_for(&self, frames: u64) {
+        self.read_until(Some(self.count() + frames));
+    }
+
+    fn read_until(&self, pause_at: Option<u64>) {
+        self.shared.change(|state| {
+            state.pause_at = pause_at;
+            *self.shared.pace.write() = Pace::Full;
+        });
+    }
+
+    /// Waits until it pauses by itself.
+    ///
+    /// # Errors
+    ///
+    /// Says how many frames came within `bound`.
+    pub fn wait_for_pause(&self, bound: Duration) -> Result<(), String> {
+        let until = Instant::now() + bound;
+        let mut state = self.shared.state.lock();
+        while state.pause_at.is_some() {
+            let changed = self.shared.changed.wait_until(&mut state, until);
+            if changed.timed_out() {
+                return Err(format!("no pause after {} frames", state.count));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -405,6 +438,10 @@ impl Shared {
         self.change(|state| {
             state.count += 1;
             state.received.extend(received);
+            let count = state.count;
+            if state.pause_at.take_if(|at| count >= *at).is_some() {
+                *self.pace.write() = Pace::Paused;
+            }
         });
     }
 
@@ -425,7 +462,9 @@ impl Shared {
                 thread::park_timeout(TICK);
                 continue;
             }
-            match socket.recv(&mut buffer) {
+            let read = socket.recv(&mut buffer);
+            drop(pace);
+            match read {
                 Ok(length) => self.take(0, &buffer[..length]),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => return self.error(0, error),
@@ -456,7 +495,9 @@ impl Shared {
                 thread::park_timeout(TICK);
                 continue;
             }
-            match stream.read(&mut buffer[..most]) {
+            let read = stream.read(&mut buffer[..most]);
+            drop(pace);
+            match read {
                 Ok(0) => break,
                 Ok(length) => splitter.push(&buffer[..length]),
                 Err(error) if is_timeout(&error) => continue,
@@ -465,7 +506,6 @@ impl Shared {
                     break;
                 }
             }
-            drop(pace);
             if most == 1 {
                 self.wait_while_trickling();
             }

@@ -46,6 +46,21 @@ fn nothing_is_read_after_a_pause_until_it_ends() {
 }
 
 #[test]
+fn it_pauses_by_itself_after_so_many_frames() {
+    for _ in 0..10 {
+        let receiver = tcp();
+        let mut stream = connect(&receiver);
+        receiver.resume_for(1);
+        stream.write_all(FRAME).unwrap();
+        receiver.wait_for_pause(BOUND).unwrap();
+        stream.write_all(FRAME).unwrap();
+        assert!(receiver.wait_for(3, QUIET).is_err());
+        receiver.resume();
+        receiver.wait_for(3, BOUND).unwrap();
+    }
+}
+
+#[test]
 fn a_stalled_receiver_resets_without_having_read() {
     let receiver = tcp();
     let mut stream = connect(&receiver);

@@ -26,24 +26,26 @@ fn crash(listen: Listen, options: &[(&str, &str)]) -> Outcome {
     let receiver = receiver(listen);
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
+    receiver.resume_for(1);
     load.deliver(&options, || {
         for _ in 0..CRASHES {
             crash_once(&receiver);
         }
+        receiver.resume();
     });
     let counts = load.arrived(&receiver);
     assert!(receiver.connections() > CRASHES as u64);
     Ok(counts.with_replays(CRASHES, &load))
 }
 
-/// Ends the connection once there is one, with enough unread.
+/// Ends the connection of a receiver that pauses by itself after a message, with
+/// enough unread. It does the same with the next.
 pub(crate) fn crash_once(receiver: &Receiver) {
-    receiver.wait_for(receiver.count() + 1, BOUND).unwrap();
-    receiver.pause();
+    receiver.wait_for_pause(BOUND).unwrap();
     wait::until(BOUND, || {
         (receiver.unread().unwrap_or_default() > UNREAD).then_some(())
     })
     .unwrap();
     receiver.reset();
-    receiver.resume();
+    receiver.resume_for(1);
 }
