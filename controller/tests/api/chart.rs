@@ -14,8 +14,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rig::fluent_bit;
+use rig::port::free_port;
 use rig::process::run;
-use rig::wait::free_port;
 use serde_json::{Value, json};
 
 use crate::world::{SYSTEM, put, revision, sinks, tcp, until_condition, wait_until};

@@ -12,7 +12,7 @@ use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::containers::Node;
 use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
-use rig::wait::free_port;
+use rig::port::free_port;
 use serde_json::{Value, json};
 
 use crate::world::{

@@ -18,8 +18,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
+use rig::port::free_port;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
-use rig::wait::free_port;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;

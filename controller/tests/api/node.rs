@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use rig::fluent_bit;
+use rig::port::free_port;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
-use rig::wait::free_port;
 use serde_json::{Value, json};
 
 use crate::world::{BOUND, SYSTEM, put, put_cluster, sinks, start, until, until_condition};

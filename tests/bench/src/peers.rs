@@ -12,8 +12,9 @@ use receiver::Receiver;
 use rig::event::container_tag;
 use rig::fluent_bit::{self, FluentBit};
 use rig::load::USUAL_TEXT;
+use rig::port::free_port;
 use rig::process::Process;
-use rig::wait::{free_port, until};
+use rig::wait::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

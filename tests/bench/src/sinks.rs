@@ -6,7 +6,7 @@ use host::{Host, Run};
 use receiver::Receiver;
 use rig::event::Format;
 use rig::load;
-use rig::wait::free_port;
+use rig::port::free_port;
 
 use crate::link::{Link, Links, add_output};
 use crate::plot::{Content, Plot};

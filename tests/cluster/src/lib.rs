@@ -30,8 +30,8 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config, ResourceExt};
+use rig::port::free_port;
 use rig::process::Process;
-use rig::wait::free_port;
 use tempfile::TempDir;
 
 const STAGES: &str = include_str!("stages.yaml");

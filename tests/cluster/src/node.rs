@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use rig::wait::{free_port, until};
+use rig::port::free_port;
+use rig::wait::until;
 
 use crate::ControlPlane;
 use crate::image::Image;

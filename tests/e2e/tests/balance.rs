@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use host::Host;
 use receiver::{Listen, Options, Receiver};
 use rig::event::{container_tag, event, map};
-use rig::wait::free_port;
+use rig::port::free_port;
 
 const PODS: usize = 20;
 const CHUNKS: usize = 10;

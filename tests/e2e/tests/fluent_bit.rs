@@ -15,8 +15,9 @@ use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::containers::{Container, Node};
 use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
+use rig::port::free_port;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
-use rig::wait::{BOUND, free_port};
+use rig::wait::BOUND;
 use tempfile::TempDir;
 
 const NAMESPACES: usize = 10;

@@ -10,7 +10,8 @@ use std::fs;
 
 use receiver::{Listen, Message, Options, Receiver};
 use rig::fluent_bit::{self, FluentBit};
-use rig::wait::{self, BOUND, free_port};
+use rig::port::free_port;
+use rig::wait::{self, BOUND};
 
 /// Metrics and their values, by name and labels as they are written.
 fn metrics(port: u16) -> HashMap<String, f64> {

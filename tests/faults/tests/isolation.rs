@@ -9,7 +9,7 @@ use std::process::Command;
 
 use receiver::{Listen, Options, Receiver};
 use rig::event::{chunk_file, container_tag, event, map};
-use rig::wait::free_port;
+use rig::port::free_port;
 
 const DEAD: usize = 10;
 /// Of a hundred records. A dead output encodes its first one, before it is known

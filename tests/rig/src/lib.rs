@@ -17,6 +17,7 @@ pub mod event;
 pub mod fluent_bit;
 pub mod load;
 pub mod pki;
+pub mod port;
 pub mod process;
 pub mod rsyslog;
 pub mod wait;

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::pki::Pair;
-use crate::wait::{BOUND, free_port, until};
+use crate::port::free_port;
+use crate::wait::{BOUND, until};
 
 /// What it listens for.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! Waiting for conditions.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that a test waits for, also on a slow machine.
@@ -22,13 +21,4 @@ pub fn until<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Re
         }
         std::thread::park_timeout(Duration::from_millis(10));
     }
-}
-
-/// A port of 127.0.0.1 that nobody listens on.
-#[must_use]
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("there is a free port")
-        .port()
 }

@@ -35,7 +35,7 @@ use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use receiver::{Listen, Options, Receiver};
 use rig::document::write_table;
-use rig::wait::free_port;
+use rig::port::free_port;
 use serde_json::json;
 use tokio::time::sleep;
 

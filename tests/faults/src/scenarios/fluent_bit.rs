@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use receiver::{Listen, Receiver};
 use rig::fluent_bit::{self, FluentBit};
-use rig::wait::{self, BOUND, free_port};
+use rig::port::free_port;
+use rig::wait::{self, BOUND};
 use tempfile::TempDir;
 
 use super::{receiver, receiver_at};

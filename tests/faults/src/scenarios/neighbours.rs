@@ -2,7 +2,8 @@
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
-use rig::wait::{BOUND, free_port};
+use rig::port::free_port;
+use rig::wait::BOUND;
 
 use super::receiver;
 use crate::Outcome;
