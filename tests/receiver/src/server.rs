@@ -297,7 +297,8 @@ impl Receiver {
 
     /// Ends all connections in an orderly way: says goodbye (FIN, with TLS
     /// `close_notify` before it), and reads what still comes until the peers
-    /// have closed as well. They have when this returns.
+    /// have closed as well, also while it is paused. They have when this
+    /// returns.
     pub fn say_goodbye(&self) {
         let last = self.connections();
         self.shared.goodbye_up_to.fetch_max(last, Ordering::Relaxed);
@@ -486,6 +487,7 @@ impl Shared {
             }
             let pace = self.pace.read();
             let most = match *pace {
+                _ if told_goodbye => BUFFER,
                 Pace::Full => BUFFER,
                 Pace::Trickle => 1,
                 Pace::Paused => 0,

@@ -5,8 +5,9 @@
 )]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use receiver::{Listen, Options, Receiver, TlsFiles};
@@ -71,6 +72,24 @@ fn a_stalled_receiver_resets_without_having_read() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(receiver.count(), 1);
     assert!(receiver.errors().is_empty(), "{:?}", receiver.errors());
+}
+
+#[test]
+fn a_paused_receiver_that_says_goodbye_reads_to_the_end() {
+    let receiver = tcp();
+    let mut stream = connect(&receiver);
+    receiver.pause();
+    stream.write_all(FRAME).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| receiver.say_goodbye());
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        stream.write_all(FRAME).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+    });
+    assert_eq!(receiver.count(), 3);
+    let mut next = TcpStream::connect(receiver.address()).unwrap();
+    next.write_all(FRAME).unwrap();
+    assert!(receiver.wait_for(4, QUIET).is_err());
 }
 
 #[test]

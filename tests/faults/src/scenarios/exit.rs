@@ -2,6 +2,7 @@
 
 use host::{Host, Run};
 use receiver::{Listen, Options, Receiver};
+use rig::port::free_port;
 use rig::wait::{self, BOUND};
 
 use super::receiver_at;
@@ -65,6 +66,7 @@ pub(crate) fn replay() -> Outcome {
 /// A receiver with room for a chunk and not for all.
 fn roomy() -> Receiver {
     Receiver::start(Options {
+        port: free_port(),
         receive_buffer: Some(400 * 1024),
         ..Options::new(Listen::Tcp)
     })

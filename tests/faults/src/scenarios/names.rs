@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
+use rig::port::free_port;
 use rig::wait::BOUND;
 
 use crate::load::{Load, texts};
@@ -75,18 +76,18 @@ pub(crate) fn change() -> Outcome {
         .unwrap()
     };
     let (old, new) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
-    let first = start(old, 0);
-    let second = start(new, first.port());
-    let address = format!("{NAME}:{}", first.port());
+    let port = free_port();
+    let (first, second) = (start(old, port), start(new, port));
+    let address = format!("{NAME}:{port}");
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     let host = Host::new().by(&wrapper);
     let mut arrived = Vec::new();
+    first.resume_for(1);
     let log = load.deliver_by(host, &options, || {
         dns.wait_for_a_second_look_up();
         fs::write(&hosts, format!("{old} {NAME}\n")).unwrap();
-        first.wait_for(1, BOUND).unwrap();
+        first.wait_for_pause(BOUND).unwrap();
         fs::write(&hosts, format!("{new} {NAME}\n")).unwrap();
-        first.pause();
         first.reset();
         arrived = texts(&first.received());
         drop(first);

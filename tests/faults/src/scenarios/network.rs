@@ -15,11 +15,12 @@ use crate::namespace::{Namespace, Weather};
 pub(crate) fn half_open() -> Outcome {
     let load = Load::USUAL;
     let happens = |network: &Namespace, receiver: &Receiver| {
-        receiver.wait_for(1, BOUND).unwrap();
+        receiver.wait_for_pause(BOUND).unwrap();
         network.set_weather(Weather {
             loss: 100,
             ..Weather::default()
         });
+        receiver.resume();
         // Longer than write_timeout.
         thread::sleep(Duration::from_secs(15));
         network.set_weather(Weather::default());
@@ -38,10 +39,12 @@ pub(crate) fn slow() -> Outcome {
         delay: Duration::from_millis(100),
         loss: 1,
     };
-    let (counts, connections) = through(&load, weather, |_, _| {})?;
+    let (counts, connections) = through(&load, weather, |_, receiver| receiver.resume())?;
     Ok(counts.with_replays(connections - 1, &load))
 }
 
+/// Delivers through a network. The receiver pauses after the first message,
+/// until what happens has it read on.
 fn through(
     load: &Load,
     weather: Weather,
@@ -57,6 +60,7 @@ fn through(
     let address = receiver.address();
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     let host = Host::new().by(&network.wrapper());
+    receiver.resume_for(1);
     load.deliver_by(host, &options, || happens(&network, &receiver));
     let connections = receiver.connections() as usize;
     // A connection that died unheard is open for ever on this side.

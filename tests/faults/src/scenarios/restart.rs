@@ -26,11 +26,14 @@ fn goodbye(listen: Listen, options: &[(&str, &str)]) -> Outcome {
     let receiver = receiver(listen);
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
+    receiver.resume_for(1);
     load.deliver(&options, || {
         for _ in 0..RESTARTS {
-            receiver.wait_for(receiver.count() + 1, BOUND).unwrap();
+            receiver.wait_for_pause(BOUND).unwrap();
             receiver.say_goodbye();
+            receiver.resume_for(1);
         }
+        receiver.resume();
     });
     // What was under way and not acknowledged is sent again.
     let counts = load.arrived(&receiver);

@@ -23,8 +23,9 @@ fn with(stall: impl FnOnce(&Receiver), span: Duration) -> Outcome {
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
     let options = [("addr", address.as_str()), ("transport", "tcp")];
+    receiver.resume_for(1);
     load.deliver(&options, || {
-        receiver.wait_for(1, BOUND).unwrap();
+        receiver.wait_for_pause(BOUND).unwrap();
         stall(&receiver);
         // The time is what is tested: longer than write_timeout.
         thread::sleep(span);

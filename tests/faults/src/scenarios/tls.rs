@@ -1,17 +1,18 @@
 //! Certificates that are no good, and then are.
 
 use rig::pki::Pki;
+use rig::port::free_port;
 use rig::wait::BOUND;
 
-use super::{ca, receiver, receiver_at};
+use super::{ca, receiver_at};
 use crate::Outcome;
 use crate::load::Load;
 
 pub(crate) fn renewed() -> Outcome {
     let load = Load::USUAL;
     let pki = Pki::new();
-    let expired = receiver(super::tls(pki.expired()));
-    let port = expired.port();
+    let port = free_port();
+    let expired = receiver_at(port, super::tls(pki.expired()));
     let address = expired.address();
     let ca = ca(&pki);
     let options = [("addr", address.as_str()), ("tls_ca_file", ca.as_str())];
