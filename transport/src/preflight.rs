@@ -204,7 +204,7 @@ mod tests {
 
     use receiver::{Listen, Options, Receiver, TlsFiles};
     use rig::pki::{Pair, Pki};
-    use socket2::{Domain, Socket, Type};
+    use rig::port::free_port;
     use syslog::Policy;
 
     use super::*;
@@ -318,12 +318,7 @@ mod tests {
         let port = receiver.port();
         let (names, step) = last(Transport::Tcp, port);
         assert!(names == ["name", "connect"] && step.passed, "{step:?}");
-        // A port that is taken, and where nobody listens.
-        let mute = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        mute.bind(&any.into()).unwrap();
-        let port = mute.local_addr().unwrap().as_socket().unwrap().port();
-        let (names, step) = last(Transport::Tcp, port);
+        let (names, step) = last(Transport::Tcp, free_port());
         assert!(names == ["name", "connect"] && !step.passed, "{step:?}");
         assert!(step.text.contains("Connection refused"), "{step:?}");
         // One that closes what it does not understand.

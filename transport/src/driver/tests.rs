@@ -1,8 +1,8 @@
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc;
 
 use mio::{Events, Poll, Token};
-use socket2::{Domain, Socket, Type};
+use rig::port::free_port;
 use syslog::Policy;
 
 use super::*;
@@ -89,21 +89,16 @@ impl Fixture {
     }
 }
 
-/// A port that refuses for as long as the socket lives.
-fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
+/// Where nobody listens.
+fn refusing() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 #[test]
 fn all_addresses_are_tried_in_their_order() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let (_one, first) = refusing();
-    let (_two, second) = refusing();
+    let (first, second) = (refusing(), refusing());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let third = listener.local_addr().unwrap();
 
@@ -121,7 +116,7 @@ fn all_addresses_are_tried_in_their_order() {
 fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let (_socket, address) = refusing();
+    let address = refusing();
     assert_eq!(fixture.turn(now), Wish::LookUp(0));
     fixture.found(now, vec![address]);
     fixture.wait_for(now, "ConnectFailed");
