@@ -135,6 +135,16 @@ impl Load {
         self.compare(texts.iter().filter(own))
     }
 
+    /// The same for chunks that did not fail; lines of the others may have
+    /// arrived as well.
+    pub(crate) fn compare_delivered(&self, texts: &[String], failed: &[usize]) -> Counts {
+        let delivered = |text: &&String| !failed.contains(&(number_of(text) / self.lines));
+        let mut counts = self.compare(texts.iter().filter(delivered));
+        counts.sent -= failed.len() * self.lines;
+        counts.lost -= failed.len() * self.lines;
+        counts
+    }
+
     /// The same with what a receiver has, once all connections are closed.
     pub(crate) fn arrived(&self, receiver: &Receiver) -> Counts {
         receiver.wait_for_the_end();

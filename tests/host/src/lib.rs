@@ -92,6 +92,9 @@ pub struct Flushed {
     pub error: u32,
     /// The most stack that a flush used, in bytes.
     pub stack: usize,
+    /// The numbers of the chunks that did not end with `FLB_OK`, where they were
+    /// flushed with the host's checks.
+    pub failed: Vec<usize>,
 }
 
 #[derive(Deserialize)]

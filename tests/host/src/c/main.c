@@ -60,6 +60,9 @@ struct worker {
     int number;
     pthread_t thread;
     int results[3];
+    /* The numbers of the chunks that did not end with FLB_OK. */
+    int *failed;
+    int failed_count;
     size_t stack_used;
     /* How long each flush took. */
     long *flush_ns;
@@ -100,11 +103,16 @@ static void flush_checked(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
 
+    worker->failed = calloc(settings->chunk_count, sizeof(int));
     for (int i = worker->number; i < settings->chunk_count; i += settings->workers) {
         const struct chunk *chunk = &settings->chunks[i];
-        count(worker, flush_retrying(worker->host, worker->output, chunk->data, chunk->size,
-                                     chunk->tag, settings->stack, settings->retries,
-                                     settings->backoff_ms, &worker->stack_used));
+        int result = flush_retrying(worker->host, worker->output, chunk->data, chunk->size,
+                                    chunk->tag, settings->stack, settings->retries,
+                                    settings->backoff_ms, &worker->stack_used);
+        count(worker, result);
+        if (result != FLB_OK) {
+            worker->failed[worker->failed_count++] = i;
+        }
     }
 }
 
@@ -211,7 +219,7 @@ static long status(const char *format)
 static void print_json(const struct worker *workers, int count, const struct host *host,
                        int workers_each, const struct costs *costs)
 {
-    const char *separator = "";
+    const char *separator;
     long workers_cpu_us = 0;
 
     for (int i = 0; i < count; i++) {
@@ -227,10 +235,20 @@ static void print_json(const struct worker *workers, int count, const struct hos
             }
             stack = workers[j].stack_used > stack ? workers[j].stack_used : stack;
         }
-        printf("%s{\"name\":\"%s\",\"ok\":%d,\"retry\":%d,\"error\":%d,\"stack\":%zu}",
+        printf("%s{\"name\":\"%s\",\"ok\":%d,\"retry\":%d,\"error\":%d,\"stack\":%zu,"
+               "\"failed\":[",
                i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
                results[FLB_RETRY], results[FLB_ERROR], stack);
+        separator = "";
+        for (int j = i; j < i + workers_each; j++) {
+            for (int k = 0; k < workers[j].failed_count; k++) {
+                printf("%s%d", separator, workers[j].failed[k]);
+                separator = ",";
+            }
+        }
+        printf("]}");
     }
+    separator = "";
     printf("],\"intact\":%s,\"peak_kib\":%ld,\"start_us\":%ld,\"wall_us\":%ld,\"cpu_us\":%ld,"
            "\"workers_cpu_us\":%ld,\"idle_cpu_us\":%ld,\"idle_kib\":%ld,"
            "\"idle_threads\":%ld,\"flush_ns\":[",
