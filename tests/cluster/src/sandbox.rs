@@ -1,5 +1,6 @@
 //! A test in namespaces of its own (mounts, network, processes), which take
-//! everything with them when it ends: containers, network devices, mounts.
+//! everything with them when it ends: containers, network devices, mounts. Its
+//! temporary files go as well.
 
 use std::fs;
 use std::path::Path;
@@ -76,6 +77,8 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
     if crate::programs().is_none() {
         return Entered::Impossible;
     }
+    // Containers that run to the end keep it from removing them itself.
+    let temporary = tempfile::tempdir().expect("a temporary folder");
     let this = std::env::current_exe().expect("this is a program");
     let status = Command::new("unshare")
         .args([
@@ -89,8 +92,10 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         .arg(this)
         .args(arguments)
         .env(INSIDE, "1")
+        .env("TMPDIR", temporary.path())
         .status()
         .expect("unshare was found");
+    temporary.close().expect("nobody is left who uses it");
     sweep();
     Entered::Ended(status)
 }
