@@ -19,6 +19,7 @@ use kube::{Api, Client};
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
 use rig::port::free_port;
+use rig::process::run;
 use rig::rsyslog::{Input, Parsed, Rsyslog};
 use serde_json::{Value, json};
 
@@ -285,10 +286,7 @@ async fn ended_by(signal: &str) -> Option<usize> {
 
     let flowing = tokio::spawn(flow(client.clone(), COUNT, Duration::from_millis(5)));
     until_all(&receiver, COUNT / 3).await;
-    let killed = Command::new("kill")
-        .args([signal, &process.to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    run(Command::new("kill").args([signal, &process.to_string()]));
     flowing.await.unwrap();
     until_all(&receiver, COUNT).await;
     second.abort();

@@ -10,6 +10,7 @@ use controller::settings::{AgentSettings, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use rig::process::run;
 
 use crate::gate::Gate;
 use crate::world::{
@@ -145,8 +146,7 @@ async fn one_that_is_told_to_end_gives_up_its_lease() {
     let holder = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
     until(&leases, LEASE, holder).await;
     until_files(&client, |files| !files.is_empty()).await;
-    let told = Command::new("kill").arg(process.to_string()).status();
-    assert!(told.unwrap().success());
+    run(Command::new("kill").arg(process.to_string()));
     until(&leases, LEASE, |lease| {
         holder(lease).is_none().then_some(())
     })

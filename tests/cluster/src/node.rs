@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use rig::port::free_port;
+use rig::process::run;
 use rig::wait::until;
 
 use crate::ControlPlane;
@@ -133,16 +134,11 @@ fn tail(log: &str) -> String {
 fn pause(folder: &Path) -> PathBuf {
     let (source, program) = (folder.join("pause.c"), folder.join("pause"));
     fs::write(&source, PAUSE_SOURCE).expect("a file");
-    let compiled = Command::new("cc")
+    run(Command::new("cc")
         .arg("-static")
         .arg("-o")
         .arg(&program)
-        .arg(&source)
-        .status();
-    assert!(
-        compiled.is_ok_and(|status| status.success()),
-        "cc cannot link statically"
-    );
+        .arg(&source));
     let image = Image {
         name: PAUSE,
         files: vec![(program, "/pause")],
@@ -162,21 +158,11 @@ fn ctr(socket: &Path) -> Command {
 }
 
 fn import(archive: &Path, socket: &Path) {
-    let output = ctr(socket)
-        .args(["images", "import"])
-        .arg(archive)
-        .output()
-        .expect("ctr is there");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {error}", archive.display());
+    run(ctr(socket).args(["images", "import"]).arg(archive));
 }
 
 fn iptables(arguments: &str) {
-    let status = Command::new("iptables").args(arguments.split(' ')).status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "iptables {arguments}"
-    );
+    run(Command::new("iptables").args(arguments.split(' ')));
 }
 
 /// A DNS (RFC 1035) that knows the API server and nobody else.

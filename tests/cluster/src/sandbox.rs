@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use rig::process::is_root;
+use rig::process;
 
 use crate::node::{ADDRESS, DNS};
 
@@ -59,7 +59,7 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         furnish();
         return Entered::Inside;
     }
-    if !is_root() {
+    if !process::is_root() {
         rig::skip("a real node needs root");
         return Entered::Impossible;
     }
@@ -123,10 +123,7 @@ fn furnish() {
     let run = |command: &str| {
         let mut words = command.split(' ');
         let program = words.next().expect("a word");
-        let output = Command::new(program).args(words).output();
-        let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command}: {error}");
+        process::run(Command::new(program).args(words));
     };
     run("mount --make-rshared /");
     for folder in FOLDERS {

@@ -13,22 +13,26 @@ pub(crate) mod shape;
 pub(crate) mod stall;
 pub(crate) mod tls;
 
+use std::net::Ipv4Addr;
+
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::{Pair, Pki};
 
 /// A receiver with little room for what nobody has read: less than is kept for
 /// sending it again.
 fn receiver(listen: Listen) -> Receiver {
-    Receiver::start(Options {
-        receive_buffer: Some(64 * 1024),
-        ..Options::new(listen)
-    })
-    .unwrap()
+    receiver_at(0, listen)
 }
 
-/// The same where the other one was.
+/// The same at a port.
 fn receiver_at(port: u16, listen: Listen) -> Receiver {
+    receiver_on(Ipv4Addr::LOCALHOST, port, listen)
+}
+
+/// The same on an address.
+fn receiver_on(address: Ipv4Addr, port: u16, listen: Listen) -> Receiver {
     Receiver::start(Options {
+        address,
         port,
         receive_buffer: Some(64 * 1024),
         ..Options::new(listen)

@@ -54,7 +54,7 @@ pub(crate) fn load(engine: &Engine) -> bool {
 
 /// The root file system of a Debian with a C compiler, made once.
 fn debian(suite: &str) -> Option<PathBuf> {
-    let folder = folder("XDG_CACHE_HOME", ".cache").join("syslog-sink");
+    let folder = user_folder("XDG_CACHE_HOME", ".cache").join("syslog-sink");
     let archive = folder.join(format!("debian-{suite}.tar"));
     if archive.exists() {
         return Some(archive);
@@ -92,7 +92,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
 }
 
 /// What a variable names; by default a folder of the user's.
-fn folder(variable: &str, of_home: &str) -> PathBuf {
+fn user_folder(variable: &str, of_home: &str) -> PathBuf {
     let named = env::var_os(variable).map(PathBuf::from);
     named.unwrap_or_else(|| {
         let home = env::var_os("HOME").expect("everybody has a home");
@@ -112,7 +112,7 @@ fn rust(engine: &Engine) {
         .arg("-C")
         .arg(sysroot.trim())
         .args(["bin", "lib", "-C"])
-        .arg(self::folder("CARGO_HOME", ".cargo"))
+        .arg(user_folder("CARGO_HOME", ".cargo"))
         .args(["registry/cache", "registry/index"])
         .stdout(Stdio::piped())
         .spawn()

@@ -246,20 +246,17 @@ impl Receiver {
     ///
     /// Says how many came within `bound`, and what went wrong meanwhile.
     pub fn wait_for(&self, count: u64, bound: Duration) -> Result<Vec<Received>, String> {
-        let until = Instant::now() + bound;
         let mut state = self.shared.state.lock();
-        while state.count < count {
-            if self
-                .shared
-                .changed
-                .wait_until(&mut state, until)
-                .timed_out()
-            {
-                return Err(format!(
-                    "{} of {count} messages came within {bound:?}; errors: {:?}",
-                    state.count, state.errors
-                ));
-            }
+        let too_few = |state: &mut State| state.count < count;
+        let changed = &self.shared.changed;
+        if changed
+            .wait_while_for(&mut state, too_few, bound)
+            .timed_out()
+        {
+            return Err(format!(
+                "{} of {count} messages came within {bound:?}; errors: {:?}",
+                state.count, state.errors
+            ));
         }
         Ok(state.received.clone())
     }
@@ -270,21 +267,12 @@ impl Receiver {
     ///
     /// Where there is none within `bound`.
     pub fn wait_for_error(&self, bound: Duration) -> Result<String, String> {
-        let until = Instant::now() + bound;
         let mut state = self.shared.state.lock();
-        loop {
-            if let Some(error) = state.errors.first() {
-                return Ok(error.clone());
-            }
-            if self
-                .shared
-                .changed
-                .wait_until(&mut state, until)
-                .timed_out()
-            {
-                return Err(format!("no connection failed within {bound:?}"));
-            }
-        }
+        let none = |state: &mut State| state.errors.is_empty();
+        let changed = &self.shared.changed;
+        changed.wait_while_for(&mut state, none, bound);
+        let first = state.errors.first().cloned();
+        first.ok_or_else(|| format!("no connection failed within {bound:?}"))
     }
 
     /// Ends all connections with a reset, whether they were read or not. They
@@ -321,9 +309,8 @@ impl Receiver {
     pub fn stop_listening(&self) {
         let mut state = self.shared.state.lock();
         state.deaf = true;
-        while !state.listener_closed {
-            self.shared.changed.wait(&mut state);
-        }
+        let is_open = |state: &mut State| !state.listener_closed;
+        self.shared.changed.wait_while(&mut state, is_open);
     }
 
     /// Stops reading: the connections stay, and their buffers fill. Nothing
@@ -382,13 +369,14 @@ impl Receiver {
     ///
     /// Says how many frames came within `bound`.
     pub fn wait_for_pause(&self, bound: Duration) -> Result<(), String> {
-        let until = Instant::now() + bound;
         let mut state = self.shared.state.lock();
-        while state.pause_at.is_some() {
-            let changed = self.shared.changed.wait_until(&mut state, until);
-            if changed.timed_out() {
-                return Err(format!("no pause after {} frames", state.count));
-            }
+        let reads_on = |state: &mut State| state.pause_at.is_some();
+        let changed = &self.shared.changed;
+        if changed
+            .wait_while_for(&mut state, reads_on, bound)
+            .timed_out()
+        {
+            return Err(format!("no pause after {} frames", state.count));
         }
         Ok(())
     }
@@ -413,15 +401,16 @@ impl Shared {
     }
 
     fn wait_for_end_of(&self, connections: RangeInclusive<u64>) {
-        let until = Instant::now() + END;
         let mut state = self.state.lock();
-        while state.open.iter().any(|number| connections.contains(number)) {
-            if self.changed.wait_until(&mut state, until).timed_out() {
-                state
-                    .errors
-                    .push(format!("connections did not end within {END:?}"));
-                return;
-            }
+        let are_open =
+            |state: &mut State| state.open.iter().any(|number| connections.contains(number));
+        if self
+            .changed
+            .wait_while_for(&mut state, are_open, END)
+            .timed_out()
+        {
+            let error = format!("connections did not end within {END:?}");
+            state.errors.push(error);
         }
     }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::pki::Pair;
 use crate::port::free_port;
+use crate::process::run;
 use crate::wait::{BOUND, until};
 
 /// What it listens for.
@@ -101,11 +102,8 @@ impl Rsyslog {
 
     /// Ends it by a signal, and starts it again.
     pub fn restart(&mut self, signal: &str) {
-        let ended = Command::new("kill")
-            .arg(signal)
-            .arg(self.process.id().to_string())
-            .status();
-        assert!(ended.is_ok_and(|status| status.success()), "kill {signal}");
+        let id = self.process.id().to_string();
+        run(Command::new("kill").args([signal, &id]));
         let _ = self.process.wait();
         self.end_torn_line();
         self.process = spawn(&self.program, self.dir.path());

@@ -4,10 +4,11 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use host::Host;
-use receiver::{Listen, Options, Receiver};
+use receiver::Listen;
 use rig::port::free_port;
 use rig::wait::BOUND;
 
+use super::receiver_on;
 use crate::load::{Load, texts};
 use crate::{Outcome, Skipped, mount};
 
@@ -66,18 +67,10 @@ pub(crate) fn change() -> Outcome {
 
     let dns = DnsServer::start()?;
     let load = Load::USUAL;
-    let start = |address: Ipv4Addr, port| {
-        Receiver::start(Options {
-            address,
-            port,
-            receive_buffer: Some(64 * 1024),
-            ..Options::new(Listen::Tcp)
-        })
-        .unwrap()
-    };
     let (old, new) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
     let port = free_port();
-    let (first, second) = (start(old, port), start(new, port));
+    let start = |address| receiver_on(address, port, Listen::Tcp);
+    let (first, second) = (start(old), start(new));
     let address = format!("{NAME}:{port}");
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     let host = Host::new().by(&wrapper);

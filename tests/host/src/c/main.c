@@ -219,7 +219,6 @@ static long status(const char *format)
 static void print_json(const struct worker *workers, int count, const struct host *host,
                        int workers_each, const struct costs *costs)
 {
-    const char *separator;
     long workers_cpu_us = 0;
 
     for (int i = 0; i < count; i++) {
@@ -239,7 +238,7 @@ static void print_json(const struct worker *workers, int count, const struct hos
                "\"failed\":[",
                i == 0 ? "" : ",", workers[i].output->instance.name, results[FLB_OK],
                results[FLB_RETRY], results[FLB_ERROR], stack);
-        separator = "";
+        const char *separator = "";
         for (int j = i; j < i + workers_each; j++) {
             for (int k = 0; k < workers[j].failed_count; k++) {
                 printf("%s%d", separator, workers[j].failed[k]);
@@ -248,7 +247,7 @@ static void print_json(const struct worker *workers, int count, const struct hos
         }
         printf("]}");
     }
-    separator = "";
+    const char *separator = "";
     printf("],\"intact\":%s,\"peak_kib\":%ld,\"start_us\":%ld,\"wall_us\":%ld,\"cpu_us\":%ld,"
            "\"workers_cpu_us\":%ld,\"idle_cpu_us\":%ld,\"idle_kib\":%ld,"
            "\"idle_threads\":%ld,\"flush_ns\":[",
