@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -118,6 +118,10 @@ struct Shared {
     reset_up_to: AtomicU64,
     /// Connections up to this number shall be told goodbye.
     goodbye_up_to: AtomicU64,
+    /// Connections up to this number shall be hung up.
+    hang_up_up_to: AtomicU64,
+    /// Bytes to be thrown away before.
+    discard: AtomicUsize,
     keep: bool,
 }
 
@@ -158,6 +162,8 @@ impl Receiver {
             pace: RwLock::new(Pace::Full),
             reset_up_to: AtomicU64::new(0),
             goodbye_up_to: AtomicU64::new(0),
+            hang_up_up_to: AtomicU64::new(0),
+            discard: AtomicUsize::new(0),
             keep,
         });
         let tls = match &listen {
@@ -290,6 +296,17 @@ impl Receiver {
     pub fn say_goodbye(&self) {
         let last = self.connections();
         self.shared.goodbye_up_to.fetch_max(last, Ordering::Relaxed);
+        self.shared.wait_for_end_of(1..=last);
+    }
+
+    /// Ends all connections as many programs do: says goodbye (FIN, with TLS
+    /// `close_notify` before it), reads at most `discard` bytes and throws them
+    /// away, and closes. The kernel sends a reset where bytes are still unread.
+    /// The connections are closed when this returns.
+    pub fn hang_up(&self, discard: usize) {
+        let last = self.connections();
+        self.shared.discard.store(discard, Ordering::Relaxed);
+        self.shared.hang_up_up_to.fetch_max(last, Ordering::Relaxed);
         self.shared.wait_for_end_of(1..=last);
     }
 
@@ -467,6 +484,15 @@ impl Shared {
         let mut told_goodbye = false;
         while !self.stopped() {
             if self.is_reset(connection) {
+                return;
+            }
+            if connection <= self.hang_up_up_to.load(Ordering::Relaxed) {
+                stream.say_goodbye();
+                let discard = self.discard.load(Ordering::Relaxed).min(BUFFER);
+                if discard > 0 {
+                    // Nothing unread is not an error here.
+                    let _ = stream.read(&mut buffer[..discard]);
+                }
                 return;
             }
             if connection <= self.goodbye_up_to.load(Ordering::Relaxed)
@@ -705,6 +731,23 @@ mod tests {
         });
         assert_eq!(receiver.count(), 2);
         assert_eq!(receiver.errors(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn hanging_up_with_bytes_unread_resets_behind_the_goodbye() {
+        let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+        let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
+        receiver.wait_for(1, BOUND).unwrap();
+        receiver.pause();
+        stream.write_all(&[b"28 ", MESSAGE].concat()).unwrap();
+        while receiver.unread().unwrap() == 0 {
+            thread::yield_now();
+        }
+        receiver.hang_up(0);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        let error = stream.take_error().unwrap().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(receiver.count(), 1);
     }
 
     #[test]
