@@ -33,6 +33,7 @@ struct All {
     connects: Metric,
     errors: Metric,
     replay_bytes: Metric,
+    exposed_bytes: Metric,
     acknowledgement: Metric,
 }
 
@@ -143,6 +144,10 @@ impl All {
                 c"replay_buffer_bytes",
                 c"Bytes of frames kept for sending them again",
             )?,
+            exposed_bytes: counter(
+                c"exposed_bytes_total",
+                c"Bytes of frames that a receiver may have lost unread and that were not kept",
+            )?,
             acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
             output,
         })
@@ -197,10 +202,8 @@ impl SinkMetrics {
                 all.add(&all.connects, 1.0);
                 self.connect(&all, true);
             }
-            Event::AttemptFailed(error) | Event::ConnectFailed { error, .. } => {
-                count_error(&all, error.kind());
-            }
-            Event::Disconnected { error, .. } => {
+            Event::AttemptFailed(error) => count_error(&all, error.kind()),
+            Event::ConnectFailed { error, .. } | Event::Disconnected { error, .. } => {
                 count_error(&all, error.kind());
                 self.connect(&all, false);
             }
@@ -213,10 +216,15 @@ impl SinkMetrics {
                     sent,
                     acknowledged,
                     resent,
+                    exposed_bytes,
                 } = *totals;
                 all.add_volume(&all.sent, sent, self.totals.sent);
                 all.add_volume(&all.acknowledged, acknowledged, self.totals.acknowledged);
                 all.add_volume(&all.resent, resent, self.totals.resent);
+                let exposed = exposed_bytes - self.totals.exposed_bytes;
+                if exposed > 0 {
+                    all.add(&all.exposed_bytes, exposed as f64);
+                }
                 self.totals = *totals;
                 let more = *replay_bytes as f64 - self.replay_bytes as f64;
                 all.add(&all.replay_bytes, more);
@@ -224,6 +232,8 @@ impl SinkMetrics {
             }
             Event::SendingAgain { .. }
             | Event::MessageRefused(_)
+            | Event::MessageRejected { .. }
+            | Event::WindowExceedsReplay { .. }
             | Event::ClosedUndelivered { .. }
             | Event::TlsFiles(_) => {}
         }

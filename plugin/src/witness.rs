@@ -33,6 +33,8 @@ struct Limiters {
     failures: Limiter,
     ends: Limiter,
     messages: Limiter,
+    rejections: Limiter,
+    windows: Limiter,
     again: Limiter,
 }
 
@@ -131,6 +133,29 @@ impl Observer for Witness {
                     Level::Error,
                     |limiters| &mut limiters.messages,
                     || explain(error),
+                );
+            }
+            Event::MessageRejected { length } => {
+                self.report.give_up(Reason::Rejected);
+                self.write(
+                    Level::Error,
+                    |limiters| &mut limiters.rejections,
+                    || {
+                        format!(
+                            "a message of {length} bytes was given up: the receiver ends the connection whenever it gets it; where messages are too long for the receiver, lower max_message_size"
+                        )
+                    },
+                );
+            }
+            Event::WindowExceedsReplay { window, kept } => {
+                self.write(
+                    Level::Warn,
+                    |limiters| &mut limiters.windows,
+                    || {
+                        format!(
+                            "the receiver's window of {window} bytes lets it hold more unread than the {kept} bytes kept for sending them again: a crash of the receiver can lose the difference; raise replay_buffer, or use transport relp, where the receiver's program acknowledges each message"
+                        )
+                    },
                 );
             }
             Event::ClosedUndelivered {

@@ -1,5 +1,7 @@
 //! Frames, one behind the other in one buffer.
 
+use std::ops::Range;
+
 /// How messages are told apart on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -122,6 +124,35 @@ impl Batch {
     #[must_use]
     pub fn frames_before(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end <= offset)
+    }
+
+    /// A batch of the frames with these numbers.
+    #[must_use]
+    pub fn slice(&self, frames: Range<usize>) -> Self {
+        let start = self.frame_start(frames.start);
+        Self {
+            framing: self.framing,
+            bytes: self.bytes[start..self.frame_start(frames.end)].to_vec(),
+            ends: self.ends[frames].iter().map(|end| end - start).collect(),
+            room: self.room,
+        }
+    }
+
+    /// Appends the frames of another batch.
+    pub fn append(&mut self, other: &Self) {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
+    }
+
+    /// Removes the frame of this number.
+    pub fn remove(&mut self, number: usize) {
+        let (start, end) = (self.frame_start(number), self.frame_start(number + 1));
+        self.bytes.drain(start..end);
+        self.ends.remove(number);
+        for behind in &mut self.ends[number..] {
+            *behind -= end - start;
+        }
     }
 
     /// Keeps the first `count` frames only.
@@ -307,6 +338,26 @@ mod tests {
             [0, 2, 3, 7, 8].map(|o| batch.frames_before(o)),
             [0, 0, 1, 1, 2]
         );
+    }
+
+    #[test]
+    fn frames_are_copied_appended_and_removed() {
+        let batch = batch_of(Framing::Datagram, &[b"one", b"three", b"four"]);
+        let texts = |batch: &Batch| -> Vec<String> {
+            let frame = |n| &batch.bytes()[batch.frame_start(n)..batch.frame_start(n + 1)];
+            let text = |n| String::from_utf8(frame(n).to_vec()).unwrap();
+            (0..batch.frames()).map(text).collect()
+        };
+        let mut middle = batch.slice(1..2);
+        assert_eq!(texts(&middle), ["three"]);
+        assert!(batch.slice(2..2).is_empty());
+        middle.append(&batch.slice(0..3));
+        assert_eq!(texts(&middle), ["three", "one", "three", "four"]);
+        middle.remove(1);
+        assert_eq!(texts(&middle), ["three", "three", "four"]);
+        middle.remove(2);
+        middle.remove(0);
+        assert_eq!(texts(&middle), ["three"]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
 pub use header::{Origin, Stamp};
 pub use pri::{Facility, Pri, Severity};
 pub use relp::{Relp, RelpError};
+pub use replay::ReplayBuffer;
 pub use session::{Outcome, Policy, Session};
 pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
 pub use timestamp::{Clock, Timestamp, TimestampError};

@@ -1,13 +1,46 @@
-//! The frames sent last, for the case that the receiver dies with them unread.
+//! The frames sent last, for the case that the receiver loses them unread.
 //!
-//! TCP acknowledges what the peer's kernel has. A program that crashes takes
-//! with it what it had not read from there, though it was acknowledged. Only
-//! the sender can still have it.
+//! TCP acknowledges what the peer's kernel has. A program that ends takes with
+//! it what it had not read from there, though it was acknowledged. Only the
+//! sender can still have it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::Batch;
+
+/// The size of the replay buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayBuffer {
+    /// This many bytes of frames; zero keeps nothing.
+    Fixed(usize),
+    /// Twice the largest receive window that the peer advertised, between
+    /// [`ReplayBuffer::MIN`] and [`ReplayBuffer::MAX`] bytes. A peer's kernel
+    /// was seen to hold up to 1.4 times that window unread, since the window
+    /// still grows while nothing is read.
+    FollowWindow,
+}
+
+impl ReplayBuffer {
+    /// The least that [`ReplayBuffer::FollowWindow`] keeps, in bytes.
+    pub const MIN: usize = 1024 * 1024;
+    /// The most that [`ReplayBuffer::FollowWindow`] keeps, in bytes.
+    pub const MAX: usize = 32 * 1024 * 1024;
+
+    /// The limit in bytes for a peer whose largest window was `window` bytes.
+    #[must_use]
+    pub fn limit(self, window: usize) -> usize {
+        match self {
+            Self::Fixed(limit) => limit,
+            Self::FollowWindow => unread_bound(window).clamp(Self::MIN, Self::MAX),
+        }
+    }
+}
+
+/// The most bytes that a peer with this largest window can hold unread.
+pub(crate) const fn unread_bound(window: usize) -> usize {
+    window.saturating_mul(2)
+}
 
 /// Batches that were delivered, the oldest first, up to a limit in bytes and
 /// an age.
@@ -18,14 +51,16 @@ pub struct Replay {
     kept: VecDeque<Kept>,
     /// The bytes of all frames that are kept.
     bytes: usize,
+    /// See [`Replay::take_evicted`].
+    evicted: u64,
 }
 
-/// A batch, or what is left of it behind the limit.
+/// A batch, or the part of it within the limit.
 #[derive(Debug)]
 pub struct Kept {
     /// The frames.
     pub batch: Batch,
-    /// Where the first frame that counts begins.
+    /// The offset of the first frame that is kept.
     pub from: usize,
     /// When it was delivered.
     at: Instant,
@@ -41,10 +76,22 @@ impl Replay {
             age,
             kept: VecDeque::new(),
             bytes: 0,
+            evicted: 0,
         }
     }
 
-    /// Keeps the frames from `from` on. Gives a batch that is not needed any
+    /// Raises the limit. It never shrinks: what is kept was sent under it.
+    pub fn raise_limit(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// The limit in bytes.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Keeps the frames from `from` on. Returns a batch that is not needed any
     /// more, if there is one, for its memory to be used again.
     pub fn keep(&mut self, mut batch: Batch, from: usize, now: Instant) -> Option<Batch> {
         if self.limit > 0 {
@@ -64,6 +111,7 @@ impl Replay {
             let beyond = oldest.from + self.bytes - self.limit;
             let cut = oldest.batch.frame_end(beyond - 1);
             self.bytes -= cut - oldest.from;
+            self.evicted += (cut - oldest.from) as u64;
             oldest.from = cut;
             if cut == oldest.batch.bytes().len() {
                 spare = self.kept.pop_front().map(|kept| kept.batch);
@@ -72,19 +120,36 @@ impl Replay {
         spare
     }
 
-    /// Forgets what is older than the age.
+    /// Drops the frames that have reached the age.
     pub fn expire(&mut self, now: Instant) {
-        while self.expires().is_some_and(|at| at <= now) {
+        self.drop_older(self.age, now);
+    }
+
+    /// Drops the frames that were delivered at least `age` before `time`.
+    pub fn drop_older(&mut self, age: Duration, time: Instant) {
+        while self.oldest().is_some_and(|at| at + age <= time) {
             if let Some(kept) = self.kept.pop_front() {
                 self.bytes -= kept.batch.bytes().len() - kept.from;
             }
         }
     }
 
-    /// When [`Replay::expire`] has something to forget.
+    /// When the oldest frames were delivered.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.kept.front().map(|kept| kept.at)
+    }
+
+    /// When [`Replay::expire`] has something to drop.
     #[must_use]
     pub fn expires(&self) -> Option<Instant> {
-        self.kept.front().map(|kept| kept.at + self.age)
+        self.oldest().map(|at| at + self.age)
+    }
+
+    /// The bytes of frames that were dropped for want of room since the last
+    /// call.
+    pub const fn take_evicted(&mut self) -> u64 {
+        std::mem::replace(&mut self.evicted, 0)
     }
 
     /// Takes everything out, the oldest first.

@@ -1,91 +1,60 @@
 //! The delivery of batches over one connection after another, as a state
-//! machine: the driver owns the sockets and tells what happened and when.
+//! machine: the driver owns the sockets and reports what happened and when.
 //!
 //! ```text
-//!             connected               ended
-//!     Idle --------------------> Up ----------------+
-//!    ^ ^  \                                          |
-//!    | |   \ no server answers                       |
-//!    | |    v                                        |
-//!    | +-- Waiting   (the wait is over)              |
-//!    +-----------------------------------------------+
+//!             connected               closing
+//!     Idle --------------------> Up ------------> Closing
+//!    ^ ^  \                      | broken            | reset, answered,
+//!    | |   \ no server answers   |                   | or close_timeout
+//!    | |    v                    |                   |
+//!    | +-- Waiting (wait over)   |                   |
+//!    +---------------------------+-------------------+
 //! ```
 //!
-//! The frames delivered last are kept ([`Replay`]). After an end that a
-//! receiver may have met with acknowledged bytes unread, they are sent again
-//! first: duplicates rather than losses.
+//! The frames delivered last are kept ([`Replay`]), because an acknowledged
+//! frame may be unread. How much of them is sent again on the next connection,
+//! before everything else, depends on how this one ended ([`End`]): duplicates
+//! rather than losses.
 //!
 //! A batch is [`Outcome::Delivered`] once the peer acknowledged its last byte,
 //! and [`Outcome::Retry`] in every other case, with the number of frames that
-//! need not be sent again. There is no third way, and every state that waits
-//! has an end.
+//! need not be sent again. There is no third outcome, and every state that
+//! waits has an end.
+//!
+//! A frame at which the peer ends its connections is found and given up
+//! (`suspects.rs`), so that it does not block those behind it.
+
+mod outcome;
+mod policy;
+mod search;
+mod suspects;
+mod usage;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+pub use self::outcome::{End, Expiry, Finished, Outcome, Side};
+pub use self::policy::Policy;
+use self::suspects::Suspects;
+use self::usage::{Resending, Usage};
 use crate::Batch;
-use crate::replay::Replay;
+use crate::replay::{Replay, unread_bound};
 use crate::totals::Totals;
-
-/// The bounds of a session's waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// For one attempt to connect, handshakes included: the driver keeps it.
-    pub connect_timeout: Duration,
-    /// Without any byte more acknowledged while some are outstanding.
-    pub write_timeout: Duration,
-    /// The shortest wait after a failure.
-    pub backoff_min: Duration,
-    /// The longest wait after many failures.
-    pub backoff_max: Duration,
-    /// How many bytes of frames are kept for sending them again.
-    pub replay_buffer: usize,
-    /// How long they are kept.
-    pub replay_age: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(10),
-            backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(30),
-            replay_buffer: 4 * 1024 * 1024,
-            replay_age: Duration::from_secs(300),
-        }
-    }
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The peer acknowledged every byte.
-    Delivered,
-    /// It has to be sent again.
-    Retry {
-        /// How many of its first frames need not be: the peer has them, or
-        /// they are kept for it.
-        delivered: usize,
-    },
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed it in an orderly way: FIN, or `close_notify`. A kernel
-    /// says that only for a program that has read everything.
-    Clean,
-    /// A reset, a time-out, a vanished peer: what was acknowledged may have
-    /// been lost unread.
-    Unclean,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Up { since: Instant },
-    Waiting { until: Instant },
+    Up {
+        since: Instant,
+    },
+    Closing {
+        since: Instant,
+        by: Side,
+        lived: Duration,
+    },
+    Waiting {
+        until: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -93,7 +62,7 @@ struct Entry<T> {
     batch: Batch,
     /// None for frames that are sent again: nobody waits for them.
     tag: Option<T>,
-    /// Where the frames begin that are to be sent.
+    /// The offset of the first frame to be sent.
     from: usize,
     /// Up to where the connection has taken the batch.
     taken: usize,
@@ -103,24 +72,26 @@ struct Entry<T> {
     since: Option<Instant>,
 }
 
+impl<T> Entry<T> {
+    fn new(batch: Batch, from: usize, tag: Option<T>) -> Self {
+        Self {
+            batch,
+            tag,
+            from,
+            taken: from,
+            acknowledged: from,
+            since: None,
+        }
+    }
+}
+
 /// Bytes that the connection took, and where they end on the wire.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     wire: u64,
     count: usize,
-}
-
-/// A delivered or failed batch, and what it was submitted with.
-#[derive(Debug)]
-pub struct Finished<T> {
-    /// A batch, not always the same, for its memory to be used again.
-    pub batch: Option<Batch>,
-    /// The driver's own.
-    pub tag: T,
-    /// What became of the batch.
-    pub outcome: Outcome,
-    /// The time from its first byte's sending to its end, where it was sent.
-    pub took: Option<Duration>,
+    /// The connection can never take them.
+    refused: bool,
 }
 
 /// See the [module](self).
@@ -137,22 +108,18 @@ pub struct Session<T> {
     finished: VecDeque<Finished<T>>,
     /// No server could be reached, and none has been since.
     down: bool,
-    /// The position up to which this connection's peer acknowledged everything.
-    acknowledged: u64,
-    /// Whether it acknowledged anything submitted.
-    of_use: bool,
-    /// When the peer last acknowledged more, or was first given something to.
-    progress: Option<Instant>,
+    connection: Usage,
     replay: Replay,
     /// What `replay` holds has to be sent again.
     replay_pending: bool,
+    suspects: Suspects,
     totals: Totals,
 }
 
 impl<T> Session<T> {
     /// A session without a connection and without batches.
     #[must_use]
-    pub const fn new(policy: Policy) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             state: State::Idle,
@@ -161,33 +128,35 @@ impl<T> Session<T> {
             marks: VecDeque::new(),
             finished: VecDeque::new(),
             down: false,
-            acknowledged: 0,
-            of_use: false,
-            progress: None,
-            replay: Replay::new(policy.replay_buffer, policy.replay_age),
+            connection: Usage::default(),
+            replay: Replay::new(policy.replay_buffer.limit(0), policy.replay_age),
             replay_pending: false,
+            suspects: Suspects::new(),
             totals: Totals::NOTHING,
         }
     }
 
     /// Takes a batch for delivery, without its first `skip` frames, which were
-    /// delivered before. While the peer is known to be down it finishes at
+    /// delivered before. While the peer is known to be down, or is being
+    /// searched for the frame that ends its connections, the batch finishes at
     /// once, with [`Outcome::Retry`].
     pub fn submit(&mut self, batch: Batch, skip: usize, tag: T) {
-        let from = batch.frame_start(skip);
+        let mut skip = skip;
+        let mut from = batch.frame_start(skip);
+        while from < batch.bytes().len()
+            && self
+                .suspects
+                .gives_up(&batch.bytes()[from..batch.frame_end(from)])
+        {
+            skip += 1;
+            from = batch.frame_start(skip);
+        }
         let outcome = if from == batch.bytes().len() {
             Outcome::Delivered
-        } else if self.down {
+        } else if self.down || self.is_searching() {
             Outcome::Retry { delivered: skip }
         } else {
-            self.queue.push_back(Entry {
-                batch,
-                tag: Some(tag),
-                from,
-                taken: from,
-                acknowledged: from,
-                since: None,
-            });
+            self.queue.push_back(Entry::new(batch, from, Some(tag)));
             return;
         };
         self.finished.push_back(Finished {
@@ -204,16 +173,30 @@ impl<T> Session<T> {
         self.down
     }
 
-    /// Whether there is a connection.
+    /// Whether there is a connection, and neither side has closed it.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
     }
 
-    /// Whether a batch waits for its end, or frames for being sent again.
+    /// Whether a closed connection is watched.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
+    /// Whether a batch waits for its end, frames wait to be sent again, or it
+    /// is not known yet whether they have to be.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || self.replay_pending
+        !self.queue.is_empty() || self.replay_pending || self.is_closing()
+    }
+
+    /// Whether connections are tried for the frame that ends them: the next
+    /// one has to come soon, however the last one ended.
+    #[must_use]
+    pub const fn is_searching(&self) -> bool {
+        self.suspects.is_searching()
     }
 
     /// Whether the connection took what the peer has not acknowledged.
@@ -222,10 +205,16 @@ impl<T> Session<T> {
         !self.marks.is_empty()
     }
 
-    /// Bytes of frames that are kept for sending them again.
+    /// How many bytes of frames are kept at most.
     #[must_use]
-    pub const fn replay_bytes(&self) -> usize {
-        self.replay.bytes()
+    pub const fn replay_limit(&self) -> usize {
+        self.replay.limit()
+    }
+
+    /// Bytes of frames that are kept to be sent again.
+    #[must_use]
+    pub fn replay_bytes(&self) -> usize {
+        self.replay.bytes() + self.suspects.bytes()
     }
 
     /// What was done since the beginning.
@@ -244,7 +233,7 @@ impl<T> Session<T> {
     pub fn on_failed(&mut self, now: Instant, wait: Duration) {
         self.state = State::Waiting { until: now + wait };
         self.down = true;
-        self.fail_all(End::Unclean, now);
+        self.fail_all(now);
     }
 
     /// Ends a wait before the next attempt.
@@ -254,55 +243,185 @@ impl<T> Session<T> {
         }
     }
 
-    /// The connection is ready for messages. The answer is how many bytes are
-    /// sent again first.
+    /// The connection is ready for messages. Returns how many bytes are sent
+    /// again first.
     pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
         self.down = false;
-        self.acknowledged = 0;
-        self.of_use = false;
-        self.progress = None;
-        if !self.replay_pending {
-            return 0;
+        self.connection = Usage::default();
+        if self.suspects.is_searching() {
+            return self.send_probe(now);
         }
+        if self.replay_pending {
+            self.send_replay()
+        } else {
+            0
+        }
+    }
+
+    /// Queues what is kept, before everything else.
+    fn send_replay(&mut self) -> usize {
         let bytes = self.replay.bytes();
         for kept in self.replay.take().into_iter().rev() {
-            self.queue.push_front(Entry {
-                batch: kept.batch,
-                tag: None,
-                from: kept.from,
-                taken: kept.from,
-                acknowledged: kept.from,
-                since: None,
-            });
+            self.queue
+                .push_front(Entry::new(kept.batch, kept.from, None));
         }
+        self.connection.resending = Resending::UnderWay;
         bytes
     }
 
-    /// The connection ended. The answer is whether it was of use for a while,
-    /// and so whether the same server may be tried again at once: one that
-    /// accepts and closes is not to be called in a loop.
-    pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
-        match end {
-            // Everything acknowledged was read.
-            End::Clean => drop(self.replay.take()),
-            End::Unclean if !self.replay_pending => self.replay.expire(now),
-            End::Unclean => {}
-        }
-        // What is being sent again and was not acknowledged goes back there.
-        self.fail_all(end, now);
-        self.replay_pending = !self.replay.is_empty();
-        let lived = match self.state {
-            State::Up { since } => now.saturating_duration_since(since),
-            _ => Duration::ZERO,
+    /// Queues the frames that the search wants to be sent.
+    fn send_probe(&mut self, now: Instant) -> usize {
+        self.connection.resending = Resending::UnderWay;
+        let Some(probe) = self.suspects.probe() else {
+            self.connection.settles = Some(now + self.settle());
+            return 0;
         };
-        let enough = if self.of_use {
+        let bytes = probe.bytes().len();
+        self.queue.push_front(Entry::new(probe, 0, None));
+        bytes
+    }
+
+    /// The peer advertised a receive window of this many bytes. Returns
+    /// whether it can hold more unread than is kept, for the first time on
+    /// this connection.
+    pub fn on_window(&mut self, window: usize) -> bool {
+        let before = self.connection.window;
+        if window <= before {
+            return false;
+        }
+        self.connection.window = window;
+        self.replay
+            .raise_limit(self.policy.replay_buffer.limit(window));
+        let exceeds = |window| unread_bound(window) > self.replay.limit();
+        self.replay.limit() > 0 && exceeds(window) && !exceeds(before)
+    }
+
+    /// A side closed the connection in an orderly way. Nothing is sent on it
+    /// any more. Returns whether it has to be watched: until it is reset
+    /// ([`End::Broken`]), the peer answers ([`End::Answered`]), or
+    /// [`Session::on_timeout`] ends it. Otherwise [`Session::on_ended`] is
+    /// called now.
+    pub fn on_closing(&mut self, now: Instant, by: Side) -> bool {
+        if by == Side::Peer {
+            self.strike_front();
+        }
+        self.fail_all(now);
+        let lived = self.lived(now);
+        self.state = State::Closing {
+            since: now,
+            by,
+            lived,
+        };
+        let Some(oldest) = self.replay.oldest() else {
+            return false;
+        };
+        match by {
+            // Where everything is in doubt already, a reset changes nothing.
+            Side::Peer => !self.replay_pending && oldest + self.policy.close_timeout <= now,
+            Side::Own => !self.replay_pending,
+        }
+    }
+
+    /// The connection ended. Returns whether it was of use for a while, and so
+    /// whether the same server may be tried again at once: one that accepts
+    /// and closes is not to be called in a loop.
+    pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
+        self.count_exposed(end);
+        if end == End::Broken && self.is_up() {
+            self.strike_front();
+        }
+        self.fail_all(now);
+        let lived = self.lived(now);
+        if !self.replay_pending {
+            self.drop_what_was_read(now, end);
+        }
+        self.look_for_suspects(now, end);
+        self.replay_pending = !self.replay.is_empty() || self.suspects.is_searching();
+        let enough = if self.connection.is_of_use() {
             self.policy.backoff_min
         } else {
             self.policy.backoff_max
         };
         self.state = State::Idle;
         lived >= enough
+    }
+
+    /// How long the connection was up.
+    fn lived(&self, now: Instant) -> Duration {
+        match self.state {
+            State::Up { since } => now.saturating_duration_since(since),
+            State::Closing { lived, .. } => lived,
+            State::Idle | State::Waiting { .. } => Duration::ZERO,
+        }
+    }
+
+    fn drop_what_was_read(&mut self, now: Instant, end: End) {
+        match (end, self.state) {
+            (End::Answered, _) => drop(self.replay.take()),
+            (End::Closed, State::Closing { since, .. }) => {
+                self.replay.expire(now);
+                self.replay.drop_older(self.policy.close_timeout, since);
+            }
+            _ => self.replay.expire(now),
+        }
+    }
+
+    /// Counts what the peer may have lost and is not kept any more.
+    fn count_exposed(&mut self, end: End) {
+        let evicted = self.replay.take_evicted();
+        if matches!(end, End::Answered | End::Closed) {
+            return;
+        }
+        let unread = unread_bound(self.connection.window) as u64;
+        let unread = unread.min(self.connection.acknowledged);
+        let exposed = unread.saturating_sub(self.replay.bytes() as u64);
+        self.totals.exposed_bytes += exposed.min(evicted);
+    }
+
+    /// The peer ended the connection before it had the first frame of a batch:
+    /// that may be the reason.
+    fn strike_front(&mut self) {
+        if let Some(front) = self.queue.front()
+            && front.tag.is_some()
+            && front.taken > front.from
+        {
+            let end = front.batch.frame_end(front.from);
+            if front.acknowledged < end {
+                self.suspects.strike(&front.batch.bytes()[front.from..end]);
+            }
+        }
+    }
+
+    fn look_for_suspects(&mut self, now: Instant, end: End) {
+        let lived = self.lived(now);
+        let own = matches!(self.state, State::Closing { by: Side::Own, .. });
+        let by_peer = !own && matches!(end, End::Broken | End::Closed);
+        if lived >= self.policy.close_timeout && self.connection.is_of_use() {
+            self.suspects.others_survived();
+        }
+        let Usage {
+            resending, began, ..
+        } = self.connection;
+        let within = |at| now.saturating_duration_since(at) < self.policy.write_timeout;
+        let early = match resending {
+            Resending::Nothing => return,
+            Resending::UnderWay => by_peer,
+            Resending::Done { at } => by_peer && within(at),
+        };
+        if early || !self.suspects.is_searching() {
+            let took = began.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            self.suspects.on_ended(early, took, &mut self.replay, now);
+        }
+    }
+
+    fn settle(&self) -> Duration {
+        let Policy {
+            close_timeout,
+            write_timeout,
+            ..
+        } = self.policy;
+        self.suspects.settle(close_timeout, write_timeout)
     }
 
     /// The bytes to be sent next; empty where there are none.
@@ -333,11 +452,16 @@ impl<T> Session<T> {
             debug_assert!(count == 0, "bytes that nobody submitted");
             return;
         };
-        self.progress.get_or_insert(now);
+        self.connection.progress.get_or_insert(now);
         if count == 0 {
             return;
         }
-        self.marks.push_back(Mark { wire, count });
+        self.connection.began.get_or_insert(now);
+        self.marks.push_back(Mark {
+            wire,
+            count,
+            refused: false,
+        });
         entry.since.get_or_insert(now);
         let range = entry.taken..entry.taken + count;
         self.totals.sent.add(&entry.batch, range.clone());
@@ -351,18 +475,54 @@ impl<T> Session<T> {
         }
     }
 
+    /// The connection can never take the frame to be sent next, which is given
+    /// up: nobody waits for its acknowledgement.
+    pub fn on_refused(&mut self, now: Instant) {
+        let Some(entry) = self.queue.get_mut(self.taken) else {
+            debug_assert!(false, "a frame that nobody submitted");
+            return;
+        };
+        let end = entry.batch.frame_end(entry.taken);
+        let before = self
+            .marks
+            .back()
+            .map_or(self.connection.wire, |mark| mark.wire);
+        self.marks.push_back(Mark {
+            wire: before,
+            count: end - entry.taken,
+            refused: true,
+        });
+        entry.taken = end;
+        if end == entry.batch.bytes().len() {
+            self.taken += 1;
+        }
+        self.take_acknowledged(now);
+    }
+
     /// The peer acknowledged everything before the position `wire`.
     pub fn on_acknowledged(&mut self, wire: u64, now: Instant) {
-        if wire <= self.acknowledged {
+        if wire <= self.connection.wire {
             return;
         }
-        self.acknowledged = wire;
+        self.connection.wire = wire;
+        if self.connection.progress.is_some() {
+            self.connection.progress = Some(now);
+        }
+        self.take_acknowledged(now);
+    }
+
+    /// Takes over what the marks say.
+    fn take_acknowledged(&mut self, now: Instant) {
+        let wire = self.connection.wire;
         while let Some(mark) = self.marks.front()
             && mark.wire <= wire
             && let Some(entry) = self.queue.front_mut()
         {
             let range = entry.acknowledged..entry.acknowledged + mark.count;
-            self.totals.acknowledged.add(&entry.batch, range);
+            if !mark.refused {
+                self.totals.acknowledged.add(&entry.batch, range);
+                self.connection.acknowledged += mark.count as u64;
+            }
             entry.acknowledged += mark.count;
             self.marks.pop_front();
             if entry.acknowledged == entry.batch.bytes().len() {
@@ -370,21 +530,29 @@ impl<T> Session<T> {
                 self.deliver_front(now);
             }
         }
-        if self.progress.is_some() {
-            self.of_use = true;
-            self.progress = Some(now);
+        let sends_again = self.queue.iter().any(|entry| entry.tag.is_none());
+        if self.connection.resending == Resending::UnderWay && !sends_again {
+            self.connection.resending = Resending::Done { at: now };
+            self.replay_pending = self.suspects.is_searching();
         }
-        if self.replay_pending && self.queue.iter().all(|entry| entry.tag.is_some()) {
-            self.replay_pending = false;
+        if !sends_again && self.suspects.is_waiting() {
+            let settles = now + self.settle();
+            self.connection.settles.get_or_insert(settles);
         }
         if self.marks.is_empty() && self.queue.is_empty() {
-            self.progress = None;
+            self.connection.progress = None;
         }
     }
 
-    /// A batch whose end is known, oldest first.
+    /// A batch that has ended, oldest first.
     pub fn poll_finished(&mut self) -> Option<Finished<T>> {
         self.finished.pop_front()
+    }
+
+    /// The length in bytes of a frame that was given up, because the peer ends
+    /// its connections at it.
+    pub fn poll_rejected(&mut self) -> Option<usize> {
+        self.suspects.poll_rejected()
     }
 
     /// When [`Session::on_timeout`] is to be called, unless something else
@@ -394,56 +562,88 @@ impl<T> Session<T> {
         match self.state {
             State::Idle => None,
             State::Waiting { until } => Some(until),
+            State::Closing { since, .. } => Some(since + self.policy.close_timeout),
             State::Up { .. } => {
-                let write = self.progress.map(|at| at + self.policy.write_timeout);
-                write.into_iter().chain(self.replay.expires()).min()
+                let progress = self.connection.progress;
+                let write = progress.map(|at| at + self.policy.write_timeout);
+                [write, self.connection.settles, self.replay.expires()]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
         }
     }
 
-    /// Time passed. The answer is whether the peer acknowledged nothing for so
-    /// long that the connection has to be ended ([`Session::on_ended`]). Where
-    /// a wait before the next attempt is over, [`Session::wants_connection`]
-    /// says so from now on.
-    pub fn on_timeout(&mut self, now: Instant) -> bool {
+    /// Time passed. Where a wait before the next attempt is over,
+    /// [`Session::wants_connection`] says so from now on. Otherwise the
+    /// connection may have to be ended, by [`Session::on_ended`].
+    pub fn on_timeout(&mut self, now: Instant) -> Expiry {
         match self.state {
-            State::Idle => false,
+            State::Idle => {}
             State::Waiting { until } => {
                 if now >= until {
                     self.state = State::Idle;
                 }
-                false
+            }
+            State::Closing { since, by, .. } => {
+                if now >= since + self.policy.close_timeout {
+                    return Expiry::Closed(match by {
+                        Side::Peer => End::Closed,
+                        // It may still have much to read.
+                        Side::Own => End::Broken,
+                    });
+                }
             }
             State::Up { .. } => {
                 self.replay.expire(now);
-                self.progress
-                    .is_some_and(|at| now >= at + self.policy.write_timeout)
+                if self.connection.settles.take_if(|at| now >= *at).is_some() {
+                    self.survive(now);
+                }
+                let progress = self.connection.progress;
+                if progress.is_some_and(|at| now >= at + self.policy.write_timeout) {
+                    return Expiry::Stalled;
+                }
             }
+        }
+        Expiry::Nothing
+    }
+
+    /// The connection lived on with what was sent.
+    fn survive(&mut self, now: Instant) {
+        if self.suspects.on_survived(&mut self.replay, now) {
+            self.send_replay();
+        } else if self.suspects.is_searching() {
+            self.send_probe(now);
         }
     }
 
     /// Gives everything up: every batch ends with [`Outcome::Retry`], and
-    /// nothing is kept. The answer is how many bytes would have been sent
-    /// again, for a receiver that may have lost them.
+    /// nothing is kept. Returns how many bytes would have been sent again, for
+    /// a receiver that may have lost them.
     pub fn abandon(&mut self, now: Instant) -> usize {
-        self.fail_all(End::Clean, now);
-        let pending = std::mem::take(&mut self.replay_pending);
+        self.fail_all(now);
+        let pending = std::mem::take(&mut self.replay_pending) || self.is_closing();
         let bytes = if pending { self.replay.bytes() } else { 0 };
+        let bytes = bytes + self.suspects.bytes();
         self.replay.take();
+        self.suspects.abandon();
+        if self.is_closing() {
+            self.state = State::Idle;
+        }
         bytes
     }
 
     /// Ends every batch with [`Outcome::Retry`].
-    fn fail_all(&mut self, end: End, now: Instant) {
+    fn fail_all(&mut self, now: Instant) {
         self.taken = 0;
         self.marks.clear();
-        self.progress = None;
+        self.connection.progress = None;
         while let Some(entry) = self.queue.pop_front() {
-            self.fail(entry, end, now);
+            self.fail(entry, now);
         }
     }
 
-    fn fail(&mut self, entry: Entry<T>, end: End, now: Instant) {
+    fn fail(&mut self, entry: Entry<T>, now: Instant) {
         let Entry {
             mut batch,
             tag,
@@ -452,23 +652,19 @@ impl<T> Session<T> {
             since,
             ..
         } = entry;
-        let delivered = batch.frames_before(acknowledged);
-        let boundary = batch.frame_start(delivered).max(from);
         let Some(tag) = tag else {
-            let from = match end {
-                End::Clean => boundary,
-                End::Unclean => from,
-            };
-            self.replay.keep(batch, from, now);
+            // Also what was acknowledged: the peer may have lost it again.
+            if !self.suspects.is_searching() {
+                self.replay.keep(batch, from, now);
+            }
             return;
         };
-        let batch = match end {
-            // The peer may have lost what it acknowledged of this one as well.
-            End::Unclean if boundary > from => {
-                batch.truncate(delivered);
-                self.replay.keep(batch, from, now)
-            }
-            End::Clean | End::Unclean => Some(batch),
+        let delivered = batch.frames_before(acknowledged);
+        let batch = if batch.frame_start(delivered) > from {
+            batch.truncate(delivered);
+            self.replay.keep(batch, from, now)
+        } else {
+            Some(batch)
         };
         self.finished.push_back(Finished {
             batch,
@@ -482,6 +678,9 @@ impl<T> Session<T> {
         let Some(entry) = self.queue.pop_front() else {
             return;
         };
+        if entry.tag.is_none() && self.suspects.is_searching() {
+            return;
+        }
         let batch = self.replay.keep(entry.batch, entry.from, now);
         if let Some(tag) = entry.tag {
             self.finished.push_back(Finished {

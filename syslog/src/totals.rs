@@ -14,6 +14,9 @@ pub struct Totals {
     /// The part of `sent` that went out again because a receiver may have lost
     /// it.
     pub resent: Volume,
+    /// Bytes of frames that a receiver may have lost and that were not kept,
+    /// for want of room in the replay buffer.
+    pub exposed_bytes: u64,
 }
 
 /// An amount of messages.
@@ -31,6 +34,7 @@ impl Totals {
         sent: Volume::NOTHING,
         acknowledged: Volume::NOTHING,
         resent: Volume::NOTHING,
+        exposed_bytes: 0,
     };
 }
 

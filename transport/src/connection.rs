@@ -276,6 +276,41 @@ impl Connection {
         self.relp.as_ref().is_none_or(|relp| relp.is_closed())
     }
 
+    /// The largest receive window that the peer advertised lately, in bytes:
+    /// where what it acknowledges may be lost unread, and the kernel knows.
+    pub(crate) fn window(&self) -> Option<usize> {
+        match (&self.relp, &self.link) {
+            (Some(_), _) | (None, Link::Udp(_)) => None,
+            (None, Link::Tcp(tcp)) => tcp.window(),
+            (None, Link::Tls(tls)) => tls.tcp.window(),
+        }
+    }
+
+    /// Whether TLS may protect hardly more with its keys, and cannot change
+    /// them: nothing is to be written any more.
+    pub(crate) fn is_worn(&self) -> bool {
+        matches!(&self.link, Link::Tls(tls) if tls.is_worn())
+    }
+
+    /// The peer has closed in an orderly way: has the kernel find out soon
+    /// whether there is still anybody, in case a reset gets lost on its path.
+    pub(crate) fn probe_for_reset(&self) {
+        match &self.link {
+            Link::Tcp(tcp) => tcp.probe_for_reset(),
+            Link::Tls(tls) => tls.tcp.probe_for_reset(),
+            Link::Udp(_) => {}
+        }
+    }
+
+    /// Whether a connection that its peer has closed was reset since.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.link {
+            Link::Tcp(tcp) => tcp.check(self.peer),
+            Link::Tls(tls) => tls.tcp.check(self.peer),
+            Link::Udp(_) => Ok(()),
+        }
+    }
+
     /// Says goodbye. Nothing can be written afterwards.
     pub(crate) fn shut_down(&mut self) {
         let peer = self.peer;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use syslog::session::{End, Finished};
+use syslog::session::{End, Expiry, Finished, Side};
 use syslog::{Batch, Outcome, Session, Totals};
 
 use crate::attempt::Attempt;
+use crate::closed::Closed;
 use crate::connection::{Connection, Heard};
 use crate::servers::Servers;
 use crate::turn::{Turn, Wish};
@@ -45,6 +46,8 @@ pub(crate) struct Driver {
     looking_up: Vec<usize>,
     /// The connection in use.
     up: Option<Up>,
+    /// The one that was, closed by a side, and watched for what follows.
+    closed: Option<Closed>,
     /// The one that is being made, to have one or to have a better one.
     attempt: Option<Attempt>,
     /// The sink is being closed, and has until then.
@@ -74,6 +77,7 @@ impl Driver {
             down,
             looking_up: Vec::new(),
             up: None,
+            closed: None,
             attempt: None,
             closing: None,
             told: (Totals::NOTHING, 0),
@@ -156,6 +160,7 @@ impl Driver {
     /// Does everything that can be done now.
     pub(crate) fn turn(&mut self, turn: &Turn<'_>) -> Wish {
         self.expire(turn);
+        self.watch_closed(turn);
         self.advance(turn);
         let mut wish = Wish::Nothing;
         // Each failure has a server rest, so that this comes to an end.
@@ -163,14 +168,14 @@ impl Driver {
             wish = self.begin(turn);
             self.advance(turn);
         }
-        if let Err(error) = self.pump(turn) {
-            if self.has_said_everything() {
-                // The peer only ended first.
-                self.up = None;
-            } else {
-                self.end(&error, turn);
-            }
+        match self.pump(turn) {
+            Ok(()) => {}
+            // The peer only ended first.
+            Err(_) if self.has_said_everything() => self.up = None,
+            Err(error @ Error::Closed { .. }) => self.close_connection(Side::Peer, error, turn),
+            Err(error) => self.end(&error, turn),
         }
+        self.renew(turn);
         self.answer();
         self.tell_progress();
         wish
@@ -194,18 +199,76 @@ impl Driver {
     fn expire(&mut self, turn: &Turn<'_>) {
         let now = turn.now;
         if self.closing.is_some_and(|until| now >= until) && self.session.is_busy() {
-            let replay_bytes = self.session.abandon(now);
-            let batches = self.answer();
+            self.abandon(now);
+        }
+        match self.session.on_timeout(now) {
+            Expiry::Nothing => {}
+            Expiry::Stalled => {
+                if let Some(up) = &self.up {
+                    let peer = up.connection.peer();
+                    self.end(&Error::WriteTimeout { peer }, turn);
+                }
+            }
+            Expiry::Closed(end) => self.end_closed(end, turn),
+        }
+    }
+
+    /// Gives up what is not delivered.
+    fn abandon(&mut self, now: Instant) {
+        let replay_bytes = self.session.abandon(now);
+        self.closed = None;
+        let batches = self.answer();
+        if (batches, replay_bytes) != (0, 0) {
             self.tell(&Event::ClosedUndelivered {
                 batches,
                 replay_bytes,
             });
         }
-        if self.session.on_timeout(now)
-            && let Some(up) = &self.up
+    }
+
+    /// Closes the connection in use, or takes note that the peer did. What it
+    /// had acknowledged may be unread: the session knows how long to watch for
+    /// a sign of that.
+    fn close_connection(&mut self, by: Side, error: Error, turn: &Turn<'_>) {
+        let Some(Up {
+            connection, server, ..
+        }) = self.up.take()
+        else {
+            return;
+        };
+        self.closed = Some(Closed::new(connection, server, by, error));
+        if !self.session.on_closing(turn.now, by) {
+            let end = match by {
+                Side::Own => End::Answered,
+                Side::Peer => End::Closed,
+            };
+            self.end_closed(end, turn);
+        }
+    }
+
+    fn watch_closed(&mut self, turn: &Turn<'_>) {
+        if let Some(closed) = &mut self.closed
+            && let Some(end) = closed.watch()
+        {
+            self.end_closed(end, turn);
+        }
+    }
+
+    fn end_closed(&mut self, end: End, turn: &Turn<'_>) {
+        if let Some(closed) = self.closed.take() {
+            self.finish(closed.server, &closed.error, end, turn);
+        }
+    }
+
+    /// Replaces a connection whose keys have nearly protected as much as they
+    /// may.
+    fn renew(&mut self, turn: &Turn<'_>) {
+        if let Some(up) = &self.up
+            && up.connection.is_worn()
+            && !self.session.awaits_acknowledgement()
         {
             let peer = up.connection.peer();
-            self.end(&Error::WriteTimeout { peer }, turn);
+            self.close_connection(Side::Own, Error::Worn { peer }, turn);
         }
     }
 
@@ -263,14 +326,23 @@ impl Driver {
             let peer = self.target.servers[attempt.server()].to_string();
             return self.try_next(&Error::ConnectTimeout { peer }, turn);
         }
+        if !attempt.is_ready() {
+            return;
+        }
         // A better server waits for a moment in which nothing is under way.
-        let moment = self.up.is_none() || !self.session.is_busy() || attempt.is_late(turn.now);
-        if attempt.is_ready() && moment {
+        let moment = !self.session.is_busy() || attempt.is_late(turn.now);
+        if let Some(up) = &self.up
+            && moment
+        {
+            let peer = up.connection.peer();
+            self.close_connection(Side::Own, Error::Replaced { peer }, turn);
+        }
+        if self.up.is_none() && self.closed.is_none() {
             self.switch(turn);
         }
     }
 
-    /// From the connection in use, if any, to that of the attempt.
+    /// Takes the connection of the attempt into use.
     fn switch(&mut self, turn: &Turn<'_>) {
         let Some(attempt) = self.attempt.take() else {
             return;
@@ -279,12 +351,6 @@ impl Driver {
         let Some(connection) = attempt.into_connection() else {
             return;
         };
-        if let Some(mut old) = self.up.take() {
-            old.connection.close();
-            old.connection.shut_down();
-            self.session.on_ended(turn.now, End::Clean);
-            self.answer();
-        }
         let bytes = self.session.on_connected(turn.now);
         self.tell(&Event::Connected {
             peer: connection.peer(),
@@ -321,7 +387,8 @@ impl Driver {
     fn fail(&mut self, server: usize, error: &Error, turn: &Turn<'_>) {
         self.attempt = None;
         self.servers.fail(server, turn.now, random());
-        if self.up.is_some() || self.servers.pick(turn.now).is_some() {
+        let is_in_use = self.up.is_some() || self.closed.is_some();
+        if is_in_use || self.servers.pick(turn.now).is_some() {
             return self.tell(&Event::AttemptFailed(error));
         }
         let retry_in = self.servers.wait(turn.now);
@@ -342,7 +409,7 @@ impl Driver {
         let connection = &mut up.connection;
         up.read_on = connection.read()? == Heard::Part;
         connection.flush()?;
-        loop {
+        while !connection.is_worn() {
             let bytes = if connection.takes_frames() {
                 self.session.transmit_frame()
             } else {
@@ -354,9 +421,10 @@ impl Driver {
             }
             let taken = match connection.write(bytes) {
                 Ok(taken) => taken,
-                Err(error @ Error::DatagramTooLong { length, .. }) => {
+                Err(error @ Error::DatagramTooLong { .. }) => {
                     self.observer.on_event(&Event::MessageRefused(&error));
-                    length
+                    self.session.on_refused(turn.now);
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
@@ -369,6 +437,15 @@ impl Driver {
             connection.close();
         }
         connection.flush()?;
+        // Before anything is acknowledged: it says how much of that to keep.
+        if self.session.awaits_acknowledgement()
+            && let Some(window) = connection.window()
+            && self.session.on_window(window)
+        {
+            let kept = self.session.replay_limit();
+            self.observer
+                .on_event(&Event::WindowExceedsReplay { window, kept });
+        }
         let acknowledged = connection.acknowledged()?;
         self.session.on_acknowledged(acknowledged, turn.now);
         up.ask = if self.session.awaits_acknowledgement() {
@@ -385,21 +462,29 @@ impl Driver {
         Ok(())
     }
 
-    /// The connection ended, or has to.
+    /// The connection in use broke, or has to end.
     fn end(&mut self, error: &Error, turn: &Turn<'_>) {
-        let Some(Up { server, .. }) = self.up.take() else {
-            return;
-        };
-        let end = match error {
-            Error::Closed { .. } => End::Clean,
-            _ => End::Unclean,
-        };
+        if let Some(Up { server, .. }) = self.up.take() {
+            let end = match error {
+                Error::WriteTimeout { .. } => End::Stalled,
+                _ => End::Broken,
+            };
+            self.finish(server, error, end, turn);
+        }
+    }
+
+    /// A connection to `server` is over.
+    fn finish(&mut self, server: usize, error: &Error, end: End, turn: &Turn<'_>) {
         let mut retry_in = Duration::ZERO;
         let was_of_use = self.session.on_ended(turn.now, end);
         let unfinished = self.answer();
-        if was_of_use {
+        if was_of_use || end == End::Answered {
             self.servers.reset(server);
         } else {
+            if self.session.is_searching() {
+                // The server takes connections; how many there will be is bounded.
+                self.servers.reset(server);
+            }
             self.servers.fail(server, turn.now, random());
             retry_in = self.servers.wait(turn.now);
             if !retry_in.is_zero() {
@@ -407,17 +492,24 @@ impl Driver {
                 self.answer();
             }
         }
-        self.tell(&Event::Disconnected {
-            error,
-            unfinished,
-            retry_in,
-        });
+        // A better one takes over from one that has read everything.
+        if end != End::Answered {
+            self.tell(&Event::Disconnected {
+                error,
+                unfinished,
+                retry_in,
+            });
+        }
     }
 
     /// Tells the workers what became of their batches. Says how many have to
     /// be sent again.
     fn answer(&mut self) -> usize {
-        self.down.store(self.session.is_down(), Ordering::Relaxed);
+        let is_down = self.session.is_down() || self.session.is_searching();
+        self.down.store(is_down, Ordering::Relaxed);
+        while let Some(length) = self.session.poll_rejected() {
+            self.tell(&Event::MessageRejected { length });
+        }
         let mut again = 0;
         while let Some(finished) = self.session.poll_finished() {
             match (finished.outcome, finished.took) {
@@ -447,8 +539,10 @@ impl Driver {
         again
     }
 
-    /// Ends the connection in an orderly way.
-    pub(crate) fn shut_down(&mut self) {
+    /// Ends the connection in an orderly way. Frames that were set aside are
+    /// given up.
+    pub(crate) fn shut_down(&mut self, now: Instant) {
+        self.abandon(now);
         if let Some(mut up) = self.up.take() {
             up.connection.shut_down();
         }

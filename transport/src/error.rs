@@ -77,6 +77,25 @@ pub enum Error {
         /// The peer's address.
         peer: SocketAddr,
     },
+    /// The connection to another server took the place of this one, which did
+    /// not confirm that it had read everything.
+    #[error("{peer} did not confirm that it has read everything before a better server took over")]
+    Replaced {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// The keys of TLS have protected as much as they may.
+    #[error("the TLS keys of the connection to {peer} reached their limit")]
+    Worn {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// TLS took bytes and did not send them.
+    #[error("TLS to {peer} sends nothing any more")]
+    Mute {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
     /// A message is longer than a datagram can be.
     #[error("a message of {length} bytes does not fit a datagram: set max_message_size lower")]
     DatagramTooLong {
@@ -162,12 +181,15 @@ impl Error {
             Self::Resolve { .. } | Self::NoAddress { .. } => ErrorKind::Resolve,
             Self::Connect { .. } => ErrorKind::Connect,
             Self::ConnectTimeout { .. } | Self::WriteTimeout { .. } => ErrorKind::Timeout,
-            Self::Tls { .. } | Self::ClosedInHandshake { .. } => ErrorKind::Tls,
+            Self::Tls { .. }
+            | Self::ClosedInHandshake { .. }
+            | Self::Worn { .. }
+            | Self::Mute { .. } => ErrorKind::Tls,
             Self::Relp { .. } => ErrorKind::Relp,
             Self::Broken { .. } | Self::DatagramTooLong { .. } | Self::Truncated { .. } => {
                 ErrorKind::Broken
             }
-            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Closed { .. } | Self::Replaced { .. } => ErrorKind::Closed,
         }
     }
 

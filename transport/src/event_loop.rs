@@ -18,6 +18,8 @@ use crate::turn::{Turn, Wish};
 /// The waker's token; sinks count from zero.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 256;
+/// A sink that is closed this long after another was is of another series.
+const SERIES: Duration = Duration::from_secs(1);
 /// How long the end of the thread waits for name look-ups that do not end.
 const LOOK_UPS_END: Duration = Duration::from_secs(5);
 
@@ -55,9 +57,17 @@ pub(crate) struct EventLoop {
     /// When which sink's turn is due.
     timers: BTreeSet<(Instant, usize)>,
     look_ups: Vec<JoinHandle<()>>,
-    /// When the first of the sinks was closed, of those that are now: they are
-    /// closed one after the other, and the bound is for all of them.
-    closing_since: Option<Instant>,
+    /// Sinks that are closed one after the other share one bound.
+    closing: Option<Closing>,
+}
+
+/// A series of sinks that are closed.
+#[derive(Clone, Copy)]
+struct Closing {
+    /// When the first was asked to close.
+    since: Instant,
+    /// When the last of them had closed, or was asked to.
+    last: Instant,
 }
 
 struct Entry {
@@ -81,7 +91,7 @@ impl EventLoop {
             sinks: HashMap::new(),
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
-            closing_since: None,
+            closing: None,
         }
     }
 
@@ -127,7 +137,6 @@ impl EventLoop {
         loop {
             let sink = match self.commands.try_recv() {
                 Ok(Command::Open(sink, driver)) => {
-                    self.closing_since = None;
                     self.sinks.insert(
                         sink,
                         Entry {
@@ -165,7 +174,7 @@ impl EventLoop {
                     sink
                 }
                 Ok(Command::Close { sink, bound, done }) => {
-                    let since = *self.closing_since.get_or_insert_with(Instant::now);
+                    let since = self.closing_since(Instant::now());
                     if let Some(entry) = self.sinks.get_mut(&sink) {
                         entry.driver.close(since + bound);
                         entry.closed = Some(done);
@@ -179,6 +188,20 @@ impl EventLoop {
             };
             due.push(sink);
         }
+    }
+
+    /// When the series began that a sink closed now belongs to.
+    fn closing_since(&mut self, now: Instant) -> Instant {
+        let closing = self.closing.get_or_insert(Closing {
+            since: now,
+            last: now,
+        });
+        let is_pause = now.saturating_duration_since(closing.last) >= SERIES;
+        if is_pause && !self.sinks.values().any(|entry| entry.closed.is_some()) {
+            closing.since = now;
+        }
+        closing.last = now;
+        closing.since
     }
 
     fn turn(&mut self, sink: usize, now: Instant) {
@@ -196,9 +219,12 @@ impl EventLoop {
             self.timers.remove(&(at, sink));
         }
         if entry.driver.is_closed(now) {
-            entry.driver.shut_down();
-            // Dropping `closed` tells who waits for it.
+            entry.driver.shut_down(now);
+            // Dropping `closed` wakes who waits for it.
             self.sinks.remove(&sink);
+            if let Some(closing) = &mut self.closing {
+                closing.last = Instant::now();
+            }
             return;
         }
         entry.timer = entry.driver.next_turn(now);
@@ -256,5 +282,25 @@ impl EventLoop {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sinks_closed_one_after_the_other_share_a_bound_and_later_ones_do_not() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).unwrap());
+        let (commander, commands) = crossbeam_channel::unbounded();
+        let mut event_loop = EventLoop::new(poll, waker, commands, commander);
+        let start = Instant::now();
+        assert_eq!(event_loop.closing_since(start), start);
+        let soon = start + SERIES / 2;
+        assert_eq!(event_loop.closing_since(soon), start);
+        assert_eq!(event_loop.closing_since(soon + SERIES / 2), start);
+        let later = soon + SERIES * 2;
+        assert_eq!(event_loop.closing_since(later), later);
     }
 }

@@ -16,6 +16,7 @@ pub mod target;
 pub mod tls;
 
 mod attempt;
+mod closed;
 mod connection;
 mod driver;
 mod event_loop;

@@ -21,6 +21,44 @@ pub(crate) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
     }
 }
 
+/// The receive window that the peer advertised last, in bytes
+/// (`tcpi_snd_wnd`, since Linux 5.4).
+///
+/// # Errors
+///
+/// Where the kernel does not know it.
+pub(crate) fn peer_window(socket: &impl AsRawFd) -> io::Result<usize> {
+    // SAFETY: all zeros is a value of this structure of integers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to the structure.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    let known = std::mem::offset_of!(libc::tcp_info, tcpi_snd_wnd) + size_of::<u32>();
+    if answer != 0 {
+        Err(io::Error::last_os_error())
+    } else if (length as usize) < known {
+        Err(io::ErrorKind::Unsupported.into())
+    } else {
+        Ok(info.tcpi_snd_wnd as usize)
+    }
+}
+
+/// Has the kernel ask the peer after a second whether the connection is still
+/// there: the least that `TCP_KEEPIDLE` takes.
+pub(crate) fn probe_soon(socket: &mio::net::TcpStream) -> io::Result<()> {
+    let second = Duration::from_secs(1);
+    let probes = TcpKeepalive::new().with_time(second).with_interval(second);
+    SockRef::from(socket).set_tcp_keepalive(&probes)
+}
+
 /// Has the kernel put a word into the socket's error queue, which wakes a poll,
 /// whenever the end of a write is acknowledged (`SO_TIMESTAMPING`, socket(7)).
 ///
@@ -86,6 +124,23 @@ mod tests {
     use mio::{Events, Interest, Poll, Token};
 
     use super::*;
+
+    #[test]
+    fn the_window_of_a_peer_that_reads_nothing_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        let open = match peer_window(&socket) {
+            Ok(window) => window,
+            Err(error) => return eprintln!("skipped: this kernel knows no window: {error}"),
+        };
+        assert!(open >= 4096, "{open}");
+        socket.set_nonblocking(true).unwrap();
+        let data = vec![0; 1 << 20];
+        while peer_window(&socket).unwrap() > 0 {
+            let _ = socket.write(&data);
+        }
+    }
 
     #[test]
     fn an_acknowledgement_wakes_the_poll() {

@@ -92,6 +92,20 @@ pub enum Event<'a> {
     },
     /// A message is longer than a datagram can be, and was given up.
     MessageRefused(&'a Error),
+    /// A message was given up, because the receiver ends the connection
+    /// whenever it gets it.
+    MessageRejected {
+        /// The length of its frame in bytes.
+        length: usize,
+    },
+    /// The receiver can hold more bytes unread than are kept to be sent again:
+    /// reported once for each connection.
+    WindowExceedsReplay {
+        /// The largest receive window that it advertised, in bytes.
+        window: usize,
+        /// How many bytes of frames are kept.
+        kept: usize,
+    },
     /// The sink was closed with something undelivered.
     ClosedUndelivered {
         /// How many batches.

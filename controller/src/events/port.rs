@@ -138,10 +138,11 @@ impl Observer for Line {
             Event::Disconnected {
                 error, retry_in, ..
             } if !retry_in.is_zero() => self.say(failed(error)),
-            Event::MessageRefused(_) => self.say(Signal::GivenUp),
+            Event::MessageRefused(_) | Event::MessageRejected { .. } => self.say(Signal::GivenUp),
             Event::Disconnected { .. }
             | Event::AttemptFailed(_)
             | Event::SendingAgain { .. }
+            | Event::WindowExceedsReplay { .. }
             | Event::ClosedUndelivered { .. }
             | Event::TlsFiles(_)
             | Event::Delivered { .. }

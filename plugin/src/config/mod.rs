@@ -8,7 +8,7 @@ mod value;
 
 use std::time::Duration;
 
-use syslog::{Facility, Framing, NewlineInMessage, Policy, SdNameBuf, Severity};
+use syslog::{Facility, Framing, NewlineInMessage, Policy, ReplayBuffer, SdNameBuf, Severity};
 use transport::{Endpoint, Target, Transport, UDP_MAX_IPV4, UDP_MAX_IPV6};
 
 pub use self::error::ConfigError;
@@ -303,17 +303,25 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
     if backoff_max < backoff_min {
         return Err(options.error("backoff_max", "is less than backoff_min"));
     }
-    let replay_buffer =
-        options.parsed("replay_buffer", |text| value::size(text, 0, LARGEST_REPLAY))?;
+    let replay_buffer = options.parsed("replay_buffer", |text| {
+        if text.eq_ignore_ascii_case("auto") {
+            Ok(ReplayBuffer::FollowWindow)
+        } else {
+            value::size(text, 0, LARGEST_REPLAY)
+                .map(ReplayBuffer::Fixed)
+                .map_err(|problem| format!("{problem}, or auto"))
+        }
+    })?;
     Ok(Policy {
         connect_timeout: options.duration("connect_timeout")?,
         write_timeout: options.duration("write_timeout")?,
+        close_timeout: options.duration("close_timeout")?,
         backoff_min,
         backoff_max,
         replay_buffer: match protocol {
             Protocol::Tls | Protocol::Tcp => replay_buffer,
             // Nothing is acknowledged, or by the program that has it.
-            Protocol::Udp | Protocol::Relp | Protocol::RelpTls => 0,
+            Protocol::Udp | Protocol::Relp | Protocol::RelpTls => ReplayBuffer::Fixed(0),
         },
         replay_age: options.duration("replay_age")?,
     })

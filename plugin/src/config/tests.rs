@@ -135,7 +135,7 @@ fn relp_has_a_window_and_nothing_to_replay() {
             tls: None
         }
     ));
-    assert_eq!(target.policy.replay_buffer, 0);
+    assert_eq!(target.policy.replay_buffer, syslog::ReplayBuffer::Fixed(0));
     assert_eq!(config.framing, Framing::Datagram);
     assert_eq!(
         relp(&[("relp_window", "0")]).unwrap_err().key,

@@ -11,6 +11,8 @@ pub enum Reason {
     Oversize,
     /// Its message did not fit a datagram.
     Datagram,
+    /// The receiver ended its connections at its message.
+    Rejected,
     /// It was too long, and its end was cut off.
     Truncated,
     /// It was too long, and became several messages.
@@ -21,11 +23,12 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order in which a tally counts them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Damaged,
         Self::Refused,
         Self::Oversize,
         Self::Datagram,
+        Self::Rejected,
         Self::Truncated,
         Self::Split,
         Self::ParamOmitted,
@@ -39,6 +42,7 @@ impl Reason {
             Self::Refused => "refused",
             Self::Oversize => "oversize",
             Self::Datagram => "datagram",
+            Self::Rejected => "rejected",
             Self::Truncated => "truncated",
             Self::Split => "split",
             Self::ParamOmitted => "param_omitted",
@@ -53,6 +57,7 @@ impl Reason {
             Self::Refused => "records refused that are not of this output's namespace",
             Self::Oversize => "messages dropped that were longer than max_message_size",
             Self::Datagram => "messages dropped that did not fit a datagram",
+            Self::Rejected => "messages given up at which the receiver ended the connection",
             Self::Truncated => "messages truncated to max_message_size",
             Self::Split => "records split that were longer than max_message_size",
             Self::ParamOmitted => {
@@ -66,7 +71,7 @@ impl Reason {
     pub const fn is_drop(self) -> bool {
         matches!(
             self,
-            Self::Damaged | Self::Refused | Self::Oversize | Self::Datagram
+            Self::Damaged | Self::Refused | Self::Oversize | Self::Datagram | Self::Rejected
         )
     }
 

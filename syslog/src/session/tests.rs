@@ -1,12 +1,13 @@
 use super::*;
-use crate::{Framing, Volume};
+use crate::{Framing, ReplayBuffer, Volume};
 
 const POLICY: Policy = Policy {
     connect_timeout: Duration::from_secs(10),
     write_timeout: Duration::from_secs(10),
+    close_timeout: Duration::from_secs(2),
     backoff_min: Duration::from_millis(500),
     backoff_max: Duration::from_secs(30),
-    replay_buffer: 1000,
+    replay_buffer: ReplayBuffer::Fixed(1000),
     replay_age: Duration::from_secs(300),
 };
 
@@ -30,6 +31,16 @@ fn up(now: Instant) -> Session<u32> {
     let mut session = Session::new(POLICY);
     session.on_connected(now);
     session
+}
+
+#[track_caller]
+fn assert_well(session: &mut Session<u32>, now: Instant) {
+    assert_eq!(session.on_timeout(now), Expiry::Nothing);
+}
+
+#[track_caller]
+fn assert_stalled(session: &mut Session<u32>, now: Instant) {
+    assert_eq!(session.on_timeout(now), Expiry::Stalled);
 }
 
 /// Nothing of the batch was delivered.
@@ -57,7 +68,7 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
     // Nothing is waited for any more; what was sent is forgotten some day.
     assert_eq!(session.poll_timeout(), Some(now + POLICY.replay_age));
-    assert!(!session.on_timeout(now + POLICY.replay_age));
+    assert_well(&mut session, now + POLICY.replay_age);
     assert_eq!(session.poll_timeout(), None);
 }
 
@@ -77,7 +88,7 @@ fn batches_go_out_in_order_and_end_in_order() {
         finished(&mut session),
         [(1, Outcome::Delivered), (2, Outcome::Delivered)]
     );
-    session.on_ended(now, End::Unclean);
+    session.on_ended(now, End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
 }
 
@@ -90,9 +101,9 @@ fn a_peer_that_acknowledges_nothing_times_out() {
     session.on_taken(7, 7, now);
     session.on_acknowledged(2, now + second(4));
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
-    assert!(!session.on_timeout(now + second(13)));
-    assert!(session.on_timeout(now + second(14)));
-    session.on_ended(now + second(14), End::Unclean);
+    assert_well(&mut session, now + second(13));
+    assert_stalled(&mut session, now + second(14));
+    session.on_ended(now + second(14), End::Broken);
     assert_eq!(finished(&mut session), [(1, RETRY)]);
 }
 
@@ -104,7 +115,7 @@ fn a_stalled_peer_times_out_while_bytes_wait() {
     session.on_taken(2, 2, now);
     session.on_acknowledged(2, now + second(1));
     // The rest cannot be written: the socket is full.
-    assert!(session.on_timeout(now + second(11)));
+    assert_stalled(&mut session, now + second(11));
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn a_batch_that_the_connection_never_takes_times_out() {
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
     session.on_taken(0, 0, now);
-    assert!(session.on_timeout(now + second(10)));
+    assert_stalled(&mut session, now + second(10));
 }
 
 #[test]
@@ -145,7 +156,7 @@ fn while_the_peer_is_down_batches_come_back_at_once() {
 fn a_peer_that_accepts_and_closes_was_of_no_use() {
     let now = Instant::now();
     let mut session = up(now);
-    assert!(!session.on_ended(now, End::Unclean));
+    assert!(!session.on_ended(now, End::Broken));
     session.on_failed(now, WAIT);
     assert!(session.is_down());
     assert!(!session.wants_connection());
@@ -160,7 +171,7 @@ fn nor_was_one_that_takes_a_batch_and_closes() {
     session.submit(batch(&["a"]), 0, 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(!session.on_ended(now, End::Unclean));
+    assert!(!session.on_ended(now, End::Broken));
 }
 
 #[test]
@@ -170,13 +181,13 @@ fn after_a_connection_that_was_of_use_the_next_comes_at_once() {
     session.submit(batch(&["a"]), 0, 1);
     session.on_taken(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(session.on_ended(now + second(1), End::Unclean));
+    assert!(session.on_ended(now + second(1), End::Broken));
     assert!(session.wants_connection());
     assert!(!session.is_down());
 
     // A quiet one that lived long was of use too.
     let mut session = up(now);
-    assert!(session.on_ended(now + second(60), End::Unclean));
+    assert!(session.on_ended(now + second(60), End::Broken));
 }
 
 #[test]
@@ -230,7 +241,7 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
 fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), End::Unclean);
+    session.on_ended(now + second(1), End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
 
     session.submit(batch(&["d"]), 0, 4);
@@ -245,33 +256,112 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
             sent: volume(6, 18),
             acknowledged: volume(5, 15),
             resent: volume(2, 6),
+            exposed_bytes: 0,
         }
     );
 
     // Once is enough, unless it happens again.
-    session.on_ended(now + second(1), End::Clean);
+    let later = now + second(10);
+    assert!(session.on_closing(later, Side::Peer));
+    session.on_ended(later + POLICY.close_timeout, End::Closed);
+    assert_eq!(session.on_connected(later), 0);
+}
+
+#[test]
+fn a_close_long_after_the_last_acknowledgement_is_watched_and_costs_nothing() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    let closed = now + POLICY.close_timeout;
+    assert!(session.on_closing(closed, Side::Peer));
+    assert!(session.is_closing() && session.is_busy() && !session.is_up());
+    assert_eq!(finished(&mut session), [(3, RETRY)]);
+    assert!(!session.wants_connection());
+
+    let over = closed + POLICY.close_timeout;
+    assert_eq!(session.poll_timeout(), Some(over));
+    assert_eq!(session.on_timeout(over), Expiry::Closed(End::Closed));
+    session.on_ended(over, End::Closed);
+    assert_eq!(session.on_connected(over), 0);
+    assert!(session.transmit().is_empty());
+}
+
+#[test]
+fn a_reset_after_an_orderly_close_puts_everything_in_doubt() {
+    let now = Instant::now();
+    let mut session = delivered_two_of_three(now);
+    let closed = now + POLICY.close_timeout;
+    assert!(session.on_closing(closed, Side::Peer));
+    session.on_ended(closed + second(1), End::Broken);
+    assert_eq!(session.on_connected(closed), 6);
+}
+
+/// The program may have thrown away what it read while it ended TLS, so that
+/// no reset follows.
+#[test]
+fn a_close_soon_after_an_acknowledgement_is_in_doubt() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let mut wire = 0;
+    for (age, text) in [(3, "a"), (1, "b"), (0, "c")] {
+        session.submit(batch(&[text]), 0, 1);
+        send_all(&mut session, &mut wire, now + second(3 - age));
+    }
+    let closed = now + second(3);
+    assert!(session.on_closing(closed, Side::Peer));
+    session.on_ended(closed + POLICY.close_timeout, End::Closed);
+    assert_eq!(session.on_connected(closed), 6);
+    assert_eq!(send_all(&mut session, &mut 0, closed), "1 b1 c");
+
+    // Where all of it is in doubt, there is nothing to wait for.
+    session.on_ended(closed, End::Broken);
+    session.on_connected(closed);
+    send_all(&mut session, &mut 0, closed);
+    assert!(!session.on_closing(closed + second(1), Side::Peer));
+    session.on_ended(closed + second(1), End::Closed);
+    assert_eq!(session.on_connected(closed), 6);
+}
+
+#[test]
+fn a_peer_that_answers_this_sides_close_has_read_everything() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.submit(batch(&["a"]), 0, 1);
+    send_all(&mut session, &mut 0, now);
+    assert!(session.on_closing(now, Side::Own));
+    session.on_ended(now, End::Answered);
     assert_eq!(session.on_connected(now), 0);
 }
 
 #[test]
-fn a_receiver_that_closed_in_an_orderly_way_has_read_everything() {
+fn a_peer_that_does_not_answer_this_sides_close_may_have_read_nothing() {
     let now = Instant::now();
-    let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), End::Clean);
-    assert_eq!(finished(&mut session), [(3, RETRY)]);
-    assert_eq!(session.on_connected(now), 0);
-    assert!(session.transmit().is_empty());
+    let mut session = up(now);
+    session.submit(batch(&["a"]), 0, 1);
+    send_all(&mut session, &mut 0, now);
+    assert!(session.on_closing(now, Side::Own));
+    let over = now + POLICY.close_timeout;
+    assert_eq!(session.on_timeout(over), Expiry::Closed(End::Broken));
+    session.on_ended(over, End::Broken);
+    assert_eq!(session.on_connected(over), 3);
+}
+
+#[test]
+fn a_close_with_nothing_kept_is_an_end() {
+    let now = Instant::now();
+    for side in [Side::Own, Side::Peer] {
+        assert!(!up(now).on_closing(now, side));
+    }
 }
 
 #[test]
 fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), End::Unclean);
+    session.on_ended(now + second(1), End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
     // However long the receiver is down, and however often it goes again.
     let later = now + POLICY.replay_age * 10;
-    for end in [End::Unclean, End::Unclean, End::Clean] {
+    for end in [End::Broken, End::Stalled, End::Closed] {
         session.on_failed(later, WAIT);
         assert_eq!(session.on_connected(later), 6);
         session.on_taken(2, 2, later);
@@ -289,7 +379,7 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
     let mut session = delivered_two_of_three(now);
     let later = now + POLICY.replay_age;
     session.on_acknowledged(9, later);
-    session.on_ended(later, End::Unclean);
+    session.on_ended(later, End::Broken);
     assert_eq!(session.on_connected(later), 3);
     assert_eq!(session.transmit(), b"1 c");
 
@@ -299,14 +389,14 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
         session.submit(batch(&[&long]), 0, tag);
     }
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now + second(1), End::Unclean);
+    session.on_ended(now + second(1), End::Broken);
     assert_eq!(session.on_connected(now), 604);
 }
 
 #[test]
 fn a_batch_delivered_in_part_goes_on_behind_that() {
     let now = Instant::now();
-    for end in [End::Clean, End::Unclean] {
+    for end in [End::Closed, End::Broken] {
         let mut session = up(now);
         session.submit(batch(&["a", "b", "c"]), 0, 1);
         session.on_taken(2, 2, now);
@@ -317,15 +407,10 @@ fn a_batch_delivered_in_part_goes_on_behind_that() {
         let retry = Outcome::Retry { delivered: 2 };
         assert_eq!(finished(&mut session), [(1, retry)]);
 
-        let again = session.on_connected(now);
+        // What the peer acknowledged it may have lost all the same.
+        assert_eq!(session.on_connected(now), 6);
         session.submit(batch(&["a", "b", "c"]), 2, 2);
-        let sent = send_all(&mut session, &mut 0, now);
-        let expected = match end {
-            End::Clean => (0, "1 c"),
-            // What the peer acknowledged it may have lost all the same.
-            End::Unclean => (6, "1 a1 b1 c"),
-        };
-        assert_eq!((again, sent.as_str()), expected);
+        assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 c");
         assert_eq!(finished(&mut session), [(2, Outcome::Delivered)]);
     }
 }
@@ -347,14 +432,14 @@ fn what_is_given_up_is_known() {
     assert!(!session.is_busy());
 
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now, End::Unclean);
+    session.on_ended(now, End::Broken);
     assert!(session.is_busy());
     assert_eq!(session.abandon(now), 6);
     assert!(!session.is_busy());
 
     // Also when it was under way again.
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now, End::Unclean);
+    session.on_ended(now, End::Broken);
     session.on_connected(now);
     session.on_taken(3, 3, now);
     assert_eq!(session.abandon(now), 6);
@@ -369,8 +454,231 @@ fn a_slow_peer_gets_time_for_every_byte() {
     session.on_taken(7, 7, now);
     for wire in 1..7 {
         let later = now + second(9 * wire);
-        assert!(!session.on_timeout(later));
+        assert_well(&mut session, later);
         session.on_acknowledged(wire, later);
     }
-    assert!(session.on_timeout(now + second(64)));
+    assert_stalled(&mut session, now + second(64));
+}
+
+#[test]
+fn the_replay_buffer_follows_the_window() {
+    const KIB: usize = 1024;
+    let now = Instant::now();
+    let mut session: Session<u32> = Session::new(Policy {
+        replay_buffer: ReplayBuffer::FollowWindow,
+        ..POLICY
+    });
+    session.on_connected(now);
+    assert!(!session.on_window(64 * KIB));
+    assert_eq!(session.replay.limit(), ReplayBuffer::MIN);
+    assert!(!session.on_window(3000 * KIB));
+    assert_eq!(session.replay.limit(), 6000 * KIB);
+    assert!(!session.on_window(KIB));
+    assert_eq!(session.replay.limit(), 6000 * KIB);
+    // More than is ever kept: reported once for each connection.
+    assert!(session.on_window(20_000 * KIB));
+    assert!(!session.on_window(21_000 * KIB));
+    assert_eq!(session.replay.limit(), ReplayBuffer::MAX);
+    session.on_ended(now, End::Broken);
+    session.on_connected(now);
+    assert!(session.on_window(20_000 * KIB));
+}
+
+#[test]
+fn what_a_peer_may_have_lost_and_is_not_kept_is_counted() {
+    let now = Instant::now();
+    let long = "x".repeat(600);
+    let exposed = |window, end| {
+        let mut session = up(now);
+        session.on_window(window);
+        let mut wire = 0;
+        for tag in 0..5 {
+            session.submit(batch(&[&long]), 0, tag);
+            send_all(&mut session, &mut wire, now);
+        }
+        session.on_ended(now, end);
+        session.totals().exposed_bytes
+    };
+    // Five frames of 604 bytes were sent, one of them is kept.
+    assert_eq!(exposed(100_000, End::Broken), 4 * 604);
+    assert_eq!(exposed(100_000, End::Stalled), 4 * 604);
+    // It cannot hold more than twice its window.
+    assert_eq!(exposed(1000, End::Broken), 2000 - 604);
+    assert_eq!(exposed(100, End::Broken), 0);
+    assert_eq!(exposed(100_000, End::Answered), 0);
+}
+
+/// Connects, sends what the session wants to be sent, and ends as a peer does
+/// that cannot take the frame `bad`. Returns whether it did.
+fn refuse(session: &mut Session<u32>, bad: &str, now: &mut Instant) -> bool {
+    session.on_connected(*now);
+    let mut wire = 0;
+    loop {
+        let sent = send_all(session, &mut wire, *now);
+        if sent.contains(bad) {
+            *now += Duration::from_millis(10);
+            session.on_ended(*now, End::Broken);
+            return true;
+        }
+        let Some(at) = session.connection.settles else {
+            return false;
+        };
+        *now = at;
+        assert_eq!(session.on_timeout(at), Expiry::Nothing);
+    }
+}
+
+fn rejected(session: &mut Session<u32>) -> Vec<usize> {
+    std::iter::from_fn(|| session.poll_rejected()).collect()
+}
+
+#[test]
+fn a_frame_that_ends_connections_is_given_up_and_its_neighbours_arrive() {
+    let texts = ["a", "b", "bad", "c", "d", "e", "f"];
+    for at in 0..texts.len() {
+        let mut texts = texts;
+        texts.swap(2, at);
+        let mut now = Instant::now();
+        let mut session = up(now);
+        session.submit(batch(&texts), 0, 1);
+        send_all(&mut session, &mut 0, now);
+        assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
+        session.on_ended(now, End::Broken);
+
+        let ends = (0..100)
+            .take_while(|_| refuse(&mut session, "3 bad", &mut now))
+            .count();
+        assert!((6..20).contains(&ends), "{ends}");
+        assert_eq!(rejected(&mut session), [5], "{texts:?}");
+        assert_eq!(session.replay_bytes(), 6 * 3);
+
+        // What is left is as it was.
+        session.on_ended(now, End::Broken);
+        session.on_connected(now);
+        let sent = send_all(&mut session, &mut 0, now);
+        let others: Vec<&str> = texts.into_iter().filter(|text| *text != "bad").collect();
+        assert_eq!(sent.as_bytes(), batch(&others).bytes());
+    }
+}
+
+#[test]
+fn while_it_is_searched_for_batches_come_back_at_once() {
+    let mut now = Instant::now();
+    let mut session = up(now);
+    session.submit(batch(&["a", "bad"]), 0, 1);
+    send_all(&mut session, &mut 0, now);
+    session.on_ended(now, End::Broken);
+    finished(&mut session);
+    while !session.is_searching() {
+        assert!(refuse(&mut session, "3 bad", &mut now));
+    }
+    session.submit(batch(&["b"]), 0, 2);
+    assert_eq!(finished(&mut session), [(2, RETRY)]);
+    assert!(session.is_busy());
+    assert_eq!(session.abandon(now), 3 + 5);
+    assert!(!session.is_busy() && !session.is_searching());
+}
+
+#[test]
+fn a_peer_that_ends_every_connection_costs_no_frame() {
+    let mut now = Instant::now();
+    let mut session = up(now);
+    session.submit(batch(&["a", "b", "c"]), 0, 1);
+    send_all(&mut session, &mut 0, now);
+    session.on_ended(now, End::Broken);
+    for _ in 0..200 {
+        session.on_connected(now);
+        let mut wire = 0;
+        send_all(&mut session, &mut wire, now);
+        now += second(1);
+        session.on_ended(now, End::Broken);
+        assert_eq!(session.replay_bytes(), 9);
+    }
+    assert_eq!(rejected(&mut session), []);
+    session.on_connected(now);
+    // It was let alone long ago.
+    assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 c");
+}
+
+#[test]
+fn a_peer_that_refuses_every_frame_costs_no_frame() {
+    let mut now = Instant::now();
+    let mut session = up(now);
+    session.submit(batch(&["a"; 12]), 0, 1);
+    send_all(&mut session, &mut 0, now);
+    session.on_ended(now, End::Broken);
+    for _ in 0..200 {
+        session.on_connected(now);
+        if send_all(&mut session, &mut 0, now).is_empty() {
+            // An idle connection lives on.
+            while !send_some(&mut session, &mut now) {}
+        }
+        session.on_ended(now, End::Broken);
+        assert_eq!(session.replay_bytes(), 12 * 3);
+    }
+    assert_eq!(rejected(&mut session), []);
+}
+
+/// Lets time pass until a frame is sent, or nothing will be.
+fn send_some(session: &mut Session<u32>, now: &mut Instant) -> bool {
+    let Some(at) = session.poll_timeout() else {
+        return true;
+    };
+    *now = at;
+    assert_eq!(session.on_timeout(at), Expiry::Nothing);
+    !send_all(session, &mut 0, *now).is_empty()
+}
+
+/// It is longer than what the peer takes of it, so that it is never
+/// acknowledged, and not kept here.
+#[test]
+fn a_frame_that_is_never_acknowledged_is_given_up_as_well() {
+    let mut now = Instant::now();
+    let mut session = Session::new(Policy {
+        replay_buffer: ReplayBuffer::Fixed(0),
+        ..POLICY
+    });
+    let bad = "x".repeat(100);
+    let refused = |session: &mut Session<u32>, now: Instant| {
+        session.on_connected(now);
+        session.submit(batch(&[&bad, "next"]), 0, 1);
+        let count = session.transmit().len();
+        if count > 0 {
+            session.on_taken(count, 1000, now);
+            session.on_ended(now, End::Broken);
+            assert_eq!(finished(session), [(1, RETRY)]);
+        }
+        count > 0 && rejected(session).is_empty()
+    };
+    // However often: nothing else got through either.
+    for _ in 0..20 {
+        assert!(refused(&mut session, now));
+    }
+    session.on_connected(now);
+    session.submit(batch(&["other"]), 0, 7);
+    send_all(&mut session, &mut 0, now);
+    assert_eq!(finished(&mut session), [(7, Outcome::Delivered)]);
+    now += second(5);
+    session.on_ended(now, End::Stalled);
+
+    session.on_connected(now);
+    session.submit(batch(&[&bad, "next"]), 0, 1);
+    assert_eq!(send_all(&mut session, &mut 0, now), "4 next");
+    assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
+    assert_eq!(rejected(&mut session), [104]);
+}
+
+#[test]
+fn a_frame_within_which_a_few_connections_ended_is_not_given_up() {
+    let now = Instant::now();
+    let mut session = up(now);
+    for _ in 0..4 {
+        session.submit(batch(&["a"]), 0, 1);
+        session.on_taken(3, 3, now);
+        session.on_ended(now + second(5), End::Broken);
+        assert_eq!(finished(&mut session), [(1, RETRY)]);
+        session.on_connected(now);
+    }
+    session.submit(batch(&["a"]), 0, 1);
+    assert_eq!(session.transmit(), b"1 a");
 }

@@ -80,6 +80,9 @@ use scenarios::{
 scenarios! {
     crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => crash::tcp;
     crash_tls: "The same, TLS" => crash::tls;
+    hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => crash::hang_up_tcp;
+    hang_up_tls: "The same, TLS" => crash::hang_up_tls;
+    throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => crash::throw_away_tls;
     restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
     restart_tls: "The same, TLS" => restart::tls;
     restart_rsyslog: "rsyslog restarts four times (TERM), TCP" => restart::rsyslog;

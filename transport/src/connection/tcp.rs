@@ -6,7 +6,9 @@ use std::net::{Shutdown, SocketAddr};
 use mio::net::TcpStream;
 
 use super::{Hear, Heard, READ, READS_PER_TURN};
-use crate::socket::{announce_acknowledgements, forget_announcements, tune, unacknowledged};
+use crate::socket::{
+    announce_acknowledgements, forget_announcements, peer_window, probe_soon, tune, unacknowledged,
+};
 use crate::{Error, Target};
 
 #[derive(Debug)]
@@ -80,7 +82,11 @@ impl Tcp {
         let mut buffer = [0; READ];
         for _ in 0..READS_PER_TURN {
             match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(Error::Closed { peer }),
+                Ok(0) => {
+                    // A reset may have come right behind the FIN.
+                    self.check(peer)?;
+                    return Err(Error::Closed { peer });
+                }
                 Ok(count) => hear(&buffer[..count])?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Ok(Heard::Everything);
@@ -100,6 +106,25 @@ impl Tcp {
         let outstanding =
             unacknowledged(&self.socket).map_err(|source| Error::Broken { peer, source })?;
         Ok(self.written.saturating_sub(outstanding))
+    }
+
+    /// See [`super::Connection::window`].
+    pub(super) fn window(&self) -> Option<usize> {
+        peer_window(&self.socket).ok()
+    }
+
+    /// See [`super::Connection::probe_for_reset`].
+    pub(super) fn probe_for_reset(&self) {
+        // Without it a reset has to arrive by itself, as nearly all do.
+        let _ = probe_soon(&self.socket);
+    }
+
+    /// Whether the connection was reset.
+    pub(super) fn check(&self, peer: SocketAddr) -> Result<(), Error> {
+        match self.socket.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
+        }
     }
 
     /// Says FIN.

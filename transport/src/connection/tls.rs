@@ -3,12 +3,18 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
-use rustls::{ClientConnection, ProtocolVersion};
+use rustls::{ClientConnection, ProtocolVersion, SupportedCipherSuite};
 
 use super::tcp::Tcp;
 use super::{Hear, Heard, READ, READS_PER_TURN};
 use crate::Error;
 use crate::tls::Client;
+
+/// The most bytes of plaintext in a record (RFC 8446, section 5.1).
+const RECORD: usize = 16 * 1024;
+/// How many records before the limit of its keys a connection is worn: more
+/// than one write makes, and room for alerts.
+const MARGIN: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -17,6 +23,8 @@ pub(super) struct Tls {
     verdict: crate::tls::Verdict,
     /// Encrypted bytes that the kernel did not take yet.
     pending: Vec<u8>,
+    /// Records made of what was written.
+    records: u64,
 }
 
 impl Tls {
@@ -30,6 +38,7 @@ impl Tls {
             client: connection,
             verdict,
             pending: Vec::new(),
+            records: 0,
         }
     }
 
@@ -56,13 +65,32 @@ impl Tls {
         if !self.pending.is_empty() {
             return Ok(0);
         }
+        let before = self.taken();
         let taken = self
             .client
             .writer()
             .write(bytes)
             .map_err(|source| Error::Broken { peer, source })?;
+        self.records += taken.div_ceil(RECORD) as u64;
         self.flush(peer)?;
+        // With its keys used up, rustls takes bytes and makes nothing of them.
+        if self.taken() - before < taken as u64 {
+            return Err(Error::Mute { peer });
+        }
         Ok(taken)
+    }
+
+    /// Whether the keys have nearly made as many records as they may. TLS 1.3
+    /// changes its keys by itself; TLS 1.2 cannot, and with AES-GCM has enough
+    /// of them after 2^24 records (RFC 8446, section 5.5).
+    pub(super) fn is_worn(&self) -> bool {
+        match self.client.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls12(suite)) => {
+                let limit = suite.common.confidentiality_limit;
+                self.records >= limit.saturating_sub(MARGIN)
+            }
+            _ => false,
+        }
     }
 
     /// Hands the kernel what it takes; the rest waits in `pending`, so that the

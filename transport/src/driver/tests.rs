@@ -3,7 +3,7 @@ use std::sync::mpsc;
 
 use mio::{Events, Poll, Token};
 use rig::port::free_port;
-use syslog::Policy;
+use syslog::{Policy, ReplayBuffer};
 
 use super::*;
 use crate::{Endpoint, Transport};
@@ -12,9 +12,10 @@ const BOUND: Duration = Duration::from_secs(30);
 const POLICY: Policy = Policy {
     connect_timeout: Duration::from_secs(10),
     write_timeout: Duration::from_secs(10),
+    close_timeout: Duration::from_secs(2),
     backoff_min: Duration::from_millis(500),
     backoff_max: Duration::from_secs(30),
-    replay_buffer: 0,
+    replay_buffer: ReplayBuffer::Fixed(0),
     replay_age: Duration::from_secs(300),
 };
 

@@ -13,16 +13,17 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use receiver::Receiver;
-use syslog::{Batch, Framing, Outcome, Policy};
+use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
 use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 pub(crate) const POLICY: Policy = Policy {
     connect_timeout: Duration::from_secs(1),
     write_timeout: Duration::from_millis(500),
+    close_timeout: Duration::from_millis(500),
     backoff_min: Duration::from_millis(20),
     backoff_max: Duration::from_millis(100),
-    replay_buffer: 1024 * 1024,
+    replay_buffer: ReplayBuffer::Fixed(1024 * 1024),
     replay_age: Duration::from_secs(300),
 };
 
@@ -45,6 +46,8 @@ impl Observer for Witness {
             Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
             Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
             Event::MessageRefused(error) => format!("refused: {}", error.chain()),
+            Event::MessageRejected { length } => format!("rejected: {length} bytes"),
+            Event::WindowExceedsReplay { .. } => "window exceeds replay".to_owned(),
             Event::ClosedUndelivered {
                 batches,
                 replay_bytes,

@@ -1,4 +1,4 @@
-//! Receivers that crash under load, with acknowledged bytes unread.
+//! Receivers that crash or hang up under load, with acknowledged bytes unread.
 
 use receiver::{Listen, Receiver};
 use rig::pki::Pki;
@@ -13,15 +13,35 @@ const CRASHES: usize = 4;
 const UNREAD: u64 = 40_000;
 
 pub(crate) fn tcp() -> Outcome {
-    crash(Listen::Tcp, &[("transport", "tcp")])
+    with(crash_once, Listen::Tcp, &[("transport", "tcp")])
 }
 
 pub(crate) fn tls() -> Outcome {
-    let pki = Pki::new();
-    crash(super::tls(pki.server()), &[("tls_ca_file", &ca(&pki))])
+    with_tls(crash_once)
 }
 
-fn crash(listen: Listen, options: &[(&str, &str)]) -> Outcome {
+/// FIN, and a reset behind it.
+pub(crate) fn hang_up_tcp() -> Outcome {
+    with(hang_up_once, Listen::Tcp, &[("transport", "tcp")])
+}
+
+/// The same behind `close_notify`.
+pub(crate) fn hang_up_tls() -> Outcome {
+    with_tls(hang_up_once)
+}
+
+/// `close_notify`, and everything unread thrown away: no reset.
+pub(crate) fn throw_away_tls() -> Outcome {
+    with_tls(throw_away_once)
+}
+
+fn with_tls(happens: impl Fn(&Receiver)) -> Outcome {
+    let pki = Pki::new();
+    let options = [("tls_ca_file", &*ca(&pki))];
+    with(happens, super::tls(pki.server()), &options)
+}
+
+fn with(happens: impl Fn(&Receiver), listen: Listen, options: &[(&str, &str)]) -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let address = receiver.address();
@@ -29,7 +49,7 @@ fn crash(listen: Listen, options: &[(&str, &str)]) -> Outcome {
     receiver.resume_for(1);
     load.deliver(&options, || {
         for _ in 0..CRASHES {
-            crash_once(&receiver);
+            happens(&receiver);
         }
         receiver.resume();
     });
@@ -41,11 +61,23 @@ fn crash(listen: Listen, options: &[(&str, &str)]) -> Outcome {
 /// Ends the connection of a receiver that pauses by itself after a message, with
 /// enough unread. It does the same with the next.
 pub(crate) fn crash_once(receiver: &Receiver) {
+    once(receiver, Receiver::reset);
+}
+
+fn hang_up_once(receiver: &Receiver) {
+    once(receiver, |receiver| receiver.hang_up(0));
+}
+
+fn throw_away_once(receiver: &Receiver) {
+    once(receiver, |receiver| receiver.hang_up(usize::MAX));
+}
+
+fn once(receiver: &Receiver, end: impl FnOnce(&Receiver)) {
     receiver.wait_for_pause(BOUND).unwrap();
     wait::until(BOUND, || {
         (receiver.unread().unwrap_or_default() > UNREAD).then_some(())
     })
     .unwrap();
-    receiver.reset();
+    end(receiver);
     receiver.resume_for(1);
 }

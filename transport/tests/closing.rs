@@ -1,0 +1,273 @@
+//! Receivers that close their connections in an orderly way, with bytes unread
+//! that their kernels had acknowledged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod common;
+
+use std::io::Write;
+use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
+
+use common::{BOUND, Fixture, POLICY, batch, open, open_target, target, texts};
+use receiver::{Listen, Options, Receiver, TlsFiles};
+use rig::pki::Pki;
+use rig::wait::until;
+use syslog::{Batch, Framing, Outcome, Policy};
+use transport::tls::{Pem, TlsOptions, TlsTarget};
+use transport::{Endpoint, Sender, Target, Transport};
+
+/// Delivers batches that the receiver does not read, and waits until its
+/// kernel has them.
+fn deliver_unread(fixture: &Fixture, receiver: &Receiver, count: usize) -> Vec<String> {
+    receiver.pause();
+    let lines: Vec<String> = (0..count)
+        .map(|number| format!("unread {number}"))
+        .collect();
+    for line in &lines {
+        let (outcome, _) = fixture.sink.deliver(batch(&[line]), 0);
+        assert_eq!(outcome, Outcome::Delivered);
+    }
+    until(BOUND, || (receiver.unread().unwrap() > 0).then_some(())).unwrap();
+    lines
+}
+
+/// The receiver hangs up with lines unread, and has all of them in the end.
+fn hang_up(listen: Listen, transport: Transport, discard: usize) {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options::new(listen)).unwrap();
+    let fixture = open(&sender, &receiver.address(), transport);
+    fixture.deliver(&["first"]);
+    receiver.wait_for(1, BOUND).unwrap();
+    // Long enough that a close alone would not put them in doubt.
+    let lines = deliver_unread(&fixture, &receiver, 20);
+    receiver.hang_up(discard);
+    receiver.resume();
+    fixture.deliver(&["last"]);
+    let missing = || {
+        let arrived = texts(&receiver, 0);
+        let missing = lines.iter().filter(|line| !arrived.contains(line));
+        missing.count()
+    };
+    until(BOUND, || (missing() == 0).then_some(())).unwrap();
+}
+
+fn tls(pki: &Pki) -> (Listen, Transport) {
+    let files = pki.server();
+    let listen = Listen::Tls(TlsFiles {
+        cert: files.cert,
+        key: files.key,
+        client_ca: None,
+    });
+    let options = TlsOptions {
+        ca: Some(Pem::File(pki.ca())),
+        ..TlsOptions::default()
+    };
+    (listen, Transport::Tls(TlsTarget::new(options).unwrap()))
+}
+
+#[test]
+fn a_fin_before_a_reset_proves_nothing() {
+    hang_up(Listen::Tcp, Transport::Tcp, 0);
+}
+
+#[test]
+fn nor_does_close_notify() {
+    let pki = Pki::new();
+    let (listen, transport) = tls(&pki);
+    hang_up(listen, transport, 0);
+}
+
+/// As OpenSSL's bidirectional shutdown does: no reset follows.
+#[test]
+fn nor_does_close_notify_of_a_program_that_throws_away_what_it_reads() {
+    let pki = Pki::new();
+    let (listen, transport) = tls(&pki);
+    hang_up(listen, transport, 256 * 1024);
+}
+
+/// The reset comes some time after the FIN, for what was acknowledged long
+/// before it.
+#[test]
+fn a_reset_is_waited_for() {
+    let sender = Sender::start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let policy = Policy {
+        close_timeout: Duration::from_secs(1),
+        ..POLICY
+    };
+    let fixture = open_target(
+        &sender,
+        Target {
+            policy,
+            ..target(
+                vec![Endpoint::new("127.0.0.1", address.port()).unwrap()],
+                Transport::Tcp,
+            )
+        },
+    );
+    let (peer, _) = listener.accept().unwrap();
+    assert_eq!(
+        fixture.sink.deliver(batch(&["unread"]), 0).0,
+        Outcome::Delivered
+    );
+    // Times are what is tested.
+    std::thread::sleep(policy.close_timeout * 2);
+    peer.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(policy.close_timeout / 3);
+    drop(peer);
+    fixture.wait_for("ended: the connection to");
+    fixture.wait_for("bytes again");
+}
+
+/// Everything was read long ago: nothing is sent again.
+#[test]
+fn an_idle_connection_that_is_closed_costs_nothing() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    fixture.deliver(&["first"]);
+    receiver.wait_for(1, BOUND).unwrap();
+    // The time is what is tested: acknowledged long before the close.
+    std::thread::sleep(POLICY.close_timeout * 2);
+    receiver.hang_up(0);
+    fixture.wait_for("ended: ");
+    fixture.deliver(&["second"]);
+    assert_eq!(texts(&receiver, 2), ["first", "second"]);
+}
+
+/// The server that a better one replaces dies with lines unread.
+#[test]
+fn a_server_that_is_left_keeps_its_replay_until_it_has_read_everything() {
+    let sender = Sender::start().unwrap();
+    let listen = |port| {
+        Receiver::start(Options {
+            port,
+            ..Options::new(Listen::Tcp)
+        })
+        .unwrap()
+    };
+    let (first, second) = (listen(0), listen(0));
+    let port = first.port();
+    let endpoint = |port| Endpoint::new("127.0.0.1", port).unwrap();
+    let fixture = open_target(
+        &sender,
+        Target {
+            failback: Duration::from_millis(300),
+            ..target(
+                vec![endpoint(port), endpoint(second.port())],
+                Transport::Tcp,
+            )
+        },
+    );
+    fixture.deliver(&["one"]);
+    first.wait_for(1, BOUND).unwrap();
+    first.stop_listening();
+    first.reset();
+    drop(first);
+    fixture.wait_for("ended: ");
+    fixture.deliver(&["two"]);
+    second.wait_for(1, BOUND).unwrap();
+    let lines = deliver_unread(&fixture, &second, 20);
+    // Back again, while the other stands still, and then dies.
+    let first = listen(port);
+    until(BOUND, || (first.connections() > 0).then_some(())).unwrap();
+    std::thread::sleep(POLICY.close_timeout / 2);
+    second.reset();
+    fixture.deliver(&["last"]);
+    let arrived = texts(&first, 1 + lines.len() as u64);
+    let missing = lines.iter().filter(|line| !arrived.contains(line));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// One message makes the receiver drop every connection that carries it, like
+/// syslog-ng one above its log-msg-size.
+#[test]
+fn a_message_that_the_receiver_cannot_take_is_given_up() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options {
+        splitter: receiver::Splitter::octet_counting(1000),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let long = "x".repeat(2000);
+    fixture.deliver(&["a", "b", &long, "c", "d"]);
+    fixture.wait_for("rejected: 2023 bytes");
+    fixture.deliver(&["e"]);
+    let arrived = || {
+        let mut arrived = texts(&receiver, 0);
+        arrived.sort();
+        arrived.dedup();
+        arrived
+    };
+    until(BOUND, || {
+        (arrived() == ["a", "b", "c", "d", "e"]).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?}", arrived()));
+}
+
+/// It is longer than the receiver's buffers: never acknowledged as a whole.
+#[test]
+fn a_message_that_no_buffer_takes_is_given_up() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options {
+        splitter: receiver::Splitter::octet_counting(1000),
+        receive_buffer: Some(16 * 1024),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let long = "x".repeat(8_000_000);
+    let mut poison = batch(&[&long, "behind"]);
+    let mut skip = 0;
+    // Other batches come in between, as in a Fluent Bit.
+    let give_up = until(BOUND * 2, || {
+        fixture.deliver(&["other"]);
+        std::thread::sleep(POLICY.close_timeout);
+        match fixture.sink.deliver(poison.clone(), skip).0 {
+            Outcome::Delivered => Some(()),
+            Outcome::Retry { delivered } => {
+                skip = delivered;
+                None
+            }
+        }
+    });
+    give_up.unwrap();
+    fixture.wait_for("rejected: 8000026 bytes");
+    until(BOUND, || {
+        texts(&receiver, 0)
+            .contains(&"behind".to_owned())
+            .then_some(())
+    })
+    .unwrap();
+    poison.clear();
+}
+
+/// Nobody can say later which it was: all of it is counted at once.
+#[test]
+fn datagrams_that_are_all_refused_end() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Udp);
+    let mut datagrams = Batch::new(Framing::Datagram);
+    for _ in 0..2 {
+        let mut frame = datagrams.frame();
+        write!(frame.bytes(), "<14>1 - - - - - - {}", "x".repeat(70_000)).unwrap();
+        frame.finish();
+    }
+    assert_eq!(fixture.sink.deliver(datagrams, 0).0, Outcome::Delivered);
+    for _ in 0..2 {
+        fixture.wait_for("refused: ");
+    }
+    assert!(
+        fixture
+            .events
+            .try_iter()
+            .all(|event| !event.contains("refused"))
+    );
+}
