@@ -83,6 +83,7 @@ scenarios! {
     hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => crash::hang_up_tcp;
     hang_up_tls: "The same, TLS" => crash::hang_up_tls;
     throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => crash::throw_away_tls;
+    large_window: "Receiver with a window of megabytes crashes" => crash::large_window;
     restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
     restart_tls: "The same, TLS" => restart::tls;
     restart_rsyslog: "rsyslog restarts four times (TERM), TCP" => restart::rsyslog;
@@ -98,6 +99,7 @@ scenarios! {
     names: "Name not known, then known, then with another address" => names::change;
     certificate_renewed: "Receiver's certificate expired, then renewed" => tls::renewed;
     failover: "First of two servers dies for good" => restart::failover;
+    failback: "First of two servers comes back, and the second dies as it is left" => restart::failback;
     fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
     fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
     fluent_bit_disk_full: "Fluent Bit's storage has no space left for a while" => fluent_bit::disk_full;
@@ -106,4 +108,5 @@ scenarios! {
     exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;
     exit_with_replay: "Exit after a crash, receiver back in time" => exit::replay;
     large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => shape::large;
+    rejected_message: "A message at which the receiver ends the connection, among others" => shape::rejected;
 }

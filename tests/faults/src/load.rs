@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use host::{Host, Run};
+use host::Host;
 use receiver::{Received, Receiver};
 use rig::event::{container_tag, event, map};
 use rig::rsyslog::Rsyslog;
@@ -84,21 +84,16 @@ impl Load {
         options: &[(&str, &str)],
         happens: impl FnOnce(),
     ) -> String {
-        let options = [
-            &[("backoff_min", "50ms"), ("backoff_max", "200ms")],
-            options,
-        ]
-        .concat();
-        let host = host.retries(1000).output("sink", &options);
-        let run = host.run_while(&self.chunks(), happens);
-        self.assert_ok(&run);
-        run.log
+        deliver(host, &self.chunks(), options, happens)
     }
 
-    fn assert_ok(&self, run: &Run) {
-        assert!(run.intact);
-        assert_eq!(run.outputs.len(), 1, "{}", run.log);
-        assert_eq!(run.outputs[0].ok as usize, self.chunks, "{}", run.log);
+    /// The same with these chunks.
+    pub(crate) fn deliver_chunks(
+        chunks: &[(String, Vec<u8>)],
+        options: &[(&str, &str)],
+        happens: impl FnOnce(),
+    ) -> String {
+        deliver(Host::new(), chunks, options, happens)
     }
 
     /// Compares with the texts that arrived, in their order.
@@ -160,6 +155,25 @@ impl Load {
     }
 }
 
+fn deliver(
+    host: Host,
+    chunks: &[(String, Vec<u8>)],
+    options: &[(&str, &str)],
+    happens: impl FnOnce(),
+) -> String {
+    let options = [
+        &[("backoff_min", "50ms"), ("backoff_max", "200ms")],
+        options,
+    ]
+    .concat();
+    let host = host.retries(1000).output("sink", &options);
+    let run = host.run_while(chunks, happens);
+    assert!(run.intact);
+    assert_eq!(run.outputs.len(), 1, "{}", run.log);
+    assert_eq!(run.outputs[0].ok as usize, chunks.len(), "{}", run.log);
+    run.log
+}
+
 impl Counts {
     /// So many unclean ends may each have the replay buffer sent again.
     #[must_use]
@@ -183,8 +197,9 @@ impl Counts {
     }
 }
 
-/// The default of `replay_buffer`, in bytes.
-const REPLAY_BUFFER: usize = 4 * 1024 * 1024;
+/// What `replay_buffer auto` keeps for a receiver with a small window, in bytes,
+/// and with the window that rsyslog has on the loopback.
+const REPLAY_BUFFER: usize = 8 * 1024 * 1024;
 
 /// The number of a line; what is none stops the test.
 fn number_of(text: &str) -> usize {

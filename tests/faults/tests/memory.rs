@@ -8,8 +8,8 @@ use host::Host;
 use receiver::{Listen, Options, Receiver};
 use rig::event::{container_tag, event, map};
 
-/// The default of `replay_buffer`.
-const REPLAY_BUFFER: u64 = 4 * 1024 * 1024;
+/// The least that `replay_buffer auto` keeps: the receiver's window is small.
+const AUTO: u64 = 1024 * 1024;
 /// For buffers of the workers, the allocator and the threads.
 const REST: u64 = 2 * 1024 * 1024;
 
@@ -49,17 +49,19 @@ fn receiver() -> Receiver {
 fn the_replay_buffer_is_what_an_output_has() {
     let healthy = receiver();
     let without = peak(&healthy, &[("replay_buffer", "0")], 600);
-    let with = peak(&healthy, &[], 600);
-    eprintln!(
-        "{} KiB without a replay buffer, and {} KiB more with it",
-        without / 1024,
-        with.saturating_sub(without) / 1024,
-    );
-    assert!(with > without + REPLAY_BUFFER / 2, "nothing was kept");
-    assert!(
-        with <= without + 2 * REPLAY_BUFFER + REST,
-        "{with}, and {without} without"
-    );
+    for (replay_buffer, bytes) in [("4M", 4_000_000), ("auto", AUTO)] {
+        let with = peak(&healthy, &[("replay_buffer", replay_buffer)], 600);
+        eprintln!(
+            "{} KiB without a replay buffer, and {} KiB more with {replay_buffer}",
+            without / 1024,
+            with.saturating_sub(without) / 1024,
+        );
+        assert!(with > without + bytes / 2, "nothing was kept");
+        assert!(
+            with <= without + 2 * bytes + REST,
+            "{with}, and {without} without"
+        );
+    }
 }
 
 #[test]

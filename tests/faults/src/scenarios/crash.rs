@@ -1,12 +1,12 @@
 //! Receivers that crash or hang up under load, with acknowledged bytes unread.
 
-use receiver::{Listen, Receiver};
+use receiver::{Listen, Options, Receiver};
 use rig::pki::Pki;
 use rig::wait::{self, BOUND};
 
 use super::{ca, receiver};
-use crate::Outcome;
 use crate::load::Load;
+use crate::{Outcome, Skipped};
 
 const CRASHES: usize = 4;
 /// More than one chunk: one at least was acknowledged, and so delivered.
@@ -58,6 +58,42 @@ fn with(happens: impl Fn(&Receiver), listen: Listen, options: &[(&str, &str)]) -
     Ok(counts.with_replays(CRASHES, &load))
 }
 
+/// The receiver's kernel holds more unread than most do.
+pub(crate) fn large_window() -> Outcome {
+    /// More than the least that is kept.
+    const UNREAD: u64 = 6 * 1024 * 1024;
+    let load = Load {
+        chunks: 120,
+        lines: 100,
+        length: 1000,
+    };
+    let receiver = Receiver::start(Options {
+        receive_buffer: Some(16 * 1024 * 1024),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let address = receiver.address();
+    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    receiver.pause();
+    let mut unread = 0;
+    load.deliver(&options, || {
+        let enough = || {
+            unread = receiver.unread().unwrap_or_default();
+            (unread > UNREAD).then_some(())
+        };
+        // Kernels do not allow such buffers everywhere.
+        let _ = wait::until(BOUND / 4, enough);
+        receiver.reset();
+        receiver.resume();
+    });
+    if unread < UNREAD {
+        let reason = format!("this kernel holds only {unread} bytes unread");
+        return Err(Skipped(reason));
+    }
+    let counts = load.arrived(&receiver);
+    Ok(counts.with_duplicates(load.total()))
+}
+
 /// Ends the connection of a receiver that pauses by itself after a message, with
 /// enough unread. It does the same with the next.
 pub(crate) fn crash_once(receiver: &Receiver) {
@@ -74,10 +110,13 @@ fn throw_away_once(receiver: &Receiver) {
 
 fn once(receiver: &Receiver, end: impl FnOnce(&Receiver)) {
     receiver.wait_for_pause(BOUND).unwrap();
-    wait::until(BOUND, || {
-        (receiver.unread().unwrap_or_default() > UNREAD).then_some(())
-    })
-    .unwrap();
+    wait_for_unread(receiver);
     end(receiver);
     receiver.resume_for(1);
+}
+
+/// Waits until more than a chunk was acknowledged to the sender and not read.
+pub(crate) fn wait_for_unread(receiver: &Receiver) {
+    let enough = || (receiver.unread().unwrap_or_default() > UNREAD).then_some(());
+    wait::until(BOUND, enough).unwrap();
 }

@@ -1,12 +1,16 @@
 //! Receivers that close their connections in an orderly way, and come back, or
 //! do not.
 
+use std::time::Duration;
+
+use host::Host;
 use receiver::{Listen, Receiver};
 use rig::pki::Pki;
+use rig::port::free_port;
 use rig::rsyslog::{Input, Rsyslog};
-use rig::wait::BOUND;
+use rig::wait::{self, BOUND};
 
-use super::{ca, crash, receiver};
+use super::{ca, crash, receiver, receiver_at};
 use crate::load::{Load, texts};
 use crate::{Outcome, Skipped};
 
@@ -80,6 +84,43 @@ pub(crate) fn failover() -> Outcome {
     arrived.extend(texts(&second.received()));
     let counts = load.compare(arrived);
     Ok(counts.with_replays(3, &load))
+}
+
+/// The first of two servers comes back, and the second dies as it is left,
+/// with acknowledged bytes unread.
+pub(crate) fn failback() -> Outcome {
+    let load = Load {
+        // All of it has room in the receiver's buffer.
+        chunks: 4,
+        ..Load::USUAL
+    };
+    let port = free_port();
+    let second = receiver(Listen::Tcp);
+    let addresses = format!("127.0.0.1:{port}, {}", second.address());
+    let options = [
+        ("addr", addresses.as_str()),
+        ("transport", "tcp"),
+        ("failback", "200ms"),
+    ];
+    let mut first = None;
+    let mut arrived = Vec::new();
+    second.resume_for(1);
+    // The output is there for longer than its chunks.
+    let host = Host::new().idle(Duration::from_secs(5));
+    load.deliver_by(host, &options, || {
+        second.wait_for_pause(BOUND).unwrap();
+        crash::wait_for_unread(&second);
+        let back = receiver_at(port, Listen::Tcp);
+        wait::until(BOUND, || (back.connections() > 0).then_some(())).unwrap();
+        second.stop_listening();
+        second.reset();
+        arrived = texts(&second.received());
+        first = Some(back);
+    });
+    let first = first.unwrap();
+    first.wait_for_the_end();
+    arrived.extend(texts(&first.received()));
+    Ok(load.compare(arrived).with_replays(1, &load))
 }
 
 fn drop_for_good(receiver: Receiver) {

@@ -1,15 +1,73 @@
 //! Messages of unusual sizes.
 
-use receiver::Listen;
+use std::collections::HashSet;
+
+use receiver::{Listen, Options, Receiver, Splitter};
+use rig::wait::{self, BOUND};
 
 use super::{neighbours, receiver};
 use crate::Outcome;
-use crate::load::{Counts, Load};
+use crate::load::{Counts, Load, texts};
 
 pub(crate) fn large() -> Outcome {
     let sizes = [(16 << 10, 100), (1 << 20, 10), (8 << 20, 2)];
     let counts = sizes.map(|(length, lines)| of_length(length, lines));
     Ok(neighbours::sum(counts))
+}
+
+/// One line is longer than the receiver takes, which ends its connections at
+/// it, as syslog-ng does above its `log-msg-size`.
+pub(crate) fn rejected() -> Outcome {
+    let load = Load {
+        chunks: 30,
+        ..Load::USUAL
+    };
+    let receiver = Receiver::start(Options {
+        splitter: Splitter::octet_counting(10_000),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let address = receiver.address();
+    let options = [
+        ("addr", address.as_str()),
+        ("transport", "tcp"),
+        ("max_message_size", "64k"),
+        ("close_timeout", "200ms"),
+        ("write_timeout", "2s"),
+    ];
+    // Between the other chunks, in one of its own.
+    let mut chunks = load.chunks();
+    let long = Load {
+        chunks: 1,
+        lines: 1,
+        length: 20_000,
+    };
+    chunks.splice(15..15, long.chunks());
+    // The receiver is told as well, in a message of the plugin's own.
+    let notice = "1 messages given up at which the receiver ended the connection";
+    let arrived = || {
+        let mut arrived = texts(&receiver.received());
+        let told = arrived.iter().any(|text| text == notice);
+        arrived.retain(|text| text != notice);
+        (arrived, told)
+    };
+    let everything = || {
+        let (arrived, told) = arrived();
+        let different: HashSet<String> = arrived.into_iter().collect();
+        (told && different.len() == load.total()).then_some(())
+    };
+    let log = Load::deliver_chunks(&chunks, &options, || {
+        wait::until(BOUND, everything).unwrap();
+    });
+    let reason = "was given up: the receiver ends the connection";
+    assert!(log.contains(reason), "{log}");
+    receiver.wait_for_the_end();
+    let connections = receiver.connections() as usize;
+    assert!(
+        connections < 40,
+        "{connections} connections for one message"
+    );
+    Ok(load.compare(arrived().0).with_replays(connections, &load))
 }
 
 fn of_length(length: usize, lines: usize) -> Counts {
