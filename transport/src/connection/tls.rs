@@ -59,10 +59,11 @@ impl Tls {
         self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Takes all of `bytes`, or nothing while earlier ones wait for the kernel.
+    /// Takes as many of `bytes` as TLS encrypts at once, or none during the
+    /// handshake and while earlier ones wait for the kernel.
     pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
         self.flush(peer)?;
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || self.is_handshaking() {
             return Ok(0);
         }
         let before = self.taken();
