@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn table() -> String {
     let mut table = String::from(
-        "| What happens | Sent | Lost | Twice | In order |\n|---|---:|---:|---:|---|\n",
+        "| What happens | Sent | Lost | Duplicated | In order |\n|---|---:|---:|---:|---|\n",
     );
     for scenario in SCENARIOS {
         eprintln!("{}", scenario.title);
