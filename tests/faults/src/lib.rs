@@ -81,7 +81,8 @@ scenarios! {
     crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => crash::tcp;
     crash_tls: "The same, TLS" => crash::tls;
     hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => crash::hang_up_tcp;
-    hang_up_tls: "The same, TLS" => crash::hang_up_tls;
+    lost_reset: "The same for old bytes, and the reset gets lost" => network::lost_reset;
+    hang_up_tls: "Receiver hangs up four times, TLS" => crash::hang_up_tls;
     throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => crash::throw_away_tls;
     large_window: "Receiver with a window of megabytes crashes" => crash::large_window;
     restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;

@@ -36,6 +36,8 @@ pub struct Weather {
     pub delay: Duration,
     /// Of a hundred packets, so many are lost.
     pub loss: u64,
+    /// The next so many resets of TCP connections are lost.
+    pub resets: u64,
 }
 
 /// Gone when it is dropped, with everything that belongs to it.
@@ -229,10 +231,18 @@ impl Relay {
             match self.from.recv(&mut buffer) {
                 Ok(length) => {
                     count += 1;
-                    let Weather { delay, loss } = *self.weather.lock();
-                    // Scattered over each hundred, and the same in every run.
-                    if count * 61 % 100 >= loss {
-                        on_the_way.push_back((Instant::now() + delay, buffer[..length].to_vec()));
+                    let packet = &buffer[..length];
+                    let mut weather = self.weather.lock();
+                    let is_lost = if weather.resets > 0 && is_reset(packet) {
+                        weather.resets -= 1;
+                        true
+                    } else {
+                        // Scattered over each hundred, and the same in every run.
+                        count * 61 % 100 < weather.loss
+                    };
+                    if !is_lost {
+                        let at = Instant::now() + weather.delay;
+                        on_the_way.push_back((at, packet.to_vec()));
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -242,6 +252,20 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether a VXLAN packet carries a TCP segment over IPv4 with the flag RST.
+fn is_reset(packet: &[u8]) -> bool {
+    const VXLAN_HEADER: usize = 8;
+    const ETHERNET: usize = 14;
+    const TCP: u8 = 6;
+    const RST: u8 = 4;
+    let Some(ip) = packet.get(VXLAN_HEADER + ETHERNET..) else {
+        return false;
+    };
+    let is_tcp = ip.first().is_some_and(|first| first >> 4 == 4) && ip.get(9) == Some(&TCP);
+    let header = usize::from(ip.first().unwrap_or(&0) & 0xf) * 4;
+    is_tcp && ip.get(header + 13).is_some_and(|flags| flags & RST != 0)
 }
 
 fn run(command: &str) -> bool {

@@ -7,6 +7,7 @@ use host::Host;
 use receiver::{Listen, Options, Receiver};
 use rig::wait::BOUND;
 
+use super::crash;
 use crate::Outcome;
 use crate::load::{Load, texts};
 use crate::namespace::{Namespace, Weather};
@@ -25,7 +26,7 @@ pub(crate) fn half_open() -> Outcome {
         thread::sleep(Duration::from_secs(15));
         network.set_weather(Weather::default());
     };
-    let (counts, connections) = through(&load, Weather::default(), happens)?;
+    let (counts, connections) = through(Host::new(), &load, Weather::default(), happens)?;
     assert!(connections > 1, "the dead connection was not given up");
     Ok(counts.with_replays(connections - 1, &load))
 }
@@ -38,14 +39,43 @@ pub(crate) fn slow() -> Outcome {
     let weather = Weather {
         delay: Duration::from_millis(100),
         loss: 1,
+        ..Weather::default()
     };
-    let (counts, connections) = through(&load, weather, |_, receiver| receiver.resume())?;
+    let happens = |_: &Namespace, receiver: &Receiver| receiver.resume();
+    let (counts, connections) = through(Host::new(), &load, weather, happens)?;
+    Ok(counts.with_replays(connections - 1, &load))
+}
+
+/// The receiver hangs up with bytes unread that were acknowledged long before,
+/// and its kernel's reset gets lost.
+pub(crate) fn lost_reset() -> Outcome {
+    let load = Load {
+        // All of it has room in the receiver's buffer.
+        chunks: 4,
+        ..Load::USUAL
+    };
+    let happens = |network: &Namespace, receiver: &Receiver| {
+        receiver.wait_for_pause(BOUND).unwrap();
+        crash::wait_for_unread(receiver);
+        // Longer than close_timeout, so that the FIN alone puts nothing in doubt.
+        thread::sleep(Duration::from_secs(3));
+        network.set_weather(Weather {
+            resets: 1,
+            ..Weather::default()
+        });
+        receiver.hang_up(0);
+        receiver.resume();
+    };
+    // The output is there for longer than its chunks.
+    let host = Host::new().idle(Duration::from_secs(8));
+    let (counts, connections) = through(host, &load, Weather::default(), happens)?;
     Ok(counts.with_replays(connections - 1, &load))
 }
 
 /// Delivers through a network. The receiver pauses after the first message,
 /// until what happens has it read on.
 fn through(
+    host: Host,
     load: &Load,
     weather: Weather,
     happens: impl FnOnce(&Namespace, &Receiver),
@@ -59,7 +89,7 @@ fn through(
     .unwrap();
     let address = receiver.address();
     let options = [("addr", address.as_str()), ("transport", "tcp")];
-    let host = Host::new().by(&network.wrapper());
+    let host = host.by(&network.wrapper());
     receiver.resume_for(1);
     load.deliver_by(host, &options, || happens(&network, &receiver));
     let connections = receiver.connections() as usize;
