@@ -59,8 +59,9 @@ pub(crate) fn lost_reset() -> Outcome {
         crash::wait_for_unread(receiver);
         // Longer than close_timeout, so that the FIN alone puts nothing in doubt.
         thread::sleep(Duration::from_secs(3));
+        // Its own, and the one in answer to the FIN's acknowledgement.
         network.set_weather(Weather {
-            resets: 1,
+            resets: 2,
             ..Weather::default()
         });
         receiver.hang_up(0);
