@@ -105,7 +105,7 @@ impl Tls {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
-            if let Err(source) = self.client.process_new_packets() {
+            if let Err(source) = self.verdict.process(&mut self.client) {
                 // The peer is told which check failed, if it still listens.
                 let _ = self.flush(peer);
                 return Err(Error::Tls {
