@@ -51,12 +51,12 @@ pub enum Error {
         source: TlsFailure,
     },
     /// The peer closed during the TLS handshake, or before RELP began.
-    #[error(
-        "{peer} closed the connection during the handshake; does it speak this transport on this port, and does it want a client certificate?"
-    )]
+    #[error("{peer} closed the connection during the handshake{}", after_request(*lacks_identity))]
     ClosedInHandshake {
         /// The peer's address.
         peer: SocketAddr,
+        /// Whether it asked for a client certificate, and there is none.
+        lacks_identity: bool,
     },
     /// The connection broke.
     #[error("the connection to {peer} broke")]
@@ -156,6 +156,14 @@ fn presented(certificate: Option<&str>) -> String {
     })
 }
 
+const fn after_request(lacks_identity: bool) -> &'static str {
+    if lacks_identity {
+        ", after it asked for a client certificate"
+    } else {
+        ""
+    }
+}
+
 impl Error {
     /// What kind of error it is.
     #[must_use]
@@ -191,6 +199,15 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Tls { source, .. } => source.hint(),
+            Self::ClosedInHandshake {
+                lacks_identity: true,
+                ..
+            } => Some(
+                "the receiver may require a client certificate: set tls_cert_file and tls_key_file",
+            ),
+            Self::ClosedInHandshake { .. } => {
+                Some("the receiver may not speak this transport on this port: see transport")
+            }
             _ => None,
         }
     }

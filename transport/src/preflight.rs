@@ -166,7 +166,10 @@ fn shake_hands(
     let step = match handshake.outcome {
         Ok(agreed) if tls.verifies() => Step::passed("tls", agreed),
         Ok(agreed) => Step::passed("tls", format!("{agreed}; the certificate is not verified")),
-        Err(failed) => Step::failed("tls", &handshake_error(peer, failed)),
+        Err(failed) => Step::failed(
+            "tls",
+            &handshake_error(peer, handshake.lacks_identity, failed),
+        ),
     };
     let presented = handshake.presented.iter().enumerate();
     let presented = presented.map(|(number, text)| format!("certificate {number}: {text}"));
@@ -178,7 +181,7 @@ fn shake_hands(
     }
 }
 
-fn handshake_error(peer: SocketAddr, failed: Failed) -> Error {
+fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: Failed) -> Error {
     match failed {
         Failed::Tls(source) => Error::Tls {
             peer,
@@ -187,7 +190,10 @@ fn handshake_error(peer: SocketAddr, failed: Failed) -> Error {
         },
         Failed::Io(source) => match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                Error::ClosedInHandshake { peer }
+                Error::ClosedInHandshake {
+                    peer,
+                    lacks_identity,
+                }
             }
             io::ErrorKind::TimedOut => Error::ConnectTimeout {
                 peer: peer.to_string(),
@@ -359,7 +365,8 @@ mod tests {
         let (names, step) = last(transport, port);
         closing.join().unwrap();
         assert!(names.len() == 3 && !step.passed, "{step:?}");
-        assert!(step.text.contains("speak this transport"), "{step:?}");
+        let hint = step.hint.unwrap();
+        assert!(hint.contains("speak this transport"), "{step:?}");
         let nowhere = Endpoint::new("no-such-host.invalid", 514).unwrap();
         let steps = preflight(&target(Transport::Udp), &nowhere);
         assert!(matches!(&steps[..], [step] if step.name == "name" && !step.passed));

@@ -17,6 +17,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, SanType, date_time_ymd,
 };
+use rig::pki::{Pair, Pki};
+use rig::rsyslog::{Input, Rsyslog};
 use rustls::version::{TLS12, TLS13};
 use transport::Sender;
 use transport::tls::{Fingerprint, Identity as Ours, Pem, TlsOptions};
@@ -602,6 +604,64 @@ fn an_expired_certificate_that_is_configured_itself() {
         &[
             "the certificate expired at 2020-12-31T00:00:00Z",
             "renew the receiver's certificate",
+        ],
+    );
+}
+
+#[test]
+fn rsyslog_that_wants_another_client_certificate_or_any() {
+    let pki = Pki::new();
+    let input = Input::Tls {
+        server: pki.server(),
+        ca: pki.ca(),
+        mutual: true,
+    };
+    let Some(rsyslog) = Rsyslog::start(&input) else {
+        return;
+    };
+    let trusted = |identity| TlsOptions {
+        ca: Some(Pem::File(pki.ca())),
+        identity,
+        ..TlsOptions::default()
+    };
+    let Pair { cert, key } = pki.foreign_client();
+    let foreign = Ours {
+        certificate: Pem::File(cert),
+        key: Pem::File(key),
+    };
+    let sender = Sender::start().unwrap();
+    for (identity, words) in [
+        (
+            None,
+            [
+                "the receiver requires a client certificate",
+                "set tls_cert_file and tls_key_file",
+            ],
+        ),
+        (
+            Some(foreign),
+            [
+                "the receiver refused the client certificate (alert unknown_ca)",
+                "does not trust the CA that signed the certificate in tls_cert_file",
+            ],
+        ),
+    ] {
+        let fixture = open_port(&sender, "localhost", rsyslog.port(), trusted(identity));
+        explains(&fixture, &words);
+    }
+}
+
+#[test]
+fn a_server_that_closes_without_a_client_certificate() {
+    // As rsyslog's gtls driver does: it asks, and closes without an alert.
+    let ca = Ca::new("Test CA");
+    let sender = Sender::start().unwrap();
+    let server = Server::asking(ca.signs(&named(&["localhost"])));
+    explains(
+        &server.open(&sender, "localhost", ca.trusted()),
+        &[
+            "closed the connection during the handshake, after it asked for a client certificate",
+            "the receiver may require a client certificate: set tls_cert_file and tls_key_file",
         ],
     );
 }

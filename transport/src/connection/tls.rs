@@ -45,6 +45,11 @@ impl Tls {
             || self.client.tls13_tickets_received() > 0
     }
 
+    /// Whether the peer asked for a client certificate, and there is none.
+    pub(super) fn lacks_identity(&self) -> bool {
+        self.verdict.lacks_identity()
+    }
+
     /// Whether the handshake took up an earlier session.
     pub(super) fn is_resumed(&self) -> bool {
         self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)

@@ -81,6 +81,11 @@ impl Verdict {
         self.asked
     }
 
+    /// Whether the receiver asked for a client certificate, and there is none.
+    pub(crate) const fn lacks_identity(&self) -> bool {
+        self.asked && !self.has_identity
+    }
+
     /// The receiver's certificate, where it was refused.
     pub(crate) fn take(&mut self) -> Option<String> {
         let refused = std::mem::take(&mut self.refused);

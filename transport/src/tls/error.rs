@@ -9,7 +9,6 @@ use super::key;
 
 /// Why TLS cannot be set up. `Display` names the PEM or the value.
 #[derive(Debug, Error)]
-#[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{pem}: {source}")]
@@ -88,7 +87,7 @@ pub enum TlsError {
     #[error("the system has no CA certificates: set tls_ca_file")]
     NoSystemRoots,
     /// The certificate and the key do not belong together.
-    #[error("the key {key} does not belong to the certificate {certificate}")]
+    #[error("the private key in {key} does not belong to the certificate in {certificate}")]
     KeyMismatch {
         /// The certificate.
         certificate: String,

@@ -144,7 +144,8 @@ impl TlsFailure {
             (_, ClientAuth::Presented) if is_about_certificate => {
                 Self::ClientCertificateRefused(shown)
             }
-            (_, ClientAuth::Missing) if is_about_certificate => {
+            // GnuTLS calls an empty list of certificates undecodable in TLS 1.2.
+            (_, ClientAuth::Missing) if is_about_certificate || alert == A::DecodeError => {
                 Self::ClientCertificateRequired(shown)
             }
             _ => Self::Alert(shown),

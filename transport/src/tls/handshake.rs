@@ -18,6 +18,8 @@ const CONFIRM: Duration = Duration::from_millis(500);
 pub(crate) struct Handshake {
     /// The version and the cipher suite; or what went wrong.
     pub(crate) outcome: Result<String, Failed>,
+    /// Whether the receiver asked for a client certificate, and there is none.
+    pub(crate) lacks_identity: bool,
     /// The chain that the receiver presented, its own certificate first.
     pub(crate) presented: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl TlsTarget {
             Err(failure) => {
                 return Handshake {
                     outcome: Err(Failed::Tls(failure)),
+                    lacks_identity: false,
                     presented: Vec::new(),
                 };
             }
@@ -55,6 +58,7 @@ impl TlsTarget {
         let presented = accepted.iter().chain(&verdict.refused().chain);
         Handshake {
             outcome: outcome.map(|()| agreed(&connection)),
+            lacks_identity: verdict.lacks_identity(),
             presented: presented.map(certificate::describe).collect(),
         }
     }

@@ -186,7 +186,7 @@ fn what_is_in_memory_is_as_good_as_a_file_and_is_not_shown() {
     let error = with_identity("a.crt", "b.key").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the key the Secret's b.key does not belong to the certificate the Secret's a.crt"
+        "the private key in the Secret's b.key does not belong to the certificate in the Secret's a.crt"
     );
 }
 
@@ -241,7 +241,7 @@ fn other_files_are_named_by_what_they_hold() {
         key.ends_with("the line -----END TRUSTED CERTIFICATE----- is missing"),
         "{key}"
     );
-    let (ca, key) =
+    let [ca, key] =
         errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n");
     assert_eq!(ca, format!("FILE holds no certificate {found}"));
     assert_eq!(key, format!("FILE holds no private key {found}"));

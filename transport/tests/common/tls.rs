@@ -11,11 +11,15 @@ use std::thread::{self, JoinHandle};
 
 use rcgen::{CertificateParams, KeyPair, SigningKey};
 use rig::process::Process;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::{
-    ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
+    ConfigBuilder, DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection,
+    SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion, WantsVerifier,
 };
 use transport::tls::{Pem, TlsOptions, TlsTarget};
 use transport::{Endpoint, Sender, Transport};
@@ -44,6 +48,10 @@ impl Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self::new(certificate.der().clone(), &key)
+    }
+
+    fn always(self) -> Arc<Always> {
+        Arc::new(Always(Arc::new(CertifiedKey::new(self.chain, self.key))))
     }
 
     /// The leaf, in PEM.
@@ -116,6 +124,68 @@ pub(crate) struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+type Serve = fn(TcpStream, Arc<ServerConfig>, &mpsc::Sender<Vec<u8>>) -> io::Result<()>;
+
+fn builder(
+    version: &'static SupportedProtocolVersion,
+) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    builder.with_protocol_versions(&[version]).unwrap()
+}
+
+/// Asks for a client certificate that may be missing.
+#[derive(Debug)]
+struct Asking;
+
+impl ClientCertVerifier for Asking {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms =
+            &rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms =
+            &rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = rustls::crypto::ring::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
 #[derive(Debug)]
 struct Always(Arc<CertifiedKey>);
 
@@ -127,13 +197,24 @@ impl ResolvesServerCert for Always {
 
 impl Server {
     pub(crate) fn start(identity: Identity, version: &'static SupportedProtocolVersion) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certified = CertifiedKey::new(identity.chain, identity.key);
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Always(Arc::new(certified))));
+        let config = builder(version).with_no_client_auth();
+        Self::run(config.with_cert_resolver(identity.always()), serve)
+    }
+
+    /// A server that asks for a client certificate, and closes the connection
+    /// after the handshake, without an alert or a ticket.
+    pub(crate) fn asking(identity: Identity) -> Self {
+        let config = builder(&rustls::version::TLS13).with_client_cert_verifier(Arc::new(Asking));
+        let mut config = config.with_cert_resolver(identity.always());
+        config.send_tls13_tickets = 0;
+        Self::run(config, |stream, config, _| {
+            let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
+            let mut stream = stream;
+            connection.complete_io(&mut stream).map(drop)
+        })
+    }
+
+    fn run(config: ServerConfig, serve: Serve) -> Self {
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
