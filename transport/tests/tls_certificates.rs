@@ -192,7 +192,10 @@ fn the_curve_is_bound_to_the_scheme_in_tls_1_3_alone() {
     let chain = vec![certificate.clone()];
     let server = Server::start(Identity { chain, key }, &TLS13);
     let fixture = server.open(&sender, "127.0.0.1", pinned(&certificate));
-    refused(&fixture, "not of the kind that the certificate's key makes");
+    refused(
+        &fixture,
+        "an algorithm that does not match the certificate's key",
+    );
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn a_configured_certificate_is_checked_for_what_it_says() {
     accepts(&sender, &server, None);
     let mut client = as_openssl(&[]);
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    accepts(&sender, &client, Some("not for servers"));
+    accepts(&sender, &client, Some("does not include servers"));
 
     // Its owner may make certificates for these names only.
     let mut constrained = as_openssl(&[]);

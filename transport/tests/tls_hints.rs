@@ -234,7 +234,7 @@ fn a_certificate_that_is_not_valid_now() {
         ca.trusted(),
         &[
             "the certificate expired at 2020-12-31T00:00:00Z",
-            "here it is 20",
+            "the current time is 20",
             "renew the receiver's certificate",
         ],
     );
@@ -246,7 +246,7 @@ fn a_certificate_that_is_not_valid_now() {
         ca.trusted(),
         &[
             "the certificate is not valid before 2200-01-01T00:00:00Z",
-            "here it is 20",
+            "the current time is 20",
             "check this machine's clock",
         ],
     );
@@ -289,7 +289,7 @@ fn a_certificate_that_is_not_for_servers() {
         ca.signs(&params),
         ca.trusted(),
         &[
-            "the certificate is not for servers",
+            "the certificate's extended key usage does not include servers",
             "extended key usage serverAuth",
         ],
     );

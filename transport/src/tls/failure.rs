@@ -13,7 +13,7 @@ pub enum TlsFailure {
     /// We refuse the receiver's certificate.
     #[error(transparent)]
     Certificate(Refusal),
-    /// The receiver speaks something else.
+    /// The receiver speaks another protocol.
     #[error("the receiver's answer is not TLS")]
     NotTls,
     /// No version of TLS is common to both.
@@ -22,22 +22,22 @@ pub enum TlsFailure {
         /// Whether TLS 1.3 alone was offered.
         only_tls13: bool,
     },
-    /// Nothing else that has to be is common to both.
+    /// No cipher suite, group or signature algorithm is common to both.
     #[error(
         "the receiver accepts none of the offered cipher suites, groups and signature algorithms (alert {0})"
     )]
     NothingInCommon(Alert),
-    /// The receiver wants a client certificate, and has none.
+    /// The receiver requires a client certificate, and none is configured.
     #[error("the receiver requires a client certificate (alert {0})")]
     ClientCertificateRequired(Alert),
-    /// The receiver does not take our certificate.
+    /// The receiver does not accept our certificate.
     #[error("the receiver refused the client certificate (alert {0})")]
     ClientCertificateRefused(Alert),
     /// The receiver ended it for another reason.
     #[error("the receiver ended the connection with the alert {0}")]
     Alert(Alert),
-    /// The receiver broke a rule of TLS, or a rule that only we have.
-    #[error("the receiver's TLS cannot be understood: {0}")]
+    /// The receiver broke a rule of TLS, or lacks something that we need.
+    #[error("the receiver's TLS is not compatible: {0}")]
     Protocol(String),
     /// Something on our side failed.
     #[error("TLS failed: {0}")]
@@ -57,11 +57,12 @@ impl std::fmt::Display for Alert {
     }
 }
 
-/// How far the handshake was, and what it was about.
+/// The state of the handshake when it failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// Whether the receiver chose a version and a cipher suite.
     pub(super) answered: bool,
+    /// The authentication of the client.
     pub(super) client: ClientAuth,
     /// Whether TLS 1.3 alone was offered.
     pub(super) only_tls13: bool,
@@ -72,9 +73,9 @@ pub(super) struct Progress {
 pub(super) enum ClientAuth {
     /// The receiver did not ask for a certificate.
     Unasked,
-    /// It did, and there is none.
+    /// The receiver asked for a certificate, and none is configured.
     Missing,
-    /// It did, and has one.
+    /// The receiver asked for a certificate, and has got ours.
     Presented,
 }
 
@@ -84,7 +85,7 @@ pub(super) fn is_answered(connection: &ClientConnection) -> bool {
 }
 
 impl TlsFailure {
-    /// The reason behind an error of rustls, but for refused certificates.
+    /// Explains an error of rustls, except refused certificates.
     pub(super) fn new(error: &Error, progress: Progress) -> Self {
         let only_tls13 = progress.only_tls13;
         match error {
@@ -184,7 +185,7 @@ impl TlsFailure {
     }
 }
 
-/// The name of a rule that a message broke, and of the part that did.
+/// The name of the rule that a message broke, and of its invalid part.
 fn invalid(reason: &InvalidMessage) -> String {
     let name = words(reason, ' ');
     match reason {

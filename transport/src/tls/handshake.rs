@@ -16,7 +16,7 @@ const CONFIRM: Duration = Duration::from_millis(500);
 /// The result of a handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The version and the cipher suite; or what went wrong.
+    /// The version and the cipher suite, or the reason of the failure.
     pub(crate) outcome: Result<String, Failed>,
     /// Whether the receiver asked for a client certificate, and there is none.
     pub(crate) lacks_identity: bool,
@@ -51,8 +51,8 @@ impl TlsTarget {
         if outcome.is_ok() {
             connection.send_close_notify();
         }
-        // Its goodbye, or the alert that names the failed check. A receiver
-        // that does not hear it has what it needs.
+        // close_notify, or the alert that names the failed check. Nothing
+        // depends on whether it arrives.
         let _ = connection.write_tls(stream);
         let accepted = connection.peer_certificates().unwrap_or_default();
         let presented = accepted.iter().chain(&verdict.refused().chain);

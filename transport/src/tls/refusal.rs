@@ -25,10 +25,8 @@ pub enum Refusal {
     /// Its own key signed it, and it is not trusted.
     #[error("the certificate is self-signed and not a configured CA")]
     SelfSigned,
-    /// It is a CA's, and the configuration does not name exactly this one.
-    #[error(
-        "the receiver's own certificate is a CA certificate (CA:TRUE), and not accepted as such"
-    )]
+    /// It is a CA's, and is not configured itself.
+    #[error("the receiver's own certificate is a CA certificate (CA:TRUE)")]
     CaCertificate,
     /// It has no names.
     #[error(
@@ -60,36 +58,36 @@ pub enum Refusal {
         /// The certificate's names.
         names: String,
     },
-    /// Its time is over.
-    #[error("{subject} expired at {at}, and here it is {now}")]
+    /// It has expired.
+    #[error("{subject} expired at {at} (the current time is {now})")]
     Expired {
-        /// Whose.
+        /// The certificate.
         subject: Subject,
-        /// The end of its time.
+        /// The end of its validity.
         at: String,
         /// The time of the check.
         now: String,
     },
-    /// Its time has not begun.
-    #[error("{subject} is not valid before {at}, and here it is {now}")]
+    /// It is not valid yet.
+    #[error("{subject} is not valid before {at} (the current time is {now})")]
     NotYetValid {
-        /// Whose.
+        /// The certificate.
         subject: Subject,
-        /// The beginning of its time.
+        /// The beginning of its validity.
         at: String,
         /// The time of the check.
         now: String,
     },
-    /// Its extended key usage is another one.
-    #[error("the certificate is not for servers, by its extended key usage")]
+    /// Its extended key usage does not include servers.
+    #[error("the certificate's extended key usage does not include servers")]
     NotForServers,
-    /// Its version has no names and constraints.
+    /// It is of a version without names and constraints.
     #[error("{0} is X.509 version 1 or 2")]
     OldVersion(Subject),
-    /// A signature cannot be verified with such a key.
+    /// Signatures of its kind of key cannot be verified.
     #[error("{subject} has a key that is not supported: {key}")]
     UnsupportedKey {
-        /// Whose.
+        /// The certificate.
         subject: Subject,
         /// The kind of key.
         key: String,
@@ -104,9 +102,9 @@ pub enum Refusal {
     #[error("the receiver does not have the certificate's key")]
     NotItsKey,
     /// The handshake was signed with an algorithm for another kind of key.
-    #[error("the receiver's signature is not of the kind that the certificate's key makes")]
+    #[error("the receiver signed with an algorithm that does not match the certificate's key")]
     WrongAlgorithm,
-    /// It has something that has to be understood and is not.
+    /// It has an extension that must be understood and is unknown.
     #[error("a certificate of the chain has a critical extension that is not supported")]
     CriticalExtension,
     /// Another rule is broken.
@@ -114,12 +112,12 @@ pub enum Refusal {
     Other(String),
 }
 
-/// A certificate of the receiver's chain.
+/// A role in the receiver's chain of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The receiver's own.
+    /// The receiver's own certificate.
     Receiver,
-    /// One of those between it and its CA, or the CA's.
+    /// A certificate that signed another one.
     Ca,
 }
 
@@ -133,8 +131,8 @@ impl std::fmt::Display for Subject {
 }
 
 impl Refusal {
-    /// The reason behind an error of rustls. The chain tells more than the
-    /// error in some cases.
+    /// Explains an error of rustls. In some cases the chain shows more than the
+    /// error.
     pub(super) fn new(error: &CertificateError, refused: &Refused) -> Self {
         let leaf = refused.chain.first();
         let key = leaf.and_then(key::unsupported);
@@ -255,7 +253,7 @@ impl Refusal {
             }
             Self::OldVersion(Subject::Ca) => "reissue that CA certificate as version 3",
             Self::UnsupportedKey { .. } | Self::UnsupportedSignature(_) => {
-                "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, and with SHA-256, SHA-384 or SHA-512"
+                "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, signed with SHA-256 or SHA-384"
             }
             Self::BadSignature => {
                 "tls_ca_file may hold another CA of the same name; or a CA's RSA key has not 2048 to 8192 bits"
@@ -268,7 +266,7 @@ impl Refusal {
     }
 }
 
-/// The reason why a certificate does not have the name.
+/// Explains why the certificate does not have the name.
 fn name(expected: &ServerName<'_>, leaf: Option<&TbsCertificate>) -> Refusal {
     let host = expected.to_str().into_owned();
     let Some(names) = leaf.and_then(certificate::names) else {
@@ -288,7 +286,7 @@ fn name(expected: &ServerName<'_>, leaf: Option<&TbsCertificate>) -> Refusal {
     }
 }
 
-/// Whether it is the receiver's own certificate that has this date.
+/// The role of the certificate with this date.
 fn subject(
     leaf: Option<&TbsCertificate>,
     date: impl Fn(&TbsCertificate) -> x509_cert::time::Time,
@@ -300,7 +298,7 @@ fn subject(
     }
 }
 
-/// A time as RFC 3339 has it.
+/// The time in RFC 3339.
 fn date(time: UnixTime) -> String {
     let since = std::time::Duration::from_secs(time.as_secs());
     DateTime::from_unix_duration(since).map_or_else(

@@ -13,8 +13,8 @@ use super::configured::Configured;
 use super::notes::{Notes, Refused};
 use super::{Fingerprint, signature};
 
-/// Checks the chain, the fingerprint, both or neither. That the receiver has
-/// the certificate's key is checked always.
+/// Checks the chain, the fingerprint, both or neither. The receiver must prove
+/// in every case that it has the certificate's key.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) trust: Option<Trust>,
@@ -26,9 +26,9 @@ pub(super) struct Verifier {
 /// The certificates that are trusted.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// Verifies what they signed.
+    /// Verifies certificates that they signed.
     pub(super) chain: Arc<WebPkiServerVerifier>,
-    /// Those of the configuration, none of the system's.
+    /// The certificates of the configuration, without the system's.
     pub(super) configured: Configured,
 }
 
