@@ -119,3 +119,40 @@ pub(super) fn algorithm_of(contents: &[u8]) -> String {
     };
     decode().unwrap_or_else(|| "unknown".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::tls::certificate::describe;
+
+    /// Everything that reads a certificate before its chain is verified.
+    fn read(certificate: &[u8]) {
+        let certificate = CertificateDer::from(certificate.to_vec());
+        spki(&certificate).and_then(parts);
+        unsupported(&certificate);
+        describe(&certificate);
+        algorithm_of(&certificate);
+    }
+
+    #[test]
+    fn damaged_certificates_are_read_without_a_panic() {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let intact = certificate.der();
+        let public = spki(intact).and_then(parts).unwrap();
+        assert_eq!(public.1, rcgen::PublicKeyData::der_bytes(&key));
+        assert_eq!(algorithm_of(public.0), "P-256");
+        assert_eq!(unsupported(intact), None);
+        for at in 0..intact.len() {
+            read(&intact[..at]);
+            for value in [0x00, 0x30, 0x7F, 0x80, 0x84, 0xA0, 0xFF] {
+                let mut damaged = intact.to_vec();
+                damaged[at] = value;
+                read(&damaged);
+            }
+        }
+    }
+}
