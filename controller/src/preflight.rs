@@ -312,6 +312,7 @@ fn in_a_sinks_words(hint: &str) -> String {
         ("tls_ca_file", "tls.ca"),
         ("tls_server_name", "tls.serverName"),
         ("tls_pin_sha256", "tls.pins"),
+        ("tls_min_version", "tls.minVersion"),
         (
             "tls_cert_file and tls_key_file",
             "tls.clientCertificateSecret",

@@ -225,8 +225,7 @@ async fn a_sink_is_tried_from_here() {
     let bare = world.sink(&[&test[..], &["bare"]].concat());
     assert_eq!(bare.code, 4, "{bare:?}");
     assert!(
-        bare.out
-            .contains("hint: the receiver may want a client certificate"),
+        bare.out.contains("hint: set tls.clientCertificateSecret"),
         "{bare:?}"
     );
     let wrong = world.sink(&[&test[..], &["wrong", "-o", "json"]].concat());

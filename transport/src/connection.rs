@@ -143,7 +143,11 @@ impl Connection {
             match self.read() {
                 // The peer's alert, if any, came before its end and says more.
                 Err(Error::Closed { .. } | Error::Truncated { .. }) => {
-                    return Err(Error::ClosedInHandshake { peer });
+                    let lacks_identity = self.lacks_identity();
+                    return Err(Error::ClosedInHandshake {
+                        peer,
+                        lacks_identity,
+                    });
                 }
                 other => other?,
             };
@@ -157,6 +161,11 @@ impl Connection {
             (Link::Tls(tls), None) if !tls.is_confirmed() => Progress::Unconfirmed,
             _ => Progress::Ready,
         })
+    }
+
+    /// Whether the peer asked for a client certificate, and there is none.
+    fn lacks_identity(&self) -> bool {
+        matches!(&self.link, Link::Tls(tls) if tls.lacks_identity())
     }
 
     /// Whether TLS took up an earlier session.

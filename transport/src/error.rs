@@ -1,10 +1,12 @@
-//! Why a sink is not connected.
+//! Reasons why a sink is not connected.
 
 use std::io;
 use std::net::SocketAddr;
 
 use syslog::RelpError;
 use thiserror::Error;
+
+use crate::tls::TlsFailure;
 
 /// Why an attempt to connect failed or a connection ended. Every one of them
 /// is worth another try later.
@@ -43,18 +45,18 @@ pub enum Error {
     Tls {
         /// The peer's address.
         peer: SocketAddr,
-        /// The receiver's certificate, where that is what was refused.
+        /// The receiver's certificate, where that was refused.
         certificate: Option<String>,
-        /// Which check failed.
-        source: rustls::Error,
+        /// The reason.
+        source: TlsFailure,
     },
     /// The peer closed during the TLS handshake, or before RELP began.
-    #[error(
-        "{peer} closed the connection during the handshake; does it speak this transport on this port, and does it want a client certificate?"
-    )]
+    #[error("{peer} closed the connection during the handshake{}", after_request(*lacks_identity))]
     ClosedInHandshake {
         /// The peer's address.
         peer: SocketAddr,
+        /// Whether it asked for a client certificate, and there is none.
+        lacks_identity: bool,
     },
     /// The connection broke.
     #[error("the connection to {peer} broke")]
@@ -173,6 +175,14 @@ fn presented(certificate: Option<&str>) -> String {
     })
 }
 
+const fn after_request(lacks_identity: bool) -> &'static str {
+    if lacks_identity {
+        ", after it asked for a client certificate"
+    } else {
+        ""
+    }
+}
+
 impl Error {
     /// What kind of error it is.
     #[must_use]
@@ -208,36 +218,19 @@ impl Error {
 
     /// What the reader of a log can do about it, where that is known.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
-        let Self::Tls { source, .. } = self else {
-            return None;
-        };
-        Some(match source {
-            Tls::InvalidCertificate(Certificate::UnknownIssuer) => {
-                "set tls_ca_file to the CA that signed the receiver's certificate"
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls { source, .. } => source.hint(),
+            Self::ClosedInHandshake {
+                lacks_identity: true,
+                ..
+            } => Some(
+                "the receiver may require a client certificate: set tls_cert_file and tls_key_file",
+            ),
+            Self::ClosedInHandshake { .. } => {
+                Some("the receiver may not speak this transport on this port: see transport")
             }
-            // What our own verifier says.
-            Tls::InvalidCertificate(Certificate::ApplicationVerificationFailure) => {
-                "its fingerprint is none of tls_pin_sha256"
-            }
-            Tls::InvalidCertificate(
-                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-            ) => "set tls_server_name to a name that the receiver's certificate has",
-            Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-                "renew the receiver's certificate"
-            }
-            Tls::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure) => {
-                "the receiver may want a client certificate: set tls_cert_file and tls_key_file"
-            }
-            Tls::AlertReceived(
-                Alert::BadCertificate
-                | Alert::UnknownCA
-                | Alert::CertificateUnknown
-                | Alert::AccessDenied,
-            ) => "the receiver refused the certificate in tls_cert_file",
-            Tls::InvalidMessage(_) => "the receiver may not speak TLS on this port: see transport",
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use crate::resolve::look_up;
-use crate::tls::TlsTarget;
+use crate::tls::{Failed, TlsTarget};
 use crate::{Endpoint, Error, Target, Transport};
 
 /// A step on the way to a server.
@@ -166,7 +166,10 @@ fn shake_hands(
     let step = match handshake.outcome {
         Ok(agreed) if tls.verifies() => Step::passed("tls", agreed),
         Ok(agreed) => Step::passed("tls", format!("{agreed}; the certificate is not verified")),
-        Err(source) => Step::failed("tls", &handshake_error(peer, source)),
+        Err(failed) => Step::failed(
+            "tls",
+            &handshake_error(peer, handshake.lacks_identity, failed),
+        ),
     };
     let presented = handshake.presented.iter().enumerate();
     let presented = presented.map(|(number, text)| format!("certificate {number}: {text}"));
@@ -178,17 +181,19 @@ fn shake_hands(
     }
 }
 
-/// rustls puts its own errors into those of input and output.
-fn handshake_error(peer: SocketAddr, source: io::Error) -> Error {
-    match source.downcast::<rustls::Error>() {
-        Ok(source) => Error::Tls {
+fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: Failed) -> Error {
+    match failed {
+        Failed::Tls(source) => Error::Tls {
             peer,
             certificate: None,
             source,
         },
-        Err(source) => match source.kind() {
+        Failed::Io(source) => match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                Error::ClosedInHandshake { peer }
+                Error::ClosedInHandshake {
+                    peer,
+                    lacks_identity,
+                }
             }
             io::ErrorKind::TimedOut => Error::ConnectTimeout {
                 peer: peer.to_string(),
@@ -208,7 +213,7 @@ mod tests {
     use syslog::Policy;
 
     use super::*;
-    use crate::tls::{Pem, TlsOptions};
+    use crate::tls::{Identity, Pem, TlsOptions};
 
     fn target(transport: Transport) -> Target {
         let patience = std::time::Duration::from_secs(30);
@@ -274,11 +279,11 @@ mod tests {
     fn a_refused_certificate_is_shown_and_explained() {
         let pki = Pki::new();
         for (pair, ca, problem, hint) in [
-            (pki.server(), pki.other_ca(), "UnknownIssuer", "tls_ca_file"),
+            (pki.server(), pki.other_ca(), "no trusted CA", "tls_ca_file"),
             (
                 pki.wrong_name(),
                 pki.ca(),
-                "not valid for name",
+                "not valid for localhost, only for elsewhere.example",
                 "tls_server_name",
             ),
             (pki.expired(), pki.ca(), "expired", "renew"),
@@ -294,6 +299,37 @@ mod tests {
                 "{step:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_server_that_requires_a_client_certificate_is_explained() {
+        let pki = Pki::new();
+        let Pair { cert, key } = pki.server();
+        let client_ca = Some(pki.ca());
+        let files = TlsFiles {
+            cert,
+            key,
+            client_ca,
+        };
+        let receiver = Receiver::start(Options::new(Listen::Tls(files))).unwrap();
+        let ours = |Pair { cert, key }: Pair| TlsOptions {
+            identity: Some(Identity {
+                certificate: Pem::File(cert),
+                key: Pem::File(key),
+            }),
+            ..TlsOptions::default()
+        };
+        for (more, problem) in [
+            (TlsOptions::default(), "requires a client certificate"),
+            (ours(pki.foreign_client()), "refused the client certificate"),
+        ] {
+            let (_, step) = last(tls(&pki.ca(), more), receiver.port());
+            assert!(!step.passed && step.name == "tls", "{step:?}");
+            assert!(step.text.contains(problem), "{step:?}");
+            assert!(step.hint.unwrap().contains("tls_cert_file"), "{step:?}");
+        }
+        let (_, step) = last(tls(&pki.ca(), ours(pki.client())), receiver.port());
+        assert!(step.passed, "{step:?}");
     }
 
     #[test]
@@ -329,7 +365,8 @@ mod tests {
         let (names, step) = last(transport, port);
         closing.join().unwrap();
         assert!(names.len() == 3 && !step.passed, "{step:?}");
-        assert!(step.text.contains("speak this transport"), "{step:?}");
+        let hint = step.hint.unwrap();
+        assert!(hint.contains("speak this transport"), "{step:?}");
         let nowhere = Endpoint::new("no-such-host.invalid", 514).unwrap();
         let steps = preflight(&target(Transport::Udp), &nowhere);
         assert!(matches!(&steps[..], [step] if step.name == "name" && !step.passed));

@@ -2,27 +2,44 @@
 //! receiver's certificate verified, no early data.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
-use thiserror::Error;
 
+pub use self::blocks::Binary;
+pub(crate) use self::client::{Client, Verdict};
+use self::configured::Configured;
+pub use self::error::TlsError;
+pub use self::failure::{Alert, TlsFailure};
 pub use self::fingerprint::{Fingerprint, FingerprintError};
+pub(crate) use self::handshake::Failed;
+use self::notes::{ClientCertificate, Notes};
 pub use self::pem::Pem;
 use self::pem::Stamp;
-pub(crate) use self::verifier::Verdict;
-use self::verifier::Verifier;
+pub use self::refusal::{Refusal, Subject};
+use self::verifier::{Trust, Verifier};
 use crate::endpoint::Host;
 
+mod blocks;
 mod certificate;
+mod client;
+mod configured;
+mod error;
+mod failure;
 mod fingerprint;
 mod handshake;
+mod key;
+mod notes;
 mod pem;
+mod refusal;
+mod signature;
 mod verifier;
+mod words;
 
 /// How many servers a sink remembers a session of.
 const SESSIONS: usize = 16;
@@ -30,8 +47,8 @@ const SESSIONS: usize = 16;
 /// What a user says about TLS.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
-    /// The CAs that may sign the receiver's certificate; the system's where
-    /// there is none.
+    /// The CAs that may sign the receiver's certificate, and certificates that
+    /// a receiver may present itself; the system's CAs where there is none.
     pub ca: Option<Pem>,
     /// Our certificate chain and its key.
     pub identity: Option<Identity>,
@@ -55,70 +72,6 @@ pub struct Identity {
     pub key: Pem,
 }
 
-/// Why TLS cannot be set up. `Display` names the PEM or the value.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{pem}: {source}")]
-    Read {
-        /// Which.
-        pem: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It is not PEM.
-    #[error("{pem} is not valid PEM: {reason}")]
-    NotPem {
-        /// Which.
-        pem: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// It holds nothing of the kind that is needed.
-    #[error("{pem} holds no {wanted} in PEM form (a block that begins with -----BEGIN)")]
-    Missing {
-        /// Which.
-        pem: String,
-        /// What is needed.
-        wanted: &'static str,
-    },
-    /// A CA certificate cannot be used.
-    #[error("{pem} holds a CA certificate that cannot be used: {source}")]
-    BadCa {
-        /// Which.
-        pem: String,
-        /// What is wrong with it.
-        source: rustls::Error,
-    },
-    /// The system has no CA certificates.
-    #[error("the system has no CA certificates: set tls_ca_file")]
-    NoSystemRoots,
-    /// The certificate and the key do not fit.
-    #[error("the key {key} does not belong to the certificate {certificate}")]
-    KeyMismatch {
-        /// The certificate.
-        certificate: String,
-        /// The key.
-        key: String,
-    },
-    /// The certificate or the key cannot be used.
-    #[error("the certificate {certificate} with the key {key} cannot be used: {source}")]
-    BadIdentity {
-        /// The certificate.
-        certificate: String,
-        /// The key.
-        key: String,
-        /// What is wrong.
-        source: rustls::Error,
-    },
-    /// The server name is neither a DNS name nor an IP address.
-    #[error("{0:?} is neither a DNS name nor an IP address")]
-    ServerName(String),
-    /// The verifier could not be built from the CAs.
-    #[error("cannot verify certificates: {0}")]
-    Verifier(String),
-}
-
 /// TLS towards a receiver. Files that change are read again for the next
 /// connection.
 #[derive(Clone)]
@@ -129,18 +82,11 @@ pub struct TlsTarget {
     loaded: Arc<Mutex<Loaded>>,
 }
 
-/// What the files held when they were read last.
+/// The content of the files when they were read last.
 struct Loaded {
     config: Arc<ClientConfig>,
-    verdict: Verdict,
+    notes: Notes,
     stamps: Vec<Stamp>,
-}
-
-/// A client that has not said anything yet.
-pub(crate) struct Client {
-    pub(crate) connection: ClientConnection,
-    /// Where its verifier says which certificate it refused.
-    pub(crate) verdict: Verdict,
 }
 
 impl fmt::Debug for TlsTarget {
@@ -188,15 +134,18 @@ impl TlsTarget {
     }
 
     /// A client for a server of this host.
-    pub(crate) fn client(&self, host: &Host) -> Result<Client, rustls::Error> {
+    pub(crate) fn client(&self, host: &Host) -> Result<Client, TlsFailure> {
         let loaded = self.loaded.lock();
         let name = self
             .server_name
             .clone()
             .unwrap_or_else(|| host.server_name());
+        let connection = ClientConnection::new(Arc::clone(&loaded.config), name)
+            .map_err(|error| TlsFailure::Internal(error.to_string()))?;
+        let has_identity = self.options.identity.is_some();
         Ok(Client {
-            connection: ClientConnection::new(Arc::clone(&loaded.config), name)?,
-            verdict: loaded.verdict.clone(),
+            connection,
+            verdict: Verdict::new(loaded.notes.clone(), has_identity, self.options.only_tls13),
         })
     }
 }
@@ -210,47 +159,31 @@ impl Loaded {
         } else {
             &[&rustls::version::TLS13, &rustls::version::TLS12]
         };
-        // A fingerprint alone is enough (RFC 5425, section 4.2.2), also for a
-        // certificate that nobody but its owner signed.
-        let needs_chain =
-            !options.insecure_skip_verify && (options.pins.is_empty() || options.ca.is_some());
-        let chain = if needs_chain {
-            let roots = Arc::new(pem::roots(options.ca.as_ref())?);
-            let verifier =
-                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-            let built = verifier.build();
-            Some(built.map_err(|error| TlsError::Verifier(error.to_string()))?)
-        } else {
-            None
-        };
-        let verdict = Verdict::default();
+        let notes = Notes::default();
         let verifier = Arc::new(Verifier {
-            chain,
+            trust: options.trust(&provider)?,
             pins: options.pins.clone(),
             provider: Arc::clone(&provider),
-            verdict: verdict.clone(),
+            notes: notes.clone(),
         });
-        let builder = ClientConfig::builder_with_provider(provider)
+        let certified = options.identity.as_ref();
+        let certified = certified.map(|identity| identity.load(&provider));
+        let ours = ClientCertificate {
+            certified: certified.transpose()?.map(Arc::new),
+            notes: notes.clone(),
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("ring has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut config = match &options.identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let chain = identity.certificate.certificates()?;
-                let key = identity.key.key()?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|source| identity.error(source))?
-            }
-        };
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(ours));
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        // Said by RFC 9662, section 5, and the default: others could repeat it.
+        // RFC 9662, section 5, and the default: others could repeat it.
         config.enable_early_data = false;
         Ok(Self {
             config: Arc::new(config),
-            verdict,
+            notes,
             stamps,
         })
     }
@@ -262,20 +195,59 @@ impl TlsOptions {
         let identity = identity.flat_map(|identity| [&identity.certificate, &identity.key]);
         self.ca.iter().chain(identity).map(Pem::stamp).collect()
     }
+
+    /// The certificates that are trusted. A fingerprint alone is enough
+    /// (RFC 5425, section 4.2.2), also for a certificate that only its owner
+    /// signed.
+    fn trust(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Trust>, TlsError> {
+        let is_pin_enough = self.ca.is_none() && !self.pins.is_empty();
+        if self.insecure_skip_verify || is_pin_enough {
+            return Ok(None);
+        }
+        let (roots, configured) = match &self.ca {
+            Some(ca) => ca.roots()?,
+            None => (pem::system_roots()?, Vec::new()),
+        };
+        let roots = Arc::new(roots);
+        let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+            .build()
+            .map_err(|error| TlsError::Verifier(error.to_string()))?;
+        let configured = Configured(configured);
+        Ok(Some(Trust { chain, configured }))
+    }
 }
 
 impl Identity {
-    fn error(&self, source: rustls::Error) -> TlsError {
-        let (certificate, key) = (self.certificate.to_string(), self.key.to_string());
-        match source {
-            rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
-                TlsError::KeyMismatch { certificate, key }
-            }
-            source => TlsError::BadIdentity {
-                certificate,
-                key,
-                source,
-            },
+    /// Checks that the key is the certificate's, and that both can be used.
+    ///
+    /// # Errors
+    ///
+    /// Where that is not so, or one of them cannot be read.
+    pub fn check(&self) -> Result<(), TlsError> {
+        let provider = rustls::crypto::ring::default_provider();
+        self.load(&provider).map(drop)
+    }
+
+    /// A certificate of any version of X.509: the receiver decides on it.
+    fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let chain = self.certificate.certificates()?;
+        let certificate = &chain[0];
+        let pem = || self.certificate.to_string();
+        if let Some(key) = key::unsupported(certificate) {
+            return Err(TlsError::UnsupportedKey { pem: pem(), key });
+        }
+        let spki = key::spki(certificate).map(<[u8]>::to_vec);
+        let spki = spki.ok_or_else(|| TlsError::BadCertificate { pem: pem() })?;
+        let key = provider.key_provider.load_private_key(self.key.key()?);
+        let key = key.map_err(|_| TlsError::BadKey {
+            pem: self.key.to_string(),
+        })?;
+        match key.public_key() {
+            Some(public) if public.as_ref() != spki => Err(TlsError::KeyMismatch {
+                certificate: pem(),
+                key: self.key.to_string(),
+            }),
+            _ => Ok(CertifiedKey::new(chain, key)),
         }
     }
 }

@@ -65,7 +65,7 @@ fn a_pin_alone_is_enough_and_another_is_not() {
     let refused = connect(&sender, &receiver, with_pins(vec![wrong]));
     let error = refused.wait_for("failed: ");
     assert!(
-        error.contains("its fingerprint is none of tls_pin_sha256"),
+        error.contains("the certificate's fingerprint matches none of the configured pins"),
         "{error}"
     );
     assert!(error.contains("CN=wrong-name"), "{error}");

@@ -1,11 +1,8 @@
-//! Certificates and keys: found, and looked at before an agent has to.
+//! Certificates and keys: found, and checked before an agent reads them.
 
 use std::collections::BTreeMap;
 
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use transport::tls::{Identity, Pem, TlsError};
 
 use super::refusal::Refusal;
 use crate::resources::{CaSource, KeyReference};
@@ -41,12 +38,9 @@ pub(super) fn ca(
             return Err(Refusal::new("InvalidValue", problem));
         }
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&pem, &field)? {
-        roots
-            .add(certificate)
-            .map_err(|error| bad(&field, &format!("holds a CA that cannot be used: {error}")))?;
-    }
+    in_memory(field, &pem)
+        .check_ca()
+        .map_err(|error| bad(&error))?;
     Ok(pem)
 }
 
@@ -67,17 +61,17 @@ pub(super) fn identity(
         &reference(CERTIFICATE),
     )?;
     let (key_field, key) = key_of("Secret", &snapshot.secrets, namespace, &reference(KEY))?;
-    let chain = certificates(&cert, &cert_field)?;
-    let private = PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|_| bad(&key_field, "holds no private key in PEM"))?;
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
-        bad(
-            &key_field,
-            &format!("does not belong to {CERTIFICATE}, or cannot be used: {error}"),
-        )
-    })?;
+    let identity = Identity {
+        certificate: in_memory(cert_field, &cert),
+        key: in_memory(key_field, &key),
+    };
+    identity.check().map_err(|error| bad(&error))?;
     Ok((cert, key))
+}
+
+fn in_memory(name: String, text: &[u8]) -> Pem {
+    let text = text.to_vec();
+    Pem::Text { name, text }
 }
 
 /// A key of an object, and how to call it.
@@ -112,15 +106,6 @@ fn key_of(
     Err(Refusal::new("KeyNotFound", &message))
 }
 
-fn certificates(pem: &[u8], field: &str) -> Result<Vec<CertificateDer<'static>>, Refusal> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(bad(field, "holds no certificate in PEM")),
-        Err(error) => Err(bad(field, &format!("is not valid PEM: {error}"))),
-    }
-}
-
-fn bad(field: &str, problem: &str) -> Refusal {
-    Refusal::new("BadCertificate", &format!("{field} {problem}"))
+fn bad(error: &TlsError) -> Refusal {
+    Refusal::new("BadCertificate", &error.to_string())
 }

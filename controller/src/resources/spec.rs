@@ -222,8 +222,9 @@ pub enum Transport {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// The CAs that may sign the receiver's certificate; those of the agent's
-    /// image where there is none.
+    /// The CAs that may sign the receiver's certificate, and certificates that
+    /// the receiver may present itself, such as a self-signed one; the CAs of
+    /// the agent's image where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
     /// A Secret of the type `kubernetes.io/tls` with our certificate.

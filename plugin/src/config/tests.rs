@@ -296,6 +296,20 @@ fn tls_files_are_read_at_the_start() {
         ("tls_key_file", "/no/such"),
     ];
     assert_eq!(error(&keys).key, "tls_cert_file");
+    let encrypted = dir.path().join("encrypted.pem");
+    let label = "ENCRYPTED PRIVATE KEY";
+    let block = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    fs::write(&encrypted, block).unwrap();
+    let pki = rig::pki::Pki::new();
+    let certificate = pki.client().cert;
+    let keys = [
+        ("tls_verify", "off"),
+        ("tls_cert_file", certificate.to_str().unwrap()),
+        ("tls_key_file", encrypted.to_str().unwrap()),
+    ];
+    let refused = error(&keys);
+    assert_eq!(refused.key, "tls_key_file");
+    assert!(refused.problem.contains("is encrypted"), "{refused:?}");
     let keys = [("tls_verify", "off"), ("tls_server_name", "no name")];
     assert_eq!(error(&keys).key, "tls_server_name");
 }

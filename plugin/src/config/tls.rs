@@ -132,11 +132,15 @@ fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
     match error {
         TlsError::Read { pem, .. }
         | TlsError::NotPem { pem, .. }
+        | TlsError::Binary { pem, .. }
+        | TlsError::EncryptedKey { pem }
         | TlsError::Missing { pem, .. }
-        | TlsError::BadCa { pem, .. } => of_pem(pem),
+        | TlsError::BadCa { pem, .. }
+        | TlsError::UnsupportedKey { pem, .. }
+        | TlsError::BadKey { pem }
+        | TlsError::BadCertificate { pem } => of_pem(pem),
         TlsError::NoSystemRoots | TlsError::Verifier(_) => "tls_ca_file",
         TlsError::KeyMismatch { .. } => "tls_key_file",
-        TlsError::BadIdentity { .. } => "tls_cert_file",
         TlsError::ServerName(_) => "tls_server_name",
     }
 }

@@ -54,6 +54,11 @@ impl Tls {
             || self.client.tls13_tickets_received() > 0
     }
 
+    /// Whether the peer asked for a client certificate, and there is none.
+    pub(super) fn lacks_identity(&self) -> bool {
+        self.verdict.lacks_identity()
+    }
+
     /// Whether the handshake took up an earlier session.
     pub(super) fn is_resumed(&self) -> bool {
         self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
@@ -134,7 +139,7 @@ impl Tls {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
-            if let Err(source) = self.client.process_new_packets() {
+            if let Err(source) = self.verdict.process(&mut self.client) {
                 // The peer is told which check failed, if it still listens.
                 let _ = self.flush(peer);
                 return Err(Error::Tls {

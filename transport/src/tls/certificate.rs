@@ -1,28 +1,78 @@
-//! Certificates, described for people.
+//! Certificates: their fields, and their description for people.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
+use x509_cert::TbsCertificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::Fingerprint;
 
-/// Whose a certificate is, by whom, for how long, and its fingerprint.
+/// The number of names that are shown: a receiver decides how many it has.
+const SHOWN: usize = 10;
+
+/// A name by which a server can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Dns(String),
+    Address(IpAddr),
+}
+
+/// The fields that the certificate's issuer signed, in any version of X.509.
+/// None where they cannot be read.
+pub(super) fn parse(certificate: &CertificateDer<'_>) -> Option<TbsCertificate> {
+    let parsed = x509_cert::Certificate::from_der(certificate);
+    parsed.ok().map(|parsed| parsed.tbs_certificate)
+}
+
+/// The names of the certificate's `subjectAltName`. None where it has none.
+pub(super) fn names(certificate: &TbsCertificate) -> Option<Vec<Name>> {
+    let SubjectAltName(names) = match certificate.get() {
+        Ok(extension) => extension?.1,
+        Err(_) => return Some(Vec::new()),
+    };
+    Some(names.iter().filter_map(name).collect())
+}
+
+/// A certificate's issuer chose its names: on a terminal they have to stay text.
+fn name(name: &GeneralName) -> Option<Name> {
+    match name {
+        GeneralName::DnsName(name) => Some(Name::Dns(name.as_str().escape_debug().to_string())),
+        GeneralName::IpAddress(bytes) => {
+            let bytes = bytes.as_bytes();
+            let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+            v4().or_else(v6).map(Name::Address)
+        }
+        _ => None,
+    }
+}
+
+/// The names in one line, with `separator` between them.
+pub(super) fn list(names: &[Name], separator: &str) -> String {
+    let texts = names.iter().take(SHOWN).map(|name| match name {
+        Name::Dns(name) => name.clone(),
+        Name::Address(address) => address.to_string(),
+    });
+    let text = texts.collect::<Vec<_>>().join(separator);
+    match names.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// The certificate's subject, names, issuer, dates and fingerprint.
 pub(super) fn describe(certificate: &CertificateDer<'_>) -> String {
     let fingerprint = Fingerprint::of(certificate);
-    let Ok(parsed) = x509_cert::Certificate::from_der(certificate) else {
+    let Some(certificate) = parse(certificate) else {
         return format!("not readable, {fingerprint}");
     };
-    let certificate = parsed.tbs_certificate;
     let mut text = format!("subject {:?}", certificate.subject.to_string());
-    if let Ok(Some((_, SubjectAltName(names)))) = certificate.get() {
-        text.push_str(", names");
-        for name in names.iter().filter_map(server_name) {
-            write!(text, " {name}").expect("a String takes everything");
-        }
+    if let Some(names) = names(&certificate) {
+        write!(text, ", names {}", list(&names, " ")).expect("a String takes everything");
     }
     write!(
         text,
@@ -35,26 +85,11 @@ pub(super) fn describe(certificate: &CertificateDer<'_>) -> String {
     text
 }
 
-/// Whose a certificate is.
+/// The certificate's subject.
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
-    match x509_cert::Certificate::from_der(certificate) {
-        Ok(parsed) => format!("{:?}", parsed.tbs_certificate.subject.to_string()),
-        Err(_) => "not readable".to_owned(),
-    }
-}
-
-/// A name that a server can be asked for by. Whoever made the certificate chose
-/// it: on a terminal it has to stay text.
-fn server_name(name: &GeneralName) -> Option<String> {
-    match name {
-        GeneralName::DnsName(name) => Some(name.as_str().escape_debug().to_string()),
-        GeneralName::IpAddress(bytes) => {
-            let bytes = bytes.as_bytes();
-            let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-            let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-            v4().or_else(v6).map(|address| address.to_string())
-        }
-        _ => None,
+    match parse(certificate) {
+        Some(certificate) => format!("{:?}", certificate.subject.to_string()),
+        None => "not readable".to_owned(),
     }
 }
 
@@ -74,6 +109,14 @@ mod tests {
         assert!(!text.contains(char::is_control), "{text:?}");
         assert!(
             text.contains(r"names a\u{1b}[31m 10.0.0.1, issuer"),
+            "{text}"
+        );
+        let many = (0..12).map(|number| format!("h{number}"));
+        let params = CertificateParams::new(many.collect::<Vec<_>>()).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let text = describe(certificate.der());
+        assert!(
+            text.contains("names h0 h1 h2 h3 h4 h5 h6 h7 h8 h9 and 2 more, "),
             "{text}"
         );
         let garbage = CertificateDer::from(vec![1, 2, 3]);

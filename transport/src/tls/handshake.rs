@@ -2,19 +2,33 @@
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
+use std::time::Duration;
 
-use rustls::ClientConnection;
+use rustls::{ClientConnection, ProtocolVersion};
 
-use super::{Client, TlsTarget, certificate};
+use super::{Client, TlsFailure, TlsTarget, Verdict, certificate};
 use crate::endpoint::Host;
 
-/// What came of a handshake.
+/// How long a receiver that asked for a client certificate has to refuse it in
+/// TLS 1.3, where our side of the handshake is done before it decides.
+const CONFIRM: Duration = Duration::from_millis(500);
+
+/// The result of a handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The version and the cipher suite; or what went wrong.
-    pub(crate) outcome: Result<String, io::Error>,
+    /// The version and the cipher suite, or the reason of the failure.
+    pub(crate) outcome: Result<String, Failed>,
+    /// Whether the receiver asked for a client certificate, and there is none.
+    pub(crate) lacks_identity: bool,
     /// The chain that the receiver presented, its own certificate first.
     pub(crate) presented: Vec<String>,
+}
+
+/// The reason why a handshake failed.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Tls(TlsFailure),
+    Io(io::Error),
 }
 
 impl TlsTarget {
@@ -22,36 +36,34 @@ impl TlsTarget {
     pub(crate) fn shake_hands(&self, host: &Host, stream: &mut TcpStream) -> Handshake {
         let Client {
             mut connection,
-            verdict,
+            mut verdict,
         } = match self.client(host) {
             Ok(client) => client,
-            Err(error) => {
+            Err(failure) => {
                 return Handshake {
-                    outcome: Err(io::Error::other(error)),
+                    outcome: Err(Failed::Tls(failure)),
+                    lacks_identity: false,
                     presented: Vec::new(),
                 };
             }
         };
-        let mut outcome = Ok(());
-        while outcome.is_ok() && connection.is_handshaking() {
-            outcome = connection.complete_io(stream).map(drop);
-        }
-        let outcome = outcome.map_err(bounded).map(|()| agreed(&connection));
+        let outcome = finish(&mut connection, &mut verdict, stream);
         if outcome.is_ok() {
             connection.send_close_notify();
-            // Who does not hear it has what it needs.
-            let _ = connection.write_tls(stream);
         }
-        let refused = verdict.take_chain();
+        // close_notify, or the alert that names the failed check. Nothing
+        // depends on whether it arrives.
+        let _ = connection.write_tls(stream);
         let accepted = connection.peer_certificates().unwrap_or_default();
-        let presented = accepted.iter().chain(&refused);
+        let presented = accepted.iter().chain(&verdict.refused().chain);
         Handshake {
-            outcome,
+            outcome: outcome.map(|()| agreed(&connection)),
+            lacks_identity: verdict.lacks_identity(),
             presented: presented.map(certificate::describe).collect(),
         }
     }
 
-    /// Whether the receiver's chain of certificates is looked at.
+    /// Whether the receiver's chain of certificates is verified.
     pub(crate) fn verifies(&self) -> bool {
         !self.options.insecure_skip_verify
     }
@@ -64,6 +76,49 @@ impl TlsTarget {
     }
 }
 
+fn finish(
+    connection: &mut ClientConnection,
+    verdict: &mut Verdict,
+    stream: &mut TcpStream,
+) -> Result<(), Failed> {
+    while connection.is_handshaking() {
+        turn(connection, verdict, stream).map_err(Failed::bounded)?;
+    }
+    flush(connection, stream).map_err(|error| Failed::bounded(Failed::Io(error)))?;
+    let is_undecided = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        && verdict.is_asked()
+        && connection.tls13_tickets_received() == 0;
+    if !is_undecided {
+        return Ok(());
+    }
+    stream.set_read_timeout(Some(CONFIRM)).map_err(Failed::Io)?;
+    match turn(connection, verdict, stream) {
+        // Its silence is as good as a ticket.
+        Err(Failed::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        other => other,
+    }
+}
+
+/// Sends what there is, and processes the answer.
+fn turn(
+    connection: &mut ClientConnection,
+    verdict: &mut Verdict,
+    stream: &mut TcpStream,
+) -> Result<(), Failed> {
+    flush(connection, stream).map_err(Failed::Io)?;
+    if connection.wants_read() && connection.read_tls(stream).map_err(Failed::Io)? == 0 {
+        return Err(Failed::Io(ErrorKind::UnexpectedEof.into()));
+    }
+    verdict.process(connection).map_err(Failed::Tls)
+}
+
+fn flush(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    while connection.wants_write() {
+        connection.write_tls(stream)?;
+    }
+    Ok(())
+}
+
 fn agreed(connection: &ClientConnection) -> String {
     let version = connection.protocol_version();
     let version = version.and_then(|version| version.as_str());
@@ -72,10 +127,14 @@ fn agreed(connection: &ClientConnection) -> String {
     format!("{} with {}", version.unwrap_or("?"), suite.unwrap_or("?"))
 }
 
-/// A timeout of a socket has a name that says nothing.
-fn bounded(error: io::Error) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "no answer in time"),
-        _ => error,
+impl Failed {
+    /// A timeout of a socket has a name that says nothing.
+    fn bounded(self) -> Self {
+        match self {
+            Self::Io(error) if error.kind() == ErrorKind::WouldBlock => {
+                Self::Io(io::Error::new(ErrorKind::TimedOut, "no answer in time"))
+            }
+            other => other,
+        }
     }
 }

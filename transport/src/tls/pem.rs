@@ -1,4 +1,4 @@
-//! PEM, from a file or from memory: what is in it, and whether it has changed.
+//! PEM, from a file or from memory: its blocks, and whether it has changed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,9 +10,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsError;
+use super::notes::Refused;
+use super::{Refusal, TlsError, blocks, key};
 
-/// Certificates or a key, in PEM. What it holds is never shown.
+/// Certificates or a key, in PEM. Its content is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
     /// In a file, which is read again when it has changed.
@@ -64,61 +65,109 @@ impl Pem {
         }
     }
 
+    /// Checks that it holds CA certificates that can be used.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or holds none.
+    pub fn check_ca(&self) -> Result<(), TlsError> {
+        self.roots().map(drop)
+    }
+
+    /// The CAs as trust anchors, and their certificates.
+    pub(super) fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
+        let certificates = self.certificates()?;
+        // One of several may be there for others.
+        let mut keys = certificates.iter().map(key::unsupported);
+        if let Some(Some(key)) = keys.next()
+            && keys.all(|key| key.is_some())
+        {
+            let pem = self.to_string();
+            return Err(TlsError::UnsupportedKey { pem, key });
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| TlsError::BadCa {
+                pem: self.to_string(),
+                reason: reason(&error),
+            })?;
+        }
+        Ok((roots, certificates))
+    }
+
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let certificates = CertificateDer::pem_slice_iter(&self.read()?)
+        const WANTED: &str = "certificate";
+        let text = self.read()?;
+        let certificates = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.error("certificate", error))?;
+            .map_err(|error| self.error(WANTED, &text, &error))?;
         if certificates.is_empty() {
-            return Err(self.error("certificate", pem::Error::NoItemsFound));
+            return Err(self.error(WANTED, &text, &pem::Error::NoItemsFound));
         }
         Ok(certificates)
     }
 
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_slice(&self.read()?)
-            .map_err(|error| self.error("private key", error))
+        let text = self.read()?;
+        PrivateKeyDer::from_pem_slice(&text)
+            .map_err(|error| self.error("private key", &text, &error))
     }
 
     fn read(&self) -> Result<Cow<'_, [u8]>, TlsError> {
-        match self {
-            Self::File(path) => fs::read(path)
-                .map(Cow::Owned)
-                .map_err(|source| TlsError::Read {
-                    pem: self.to_string(),
-                    source,
-                }),
-            Self::Text { text, .. } => Ok(Cow::Borrowed(text)),
-        }
+        let bytes = match self {
+            Self::File(path) => {
+                fs::read(path)
+                    .map(Cow::Owned)
+                    .map_err(|source| TlsError::Read {
+                        pem: self.to_string(),
+                        source,
+                    })?
+            }
+            Self::Text { text, .. } => Cow::Borrowed(&text[..]),
+        };
+        Ok(blocks::repair(bytes))
     }
 
-    fn error(&self, wanted: &'static str, error: pem::Error) -> TlsError {
+    /// The reason why there is nothing in the text that is `wanted`.
+    fn error(&self, wanted: &'static str, text: &[u8], error: &pem::Error) -> TlsError {
         let pem = self.to_string();
+        if let Some(form) = blocks::binary(text) {
+            return TlsError::Binary { pem, wanted, form };
+        }
+        if wanted == "private key" && blocks::holds_encrypted_key(text) {
+            return TlsError::EncryptedKey { pem };
+        }
         match error {
-            pem::Error::NoItemsFound => TlsError::Missing { pem, wanted },
+            pem::Error::NoItemsFound => TlsError::Missing {
+                pem,
+                wanted,
+                found: blocks::labels(text),
+            },
             error => TlsError::NotPem {
                 pem,
-                reason: error.to_string(),
+                reason: blocks::reason(error),
             },
         }
     }
 }
 
-/// These CAs, or else the system's.
-pub(super) fn roots(ca: Option<&Pem>) -> Result<RootCertStore, TlsError> {
+/// The system's CAs.
+pub(super) fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    if let Some(pem) = ca {
-        for certificate in pem.certificates()? {
-            roots.add(certificate).map_err(|source| TlsError::BadCa {
-                pem: pem.to_string(),
-                source,
-            })?;
-        }
-    } else {
-        // A system's store may hold certificates that no verifier takes.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsError::NoSystemRoots);
-        }
+    // Some may be in a form that no verifier accepts.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::NoSystemRoots);
     }
     Ok(roots)
+}
+
+fn reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => {
+            Refusal::new(error, &Refused::default()).to_string()
+        }
+        error => error.to_string(),
+    }
 }

@@ -186,6 +186,225 @@ fn what_is_in_memory_is_as_good_as_a_file_and_is_not_shown() {
     let error = with_identity("a.crt", "b.key").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the key the Secret's b.key does not belong to the certificate the Secret's a.crt"
+        "the private key in the Secret's b.key does not belong to the certificate in the Secret's a.crt"
     );
+}
+
+/// The error of a CA file with this content, and that of a key file.
+fn errors(content: &[u8]) -> [String; 2] {
+    let files = Files::new();
+    fs::write(files.path("file"), content).unwrap();
+    let name = files.path("file").display().to_string();
+    let errors = [files.with_ca("file"), files.with_identity("a.crt", "file")];
+    errors.map(|error| {
+        let text = error.unwrap_err().to_string();
+        // Numbers in brackets are bytes that nobody reads.
+        assert!(!text.contains('['), "{text}");
+        text.replace(&name, "FILE")
+    })
+}
+
+#[test]
+fn der_is_named_with_the_command_that_makes_pem_of_it() {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    for der in [certificate.der().to_vec(), key.serialize_der()] {
+        let [ca, key] = errors(&der);
+        let problem = "FILE is DER, and has to be PEM: convert it with";
+        assert_eq!(
+            ca,
+            format!("{problem} `openssl x509 -inform der -in FILE -out NEW`")
+        );
+        assert_eq!(
+            key,
+            format!("{problem} `openssl pkey -inform der -in FILE -out NEW`")
+        );
+    }
+}
+
+#[test]
+fn other_files_are_named_by_what_they_hold() {
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let [ca, _] = errors(key.as_bytes());
+    assert_eq!(
+        ca,
+        "FILE holds no certificate in PEM form (its blocks are \"PRIVATE KEY\")"
+    );
+    let [ca, key] = errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n");
+    let found = "in PEM form (its blocks are \"TRUSTED CERTIFICATE\")";
+    assert!(
+        ca.ends_with("the line -----END TRUSTED CERTIFICATE----- is missing"),
+        "{ca}"
+    );
+    assert!(
+        key.ends_with("the line -----END TRUSTED CERTIFICATE----- is missing"),
+        "{key}"
+    );
+    let [ca, key] =
+        errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n");
+    assert_eq!(ca, format!("FILE holds no certificate {found}"));
+    assert_eq!(key, format!("FILE holds no private key {found}"));
+    let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    assert_eq!(ca, "FILE is not valid PEM: a block is not in Base64");
+    let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n");
+    assert_eq!(
+        ca,
+        "FILE is not valid PEM: a line that begins with -----BEGIN does not end with -----"
+    );
+    let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert_eq!(
+        ca,
+        "FILE holds a CA certificate that cannot be used: the certificate is invalid: bad encoding"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_and_utf_16_are_no_obstacle() {
+    let files = Files::new();
+    let text = fs::read_to_string(files.path("a.crt")).unwrap();
+    let marked = format!("\u{feff}{text}");
+    let units = || marked.encode_utf16();
+    let forms: [(&str, Vec<u8>); 3] = [
+        ("UTF-8", marked.clone().into_bytes()),
+        ("UTF-16 LE", units().flat_map(u16::to_le_bytes).collect()),
+        ("UTF-16 BE", units().flat_map(u16::to_be_bytes).collect()),
+    ];
+    for (form, bytes) in forms {
+        fs::write(files.path("marked"), bytes).unwrap();
+        let read = files.pem("marked").certificates().unwrap();
+        assert_eq!(read, files.pem("a.crt").certificates().unwrap(), "{form}");
+    }
+}
+
+#[test]
+fn no_certificate_of_a_bundle_is_left_out() {
+    let files = Files::new();
+    let text = |name: &str| fs::read_to_string(files.path(name)).unwrap();
+    let (a, b) = (text("a.crt"), text("b.crt"));
+    for bundle in [
+        format!("{a}{b}"),
+        // `cat` of files without a line feed at the end, or with marks.
+        format!("{}{b}", a.trim_end()),
+        format!("\u{feff}{a}\u{feff}{b}"),
+        format!(
+            "a comment\r\n{}",
+            [a.clone(), b.clone()].concat().replace('\n', "\r\n")
+        ),
+    ] {
+        fs::write(files.path("bundle"), &bundle).unwrap();
+        let certificates = files.pem("bundle").certificates().unwrap();
+        assert_eq!(certificates.len(), 2, "{bundle:?}");
+    }
+}
+
+/// A key and a certificate of OpenSSL's command line; None where there is none.
+fn openssl(files: &Files, command: &str) -> Option<()> {
+    let Some(program) = rig::program("openssl") else {
+        rig::skip("openssl is not installed (Debian: openssl)");
+        return None;
+    };
+    let mut made = std::process::Command::new(program);
+    made.args(command.split_whitespace())
+        .current_dir(files.dir.path());
+    rig::process::run(&mut made);
+    Some(())
+}
+
+#[test]
+fn an_encrypted_key_is_named_as_such() {
+    let files = Files::new();
+    for command in [
+        // ENCRYPTED PRIVATE KEY, and Proc-Type: 4,ENCRYPTED.
+        "pkey -in a.key -aes256 -passout pass:secret -out file",
+        "ec -in a.key -aes256 -passout pass:secret -out file",
+    ] {
+        if openssl(&files, command).is_none() {
+            return;
+        }
+        let error = files.with_identity("a.crt", "file").unwrap_err();
+        assert!(matches!(error, TlsError::EncryptedKey { .. }), "{error:?}");
+        let error = error.to_string();
+        let advice = "decrypt it with `openssl pkey -in FILE -out NEW`";
+        assert!(
+            error.contains("is encrypted") && error.ends_with(advice),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn pkcs_12_is_named_as_such() {
+    let files = Files::new();
+    let command = "pkcs12 -export -in a.crt -inkey a.key -passout pass:secret -out file";
+    if openssl(&files, command).is_none() {
+        return;
+    }
+    let error = files
+        .with_identity("a.crt", "file")
+        .unwrap_err()
+        .to_string();
+    let advice = "is PKCS #12, and has to be PEM: convert it with \
+                  `openssl pkcs12 -nocerts -noenc -in FILE -out NEW`";
+    assert!(error.ends_with(advice), "{error}");
+}
+
+#[test]
+fn keys_that_are_not_supported_are_named() {
+    let files = Files::new();
+    for (key, name) in [
+        ("-newkey ec -pkeyopt ec_paramgen_curve:P-521", "P-521"),
+        (
+            "-newkey ec -pkeyopt ec_paramgen_curve:secp256k1",
+            "secp256k1",
+        ),
+        ("-newkey ed448", "Ed448"),
+        ("-newkey rsa:1024", "RSA with 1024 bits"),
+        (
+            "-newkey rsa-pss -pkeyopt rsa_keygen_bits:2048",
+            "RSASSA-PSS",
+        ),
+    ] {
+        let command = format!("req -x509 {key} -nodes -subj /CN=a -keyout x.key -out x.crt");
+        if openssl(&files, &command).is_none() {
+            return;
+        }
+        let allowed = "allowed are RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
+        let end = format!("x.crt has a key that is not supported ({name}), {allowed}");
+        for error in [
+            files.with_ca("x.crt"),
+            files.with_identity("x.crt", "x.key"),
+        ] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.ends_with(&end), "{error}");
+        }
+        let error = files
+            .with_identity("a.crt", "x.key")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("x.key is not supported or damaged"),
+            "{error}"
+        );
+        // One of several may be there for others.
+        let both = ["x.crt", "a.crt"].map(|name| fs::read(files.path(name)).unwrap());
+        fs::write(files.path("bundle"), both.concat()).unwrap();
+        files.with_ca("bundle").unwrap();
+    }
+}
+
+#[test]
+fn a_client_certificate_may_be_of_version_1() {
+    let files = Files::new();
+    for command in [
+        "req -new -key a.key -subj /CN=client -out a.csr",
+        "x509 -req -in a.csr -CA b.crt -CAkey b.key -out old.crt",
+    ] {
+        if openssl(&files, command).is_none() {
+            return;
+        }
+    }
+    files.with_identity("old.crt", "a.key").unwrap();
+    let error = files.with_identity("old.crt", "b.key");
+    assert!(matches!(error, Err(TlsError::KeyMismatch { .. })));
 }

@@ -1,42 +1,35 @@
-//! What a receiver's certificate has to be, and what the refused one was.
+//! The checks of a receiver's certificate: pins, chain and name.
 
 use std::iter;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::{Fingerprint, certificate};
+use super::configured::Configured;
+use super::notes::{Notes, Refused};
+use super::{Fingerprint, signature};
 
-/// The chain that was refused last, the receiver's certificate first. rustls
-/// names the check that failed, but not always the certificate.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Verdict(Arc<Mutex<Vec<CertificateDer<'static>>>>);
-
-impl Verdict {
-    /// Takes the receiver's certificate out, described for people.
-    pub(crate) fn take(&self) -> Option<String> {
-        self.take_chain().first().map(certificate::describe)
-    }
-
-    /// Takes the chain out; it is empty where none was refused.
-    pub(super) fn take_chain(&self) -> Vec<CertificateDer<'static>> {
-        std::mem::take(&mut self.0.lock())
-    }
-}
-
-/// Checks the chain, the fingerprint, both or neither. That the receiver has
-/// the certificate's key is checked always.
+/// Checks the chain, the fingerprint, both or neither. The receiver must prove
+/// in every case that it has the certificate's key.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    pub(super) chain: Option<Arc<WebPkiServerVerifier>>,
+    pub(super) trust: Option<Trust>,
     pub(super) pins: Vec<Fingerprint>,
     pub(super) provider: Arc<CryptoProvider>,
-    pub(super) verdict: Verdict,
+    pub(super) notes: Notes,
+}
+
+/// The certificates that are trusted.
+#[derive(Debug)]
+pub(super) struct Trust {
+    /// Verifies certificates that they signed.
+    pub(super) chain: Arc<WebPkiServerVerifier>,
+    /// The certificates of the configuration, without the system's.
+    pub(super) configured: Configured,
 }
 
 impl Verifier {
@@ -48,13 +41,35 @@ impl Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if !self.pins.is_empty() && !self.pins.contains(&Fingerprint::of(end_entity)) {
+        let pinned = self.pins.contains(&Fingerprint::of(end_entity));
+        if !self.pins.is_empty() && !pinned {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        if let Some(chain) = &self.chain {
-            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let Some(trust) = &self.trust else {
+            return Ok(());
+        };
+        let name = (!pinned).then_some(server_name);
+        if let Some(checked) = trust.configured.check(end_entity, name, now) {
+            return checked;
         }
-        Ok(())
+        trust
+            .chain
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map(drop)
+    }
+
+    /// Takes a note of the certificate whose key did not sign the handshake.
+    fn note<T>(
+        &self,
+        certificate: &CertificateDer<'_>,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        result.inspect_err(|_| {
+            self.notes.refuse(Refused {
+                chain: vec![certificate.clone().into_owned()],
+                for_signature: true,
+            });
+        })
     }
 }
 
@@ -67,14 +82,15 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.check(end_entity, intermediates, server_name, ocsp_response, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
-            Err(error) => {
+        self.check(end_entity, intermediates, server_name, ocsp_response, now)
+            .map(|()| ServerCertVerified::assertion())
+            .inspect_err(|_| {
                 let chain = iter::once(end_entity).chain(intermediates);
-                *self.verdict.0.lock() = chain.map(|c| c.clone().into_owned()).collect();
-                Err(error)
-            }
-        }
+                self.notes.refuse(Refused {
+                    chain: chain.map(|c| c.clone().into_owned()).collect(),
+                    for_signature: false,
+                });
+            })
     }
 
     fn verify_tls12_signature(
@@ -84,7 +100,8 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
+        let verified = signature::verify_tls12(message, cert, dss, algorithms);
+        self.note(cert, verified)
     }
 
     fn verify_tls13_signature(
@@ -94,7 +111,8 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+        let verified = signature::verify_tls13(message, cert, dss, algorithms);
+        self.note(cert, verified)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

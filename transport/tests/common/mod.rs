@@ -6,6 +6,8 @@
     reason = "each test uses a part, and fails where something is not as it must be"
 )]
 
+pub(crate) mod tls;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,0 +1,197 @@
+//! Reasons why TLS with a receiver failed, and advice.
+
+use rustls::{AlertDescription, ClientConnection, Error, InvalidMessage, PeerIncompatible};
+use thiserror::Error;
+
+use super::refusal::Refusal;
+use super::words::words;
+
+/// The reason why a TLS handshake failed or a TLS stream broke.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// We refuse the receiver's certificate.
+    #[error(transparent)]
+    Certificate(Refusal),
+    /// The receiver speaks another protocol.
+    #[error("the receiver's answer is not TLS")]
+    NotTls,
+    /// No version of TLS is common to both.
+    #[error("the receiver supports none of the offered TLS versions")]
+    Version {
+        /// Whether TLS 1.3 alone was offered.
+        only_tls13: bool,
+    },
+    /// No cipher suite, group or signature algorithm is common to both.
+    #[error(
+        "the receiver accepts none of the offered cipher suites, groups and signature algorithms (alert {0})"
+    )]
+    NothingInCommon(Alert),
+    /// The receiver requires a client certificate, and none is configured.
+    #[error("the receiver requires a client certificate (alert {0})")]
+    ClientCertificateRequired(Alert),
+    /// The receiver does not accept our certificate.
+    #[error("the receiver refused the client certificate (alert {0})")]
+    ClientCertificateRefused(Alert),
+    /// The receiver ended it for another reason.
+    #[error("the receiver ended the connection with the alert {0}")]
+    Alert(Alert),
+    /// The receiver broke a rule of TLS, or lacks something that we need.
+    #[error("the receiver's TLS is not compatible: {0}")]
+    Protocol(String),
+    /// Something on our side failed.
+    #[error("TLS failed: {0}")]
+    Internal(String),
+}
+
+/// The reason that a receiver states. `Display` is its name in the RFCs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert(AlertDescription);
+
+impl std::fmt::Display for Alert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_str() {
+            Some(_) => f.write_str(&words(&self.0, '_')),
+            None => write!(f, "{}", u8::from(self.0)),
+        }
+    }
+}
+
+/// The state of the handshake when it failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Whether the receiver chose a version and a cipher suite.
+    pub(super) answered: bool,
+    /// The authentication of the client.
+    pub(super) client: ClientAuth,
+    /// Whether TLS 1.3 alone was offered.
+    pub(super) only_tls13: bool,
+}
+
+/// The authentication of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    /// The receiver did not ask for a certificate.
+    Unasked,
+    /// The receiver asked for a certificate, and none is configured.
+    Missing,
+    /// The receiver asked for a certificate, and has got ours.
+    Presented,
+}
+
+/// Whether the receiver chose a version and a cipher suite.
+pub(super) fn is_answered(connection: &ClientConnection) -> bool {
+    connection.protocol_version().is_some()
+}
+
+impl TlsFailure {
+    /// Explains an error of rustls, except refused certificates.
+    pub(super) fn new(error: &Error, progress: Progress) -> Self {
+        let only_tls13 = progress.only_tls13;
+        match error {
+            Error::AlertReceived(alert) => Self::alert(*alert, progress),
+            Error::InvalidMessage(_) | Error::PeerSentOversizedRecord if !progress.answered => {
+                Self::NotTls
+            }
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Self::Version { only_tls13 },
+            Error::PeerIncompatible(reason) => Self::Protocol(words(reason, ' ')),
+            Error::PeerMisbehaved(reason) => Self::Protocol(words(reason, ' ')),
+            Error::InvalidMessage(reason) => Self::Protocol(invalid(reason)),
+            Error::InappropriateMessage { got_type, .. } => {
+                Self::Protocol(format!("unexpected {}", words(got_type, ' ')))
+            }
+            Error::InappropriateHandshakeMessage { got_type, .. } => {
+                Self::Protocol(format!("unexpected {}", words(got_type, ' ')))
+            }
+            Error::DecryptError
+            | Error::PeerSentOversizedRecord
+            | Error::NoCertificatesPresented => Self::Protocol(words(error, ' ')),
+            Error::General(text) => Self::Internal(text.clone()),
+            Error::Other(error) => Self::Internal(error.to_string()),
+            error => Self::Internal(words(error, ' ')),
+        }
+    }
+
+    fn alert(alert: AlertDescription, progress: Progress) -> Self {
+        use AlertDescription as A;
+        let is_about_certificate = matches!(
+            alert,
+            A::HandshakeFailure
+                | A::NoCertificate
+                | A::BadCertificate
+                | A::UnsupportedCertificate
+                | A::CertificateRevoked
+                | A::CertificateExpired
+                | A::CertificateUnknown
+                | A::UnknownCA
+                | A::AccessDenied
+                | A::DecryptError
+                | A::CertificateRequired
+        );
+        let Progress {
+            answered,
+            client,
+            only_tls13,
+        } = progress;
+        let shown = Alert(alert);
+        match (alert, client) {
+            (A::ProtocolVersion, _) => Self::Version { only_tls13 },
+            (A::HandshakeFailure | A::InsufficientSecurity, _) if !answered => {
+                Self::NothingInCommon(shown)
+            }
+            (_, ClientAuth::Presented) if is_about_certificate => {
+                Self::ClientCertificateRefused(shown)
+            }
+            // GnuTLS calls an empty list of certificates undecodable in TLS 1.2.
+            (_, ClientAuth::Missing) if is_about_certificate || alert == A::DecodeError => {
+                Self::ClientCertificateRequired(shown)
+            }
+            _ => Self::Alert(shown),
+        }
+    }
+
+    /// What the reader of a log can do about it, where that is known.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Certificate(refusal) => return refusal.hint(),
+            Self::NotTls => "the receiver may not speak TLS on this port: see transport",
+            Self::Version { only_tls13: false } => "enable TLS 1.2 or 1.3 on the receiver",
+            Self::Version { only_tls13: true } => {
+                "set tls_min_version to 1.2, or enable TLS 1.3 on the receiver"
+            }
+            Self::NothingInCommon(_) => {
+                "the receiver needs TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; one of the groups X25519, P-256 and P-384; and a certificate with a key of RSA, P-256, P-384 or Ed25519 (P-521 is not supported)"
+            }
+            Self::ClientCertificateRequired(_) => "set tls_cert_file and tls_key_file",
+            Self::ClientCertificateRefused(Alert(AlertDescription::UnknownCA)) => {
+                "the receiver does not trust the CA that signed the certificate in tls_cert_file, or the file lacks the certificates between the two"
+            }
+            Self::ClientCertificateRefused(Alert(AlertDescription::CertificateExpired)) => {
+                "renew the certificate in tls_cert_file"
+            }
+            Self::ClientCertificateRefused(_) => {
+                "the receiver does not accept the certificate in tls_cert_file; its log may have the reason"
+            }
+            Self::Alert(Alert(AlertDescription::UnrecognisedName)) => {
+                "set tls_server_name to a name that the receiver knows"
+            }
+            Self::Alert(_) => "the receiver's log may have the reason",
+            Self::Protocol(_) | Self::Internal(_) => return None,
+        })
+    }
+}
+
+/// The name of the rule that a message broke, and of its invalid part.
+fn invalid(reason: &InvalidMessage) -> String {
+    let name = words(reason, ' ');
+    match reason {
+        InvalidMessage::MissingData(part) | InvalidMessage::TrailingData(part) => {
+            format!("{name} in {part}")
+        }
+        _ => name,
+    }
+}

@@ -1,0 +1,308 @@
+//! Reasons why a receiver's certificate is refused, and advice.
+
+use rustls::CertificateError;
+use rustls::pki_types::{ServerName, UnixTime};
+use thiserror::Error;
+use x509_cert::TbsCertificate;
+use x509_cert::certificate::Version;
+use x509_cert::der::DateTime;
+
+use super::certificate::{self, Name};
+use super::key;
+use super::notes::Refused;
+use super::words::words;
+
+/// The reason why a receiver's certificate is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It has none of the configured fingerprints.
+    #[error("the certificate's fingerprint matches none of the configured pins")]
+    NotPinned,
+    /// No CA that is trusted signed it.
+    #[error("no trusted CA signed the certificate")]
+    UnknownIssuer,
+    /// Its own key signed it, and it is not trusted.
+    #[error("the certificate is self-signed and not a configured CA")]
+    SelfSigned,
+    /// It is a CA's, and is not configured itself.
+    #[error("the receiver's own certificate is a CA certificate (CA:TRUE)")]
+    CaCertificate,
+    /// It has no names.
+    #[error(
+        "the certificate has no subjectAltName to compare with {host}; its common name (CN) is not compared"
+    )]
+    NoName {
+        /// The host or server name.
+        host: String,
+    },
+    /// It has the host's address, in the form of a DNS name.
+    #[error("the certificate has {host} as a DNS name, not as an IP address")]
+    AddressAsDnsName {
+        /// The host.
+        host: String,
+    },
+    /// It has DNS names only, and the host is an address.
+    #[error("the certificate is not valid for {host}, only for {names}")]
+    OnlyDnsNames {
+        /// The host.
+        host: String,
+        /// The certificate's names.
+        names: String,
+    },
+    /// It has other names.
+    #[error("the certificate is not valid for {host}, only for {names}")]
+    OtherName {
+        /// The host or server name.
+        host: String,
+        /// The certificate's names.
+        names: String,
+    },
+    /// It has expired.
+    #[error("{subject} expired at {at} (the current time is {now})")]
+    Expired {
+        /// The certificate.
+        subject: Subject,
+        /// The end of its validity.
+        at: String,
+        /// The time of the check.
+        now: String,
+    },
+    /// It is not valid yet.
+    #[error("{subject} is not valid before {at} (the current time is {now})")]
+    NotYetValid {
+        /// The certificate.
+        subject: Subject,
+        /// The beginning of its validity.
+        at: String,
+        /// The time of the check.
+        now: String,
+    },
+    /// Its extended key usage does not include servers.
+    #[error("the certificate's extended key usage does not include servers")]
+    NotForServers,
+    /// It is of a version without names and constraints.
+    #[error("{0} is X.509 version 1 or 2")]
+    OldVersion(Subject),
+    /// Signatures of its kind of key cannot be verified.
+    #[error("{subject} has a key that is not supported: {key}")]
+    UnsupportedKey {
+        /// The certificate.
+        subject: Subject,
+        /// The kind of key.
+        key: String,
+    },
+    /// A certificate is signed with an algorithm that is not supported.
+    #[error("a certificate of the chain has a signature that is not supported: {0}")]
+    UnsupportedSignature(String),
+    /// A certificate of the chain was not signed by the key of its issuer.
+    #[error("a certificate of the chain has an invalid signature")]
+    BadSignature,
+    /// The handshake was not signed by the certificate's key.
+    #[error("the receiver does not have the certificate's key")]
+    NotItsKey,
+    /// The handshake was signed with an algorithm for another kind of key.
+    #[error("the receiver signed with an algorithm that does not match the certificate's key")]
+    WrongAlgorithm,
+    /// It has an extension that must be understood and is unknown.
+    #[error("a certificate of the chain has a critical extension that is not supported")]
+    CriticalExtension,
+    /// Another rule is broken.
+    #[error("the certificate is invalid: {0}")]
+    Other(String),
+}
+
+/// A role in the receiver's chain of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The receiver's own certificate.
+    Receiver,
+    /// A certificate that signed another one.
+    Ca,
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Receiver => "the certificate",
+            Self::Ca => "a CA certificate of the chain",
+        })
+    }
+}
+
+impl Refusal {
+    /// Explains an error of rustls. In some cases the chain shows more than the
+    /// error.
+    pub(super) fn new(error: &CertificateError, refused: &Refused) -> Self {
+        let leaf = refused.chain.first();
+        let key = leaf.and_then(key::unsupported);
+        let leaf = leaf.and_then(certificate::parse);
+        let leaf = leaf.as_ref();
+        match error {
+            CertificateError::ApplicationVerificationFailure => Self::NotPinned,
+            CertificateError::UnknownIssuer => match leaf {
+                Some(leaf) if leaf.issuer == leaf.subject => Self::SelfSigned,
+                _ => Self::UnknownIssuer,
+            },
+            CertificateError::NotValidForNameContext { expected, .. } => name(expected, leaf),
+            CertificateError::ExpiredContext { time, not_after } => Self::Expired {
+                subject: subject(leaf, |leaf| leaf.validity.not_after, *not_after),
+                at: date(*not_after),
+                now: date(*time),
+            },
+            CertificateError::NotValidYetContext { time, not_before } => Self::NotYetValid {
+                subject: subject(leaf, |leaf| leaf.validity.not_before, *not_before),
+                at: date(*not_before),
+                now: date(*time),
+            },
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Self::NotForServers
+            }
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                public_key_algorithm_id,
+                ..
+            } => match key {
+                Some(key) if refused.for_signature => Self::UnsupportedKey {
+                    subject: Subject::Receiver,
+                    key,
+                },
+                None if refused.for_signature => Self::WrongAlgorithm,
+                _ => Self::UnsupportedKey {
+                    subject: Subject::Ca,
+                    key: key::algorithm_of(public_key_algorithm_id),
+                },
+            },
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id,
+                ..
+            } => Self::UnsupportedSignature(key::algorithm_of(signature_algorithm_id)),
+            CertificateError::BadSignature if refused.for_signature => match key {
+                Some(key) => Self::UnsupportedKey {
+                    subject: Subject::Receiver,
+                    key,
+                },
+                None => Self::NotItsKey,
+            },
+            CertificateError::BadSignature => {
+                match refused.chain.iter().skip(1).find_map(key::unsupported) {
+                    Some(key) => Self::UnsupportedKey {
+                        subject: Subject::Ca,
+                        key,
+                    },
+                    None => Self::BadSignature,
+                }
+            }
+            CertificateError::Other(other) => match other.0.downcast_ref() {
+                Some(webpki::Error::CaUsedAsEndEntity) => Self::CaCertificate,
+                Some(webpki::Error::UnsupportedCertVersion) => Self::OldVersion(match leaf {
+                    Some(leaf) if leaf.version == Version::V3 => Subject::Ca,
+                    _ => Subject::Receiver,
+                }),
+                Some(webpki::Error::UnsupportedCriticalExtension) => Self::CriticalExtension,
+                Some(error) => Self::Other(words(error, ' ')),
+                None => Self::Other(other.to_string()),
+            },
+            error => Self::Other(words(error, ' ')),
+        }
+    }
+
+    /// What the reader of a log can do about it, where that is known.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotPinned => {
+                "if this is the receiver's certificate, add its fingerprint to tls_pin_sha256"
+            }
+            Self::UnknownIssuer => {
+                "set tls_ca_file to the CA that signed the receiver's certificate"
+            }
+            Self::SelfSigned => {
+                "if this is the receiver's certificate, set tls_ca_file to exactly this certificate"
+            }
+            Self::CaCertificate => {
+                "if this is the receiver's certificate, set tls_ca_file to exactly this certificate, or reissue it without CA:TRUE"
+            }
+            Self::NoName { .. } => {
+                "reissue it with a subjectAltName for the host, or set tls_ca_file to exactly this certificate"
+            }
+            Self::AddressAsDnsName { .. } => {
+                "reissue it with the address as an IP address (openssl: subjectAltName=IP:...)"
+            }
+            Self::OnlyDnsNames { .. } => {
+                "set tls_server_name to one of the certificate's DNS names, or use such a name instead of the address"
+            }
+            Self::OtherName { .. } => {
+                "set tls_server_name to a name that the receiver's certificate has"
+            }
+            Self::Expired {
+                subject: Subject::Receiver,
+                ..
+            } => "renew the receiver's certificate",
+            Self::Expired {
+                subject: Subject::Ca,
+                ..
+            } => "renew the CA certificate that the receiver sends with its own",
+            Self::NotYetValid { .. } => {
+                "check this machine's clock and that of the machine where the certificate was made"
+            }
+            Self::NotForServers => {
+                "reissue the receiver's certificate with the extended key usage serverAuth"
+            }
+            Self::OldVersion(Subject::Receiver) => {
+                "reissue it as version 3 with a subjectAltName, or set tls_ca_file to exactly this certificate"
+            }
+            Self::OldVersion(Subject::Ca) => "reissue that CA certificate as version 3",
+            Self::UnsupportedKey { .. } | Self::UnsupportedSignature(_) => {
+                "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, signed with SHA-256 or SHA-384"
+            }
+            Self::BadSignature => {
+                "tls_ca_file may hold another CA of the same name; or a CA's RSA key has not 2048 to 8192 bits"
+            }
+            Self::NotItsKey => {
+                "somebody else may answer for the receiver, or its certificate and key do not belong together"
+            }
+            Self::WrongAlgorithm | Self::CriticalExtension | Self::Other(_) => return None,
+        })
+    }
+}
+
+/// Explains why the certificate does not have the name.
+fn name(expected: &ServerName<'_>, leaf: Option<&TbsCertificate>) -> Refusal {
+    let host = expected.to_str().into_owned();
+    let Some(names) = leaf.and_then(certificate::names) else {
+        return Refusal::NoName { host };
+    };
+    let is_address = matches!(expected, ServerName::IpAddress(_));
+    if is_address && names.contains(&Name::Dns(host.clone())) {
+        return Refusal::AddressAsDnsName { host };
+    }
+    let only_dns = names.iter().all(|name| matches!(name, Name::Dns(_)));
+    let has_names = !names.is_empty();
+    let names = certificate::list(&names, ", ");
+    match () {
+        () if !has_names => Refusal::NoName { host },
+        () if is_address && only_dns => Refusal::OnlyDnsNames { host, names },
+        () => Refusal::OtherName { host, names },
+    }
+}
+
+/// The role of the certificate with this date.
+fn subject(
+    leaf: Option<&TbsCertificate>,
+    date: impl Fn(&TbsCertificate) -> x509_cert::time::Time,
+    at: UnixTime,
+) -> Subject {
+    match leaf {
+        Some(leaf) if date(leaf).to_unix_duration().as_secs() != at.as_secs() => Subject::Ca,
+        _ => Subject::Receiver,
+    }
+}
+
+/// The time in RFC 3339.
+fn date(time: UnixTime) -> String {
+    let since = std::time::Duration::from_secs(time.as_secs());
+    DateTime::from_unix_duration(since).map_or_else(
+        |_| format!("{} s after 1970", time.as_secs()),
+        |date| date.to_string(),
+    )
+}

@@ -1,0 +1,332 @@
+//! Receivers' certificates that are accepted although no CA made them for the
+//! receiver, and those like them that are not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::Fixture;
+use common::tls::{
+    Claiming, Identity, OpenSsl, Server, certificate, key, open_port, pem, version_1,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, NameConstraints, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
+    date_time_ymd,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{SignatureScheme, SupportedProtocolVersion};
+use transport::Sender;
+use transport::tls::{Fingerprint, Pem, TlsOptions};
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+fn unverified() -> TlsOptions {
+    TlsOptions {
+        insecure_skip_verify: true,
+        ..TlsOptions::default()
+    }
+}
+
+fn pinned(certificate: &CertificateDer<'_>) -> TlsOptions {
+    TlsOptions {
+        pins: vec![Fingerprint::of(certificate)],
+        ..TlsOptions::default()
+    }
+}
+
+fn configured(ca: Pem) -> TlsOptions {
+    TlsOptions {
+        ca: Some(ca),
+        ..TlsOptions::default()
+    }
+}
+
+/// Parameters as those of `openssl req -x509`: a CA's, with the names that are
+/// given.
+fn as_openssl(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "logs.example.com");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+/// An X.509 version 1 certificate of the key.
+fn old(key: &KeyPair) -> CertificateDer<'static> {
+    let certificate = as_openssl(&[]).self_signed(key).unwrap();
+    version_1(certificate.der(), key)
+}
+
+fn refused(fixture: &Fixture, problem: &str) {
+    let error = fixture.wait_for("failed: ");
+    assert!(error.contains(problem), "{problem:?} in {error}");
+}
+
+#[test]
+fn version_1_is_accepted_unverified_and_pinned() {
+    let sender = Sender::start().unwrap();
+    for algorithm in [
+        &PKCS_ECDSA_P256_SHA256,
+        &PKCS_ECDSA_P384_SHA384,
+        &PKCS_ED25519,
+    ] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let old = old(&key);
+        for version in VERSIONS {
+            let server = Server::start(Identity::new(old.clone(), &key), version);
+            for options in [unverified(), pinned(&old), configured(pem(&old))] {
+                server.takes(&server.open(&sender, "127.0.0.1", options));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_receiver_without_the_key_of_its_certificate_is_refused() {
+    let sender = Sender::start().unwrap();
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let new = as_openssl(&[]).self_signed(&key).unwrap();
+    for certificate in [old(&key), new.der().clone()] {
+        for version in VERSIONS {
+            let server = Server::start(Identity::new(certificate.clone(), &other), version);
+            let ca = pem(&certificate);
+            for options in [unverified(), pinned(&certificate), configured(ca)] {
+                let fixture = server.open(&sender, "127.0.0.1", options);
+                refused(&fixture, "the receiver does not have the certificate's key");
+            }
+        }
+    }
+}
+
+#[test]
+fn version_1_of_openssl_is_accepted_with_rsa() {
+    let Some(openssl) = OpenSsl::find() else {
+        return;
+    };
+    let sender = Sender::start().unwrap();
+    openssl.run("req -newkey rsa:2048 -nodes -keyout key.pem -subj /CN=logs -out csr.pem");
+    openssl.run("x509 -req -in csr.pem -signkey key.pem -out cert.pem");
+    let cert = certificate(&openssl.path("cert.pem"));
+    for options in [
+        "-tls1_3",
+        "-tls1_2",
+        // What TLS 1.3 does not allow any more.
+        "-tls1_2 -sigalgs RSA+SHA256",
+    ] {
+        let mut server = openssl.serve(&format!("-key key.pem -cert cert.pem {options}"));
+        let fixture = open_port(&sender, "127.0.0.1", server.port, pinned(&cert));
+        fixture.deliver(&["one"]);
+        server.wait_for("- - - - - - one");
+    }
+}
+
+#[test]
+fn version_1_has_the_rules_of_its_version_of_tls() {
+    let Some(openssl) = OpenSsl::find() else {
+        return;
+    };
+    let sender = Sender::start().unwrap();
+    openssl.run("req -newkey rsa:2048 -nodes -keyout key.pem -subj /CN=logs -out csr.pem");
+    openssl.run("x509 -req -in csr.pem -signkey key.pem -out cert.pem");
+    let certificate = certificate(&openssl.path("cert.pem"));
+    let server = |actual, claimed, version| {
+        let key = key(&openssl.path("key.pem"));
+        let key = Arc::new(Claiming {
+            key,
+            actual,
+            claimed,
+        });
+        let chain = vec![certificate.clone()];
+        Server::start(Identity { chain, key }, version)
+    };
+    let (pss, pkcs1) = (
+        SignatureScheme::RSA_PSS_SHA256,
+        SignatureScheme::RSA_PKCS1_SHA256,
+    );
+    for (actual, version) in [(pss, &TLS13), (pss, &TLS12), (pkcs1, &TLS12)] {
+        let server = server(actual, actual, version);
+        server.takes(&server.open(&sender, "127.0.0.1", pinned(&certificate)));
+    }
+    // PKCS #1 version 1.5 is for certificates alone in TLS 1.3.
+    let forbidden = server(pkcs1, pkcs1, &TLS13);
+    let fixture = forbidden.open(&sender, "127.0.0.1", pinned(&certificate));
+    refused(&fixture, "signed handshake with unadvertised sig scheme");
+    for version in VERSIONS {
+        let lying = server(pss, SignatureScheme::RSA_PSS_SHA512, version);
+        let fixture = lying.open(&sender, "127.0.0.1", pinned(&certificate));
+        refused(&fixture, "the receiver does not have the certificate's key");
+        let other = server(pss, SignatureScheme::ECDSA_NISTP256_SHA256, version);
+        let fixture = other.open(&sender, "127.0.0.1", pinned(&certificate));
+        fixture.wait_for("failed: ");
+    }
+}
+
+#[test]
+fn the_curve_is_bound_to_the_scheme_in_tls_1_3_alone() {
+    let Some(openssl) = OpenSsl::find() else {
+        return;
+    };
+    let sender = Sender::start().unwrap();
+    openssl.run("req -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout key.pem -subj /CN=logs -out csr.pem");
+    openssl.run("x509 -req -in csr.pem -signkey key.pem -out cert.pem");
+    let certificate = certificate(&openssl.path("cert.pem"));
+    let mut server = openssl.serve("-key key.pem -cert cert.pem -tls1_2 -sigalgs ECDSA+SHA256");
+    let fixture = open_port(&sender, "127.0.0.1", server.port, pinned(&certificate));
+    fixture.deliver(&["one"]);
+    server.wait_for("- - - - - - one");
+
+    let key = Arc::new(Claiming {
+        key: key(&openssl.path("key.pem")),
+        actual: SignatureScheme::ECDSA_NISTP384_SHA384,
+        claimed: SignatureScheme::ECDSA_NISTP256_SHA256,
+    });
+    let chain = vec![certificate.clone()];
+    let server = Server::start(Identity { chain, key }, &TLS13);
+    let fixture = server.open(&sender, "127.0.0.1", pinned(&certificate));
+    refused(
+        &fixture,
+        "an algorithm that does not match the certificate's key",
+    );
+}
+
+#[test]
+fn a_self_signed_certificate_of_openssl_is_accepted_as_the_ca() {
+    let Some(openssl) = OpenSsl::find() else {
+        return;
+    };
+    let sender = Sender::start().unwrap();
+    openssl.run("req -x509 -newkey rsa:2048 -nodes -subj /CN=logs -keyout key.pem -out cert.pem");
+    let mut server = openssl.serve("-key key.pem -cert cert.pem");
+    let options = configured(openssl.pem("cert.pem"));
+    let fixture = open_port(&sender, "localhost", server.port, options);
+    fixture.deliver(&["one"]);
+    server.wait_for("- - - - - - one");
+}
+
+/// Whether a server with a self-signed certificate is accepted as `localhost`
+/// with that certificate as the only CA: nothing, or the problem.
+fn accepts(sender: &Arc<Sender>, params: &CertificateParams, problem: Option<&str>) {
+    for version in VERSIONS {
+        let identity = Identity::self_signed(params);
+        let options = configured(identity.pem());
+        let server = Server::start(identity, version);
+        let fixture = server.open(sender, "localhost", options);
+        match problem {
+            None => server.takes(&fixture),
+            Some(problem) => refused(&fixture, problem),
+        }
+    }
+}
+
+#[test]
+fn a_configured_certificate_is_checked_for_what_it_says() {
+    let sender = Sender::start().unwrap();
+    // Without names there is nothing to compare, whether or not it is a CA's.
+    accepts(&sender, &as_openssl(&[]), None);
+    let mut no_ca = as_openssl(&[]);
+    no_ca.is_ca = IsCa::NoCa;
+    accepts(&sender, &no_ca, None);
+
+    accepts(&sender, &as_openssl(&["localhost"]), None);
+    let another = as_openssl(&["elsewhere.example"]);
+    accepts(&sender, &another, Some("not valid for localhost"));
+
+    let mut expired = as_openssl(&[]);
+    expired.not_before = date_time_ymd(2020, 1, 1);
+    expired.not_after = date_time_ymd(2020, 12, 31);
+    accepts(&sender, &expired, Some("expired at 2020-12-31T00:00:00Z"));
+    let mut future = as_openssl(&[]);
+    future.not_before = date_time_ymd(2200, 1, 1);
+    future.not_after = date_time_ymd(2201, 1, 1);
+    let problem = "not valid before 2200-01-01T00:00:00Z";
+    accepts(&sender, &future, Some(problem));
+
+    let mut server = as_openssl(&[]);
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    accepts(&sender, &server, None);
+    let mut client = as_openssl(&[]);
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    accepts(&sender, &client, Some("does not include servers"));
+
+    // Its owner may make certificates for these names only.
+    let mut constrained = as_openssl(&[]);
+    constrained.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName("example.com".to_owned())],
+        excluded_subtrees: Vec::new(),
+    });
+    accepts(&sender, &constrained, Some("CA certificate"));
+}
+
+#[test]
+fn a_configured_certificate_that_is_pinned_may_have_any_name() {
+    let sender = Sender::start().unwrap();
+    let identity = Identity::self_signed(&as_openssl(&["elsewhere.example"]));
+    let options = TlsOptions {
+        ca: Some(identity.pem()),
+        ..pinned(&identity.chain[0])
+    };
+    let server = Server::start(identity, &TLS13);
+    server.takes(&server.open(&sender, "localhost", options));
+}
+
+#[test]
+fn each_certificate_of_a_bundle_is_accepted_and_no_other() {
+    let sender = Sender::start().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let root = as_openssl(&[]).self_signed(&key).unwrap();
+    let issuer = Issuer::new(as_openssl(&[]), key);
+    let mut params = as_openssl(&["localhost"]);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "intermediate");
+    let key = KeyPair::generate().unwrap();
+    let intermediate = params.signed_by(&key, &issuer).unwrap();
+    let other = Identity::self_signed(&as_openssl(&[]));
+
+    let bundle = |certificates: &[&CertificateDer<'_>]| {
+        let blocks = certificates
+            .iter()
+            .map(|certificate| match pem(certificate) {
+                Pem::Text { text, .. } => text,
+                Pem::File(_) => panic!("it is in memory"),
+            });
+        configured(Pem::Text {
+            name: "a bundle".to_owned(),
+            text: blocks.flatten().collect(),
+        })
+    };
+    let server = Server::start(Identity::new(intermediate.der().clone(), &key), &TLS13);
+    let open = |options| server.open(&sender, "localhost", options);
+    server.takes(&open(bundle(&[&other.chain[0], intermediate.der()])));
+    // Signed by a CA that is trusted, and for this host, but a CA itself.
+    refused(
+        &open(bundle(&[&other.chain[0], root.der()])),
+        "CA certificate",
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_checked_are_refused_and_named() {
+    let Some(openssl) = OpenSsl::find() else {
+        return;
+    };
+    let sender = Sender::start().unwrap();
+    openssl.run("req -x509 -newkey rsa:1024 -nodes -subj /CN=logs -keyout key.pem -out cert.pem");
+    let cert = certificate(&openssl.path("cert.pem"));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = openssl.serve(&format!(
+            "-key key.pem -cert cert.pem -cipher DEFAULT:@SECLEVEL=0 {version}"
+        ));
+        let fixture = open_port(&sender, "127.0.0.1", server.port, pinned(&cert));
+        refused(&fixture, "RSA with 1024 bits");
+    }
+}
