@@ -79,6 +79,7 @@ pub struct TlsTarget {
     options: TlsOptions,
     /// The name in the receivers' certificates, where it is not their hosts'.
     server_name: Option<ServerName<'static>>,
+    provider: Arc<CryptoProvider>,
     loaded: Arc<Mutex<Loaded>>,
 }
 
@@ -105,6 +106,15 @@ impl TlsTarget {
     /// Where a file is missing, empty, not PEM or of the wrong kind, the key
     /// is not the certificate's, or the name is not one.
     pub fn new(options: TlsOptions) -> Result<Self, TlsError> {
+        Self::with_provider(options, rustls::crypto::ring::default_provider())
+    }
+
+    /// The same with cipher suites and keys of this provider.
+    pub(crate) fn with_provider(
+        options: TlsOptions,
+        provider: CryptoProvider,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider);
         let server_name = options
             .server_name
             .as_ref()
@@ -112,10 +122,11 @@ impl TlsTarget {
                 ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
             })
             .transpose()?;
-        let loaded = Loaded::read(&options, options.stamps())?;
+        let loaded = Loaded::read(&options, options.stamps(), &provider)?;
         Ok(Self {
             options,
             server_name,
+            provider,
             loaded: Arc::new(Mutex::new(loaded)),
         })
     }
@@ -130,7 +141,8 @@ impl TlsTarget {
         }
         // Also where they cannot be used: to say it once is enough.
         loaded.stamps.clone_from(&stamps);
-        Some(Loaded::read(&self.options, stamps).map(|new| *loaded = new))
+        let new = Loaded::read(&self.options, stamps, &self.provider);
+        Some(new.map(|new| *loaded = new))
     }
 
     /// A client for a server of this host.
@@ -152,8 +164,11 @@ impl TlsTarget {
 
 impl Loaded {
     /// `stamps` are from before: a change meanwhile is noticed next time.
-    fn read(options: &TlsOptions, stamps: Vec<Stamp>) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+    fn read(
+        options: &TlsOptions,
+        stamps: Vec<Stamp>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
         let versions: &[&SupportedProtocolVersion] = if options.only_tls13 {
             &[&rustls::version::TLS13]
         } else {
@@ -161,18 +176,18 @@ impl Loaded {
         };
         let notes = Notes::default();
         let verifier = Arc::new(Verifier {
-            trust: options.trust(&provider)?,
+            trust: options.trust(provider)?,
             pins: options.pins.clone(),
-            provider: Arc::clone(&provider),
+            provider: Arc::clone(provider),
             notes: notes.clone(),
         });
         let certified = options.identity.as_ref();
-        let certified = certified.map(|identity| identity.load(&provider));
+        let certified = certified.map(|identity| identity.load(provider));
         let ours = ClientCertificate {
             certified: certified.transpose()?.map(Arc::new),
             notes: notes.clone(),
         };
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)
             .expect("ring has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
