@@ -8,7 +8,7 @@ mod value;
 
 use std::time::Duration;
 
-use syslog::{Facility, Framing, NewlineInMessage, Policy, SdNameBuf, Severity};
+use syslog::{Facility, Framing, Policy, SdId, SdIdBuf, SdNameBuf, Severity};
 use transport::{Endpoint, Target, Transport, UDP_MAX_IPV4, UDP_MAX_IPV6};
 
 pub use self::error::ConfigError;
@@ -30,6 +30,8 @@ pub struct Config {
     pub framing: Framing,
     /// Where records' identities come from.
     pub identity: identity::Source,
+    /// Whether a record's `cluster_name` becomes HOSTNAME.
+    pub record_cluster_name: bool,
     /// The only namespace whose records are sent.
     pub namespace: Option<String>,
     /// Which of them.
@@ -71,7 +73,9 @@ pub struct Layout {
     pub sanitize_host: bool,
     /// Whether MSG begins with a byte order mark.
     pub bom: bool,
-    /// The most bytes that a message has.
+    /// The treatment of control characters in MSG.
+    pub control_characters: ControlCharacters,
+    /// The maximum size of a message in bytes, without its framing.
     pub max_message_size: usize,
     /// What becomes of a longer one.
     pub oversize: Oversize,
@@ -113,15 +117,24 @@ pub enum SeverityFrom {
 #[derive(Clone, Debug)]
 pub struct SdElement {
     /// SD-ID.
-    pub id: SdNameBuf,
-    /// PARAM-NAMEs and what their values are made of.
+    pub id: SdIdBuf,
+    /// PARAM-NAMEs with the templates of their values.
     pub params: Vec<(SdNameBuf, Template)>,
 }
 
-/// What becomes of a message that is too long.
+/// The treatment of control characters in MSG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlCharacters {
+    /// Left to the framing.
+    Framing,
+    /// Escapes such as `\n`.
+    Escape,
+}
+
+/// The treatment of a message that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversize {
-    /// Several messages with the same header.
+    /// Several messages with the same header, each with [`PART_SD_ID`].
     Split,
     /// Its beginning is sent.
     Truncate,
@@ -150,10 +163,15 @@ enum Sharing {
 
 /// The structured data that PKS gives the records of Kubernetes.
 pub const KUBERNETES_SD_ID: &str = "kubernetes@47450";
+/// The structured data of the parts of a message that is split: their number and
+/// count.
+pub const PART_SD_ID: &str = "part@47450";
 
 /// Header and structured data of the records of Kubernetes always fit into it.
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+/// The largest message that a receiver with default settings accepts.
+const USUAL_MESSAGE: usize = 65_536;
 /// What fits a datagram on every path of IPv6 without being fragmented (RFC
 /// 5426, section 3.2), and on the usual ones of IPv4.
 const UDP_MESSAGE: usize = 1180;
@@ -181,9 +199,10 @@ impl Config {
                     ("none", identity::Source::None),
                 ],
             )?,
+            record_cluster_name: options.flag("record_cluster_name")?,
             namespace: namespace(&options)?,
             selection: selection(&options)?,
-            layout: layout(&options, protocol)?,
+            layout: layout(&options, protocol, &mut warnings)?,
             exit_timeout: options.duration("exit_timeout")?,
             targets: targets(&options, protocol, &mut warnings)?,
             instance_name,
@@ -216,24 +235,36 @@ fn protocol(
 }
 
 fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigError> {
-    let newline = options.choice(
-        "newline_in_message",
-        &[
-            ("space", NewlineInMessage::Space),
-            ("escape", NewlineInMessage::Escape),
-        ],
-    )?;
     let framing = options.choice(
         "framing",
         &[
             ("octet-counting", Framing::OctetCounting),
-            ("newline", Framing::Newline(newline)),
+            ("newline", Framing::Newline),
         ],
     )?;
     Ok(match protocol {
         // Both have frames of their own.
         Protocol::Udp | Protocol::Relp | Protocol::RelpTls => Framing::Datagram,
         Protocol::Tls | Protocol::Tcp => framing,
+    })
+}
+
+/// Control characters matter between lines alone, where the framing replaces those
+/// that are left by spaces.
+fn control_characters(
+    options: &Options<'_>,
+    protocol: Protocol,
+) -> Result<ControlCharacters, ConfigError> {
+    let choice = options.choice(
+        "control_characters",
+        &[
+            ("space", ControlCharacters::Framing),
+            ("escape", ControlCharacters::Escape),
+        ],
+    )?;
+    Ok(match framing(options, protocol)? {
+        Framing::Newline => choice,
+        Framing::OctetCounting | Framing::Datagram => ControlCharacters::Framing,
     })
 }
 
@@ -319,13 +350,26 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
     })
 }
 
-/// The most bytes of a message. One that is not in a datagram of its own has a
-/// default that all receivers should take (RFC 5425, section 4.3.1).
-fn message_size(options: &Options<'_>, protocol: Protocol) -> Result<usize, ConfigError> {
+/// The maximum size of a message. The default fits receivers with default
+/// settings, framing included: rsyslog's 8,096 bytes and RFC 5425's 8,192 (section
+/// 4.3.1). A datagram has a default and a limit of its own.
+fn message_size(
+    options: &Options<'_>,
+    protocol: Protocol,
+    warnings: &mut Vec<String>,
+) -> Result<usize, ConfigError> {
     if protocol != Protocol::Udp {
-        return options.parsed("max_message_size", |text| {
+        let size = options.parsed("max_message_size", |text| {
             value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
-        });
+        })?;
+        if size > USUAL_MESSAGE {
+            warnings.push(format!(
+                "max_message_size {size}: receivers accept less by default (rsyslog 8096 bytes, \
+                 syslog-ng 65536, RFC 5425 requires 8192) and cut, split or refuse longer \
+                 messages: raise the receiver's limit above {size} as well"
+            ));
+        }
+        return Ok(size);
     }
     let servers = servers(options, protocol)?;
     let is_ipv6 = |server: &Endpoint| server.address().is_some_and(|address| address.is_ipv6());
@@ -339,6 +383,34 @@ fn message_size(options: &Options<'_>, protocol: Protocol) -> Result<usize, Conf
             value::size(text, SMALLEST_MESSAGE, largest)
         })
         .map(|size| size.unwrap_or(UDP_MESSAGE))
+}
+
+/// The elements of `structured_data`. The plugin's own SD-IDs are reserved.
+fn structured_data(
+    options: &Options<'_>,
+    kubernetes: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<SdElement>, ConfigError> {
+    let reserved: &[&str] = if kubernetes {
+        &[PART_SD_ID, KUBERNETES_SD_ID]
+    } else {
+        &[PART_SD_ID]
+    };
+    let elements = options
+        .optional("structured_data", |text| sd::parse(text, reserved))?
+        .unwrap_or_default();
+    for SdElement { id, .. } in &elements {
+        let id = id.as_name();
+        if id.is_longer_than_rfc_5424() {
+            warnings.push(format!(
+                "structured_data: the SD-ID {id:?} has {} characters, RFC 5424 allows {}: some \
+                 receivers will reject the messages",
+                id.as_str().len(),
+                SdId::RFC_5424_MAX
+            ));
+        }
+    }
+    Ok(elements)
 }
 
 /// The fence. A key that is there without a value would be a fence that is
@@ -376,9 +448,12 @@ fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {
     })
 }
 
-fn layout(options: &Options<'_>, protocol: Protocol) -> Result<Layout, ConfigError> {
+fn layout(
+    options: &Options<'_>,
+    protocol: Protocol,
+    warnings: &mut Vec<String>,
+) -> Result<Layout, ConfigError> {
     let kubernetes_structured_data = options.flag("kubernetes_structured_data")?;
-    let reserved = kubernetes_structured_data.then_some(KUBERNETES_SD_ID);
     Ok(Layout {
         facility: options.parsed("facility", value::facility)?,
         severity: options.parsed("severity", value::severity)?,
@@ -389,13 +464,12 @@ fn layout(options: &Options<'_>, protocol: Protocol) -> Result<Layout, ConfigErr
         msgid: options.template("msgid")?,
         message: options.template("message")?,
         message_key: options.parsed("message_key", |text| Ok(text.to_owned()))?,
-        structured_data: options
-            .optional("structured_data", |text| sd::parse(text, reserved))?
-            .unwrap_or_default(),
+        structured_data: structured_data(options, kubernetes_structured_data, warnings)?,
         kubernetes_structured_data,
         sanitize_host: options.flag("sanitizehost")?,
         bom: options.flag("bom")?,
-        max_message_size: message_size(options, protocol)?,
+        control_characters: control_characters(options, protocol)?,
+        max_message_size: message_size(options, protocol, warnings)?,
         oversize: options.choice(
             "oversize",
             &[
