@@ -12,6 +12,7 @@ use crate::config::Properties;
 
 mod framing;
 mod oversize;
+mod pks;
 
 const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
