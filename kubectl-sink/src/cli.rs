@@ -183,7 +183,7 @@ pub(crate) struct Create {
     /// The most bytes that wait on a node's disk, such as 512M or 2G.
     #[arg(long, value_name = "SIZE")]
     pub(crate) buffer_limit: Option<String>,
-    /// The most bytes of a message.
+    /// The maximum size of a message in bytes (8000 by default; 1180 for UDP).
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_message_size: Option<u32>,
     /// Wait until it delivers, so long at most (such as 90s or 2m).

@@ -2,24 +2,19 @@
 
 use std::ops::Range;
 
+use crate::control;
+
 /// How messages are told apart on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// `MSG-LEN SP SYSLOG-MSG` (RFC 6587, section 3.4.1; RFC 5425, section 4.3).
     OctetCounting,
-    /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2).
-    Newline(NewlineInMessage),
+    /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2). Every sequence in a message
+    /// that a receiver may take for its end ([`control`](crate::control)) is
+    /// replaced by as many spaces as it has bytes.
+    Newline,
     /// The message alone: one datagram each (RFC 5426, section 3.1).
     Datagram,
-}
-
-/// What becomes of a line feed inside a message that line feeds separate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NewlineInMessage {
-    /// A space.
-    Space,
-    /// The two characters `\n`.
-    Escape,
 }
 
 /// Messages, framed, in the order in which they are to be delivered.
@@ -224,7 +219,7 @@ impl Frame<'_> {
         self.finished = true;
         match self.batch.framing {
             Framing::OctetCounting => self.write_length(),
-            Framing::Newline(policy) => self.end_line(policy),
+            Framing::Newline => self.end_line(),
             Framing::Datagram => {}
         }
         self.batch.ends.push(self.batch.bytes.len());
@@ -252,21 +247,9 @@ impl Frame<'_> {
         }
     }
 
-    fn end_line(&mut self, policy: NewlineInMessage) {
+    fn end_line(&mut self) {
         let bytes = &mut self.batch.bytes;
-        if memchr::memchr(b'\n', &bytes[self.message..]).is_some() {
-            let message = bytes.split_off(self.message);
-            let replacement: &[u8] = match policy {
-                NewlineInMessage::Space => b" ",
-                NewlineInMessage::Escape => b"\\n",
-            };
-            let mut lines = message.split(|byte| *byte == b'\n');
-            bytes.extend_from_slice(lines.next().unwrap_or_default());
-            for line in lines {
-                bytes.extend_from_slice(replacement);
-                bytes.extend_from_slice(line);
-            }
-        }
+        control::blank(&mut bytes[self.message..]);
         bytes.push(b'\n');
     }
 }
@@ -310,12 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn a_newline_never_makes_a_second_message() {
-        let message = b"a\n\nb\n".as_slice();
-        let space = Framing::Newline(NewlineInMessage::Space);
-        assert_eq!(batch_of(space, &[message]).bytes(), b"a  b \n");
-        let escape = Framing::Newline(NewlineInMessage::Escape);
-        assert_eq!(batch_of(escape, &[message]).bytes(), b"a\\n\\nb\\n\n");
+    fn no_control_character_ends_a_line_but_the_last() {
+        let message = "a\n\nb\0c\r\u{85}d\te\n".as_bytes();
+        let batch = batch_of(Framing::Newline, &[message, b"next"]);
+        assert_eq!(batch.bytes(), b"a  b c   d\te \nnext\n");
+        assert_eq!(batch.frame_start(1), message.len() + 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod control;
 pub mod field;
 pub mod header;
 pub mod pri;
@@ -26,13 +27,15 @@ pub mod timestamp;
 pub mod totals;
 
 pub use backoff::Backoff;
-pub use batch::{Batch, Frame, Framing, NewlineInMessage};
+pub use batch::{Batch, Frame, Framing};
 pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
 pub use header::{Origin, Stamp};
 pub use pri::{Facility, Pri, Severity};
 pub use relp::{Relp, RelpError};
 pub use replay::ReplayBuffer;
 pub use session::{Outcome, Policy, Session};
-pub use structured_data::{DuplicateSdId, SdName, SdNameBuf, SdNameError, StructuredData};
+pub use structured_data::{
+    DuplicateSdId, SdId, SdIdBuf, SdName, SdNameBuf, SdNameError, StructuredData,
+};
 pub use timestamp::{Clock, Timestamp, TimestampError};
 pub use totals::{Totals, Volume};

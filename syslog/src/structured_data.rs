@@ -8,20 +8,38 @@ use thiserror::Error;
 
 use crate::text::REPLACEMENT;
 
-/// An SD-NAME: the name of an element (SD-ID) or of a parameter (PARAM-NAME),
-/// 1 to 32 printable ASCII characters without `=`, `]` and `"`.
+/// A name of at most `MAX` printable ASCII characters without `=`, `]` and `"`
+/// (SD-NAME, RFC 5424, section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SdName<'a>(&'a str);
+pub struct Name<'a, const MAX: usize>(&'a str);
 
-/// Why a text cannot be an SD-NAME.
+/// PARAM-NAME (RFC 5424, section 6.3.3).
+pub type SdName<'a> = Name<'a, 32>;
+
+/// SD-ID (RFC 5424, section 6.3.2). Services that expect a token there need more
+/// than the 32 characters of RFC 5424 ([`SdId::is_longer_than_rfc_5424`]).
+pub type SdId<'a> = Name<'a, 128>;
+
+/// An [`SdName`] that owns its text.
+pub type SdNameBuf = NameBuf<{ SdName::MAX }>;
+
+/// An [`SdId`] that owns its text.
+pub type SdIdBuf = NameBuf<{ SdId::MAX }>;
+
+/// The reason why a text cannot be a [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SdNameError {
-    /// SD-NAME has at least one character.
+    /// A name has at least one character.
     #[error("is empty")]
     Empty,
-    /// SD-NAME has at most 32 characters.
-    #[error("has {0} characters, at most 32 are allowed")]
-    TooLong(usize),
+    /// The name has more characters than allowed.
+    #[error("has {length} characters, at most {max} are allowed")]
+    TooLong {
+        /// The number of characters.
+        length: usize,
+        /// The maximum number of characters.
+        max: usize,
+    },
     /// A character that SD-NAME excludes.
     #[error(
         "has the character {0:?}, allowed is printable ASCII without spaces, '=', ']' and '\"'"
@@ -29,44 +47,45 @@ pub enum SdNameError {
     Character(char),
 }
 
-impl<'a> SdName<'a> {
-    /// The most characters that a name can have.
-    pub const MAX: usize = 32;
+impl<'a, const MAX: usize> Name<'a, MAX> {
+    /// The maximum number of characters.
+    pub const MAX: usize = MAX;
 
-    /// The name with this text.
+    /// Returns the name with this text.
     ///
     /// # Errors
     ///
-    /// Where RFC 5424, section 6 (SD-NAME) does not allow it.
+    /// Where the text is empty, longer than `MAX`, or has a character that
+    /// SD-NAME (RFC 5424, section 6) excludes.
     pub fn new(text: &'a str) -> Result<Self, SdNameError> {
-        // What is allowed is ASCII, so bytes will do until one is not.
+        // Only ASCII is allowed, so bytes suffice until one is not.
         if !text.bytes().all(|byte| Self::allows(char::from(byte))) {
             let character = text.chars().find(|character| !Self::allows(*character));
             return Err(SdNameError::Character(character.unwrap_or_default()));
         }
         match text.len() {
             0 => Err(SdNameError::Empty),
-            1..=Self::MAX => Ok(Self(text)),
-            length => Err(SdNameError::TooLong(length)),
+            length if length > MAX => Err(SdNameError::TooLong { length, max: MAX }),
+            _ => Ok(Self(text)),
         }
     }
 
-    /// A name that stands in the source: what is none does not compile, where
-    /// the result is a constant.
+    /// Returns a name known at compile time; as a constant, an invalid one fails
+    /// to compile.
     ///
     /// # Panics
     ///
-    /// Where [`SdName::new`] has an error.
+    /// Where [`Name::new`] has an error.
     #[must_use]
-    pub const fn literal(text: &'static str) -> SdName<'static> {
+    pub const fn literal(text: &'static str) -> Name<'static, MAX> {
         let bytes = text.as_bytes();
-        assert!(!bytes.is_empty() && bytes.len() <= Self::MAX);
+        assert!(!bytes.is_empty() && bytes.len() <= MAX);
         let mut at = 0;
         while at < bytes.len() {
             assert!(Self::allows(bytes[at] as char));
             at += 1;
         }
-        SdName(text)
+        Name(text)
     }
 
     /// Whether a name may hold this character.
@@ -82,25 +101,37 @@ impl<'a> SdName<'a> {
     }
 }
 
-/// An [`SdName`] that owns its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SdNameBuf {
-    text: [u8; SdName::MAX],
-    len: u8,
-}
+impl SdId<'_> {
+    /// The maximum number of characters by RFC 5424 (section 6, SD-NAME).
+    pub const RFC_5424_MAX: usize = 32;
 
-impl SdNameBuf {
-    /// The name.
+    /// Whether a receiver that enforces RFC 5424 may reject this SD-ID.
     #[must_use]
-    pub fn as_name(&self) -> SdName<'_> {
-        let text = &self.text[..usize::from(self.len)];
-        SdName(std::str::from_utf8(text).expect("an SD-NAME is ASCII"))
+    pub const fn is_longer_than_rfc_5424(self) -> bool {
+        self.0.len() > Self::RFC_5424_MAX
     }
 }
 
-impl From<SdName<'_>> for SdNameBuf {
-    fn from(name: SdName<'_>) -> Self {
-        let mut text = [0; SdName::MAX];
+/// A [`Name`] that owns its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameBuf<const MAX: usize> {
+    text: [u8; MAX],
+    len: u8,
+}
+
+impl<const MAX: usize> NameBuf<MAX> {
+    /// The name.
+    #[must_use]
+    pub fn as_name(&self) -> Name<'_, MAX> {
+        let text = &self.text[..usize::from(self.len)];
+        Name(std::str::from_utf8(text).expect("an SD-NAME is ASCII"))
+    }
+}
+
+impl<const MAX: usize> From<Name<'_, MAX>> for NameBuf<MAX> {
+    fn from(name: Name<'_, MAX>) -> Self {
+        const { assert!(MAX <= u8::MAX as usize) };
+        let mut text = [0; MAX];
         text[..name.0.len()].copy_from_slice(name.0.as_bytes());
         Self {
             text,
@@ -109,7 +140,7 @@ impl From<SdName<'_>> for SdNameBuf {
     }
 }
 
-impl fmt::Debug for SdName<'_> {
+impl<const MAX: usize> fmt::Debug for Name<'_, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.0, f)
     }
@@ -144,7 +175,7 @@ impl<'b> StructuredData<'b> {
     /// # Errors
     ///
     /// Where there is an element with this SD-ID already; nothing is written.
-    pub fn element(&mut self, id: SdName<'_>) -> Result<Element<'_>, DuplicateSdId> {
+    pub fn element(&mut self, id: SdId<'_>) -> Result<Element<'_>, DuplicateSdId> {
         let id = id.as_str();
         if self
             .ids
@@ -235,15 +266,35 @@ mod tests {
         SdName::new(text).unwrap()
     }
 
+    fn id(text: &str) -> SdId<'_> {
+        SdId::new(text).unwrap()
+    }
+
     #[test]
     fn names_are_those_of_the_rfc() {
         assert!(SdName::new("exampleSDID@32473").is_ok());
         assert_eq!(SdName::new(""), Err(SdNameError::Empty));
-        assert_eq!(SdName::new(&"x".repeat(33)), Err(SdNameError::TooLong(33)));
+        let error = SdName::new(&"x".repeat(33)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "has 33 characters, at most 32 are allowed"
+        );
         for character in ['=', ' ', ']', '"', '\n', 'é', '\u{7f}'] {
             let text = format!("a{character}");
             assert_eq!(SdName::new(&text), Err(SdNameError::Character(character)));
         }
+    }
+
+    #[test]
+    fn an_id_may_be_longer_than_the_rfc_allows() {
+        let text = "x".repeat(129);
+        let longer = |length: usize| id(&text[..length]).is_longer_than_rfc_5424();
+        assert_eq!([32, 33, 128].map(longer), [false, true, true]);
+        let error = SdNameError::TooLong {
+            length: 129,
+            max: 128,
+        };
+        assert_eq!(SdId::new(&text), Err(error));
     }
 
     #[test]
@@ -257,7 +308,7 @@ mod tests {
     fn values_are_escaped() {
         let mut out = Vec::new();
         let mut data = StructuredData::begin(&mut out);
-        data.element(name("a"))
+        data.element(id("a"))
             .unwrap()
             .param(name("k"), b"q\"b\\c]\n\xff");
         data.finish();
@@ -268,10 +319,10 @@ mod tests {
     fn an_id_is_written_once() {
         let mut out = Vec::new();
         let mut data = StructuredData::begin(&mut out);
-        drop(data.element(name("a")).unwrap());
-        drop(data.element(name("ab")).unwrap());
+        drop(data.element(id("a")).unwrap());
+        drop(data.element(id("ab")).unwrap());
         assert_eq!(
-            data.element(name("a")).unwrap_err().to_string(),
+            data.element(id("a")).unwrap_err().to_string(),
             "the message has structured data \"a\" already"
         );
         data.finish();
@@ -282,7 +333,7 @@ mod tests {
     fn a_parameter_that_does_not_fit_is_left_out_whole() {
         let mut out = Vec::new();
         let mut data = StructuredData::begin(&mut out);
-        let mut element = data.element(name("a")).unwrap();
+        let mut element = data.element(id("a")).unwrap();
         assert!(element.param_within(name("k"), b"1", 9));
         assert!(!element.param_within(name("k"), b"]]", 14));
         assert!(!element.param_within(name("k"), b"1", 9));

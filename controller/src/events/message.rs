@@ -175,7 +175,7 @@ mod tests {
              field_path=\"spec.containers{web}\" reason=\"BackOff\" type=\"Warning\" \
              component=\"kubelet\" node=\"node-7\" count=\"3\" \
              first_time=\"2026-03-01T12:00:01Z\" last_time=\"2026-03-01T12:00:41Z\" \
-             namespace_name=\"shop\" object_name=\"web\" container_name=\"\"] \
+             namespace_name=\"shop\" object_name=\"web\" container_name=\"\" vm_id=\"node-7\"] \
              Back-off pulling image \"shop/web:1\""
         );
     }

@@ -57,6 +57,8 @@ pub(crate) fn check(
     if let Some(size) = max_message_size {
         options.push("max_message_size", "maxMessageSize", &size.to_string())?;
     }
+    // A container's text must not name the cluster.
+    options.push("record_cluster_name", "record_cluster_name", "off")?;
     if tls.is_some() && !secure {
         let problem = "tls is for the transports tls and relp+tls";
         return Err(Refusal::new("InvalidValue", problem));

@@ -79,7 +79,9 @@ pub struct LogSinkSpec {
     /// What messages look like, where it is not the usual.
     #[serde(default)]
     pub format: Format,
-    /// The most bytes that a message has.
+    /// The maximum size of a message in bytes, 8000 by default (1180 for UDP); a
+    /// longer one is split. Must not exceed the receiver's limit: rsyslog accepts
+    /// 8096 bytes by default, syslog-ng 65536.
     #[schemars(range(min = 1024, max = 16_777_216))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<u32>,

@@ -182,11 +182,13 @@ fn timestamp(value: Value<'_>) -> Timestamp {
         // Group markers; other times before 1970 belong to no log line.
         Value::Negative(_) => Timestamp::GroupMarker,
         Value::Float(seconds) if seconds < 0.0 => Timestamp::GroupMarker,
+        // Exact to the microsecond, which is how precise such a number is today;
+        // to cut it off would lose one.
         Value::Float(seconds) if seconds.is_finite() && seconds < 1e15 => {
-            let nanos = ((seconds - seconds.floor()) * 1e9) as u32;
+            let micros = ((seconds - seconds.floor()) * 1e6).round() as u32;
             Timestamp::At(Time {
-                seconds: seconds.floor() as i64,
-                nanos: nanos.min(999_999_999),
+                seconds: seconds.floor() as i64 + i64::from(micros / 1_000_000),
+                nanos: micros % 1_000_000 * 1000,
             })
         }
         Value::Float(_) | Value::Nil | Value::Ext(..) => Timestamp::Unknown,

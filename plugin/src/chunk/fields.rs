@@ -21,8 +21,6 @@ pub struct Metadata<'a> {
     pub kubernetes: Option<Map<'a>>,
     /// PKS's name of the cluster, which goes before the node's.
     pub cluster_name: Option<&'a [u8]>,
-    /// PKS's name of the virtual machine.
-    pub vm_id: Option<&'a [u8]>,
 }
 
 /// What many inputs besides tail call the text.
@@ -65,7 +63,6 @@ pub(super) fn read_record<'a>(
             (b"kubernetes", Value::Map(map)) => metadata.kubernetes = Some(map),
             (b"stream", Value::Text(text)) => fields.stream = Some(text),
             (b"cluster_name", Value::Text(text)) => metadata.cluster_name = Some(text),
-            (b"vm_id", Value::Text(text)) => metadata.vm_id = Some(text),
             (MESSAGE, value) => fallback = Some(value),
             _ => {}
         }
@@ -78,13 +75,18 @@ impl<'a> Metadata<'a> {
     /// The cluster or the node.
     #[must_use]
     pub fn hostname(&self) -> Option<&'a [u8]> {
-        let node = || match self.kubernetes?.get(b"host")? {
-            Value::Text(node) => Some(node),
-            _ => None,
-        };
         self.cluster_name
-            .or_else(node)
             .filter(|name| !name.is_empty())
+            .or_else(|| self.node())
+    }
+
+    /// The node on which the pod runs.
+    #[must_use]
+    pub fn node(&self) -> Option<&'a [u8]> {
+        match self.kubernetes?.get(b"host")? {
+            Value::Text(node) => Some(node).filter(|node| !node.is_empty()),
+            _ => None,
+        }
     }
 
     /// The pod's labels.

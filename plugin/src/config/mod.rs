@@ -1,6 +1,7 @@
 //! The configuration of an output: parsed once, from then on never invalid.
 
 mod error;
+mod layout;
 mod options;
 mod sd;
 mod tls;
@@ -8,15 +9,18 @@ mod value;
 
 use std::time::Duration;
 
-use syslog::{Facility, Framing, NewlineInMessage, Policy, ReplayBuffer, SdNameBuf, Severity};
-use transport::{Endpoint, Target, Transport, UDP_MAX_IPV4, UDP_MAX_IPV6};
+use syslog::{Framing, Policy, ReplayBuffer};
+use transport::{Endpoint, Target, Transport};
 
 pub use self::error::ConfigError;
+pub use self::layout::{
+    ControlCharacters, FacilityFrom, KUBERNETES_SD_ID, Layout, Oversize, PART_SD_ID, SdElement,
+    SeverityFrom,
+};
 use self::options::Options;
 pub use self::options::{OPTIONS, OptionInfo, Properties};
 use crate::identity;
 use crate::selection::{LabelSelector, Names, Selection, Stream};
-use crate::template::Template;
 
 /// One `[OUTPUT]`.
 #[derive(Clone, Debug)]
@@ -30,103 +34,18 @@ pub struct Config {
     pub framing: Framing,
     /// Where records' identities come from.
     pub identity: identity::Source,
+    /// Whether a record's `cluster_name` becomes HOSTNAME.
+    pub record_cluster_name: bool,
     /// The only namespace whose records are sent.
     pub namespace: Option<String>,
     /// Which of them.
     pub selection: Selection,
-    /// What records become.
+    /// The form of messages.
     pub layout: Layout,
     /// How long the output's end may take.
     pub exit_timeout: Duration,
     /// What the user should know, though it is no error.
     pub warnings: Vec<String>,
-}
-
-/// What a record becomes.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    /// The facility.
-    pub facility: FacilityFrom,
-    /// The severity.
-    pub severity: SeverityFrom,
-    /// The time, where it is not the record's own.
-    pub timestamp: Option<Template>,
-    /// HOSTNAME, where it is not the node's.
-    pub hostname: Option<Template>,
-    /// APP-NAME, where it is not the container's.
-    pub app_name: Option<Template>,
-    /// PROCID.
-    pub procid: Option<Template>,
-    /// MSGID.
-    pub msgid: Option<Template>,
-    /// MSG, where it is not a key of the record.
-    pub message: Option<Template>,
-    /// The key whose value is MSG.
-    pub message_key: String,
-    /// Structured data besides that of Kubernetes.
-    pub structured_data: Vec<SdElement>,
-    /// Whether records of Kubernetes have `kubernetes@47450`.
-    pub kubernetes_structured_data: bool,
-    /// Whether HOSTNAME has only letters, digits, `.`, `-` and `:`.
-    pub sanitize_host: bool,
-    /// Whether MSG begins with a byte order mark.
-    pub bom: bool,
-    /// The most bytes that a message has.
-    pub max_message_size: usize,
-    /// What becomes of a longer one.
-    pub oversize: Oversize,
-}
-
-impl Layout {
-    /// What HOSTNAME, APP-NAME, PROCID, MSGID and structured data are made of.
-    pub fn origin_templates(&self) -> impl Iterator<Item = &Template> {
-        let fields = [&self.hostname, &self.app_name, &self.procid, &self.msgid];
-        let params = self.structured_data.iter().flat_map(|sd| &sd.params);
-        fields
-            .into_iter()
-            .flatten()
-            .chain(params.map(|(_, template)| template))
-    }
-}
-
-/// Where the facility comes from.
-#[derive(Clone, Debug)]
-pub enum FacilityFrom {
-    /// It is always the same.
-    Fixed(Facility),
-    /// A text of the record: a keyword or a number.
-    Field(Template),
-}
-
-/// Where the severity comes from.
-#[derive(Clone, Debug)]
-pub enum SeverityFrom {
-    /// It is always the same.
-    Fixed(Severity),
-    /// The container's stream.
-    Stream,
-    /// A text of the record: the level of a logger.
-    Field(Template),
-}
-
-/// An SD-ELEMENT of the configuration.
-#[derive(Clone, Debug)]
-pub struct SdElement {
-    /// SD-ID.
-    pub id: SdNameBuf,
-    /// PARAM-NAMEs and what their values are made of.
-    pub params: Vec<(SdNameBuf, Template)>,
-}
-
-/// What becomes of a message that is too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oversize {
-    /// Several messages with the same header.
-    Split,
-    /// Its beginning is sent.
-    Truncate,
-    /// It is not sent.
-    Drop,
 }
 
 /// What the `transport` key says.
@@ -148,15 +67,6 @@ enum Sharing {
     Balance,
 }
 
-/// The structured data that PKS gives the records of Kubernetes.
-pub const KUBERNETES_SD_ID: &str = "kubernetes@47450";
-
-/// Header and structured data of the records of Kubernetes always fit into it.
-const SMALLEST_MESSAGE: usize = 1024;
-const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
-/// What fits a datagram on every path of IPv6 without being fragmented (RFC
-/// 5426, section 3.2), and on the usual ones of IPv4.
-const UDP_MESSAGE: usize = 1180;
 const LARGEST_REPLAY: usize = 256 * 1024 * 1024;
 const LARGEST_WINDOW: usize = 100_000;
 
@@ -181,9 +91,10 @@ impl Config {
                     ("none", identity::Source::None),
                 ],
             )?,
+            record_cluster_name: options.flag("record_cluster_name")?,
             namespace: namespace(&options)?,
             selection: selection(&options)?,
-            layout: layout(&options, protocol)?,
+            layout: layout::parse(&options, protocol, &mut warnings)?,
             exit_timeout: options.duration("exit_timeout")?,
             targets: targets(&options, protocol, &mut warnings)?,
             instance_name,
@@ -216,18 +127,11 @@ fn protocol(
 }
 
 fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigError> {
-    let newline = options.choice(
-        "newline_in_message",
-        &[
-            ("space", NewlineInMessage::Space),
-            ("escape", NewlineInMessage::Escape),
-        ],
-    )?;
     let framing = options.choice(
         "framing",
         &[
             ("octet-counting", Framing::OctetCounting),
-            ("newline", Framing::Newline(newline)),
+            ("newline", Framing::Newline),
         ],
     )?;
     Ok(match protocol {
@@ -327,28 +231,6 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
     })
 }
 
-/// The most bytes of a message. One that is not in a datagram of its own has a
-/// default that all receivers should take (RFC 5425, section 4.3.1).
-fn message_size(options: &Options<'_>, protocol: Protocol) -> Result<usize, ConfigError> {
-    if protocol != Protocol::Udp {
-        return options.parsed("max_message_size", |text| {
-            value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
-        });
-    }
-    let servers = servers(options, protocol)?;
-    let is_ipv6 = |server: &Endpoint| server.address().is_some_and(|address| address.is_ipv6());
-    let largest = if servers.iter().all(is_ipv6) {
-        UDP_MAX_IPV6
-    } else {
-        UDP_MAX_IPV4
-    };
-    options
-        .optional("max_message_size", |text| {
-            value::size(text, SMALLEST_MESSAGE, largest)
-        })
-        .map(|size| size.unwrap_or(UDP_MESSAGE))
-}
-
 /// The fence. A key that is there without a value would be a fence that is
 /// open: an error, not a default.
 fn namespace(options: &Options<'_>) -> Result<Option<String>, ConfigError> {
@@ -381,37 +263,6 @@ fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {
         stream: options.optional("stream", |text| value::choice(text, &streams))?,
         excluded_containers: names("exclude_containers")?,
         excluded_pods: labels("exclude_pod_selector")?,
-    })
-}
-
-fn layout(options: &Options<'_>, protocol: Protocol) -> Result<Layout, ConfigError> {
-    let kubernetes_structured_data = options.flag("kubernetes_structured_data")?;
-    let reserved = kubernetes_structured_data.then_some(KUBERNETES_SD_ID);
-    Ok(Layout {
-        facility: options.parsed("facility", value::facility)?,
-        severity: options.parsed("severity", value::severity)?,
-        timestamp: options.template("timestamp")?,
-        hostname: options.template("hostname")?,
-        app_name: options.template("app_name")?,
-        procid: options.template("procid")?,
-        msgid: options.template("msgid")?,
-        message: options.template("message")?,
-        message_key: options.parsed("message_key", |text| Ok(text.to_owned()))?,
-        structured_data: options
-            .optional("structured_data", |text| sd::parse(text, reserved))?
-            .unwrap_or_default(),
-        kubernetes_structured_data,
-        sanitize_host: options.flag("sanitizehost")?,
-        bom: options.flag("bom")?,
-        max_message_size: message_size(options, protocol)?,
-        oversize: options.choice(
-            "oversize",
-            &[
-                ("split", Oversize::Split),
-                ("truncate", Oversize::Truncate),
-                ("drop", Oversize::Drop),
-            ],
-        )?,
     })
 }
 

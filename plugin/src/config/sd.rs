@@ -1,25 +1,31 @@
 //! The value of `structured_data`: SD-ELEMENTs as RFC 5424, section 6.3 writes
 //! them, with templates for parameter values.
 
-use syslog::{SdName, SdNameBuf};
+use syslog::{SdId, SdIdBuf, SdName, SdNameBuf};
 
 use super::SdElement;
 use crate::template::Template;
 
 const FORM: &str = r#"allowed is [id@number name="value" ...], such as [origin@32473 ip="$ip"]"#;
 
-/// Parses all elements. `reserved` is an SD-ID that is taken already.
-pub(super) fn parse(text: &str, reserved: Option<&str>) -> Result<Vec<SdElement>, String> {
+/// Parses all elements. An SD-ID in `reserved` is an error.
+pub(super) fn parse(text: &str, reserved: &[&str]) -> Result<Vec<SdElement>, String> {
     let mut elements: Vec<SdElement> = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let (element, behind) = element(rest)?;
         let id = element.id.as_name().as_str();
-        if Some(id) == reserved || elements.iter().any(|other| other.id == element.id) {
+        if reserved.contains(&id) {
+            return Err(match id {
+                super::KUBERNETES_SD_ID => format!(
+                    "the SD-ID {id:?} is reserved: set kubernetes_structured_data off to use it"
+                ),
+                _ => format!("the SD-ID {id:?} is reserved for the parts of a long message"),
+            });
+        }
+        if elements.iter().any(|other| other.id == element.id) {
             return Err(format!(
-                "has the element {id:?} twice; its parameters can stand in one element, \
-                 and {} belongs to kubernetes_structured_data",
-                super::KUBERNETES_SD_ID
+                "has the element {id:?} twice, allowed is one element with all parameters"
             ));
         }
         elements.push(element);
@@ -35,7 +41,7 @@ fn element(text: &str) -> Result<(SdElement, &str), String> {
     let end = rest.find([' ', ']']).unwrap_or(rest.len());
     let (id, mut rest) = rest.split_at(end);
     let mut element = SdElement {
-        id: name(id)?,
+        id: sd_id(id)?,
         params: Vec::new(),
     };
     loop {
@@ -51,6 +57,12 @@ fn element(text: &str) -> Result<(SdElement, &str), String> {
         element.params.push((name(key)?, template));
         rest = behind;
     }
+}
+
+fn sd_id(text: &str) -> Result<SdIdBuf, String> {
+    SdId::new(text)
+        .map(SdIdBuf::from)
+        .map_err(|error| format!("the SD-ID {text:?} {error}"))
 }
 
 fn name(text: &str) -> Result<SdNameBuf, String> {

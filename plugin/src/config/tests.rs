@@ -32,7 +32,7 @@ fn error(keys: &[(&str, &str)]) -> String {
 fn the_defaults_are_valid() {
     let config = parse_tcp(&[]).unwrap();
     assert_eq!(config.framing, Framing::OctetCounting);
-    assert_eq!(config.layout.max_message_size, 8192);
+    assert_eq!(config.layout.max_message_size, 8000);
     assert_eq!(config.layout.oversize, Oversize::Split);
     assert_eq!(
         config.targets[0].policy.connect_timeout,
@@ -261,7 +261,7 @@ fn an_empty_value_is_an_absent_one() {
         ("hostname", ""),
         ("max_message_size", ""),
     ]);
-    assert_eq!(config.unwrap().layout.max_message_size, 8192);
+    assert_eq!(config.unwrap().layout.max_message_size, 8000);
 }
 
 #[test]
@@ -383,6 +383,78 @@ fn structured_data_is_that_of_the_rfc() {
 }
 
 #[test]
+fn the_plugins_own_elements_are_reserved() {
+    let problem = |keys: &[(&str, &str)]| parse_tcp(keys).unwrap_err().problem;
+    let part = ("structured_data", "[part@47450 number=\"1\"]");
+    let off = ("kubernetes_structured_data", "off");
+    assert!(problem(&[part]).contains("\"part@47450\" is reserved"));
+    assert!(problem(&[part, off]).contains("\"part@47450\" is reserved"));
+    let kubernetes = ("structured_data", "[kubernetes@47450 x=\"y\"]");
+    assert!(problem(&[kubernetes]).contains("set kubernetes_structured_data off"));
+}
+
+#[test]
+fn an_sd_id_may_hold_the_token_of_a_service() {
+    let id = |length: usize| format!("[{}@41058 tag=\"shop\"]", "t".repeat(length - 6));
+    let parse = |length| parse_tcp(&[("structured_data", &id(length))]);
+    assert!(parse(32).unwrap().warnings.is_empty());
+    for length in [33, 42, 70, 128] {
+        let config = parse(length).unwrap();
+        let written = config.layout.structured_data[0].id;
+        assert_eq!(written.as_name().as_str().len(), length);
+        let [warning] = config.warnings.as_slice() else {
+            panic!("{:?}", config.warnings);
+        };
+        let limits = format!("has {length} characters, RFC 5424 allows 32");
+        assert!(warning.contains(&limits), "{warning}");
+    }
+    let error = parse(129).unwrap_err().problem;
+    assert!(
+        error.ends_with("has 129 characters, at most 128 are allowed"),
+        "{error}"
+    );
+    let name = format!("[a@1 {}=\"x\"]", "n".repeat(33));
+    let error = parse_tcp(&[("structured_data", &name)])
+        .unwrap_err()
+        .problem;
+    assert!(
+        error.ends_with("has 33 characters, at most 32 are allowed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_size_above_what_receivers_accept_is_a_warning() {
+    let warnings = |size: &str, transport: &str| {
+        let keys = [("max_message_size", size), ("transport", transport)];
+        parse_tcp(&keys).unwrap().warnings
+    };
+    for transport in ["tcp", "relp"] {
+        assert!(warnings("65536", transport).is_empty());
+        let [warning] = &warnings("65537", transport)[..] else {
+            panic!("{:?}", warnings("65537", transport));
+        };
+        for part in ["max_message_size 65537", "rsyslog 8096", "syslog-ng 65536"] {
+            assert!(warning.contains(part), "{warning}");
+        }
+    }
+    assert!(warnings("65507", "udp").is_empty());
+}
+
+#[test]
+fn control_characters_matter_between_lines() {
+    let escapes = |keys: &[(&str, &str)]| {
+        let keys = [&[("control_characters", "escape")], keys].concat();
+        let config = parse_tcp(&keys).unwrap();
+        config.layout.control_characters == ControlCharacters::Escape
+    };
+    assert!(escapes(&[("framing", "newline")]));
+    assert!(!escapes(&[]));
+    assert!(!escapes(&[("framing", "newline"), ("transport", "relp")]));
+    assert!(error(&[("control_characters", "drop")]).ends_with("space, escape"));
+}
+
+#[test]
 fn a_long_value_is_shown_in_part() {
     let long = "x".repeat(1000);
     let error = error(&[("oversize", &long)]);
@@ -397,7 +469,8 @@ fn the_reference_is_complete() {
     let rows: Vec<(&str, &str)> = reference
         .lines()
         .skip_while(|line| *line != "## All keys")
-        .take_while(|line| *line != "## Templates")
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "))
         .filter(|line| line.starts_with("| `"))
         .map(|line| {
             let mut cells = line

@@ -8,7 +8,7 @@ use transport::Endpoint;
 use transport::tls::Fingerprint;
 
 use super::{FacilityFrom, SeverityFrom};
-use crate::severity::from_level;
+use crate::severity::from_name;
 use crate::template::Template;
 
 pub(super) const ADDRESS: &str =
@@ -106,7 +106,7 @@ pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> 
         .and_then(|(number, unit)| number.checked_mul(unit))
         .filter(|size| (min..=max).contains(size))
         .ok_or_else(|| {
-            format!("is not a size, allowed is {min} to {max} bytes, such as 8192 or 64k")
+            format!("is not a size, allowed is {min} to {max} bytes, such as 8000 or 64k")
         })
 }
 
@@ -172,7 +172,7 @@ pub(super) fn severity(text: &str) -> Result<SeverityFrom, String> {
     if text.eq_ignore_ascii_case("stream") {
         return Ok(SeverityFrom::Stream);
     }
-    from_level(text.as_bytes())
+    from_name(text)
         .map(SeverityFrom::Fixed)
         .ok_or_else(|| {
             let names: Vec<&str> = Severity::names().collect();

@@ -1,21 +1,23 @@
 //! `[kubernetes@47450 ...]`: labels and identity, as in PKS.
 
-use syslog::{SdName, StructuredData};
+use syslog::{Hostname, SdId, SdName, StructuredData};
 
 use crate::chunk::{Map, Metadata, Value};
 use crate::config::KUBERNETES_SD_ID;
 use crate::identity::Identity;
 
-const ELEMENT: SdName<'_> = SdName::literal(KUBERNETES_SD_ID);
+const ELEMENT: SdId<'_> = SdId::literal(KUBERNETES_SD_ID);
 const NAMESPACE_NAME: SdName<'_> = SdName::literal("namespace_name");
 const OBJECT_NAME: SdName<'_> = SdName::literal("object_name");
 const CONTAINER_NAME: SdName<'_> = SdName::literal("container_name");
+/// The node, named as in PKS: HOSTNAME may be the cluster's name.
 const VM_ID: SdName<'_> = SdName::literal("vm_id");
-/// The names that say whose a message is: no label can claim them.
+/// The names that the plugin itself writes: no label can claim them.
 const RESERVED: [SdName<'_>; 4] = [NAMESPACE_NAME, OBJECT_NAME, CONTAINER_NAME, VM_ID];
 
-/// Appends the element. Labels that would make the buffer longer than `limit`
-/// are left out, and their number is given; the identity goes before them.
+/// Appends the element: labels, identity, and as its last parameter the node.
+/// Labels that would make the buffer longer than `limit` are left out, and their
+/// number is returned; the identity goes before them.
 pub(super) fn push(
     data: &mut StructuredData<'_>,
     identity: Identity<'_>,
@@ -25,15 +27,18 @@ pub(super) fn push(
     let mut element = data
         .element(ELEMENT)
         .expect("the configuration leaves this SD-ID alone");
-    let params = [
+    let identity = [
         (NAMESPACE_NAME, identity.namespace.as_bytes()),
         (OBJECT_NAME, identity.pod.as_bytes()),
         (CONTAINER_NAME, identity.container.as_bytes()),
-        (VM_ID, metadata.vm_id.unwrap_or_default()),
     ];
+    // A longer text is no machine's name.
+    let node = metadata.node().filter(|name| name.len() <= Hostname::MAX);
+    let node = node.map(|name| (VM_ID, name));
     // ` name="value"` for each, and the element's `]`.
-    let reserved: usize = params
+    let reserved: usize = identity
         .iter()
+        .chain(&node)
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum::<usize>()
         + 1;
@@ -46,10 +51,13 @@ pub(super) fn push(
             omitted += 1;
         }
     }
-    for (name, value) in params {
-        if name != VM_ID || !value.is_empty() {
-            element.param(name, value);
-        }
+    for (name, value) in identity {
+        element.param(name, value);
+    }
+    if let Some((name, value)) = node
+        && !element.param_within(name, value, limit - 1)
+    {
+        omitted += 1;
     }
     omitted
 }

@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! Events -> fence (namespace) -> selection -> Stamp, Origin, StructuredData, text -> Frame -> Batch
+//!                                                                   too long: parts -> Frames -> Batch
 //! ```
 
+mod escape;
 mod kubernetes;
+mod parts;
 mod tally;
+mod time;
 
 use syslog::text::push_lossy_within;
 use syslog::{
@@ -16,7 +20,9 @@ use syslog::{
 pub use self::tally::{Reason, Tally};
 use crate::chunk::json::push_json;
 use crate::chunk::{self, Event, Events, Fields, Time, Value};
-use crate::config::{Config, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom};
+use crate::config::{
+    Config, ControlCharacters, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom,
+};
 use crate::identity::{Identity, Source};
 use crate::selection::Selection;
 use crate::severity::{from_level, from_stream};
@@ -30,6 +36,8 @@ pub struct Mapper {
     /// message than its stamp and text.
     origin_varies: bool,
     identity: Source,
+    /// Whether a record's `cluster_name` becomes HOSTNAME.
+    record_cluster_name: bool,
     namespace: Option<String>,
     /// None where it is everything.
     selection: Option<Selection>,
@@ -52,6 +60,8 @@ pub struct Workspace {
     /// How many labels and parameters had no place in `origin`.
     omitted: u64,
     text: Vec<u8>,
+    /// The text with its control characters escaped.
+    escaped: Vec<u8>,
     /// Everything before the text of a message that is split.
     head: Vec<u8>,
 }
@@ -70,12 +80,15 @@ impl Workspace {
             origin,
             omitted: _,
             text,
+            escaped,
             head,
         } = self;
-        [hostname, app_name, procid, msgid, value, origin, text, head]
-            .into_iter()
-            .map(Vec::capacity)
-            .sum()
+        [
+            hostname, app_name, procid, msgid, value, origin, text, escaped, head,
+        ]
+        .into_iter()
+        .map(Vec::capacity)
+        .sum()
     }
 }
 
@@ -93,6 +106,7 @@ impl Mapper {
             layout: config.layout.clone(),
             origin_varies: !config.layout.origin_templates().all(Template::is_of_origin),
             identity: config.identity,
+            record_cluster_name: config.record_cluster_name,
             namespace: config.namespace.clone(),
             selection: (config.selection != Selection::default()).then(|| config.selection.clone()),
             own_hostname,
@@ -119,7 +133,11 @@ impl Mapper {
         };
         let mut origin_of = None;
         for event in Events::new(chunk, self.layout.message_key.as_bytes()) {
-            let chunk::Record { time, body, fields } = match event {
+            let chunk::Record {
+                time,
+                body,
+                mut fields,
+            } = match event {
                 Event::Record(record) => record,
                 Event::GroupMarker => continue,
                 Event::Damaged => {
@@ -127,6 +145,9 @@ impl Mapper {
                     continue;
                 }
             };
+            if !self.record_cluster_name {
+                fields.metadata.cluster_name = None;
+            }
             let of_record = || fields.metadata.kubernetes.and_then(Identity::from_record);
             let identity = if from_record && self.identity != Source::None {
                 of_record()
@@ -182,19 +203,23 @@ impl Mapper {
         let stamp = self.stamp(record, &mut space.value);
         stamp.encode(&mut space.clock, frame.bytes());
         frame.bytes().extend_from_slice(&space.origin);
-        frame.bytes().push(b' ');
-        tally.add_many(Reason::ParamOmitted, space.omitted);
-        if self.layout.bom {
-            frame.bytes().extend_from_slice(BOM);
-        }
         let head = frame.len();
+        frame.bytes().push(b' ');
+        let bom = if self.layout.bom { BOM } else { b"" };
+        frame.bytes().extend_from_slice(bom);
+        tally.add_many(Reason::ParamOmitted, space.omitted);
         let Workspace {
             text: buffer,
+            escaped,
             head: head_copy,
             ..
         } = space;
-        let text = self.text(record, buffer);
-        let used = push_lossy_within(frame.bytes(), text, size - head);
+        let mut text = self.text(record, buffer);
+        if self.layout.control_characters == ControlCharacters::Escape {
+            text = escape::escape(text, escaped);
+        }
+        let room = size - frame.len();
+        let used = push_lossy_within(frame.bytes(), text, room);
         if used == text.len() {
             frame.finish();
             tally.messages += 1;
@@ -213,17 +238,8 @@ impl Mapper {
             Oversize::Split => {
                 head_copy.clear();
                 head_copy.extend_from_slice(&frame.message()[..head]);
-                frame.finish();
-                tally.messages += 1;
-                let mut rest = &text[used..];
-                while !rest.is_empty() {
-                    let mut frame = batch.frame();
-                    frame.bytes().extend_from_slice(head_copy);
-                    let used = push_lossy_within(frame.bytes(), rest, size - head);
-                    frame.finish();
-                    tally.messages += 1;
-                    rest = &rest[used..];
-                }
+                drop(frame);
+                tally.messages += parts::push(batch, head_copy, bom, text, size);
                 tally.add(Reason::Split);
             }
         }
@@ -338,7 +354,7 @@ impl Mapper {
 
     fn timestamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Option<Timestamp> {
         rendered(self.layout.timestamp.as_ref(), &record.scope, value)
-            .and_then(parse_time)
+            .and_then(time::parse)
             .or_else(|| {
                 let Time { seconds, nanos } = record.time?;
                 Timestamp::from_unix(seconds, nanos).ok()
@@ -404,16 +420,6 @@ fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8]
 
 fn is_host_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':')
-}
-
-/// An RFC 3339 time, or seconds since 1970.
-fn parse_time(text: &[u8]) -> Option<Timestamp> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    Timestamp::parse(text).ok().or_else(|| {
-        let seconds: f64 = text.parse().ok()?;
-        let nanos = (seconds - seconds.floor()) * 1e9;
-        Timestamp::from_unix(seconds.floor() as i64, nanos as u32).ok()
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ use syslog::Framing;
 use super::*;
 use crate::config::Properties;
 
+mod framing;
+mod oversize;
+mod pks;
+
 const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
 
@@ -101,6 +105,7 @@ fn a_container_log_line_has_the_layout_of_pks() {
             ("namespace_name", "shop"),
             ("object_name", "web-0"),
             ("container_name", "nginx"),
+            ("vm_id", "node-1"),
         ]
     );
     assert_eq!(message.text(), "hello");
@@ -139,17 +144,52 @@ fn events_of_pks_are_told_by_their_tag() {
 
 #[test]
 fn a_cluster_name_goes_before_the_node() {
-    let body = map(vec![
-        ("log", "x".into()),
-        ("cluster_name", "Prod_1".into()),
-        ("vm_id", "vm-7".into()),
-        ("kubernetes", kubernetes(vec![])),
-    ]);
-    let message = map_one(&[], TAG, body.clone());
-    assert_eq!(message.hostname.as_deref(), Some("Prod-1"));
-    assert_eq!(message.param("kubernetes@47450", "vm_id"), Some("vm-7"));
-    let message = map_one(&[("sanitizehost", "off")], TAG, body);
-    assert_eq!(message.hostname.as_deref(), Some("Prod_1"));
+    let body = |cluster: &str| {
+        map(vec![
+            ("log", "x".into()),
+            ("cluster_name", cluster.into()),
+            ("vm_id", "forged".into()),
+            ("kubernetes", kubernetes(vec![])),
+        ])
+    };
+    let hostname = |keys: &[(&str, &str)], cluster| {
+        let message = map_one(keys, TAG, body(cluster));
+        assert_eq!(message.param("kubernetes@47450", "vm_id"), Some("node-1"));
+        message.hostname.unwrap()
+    };
+    assert_eq!(hostname(&[], "Prod_1"), "Prod-1");
+    assert_eq!(hostname(&[("sanitizehost", "off")], "Prod_1"), "Prod_1");
+    assert_eq!(hostname(&[], ""), "node-1");
+    // Where the container's own text may have become the record's keys.
+    let ignored = [("record_cluster_name", "off")];
+    assert_eq!(hostname(&ignored, "forged"), "node-1");
+}
+
+#[test]
+fn a_node_is_the_last_parameter_where_it_is_known() {
+    let body = |host: Rmpv| {
+        map(vec![
+            ("log", "x".into()),
+            ("kubernetes", map(vec![("host", host)])),
+        ])
+    };
+    let last = |host: Rmpv| {
+        let message = map_one(&[], TAG, body(host));
+        assert_eq!(
+            message.param("kubernetes@47450", "namespace_name"),
+            Some("shop")
+        );
+        message.structured_data[0].params.last().unwrap().clone()
+    };
+    let node = |name: &str| ("vm_id".to_owned(), name.to_owned());
+    let container = ("container_name".to_owned(), "nginx".to_owned());
+    assert_eq!(last("Node_7".into()), node("Node_7"));
+    assert_eq!(last("a\"]b".into()), node("a\"]b"));
+    assert_eq!(last("".into()), container);
+    assert_eq!(last(7.into()), container);
+    // Longer than any name, and than what the structured data may have.
+    assert_eq!(last("x".repeat(256).into()), container);
+    assert_eq!(last("x".repeat(20_000).into()), container);
 }
 
 #[test]
@@ -160,6 +200,15 @@ fn severities() {
     let levels = [("severity", "$level")];
     assert_eq!(severity(&levels, map(vec![("level", "WARN".into())])), 4);
     assert_eq!(severity(&levels, map(vec![("level", 50.into())])), 3);
+    assert_eq!(severity(&levels, map(vec![("level", 40.0.into())])), 4);
+    let texts = [("severity", "$log")];
+    assert_eq!(severity(&texts, line("[error] no")), 3);
+    assert_eq!(severity(&texts, line("ERROR: no")), 3);
+    assert_eq!(
+        severity(&texts, line("E1126 12:00:00.000000 1 a.go:1] no")),
+        3
+    );
+    assert_eq!(severity(&texts, line("errors: 0")), 6);
     assert_eq!(severity(&levels, map(vec![("level", "?".into())])), 6);
     assert_eq!(severity(&[("severity", "$level ?? 'debug'")], line("x")), 7);
     let facility = map_one(&[("facility", "$f ?? 'local3'")], TAG, line("x")).facility;
@@ -212,8 +261,29 @@ fn times_in_the_record() {
         (Rmpv::from(1_577_934_245), 1_577_934_245, 0),
         (Rmpv::from(1_577_934_245.25), 1_577_934_245, 250_000),
         (Rmpv::from("1577934245.5"), 1_577_934_245, 500_000),
+        (Rmpv::from(1_577_934_245.000_001), 1_577_934_245, 1),
+        (Rmpv::from("1577934245.123457"), 1_577_934_245, 123_457),
+        (Rmpv::from(1_577_934_245_123_u64), 1_577_934_245, 123_000),
+        (Rmpv::from(1_577_934_245_123.0), 1_577_934_245, 123_000),
+        (
+            Rmpv::from(1_577_934_245_123_456_u64),
+            1_577_934_245,
+            123_456,
+        ),
+        (
+            Rmpv::from(1_577_934_245_123_456_789_u64),
+            1_577_934_245,
+            123_456,
+        ),
+        (Rmpv::from(1.577_934_245_123_456e18), 1_577_934_245, 123_456),
         // Not a time: the record's own.
         (Rmpv::from("yesterday"), 1_772_366_400, 123_456),
+        (Rmpv::from("nan"), 1_772_366_400, 123_456),
+        (Rmpv::from("-inf"), 1_772_366_400, 123_456),
+        (Rmpv::from(f64::NAN), 1_772_366_400, 123_456),
+        (Rmpv::from(f64::INFINITY), 1_772_366_400, 123_456),
+        (Rmpv::from(-1), 1_772_366_400, 123_456),
+        (Rmpv::from(1e30), 1_772_366_400, 123_456),
     ] {
         let body = map(vec![("log", "x".into()), ("t", time)]);
         let timestamp = map_one(&[("timestamp", "$t")], TAG, body)
@@ -289,7 +359,7 @@ fn hostile_labels_are_values() {
     ]);
     let message = map_one(&[], TAG, body);
     let params = &message.structured_data[0].params;
-    assert_eq!(params.len(), 7);
+    assert_eq!(params.len(), 8);
     assert_eq!(
         message.param("kubernetes@47450", "namespace_name"),
         Some("shop")
@@ -317,70 +387,8 @@ fn five_thousand_labels_cost_labels_and_not_the_message() {
         Some("nginx")
     );
     let written = messages[0].structured_data[0].params.len() as u64;
-    assert_eq!(written - 3 + tally.count(Reason::ParamOmitted), 5000);
+    assert_eq!(written - 4 + tally.count(Reason::ParamOmitted), 5000);
     assert!(written > 100);
-}
-
-#[test]
-fn long_messages() {
-    let text = "€".repeat(10_000);
-    let chunk = event(line(&text));
-    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
-    let joined: String = messages.iter().map(Message::text).collect();
-    assert_eq!(joined, text);
-    assert_eq!(messages.len(), 4);
-    assert_eq!(tally.count(Reason::Split), 1);
-    assert!(
-        messages
-            .iter()
-            .all(|m| m.structured_data == messages[0].structured_data)
-    );
-
-    let (messages, tally) = map_all(&mapper(&[("oversize", "truncate")]), TAG, &chunk);
-    assert_eq!(messages.len(), 1);
-    assert!(text.starts_with(messages[0].text()));
-    assert_eq!(tally.count(Reason::Truncated), 1);
-
-    let (messages, tally) = map_all(&mapper(&[("oversize", "drop")]), TAG, &chunk);
-    assert!(messages.is_empty());
-    assert_eq!(tally.count(Reason::Oversize), 1);
-}
-
-#[test]
-fn a_message_of_ten_mebibytes() {
-    let text = "0123456789".repeat(1024 * 1024);
-    let (messages, _) = map_all(
-        &mapper(&[("max_message_size", "64k")]),
-        TAG,
-        &event(line(&text)),
-    );
-    let joined: String = messages.iter().map(Message::text).collect();
-    assert_eq!(joined, text);
-}
-
-#[test]
-fn with_the_smallest_size_a_text_always_has_room() {
-    let keys = [
-        ("max_message_size", "1024"),
-        ("sanitizehost", "off"),
-        ("hostname", "$long"),
-        ("app_name", "$long"),
-        ("procid", "$long"),
-        ("msgid", "$long"),
-        (
-            "structured_data",
-            r#"[a@1 x="$long"][b@1 x="$long"][c@1 x="y"]"#,
-        ),
-    ];
-    let body = map(vec![
-        ("log", "x".repeat(2000).into()),
-        ("long", "y".repeat(3000).into()),
-        ("kubernetes", kubernetes(vec![("app", "web".into())])),
-    ]);
-    let (messages, tally) = map_all(&mapper(&keys), TAG, &event(body));
-    let joined: String = messages.iter().map(Message::text).collect();
-    assert_eq!(joined, "x".repeat(2000));
-    assert!(tally.count(Reason::ParamOmitted) > 0);
 }
 
 #[test]
@@ -406,22 +414,6 @@ fn damaged_records_cost_themselves_only() {
     let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
     assert_eq!(messages.len(), 3);
     assert_eq!(tally.count(Reason::Damaged), 1);
-}
-
-proptest! {
-    #[test]
-    fn every_text_arrives_whole(text: Vec<u8>, size in 1024_usize..1500) {
-        let size = size.to_string();
-        let mapper = mapper(&[("max_message_size", &size)]);
-        let body = map(vec![("log", Rmpv::Binary(text.repeat(40)))]);
-        let (messages, _) = map_all(&mapper, TAG, &event(body));
-        let joined: String = messages.iter().map(Message::text).collect();
-        let text = text.repeat(40);
-        let text = text.strip_suffix(b"\n").unwrap_or(&text);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let expected = String::from_utf8_lossy(text);
-        prop_assert_eq!(joined, expected.strip_prefix('\u{feff}').unwrap_or(&expected));
-    }
 }
 
 /// Records of several containers and agents, mixed.
@@ -454,6 +446,7 @@ proptest! {
         bodies in proptest::collection::vec(any_body(), 1..8),
         keys in proptest::option::of(proptest::sample::select(vec![
             ("identity", "record"),
+            ("record_cluster_name", "off"),
             ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
             ("procid", "$user"),
             ("structured_data", "[id@1 user=\"$user\"]"),

@@ -62,6 +62,7 @@ fn with_delay(links: &Links, report: &mut Report, chunk: &[(String, Vec<u8>)]) {
     network.set_weather(Weather {
         delay: DELAY,
         loss: 0,
+        ..Weather::default()
     });
     let receiver = link::start(Options {
         keep: false,

@@ -123,7 +123,7 @@ fn check(messages: &[Parsed]) {
             message.structured_data,
             format!(
                 "[kubernetes@47450 app=\"app\" team=\"{namespace}\" namespace_name=\"{namespace}\" \
-                 object_name=\"{pod}\" container_name=\"app\"]"
+                 object_name=\"{pod}\" container_name=\"app\" vm_id=\"node-1\"]"
             )
         );
     }
