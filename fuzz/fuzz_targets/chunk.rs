@@ -18,6 +18,7 @@ impl Properties for Options {
         let value = match key {
             "addr" => "localhost",
             "transport" => "tcp",
+            "cluster" => "on",
             "severity" => "$level ?? $kubernetes['labels']['level']",
             "msgid" => "$kubernetes['labels']['app'] $list[1]",
             "structured_data" => "[a@1 b=\"$b\"]",

@@ -40,6 +40,7 @@ impl Properties for Defaults {
         match key {
             "addr" => Some("localhost".to_owned()),
             "transport" => Some("tcp".to_owned()),
+            "cluster" => Some("on".to_owned()),
             _ => None,
         }
     }

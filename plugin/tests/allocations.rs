@@ -63,7 +63,15 @@ fn chunk(body: &Value, records: usize) -> Vec<u8> {
 
 /// Allocations of the second chunk: the first one fills the pools.
 fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
-    let keys = [&[("addr", "localhost"), ("transport", "tcp")], keys].concat();
+    let keys = [
+        &[
+            ("addr", "localhost"),
+            ("transport", "tcp"),
+            ("cluster", "on"),
+        ],
+        keys,
+    ]
+    .concat();
     let mapper = Mapper::new(&Config::parse(&Keys(&keys)).unwrap(), "machine".to_owned());
     let chunk = chunk(body, records);
     let mut batch = Batch::new(Framing::OctetCounting);

@@ -81,18 +81,19 @@ impl Config {
         let mut warnings = Vec::new();
         let instance_name = options.text("instancename");
         let protocol = protocol(&options, instance_name.is_some(), &mut warnings)?;
+        let identity = options.choice(
+            "identity",
+            &[
+                ("tag", identity::Source::Tag),
+                ("record", identity::Source::Record),
+                ("none", identity::Source::None),
+            ],
+        )?;
         Ok(Self {
             framing: framing(&options, protocol)?,
-            identity: options.choice(
-                "identity",
-                &[
-                    ("tag", identity::Source::Tag),
-                    ("record", identity::Source::Record),
-                    ("none", identity::Source::None),
-                ],
-            )?,
+            identity,
             record_cluster_name: options.flag("record_cluster_name")?,
-            namespace: namespace(&options)?,
+            namespace: namespace(&options, identity)?,
             selection: selection(&options)?,
             layout: layout::parse(&options, protocol, &mut warnings)?,
             exit_timeout: options.duration("exit_timeout")?,
@@ -231,23 +232,29 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
     })
 }
 
-/// The fence. A key that is there without a value would be a fence that is
-/// open: an error, not a default.
-fn namespace(options: &Options<'_>) -> Result<Option<String>, ConfigError> {
+/// The only namespace whose records are sent, or none for all of them. Fluent
+/// Bit passes `namespace ${UNSET}` as an absent key: to send all namespaces has
+/// to be asked for, so that an unset variable does not do it.
+fn namespace(
+    options: &Options<'_>,
+    identity: identity::Source,
+) -> Result<Option<String>, ConfigError> {
     let everything = options.flag("cluster")?;
-    let Some(namespace) = options.raw("namespace") else {
-        return Ok(None);
+    let namespace = options.text("namespace");
+    let problem = match (&namespace, identity) {
+        (Some(_), _) if everything => {
+            "contradicts cluster on, which sends all namespaces: set one of them"
+        }
+        (Some(_), identity::Source::None) => {
+            "contradicts identity none, with which no record has a namespace"
+        }
+        (None, identity::Source::Tag | identity::Source::Record) if !everything => {
+            "is missing or empty: set the only namespace whose records are sent, cluster on to \
+             send all, or identity none where records are not of Kubernetes"
+        }
+        _ => return Ok(namespace),
     };
-    if namespace.is_empty() {
-        return Err(options.error("namespace", "is empty, allowed is the name of a namespace"));
-    }
-    if everything {
-        return Err(options.error(
-            "namespace",
-            "contradicts cluster true, which sends all namespaces: set one of them",
-        ));
-    }
-    Ok(Some(namespace))
+    Err(options.error("namespace", problem))
 }
 
 fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {

@@ -11,10 +11,12 @@ impl Properties for Keys {
     }
 }
 
+/// All namespaces, unless a key says otherwise.
 fn parse(keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let keys = [&[("cluster", "on")], keys].concat();
     let keys = keys
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     Config::parse(&Keys(keys))
 }
@@ -241,17 +243,32 @@ fn sizes_and_time_spans_are_bounded() {
 }
 
 #[test]
-fn a_fence_is_closed_or_absent() {
+fn all_namespaces_are_sent_only_where_that_is_asked_for() {
+    let namespace = |keys: &[(&str, &str)]| {
+        let keys = [&[("cluster", "off")], keys].concat();
+        parse_tcp(&keys).map(|config| config.namespace)
+    };
     assert_eq!(
-        parse_tcp(&[("namespace", "shop")])
-            .unwrap()
-            .namespace
-            .as_deref(),
-        Some("shop")
+        namespace(&[("namespace", "shop")]),
+        Ok(Some("shop".to_owned()))
     );
-    assert_eq!(parse_tcp(&[("cluster", "true")]).unwrap().namespace, None);
-    assert!(error(&[("namespace", " ")]).contains("is empty"));
+    assert_eq!(namespace(&[("cluster", "true")]), Ok(None));
+    assert_eq!(namespace(&[("identity", "none")]), Ok(None));
+    // What Fluent Bit makes of a variable that is not set: an absent key.
+    for keys in [
+        &[][..],
+        &[("namespace", " ")],
+        &[("cluster", "")],
+        &[("identity", "record")],
+    ] {
+        let error = namespace(keys).unwrap_err().to_string();
+        assert!(error.starts_with("namespace"), "{error}");
+        assert!(error.contains("cluster on to send all"), "{error}");
+    }
     assert!(error(&[("namespace", "shop"), ("cluster", "true")]).contains("contradicts"));
+    let none = [("namespace", "shop"), ("identity", "none")];
+    let error = namespace(&none).unwrap_err().to_string();
+    assert!(error.contains("contradicts identity none"), "{error}");
 }
 
 #[test]
@@ -319,7 +336,12 @@ fn pks_keys_mean_what_they_meant() {
     let pks = |keys: &[(&str, &str)]| {
         parse(&[&[("addr", "host:1"), ("instancename", "sink")], keys].concat())
     };
-    let config = pks(&[("namespace", "shop"), ("sanitizehost", "false")]).unwrap();
+    let config = pks(&[
+        ("cluster", "false"),
+        ("namespace", "shop"),
+        ("sanitizehost", "false"),
+    ])
+    .unwrap();
     assert!(matches!(config.targets[0].transport, Transport::Tcp));
     assert!(config.warnings[0].contains("plain text"));
     assert_eq!(config.instance_name.as_deref(), Some("sink"));

