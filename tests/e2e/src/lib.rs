@@ -8,6 +8,7 @@
 )]
 
 pub mod hostile;
+pub mod layouts;
 pub mod syslog_input;
 
 use host::{Host, Run};
