@@ -12,6 +12,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::pki::Pair;
 use crate::port::free_port;
 pub use crate::syslogd::Parsed;
@@ -78,6 +80,14 @@ impl Rsyslog {
         Self::configure(input.clone()).start()
     }
 
+    /// Starts an rsyslog with a configuration of the caller's own, which listens
+    /// on this port for TCP. None, with a reason printed, where it is not
+    /// installed.
+    #[must_use]
+    pub fn start_with(configuration: &str, dir: TempDir, port: u16) -> Option<Self> {
+        spawn(configuration, dir, Listen::Tcp(port))
+    }
+
     /// The package's defaults, to be changed.
     pub const fn configure(input: Input) -> Configuration {
         Configuration {
@@ -129,10 +139,6 @@ impl Configuration {
     /// where it or a module of it is not installed.
     #[must_use]
     pub fn start(self) -> Option<Rsyslog> {
-        let Some(program) = crate::program("rsyslogd") else {
-            crate::skip(&format!("rsyslogd is not installed (Debian: {PACKAGES})"));
-            return None;
-        };
         let module = self.input.module();
         if !has_module(module) {
             crate::skip(&format!("rsyslog has no {module} (Debian: {PACKAGES})"));
@@ -140,15 +146,11 @@ impl Configuration {
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
-        let conf = dir.path().join("rsyslog.conf");
-        fs::write(&conf, self.text(port, dir.path())).expect("a file");
-        let mut command = Command::new(program);
-        command.args(["-n", "-iNONE", "-f"]).arg(conf);
         let listen = match self.input {
             Input::Udp => Listen::Udp(port),
             Input::Tcp | Input::Ptcp | Input::Tls { .. } | Input::Relp { .. } => Listen::Tcp(port),
         };
-        Some(Rsyslog(Syslogd::start(command, dir, listen)))
+        spawn(&self.text(port, dir.path()), dir, listen)
     }
 
     fn text(&self, port: u16, dir: &Path) -> String {
@@ -251,6 +253,18 @@ fn load_and_listen(name: &str, module: &str, port: u16, input: &str) -> String {
         r#"module(load="{name}" {module})
 input(type="{name}" address="127.0.0.1" port="{port}" ruleset="out" {input})"#
     )
+}
+
+fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<Rsyslog> {
+    let Some(program) = crate::program("rsyslogd") else {
+        crate::skip(&format!("rsyslogd is not installed (Debian: {PACKAGES})"));
+        return None;
+    };
+    let file = dir.path().join("rsyslog.conf");
+    fs::write(&file, configuration).expect("a file");
+    let mut command = Command::new(program);
+    command.args(["-n", "-iNONE", "-f"]).arg(file);
+    Some(Rsyslog(Syslogd::start(command, dir, listen)))
 }
 
 /// Whether a module of rsyslog is installed; true for an empty name.

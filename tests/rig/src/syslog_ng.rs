@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 use crate::pki::Pair;
 use crate::port::free_port;
 use crate::syslogd::{Listen, MESSAGES, Syslogd};
@@ -57,6 +59,14 @@ impl SyslogNg {
         Self::configure(input.clone()).start()
     }
 
+    /// Starts a syslog-ng with a configuration of the caller's own, which listens
+    /// on this port for TCP. None, with a reason printed, where it cannot be
+    /// unpacked.
+    #[must_use]
+    pub fn start_with(configuration: &str, dir: TempDir, port: u16) -> Option<Self> {
+        spawn(configuration, dir, Listen::Tcp(port))
+    }
+
     /// The package's defaults, to be changed.
     pub const fn configure(input: Input) -> Configuration {
         Configuration {
@@ -99,23 +109,13 @@ impl Configuration {
     /// where it cannot be unpacked.
     #[must_use]
     pub fn start(self) -> Option<SyslogNg> {
-        let program = program()?;
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
-        let path = |name: &str| dir.path().join(name);
-        fs::write(path("syslog-ng.conf"), self.text(port, dir.path())).expect("a file");
-        let mut command = Command::new(program);
-        // In the foreground, and with the rights of whoever starts it.
-        command.args(["--foreground", "--no-caps", "--cfgfile"]);
-        command.arg(path("syslog-ng.conf"));
-        command.arg("--persist-file").arg(path("persist"));
-        command.arg("--control").arg(path("control"));
-        command.arg("--pidfile").arg(path("pid"));
         let listen = match self.input {
             Input::Udp => Listen::Udp(port),
             Input::Network | Input::Syslog | Input::SyslogTls { .. } => Listen::Tcp(port),
         };
-        Some(SyslogNg(Syslogd::start(command, dir, listen)))
+        spawn(&self.text(port, dir.path()), dir, listen)
     }
 
     fn text(&self, port: u16, dir: &Path) -> String {
@@ -172,6 +172,19 @@ impl Input {
             }
         }
     }
+}
+
+fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<SyslogNg> {
+    let mut command = Command::new(program()?);
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("syslog-ng.conf"), configuration).expect("a file");
+    // In the foreground, and with the rights of whoever starts it.
+    command.args(["--foreground", "--no-caps", "--cfgfile"]);
+    command.arg(path("syslog-ng.conf"));
+    command.arg("--persist-file").arg(path("persist"));
+    command.arg("--control").arg(path("control"));
+    command.arg("--pidfile").arg(path("pid"));
+    Some(SyslogNg(Syslogd::start(command, dir, listen)))
 }
 
 /// The unpacked program. None, with a reason printed, where it cannot be
