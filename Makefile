@@ -107,12 +107,14 @@ clean:
 	$(CARGO) clean
 
 # What the tests need besides Rust: installed where that is possible, else
-# named. Tests whose part is missing are skipped, and say so.
-PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-relp valgrind libclang-dev iproute2 ethtool \
-	containerd runc containernetworking-plugins iptables busybox-static \
+# named. Tests whose part is missing are skipped, and say so. syslog-ng is
+# unpacked beside, because its package would replace rsyslog's.
+PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-gnutls rsyslog-relp valgrind libclang-dev \
+	iproute2 ethtool containerd runc containernetworking-plugins iptables busybox-static \
 	docker.io docker-compose debootstrap
 packages:
 	@tests/install-packages $(PACKAGES)
+	@tests/unpack-syslog-ng >/dev/null || true
 
 .PHONY: toolchain
 toolchain:

@@ -13,7 +13,7 @@ use std::process::Command;
 use cluster::image::Image;
 use cluster::{node, sandbox};
 use rig::pki::Pki;
-use rig::rsyslog::{Input, Rsyslog};
+use rig::rsyslog::{Driver, Input, Rsyslog};
 use world::World;
 
 const IMAGE: &str = "localhost/sink-controller:1";
@@ -69,8 +69,13 @@ async fn story(controller: PathBuf) {
     let pki = Pki::new();
     let (server, own) = (pki.server(), pki.client());
     let ca = pki.ca();
-    let mutual = true;
-    let rsyslog = Rsyslog::start(&Input::Tls { server, ca, mutual }).unwrap();
+    let input = Input::Tls {
+        driver: Driver::OpenSsl,
+        server,
+        ca,
+        mutual: true,
+    };
+    let rsyslog = Rsyslog::start(&input).unwrap();
     let ca = format!("--from-file=ca.crt={}", pki.ca().display());
     world.kubectl(&["create", "configmap", "cas", "-n", "shop", &ca]);
     let cert = format!("--cert={}", own.cert.display());

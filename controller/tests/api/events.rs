@@ -20,7 +20,7 @@ use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
 use rig::port::free_port;
 use rig::process::run;
-use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::rsyslog::{Driver, Input, Parsed, Rsyslog};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
@@ -431,6 +431,7 @@ async fn events_by_every_transport() {
     };
     let pki = Pki::new();
     let tls = Input::Tls {
+        driver: Driver::OpenSsl,
         server: pki.server(),
         ca: pki.ca(),
         mutual: false,

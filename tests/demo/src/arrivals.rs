@@ -2,7 +2,7 @@
 
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
-use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::rsyslog::{Driver, Input, Parsed, Rsyslog};
 use rig::wait::BOUND;
 
 /// A receiver with TLS.
@@ -24,6 +24,7 @@ pub(crate) struct Arrived {
 impl Arrivals {
     pub(crate) fn start(pki: &Pki) -> Self {
         let input = Input::Tls {
+            driver: Driver::OpenSsl,
             server: pki.server(),
             ca: pki.ca(),
             mutual: false,

@@ -16,7 +16,7 @@ use rig::containers::{Container, Node};
 use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
 use rig::port::free_port;
-use rig::rsyslog::{Input, Parsed, Rsyslog};
+use rig::rsyslog::{Driver, Input, Parsed, Rsyslog};
 use rig::wait::BOUND;
 use tempfile::TempDir;
 
@@ -137,6 +137,7 @@ fn container_logs(file: &str) {
         return;
     };
     let input = Input::Tls {
+        driver: Driver::OpenSsl,
         server: pki.server(),
         ca: pki.ca(),
         mutual: false,

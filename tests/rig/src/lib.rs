@@ -20,6 +20,8 @@ pub mod pki;
 pub mod port;
 pub mod process;
 pub mod rsyslog;
+pub mod syslog_ng;
+pub mod syslogd;
 pub mod wait;
 
 use std::path::PathBuf;

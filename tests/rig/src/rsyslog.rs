@@ -1,27 +1,35 @@
 //! A real rsyslog, as a receiver whose view of a message is asserted on.
+//!
+//! The default is what the package gives: rsyslog's built-in settings, which
+//! Debian's `/etc/rsyslog.conf` leaves as they are (the rest of that file
+//! names files of the machine, their owners and local sources). In short:
+//! messages of up to 8096 bytes, control characters escaped (`#012`), and one
+//! queue in memory for all messages.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::pki::Pair;
 use crate::port::free_port;
-use crate::process::run;
-use crate::wait::{BOUND, until};
+pub use crate::syslogd::Parsed;
+use crate::syslogd::{Listen, MESSAGES, Syslogd};
 
-/// What it listens for.
+/// A source of messages: the module and its transport.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Plain TCP; octet counting and newline framing both.
+    /// Plain TCP by `imtcp`; octet counting and newline framing both.
     Tcp,
-    /// TLS by OpenSSL, with the CA of client certificates where one is wanted.
+    /// Plain TCP by `imptcp`.
+    Ptcp,
+    /// TLS by `imtcp`.
     Tls {
+        /// The library that does it.
+        driver: Driver,
         /// The receiver's certificate.
         server: Pair,
         /// The CA.
@@ -29,291 +37,136 @@ pub enum Input {
         /// Whether clients need a certificate of that CA.
         mutual: bool,
     },
-    /// UDP.
+    /// UDP by `imudp`.
     Udp,
-    /// RELP.
+    /// RELP by `imrelp`.
     Relp {
         /// Over TLS: the receiver's certificate, and the CA of the clients'.
         tls: Option<(Pair, PathBuf)>,
     },
 }
 
-/// A message, as rsyslog took it apart.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are rsyslog's own")]
-pub struct Parsed {
-    pub facility: String,
-    pub severity: String,
-    pub timestamp: String,
-    pub hostname: String,
-    pub app_name: String,
-    pub procid: String,
-    pub msgid: String,
-    pub structured_data: String,
-    pub msg: String,
+/// A TLS library of rsyslog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// OpenSSL (`ossl`).
+    OpenSsl,
+    /// `GnuTLS` (`gtls`).
+    GnuTls,
 }
 
 /// An rsyslog that runs until it is dropped.
 #[derive(Debug)]
-pub struct Rsyslog {
+pub struct Rsyslog(Syslogd);
+
+/// An rsyslog to be started: the package's defaults, and what differs from
+/// them.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Configuration {
     input: Input,
-    program: PathBuf,
-    process: Child,
-    dir: TempDir,
-    port: u16,
+    direct_queue: bool,
+    global: String,
 }
 
-/// What Debian calls the packages.
-pub const PACKAGES: &str = "rsyslog rsyslog-openssl rsyslog-relp";
+/// The names of Debian's packages.
+pub const PACKAGES: &str = "rsyslog rsyslog-openssl rsyslog-gnutls rsyslog-relp";
 
 impl Rsyslog {
-    /// Starts it, and waits until it listens. None, with a reason printed,
-    /// where it is not installed.
+    /// Starts an rsyslog with the package's defaults, and waits until it
+    /// listens. None, with a reason printed, where it is not installed.
     #[must_use]
     pub fn start(input: &Input) -> Option<Self> {
-        let Some(program) = crate::program("rsyslogd") else {
-            crate::skip(&format!("rsyslogd is not installed (Debian: {PACKAGES})"));
-            return None;
-        };
-        let module = match input {
-            Input::Tls { .. } => "lmnsd_ossl.so",
-            Input::Relp { .. } => "imrelp.so",
-            Input::Tcp | Input::Udp => "",
-        };
+        Self::configure(input.clone()).start()
+    }
+
+    /// Starts an rsyslog with a configuration of the caller's own, which listens
+    /// on this port for TCP. None, with a reason printed, where it is not
+    /// installed.
+    #[must_use]
+    pub fn start_with(configuration: &str, dir: TempDir, port: u16) -> Option<Self> {
+        spawn(configuration, dir, Listen::Tcp(port))
+    }
+
+    /// The package's defaults, to be changed.
+    pub const fn configure(input: Input) -> Configuration {
+        Configuration {
+            input,
+            direct_queue: false,
+            global: String::new(),
+        }
+    }
+}
+
+impl Deref for Rsyslog {
+    type Target = Syslogd;
+
+    fn deref(&self) -> &Syslogd {
+        &self.0
+    }
+}
+
+impl DerefMut for Rsyslog {
+    fn deref_mut(&mut self) -> &mut Syslogd {
+        &mut self.0
+    }
+}
+
+impl Configuration {
+    /// Writes each message before the next is read, instead of passing it
+    /// through the main queue, which is in memory and ends with the process.
+    pub const fn direct_queue(mut self) -> Self {
+        self.direct_queue = true;
+        self
+    }
+
+    /// Accepts messages of this size, such as `64k`, instead of 8096 bytes.
+    pub fn max_message_size(self, size: &str) -> Self {
+        self.global("maxMessageSize", size)
+    }
+
+    /// Leaves control characters as they are, instead of escaping them.
+    pub fn raw_control_characters(self) -> Self {
+        self.global("parser.escapeControlCharactersOnReceive", "off")
+    }
+
+    fn global(mut self, name: &str, value: &str) -> Self {
+        writeln!(self.global, "global({name}=\"{value}\")").expect("memory takes it");
+        self
+    }
+
+    /// Starts it, and waits until it listens. None, with a reason printed,
+    /// where it or a module of it is not installed.
+    #[must_use]
+    pub fn start(self) -> Option<Rsyslog> {
+        let module = self.input.module();
         if !has_module(module) {
             crate::skip(&format!("rsyslog has no {module} (Debian: {PACKAGES})"));
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
-        let conf = dir.path().join("rsyslog.conf");
-        fs::write(&conf, configuration(input, port, dir.path())).expect("a file");
-        let process = spawn(&program, dir.path());
-        let rsyslog = Self {
-            input: input.clone(),
-            program,
-            process,
-            dir,
-            port,
+        let listen = match self.input {
+            Input::Udp => Listen::Udp(port),
+            Input::Tcp | Input::Ptcp | Input::Tls { .. } | Input::Relp { .. } => Listen::Tcp(port),
         };
-        rsyslog.wait_until_it_listens();
-        Some(rsyslog)
+        spawn(&self.text(port, dir.path()), dir, listen)
     }
 
-    /// Ends it by a signal, and starts it again.
-    pub fn restart(&mut self, signal: &str) {
-        let id = self.process.id().to_string();
-        run(Command::new("kill").args([signal, &id]));
-        let _ = self.process.wait();
-        self.end_torn_line();
-        self.process = spawn(&self.program, self.dir.path());
-        self.wait_until_it_listens();
-    }
-
-    /// A killed rsyslog may have written a part of a line, which is not to
-    /// become one with the next.
-    fn end_torn_line(&self) {
-        if fs::read(self.output()).is_ok_and(|text| !text.is_empty() && !text.ends_with(b"\n")) {
-            let mut file = fs::OpenOptions::new()
-                .append(true)
-                .open(self.output())
-                .expect("the file was just read");
-            file.write_all(b"\n").expect("the file takes it");
-        }
-    }
-
-    fn wait_until_it_listens(&self) {
-        until(BOUND, || self.listens(&self.input).then_some(()))
-            .unwrap_or_else(|error| panic!("rsyslog does not listen: {error}\n{}", self.log()));
-    }
-
-    fn listens(&self, input: &Input) -> bool {
-        match input {
-            // Nobody else can have the port once it is taken.
-            Input::Udp => UdpSocket::bind(("127.0.0.1", self.port)).is_err(),
-            Input::Tcp | Input::Tls { .. } | Input::Relp { .. } => {
-                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            }
-        }
-    }
-
-    /// `127.0.0.1:port`.
-    #[must_use]
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The port of the input.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// What it says about itself.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("rsyslogd.log")).unwrap_or_default()
-    }
-
-    /// Everything received so far.
-    #[must_use]
-    pub fn messages(&self) -> Vec<Parsed> {
-        let Ok(file) = fs::File::open(self.output()) else {
-            return Vec::new();
+    fn text(&self, port: u16, dir: &Path) -> String {
+        let Self {
+            input,
+            direct_queue,
+            global,
+        } = self;
+        let queue = if *direct_queue {
+            r#" queue.type="direct""#
+        } else {
+            ""
         };
-        BufReader::new(file)
-            .lines()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str(&line).ok())
-            .collect()
-    }
-
-    /// How many messages came so far.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        Lines::default().count(&self.output())
-    }
-
-    /// Waits until there are more than `known` messages.
-    ///
-    /// # Errors
-    ///
-    /// Where there are not, for too long.
-    pub fn wait_for_more_than(&self, known: usize) -> Result<(), String> {
-        until(BOUND, || (self.count() > known).then_some(()))
-    }
-
-    /// Waits until `count` messages came, and gives all that came.
-    ///
-    /// # Errors
-    ///
-    /// Says how many came within `bound`.
-    pub fn wait_for(&self, count: usize, bound: Duration) -> Result<Vec<Parsed>, String> {
-        let mut lines = Lines::default();
-        until(bound, || {
-            (lines.count(&self.output()) >= count).then_some(())
-        })
-        .map_err(|error| format!("{} of {count} messages, {error}", lines.seen))?;
-        Ok(self.messages())
-    }
-
-    fn output(&self) -> PathBuf {
-        self.dir.path().join("messages.json")
-    }
-}
-
-impl Drop for Rsyslog {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Counts the lines of a file that grows, reading each part once.
-#[derive(Debug, Default)]
-struct Lines {
-    seen: usize,
-    offset: u64,
-}
-
-impl Lines {
-    fn count(&mut self, path: &Path) -> usize {
-        let Ok(mut file) = fs::File::open(path) else {
-            return 0;
-        };
-        if file.seek(SeekFrom::Start(self.offset)).is_ok() {
-            let mut reader = BufReader::new(file);
-            let mut line = Vec::new();
-            while let Ok(length) = reader.read_until(b'\n', &mut line)
-                && line.ends_with(b"\n")
-            {
-                self.offset += length as u64;
-                self.seen += 1;
-                line.clear();
-            }
-        }
-        self.seen
-    }
-}
-
-fn spawn(program: &Path, dir: &Path) -> Child {
-    let log = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(dir.join("rsyslogd.log"))
-        .expect("a file");
-    // A killed one leaves it behind.
-    let _ = fs::remove_file(dir.join("pid"));
-    Command::new(program)
-        .arg("-n")
-        .arg("-f")
-        .arg(dir.join("rsyslog.conf"))
-        .arg("-i")
-        .arg(dir.join("pid"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file"))
-        .stderr(log)
-        .spawn()
-        .expect("rsyslogd starts")
-}
-
-/// Whether a module of rsyslog is installed; none always is.
-#[must_use]
-pub fn has_module(file: &str) -> bool {
-    [
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-    ]
-    .iter()
-    .any(|folder| Path::new(folder).join("rsyslog").join(file).exists())
-}
-
-fn configuration(input: &Input, port: u16, dir: &Path) -> String {
-    let input = match input {
-        Input::Tcp => format!(
-            r#"module(load="imtcp")
-input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="out")"#
-        ),
-        Input::Udp => format!(
-            r#"module(load="imudp")
-input(type="imudp" address="127.0.0.1" port="{port}" ruleset="out")"#
-        ),
-        Input::Relp { tls } => {
-            let tls = tls.as_ref().map(|(server, ca)| {
-                format!(
-                    r#"tls="on" tls.cacert="{}" tls.mycert="{}" tls.myprivkey="{}" tls.authmode="certvalid""#,
-                    ca.display(),
-                    server.cert.display(),
-                    server.key.display(),
-                )
-            });
-            format!(
-                r#"module(load="imrelp" tls.tlslib="openssl" ruleset="out")
-input(type="imrelp" address="127.0.0.1" port="{port}" maxdatasize="64k" {})"#,
-                tls.unwrap_or_default()
-            )
-        }
-        Input::Tls { server, ca, mutual } => format!(
-            r#"global(defaultNetstreamDriverCAFile="{ca}"
-       defaultNetstreamDriverCertFile="{cert}"
-       defaultNetstreamDriverKeyFile="{key}")
-module(load="imtcp" streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="{auth}")
-input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="out")"#,
-            ca = ca.display(),
-            cert = server.cert.display(),
-            key = server.key.display(),
-            auth = if *mutual { "x509/certvalid" } else { "anon" },
-        ),
-    };
-    // Control characters are data here, and not to be rewritten.
-    format!(
-        r#"global(workDirectory="{dir}" maxMessageSize="64k"
-       parser.escapeControlCharactersOnReceive="off"
-       parser.spaceLFOnReceive="off"
-       internalmsg.severity="error")
-{input}
+        format!(
+            r#"global(workDirectory="{dir}")
+{global}{input}
 template(name="parsed" type="list" option.jsonf="on") {{
     property(outname="facility" name="syslogfacility" format="jsonf")
     property(outname="severity" name="syslogseverity" format="jsonf")
@@ -325,10 +178,104 @@ template(name="parsed" type="list" option.jsonf="on") {{
     property(outname="structured_data" name="structured-data" format="jsonf")
     property(outname="msg" name="msg" format="jsonf")
 }}
-ruleset(name="out" queue.type="direct") {{
-    action(type="omfile" file="{dir}/messages.json" template="parsed")
+ruleset(name="out"{queue}) {{
+    action(type="omfile" file="{dir}/{MESSAGES}" template="parsed")
 }}
 "#,
-        dir = dir.display(),
+            dir = dir.display(),
+            input = input.text(port),
+        )
+    }
+}
+
+impl Input {
+    /// The file of the module that Debian packages on its own; empty where
+    /// there is none.
+    const fn module(&self) -> &'static str {
+        match self {
+            Self::Tcp | Self::Ptcp | Self::Udp => "",
+            Self::Relp { .. } => "imrelp.so",
+            Self::Tls { driver, .. } => match driver {
+                Driver::OpenSsl => "lmnsd_ossl.so",
+                Driver::GnuTls => "lmnsd_gtls.so",
+            },
+        }
+    }
+
+    fn text(&self, port: u16) -> String {
+        match self {
+            Self::Tcp => load_and_listen("imtcp", "", port, ""),
+            Self::Ptcp => load_and_listen("imptcp", "", port, ""),
+            Self::Udp => load_and_listen("imudp", "", port, ""),
+            Self::Relp { tls } => {
+                let tls = tls.as_ref().map(|(server, ca)| {
+                    format!(
+                        r#"tls="on" tls.cacert="{}" tls.mycert="{}" tls.myprivkey="{}" tls.authmode="certvalid""#,
+                        ca.display(),
+                        server.cert.display(),
+                        server.key.display(),
+                    )
+                });
+                load_and_listen("imrelp", "", port, &tls.unwrap_or_default())
+            }
+            Self::Tls {
+                driver,
+                server,
+                ca,
+                mutual,
+            } => {
+                let driver = match driver {
+                    Driver::OpenSsl => "ossl",
+                    Driver::GnuTls => "gtls",
+                };
+                let auth = if *mutual { "x509/certvalid" } else { "anon" };
+                let module = format!(
+                    r#"streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="{auth}""#
+                );
+                format!(
+                    r#"global(defaultNetstreamDriverCAFile="{ca}"
+       defaultNetstreamDriverCertFile="{cert}"
+       defaultNetstreamDriverKeyFile="{key}")
+{input}"#,
+                    ca = ca.display(),
+                    cert = server.cert.display(),
+                    key = server.key.display(),
+                    input = load_and_listen("imtcp", &module, port, ""),
+                )
+            }
+        }
+    }
+}
+
+/// The lines that load a module and let it listen, each with its options.
+fn load_and_listen(name: &str, module: &str, port: u16, input: &str) -> String {
+    format!(
+        r#"module(load="{name}" {module})
+input(type="{name}" address="127.0.0.1" port="{port}" ruleset="out" {input})"#
     )
+}
+
+fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<Rsyslog> {
+    let Some(program) = crate::program("rsyslogd") else {
+        crate::skip(&format!("rsyslogd is not installed (Debian: {PACKAGES})"));
+        return None;
+    };
+    let file = dir.path().join("rsyslog.conf");
+    fs::write(&file, configuration).expect("a file");
+    let mut command = Command::new(program);
+    command.args(["-n", "-iNONE", "-f"]).arg(file);
+    Some(Rsyslog(Syslogd::start(command, dir, listen)))
+}
+
+/// Whether a module of rsyslog is installed; true for an empty name.
+#[must_use]
+pub fn has_module(file: &str) -> bool {
+    [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ]
+    .iter()
+    .any(|folder| Path::new(folder).join("rsyslog").join(file).exists())
 }

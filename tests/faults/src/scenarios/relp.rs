@@ -33,7 +33,8 @@ pub(crate) fn kill_tls() -> Outcome {
 
 fn kill_rsyslog(input: &Input, options: &[(&str, &str)]) -> Outcome {
     let load = Load::USUAL;
-    let Some(mut rsyslog) = Rsyslog::start(input) else {
+    // rsyslog confirms what is in its queue, and a queue in memory dies with it.
+    let Some(mut rsyslog) = Rsyslog::configure(input.clone()).direct_queue().start() else {
         return Err(Skipped("rsyslog with imrelp is not installed".to_owned()));
     };
     let address = rsyslog.address();

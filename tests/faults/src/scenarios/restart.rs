@@ -51,7 +51,8 @@ pub(crate) fn rsyslog() -> Outcome {
         chunks: 1000,
         ..Load::USUAL
     };
-    let Some(mut rsyslog) = Rsyslog::start(&Input::Tcp) else {
+    // A queue in memory would be rsyslog's to lose.
+    let Some(mut rsyslog) = Rsyslog::configure(Input::Tcp).direct_queue().start() else {
         return Err(Skipped("rsyslog is not installed".to_owned()));
     };
     let address = rsyslog.address();

@@ -1,0 +1,96 @@
+//! The settings of docs/RECEIVERS.md for both sides: with each pair, messages
+//! of the size that it allows arrive whole.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::ops::Deref;
+
+use e2e::hostile::{assert_whole, forged, long_lines};
+use e2e::syslog_input::SyslogInput;
+use e2e::{arrivals, arrivals_at};
+use rig::rsyslog::{self, Rsyslog};
+use rig::syslog_ng::{self, SyslogNg};
+use rig::syslogd::Syslogd;
+
+const TCP: (&str, &str) = ("transport", "tcp");
+const RELP: (&str, &str) = ("transport", "relp");
+const NEWLINE: (&str, &str) = ("framing", "newline");
+
+fn check(daemon: Option<impl Deref<Target = Syslogd>>, options: &[(&str, &str)], lines: &[String]) {
+    if let Some(daemon) = daemon {
+        assert_whole(&arrivals(&daemon, options, lines), lines);
+    }
+}
+
+/// `maxMessageSize` is that of imrelp's `maxDataSize`, too.
+#[test]
+fn rsyslog_with_a_larger_max_message_size() {
+    let size = ("max_message_size", "65536");
+    for (input, options) in [
+        (rsyslog::Input::Tcp, vec![TCP, size]),
+        (rsyslog::Input::Tcp, vec![TCP, NEWLINE, size]),
+        (rsyslog::Input::Ptcp, vec![TCP, size]),
+        (rsyslog::Input::Relp { tls: None }, vec![RELP, size]),
+    ] {
+        let daemon = Rsyslog::configure(input).max_message_size("64k").start();
+        check(daemon, &options, &long_lines());
+    }
+}
+
+#[test]
+fn syslog_ng_up_to_its_default() {
+    let size = ("max_message_size", "65536");
+    let network = SyslogNg::start(&syslog_ng::Input::Network);
+    check(network, &[TCP, NEWLINE, size], &long_lines());
+    let syslog = SyslogNg::start(&syslog_ng::Input::Syslog);
+    check(syslog, &[TCP, size], &long_lines());
+}
+
+#[test]
+fn syslog_ng_with_a_larger_log_msg_size() {
+    let daemon = SyslogNg::configure(syslog_ng::Input::Syslog)
+        .log_msg_size(262_144)
+        .start();
+    let lines = [forged(1_000_000, 0)];
+    check(daemon, &[TCP, ("max_message_size", "262144")], &lines);
+}
+
+#[test]
+fn syslog_input_of_fluent_bit_up_to_its_default() {
+    let Some(input) = SyslogInput::start() else {
+        return;
+    };
+    let lines = long_lines();
+    let options = [TCP, NEWLINE, ("max_message_size", "32766")];
+    let arrived = arrivals_at(&input.address(), &options, &lines, |end| {
+        input.wait_for_text(end)
+    });
+    assert_whole(&arrived, &lines);
+}
+
+/// rsyslog escapes a control character by four bytes, and cuts what is then
+/// longer than its limit.
+#[test]
+fn control_characters_at_rsyslog() {
+    let lines = ["at com.example.Shop.buy(Shop.java:42)\t\u{1b}[0m".repeat(2_000)];
+    let defaults = || Rsyslog::configure(rsyslog::Input::Tcp);
+    check(defaults().raw_control_characters().start(), &[TCP], &lines);
+
+    let lines = ["\t".repeat(20_000)];
+    for (rsyslog, options) in [
+        (defaults().max_message_size("64k"), vec![TCP]),
+        (defaults(), vec![TCP, ("max_message_size", "2000")]),
+    ] {
+        let Some(daemon) = rsyslog.start() else {
+            return;
+        };
+        let mut arrived = arrivals(&daemon, &options, &lines);
+        for message in &mut arrived {
+            message.text = message.text.replace("#011", "\t");
+        }
+        assert_whole(&arrived, &lines);
+    }
+}
