@@ -81,6 +81,7 @@ impl Config {
         let mut warnings = Vec::new();
         let instance_name = options.text("instancename");
         let protocol = protocol(&options, instance_name.is_some(), &mut warnings)?;
+        let targets = targets(&options, protocol, &mut warnings)?;
         let identity = options.choice(
             "identity",
             &[
@@ -97,7 +98,7 @@ impl Config {
             selection: selection(&options)?,
             layout: layout::parse(&options, protocol, &mut warnings)?,
             exit_timeout: options.duration("exit_timeout")?,
-            targets: targets(&options, protocol, &mut warnings)?,
+            targets,
             instance_name,
             warnings,
         })

@@ -81,7 +81,7 @@ fn plugin(links: &Links, link: Link, receiver: &Receiver) -> String {
     let lines = options
         .iter()
         .map(|(key, value)| format!("    {key} {value}\n"));
-    ["    Name syslog_sink\n    Workers 1\n".to_owned()]
+    ["    Name syslog_sink\n    Workers 1\n    cluster on\n".to_owned()]
         .into_iter()
         .chain(lines)
         .collect()

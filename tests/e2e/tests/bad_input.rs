@@ -13,7 +13,9 @@ use std::time::Duration;
 use host::{Host, Run};
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::event::{container_tag, event, map};
+use rig::fluent_bit::{self, FluentBit};
 use rig::pki::{Pair, Pki};
+use rig::wait::{BOUND, until};
 
 fn run(options: &[(&str, &str)]) -> Run {
     let body = map(vec![("log", "hello".into())]);
@@ -81,7 +83,7 @@ fn values_that_are_not_allowed() {
         (
             "namespace",
             "",
-            ["namespace \"\"", "the name of a namespace"],
+            ["namespace \"\"", "cluster on to send all"],
         ),
     ] {
         assert_refused(&[&tcp[..], &[(key, value)]].concat(), &parts);
@@ -247,4 +249,31 @@ fn tls_to_plain_tcp_and_the_other_way_round() {
     assert!(run.outputs.len() == 1);
     tls.wait_for_error(Duration::from_secs(10)).unwrap();
     assert_eq!(tls.count(), 0);
+}
+
+/// Fluent Bit passes an unset variable as an absent key: an output with a wrong
+/// name in its `${...}` must not send all namespaces.
+#[test]
+fn an_unset_variable_does_not_open_the_namespace_check() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("fluent-bit.conf");
+    let start = |namespace: &str| {
+        let text = format!(
+            "[INPUT]\n    Name dummy\n[OUTPUT]\n    Name syslog_sink\n    Match *\n    \
+             addr localhost:1\n    transport tcp\n    namespace {namespace}\n"
+        );
+        fs::write(&configuration, text).unwrap();
+        FluentBit::start(&program, host::library(), &configuration, &[])
+    };
+    let with_namespace = start("shop");
+    with_namespace
+        .wait_for_log("cannot connect to", 1, BOUND)
+        .unwrap();
+    let mut without = start("${NO_SUCH_VARIABLE}");
+    let problem = "namespace: is missing or empty";
+    without.wait_for_log(problem, 1, BOUND).unwrap();
+    until(BOUND, || without.has_ended().then_some(())).unwrap();
 }

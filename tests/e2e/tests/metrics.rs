@@ -42,7 +42,7 @@ fn the_sink_is_told_and_the_endpoint_counts() {
              HTTP_Port {port}\n\
              [INPUT]\n    Name tail\n    Path {}\n    Read_from_Head On\n\
              [OUTPUT]\n    Name syslog_sink\n    Alias shop\n    Match *\n    addr {}\n    \
-             transport tcp\n    max_message_size 1024\n    oversize drop\n    Workers 1\n",
+             transport tcp\n    identity none\n    max_message_size 1024\n    oversize drop\n    Workers 1\n",
             log.display(),
             receiver.address()
         ),

@@ -177,12 +177,15 @@ impl Host {
         self
     }
 
-    /// Adds an output.
+    /// Adds an output: of all namespaces, unless an option decides that.
     #[must_use]
     pub fn output(mut self, name: &str, options: &[(&str, &str)]) -> Self {
         self.outputs
             .extend(["--output".to_owned(), name.to_owned()]);
-        for (key, value) in options {
+        let decide = ["namespace", "cluster", "identity"];
+        let is_decided = options.iter().any(|(key, _)| decide.contains(key));
+        let all = (!is_decided).then_some(&("cluster", "on"));
+        for (key, value) in options.iter().chain(all) {
             self.outputs
                 .extend(["--option".to_owned(), format!("{key}={value}")]);
         }

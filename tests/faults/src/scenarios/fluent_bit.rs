@@ -63,6 +63,7 @@ impl Agent {
     Match *
     addr {address}
     transport tcp
+    cluster on
     backoff_min 50ms
     backoff_max 200ms
     Retry_Limit no_limits

@@ -38,6 +38,7 @@ static struct host *start(const char *version)
     output = host_add_output(host, "sink");
     output_set(output, "Addr", addr);
     output_set(output, "TRANSPORT", "tcp");
+    output_set(output, "cluster", "on");
     return host;
 }
 
@@ -285,6 +286,7 @@ static int several_outputs(void)
         struct output *output = host_add_output(host, "another");
         output_set(output, "addr", addr);
         output_set(output, "transport", "tcp");
+        output_set(output, "cluster", "on");
     }
     for (int i = 0; i < 20; i++) {
         CHECK(host_init(host, &host->outputs[i]) == FLB_OK);
@@ -458,6 +460,7 @@ static int stack_use(void)
     struct buffer chunk = {0};
     size_t used = 0;
 
+    output_set(&host->outputs[0], "cluster", "off");
     output_set(&host->outputs[0], "namespace", "other");
     CHECK(host_init(host, &host->outputs[0]) == FLB_OK);
     put_event(&chunk, "refused, and told so in the log");
