@@ -20,7 +20,7 @@ use out_syslog_sink::config::{Config, Properties};
 use out_syslog_sink::message::{Mapper, Workspace};
 use rig::event::Format;
 use rig::load;
-use syslog::text::push_lossy_within;
+use syslog::text::{Measure, push_lossy_within};
 use syslog::{Batch, Clock, Facility, Framing, Pri, Severity, Stamp, Timestamp};
 
 const RECORDS: u64 = 1000;
@@ -132,7 +132,7 @@ fn encode(mut blank: Blank) -> Blank {
         };
         stamp.encode(&mut blank.clock, &mut out);
         out.extend_from_slice(&blank.origin);
-        push_lossy_within(&mut out, &blank.text, 8192);
+        push_lossy_within(&mut out, &blank.text, 8192, Measure::Escaped);
     }
     black_box(out);
     blank

@@ -207,11 +207,13 @@ pub struct Element<'b> {
 
 impl Element<'_> {
     /// Appends a parameter. In `value`, what is not UTF-8 is replaced, and
-    /// `"`, `\` and `]` are escaped (RFC 5424, section 6.3.3).
+    /// `"`, `\` and `]` are escaped (RFC 5424, section 6.3.3). Control characters
+    /// become spaces: receivers escape them, and may cut what is then too long.
     pub fn param(&mut self, name: SdName<'_>, value: &[u8]) {
         self.out.push(b' ');
         self.out.extend_from_slice(name.as_str().as_bytes());
         self.out.extend_from_slice(b"=\"");
+        let start = self.out.len();
         if std::str::from_utf8(value).is_ok() {
             push_escaped(self.out, value);
         } else {
@@ -220,6 +222,11 @@ impl Element<'_> {
                 if !chunk.invalid().is_empty() {
                     self.out.extend_from_slice(REPLACEMENT.as_bytes());
                 }
+            }
+        }
+        for byte in &mut self.out[start..] {
+            if byte.is_ascii_control() {
+                *byte = b' ';
             }
         }
         self.out.push(b'"');
@@ -312,7 +319,7 @@ mod tests {
             .unwrap()
             .param(name("k"), b"q\"b\\c]\n\xff");
         data.finish();
-        assert_eq!(out, " [a k=\"q\\\"b\\\\c\\]\n\u{FFFD}\"]".as_bytes());
+        assert_eq!(out, " [a k=\"q\\\"b\\\\c\\] \u{FFFD}\"]".as_bytes());
     }
 
     #[test]

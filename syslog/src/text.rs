@@ -1,4 +1,4 @@
-//! UTF-8 text from bytes that may not be UTF-8.
+//! UTF-8 text from bytes that may not be UTF-8, in parts that fit a limit.
 
 /// Stands for bytes that are not UTF-8 (U+FFFD REPLACEMENT CHARACTER).
 pub const REPLACEMENT: &str = "\u{FFFD}";
@@ -19,18 +19,69 @@ pub fn push_lossy(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends as much of `text` as fits into `room` bytes, like [`push_lossy`],
-/// and returns the number of bytes of `text` that were used up.
+/// The measure of a text against a size limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Its bytes.
+    Bytes,
+    /// Its bytes as a receiver has them that escapes control characters (C0 and
+    /// DEL) by four bytes each, such as `#012`: rsyslog does so by default, and
+    /// cuts what is then longer than its limit.
+    Escaped,
+}
+
+impl Measure {
+    fn of(self, character: char) -> usize {
+        match self {
+            Self::Escaped if character.is_ascii_control() => 4,
+            Self::Bytes | Self::Escaped => character.len_utf8(),
+        }
+    }
+
+    /// Whether the text, in UTF-8, takes up to `room` bytes.
+    fn fits(self, text: &[u8], room: usize) -> bool {
+        text.len() <= room
+            && (self == Self::Bytes
+                || text.len() * 4 <= room
+                || text.len() + 3 * count_controls(text) <= room)
+    }
+
+    /// Returns how many bytes of `text` fit into `room`, in whole characters,
+    /// and how many they take there.
+    fn prefix(self, text: &str, room: usize) -> (usize, usize) {
+        if self == Self::Bytes {
+            let fitting = text.floor_char_boundary(room);
+            return (fitting, fitting);
+        }
+        let mut taken = 0;
+        for (at, character) in text.char_indices() {
+            let takes = self.of(character);
+            if taken + takes > room {
+                return (at, taken);
+            }
+            taken += takes;
+        }
+        (text.len(), taken)
+    }
+}
+
+fn count_controls(text: &[u8]) -> usize {
+    text.iter().filter(|byte| byte.is_ascii_control()).count()
+}
+
+/// Appends as much of `text` as fits into `room` bytes by this measure, like
+/// [`push_lossy`], and returns the number of bytes of `text` that were used up.
 ///
 /// A character is appended whole or not at all. At least one character is
 /// used up where `room` holds any (four bytes always do), so a caller that
-/// calls again with the rest comes to an end.
-pub fn push_lossy_within(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
-    if text.len() <= room && std::str::from_utf8(text).is_ok() {
+/// calls again with the rest comes to an end. Where there is a rest, line feeds
+/// begin it rather than end this part: rsyslog removes one at a message's end.
+pub fn push_lossy_within(out: &mut Vec<u8>, text: &[u8], room: usize, measure: Measure) -> usize {
+    if measure.fits(text, room) && std::str::from_utf8(text).is_ok() {
         out.extend_from_slice(text);
         return text.len();
     }
-    let used = lossy_prefix(text, room);
+    let used = lossy_prefix(text, room, measure);
     push_lossy(out, &text[..used]);
     used
 }
@@ -38,28 +89,41 @@ pub fn push_lossy_within(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
 /// Returns the number of parts of at most `room` bytes each, at least four, that
 /// repeated calls of [`push_lossy_within`] make of `text`.
 #[must_use]
-pub fn count_lossy_parts(text: &[u8], room: usize) -> usize {
+pub fn count_lossy_parts(text: &[u8], room: usize, measure: Measure) -> usize {
     let mut rest = text;
     let mut count = 0;
     while !rest.is_empty() {
-        rest = &rest[lossy_prefix(rest, room)..];
+        rest = &rest[lossy_prefix(rest, room, measure)..];
         count += 1;
     }
     count
 }
 
 /// Returns the length of the longest prefix of `text` that ends between two
-/// characters and takes up to `room` bytes as [`push_lossy`] writes it.
-fn lossy_prefix(text: &[u8], room: usize) -> usize {
+/// characters and takes up to `room` bytes as [`push_lossy`] writes it, without
+/// the line feeds at its end where a rest follows.
+fn lossy_prefix(text: &[u8], room: usize, measure: Measure) -> usize {
+    let used = longest_prefix(text, room, measure);
+    if used == text.len() {
+        return used;
+    }
+    let line_feeds = text[..used].iter().rev().take_while(|byte| **byte == b'\n');
+    match used - line_feeds.count() {
+        0 => used,
+        before => before,
+    }
+}
+
+fn longest_prefix(text: &[u8], room: usize, measure: Measure) -> usize {
     // No sequence becomes shorter, so a prefix that fits has at most `room`
     // bytes. A character that the window cuts off begins behind them.
     let window = &text[..text.len().min(room + 3)];
     let (mut used, mut written) = (0, 0);
     for chunk in window.utf8_chunks() {
         let valid = chunk.valid();
-        let fitting = valid.floor_char_boundary(room - written);
+        let (fitting, taken) = measure.prefix(valid, room - written);
         used += fitting;
-        written += fitting;
+        written += taken;
         let is_full = fitting < valid.len() || written + REPLACEMENT.len() > room;
         if is_full || chunk.invalid().is_empty() {
             break;
@@ -86,9 +150,10 @@ mod tests {
     #[test]
     fn a_character_is_never_cut() {
         let mut out = Vec::new();
-        assert_eq!(push_lossy_within(&mut out, "a€b".as_bytes(), 3), 1);
+        let bytes = Measure::Bytes;
+        assert_eq!(push_lossy_within(&mut out, "a€b".as_bytes(), 3, bytes), 1);
         assert_eq!(out, b"a");
-        assert_eq!(push_lossy_within(&mut out, "€b".as_bytes(), 3), 3);
+        assert_eq!(push_lossy_within(&mut out, "€b".as_bytes(), 3, bytes), 3);
         assert_eq!(out, "a€".as_bytes());
     }
 
@@ -104,26 +169,60 @@ mod tests {
             ("\u{1f600}\u{1f600}".as_bytes(), 7, 4),
             (b"\xf0\x9f\x98\x80\xf0\x9f\x98", 7, 7),
         ] {
-            assert_eq!(lossy_prefix(text, room), expected, "{text:?} {room}");
+            let prefix = lossy_prefix(text, room, Measure::Bytes);
+            assert_eq!(prefix, expected, "{text:?} {room}");
+        }
+    }
+
+    #[test]
+    fn escaped_control_characters_take_four_bytes() {
+        for (text, room, expected) in [
+            ("a\tb", 6, 3),
+            ("a\tb", 5, 2),
+            ("a\tb", 4, 1),
+            ("\u{7f}é", 5, 1),
+            ("\u{7f}é", 6, 3),
+            ("abcd", 4, 4),
+        ] {
+            let mut out = Vec::new();
+            let used = push_lossy_within(&mut out, text.as_bytes(), room, Measure::Escaped);
+            assert_eq!(used, expected, "{text:?} {room}");
+        }
+    }
+
+    #[test]
+    fn line_feeds_begin_a_part_rather_than_end_one() {
+        for (text, expected) in [
+            ("abc\n\nd", 3),
+            ("abcde\n", 5),
+            ("\n\n\n\n\n\n", 5),
+            ("ab\nc", 4),
+        ] {
+            let used = lossy_prefix(text.as_bytes(), 5, Measure::Bytes);
+            assert_eq!(used, expected, "{text:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn parts_make_the_whole(text: Vec<u8>, room in 4_usize..40) {
+        fn parts_make_the_whole(
+            text: Vec<u8>,
+            room in 4_usize..40,
+            measure in prop_oneof![Just(Measure::Bytes), Just(Measure::Escaped)],
+        ) {
             let mut parts = Vec::new();
             let mut count = 0;
             let mut rest = text.as_slice();
             while !rest.is_empty() {
                 let start = parts.len();
-                let used = push_lossy_within(&mut parts, rest, room);
+                let used = push_lossy_within(&mut parts, rest, room, measure);
                 prop_assert!(used > 0);
-                prop_assert!(parts.len() - start <= room);
-                prop_assert!(std::str::from_utf8(&parts[start..]).is_ok());
+                let part = std::str::from_utf8(&parts[start..]).unwrap();
+                prop_assert!(part.chars().map(|c| measure.of(c)).sum::<usize>() <= room);
                 rest = &rest[used..];
                 count += 1;
             }
-            prop_assert_eq!(count, count_lossy_parts(&text, room));
+            prop_assert_eq!(count, count_lossy_parts(&text, room, measure));
             let mut whole = Vec::new();
             push_lossy(&mut whole, &text);
             prop_assert_eq!(parts, whole);

@@ -1,5 +1,6 @@
 //! The form of messages: the source of each field, and the size of a message.
 
+use syslog::text::Measure;
 use syslog::{Facility, Framing, SdId, SdIdBuf, SdNameBuf, Severity};
 use transport::{Endpoint, UDP_MAX_IPV4, UDP_MAX_IPV6};
 
@@ -40,6 +41,9 @@ pub struct Layout {
     pub control_characters: ControlCharacters,
     /// The maximum size of a message in bytes, without its framing.
     pub max_message_size: usize,
+    /// The measure of its text: a datagram's limit is that of the network, any
+    /// other that of receivers.
+    pub measure: Measure,
     /// The treatment of a longer one.
     pub oversize: Oversize,
 }
@@ -143,6 +147,10 @@ pub(super) fn parse(
         bom: options.flag("bom")?,
         control_characters: control_characters(options, protocol)?,
         max_message_size: message_size(options, protocol, warnings)?,
+        measure: match protocol {
+            Protocol::Udp => Measure::Bytes,
+            Protocol::Tls | Protocol::Tcp | Protocol::Relp | Protocol::RelpTls => Measure::Escaped,
+        },
         oversize: options.choice(
             "oversize",
             &[
@@ -188,7 +196,7 @@ fn message_size(
         if size > USUAL_MESSAGE {
             warnings.push(format!(
                 "max_message_size {size}: receivers accept less by default (rsyslog 8096 bytes, \
-                 syslog-ng 65536, RFC 5425 requires 8192) and cut, split or refuse longer \
+                 syslog-ng 65536, RFC 5425 recommends 8192) and cut, split or refuse longer \
                  messages: raise the receiver's limit above {size} as well"
             ));
         }

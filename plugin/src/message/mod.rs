@@ -198,7 +198,11 @@ impl Mapper {
         space: &mut Workspace,
         tally: &mut Tally,
     ) {
-        let size = self.layout.max_message_size;
+        let Layout {
+            max_message_size: size,
+            measure,
+            ..
+        } = self.layout;
         let mut frame = batch.frame();
         let stamp = self.stamp(record, &mut space.value);
         stamp.encode(&mut space.clock, frame.bytes());
@@ -219,7 +223,7 @@ impl Mapper {
             text = escape::escape(text, escaped);
         }
         let room = size - frame.len();
-        let used = push_lossy_within(frame.bytes(), text, room);
+        let used = push_lossy_within(frame.bytes(), text, room, measure);
         if used == text.len() {
             frame.finish();
             tally.messages += 1;
@@ -239,7 +243,7 @@ impl Mapper {
                 head_copy.clear();
                 head_copy.extend_from_slice(&frame.message()[..head]);
                 drop(frame);
-                tally.messages += parts::push(batch, head_copy, bom, text, size);
+                tally.messages += parts::push(batch, head_copy, bom, text, (size, measure));
                 tally.add(Reason::Split);
             }
         }

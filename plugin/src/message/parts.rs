@@ -10,16 +10,22 @@
 use std::io::Write;
 
 use syslog::Batch;
-use syslog::text::{count_lossy_parts, push_lossy_within};
+use syslog::text::{Measure, count_lossy_parts, push_lossy_within};
 
 use crate::config::PART_SD_ID;
 
 /// Appends the parts of a text and returns their number. `head` is the header and
-/// the structured data; the parts have `size` bytes at most.
-pub(super) fn push(batch: &mut Batch, head: &[u8], bom: &[u8], text: &[u8], size: usize) -> u64 {
+/// the structured data; the parts have `size` bytes at most, by this measure.
+pub(super) fn push(
+    batch: &mut Batch,
+    head: &[u8],
+    bom: &[u8],
+    text: &[u8],
+    (size, measure): (usize, Measure),
+) -> u64 {
     // Structured data ends with a bracket; a NILVALUE gives way to the element.
     let head = head.strip_suffix(b"-").unwrap_or(head);
-    let (room, count) = fit(text, size - head.len() - bom.len());
+    let (room, count) = fit(text, size - head.len() - bom.len(), measure);
     let mut rest = text;
     for number in 1..=count {
         let mut frame = batch.frame();
@@ -28,7 +34,7 @@ pub(super) fn push(batch: &mut Batch, head: &[u8], bom: &[u8], text: &[u8], size
         write!(out, r#"[{PART_SD_ID} number="{number}" count="{count}"] "#)
             .expect("memory takes it");
         out.extend_from_slice(bom);
-        let used = push_lossy_within(out, rest, room);
+        let used = push_lossy_within(out, rest, room, measure);
         frame.finish();
         rest = &rest[used..];
     }
@@ -37,12 +43,12 @@ pub(super) fn push(batch: &mut Batch, head: &[u8], bom: &[u8], text: &[u8], size
 
 /// Returns how many bytes of text each part holds, and the number of parts, where
 /// the element and the text of a part have `room` bytes together.
-fn fit(text: &[u8], room: usize) -> (usize, usize) {
+fn fit(text: &[u8], room: usize, measure: Measure) -> (usize, usize) {
     const ELEMENT: usize = PART_SD_ID.len() + r#"[ number="" count=""] "#.len();
     let mut digits = 1;
     loop {
         let room = room - ELEMENT - 2 * digits;
-        let count = count_lossy_parts(text, room);
+        let count = count_lossy_parts(text, room, measure);
         let needed = count.checked_ilog10().unwrap_or_default() as usize + 1;
         if needed <= digits {
             return (room, count);

@@ -70,6 +70,18 @@ fn imtcp_by_lines() {
     check(|| Rsyslog::start(&rsyslog::Input::Tcp), NEWLINE);
 }
 
+/// An escaped text is longer than its line: split by what it has become.
+#[test]
+fn imtcp_by_lines_with_escapes() {
+    let Some(daemon) = Rsyslog::start(&rsyslog::Input::Tcp) else {
+        return;
+    };
+    let lines = ["\n".repeat(60_000) + &forged(20_000, 0)];
+    let options = [NEWLINE, &[("control_characters", "escape")]].concat();
+    let arrived = arrivals(&daemon, &options, &lines);
+    assert_whole(&arrived, &[lines[0].replace('\n', "\\n")]);
+}
+
 #[test]
 fn imtcp_with_tls() {
     let pki = Pki::new();

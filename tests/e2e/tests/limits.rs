@@ -71,25 +71,33 @@ fn syslog_input_of_fluent_bit_up_to_its_default() {
     assert_whole(&arrived, &lines);
 }
 
-/// rsyslog escapes a control character by four bytes, and cuts what is then
-/// longer than its limit.
+/// By default rsyslog escapes a control character by four bytes, and cuts what is
+/// then longer than its limit.
 #[test]
 fn control_characters_at_rsyslog() {
-    let lines = ["at com.example.Shop.buy(Shop.java:42)\t\u{1b}[0m".repeat(2_000)];
-    let defaults = || Rsyslog::configure(rsyslog::Input::Tcp);
-    check(defaults().raw_control_characters().start(), &[TCP], &lines);
+    let trace = "at com.example.Shop.buy(Shop.java:42)\n\t\u{1b}[0m\u{7f}".repeat(2_000) + "end";
+    let lines = [trace, "\t".repeat(20_000), "a\n".repeat(9_000) + "end"];
+    let raw = Rsyslog::configure(rsyslog::Input::Tcp).raw_control_characters();
+    check(raw.start(), &[TCP], &lines);
 
-    let lines = ["\t".repeat(20_000)];
-    for (rsyslog, options) in [
-        (defaults().max_message_size("64k"), vec![TCP]),
-        (defaults(), vec![TCP, ("max_message_size", "2000")]),
+    for (input, options) in [
+        (rsyslog::Input::Tcp, vec![TCP]),
+        (rsyslog::Input::Ptcp, vec![TCP]),
+        (rsyslog::Input::Relp { tls: None }, vec![RELP]),
     ] {
-        let Some(daemon) = rsyslog.start() else {
+        let Some(daemon) = Rsyslog::start(&input) else {
             return;
         };
         let mut arrived = arrivals(&daemon, &options, &lines);
         for message in &mut arrived {
-            message.text = message.text.replace("#011", "\t");
+            for (escape, character) in [
+                ("#011", "\t"),
+                ("#012", "\n"),
+                ("#033", "\u{1b}"),
+                ("#177", "\u{7f}"),
+            ] {
+                message.text = message.text.replace(escape, character);
+            }
         }
         assert_whole(&arrived, &lines);
     }

@@ -173,7 +173,7 @@ fn hostile_labels_and_bytes() {
     assert_eq!(messages[0].msg, "caf\u{FFFD}");
     let data = &messages[0].structured_data;
     for part in [
-        "[kubernetes@47450 quote=\"a\\\"b\" bracket=\"a\\]b\" backslash=\"a\\\\b\" newline=\"a#012b\" ",
+        "[kubernetes@47450 quote=\"a\\\"b\" bracket=\"a\\]b\" backslash=\"a\\\\b\" newline=\"a b\" ",
         " namespace_name~",
         "at-does-not-fit~",
         " namespace_name=\"shop\" object_name=\"web-0\" container_name=\"nginx\"]",
