@@ -56,7 +56,8 @@ macro_rules! scenarios {
 
             $(#[test]
             fn $name() {
-                check($run());
+                let run: fn() -> Outcome = $run;
+                check(run());
             })*
 
             fn check(outcome: Outcome) {
@@ -73,8 +74,9 @@ macro_rules! scenarios {
     };
 }
 
+use rig::rsyslog::Driver;
 use scenarios::{
-    crash, cut, exit, fluent_bit, names, neighbours, network, relp, restart, shape, stall, tls,
+    crash, cut, daemons, exit, fluent_bit, names, neighbours, network, restart, shape, stall, tls,
 };
 
 scenarios! {
@@ -87,9 +89,19 @@ scenarios! {
     large_window: "Receiver with a window of megabytes crashes" => crash::large_window;
     restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
     restart_tls: "The same, TLS" => restart::tls;
-    restart_rsyslog: "rsyslog restarts four times (TERM), TCP" => restart::rsyslog;
-    relp_kill: "rsyslog killed four times (KILL), RELP" => relp::kill;
-    relp_tls_kill: "The same, RELP over TLS" => relp::kill_tls;
+    rsyslog_tcp_term: "rsyslog restarts four times (TERM), TCP" => || daemons::rsyslog_tcp("-TERM");
+    rsyslog_tcp_kill: "rsyslog killed four times (KILL), TCP" => || daemons::rsyslog_tcp("-KILL");
+    rsyslog_ossl_term: "rsyslog restarts four times (TERM), TLS, ossl" => || daemons::rsyslog_tls(Driver::OpenSsl, "-TERM");
+    rsyslog_ossl_kill: "rsyslog killed four times (KILL), TLS, ossl" => || daemons::rsyslog_tls(Driver::OpenSsl, "-KILL");
+    rsyslog_gtls_term: "rsyslog restarts four times (TERM), TLS, gtls" => || daemons::rsyslog_tls(Driver::GnuTls, "-TERM");
+    rsyslog_gtls_kill: "rsyslog killed four times (KILL), TLS, gtls" => || daemons::rsyslog_tls(Driver::GnuTls, "-KILL");
+    rsyslog_relp_term: "rsyslog restarts four times (TERM), RELP" => || daemons::rsyslog_relp("-TERM");
+    rsyslog_relp_kill: "rsyslog killed four times (KILL), RELP" => || daemons::rsyslog_relp("-KILL");
+    rsyslog_relp_tls_kill: "rsyslog killed four times (KILL), RELP over TLS" => || daemons::rsyslog_relp_tls("-KILL");
+    syslog_ng_tcp_term: "syslog-ng restarts four times (TERM), TCP" => || daemons::syslog_ng_tcp("-TERM");
+    syslog_ng_tcp_kill: "syslog-ng killed four times (KILL), TCP" => || daemons::syslog_ng_tcp("-KILL");
+    syslog_ng_tls_term: "syslog-ng restarts four times (TERM), TLS" => || daemons::syslog_ng_tls("-TERM");
+    syslog_ng_tls_kill: "syslog-ng killed four times (KILL), TLS" => || daemons::syslog_ng_tls("-KILL");
     stall: "Receiver reads nothing for 60 s" => stall::minute;
     trickle: "Receiver reads one byte a second for 20 s" => stall::trickle;
     half_open: "Network drops everything, both ways, for 15 s" => network::half_open;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use host::Host;
 use receiver::{Received, Receiver};
 use rig::event::{container_tag, event, map};
-use rig::rsyslog::Rsyslog;
+use rig::syslogd::Syslogd;
 use rig::wait::{self, BOUND};
 
 /// Lines of one container, in chunks.
@@ -146,10 +146,10 @@ impl Load {
         self.compare(texts(&receiver.received()))
     }
 
-    /// The same with what rsyslog has written, once that is all or it takes
+    /// The same with what a daemon has written, once that is all or it takes
     /// too long.
-    pub(crate) fn arrived_at(&self, rsyslog: &Rsyslog) -> Counts {
-        let counts = || self.compare(rsyslog.messages().iter().map(|message| &message.msg));
+    pub(crate) fn arrived_at(&self, daemon: &Syslogd) -> Counts {
+        let counts = || self.compare(daemon.messages().iter().map(|message| &message.msg));
         let complete = || Some(counts()).filter(|counts| counts.lost == 0);
         wait::until(BOUND, complete).unwrap_or_else(|_| counts())
     }

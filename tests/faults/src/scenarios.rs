@@ -2,12 +2,12 @@
 
 pub(crate) mod crash;
 pub(crate) mod cut;
+pub(crate) mod daemons;
 pub(crate) mod exit;
 pub(crate) mod fluent_bit;
 pub(crate) mod names;
 pub(crate) mod neighbours;
 pub(crate) mod network;
-pub(crate) mod relp;
 pub(crate) mod restart;
 pub(crate) mod shape;
 pub(crate) mod stall;

@@ -7,12 +7,11 @@ use host::Host;
 use receiver::{Listen, Receiver};
 use rig::pki::Pki;
 use rig::port::free_port;
-use rig::rsyslog::{Input, Rsyslog};
 use rig::wait::{self, BOUND};
 
 use super::{ca, crash, receiver, receiver_at};
+use crate::Outcome;
 use crate::load::{Load, texts};
-use crate::{Outcome, Skipped};
 
 const RESTARTS: usize = 4;
 
@@ -43,27 +42,6 @@ fn goodbye(listen: Listen, options: &[(&str, &str)]) -> Outcome {
     assert!(receiver.connections() > RESTARTS as u64);
     // What was acknowledged shortly before the goodbye is in doubt.
     Ok(counts.with_replays(RESTARTS, &load))
-}
-
-pub(crate) fn rsyslog() -> Outcome {
-    let load = Load {
-        // It is fast, and has to be met at work.
-        chunks: 1000,
-        ..Load::USUAL
-    };
-    // A queue in memory would be rsyslog's to lose.
-    let Some(mut rsyslog) = Rsyslog::configure(Input::Tcp).direct_queue().start() else {
-        return Err(Skipped("rsyslog is not installed".to_owned()));
-    };
-    let address = rsyslog.address();
-    let options = [("addr", address.as_str()), ("transport", "tcp")];
-    load.deliver(&options, || {
-        for _ in 0..RESTARTS {
-            rsyslog.wait_for_more_than(rsyslog.count()).unwrap();
-            rsyslog.restart("-TERM");
-        }
-    });
-    Ok(load.arrived_at(&rsyslog).with_replays(RESTARTS, &load))
 }
 
 /// The second server gets what the first one had not read.

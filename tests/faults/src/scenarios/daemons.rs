@@ -1,0 +1,105 @@
+//! Real syslog daemons that end four times under load, by a signal, and start
+//! again. Their settings are those of their packages, but for a queue in memory,
+//! which is theirs to lose: each writes a message before it takes the next.
+
+use std::ops::DerefMut;
+
+use rig::pki::Pki;
+use rig::rsyslog::{self, Driver, Rsyslog};
+use rig::syslog_ng::{self, SyslogNg};
+use rig::syslogd::Syslogd;
+
+use super::ca;
+use crate::load::Load;
+use crate::{Outcome, Skipped};
+
+const ENDS: usize = 4;
+
+type Options<'a> = &'a [(&'a str, &'a str)];
+
+const TCP: Options<'_> = &[("transport", "tcp")];
+const RELP: Options<'_> = &[("transport", "relp")];
+
+pub(crate) fn rsyslog_tcp(signal: &str) -> Outcome {
+    rsyslog(rsyslog::Input::Tcp, TCP, signal)
+}
+
+pub(crate) fn rsyslog_tls(driver: Driver, signal: &str) -> Outcome {
+    let pki = Pki::new();
+    let input = rsyslog::Input::Tls {
+        driver,
+        server: pki.server(),
+        ca: pki.ca(),
+        mutual: false,
+    };
+    rsyslog(input, &[("tls_ca_file", &ca(&pki))], signal)
+}
+
+pub(crate) fn rsyslog_relp(signal: &str) -> Outcome {
+    rsyslog(rsyslog::Input::Relp { tls: None }, RELP, signal)
+}
+
+pub(crate) fn rsyslog_relp_tls(signal: &str) -> Outcome {
+    let pki = Pki::new();
+    let input = rsyslog::Input::Relp {
+        tls: Some((pki.server(), pki.ca())),
+    };
+    let client = pki.client();
+    let options = [
+        ("transport", "relp+tls"),
+        ("tls_ca_file", &ca(&pki)),
+        ("tls_cert_file", client.cert.to_str().unwrap()),
+        ("tls_key_file", client.key.to_str().unwrap()),
+    ];
+    rsyslog(input, &options, signal)
+}
+
+pub(crate) fn syslog_ng_tcp(signal: &str) -> Outcome {
+    syslog_ng(syslog_ng::Input::Syslog, TCP, signal)
+}
+
+pub(crate) fn syslog_ng_tls(signal: &str) -> Outcome {
+    let pki = Pki::new();
+    let input = syslog_ng::Input::SyslogTls {
+        server: pki.server(),
+        client_ca: None,
+    };
+    syslog_ng(input, &[("tls_ca_file", &ca(&pki))], signal)
+}
+
+fn rsyslog(input: rsyslog::Input, options: Options<'_>, signal: &str) -> Outcome {
+    let daemon = Rsyslog::configure(input).direct_queue().start();
+    restart(daemon, rsyslog::PACKAGES, options, signal)
+}
+
+fn syslog_ng(input: syslog_ng::Input, options: Options<'_>, signal: &str) -> Outcome {
+    let daemon = SyslogNg::configure(input).flow_control().start();
+    restart(daemon, "syslog-ng-core", options, signal)
+}
+
+fn restart(
+    daemon: Option<impl DerefMut<Target = Syslogd>>,
+    packages: &str,
+    options: Options<'_>,
+    signal: &str,
+) -> Outcome {
+    let Some(mut daemon) = daemon else {
+        let reason = format!("the receiver is not installed (Debian: {packages})");
+        return Err(Skipped(reason));
+    };
+    let load = Load {
+        // Daemons are fast, and have to be met at work.
+        chunks: 100,
+        lines: 1000,
+        ..Load::USUAL
+    };
+    let address = daemon.address();
+    let options = [&[("addr", address.as_str())], options].concat();
+    load.deliver(&options, || {
+        for _ in 0..ENDS {
+            daemon.wait_for_more_than(daemon.count()).unwrap();
+            daemon.restart(signal);
+        }
+    });
+    Ok(load.arrived_at(&daemon).with_replays(ENDS, &load))
+}
