@@ -23,7 +23,7 @@ use transport::{Endpoint, Event, Observer, Sender, Target, Transport};
 
 use crate::events::Way;
 use crate::names::MANAGER;
-use crate::plan::check;
+use crate::plan::{Scope, check, explanation};
 pub use crate::references::Names;
 use crate::references::{Objects, References};
 use crate::resources::{EventFormat, LogSinkSpec};
@@ -206,14 +206,15 @@ fn config(question: &Question, objects: Objects) -> Result<Config, String> {
         ..Snapshot::default()
     };
     let settings = Settings::default();
-    let accepted = check(&question.spec, &question.namespace, &snapshot, &settings);
+    let scope = Scope::Namespace(&question.namespace);
+    let accepted = check(&question.spec, scope, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
     let way = Way {
         options: accepted.options,
         files: accepted.files,
         format: EventFormat::Text,
     };
-    Config::parse(&way).map_err(|error| error.to_string())
+    Config::parse(&way).map_err(|error| explanation(&error))
 }
 
 fn steps(

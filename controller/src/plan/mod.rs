@@ -6,10 +6,12 @@
 //! namespaces of accepted sinks -> lanes -> render -> files -> revision
 //! ```
 
+mod fields;
 mod labels;
 mod material;
 mod quota;
 mod refusal;
+mod servers;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use kube::core::SelectorExt;
 
 use self::quota::Quota;
 pub use self::refusal::Refusal;
-pub(crate) use self::sink::check;
+pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::events::Routes;
 use crate::files::{Files, content_hash, revision};
@@ -62,8 +64,10 @@ impl Plan {
         for (name, stored) in oldest_first(&snapshot.log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
-                Stored::Spec(spec) => sink::check(spec, &name.namespace, snapshot, settings)
-                    .and_then(|accepted| sink::fenced(accepted, &name.namespace)),
+                Stored::Spec(spec) => {
+                    let scope = Scope::Namespace(&name.namespace);
+                    sink::check(spec, scope, snapshot, settings)
+                }
             };
             let verdict = checked.and_then(|accepted| {
                 let place = render::place(&name.namespace, &name.name, &accepted);
@@ -82,7 +86,8 @@ impl Plan {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
-                    sink::check(&spec.sink, &settings.namespace, snapshot, settings)
+                    let scope = Scope::Cluster(&settings.namespace);
+                    sink::check(&spec.sink, scope, snapshot, settings)
                         .and_then(|accepted| Ok((accepted, reads(spec, snapshot)?)))
                 }
             };

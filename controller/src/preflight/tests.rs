@@ -132,11 +132,11 @@ fn a_sink_that_no_agent_takes_is_refused_in_the_same_words() {
         (json!({"host": "a b"}), "InvalidValue: host \"a b\""),
         (
             json!({"host": "a", "tls": {"clientCertificateSecret": "own"}}),
-            "SecretNotFound: the Secret shop/own does not exist",
+            "SecretNotFound: tls.clientCertificateSecret: the Secret shop/own does not exist",
         ),
         (
             json!({"host": "a", "tls": {"ca": {"configMap": {"name": "ca"}}}}),
-            "ConfigMapNotFound: the ConfigMap shop/ca does not exist",
+            "ConfigMapNotFound: tls.ca.configMap: the ConfigMap shop/ca does not exist",
         ),
     ] {
         let report = ask(spec, missing.path());
