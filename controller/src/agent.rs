@@ -159,10 +159,14 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                         "image": image,
                         "imagePullPolicy": image_pull_policy,
                         "args": ["-c", format!("{}/{SERVICE}", paths.config)],
-                        "env": [{
-                            "name": "NODE_NAME",
-                            "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
-                        }],
+                        "env": [
+                            {
+                                "name": "NODE_NAME",
+                                "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
+                            },
+                            // The image's entry point checks the databases there.
+                            {"name": "STATE_DIR", "value": paths.state},
+                        ],
                         "ports": [{"name": "metrics", "containerPort": metrics_port}],
                         "readinessProbe": {"httpGet": alive, "periodSeconds": 2},
                         "livenessProbe": {"httpGet": alive, "periodSeconds": 30, "failureThreshold": 4},
