@@ -31,7 +31,7 @@ use crate::render;
 use crate::resources::ClusterLogSinkSpec;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-use crate::tenants::{ClusterTenant, Place, Reads, Tenants};
+use crate::tenants::{Accepted, ClusterTenant, Place, Reads, Tenants};
 
 /// What shall be.
 #[derive(Clone, Debug)]
@@ -88,14 +88,16 @@ impl Plan {
                 Stored::Spec(spec) => {
                     let scope = Scope::Cluster(&settings.namespace);
                     sink::check(&spec.sink, scope, snapshot, settings)
-                        .and_then(|accepted| Ok((accepted, reads(spec, snapshot)?)))
+                        .and_then(|accepted| cluster_tenant(accepted, spec, snapshot))
                 }
             };
-            let verdict = checked.and_then(|(accepted, reads)| {
+            let verdict = checked.and_then(|tenant| {
                 quota::has_room_for_cluster_sink(cluster.len(), settings)?;
-                routes.add(name.clone().into(), &accepted, reads.clone(), snapshot);
-                let tenant = ClusterTenant { accepted, reads };
-                let place = render::cluster_place(name, &tenant, &settings.paths);
+                let ClusterTenant {
+                    accepted, reads, ..
+                } = &tenant;
+                routes.add(name.clone().into(), accepted, reads.clone(), snapshot);
+                let place = render::cluster_place(name, &tenant, settings);
                 cluster.insert(name.clone(), tenant);
                 Ok(place)
             });
@@ -106,7 +108,7 @@ impl Plan {
             routes.refuse(id.clone(), snapshot);
         }
         let template = agent::template(settings);
-        let mut units = render::units(&tenants, &cluster, &settings.paths);
+        let mut units = render::units(&tenants, &cluster, settings);
         let held = hold(&mut units, &template, snapshot);
         let lanes = snapshot
             .lanes
@@ -159,6 +161,18 @@ fn hold(
         held.insert(name.clone(), why.why.clone());
     }
     held
+}
+
+fn cluster_tenant(
+    accepted: Accepted,
+    spec: &ClusterLogSinkSpec,
+    snapshot: &Snapshot,
+) -> Result<ClusterTenant, Refusal> {
+    Ok(ClusterTenant {
+        accepted,
+        reads: reads(spec, snapshot)?,
+        agent_logs: spec.include_agent_logs,
+    })
 }
 
 /// Which namespaces a cluster sink reads.

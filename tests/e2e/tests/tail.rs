@@ -198,7 +198,7 @@ fn labels_that_change_are_looked_up_again() {
     let dir = tempfile::tempdir().unwrap();
     let variables = variables(&dir, &receiver.address(), &pki);
     let text = fs::read_to_string(configuration("kubernetes.yaml")).unwrap();
-    let hurried = text.replace("kube_meta_cache_ttl: 15m", "kube_meta_cache_ttl: 1s");
+    let hurried = text.replace("kube_meta_cache_ttl: 1h", "kube_meta_cache_ttl: 1s");
     assert!(text != hurried, "the configuration has another time");
     let file = dir.path().join("kubernetes.yaml");
     fs::write(&file, hurried).unwrap();
