@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_program_is_its_own() {
+    fn arguments_behind_the_program_are_passed_on() {
         let words = ["--state", "/s", "--", "fluent-bit", "-e", "x.so", "--help"];
         assert_eq!(
             parse(&words, Some("/other")).unwrap(),

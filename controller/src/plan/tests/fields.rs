@@ -97,8 +97,8 @@ fn bad_values() -> Vec<(Json, &'static str)> {
     ]
 }
 
-/// Whether a text has a key of the plugin. Keys that are words, such as `message`,
-/// are recognised by no one.
+/// Whether a text has a key of the plugin. A key that is an ordinary word, such as
+/// `message`, cannot be distinguished from text.
 fn has_key(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut words = text.split(|c| !is_word(c));
