@@ -8,15 +8,18 @@ ARG FLUENT_BIT_IMAGE=docker.io/fluent/fluent-bit:5.1.1
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 COPY . .
-RUN cargo build --locked --release --package plugin && \
-    strip --strip-debug target/release/libout_syslog_sink.so
+RUN cargo build --locked --release --package plugin --package agent && \
+    strip --strip-debug target/release/libout_syslog_sink.so target/release/sink-agent
 
 FROM ${FLUENT_BIT_IMAGE}
 LABEL org.opencontainers.image.title="syslog-sink-agent" \
       org.opencontainers.image.description="Fluent Bit with the output syslog_sink" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /build/target/release/libout_syslog_sink.so /fluent-bit/plugins/out_syslog_sink.so
+COPY --from=build /build/target/release/sink-agent /fluent-bit/bin/sink-agent
 COPY fluent-bit-conf /fluent-bit/etc/syslog-sink
-# What follows are Fluent Bit's own arguments.
-ENTRYPOINT ["/fluent-bit/bin/fluent-bit", "-e", "/fluent-bit/plugins/out_syslog_sink.so"]
+# Checks the databases in STATE_DIR, then becomes Fluent Bit. What follows are
+# Fluent Bit's own arguments.
+ENTRYPOINT ["/fluent-bit/bin/sink-agent", "--", \
+            "/fluent-bit/bin/fluent-bit", "-e", "/fluent-bit/plugins/out_syslog_sink.so"]
 CMD ["-c", "/fluent-bit/etc/syslog-sink/kubernetes.yaml"]

@@ -11,7 +11,7 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use crate::files::{Files, content_hash};
-use crate::names::{AGENT, LABEL, MANAGED_BY, REVISION, SERVICE};
+use crate::names::{AGENT, AGENT_CONTAINER, LABEL, MANAGED_BY, REVISION, SERVICE};
 use crate::settings::{AgentSettings, Settings};
 
 /// Beside a revision's files: its `DaemonSet`, so that it can come back as a
@@ -155,14 +155,18 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                     "imagePullSecrets": image_pull_secrets,
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "containers": [{
-                        "name": "fluent-bit",
+                        "name": AGENT_CONTAINER,
                         "image": image,
                         "imagePullPolicy": image_pull_policy,
                         "args": ["-c", format!("{}/{SERVICE}", paths.config)],
-                        "env": [{
-                            "name": "NODE_NAME",
-                            "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
-                        }],
+                        "env": [
+                            {
+                                "name": "NODE_NAME",
+                                "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
+                            },
+                            // The image's entry point checks the databases there.
+                            {"name": "STATE_DIR", "value": paths.state},
+                        ],
                         "ports": [{"name": "metrics", "containerPort": metrics_port}],
                         "readinessProbe": {"httpGet": alive, "periodSeconds": 2},
                         "livenessProbe": {"httpGet": alive, "periodSeconds": 30, "failureThreshold": 4},

@@ -2,6 +2,8 @@
 
 /// The `DaemonSet`, and the agents' `ServiceAccount`.
 pub const AGENT: &str = "syslog-sink-agent";
+/// The container of the agents' pods.
+pub const AGENT_CONTAINER: &str = "fluent-bit";
 /// The label that the agents' pods have, whatever their revision.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", AGENT);
 /// On Secrets and on the agents' pods: which revision they are of.

@@ -23,7 +23,7 @@ use transport::{Endpoint, Event, Observer, Sender, Target, Transport};
 
 use crate::events::Way;
 use crate::names::MANAGER;
-use crate::plan::check;
+use crate::plan::{Scope, check, explanation, with_fields};
 pub use crate::references::Names;
 use crate::references::{Objects, References};
 use crate::resources::{EventFormat, LogSinkSpec};
@@ -206,14 +206,15 @@ fn config(question: &Question, objects: Objects) -> Result<Config, String> {
         ..Snapshot::default()
     };
     let settings = Settings::default();
-    let accepted = check(&question.spec, &question.namespace, &snapshot, &settings);
+    let scope = Scope::Namespace(&question.namespace);
+    let accepted = check(&question.spec, scope, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
     let way = Way {
         options: accepted.options,
         files: accepted.files,
         format: EventFormat::Text,
     };
-    Config::parse(&way).map_err(|error| error.to_string())
+    Config::parse(&way).map_err(|error| explanation(&error))
 }
 
 fn steps(
@@ -289,7 +290,7 @@ impl Observer for Failure {
         | Event::Disconnected { error, .. }
         | Event::MessageRefused(error) = event
         {
-            *self.0.lock() = Some((error.chain(), error.hint().map(in_a_sinks_words)));
+            *self.0.lock() = Some((error.chain(), error.hint().map(with_fields)));
         }
     }
 }
@@ -301,28 +302,9 @@ impl From<transport::preflight::Step> for Step {
             passed: step.passed,
             text: step.text,
             details: step.details,
-            hint: step.hint.map(in_a_sinks_words),
+            hint: step.hint.map(with_fields),
         }
     }
-}
-
-/// What the plugin's keys are called in a sink.
-fn in_a_sinks_words(hint: &str) -> String {
-    [
-        ("tls_ca_file", "tls.ca"),
-        ("tls_server_name", "tls.serverName"),
-        ("tls_pin_sha256", "tls.pins"),
-        ("tls_min_version", "tls.minVersion"),
-        (
-            "tls_cert_file and tls_key_file",
-            "tls.clientCertificateSecret",
-        ),
-        ("tls_cert_file", "tls.clientCertificateSecret"),
-    ]
-    .iter()
-    .fold(hint.to_owned(), |text, (key, field)| {
-        text.replace(key, field)
-    })
 }
 
 #[cfg(test)]

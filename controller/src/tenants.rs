@@ -27,6 +27,8 @@ pub(crate) type Tenants = BTreeMap<String, BTreeMap<String, Accepted>>;
 pub(crate) struct ClusterTenant {
     pub(crate) accepted: Accepted,
     pub(crate) reads: Reads,
+    /// Whether it reads the agents' own log as well.
+    pub(crate) agent_logs: bool,
 }
 
 /// What a cluster sink reads.

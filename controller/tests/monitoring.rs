@@ -20,8 +20,13 @@ fn read(path: &str) -> String {
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_part(c));
-    let of_ours = ["sink_controller_", "syslog_sink_", "fluentbit_output_"];
-    let names = words.filter(|word| of_ours.iter().any(|prefix| word.starts_with(prefix)));
+    let prefixes = [
+        "sink_controller_",
+        "syslog_sink_",
+        "fluentbit_input_",
+        "fluentbit_output_",
+    ];
+    let names = words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
     names
         .map(|name| name.trim_end_matches("_bucket").to_owned())
         .filter(|name| !name.ends_with('_'))

@@ -274,6 +274,9 @@ pub(crate) struct Choice {
     /// Not this namespace.
     #[arg(long = "exclude-namespace", value_name = "NAME", requires = "cluster")]
     pub(crate) excluded_namespaces: Vec<String>,
+    /// Send the agents' own log as well.
+    #[arg(long, requires = "cluster")]
+    pub(crate) include_agent_logs: bool,
 }
 
 #[derive(Args, Debug)]

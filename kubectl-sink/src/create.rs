@@ -85,6 +85,8 @@ fn spec(create: &Create) -> Result<Map<String, Value>, Failure> {
     add(&mut whole, "namespaceSelector", labels.map(selector));
     let excluded = some(choice.excluded_namespaces.clone());
     add(&mut whole, "excludeNamespaces", excluded);
+    let agent_logs = choice.include_agent_logs.then_some(true);
+    add(&mut whole, "includeAgentLogs", agent_logs);
     Ok(whole)
 }
 
@@ -246,13 +248,17 @@ mod tests {
             }})
         );
         assert_eq!(
-            made("--cluster --host a --ca-config-map cas/root.pem --exclude-namespace kube-system"),
+            made(
+                "--cluster --host a --ca-config-map cas/root.pem --exclude-namespace kube-system \
+                 --include-agent-logs"
+            ),
             json!({
                 "sink": {
                     "host": "a",
                     "tls": {"ca": {"configMap": {"name": "cas", "key": "root.pem"}}},
                 },
                 "excludeNamespaces": ["kube-system"],
+                "includeAgentLogs": true,
             })
         );
     }
@@ -265,6 +271,7 @@ mod tests {
             "--host a --balance",
             "--host a --ca-secret x --ca-file y",
             "--host a --exclude-namespace x",
+            "--host a --include-agent-logs",
             "--host a --transport quic",
         ] {
             let words = ["kubectl-sink", "create", "siem"].into_iter();

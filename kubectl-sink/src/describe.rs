@@ -1,6 +1,6 @@
 //! `kubectl sink describe`.
 
-use controller::resources::SinkStatus;
+use controller::resources::{Reason, SinkStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
@@ -84,27 +84,112 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
     lines
 }
 
-/// What the owner can do about the first condition that is bad.
+/// Advice on the first condition that is not good; none where all are, or where a
+/// controller of another version knows more reasons.
 fn advice(status: &SinkStatus) -> Option<&'static str> {
     let mut conditions = status.conditions.iter();
-    let bad = conditions.find(|condition| condition.status == "False")?;
-    Some(match bad.reason.as_str() {
-        "InvalidValue" => "change the field that the condition names",
-        "SecretNotFound" | "ConfigMapNotFound" => {
+    let bad = conditions.find(|condition| condition.status != "True")?;
+    what_to_do(Reason::from_name(&bad.reason)?)
+}
+
+/// Advice on a reason; none where nothing is wrong.
+const fn what_to_do(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::Accepted | Reason::Complete | Reason::Connected => return None,
+        Reason::InvalidValue => "change the field that the condition names",
+        Reason::SecretNotFound | Reason::ConfigMapNotFound => {
             "create it in the sink's namespace (for a ClusterLogSink: the controller's)"
         }
-        "SecretNotReadable" => {
-            "allow the controller to read it: bind its ServiceAccount to the ClusterRole syslog-sink-secrets in this namespace"
+        Reason::SecretNotReadable => {
+            "allow the controller to read it: bind its ServiceAccount to the ClusterRole \
+             syslog-sink-secrets in this namespace"
         }
-        "KeyNotFound" => "name one of the keys that the condition lists",
-        "BadCertificate" => "put a certificate in PEM there, and the key that belongs to it",
-        "TooManySinks" | "TooLarge" => "delete or shorten a sink, or ask the operator for more",
-        "RollingOut" => "wait: the agents are replaced a few at a time",
-        "RolledBack" => "see the condition; the agents kept what they had before",
-        "ConnectFailed" | "NameNotResolved" | "TimedOut" | "TlsFailed" | "RelpFailed"
-        | "ConnectionBroken" | "ConnectionClosed" => {
-            "`kubectl sink test` finds the step that fails, and why"
+        Reason::ConfigMapNotReadable => {
+            "ask the operator: the controller's ClusterRole must allow it to get ConfigMaps"
         }
-        _ => return None,
+        Reason::KeyNotFound => "name one of the keys that the condition lists",
+        Reason::BadCertificate => "put a certificate in PEM there, and the key that belongs to it",
+        Reason::InvalidObject => {
+            "write the sink again: it was stored under an older schema, and the condition says \
+             what does not match"
+        }
+        Reason::TooManySinks | Reason::TooLarge => {
+            "delete or shorten a sink, or ask the operator for more"
+        }
+        Reason::RollingOut => "wait: the agents are replaced a few at a time",
+        Reason::RolledBack => {
+            "change the sink: agents did not start with it, and the same content is not tried \
+             again"
+        }
+        Reason::NotAccepted => "see the condition Accepted",
+        Reason::Connecting => {
+            "wait: the agents are connecting; if this stays, `kubectl sink test` finds the step \
+             that fails"
+        }
+        Reason::NotObserved => {
+            "wait: no agent has reported yet; if this stays, the agents are not ready, or the \
+             controller cannot reach their metrics"
+        }
+        Reason::ConnectFailed
+        | Reason::NameNotResolved
+        | Reason::TimedOut
+        | Reason::TlsFailed
+        | Reason::RelpFailed
+        | Reason::ConnectionBroken
+        | Reason::ConnectionClosed => "`kubectl sink test` finds the step that fails, and why",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(conditions: &[(&str, &str, &str)]) -> SinkStatus {
+        let condition = |(type_, status, reason): &(&str, &str, &str)| {
+            json!({
+                "type": type_, "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-03-01T12:00:00Z",
+            })
+        };
+        let conditions: Vec<_> = conditions.iter().map(condition).collect();
+        serde_json::from_value(json!({"conditions": conditions})).unwrap()
+    }
+
+    #[test]
+    fn the_first_condition_that_is_not_good_has_advice() {
+        let accepted = ("Accepted", "True", "Accepted");
+        let complete = ("Configured", "True", "Complete");
+        for (conditions, expected) in [
+            (
+                vec![accepted, complete, ("Delivering", "True", "Connected")],
+                None,
+            ),
+            (
+                vec![accepted, complete, ("Delivering", "Unknown", "NotObserved")],
+                what_to_do(Reason::NotObserved),
+            ),
+            (
+                vec![
+                    ("Accepted", "False", "BadCertificate"),
+                    ("Configured", "False", "NotAccepted"),
+                ],
+                what_to_do(Reason::BadCertificate),
+            ),
+            (vec![("Accepted", "False", "FromTheFuture")], None),
+        ] {
+            assert_eq!(advice(&status(&conditions)), expected, "{conditions:?}");
+        }
+    }
+
+    /// Every reason of a condition that is not `True` has advice.
+    #[test]
+    fn every_bad_reason_has_advice() {
+        let without = Reason::ALL
+            .iter()
+            .filter(|reason| what_to_do(**reason).is_none());
+        let without: Vec<&str> = without.map(|reason| reason.as_str()).collect();
+        assert_eq!(without, ["Accepted", "Complete", "Connected"]);
+    }
 }

@@ -105,7 +105,8 @@ async fn story(controller: PathBuf) {
 
     let lost = world.sink(&["test", "lost", "-n", "shop", "--node", node::NAME]);
     assert_eq!(lost.code, 4, "{lost:?}");
-    let words = "SecretNotFound: the Secret shop/not-there does not exist";
+    let words =
+        "SecretNotFound: tls.clientCertificateSecret: the Secret shop/not-there does not exist";
     assert!(lost.out.contains(words), "{lost:?}");
 
     let image = ["--image", "registry.invalid/none:1"];

@@ -18,7 +18,7 @@ use rcgen::{
     Issuer, KeyPair, SanType, date_time_ymd,
 };
 use rig::pki::{Pair, Pki};
-use rig::rsyslog::{Input, Rsyslog};
+use rig::rsyslog::{Driver, Input, Rsyslog};
 use rustls::version::{TLS12, TLS13};
 use transport::Sender;
 use transport::tls::{Fingerprint, Identity as Ours, Pem, TlsOptions};
@@ -612,6 +612,7 @@ fn an_expired_certificate_that_is_configured_itself() {
 fn rsyslog_that_wants_another_client_certificate_or_any() {
     let pki = Pki::new();
     let input = Input::Tls {
+        driver: Driver::OpenSsl,
         server: pki.server(),
         ca: pki.ca(),
         mutual: true,

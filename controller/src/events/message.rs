@@ -133,7 +133,11 @@ mod tests {
         format: EventFormat,
         fields: &serde_json::Value,
     ) -> String {
-        let all = [("addr", "logs.example.com"), ("transport", "tcp")];
+        let all = [
+            ("addr", "logs.example.com"),
+            ("transport", "tcp"),
+            ("cluster", "on"),
+        ];
         let all = all.iter().chain(options);
         let way = Way {
             options: all
@@ -240,7 +244,7 @@ mod tests {
         }));
         // A name that no object has is no part of APP-NAME.
         assert!(text.contains(" a-b-c k8s.event/shop - - "), "{text}");
-        assert!(text.contains(" reason=\"a\\\"\\]\\\\ b\n<0>1"), "{text}");
+        assert!(text.contains(" reason=\"a\\\"\\]\\\\ b <0>1"), "{text}");
         assert!(
             text.contains(" namespace_name=\"shop\" object_name=\"\""),
             "{text}"

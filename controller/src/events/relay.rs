@@ -30,6 +30,7 @@ use super::store::Store;
 use crate::delivery::{EventDelivery, Observations};
 use crate::lenient::Lenient;
 use crate::monitor::Monitor;
+use crate::plan::explanation;
 use crate::render::alias_of;
 use crate::settings::Settings;
 use crate::snapshot::SinkId;
@@ -218,7 +219,8 @@ impl<'a> Relay<'a> {
         };
         let port = Port::open(&route.way, &self.sender, line);
         let failing = port.as_ref().err().map(|error| {
-            tracing::warn!(sink = %id, %error, "Events cannot be sent");
+            let error = explanation(error);
+            tracing::warn!(sink = %id, error, "Events cannot be sent");
             ErrorKind::Tls
         });
         let connection = Connection {

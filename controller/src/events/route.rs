@@ -128,7 +128,12 @@ impl Properties for Way {
             || key.starts_with("tls_")
             || matches!(
                 key,
-                "facility" | "hostname" | "structured_data" | "max_message_size" | "namespace"
+                "facility"
+                    | "hostname"
+                    | "structured_data"
+                    | "max_message_size"
+                    | "namespace"
+                    | "cluster"
             );
         is_of_events.then(|| value.as_str().to_owned())
     }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
 use super::refusal::Refusal;
+use crate::resources::Reason;
 
 /// A selector whose keys and values are ones that labels can have: none of
 /// them means more than itself when the selector is written in one line.
@@ -38,5 +39,5 @@ pub(super) fn selector(field: &str, selector: &LabelSelector) -> Result<Selector
         }
     }
     Selector::try_from(selector.clone())
-        .map_err(|error| Refusal::new("InvalidValue", &format!("{field}: {error}")))
+        .map_err(|error| Refusal::new(Reason::InvalidValue, &format!("{field}: {error}")))
 }

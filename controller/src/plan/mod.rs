@@ -6,10 +6,12 @@
 //! namespaces of accepted sinks -> lanes -> render -> files -> revision
 //! ```
 
+mod fields;
 mod labels;
 mod material;
 mod quota;
 mod refusal;
+mod servers;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -18,9 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::SelectorExt;
 
+pub(crate) use self::fields::with_fields;
 use self::quota::Quota;
 pub use self::refusal::Refusal;
-pub(crate) use self::sink::check;
+pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::events::Routes;
 use crate::files::{Files, content_hash, revision};
@@ -29,7 +32,7 @@ use crate::render;
 use crate::resources::ClusterLogSinkSpec;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-use crate::tenants::{ClusterTenant, Place, Reads, Tenants};
+use crate::tenants::{Accepted, ClusterTenant, Place, Reads, Tenants};
 
 /// What shall be.
 #[derive(Clone, Debug)]
@@ -62,8 +65,10 @@ impl Plan {
         for (name, stored) in oldest_first(&snapshot.log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
-                Stored::Spec(spec) => sink::check(spec, &name.namespace, snapshot, settings)
-                    .and_then(|accepted| sink::fenced(accepted, &name.namespace)),
+                Stored::Spec(spec) => {
+                    let scope = Scope::Namespace(&name.namespace);
+                    sink::check(spec, scope, snapshot, settings)
+                }
             };
             let verdict = checked.and_then(|accepted| {
                 let place = render::place(&name.namespace, &name.name, &accepted);
@@ -82,15 +87,18 @@ impl Plan {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
-                    sink::check(&spec.sink, &settings.namespace, snapshot, settings)
-                        .and_then(|accepted| Ok((accepted, reads(spec, snapshot)?)))
+                    let scope = Scope::Cluster(&settings.namespace);
+                    sink::check(&spec.sink, scope, snapshot, settings)
+                        .and_then(|accepted| cluster_tenant(accepted, spec, snapshot))
                 }
             };
-            let verdict = checked.and_then(|(accepted, reads)| {
+            let verdict = checked.and_then(|tenant| {
                 quota::has_room_for_cluster_sink(cluster.len(), settings)?;
-                routes.add(name.clone().into(), &accepted, reads.clone(), snapshot);
-                let tenant = ClusterTenant { accepted, reads };
-                let place = render::cluster_place(name, &tenant, &settings.paths);
+                let ClusterTenant {
+                    accepted, reads, ..
+                } = &tenant;
+                routes.add(name.clone().into(), accepted, reads.clone(), snapshot);
+                let place = render::cluster_place(name, &tenant, settings);
                 cluster.insert(name.clone(), tenant);
                 Ok(place)
             });
@@ -101,7 +109,7 @@ impl Plan {
             routes.refuse(id.clone(), snapshot);
         }
         let template = agent::template(settings);
-        let mut units = render::units(&tenants, &cluster, &settings.paths);
+        let mut units = render::units(&tenants, &cluster, settings);
         let held = hold(&mut units, &template, snapshot);
         let lanes = snapshot
             .lanes
@@ -154,6 +162,18 @@ fn hold(
         held.insert(name.clone(), why.why.clone());
     }
     held
+}
+
+fn cluster_tenant(
+    accepted: Accepted,
+    spec: &ClusterLogSinkSpec,
+    snapshot: &Snapshot,
+) -> Result<ClusterTenant, Refusal> {
+    Ok(ClusterTenant {
+        accepted,
+        reads: reads(spec, snapshot)?,
+        agent_logs: spec.include_agent_logs,
+    })
 }
 
 /// Which namespaces a cluster sink reads.

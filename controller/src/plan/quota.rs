@@ -1,6 +1,7 @@
 //! What sinks may take of every node.
 
 use super::refusal::Refusal;
+use crate::resources::Reason;
 use crate::settings::Settings;
 use crate::tenants::{Accepted, Place};
 
@@ -29,7 +30,7 @@ impl Quota {
                 "the namespace has {most} older sinks, and no more are allowed \
                  (maxSinksPerNamespace of the controller's settings)"
             );
-            return Err(Refusal::new("TooManySinks", &message));
+            return Err(Refusal::new(Reason::TooManySinks, &message));
         }
         let files: usize = sink.files.values().map(Vec::len).sum();
         let size = place.section.len() + files;
@@ -38,7 +39,7 @@ impl Quota {
                 "with {size} bytes for this one the namespace's sinks have more than {BYTES} bytes \
                  of configuration and certificates"
             );
-            return Err(Refusal::new("TooLarge", &message));
+            return Err(Refusal::new(Reason::TooLarge, &message));
         }
         self.sinks += 1;
         self.bytes += size;
@@ -59,5 +60,5 @@ pub(super) fn has_room_for_cluster_sink(
         "there are {most} older ClusterLogSinks, and no more are allowed (maxClusterSinks of the \
          controller's settings)"
     );
-    Err(Refusal::new("TooManySinks", &message))
+    Err(Refusal::new(Reason::TooManySinks, &message))
 }

@@ -2,20 +2,22 @@
 
 use thiserror::Error;
 
+use crate::resources::Reason;
+
 /// Why a sink is not in force.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{message}")]
 pub struct Refusal {
-    /// A word in camel case, for programs.
-    pub reason: String,
+    /// The kind of problem, for programs.
+    pub reason: Reason,
     /// For people: what, its value, and what is allowed.
     pub message: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(reason: &str, message: &str) -> Self {
+    pub(crate) fn new(reason: Reason, message: &str) -> Self {
         Self {
-            reason: reason.to_owned(),
+            reason,
             message: message.to_owned(),
         }
     }
@@ -23,7 +25,7 @@ impl Refusal {
     /// A stored object that is not one of ours any more.
     pub(crate) fn invalid(problem: &str) -> Self {
         Self::new(
-            "InvalidObject",
+            Reason::InvalidObject,
             &format!("the stored object cannot be read: {problem}"),
         )
     }
@@ -31,6 +33,9 @@ impl Refusal {
     /// A value that cannot be used.
     pub(crate) fn value(field: &str, value: &str, problem: &str) -> Self {
         let shown: String = value.chars().take(100).collect();
-        Self::new("InvalidValue", &format!("{field} {shown:?} {problem}"))
+        Self::new(
+            Reason::InvalidValue,
+            &format!("{field} {shown:?}: {problem}"),
+        )
     }
 }

@@ -1,12 +1,13 @@
 //! One sink, checked: the options of its output and the files that they name.
 
-use out_syslog_sink::config::{Config, Properties};
+use out_syslog_sink::config::{Config, ConfigError, Properties};
 
+use super::fields::{self, Field};
 use super::refusal::Refusal;
-use super::{labels, material};
+use super::{labels, material, servers};
 use crate::files::{Files, PEM, content_hash};
 use crate::resources::{
-    Exclusion, Format, LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec,
+    Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
     TlsVersion, Transport,
 };
 use crate::settings::Settings;
@@ -14,10 +15,19 @@ use crate::snapshot::Snapshot;
 use crate::tenants::Accepted;
 use crate::value::Value;
 
-/// Checks a sink whose references are to objects of this namespace.
+/// The namespace whose records a sink gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// One namespace's, of which its Secrets are as well.
+    Namespace(&'a str),
+    /// Those of all namespaces that it reads; its Secrets are this one's.
+    Cluster(&'a str),
+}
+
+/// Checks a sink.
 pub(crate) fn check(
     spec: &LogSinkSpec,
-    namespace: &str,
+    scope: Scope<'_>,
     snapshot: &Snapshot,
     settings: &Settings,
 ) -> Result<Accepted, Refusal> {
@@ -25,7 +35,7 @@ pub(crate) fn check(
         kind: SinkType::Syslog,
         host,
         port,
-        servers,
+        servers: several,
         sharing,
         transport,
         tls,
@@ -43,47 +53,45 @@ pub(crate) fn check(
         values: Vec::new(),
         files: Files::new(),
     };
-    options.push(
-        "addr",
-        "host",
-        &address(host.as_deref(), *port, servers.as_deref(), *transport)?,
-    )?;
+    let (field, address) =
+        servers::addresses(host.as_deref(), *port, several.as_deref(), *transport)?;
+    options.push(field, &address)?;
     if *sharing == Sharing::Balance {
-        options.push("servers", "sharing", "balance")?;
+        options.push(fields::SHARING, "balance")?;
     }
-    options.push("transport", "transport", transport_name(*transport))?;
+    options.push(fields::TRANSPORT, transport_name(*transport))?;
     options.push_selection(selection)?;
     options.push_format(format)?;
     if let Some(size) = max_message_size {
-        options.push("max_message_size", "maxMessageSize", &size.to_string())?;
+        options.push(fields::MAX_MESSAGE_SIZE, &size.to_string())?;
     }
     // A container's text must not name the cluster.
-    options.push("record_cluster_name", "record_cluster_name", "off")?;
+    options.push(fields::RECORD_CLUSTER_NAME, "off")?;
     if tls.is_some() && !secure {
         let problem = "tls is for the transports tls and relp+tls";
-        return Err(Refusal::new("InvalidValue", problem));
+        return Err(Refusal::new(Reason::InvalidValue, problem));
     }
     if let Some(tls) = tls {
         options.push_tls(tls)?;
     }
+    let namespace = options.push_scope(scope)?;
     // The plugin can look at everything but the files, which are not here.
     options.check()?;
     if let Some(tls) = tls {
         options.push_certificates(tls, namespace, snapshot)?;
     }
+    let key = |(field, value): (Field, Value)| (field.key, value);
     Ok(Accepted {
-        options: options.values,
+        options: options.values.into_iter().map(key).collect(),
         files: options.files,
-        buffer_limit: value("bufferLimit", buffer_limit)?,
+        buffer_limit: value(fields::BUFFER_LIMIT, buffer_limit)?,
         events: events.then(|| (event_selection.clone(), format.events)),
     })
 }
 
-/// The same sink, for records of one namespace only.
-pub(super) fn fenced(mut sink: Accepted, namespace: &str) -> Result<Accepted, Refusal> {
-    let namespace = value("namespace", namespace)?;
-    sink.options.push(("namespace", namespace));
-    Ok(sink)
+/// The error of the plugin's parser in the words of the resource.
+pub(crate) fn explanation(error: &ConfigError) -> String {
+    fields::refusal(error, std::iter::empty()).message
 }
 
 /// A value that a user wrote into a field.
@@ -91,52 +99,7 @@ fn value(field: &str, text: &str) -> Result<Value, Refusal> {
     Value::new(text).map_err(|error| Refusal::value(field, text, &error.to_string()))
 }
 
-/// `host:port`, several with commas between them.
-fn address(
-    host: Option<&str>,
-    port: Option<u16>,
-    servers: Option<&[Server]>,
-    transport: Transport,
-) -> Result<String, Refusal> {
-    let one = |host: &str, port: Option<u16>| {
-        let port = port.unwrap_or(default_port(transport));
-        // A comma would be another server.
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(allowed) {
-            let problem = "is neither a host name nor an address";
-            return Err(Refusal::value("host", host, problem));
-        }
-        Ok(if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        })
-    };
-    match (host, servers) {
-        (Some(host), None) => one(host, port),
-        (None, Some(servers)) if !servers.is_empty() => {
-            let all: Result<Vec<String>, Refusal> = servers
-                .iter()
-                .map(|server| one(&server.host, server.port))
-                .collect();
-            Ok(all?.join(","))
-        }
-        _ => Err(Refusal::new(
-            "InvalidValue",
-            "either host or servers names where to send to",
-        )),
-    }
-}
-
-const fn default_port(transport: Transport) -> u16 {
-    match transport {
-        Transport::Tls => 6514,
-        Transport::Tcp | Transport::Udp => 514,
-        Transport::Relp | Transport::RelpTls => 2514,
-    }
-}
-
-const fn transport_name(transport: Transport) -> &'static str {
+pub(super) const fn transport_name(transport: Transport) -> &'static str {
     match transport {
         Transport::Tls => "tls",
         Transport::Tcp => "tcp",
@@ -155,15 +118,31 @@ struct Options<'a> {
     secure: bool,
     /// Where an agent has the files.
     folder: &'a str,
-    values: Vec<(&'static str, Value)>,
+    values: Vec<(Field, Value)>,
     files: Files,
 }
 
 impl Options<'_> {
-    /// Adds a key of the plugin, whose value users call `field`.
-    fn push(&mut self, key: &'static str, field: &str, value: &str) -> Result<(), Refusal> {
-        self.values.push((key, self::value(field, value)?));
+    /// Adds the value of a field.
+    fn push(&mut self, field: Field, value: &str) -> Result<(), Refusal> {
+        let value = self::value(field.name, value)?;
+        self.values.push((field, value));
         Ok(())
+    }
+
+    /// Adds the only namespace whose records are sent, or that there is none.
+    /// Returns the namespace of what the sink names.
+    fn push_scope<'s>(&mut self, scope: Scope<'s>) -> Result<&'s str, Refusal> {
+        match scope {
+            Scope::Namespace(namespace) => {
+                self.push(fields::NAMESPACE, namespace)?;
+                Ok(namespace)
+            }
+            Scope::Cluster(namespace) => {
+                self.push(fields::CLUSTER, "on")?;
+                Ok(namespace)
+            }
+        }
     }
 
     fn push_selection(&mut self, selection: &Selection) -> Result<(), Refusal> {
@@ -177,36 +156,28 @@ impl Options<'_> {
                     pod_selector: excluded_pods,
                 },
         } = selection;
-        for (key, field, names) in [
-            ("containers", "selection.containers", containers),
-            (
-                "exclude_containers",
-                "selection.exclude.containers",
-                excluded_containers,
-            ),
+        for (field, names) in [
+            (fields::CONTAINERS, containers),
+            (fields::EXCLUDED_CONTAINERS, excluded_containers),
         ] {
             if !names.is_empty() {
-                self.push(key, field, &names.join(","))?;
+                self.push(field, &names.join(","))?;
             }
         }
-        for (key, field, selector) in [
-            ("pod_selector", "selection.podSelector", pod_selector),
-            (
-                "exclude_pod_selector",
-                "selection.exclude.podSelector",
-                excluded_pods,
-            ),
+        for (field, selector) in [
+            (fields::POD_SELECTOR, pod_selector),
+            (fields::EXCLUDED_PODS, excluded_pods),
         ] {
             if let Some(selector) = selector {
-                let selector = labels::selector(field, selector)?;
+                let selector = labels::selector(field.name, selector)?;
                 if !selector.selects_all() {
-                    self.push(key, field, &selector.to_string())?;
+                    self.push(field, &selector.to_string())?;
                 }
             }
         }
         match stream {
-            Some(Stream::Stdout) => self.push("stream", "selection.stream", "stdout"),
-            Some(Stream::Stderr) => self.push("stream", "selection.stream", "stderr"),
+            Some(Stream::Stdout) => self.push(fields::STREAM, "stdout"),
+            Some(Stream::Stderr) => self.push(fields::STREAM, "stderr"),
             None => Ok(()),
         }
     }
@@ -224,18 +195,18 @@ impl Options<'_> {
             // What agents send is no Event.
             events: _,
         } = format;
-        for (key, field, value) in [
-            ("facility", "format.facility", facility),
-            ("severity", "format.severity", severity),
-            ("hostname", "format.hostname", hostname),
-            ("app_name", "format.appName", app_name),
-            ("procid", "format.procid", procid),
-            ("msgid", "format.msgid", msgid),
-            ("message", "format.message", message),
-            ("structured_data", "format.structuredData", structured_data),
+        for (field, value) in [
+            (fields::FACILITY, facility),
+            (fields::SEVERITY, severity),
+            (fields::HOSTNAME, hostname),
+            (fields::APP_NAME, app_name),
+            (fields::PROCID, procid),
+            (fields::MSGID, msgid),
+            (fields::MESSAGE, message),
+            (fields::STRUCTURED_DATA, structured_data),
         ] {
             if let Some(value) = value {
-                self.push(key, field, value)?;
+                self.push(field, value)?;
             }
         }
         Ok(())
@@ -252,16 +223,16 @@ impl Options<'_> {
             insecure_skip_verify,
         } = tls;
         if let Some(name) = server_name {
-            self.push("tls_server_name", "tls.serverName", name)?;
+            self.push(fields::TLS_SERVER_NAME, name)?;
         }
         if !pins.is_empty() {
-            self.push("tls_pin_sha256", "tls.pins", &pins.join(","))?;
+            self.push(fields::TLS_PINS, &pins.join(","))?;
         }
         if *min_version == TlsVersion::V1_3 {
-            self.push("tls_min_version", "tls.minVersion", "1.3")?;
+            self.push(fields::TLS_MIN_VERSION, "1.3")?;
         }
         if *insecure_skip_verify {
-            self.push("tls_verify", "tls.insecureSkipVerify", "off")?;
+            self.push(fields::TLS_VERIFY, "off")?;
         }
         Ok(())
     }
@@ -274,40 +245,41 @@ impl Options<'_> {
     ) -> Result<(), Refusal> {
         if let Some(source) = &tls.ca {
             let pem = material::ca(source, namespace, snapshot)?;
-            self.push_file("tls_ca_file", pem)?;
+            self.push_file(fields::TLS_CA, pem)?;
         }
         if let Some(secret) = &tls.client_certificate_secret {
             let (cert, key) = material::identity(secret, namespace, snapshot)?;
-            self.push_file("tls_cert_file", cert)?;
-            self.push_file("tls_key_file", key)?;
+            self.push_file(fields::TLS_CERT, cert)?;
+            self.push_file(fields::TLS_KEY, key)?;
         }
         Ok(())
     }
 
     /// A file is named by its content: the same CA of many sinks is one file.
-    fn push_file(&mut self, key: &'static str, content: Vec<u8>) -> Result<(), Refusal> {
+    fn push_file(&mut self, field: Field, content: Vec<u8>) -> Result<(), Refusal> {
         let name = format!("{}{PEM}", content_hash(&content));
-        self.push(key, key, &format!("{}/{name}", self.folder))?;
+        self.push(field, &format!("{}/{name}", self.folder))?;
         self.files.insert(name, content);
         Ok(())
     }
 
     /// Whether the plugin will take the values.
     fn check(&self) -> Result<(), Refusal> {
+        let set = self.values.iter().map(|(field, _)| *field);
         Config::parse(self)
             .map(drop)
-            .map_err(|error| Refusal::new("InvalidValue", &error.to_string()))
+            .map_err(|error| fields::refusal(&error, set))
     }
 }
 
 impl Properties for Options<'_> {
     fn get(&self, key: &str) -> Option<String> {
-        if key == "tls_verify" && self.secure {
+        if key == fields::TLS_VERIFY.key && self.secure {
             // Else the plugin looks for CAs, which are the agents'.
             return Some("off".to_owned());
         }
         let mut values = self.values.iter();
-        let (_, value) = values.find(|(name, _)| *name == key)?;
+        let (_, value) = values.find(|(field, _)| field.key == key)?;
         Some(value.as_str().to_owned())
     }
 }

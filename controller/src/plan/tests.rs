@@ -4,8 +4,12 @@ use std::path::Path;
 use proptest::prelude::*;
 use rig::pki::Pki;
 
+mod fields;
+
 use super::*;
-use crate::resources::{CaSource, Format, KeyReference, LogSinkSpec, Server, TlsSpec, Transport};
+use crate::resources::{
+    CaSource, Format, KeyReference, LogSinkSpec, Reason, Server, TlsSpec, Transport,
+};
 use crate::settings::Settings;
 use k8s_openapi::jiff::Timestamp;
 
@@ -175,7 +179,7 @@ fn without_sinks_an_agent_reads_nothing() {
 
 /// Specs that are refused: each with the reason and words of the message.
 #[allow(clippy::too_many_lines, reason = "a table")]
-fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
+fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
     let tls = |tls: TlsSpec| LogSinkSpec {
         transport: Transport::Tls,
         tls: Some(tls),
@@ -206,14 +210,14 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
         ..tcp("logs.example.com")
     };
     vec![
-        (tcp("a,b"), "InvalidValue", "host \"a,b\" is neither"),
+        (tcp("a,b"), Reason::InvalidValue, "host \"a,b\": is neither"),
         (
             LogSinkSpec {
                 servers: Some(vec![]),
                 host: None,
                 ..tcp("a")
             },
-            "InvalidValue",
+            Reason::InvalidValue,
             "either host or servers",
         ),
         (
@@ -224,7 +228,7 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
                 }]),
                 ..tcp("a")
             },
-            "InvalidValue",
+            Reason::InvalidValue,
             "either host or servers",
         ),
         (
@@ -232,58 +236,66 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
                 port: Some(0),
                 ..tcp("a")
             },
-            "InvalidValue",
-            "the port is not one",
+            Reason::InvalidValue,
+            "port \"0\": allowed is 1 to 65535",
         ),
         (
             LogSinkSpec {
                 max_message_size: Some(10),
                 ..tcp("a")
             },
-            "InvalidValue",
-            "max_message_size \"10\"",
+            Reason::InvalidValue,
+            "maxMessageSize \"10\": ",
         ),
         (
             LogSinkSpec {
                 tls: Some(TlsSpec::default()),
                 ..tcp("a")
             },
-            "InvalidValue",
+            Reason::InvalidValue,
             "tls is for the transports",
         ),
-        (formatted("$a["), "InvalidValue", "app_name \"$a[\""),
+        (
+            formatted("$a["),
+            Reason::InvalidValue,
+            "format.appName \"$a[\": ",
+        ),
         (
             formatted("a\nb"),
-            "InvalidValue",
-            "format.appName \"a\\nb\" has the character '\\n'",
+            Reason::InvalidValue,
+            "format.appName \"a\\nb\": has the character '\\n'",
         ),
-        (formatted("${HOME}"), "InvalidValue", "has ${...}"),
+        (formatted("${HOME}"), Reason::InvalidValue, "has ${...}"),
         (
             ca(secret("none", "ca.crt")),
-            "SecretNotFound",
+            Reason::SecretNotFound,
             "the Secret shop/none does not exist",
         ),
         (
             ca(secret("secret", "ca.crt")),
-            "SecretNotReadable",
+            Reason::SecretNotReadable,
             "the Secret shop/secret cannot be read: no right to",
         ),
-        (ca(secret("some", "none")), "KeyNotFound", "only ca.crt"),
+        (
+            ca(secret("some", "none")),
+            Reason::KeyNotFound,
+            "only ca.crt",
+        ),
         // An older schema let it in.
         (
             ca(secret("../../team-a/secrets/other", "ca.crt")),
-            "InvalidValue",
-            "tls \"../../team-a/secrets/other\" is not the name of a Secret",
+            Reason::InvalidValue,
+            "tls.ca.secret \"../../team-a/secrets/other\": is not the name of a Secret",
         ),
         (
             selecting(serde_json::json!({"containers": ["web", "a b"]})),
-            "InvalidValue",
-            "containers \"web,a b\": has \"a b\"",
+            Reason::InvalidValue,
+            "selection.containers \"web,a b\": has \"a b\"",
         ),
         (
             selecting(serde_json::json!({"podSelector": {"matchLabels": {"app": "a,b"}}})),
-            "InvalidValue",
-            "selection.podSelector \"a,b\" is not the value of a label",
+            Reason::InvalidValue,
+            "selection.podSelector \"a,b\": is not the value of a label",
         ),
         (
             selecting(
@@ -291,12 +303,12 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
                     {"key": "app", "operator": "In", "values": []},
                 ]}}}),
             ),
-            "InvalidValue",
-            "selection.exclude.podSelector \"app\" needs values",
+            Reason::InvalidValue,
+            "selection.exclude.podSelector \"app\": needs values",
         ),
         (
             ca(secret("some", "ca.crt")),
-            "BadCertificate",
+            Reason::BadCertificate,
             "holds no certificate in PEM",
         ),
         (
@@ -304,24 +316,28 @@ fn refused() -> Vec<(LogSinkSpec, &'static str, &'static str)> {
                 pem: Some("no".to_owned()),
                 ..CaSource::default()
             }),
-            "BadCertificate",
+            Reason::BadCertificate,
             "tls.ca.pem holds no certificate",
         ),
-        (ca(CaSource::default()), "InvalidValue", "exactly one of"),
+        (
+            ca(CaSource::default()),
+            Reason::InvalidValue,
+            "exactly one of",
+        ),
         (
             tls(TlsSpec {
                 pins: vec!["sha-256:AB".to_owned()],
                 ..TlsSpec::default()
             }),
-            "InvalidValue",
-            "tls_pin_sha256",
+            Reason::InvalidValue,
+            "tls.pins \"sha-256:AB\": ",
         ),
         (
             tls(TlsSpec {
                 client_certificate_secret: Some("other".to_owned()),
                 ..TlsSpec::default()
             }),
-            "SecretNotFound",
+            Reason::SecretNotFound,
             "the Secret shop/other does not exist",
         ),
     ]
@@ -369,7 +385,7 @@ fn a_stored_object_that_is_none_is_quarantined() {
         .insert(ObjectName::new("shop", "old"), stored);
     let plan = plan(&known);
     let refusal = refusal(&plan, "shop", "old");
-    assert_eq!(refusal.reason, "InvalidObject");
+    assert_eq!(refusal.reason, Reason::InvalidObject);
     assert!(refusal.message.contains("missing field"));
     assert!(text(&plan, "ns-shop.yaml").contains("good.example.com"));
 }
@@ -399,7 +415,7 @@ fn a_client_certificate_has_to_fit_its_key() {
         .insert(name.clone(), data(&client.cert, &other.key));
     assert_eq!(
         refusal(&plan(&known), "shop", "tls").reason,
-        "BadCertificate"
+        Reason::BadCertificate
     );
     known.secrets.insert(name, data(&client.cert, &client.key));
     let plan = plan(&known);
@@ -490,7 +506,7 @@ fn a_namespace_takes_no_more_than_its_part() {
     let plan = Plan::new(&known, &settings);
     // The last that came, whatever its name.
     let refused = refusal(&plan, "shop", "a");
-    assert_eq!(refused.reason, "TooManySinks");
+    assert_eq!(refused.reason, Reason::TooManySinks);
     assert!(refused.message.contains("has 2 older sinks"), "{refused}");
     assert_eq!(
         plan.verdicts
@@ -521,7 +537,7 @@ fn a_namespace_with_large_certificates_is_bounded() {
         )
     });
     let plan = plan(&snapshot(sinks.collect()));
-    assert_eq!(refusal(&plan, "shop", "g").reason, "TooLarge");
+    assert_eq!(refusal(&plan, "shop", "g").reason, Reason::TooLarge);
     assert_eq!(
         plan.verdicts
             .values()

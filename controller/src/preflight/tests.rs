@@ -80,8 +80,7 @@ fn a_receiver_that_wants_another_certificate_is_found_out() {
     });
     let report = ask(spec, nothing().path());
     let last = report.servers[0].steps.last().unwrap();
-    // With TLS 1.3 it is the first thing after the handshake.
-    assert!(!report.passed && last.name == "message", "{report:#?}");
+    assert!(!report.passed && last.name == "tls", "{report:#?}");
     let hint = last.hint.as_deref().unwrap();
     assert!(hint.contains("tls.clientCertificateSecret"), "{hint}");
 }
@@ -132,11 +131,11 @@ fn a_sink_that_no_agent_takes_is_refused_in_the_same_words() {
         (json!({"host": "a b"}), "InvalidValue: host \"a b\""),
         (
             json!({"host": "a", "tls": {"clientCertificateSecret": "own"}}),
-            "SecretNotFound: the Secret shop/own does not exist",
+            "SecretNotFound: tls.clientCertificateSecret: the Secret shop/own does not exist",
         ),
         (
             json!({"host": "a", "tls": {"ca": {"configMap": {"name": "ca"}}}}),
-            "ConfigMapNotFound: the ConfigMap shop/ca does not exist",
+            "ConfigMapNotFound: tls.ca.configMap: the ConfigMap shop/ca does not exist",
         ),
     ] {
         let report = ask(spec, missing.path());

@@ -1,29 +1,43 @@
-//! What is read: the log files of containers.
+//! The inputs: the log files of containers.
 
 use super::yaml::{self, Section};
-use crate::settings::Paths;
-use crate::tenants::Reads;
+use crate::names::{AGENT, AGENT_CONTAINER};
+use crate::settings::{Paths, Settings};
+use crate::tenants::{ClusterTenant, Reads};
 
 /// Pod, namespace and container; none of them can have an underscore.
 const FILE: &str = r"(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\.log)$";
+/// The end of the names of a `DaemonSet`'s pods.
+const SUFFIX: &str = "[a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9]";
 
 /// The namespaces that share an input.
-pub(super) fn lane(lane: u16, namespaces: &[&str], paths: &Paths) -> String {
+pub(super) fn lane(lane: u16, namespaces: &[&str], settings: &Settings) -> String {
+    let paths = &settings.paths;
     let path = globs(namespaces.iter().copied(), paths);
-    let input = tail(paths, &format!("lane-{lane}"), &path, "sink.ns.<ns>");
+    let input = tail(paths, &format!("lane-{lane}"), &path, "sink.ns.<ns>")
+        .key("exclude_path", &agents(settings));
     format!("pipeline:\n{}", yaml::list("inputs", [input.into_text()]))
 }
 
-/// What a cluster sink reads.
-pub(super) fn cluster(name: &str, reads: &Reads, paths: &Paths) -> String {
+/// The files that a cluster sink reads.
+pub(super) fn cluster(name: &str, tenant: &ClusterTenant, settings: &Settings) -> String {
+    let ClusterTenant {
+        accepted: _,
+        reads,
+        agent_logs,
+    } = tenant;
+    let paths = &settings.paths;
     if !reads.any() {
         return "pipeline:\n".to_owned();
     }
-    let (path, excluded) = match reads {
-        Reads::AllBut(excluded) if excluded.is_empty() => (all(paths), None),
-        Reads::AllBut(excluded) => (all(paths), Some(globs(excluded, paths))),
-        Reads::Only(namespaces) => (globs(namespaces, paths), None),
+    let (path, mut excluded) = match reads {
+        Reads::AllBut(excluded) => (all(paths), glob_list(excluded, paths)),
+        Reads::Only(namespaces) => (globs(namespaces, paths), Vec::new()),
     };
+    if !agent_logs {
+        excluded.push(agents(settings));
+    }
+    let excluded = (!excluded.is_empty()).then(|| excluded.join(","));
     let alias = format!("cluster-{name}");
     let input = tail(paths, &alias, &path, &format!("sink.cluster.{name}"))
         .key_if("exclude_path", excluded.as_deref());
@@ -35,14 +49,27 @@ fn all(paths: &Paths) -> String {
     format!("{}/*.log", paths.containers)
 }
 
+/// The agents' own log. With a receiver that is down, each of its lines would be a
+/// chunk that is tried again, and each try another line.
+fn agents(settings: &Settings) -> String {
+    let Settings {
+        namespace, paths, ..
+    } = settings;
+    let folder = &paths.containers;
+    format!("{folder}/{AGENT}-{SUFFIX}_{namespace}_{AGENT_CONTAINER}-*.log")
+}
+
 /// The files of these namespaces' containers.
 fn globs(namespaces: impl IntoIterator<Item = impl AsRef<str>>, paths: &Paths) -> String {
+    glob_list(namespaces, paths).join(",")
+}
+
+fn glob_list(namespaces: impl IntoIterator<Item = impl AsRef<str>>, paths: &Paths) -> Vec<String> {
     let glob = |namespace: &str| format!("{}/*_{namespace}_*.log", paths.containers);
-    let globs: Vec<String> = namespaces
-        .into_iter()
+    let namespaces = namespaces.into_iter();
+    namespaces
         .map(|namespace| glob(namespace.as_ref()))
-        .collect();
-    globs.join(",")
+        .collect()
 }
 
 fn tail(paths: &Paths, alias: &str, path: &str, owner: &str) -> Section {
@@ -53,11 +80,13 @@ fn tail(paths: &Paths, alias: &str, path: &str, owner: &str) -> Section {
         .key("tag_regex", FILE)
         // Two inputs must not share one.
         .key("db", &format!("{}/{alias}.db", paths.state))
-        .key("multiline.parser", "cri")
+        .key("multiline.parser", "docker, cri")
         .key("read_from_head", "on")
         // A pod may live for seconds only.
         .key("refresh_interval", "1")
         .key("rotate_wait", "30")
+        // A longer line is skipped and counted, and those behind it are read.
         .key("buffer_max_size", "1M")
+        .key("skip_long_lines", "on")
         .key("storage.type", "filesystem")
 }

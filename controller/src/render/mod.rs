@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use crate::files::{CLUSTER, Files, NAMESPACE, PEM, YAML, content_hash};
 use crate::lanes::Lanes;
 use crate::names::SERVICE;
-use crate::settings::{Paths, Settings};
+use crate::settings::Settings;
 use crate::snapshot::{ObjectName, SinkId};
 use crate::tenants::{Accepted, ClusterTenant, Place, Tenants};
 
@@ -53,7 +53,7 @@ impl Unit {
 pub(crate) fn units(
     tenants: &Tenants,
     cluster: &BTreeMap<String, ClusterTenant>,
-    paths: &Paths,
+    settings: &Settings,
 ) -> BTreeMap<String, Unit> {
     let of_namespaces = tenants.iter().map(|(namespace, sinks)| {
         let unit = Unit {
@@ -64,7 +64,7 @@ pub(crate) fn units(
     });
     let of_cluster = cluster.iter().map(|(name, tenant)| {
         let unit = Unit {
-            text: cluster_text(name, tenant, paths),
+            text: cluster_text(name, tenant, settings),
             certificates: tenant.accepted.files.clone(),
         };
         (cluster_file(name), unit)
@@ -80,7 +80,6 @@ pub(crate) fn namespaces(units: &BTreeMap<String, Unit>) -> impl Iterator<Item =
 
 /// All files: those of tenants, and what they share.
 pub(crate) fn files(units: BTreeMap<String, Unit>, lanes: &Lanes, settings: &Settings) -> Files {
-    let paths = &settings.paths;
     let (mut texts, mut files) = (BTreeMap::new(), Files::new());
     for (name, unit) in units {
         texts.insert(name, unit.text);
@@ -89,7 +88,7 @@ pub(crate) fn files(units: BTreeMap<String, Unit>, lanes: &Lanes, settings: &Set
     for (lane, namespaces) in lanes.by_lane() {
         texts.insert(
             format!("lane-{lane}{YAML}"),
-            input::lane(lane, &namespaces, paths),
+            input::lane(lane, &namespaces, settings),
         );
     }
     let reads_any = texts.values().any(|text| text.contains(INPUTS));
@@ -112,10 +111,10 @@ pub(crate) fn place(namespace: &str, name: &str, sink: &Accepted) -> Place {
 }
 
 /// Where a cluster sink is: its file is its own.
-pub(crate) fn cluster_place(name: &str, tenant: &ClusterTenant, paths: &Paths) -> Place {
+pub(crate) fn cluster_place(name: &str, tenant: &ClusterTenant, settings: &Settings) -> Place {
     Place {
         file: cluster_file(name),
-        section: cluster_text(name, tenant, paths),
+        section: cluster_text(name, tenant, settings),
     }
 }
 
@@ -149,9 +148,9 @@ fn cluster_file(name: &str) -> String {
     format!("{CLUSTER}{}{YAML}", tag_part(name))
 }
 
-fn cluster_text(name: &str, tenant: &ClusterTenant, paths: &Paths) -> String {
+fn cluster_text(name: &str, tenant: &ClusterTenant, settings: &Settings) -> String {
     let tag = tag_part(name);
-    input::cluster(&tag, &tenant.reads, paths) + &output::cluster(name, &tag, &tenant.accepted)
+    input::cluster(&tag, tenant, settings) + &output::cluster(name, &tag, &tenant.accepted)
 }
 
 /// A name without dots, which separate the parts of a tag, and not too long for

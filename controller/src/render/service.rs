@@ -43,7 +43,11 @@ pub(super) fn service<'f>(
         // Without this key, a line of JSON could overwrite any key of its record.
         .key("merge_log", "on")
         .key("merge_log_key", "parsed")
-        .key("annotations", "off");
+        .key("annotations", "off")
+        // A pod that is created again under its name has labels of its own; those
+        // of a running one may change.
+        .key("cache_use_docker_id", "on")
+        .key("kube_meta_cache_ttl", "1h");
     let mut text = format!(
         "service:\n{}\nparsers:\n  - name: \"sink_tag\"\n    format: \"regex\"\n    \
          regex: {}\n\npipeline:\n{}",

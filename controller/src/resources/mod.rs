@@ -1,6 +1,7 @@
 //! The resources of `syslogsink.io/v1alpha1`, from which their CRDs are made.
 
 mod events;
+mod reason;
 mod spec;
 mod status;
 
@@ -8,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use self::events::{EventExclusion, EventFormat, EventSelection, EventType};
+pub use self::reason::Reason;
 pub use self::spec::{
     CaSource, ClusterLogSink, ClusterLogSinkSpec, Exclusion, Format, KeyReference, LogSink,
     LogSinkSpec, Selection, Server, Sharing, SinkType, Stream, TlsSpec, TlsVersion, Transport,

@@ -119,6 +119,10 @@ pub struct ClusterLogSinkSpec {
     #[schemars(length(max = 1000))]
     #[serde(default)]
     pub exclude_namespaces: Vec<String>,
+    /// Whether the agents' own log is sent as well. While the receiver is down, each
+    /// failed try adds a line, which is tried as well: up to `bufferLimit`.
+    #[serde(default)]
+    pub include_agent_logs: bool,
 }
 
 /// What a sink speaks.

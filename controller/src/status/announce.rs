@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::conditions::{CONFIGURED, DELIVERING, NOT_ACCEPTED, ROLLED_BACK};
+use super::conditions::{CONFIGURED, DELIVERING};
 use crate::names::MANAGER;
-use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
+use crate::resources::{ClusterLogSink, LogSink, Reason, SinkStatus};
 use crate::snapshot::{ObjectName, SinkId, Version};
 
 /// Writes Events.
@@ -80,8 +80,8 @@ pub(super) fn announcement(
     let was_bad = before.is_some_and(|before| before.status == "False");
     let is_bad = match (now.type_.as_str(), now.status.as_str()) {
         // On its way is not bad.
-        (CONFIGURED, "False") => now.reason == ROLLED_BACK,
-        (_, status) => status == "False" && now.reason != NOT_ACCEPTED,
+        (CONFIGURED, "False") => now.reason == Reason::RolledBack.as_str(),
+        (_, status) => status == "False" && now.reason != Reason::NotAccepted.as_str(),
     };
     let is_better = now.status == "True"
         && match now.type_.as_str() {

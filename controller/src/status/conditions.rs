@@ -8,6 +8,7 @@ use super::Decided;
 use crate::delivery::Delivery;
 use crate::fleet::Agent;
 use crate::plan::Refusal;
+use crate::resources::Reason;
 use crate::tenants::Place;
 
 /// The sink is one that can be configured.
@@ -16,9 +17,6 @@ pub(super) const ACCEPTED: &str = "Accepted";
 pub(super) const CONFIGURED: &str = "Configured";
 /// They are connected to its server.
 pub(super) const DELIVERING: &str = "Delivering";
-
-pub(super) const NOT_ACCEPTED: &str = "NotAccepted";
-pub(super) const ROLLED_BACK: &str = "RolledBack";
 
 /// What the conditions are made of.
 pub(super) struct Facts<'a> {
@@ -36,16 +34,16 @@ pub(super) struct Facts<'a> {
 struct Now {
     type_: &'static str,
     status: &'static str,
-    reason: String,
+    reason: Reason,
     message: String,
 }
 
 impl Now {
-    fn new(type_: &'static str, status: &'static str, reason: &str, message: String) -> Self {
+    fn new(type_: &'static str, status: &'static str, reason: Reason, message: String) -> Self {
         Self {
             type_,
             status,
-            reason: reason.to_owned(),
+            reason,
             message,
         }
     }
@@ -72,7 +70,7 @@ pub(super) fn all(
             last_transition_time: since(condition.type_, condition.status),
             type_: condition.type_.to_owned(),
             status: condition.status.to_owned(),
-            reason: condition.reason,
+            reason: condition.reason.to_string(),
             message: condition.message,
             observed_generation: generation,
         })
@@ -83,9 +81,9 @@ fn accepted(facts: &Facts<'_>) -> Now {
     match facts.verdict {
         Ok(_) => {
             let message = "the sink can be configured".to_owned();
-            Now::new(ACCEPTED, "True", "Accepted", message)
+            Now::new(ACCEPTED, "True", Reason::Accepted, message)
         }
-        Err(Refusal { reason, message }) => Now::new(ACCEPTED, "False", reason, message.clone()),
+        Err(Refusal { reason, message }) => Now::new(ACCEPTED, "False", *reason, message.clone()),
     }
 }
 
@@ -101,11 +99,11 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     } = *facts;
     let Ok(place) = verdict else {
         let message = "no node has the sink".to_owned();
-        return Now::new(CONFIGURED, "False", NOT_ACCEPTED, message);
+        return Now::new(CONFIGURED, "False", Reason::NotAccepted, message);
     };
     let Some(nodes) = nodes else {
         let message = "it is not known yet which nodes have agents".to_owned();
-        return Now::new(CONFIGURED, "False", "RollingOut", message);
+        return Now::new(CONFIGURED, "False", Reason::RollingOut, message);
     };
     let has = |revision: &str| {
         let files = decided.revisions.get(revision);
@@ -121,7 +119,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     let count = ready.count();
     let message = format!("{count} of {nodes} nodes have the sink");
     if count >= nodes {
-        return Now::new(CONFIGURED, "True", "Complete", message);
+        return Now::new(CONFIGURED, "True", Reason::Complete, message);
     }
     // One that all nodes had stays so while agents are replaced for others.
     let has_it = |agent: &Agent| {
@@ -132,11 +130,11 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         && before.status == "True"
         && agents.iter().all(has_it)
     {
-        return Now::new(CONFIGURED, "True", "Complete", before.message.clone());
+        return Now::new(CONFIGURED, "True", Reason::Complete, before.message.clone());
     }
     if let Some(why) = taken_back(place, decided) {
         let message = format!("{message}; agents that had it did not become ready: {why}");
-        return Now::new(CONFIGURED, "False", ROLLED_BACK, message);
+        return Now::new(CONFIGURED, "False", Reason::RolledBack, message);
     }
     let mut ill = agents
         .iter()
@@ -146,7 +144,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         Some((node, trouble)) => format!("{message}; on {node}: {trouble}"),
         None => message,
     };
-    Now::new(CONFIGURED, "False", "RollingOut", message)
+    Now::new(CONFIGURED, "False", Reason::RollingOut, message)
 }
 
 /// Why agents shall not have the sink as it is, if so.
@@ -162,7 +160,7 @@ fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
 fn delivering(facts: &Facts<'_>) -> Now {
     if facts.verdict.is_err() {
         let message = "the sink is not in force".to_owned();
-        return Now::new(DELIVERING, "False", NOT_ACCEPTED, message);
+        return Now::new(DELIVERING, "False", Reason::NotAccepted, message);
     }
     let nothing = Delivery::default();
     let delivery = facts.delivery.unwrap_or(&nothing);
@@ -190,7 +188,7 @@ fn delivering(facts: &Facts<'_>) -> Now {
     }
     if *agents == 0 {
         let message = "no agent that has the sink was asked yet".to_owned();
-        return Now::new(DELIVERING, "Unknown", "NotObserved", message);
+        return Now::new(DELIVERING, "Unknown", Reason::NotObserved, message);
     }
     let (message, is_complete) = match &delivery.events {
         None => (of_nodes, true),
@@ -200,22 +198,22 @@ fn delivering(facts: &Facts<'_>) -> Now {
         Some(_) => (format!("{of_nodes}, the controller not yet"), false),
     };
     if connected == agents && is_complete {
-        Now::new(DELIVERING, "True", "Connected", message)
+        Now::new(DELIVERING, "True", Reason::Connected, message)
     } else {
-        Now::new(DELIVERING, "Unknown", "Connecting", message)
+        Now::new(DELIVERING, "Unknown", Reason::Connecting, message)
     }
 }
 
-/// A kind of failure in camel case, for programs.
-pub(super) const fn reason(kind: ErrorKind) -> &'static str {
+/// The reason for a kind of failure.
+pub(super) const fn reason(kind: ErrorKind) -> Reason {
     match kind {
-        ErrorKind::Resolve => "NameNotResolved",
-        ErrorKind::Connect => "ConnectFailed",
-        ErrorKind::Timeout => "TimedOut",
-        ErrorKind::Tls => "TlsFailed",
-        ErrorKind::Relp => "RelpFailed",
-        ErrorKind::Broken => "ConnectionBroken",
-        ErrorKind::Closed => "ConnectionClosed",
+        ErrorKind::Resolve => Reason::NameNotResolved,
+        ErrorKind::Connect => Reason::ConnectFailed,
+        ErrorKind::Timeout => Reason::TimedOut,
+        ErrorKind::Tls => Reason::TlsFailed,
+        ErrorKind::Relp => Reason::RelpFailed,
+        ErrorKind::Broken => Reason::ConnectionBroken,
+        ErrorKind::Closed => Reason::ConnectionClosed,
     }
 }
 

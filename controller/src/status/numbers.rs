@@ -63,7 +63,7 @@ pub(super) fn last_error(
     let Some((kind, node)) = of_agents.or(of_events) else {
         return before.cloned();
     };
-    let reason = conditions::reason(kind);
+    let reason = conditions::reason(kind).as_str();
     match before {
         Some(before) if before.reason == reason && before.node == node => Some(before.clone()),
         _ => Some(LastError {

@@ -6,13 +6,13 @@ use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
 use super::announce::announcement;
-use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, ROLLED_BACK, all};
+use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, all};
 use super::*;
 use crate::delivery::{Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::Agent;
 use crate::history::Failed;
 use crate::plan::Refusal;
-use crate::resources::Counts;
+use crate::resources::{Counts, Reason};
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
 use crate::tenants::Place;
@@ -159,7 +159,10 @@ fn what_was_taken_back_says_so() {
         why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
     });
     let (status, reason, message) = case.says(CONFIGURED);
-    assert_eq!((status.as_str(), reason.as_str()), ("False", ROLLED_BACK));
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", Reason::RolledBack.as_str())
+    );
     assert!(message.contains("exit code 1"), "{message}");
 }
 
@@ -167,7 +170,7 @@ fn what_was_taken_back_says_so() {
 fn one_that_is_refused_is_nowhere() {
     let mut case = Case::new(3);
     case.verdict = Err(Refusal::new(
-        "SecretNotFound",
+        Reason::SecretNotFound,
         "the Secret a/b does not exist",
     ));
     assert_eq!(
@@ -309,7 +312,7 @@ fn people_are_told_what_turns_bad_and_good_again() {
     let bad = condition(DELIVERING, "False", "TlsFailed");
     let worse = condition(DELIVERING, "False", "ConnectFailed");
     let rolling = condition(CONFIGURED, "False", "RollingOut");
-    let back = condition(CONFIGURED, "False", ROLLED_BACK);
+    let back = condition(CONFIGURED, "False", Reason::RolledBack.as_str());
     let connecting = condition(DELIVERING, "Unknown", "NotObserved");
     let has_failed =
         |before: &Condition| before.type_ == DELIVERING && before.reason != "Connected";
@@ -330,7 +333,7 @@ fn people_are_told_what_turns_bad_and_good_again() {
         (Some(&rolling), &back, Some(EventType::Warning)),
         (
             None,
-            &condition(DELIVERING, "False", conditions::NOT_ACCEPTED),
+            &condition(DELIVERING, "False", Reason::NotAccepted.as_str()),
             None,
         ),
         (

@@ -186,7 +186,7 @@ async fn secrets_that_are_something_else() {
         (
             "theirs",
             "theirs",
-            "SecretNotFound: the Secret shop/theirs does not exist",
+            "SecretNotFound: tls.clientCertificateSecret: the Secret shop/theirs does not exist",
         ),
     ] {
         let spec = json!({"host": "a", "tls": {"clientCertificateSecret": secret}});

@@ -15,4 +15,5 @@ mod node;
 mod rendered;
 mod rollout;
 mod sinks;
+mod tail;
 mod world;

@@ -30,7 +30,7 @@ struct Real {
     plane: ControlPlane,
     client: Client,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Real {
@@ -53,7 +53,7 @@ impl Real {
             plane,
             client,
             port,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -61,16 +61,7 @@ impl Real {
     fn log(&self) -> String {
         let controller = self.plane.log("controller");
         let mut parts = vec![("controller".to_owned(), controller)];
-        let logs = std::fs::read_dir("/var/log/containers");
-        for file in logs.into_iter().flatten().flatten() {
-            let name = file.file_name().into_string().unwrap();
-            if name.starts_with(AGENT) {
-                parts.push((
-                    name,
-                    std::fs::read_to_string(file.path()).unwrap_or_default(),
-                ));
-            }
-        }
+        parts.extend(agents_logs());
         let kubelet = self.plane.log("kubelet");
         let errors: Vec<&str> = kubelet
             .lines()
@@ -121,6 +112,18 @@ impl Real {
             .find(|pod| pod.metadata.deletion_timestamp.is_none());
         alive.unwrap().metadata.name.unwrap()
     }
+}
+
+/// What each container of the agents has logged, by the name of its file.
+fn agents_logs() -> Vec<(String, String)> {
+    let files = std::fs::read_dir("/var/log/containers");
+    let files = files.into_iter().flatten().flatten();
+    let log = |file: std::fs::DirEntry| {
+        let name = file.file_name().into_string().ok()?;
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        name.starts_with(AGENT).then_some((name, text))
+    };
+    files.filter_map(log).collect()
 }
 
 /// Says a line each twentieth of a second, for ever.
@@ -191,6 +194,7 @@ async fn story(fluent_bit: &Path) {
     logs_arrive(&real, &shop, &all).await;
     a_wrong_sink_hurts_nobody(&real, &shop).await;
     killed_agents_lose_nothing(&real, &shop).await;
+    a_damaged_database_is_set_aside(&real, &shop).await;
     what_the_kubelet_says_arrives(&real, &shop).await;
     a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
@@ -280,6 +284,27 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
         lines(shop, "shop/web").contains_key(&(last + 200))
     })
     .await;
+}
+
+/// An agent starts without the positions that it cannot read.
+async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
+    let state = real.folder.path().join("state");
+    let last = *lines(shop, "shop/web").keys().next_back().unwrap();
+    std::fs::write(state.join("lane-0.db"), "no database\n".repeat(1000)).unwrap();
+    kill_fluent_bit();
+    wait_until("lines after the damage", real, || {
+        lines(shop, "shop/web").contains_key(&(last + 100))
+    })
+    .await;
+    let entries = std::fs::read_dir(state).unwrap().flatten();
+    let names: Vec<String> = entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    let is_aside = |name: &String| name.starts_with("lane-0.db.corrupt-");
+    assert!(names.iter().any(is_aside), "{names:?}");
+    let words = "lane-0.db is unusable (file is not a database): renamed to lane-0.db.corrupt-";
+    let is_logged = |(_, log): &(String, String)| log.contains(words);
+    assert!(agents_logs().iter().any(is_logged), "{}", real.log());
 }
 
 /// The Events that operators look for, as the kubelet and the scheduler write

@@ -17,20 +17,20 @@ use crate::world::settings_in;
 
 const LINES: usize = 200;
 
-fn receiver() -> Receiver {
+pub(crate) fn receiver() -> Receiver {
     Receiver::start(Options::new(Listen::Tcp)).unwrap()
 }
 
-fn tcp(port: u16) -> Value {
+pub(crate) fn tcp(port: u16) -> Value {
     json!({"host": "127.0.0.1", "port": port, "transport": "tcp"})
 }
 
-fn stored<T: serde::de::DeserializeOwned>(spec: Value) -> Stored<T> {
+pub(crate) fn stored<T: serde::de::DeserializeOwned>(spec: Value) -> Stored<T> {
     Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()))
 }
 
 /// Writes the plan's files, and gives the first one.
-fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
+pub(crate) fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
     let folder = dir.path().join("config");
     for (name, content) in &plan.files {
         fs::write(folder.join(name), content).unwrap();

@@ -51,7 +51,9 @@ async fn sinks_become_configuration_and_are_told() {
     until(&sinks, "good", accepted("Configured", "True")).await;
     let (_, why) = until(&sinks, "bad", accepted("Accepted", "False")).await;
     assert!(
-        why.starts_with("SecretNotFound: the Secret shop/none does not exist"),
+        why.starts_with(
+            "SecretNotFound: tls.clientCertificateSecret: the Secret shop/none does not exist"
+        ),
         "{why}"
     );
     let generation = until(&sinks, "good", |sink| {

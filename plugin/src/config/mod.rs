@@ -145,9 +145,10 @@ fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigE
 
 fn servers(options: &Options<'_>, protocol: Protocol) -> Result<Vec<Endpoint>, ConfigError> {
     let default_port = match protocol {
-        Protocol::Tls | Protocol::RelpTls => 6514,
-        // No port is assigned to RELP; this is rsyslog's default.
-        Protocol::Tcp | Protocol::Udp | Protocol::Relp => 514,
+        Protocol::Tls => 6514,
+        Protocol::Tcp | Protocol::Udp => 514,
+        // No port is assigned to RELP; 2514 is the usual one.
+        Protocol::Relp | Protocol::RelpTls => 2514,
     };
     options.required("addr", |text| value::addresses(text, default_port))
 }

@@ -150,7 +150,24 @@ fn relp_has_a_window_and_nothing_to_replay() {
         config.targets[0].transport,
         Transport::Relp { tls: Some(_), .. }
     ));
-    assert_eq!(config.targets[0].servers[0].port(), 6514);
+}
+
+#[test]
+fn each_transport_has_a_default_port() {
+    for (transport, port) in [
+        ("tls", 6514),
+        ("tcp", 514),
+        ("udp", 514),
+        ("relp", 2514),
+        ("relp+tls", 2514),
+    ] {
+        let mut keys = vec![("addr", "host"), ("transport", transport)];
+        if transport.ends_with("tls") {
+            keys.push(("tls_verify", "off"));
+        }
+        let config = parse(&keys).unwrap();
+        assert_eq!(config.targets[0].servers[0].port(), port, "{transport}");
+    }
 }
 
 #[test]

@@ -24,17 +24,35 @@ pub struct Image {
     pub entrypoint: &'static [&'static str],
 }
 
-/// Fluent Bit with the plugin.
+/// Fluent Bit with the plugin and its entry point, as docker/agent.Dockerfile has
+/// them.
 #[must_use]
 pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
     Image {
         name: AGENT,
         files: vec![
+            (sink_agent(), "/bin/sink-agent"),
             (fluent_bit.to_owned(), "/bin/fluent-bit"),
             (library.to_owned(), "/bin/out_syslog_sink.so"),
         ],
-        entrypoint: &["/bin/fluent-bit", "-e", "/bin/out_syslog_sink.so"],
+        entrypoint: &[
+            "/bin/sink-agent",
+            "--",
+            "/bin/fluent-bit",
+            "-e",
+            "/bin/out_syslog_sink.so",
+        ],
     }
+}
+
+/// The agents' entry point, built first where it is not current.
+fn sink_agent() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--package", "agent", "--quiet"])
+        .current_dir(&root));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    target.join("debug/sink-agent")
 }
 
 /// Busybox, which is in the sandbox's needs.

@@ -5,17 +5,18 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+mod ready;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use receiver::{Listen, Options, Receiver, TlsFiles};
+use ready::{OWN_NAMESPACE, OWN_POD, configuration, tls_receiver, variables, write_pod};
+use receiver::{Listen, Options, Receiver};
 use rig::containers::{Container, Node};
 use rig::fluent_bit::{self, FluentBit};
 use rig::pki::Pki;
-use rig::port::free_port;
 use rig::rsyslog::{Driver, Input, Parsed, Rsyslog};
 use rig::wait::BOUND;
 use tempfile::TempDir;
@@ -26,60 +27,13 @@ const LINES: usize = 2000;
 /// For a hundred thousand lines on a machine that does other things as well.
 const LONG: Duration = Duration::from_secs(180);
 
-fn configuration(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fluent-bit-conf")
-        .join(file)
-}
-
-/// The variables of fluent-bit-conf/README.md.
-fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'static str, String)> {
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    fs::create_dir_all(dir.path().join("state")).unwrap();
-    vec![
-        (
-            "SYSLOG_SINK_ADDR",
-            address.replace("127.0.0.1", "localhost"),
-        ),
-        ("SYSLOG_SINK_CA", pki.ca().display().to_string()),
-        ("SYSLOG_SINK_CERT", String::new()),
-        ("SYSLOG_SINK_KEY", String::new()),
-        ("STATE_DIR", path("state")),
-        ("LOG_DIR", path("log")),
-        ("LOG_FILES", path("app.log")),
-        ("KUBE_META_DIR", path("meta")),
-        ("HTTP_PORT", free_port().to_string()),
-        ("NODE_NAME", "node-1".to_owned()),
-        ("POD_NAMESPACE", "shop".to_owned()),
-        ("POD_NAME", "web-0".to_owned()),
-        ("CONTAINER_NAME", "app".to_owned()),
-    ]
-}
-
-/// What the API server would say of the container's pod.
-fn write_pod(dir: &TempDir, container: &Container) {
-    let pod = serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": container.pod,
-            "namespace": container.namespace,
-            "labels": {"app": container.name, "team": container.namespace},
-        },
-        "spec": {"nodeName": "node-1", "containers": [{"name": container.name}]},
-    });
-    let folder = dir.path().join("meta");
-    fs::create_dir_all(&folder).unwrap();
-    let file = format!("{}_{}.meta", container.namespace, container.pod);
-    fs::write(folder.join(file), pod.to_string()).unwrap();
-}
-
 fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
     (0..CONTAINERS)
         .map(|number| {
             let namespace = format!("ns-{}", number % NAMESPACES);
             let container = node.start(&namespace, &format!("pod-{number}"), "app");
-            write_pod(dir, &container);
+            let labels = serde_json::json!({"app": "app", "team": namespace});
+            write_pod(dir, &namespace, &container.pod, &labels);
             container
         })
         .collect()
@@ -197,16 +151,6 @@ fn every_configuration_passes_a_dry_run() {
     }
 }
 
-fn tls_receiver(pki: &Pki) -> Receiver {
-    let server = pki.server();
-    let files = TlsFiles {
-        cert: server.cert,
-        key: server.key,
-        client_ca: None,
-    };
-    Receiver::start(Options::new(Listen::Tls(files))).unwrap()
-}
-
 /// The messages' host, program and text.
 fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
     let program = fluent_bit::find()?;
@@ -256,7 +200,8 @@ fn the_files_of_a_container_beside() {
         };
         for (number, (host, app_name, text)) in lines.into_iter().enumerate() {
             assert_eq!(host, "node-1");
-            assert_eq!(app_name, "pod.log/shop/web-0/app");
+            let pod = format!("pod.log/{OWN_NAMESPACE}/{OWN_POD}/app");
+            assert_eq!(app_name, pod);
             assert_eq!(text, format!("line {number}"));
         }
     }
@@ -276,7 +221,7 @@ fn a_hot_reload_loses_nothing_and_repeats_nothing() {
     let variables = variables(&dir, &receiver.address(), &pki);
     let mut file = fs::File::create(dir.path().join("app.log")).unwrap();
     let configuration = dir.path().join("fluent-bit.yaml");
-    let standalone = fs::read_to_string(self::configuration("standalone.yaml")).unwrap();
+    let standalone = fs::read_to_string(ready::configuration("standalone.yaml")).unwrap();
     fs::write(&configuration, standalone.replace("workers: 1", "")).unwrap();
     let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &variables);
     fluent_bit.wait_for_log("connected to", 1, BOUND).unwrap();

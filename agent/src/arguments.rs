@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+use thiserror::Error;
+
+/// Printed for `--help`, and behind a usage error.
+pub(crate) const HELP: &str = "\
+Starts Fluent Bit after a check of its state folder: a database of positions in
+files (*.db) that Fluent Bit cannot use is renamed to <name>.corrupt-<time>.
+
+Usage: sink-agent [--state FOLDER] -- PROGRAM [ARGUMENT]...
+
+Options:
+    --state FOLDER   The folder with the databases. The variable STATE_DIR by
+                     default; nothing is checked where both are absent.
+    --help           Print this help.
+    --version        Print the version.
+
+PROGRAM takes the place of this process: its signals and its exit code are its own.
+Exit codes of sink-agent itself: 2 usage error, 126 PROGRAM cannot be started,
+127 PROGRAM was not found.
+";
+
+/// The parsed command line.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Arguments {
+    Start(Start),
+    Help,
+    Version,
+}
+
+/// A program to start, and the state folder to check before.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Start {
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// A usage error.
+#[derive(Debug, Error)]
+pub(crate) enum UsageError {
+    #[error(transparent)]
+    Option(#[from] lexopt::Error),
+    #[error("missing program: expected -- PROGRAM [ARGUMENT]...")]
+    NoProgram,
+}
+
+impl Arguments {
+    /// Parses the command line. `state` is the value of `STATE_DIR`; empty is absent.
+    ///
+    /// # Errors
+    ///
+    /// Names the option that is unknown or incomplete, or the missing program.
+    pub(crate) fn parse(
+        mut parser: lexopt::Parser,
+        state: Option<OsString>,
+    ) -> Result<Self, UsageError> {
+        let mut state = state.filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Long("state") => state = Some(parser.value()?.into()),
+                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
+                Arg::Long("version") | Arg::Short('V') => return Ok(Self::Version),
+                // The program. All behind it is its own.
+                Arg::Value(program) => {
+                    return Ok(Self::Start(Start {
+                        state,
+                        program: program.into(),
+                        arguments: parser.raw_args()?.collect(),
+                    }));
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        Err(UsageError::NoProgram)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str], state: Option<&str>) -> Result<Arguments, UsageError> {
+        Arguments::parse(lexopt::Parser::from_args(words), state.map(OsString::from))
+    }
+
+    fn start(state: Option<&str>, program: &str, arguments: &[&str]) -> Arguments {
+        Arguments::Start(Start {
+            state: state.map(PathBuf::from),
+            program: program.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+        })
+    }
+
+    #[test]
+    fn arguments_behind_the_program_are_passed_on() {
+        let words = ["--state", "/s", "--", "fluent-bit", "-e", "x.so", "--help"];
+        assert_eq!(
+            parse(&words, Some("/other")).unwrap(),
+            start(Some("/s"), "fluent-bit", &["-e", "x.so", "--help"])
+        );
+        assert_eq!(
+            parse(&["--", "fluent-bit", "--", "-x"], Some("/v")).unwrap(),
+            start(Some("/v"), "fluent-bit", &["--", "-x"])
+        );
+        assert_eq!(
+            parse(&["fluent-bit"], Some("")).unwrap(),
+            start(None, "fluent-bit", &[])
+        );
+        assert_eq!(parse(&["--help"], None).unwrap(), Arguments::Help);
+    }
+
+    #[test]
+    fn usage_errors_say_what_is_wrong() {
+        for (words, problem) in [
+            (&["--state"][..], "missing argument for option '--state'"),
+            (&["--stat", "/s", "--", "x"], "invalid option '--stat'"),
+            (&["--state", "/s"], "missing program"),
+            (&[], "missing program"),
+        ] {
+            let error = parse(words, None).unwrap_err().to_string();
+            assert!(error.contains(problem), "{words:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `sink-agent`: the entry point of the agents' image.
+//!
+//! ```text
+//! sink-agent ── state.rs ──────> each database of positions in the state folder
+//!     │           └ database.rs  can Fluent Bit use it?
+//!     │                            yes, or unknown: left as it is
+//!     │                            no: set aside, logged
+//!     └── exec ────────────────> Fluent Bit, with the same process id
+//! ```
+//!
+//! Fluent Bit does not start with a database that it cannot read, and the files of
+//! a whole node wait. Without it, they are read again from their beginning.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod database;
+mod log;
+mod state;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use crate::arguments::{Arguments, HELP, Start};
+use crate::log::error;
+
+/// The exit codes of a shell: the command cannot be run, or was not found.
+const CANNOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// A usage error.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let start = match Arguments::parse(lexopt::Parser::from_env(), std::env::var_os("STATE_DIR")) {
+        Ok(Arguments::Start(start)) => start,
+        Ok(Arguments::Help) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Arguments::Version) => {
+            println!("sink-agent {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("sink-agent: {problem}\n\n{HELP}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let Start {
+        state,
+        program,
+        arguments,
+    } = start;
+    if let Some(state) = state {
+        state::prepare(&state);
+    }
+    // Returns only if it fails.
+    let failure = Command::new(&program).args(arguments).exec();
+    error(&format!("cannot start {}: {failure}", program.display()));
+    ExitCode::from(if failure.kind() == std::io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT_RUN
+    })
+}

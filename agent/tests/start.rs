@@ -1,0 +1,88 @@
+//! The process that is started: it takes the place of `sink-agent`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_sink-agent");
+
+fn run(words: &[&str]) -> Output {
+    let mut command = Command::new(AGENT);
+    command.args(words).env_remove("STATE_DIR");
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn process_id_exit_code_and_signals_are_the_programs() {
+    let child = Command::new(AGENT)
+        .args(["--", "sh", "-c", "echo $$; exit 7"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout).trim(), id.to_string());
+    assert_eq!(output.status.code(), Some(7));
+    let output = run(&["--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(output.status.signal(), Some(15));
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_named() {
+    let output = run(&["--", "/no/such/program"]);
+    assert_eq!(output.status.code(), Some(127));
+    let log = text(&output.stderr);
+    assert!(
+        log.contains("cannot start /no/such/program: No such file"),
+        "{log}"
+    );
+    assert_eq!(run(&["--", "/etc/passwd"]).status.code(), Some(126));
+}
+
+#[test]
+fn a_usage_error_starts_nothing() {
+    let output = run(&["--stat", "/", "--", "echo", "started"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    assert!(text(&output.stderr).starts_with("sink-agent: invalid option '--stat'"));
+}
+
+/// A state folder that cannot be used keeps nothing from starting.
+#[test]
+fn a_folder_that_cannot_be_used_is_logged() {
+    for (folder, words) in [
+        (
+            "/no/such/folder",
+            "cannot read the state folder /no/such/folder: No such file",
+        ),
+        (
+            "/etc/passwd",
+            "cannot read the state folder /etc/passwd: Not a directory",
+        ),
+        (
+            "/proc/self",
+            "cannot write to the state folder /proc/self: ",
+        ),
+    ] {
+        let output = run(&["--state", folder, "--", "echo", "started"]);
+        assert_eq!(text(&output.stdout), "started\n");
+        let log = text(&output.stderr);
+        assert!(log.contains(words) && log.lines().count() == 1, "{log}");
+    }
+    let output = Command::new(AGENT)
+        .args(["--", "echo", "started"])
+        .env("STATE_DIR", "/no/such/folder")
+        .output()
+        .unwrap();
+    assert!(text(&output.stderr).contains("cannot read the state folder /no/such"));
+    // Without a folder nothing is checked.
+    assert_eq!(text(&run(&["--", "true"]).stderr), "");
+}

@@ -1,0 +1,107 @@
+//! The fields of a sink that set the plugin's keys.
+//!
+//! The plugin's parser checks most values, and its errors name its keys. Owners of
+//! sinks know the fields, so that a condition names these.
+
+use std::borrow::Cow;
+
+use out_syslog_sink::config::ConfigError;
+
+use super::refusal::Refusal;
+use crate::resources::Reason;
+
+/// A key of the plugin, and the field that sets it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) key: &'static str,
+    pub(super) name: &'static str,
+}
+
+/// Defines a constant for each field, and the table of all.
+macro_rules! fields {
+    ($($constant:ident: $key:literal = $name:literal,)*) => {
+        $(pub(super) const $constant: Field = Field { key: $key, name: $name };)*
+        pub(super) const FIELDS: &[Field] = &[$($constant,)*];
+    };
+}
+
+fields! {
+    HOST: "addr" = "host",
+    SERVERS: "addr" = "servers",
+    SHARING: "servers" = "sharing",
+    TRANSPORT: "transport" = "transport",
+    TLS_CA: "tls_ca_file" = "tls.ca",
+    TLS_CERT: "tls_cert_file" = "tls.clientCertificateSecret",
+    TLS_KEY: "tls_key_file" = "tls.clientCertificateSecret",
+    TLS_SERVER_NAME: "tls_server_name" = "tls.serverName",
+    TLS_PINS: "tls_pin_sha256" = "tls.pins",
+    TLS_MIN_VERSION: "tls_min_version" = "tls.minVersion",
+    TLS_VERIFY: "tls_verify" = "tls.insecureSkipVerify",
+    CONTAINERS: "containers" = "selection.containers",
+    POD_SELECTOR: "pod_selector" = "selection.podSelector",
+    STREAM: "stream" = "selection.stream",
+    EXCLUDED_CONTAINERS: "exclude_containers" = "selection.exclude.containers",
+    EXCLUDED_PODS: "exclude_pod_selector" = "selection.exclude.podSelector",
+    FACILITY: "facility" = "format.facility",
+    SEVERITY: "severity" = "format.severity",
+    HOSTNAME: "hostname" = "format.hostname",
+    // Always set, by the controller.
+    RECORD_CLUSTER_NAME: "record_cluster_name" = "format.hostname",
+    APP_NAME: "app_name" = "format.appName",
+    PROCID: "procid" = "format.procid",
+    MSGID: "msgid" = "format.msgid",
+    MESSAGE: "message" = "format.message",
+    STRUCTURED_DATA: "structured_data" = "format.structuredData",
+    MAX_MESSAGE_SIZE: "max_message_size" = "maxMessageSize",
+    NAMESPACE: "namespace" = "metadata.namespace",
+    CLUSTER: "cluster" = "kind",
+}
+
+// Fields that set no key by themselves.
+pub(super) const PORT: &str = "port";
+pub(super) const BUFFER_LIMIT: &str = "bufferLimit";
+pub(super) const CA_PEM: &str = "tls.ca.pem";
+pub(super) const CA_SECRET: &str = "tls.ca.secret";
+pub(super) const CA_CONFIG_MAP: &str = "tls.ca.configMap";
+pub(super) const CLIENT_CERTIFICATE: &str = TLS_CERT.name;
+
+/// Returns an error of the plugin in the words of the resource. `set` are the
+/// fields that the sink has set.
+pub(super) fn refusal(error: &ConfigError, set: impl Iterator<Item = Field>) -> Refusal {
+    let ConfigError {
+        key,
+        value,
+        problem,
+    } = error;
+    let mut set = set;
+    let field = set.find(|field| field.key == *key);
+    let name = field.map_or_else(|| name_of(key), |field| field.name);
+    let problem = with_fields(problem);
+    match value {
+        Some(value) => Refusal::value(name, value, &problem),
+        None => Refusal::new(Reason::InvalidValue, &format!("{name}: {problem}")),
+    }
+}
+
+fn name_of(key: &'static str) -> &'static str {
+    let field = FIELDS.iter().find(|field| field.key == key);
+    field.map_or(key, |field| field.name)
+}
+
+/// Replaces the keys in a text by their fields. A key without an underscore is a
+/// word like any other.
+pub(crate) fn with_fields(text: &str) -> String {
+    // One field sets both.
+    let text = text.replace("tls_cert_file and tls_key_file", TLS_CERT.key);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let parts = text.split_inclusive(|c| !is_word(c));
+    let replaced = parts.map(|part| {
+        let word = part.trim_end_matches(|c| !is_word(c));
+        let mut keys = FIELDS.iter().filter(|field| field.key.contains('_'));
+        match keys.find(|field| field.key == word) {
+            Some(field) => Cow::Owned(part.replace(word, field.name)),
+            None => Cow::Borrowed(part),
+        }
+    });
+    replaced.collect()
+}

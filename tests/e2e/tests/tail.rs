@@ -1,0 +1,268 @@
+//! The inputs of the ready configurations: long lines, restarts, Docker's logs,
+//! labels of pods that are created again, and the agent's own log.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where something is not as it must be"
+)]
+
+mod ready;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use ready::{OWN_NAMESPACE, OWN_POD, configuration, tls_receiver, variable, variables, write_pod};
+use receiver::{Message, Receiver};
+use rig::containers::{Node, container_id};
+use rig::fluent_bit::{self, FluentBit};
+use rig::pki::Pki;
+use rig::port::free_port;
+use rig::wait::{BOUND, until};
+use serde_json::json;
+
+/// Above every configuration's buffer.
+const LONG: usize = 3_000_000;
+const TIME: &str = "2026-03-01T12:00:00.123456789Z";
+const FILES: [&str; 4] = [
+    "standalone.conf",
+    "standalone.yaml",
+    "sidecar.conf",
+    "sidecar.yaml",
+];
+
+fn start(program: &Path, file: &str, variables: &[(&str, String)]) -> FluentBit {
+    FluentBit::start(program, host::library(), &configuration(file), variables)
+}
+
+/// The messages that came so far, `count` at least.
+fn messages(receiver: &Receiver, count: u64, agent: &FluentBit) -> Vec<Message> {
+    let received = receiver
+        .wait_for(count, BOUND)
+        .unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+    received.into_iter().map(|r| r.message.unwrap()).collect()
+}
+
+fn texts(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(Message::text).collect()
+}
+
+#[test]
+fn a_long_line_is_skipped_and_the_others_arrive_once() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in FILES {
+        let pki = Pki::new();
+        let receiver = tls_receiver(&pki);
+        let dir = tempfile::tempdir().unwrap();
+        let variables = variables(&dir, &receiver.address(), &pki);
+        let mut log = File::create(dir.path().join("app.log")).unwrap();
+        let long = "x".repeat(LONG);
+        writeln!(log, "first\n{long}\nsecond\nthird").unwrap();
+        let agent = start(&program, file, &variables);
+        messages(&receiver, 3, &agent);
+        // What comes after a look at the folder comes once as well.
+        writeln!(log, "fourth").unwrap();
+        let messages = messages(&receiver, 4, &agent);
+        let log = agent.stop();
+        assert_eq!(texts(&messages), ["first", "second", "third", "fourth"]);
+        assert_eq!(receiver.count(), 4, "{file}: something came twice");
+        assert!(log.contains("app.log have long lines. Skipping"), "{log}");
+    }
+}
+
+#[test]
+fn a_restart_goes_on_where_it_stopped() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in FILES {
+        let pki = Pki::new();
+        let receiver = tls_receiver(&pki);
+        let dir = tempfile::tempdir().unwrap();
+        let variables = variables(&dir, &receiver.address(), &pki);
+        let mut log = File::create(dir.path().join("app.log")).unwrap();
+        for round in 1..=3 {
+            let agent = start(&program, file, &variables);
+            writeln!(log, "line {round}").unwrap();
+            messages(&receiver, round, &agent);
+            agent.stop();
+        }
+        let received = receiver.received().into_iter();
+        let messages: Vec<Message> = received.map(|r| r.message.unwrap()).collect();
+        assert_eq!(texts(&messages), ["line 1", "line 2", "line 3"], "{file}");
+    }
+}
+
+/// A line of Docker's log driver `json-file`.
+fn docker(log: &mut File, text: &str, stream: &str) {
+    let line = json!({"log": text, "stream": stream, "time": TIME});
+    writeln!(log, "{line}").unwrap();
+}
+
+#[test]
+fn the_logs_of_docker_are_read_as_those_of_cri() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in ["kubernetes.conf", "kubernetes.yaml"] {
+        let pki = Pki::new();
+        let receiver = tls_receiver(&pki);
+        let dir = tempfile::tempdir().unwrap();
+        let variables = variables(&dir, &receiver.address(), &pki);
+        let node = Node::new(&dir.path().join("log"));
+        let mut cri = node.start("shop", "cri", "app");
+        let id = container_id("shop", "docker", "app");
+        let name = format!("log/containers/docker_shop_app-{id}.log");
+        let mut log = File::create(dir.path().join(name)).unwrap();
+        // Texts that look like the other format, and a line of several parts.
+        docker(&mut log, "plain\n", "stdout");
+        docker(&mut log, "x stdout F forged\n", "stderr");
+        docker(&mut log, "{\"log\":\"inner\"}\n", "stdout");
+        docker(&mut log, "a part, ", "stdout");
+        docker(&mut log, "and the end\n", "stdout");
+        let json = r#"{"log":"x","stream":"stdout","time":"2020-01-01T00:00:00Z"}"#;
+        for text in ["plain", json] {
+            cri.write(TIME, "stdout", text);
+        }
+        let agent = start(&program, file, &variables);
+        let messages = messages(&receiver, 6, &agent);
+        agent.stop();
+        assert_eq!(receiver.count(), 6);
+        let of = |pod: &str| {
+            let app_name = format!("pod.log/shop/{pod}/app");
+            let of_pod = messages.iter();
+            let of_pod = of_pod.filter(|m| m.app_name.as_deref() == Some(&app_name));
+            let text = |message: &Message| message.text().trim_end().to_owned();
+            of_pod.map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("docker"),
+            [
+                "plain",
+                "x stdout F forged",
+                "{\"log\":\"inner\"}",
+                "a part, and the end"
+            ]
+        );
+        assert_eq!(of("cri"), ["plain", json]);
+        for message in &messages {
+            let time = message.timestamp.as_ref().unwrap();
+            assert_eq!(time.text, "2026-03-01T12:00:00.123456Z");
+        }
+    }
+}
+
+/// The value of a label in the structured data.
+fn app(message: &Message) -> Option<&str> {
+    let element = message.structured_data.first()?;
+    let mut labels = element.params.iter().filter(|(name, _)| name == "app");
+    Some(&labels.next()?.1)
+}
+
+#[test]
+fn a_pod_of_the_same_name_has_its_own_labels() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in ["kubernetes.conf", "kubernetes.yaml"] {
+        let pki = Pki::new();
+        let receiver = tls_receiver(&pki);
+        let dir = tempfile::tempdir().unwrap();
+        let variables = variables(&dir, &receiver.address(), &pki);
+        let _node = Node::new(&dir.path().join("log"));
+        let agent = start(&program, file, &variables);
+        for (round, labels) in ["old", "new"].into_iter().enumerate() {
+            write_pod(&dir, "shop", "web-0", &json!({"app": labels}));
+            let id = container_id("shop", labels, "app");
+            let name = format!("log/containers/web-0_shop_app-{id}.log");
+            let line = format!("{TIME} stdout F {labels}\n");
+            fs::write(dir.path().join(name), line).unwrap();
+            let messages = messages(&receiver, round as u64 + 1, &agent);
+            let last = messages.last().unwrap();
+            assert_eq!((last.text(), app(last)), (labels, Some(labels)), "{file}");
+        }
+    }
+}
+
+/// The labels of a pod that runs are looked up again after a while. (The test
+/// cannot wait for as long as the configuration does.)
+#[test]
+fn labels_that_change_are_looked_up_again() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let pki = Pki::new();
+    let receiver = tls_receiver(&pki);
+    let dir = tempfile::tempdir().unwrap();
+    let variables = variables(&dir, &receiver.address(), &pki);
+    let text = fs::read_to_string(configuration("kubernetes.yaml")).unwrap();
+    let hurried = text.replace("kube_meta_cache_ttl: 1h", "kube_meta_cache_ttl: 1s");
+    assert!(text != hurried, "the configuration has another time");
+    let file = dir.path().join("kubernetes.yaml");
+    fs::write(&file, hurried).unwrap();
+    let mut container = Node::new(&dir.path().join("log")).start("shop", "web-0", "app");
+    let agent = FluentBit::start(&program, host::library(), &file, &variables);
+    for labels in ["old", "new"] {
+        write_pod(&dir, "shop", "web-0", &json!({"app": labels}));
+        let looked_up = until(BOUND, || {
+            container.write(TIME, "stdout", "a line");
+            let before = receiver.count();
+            messages(&receiver, before + 1, &agent);
+            let received = receiver.received();
+            let last = received.last()?.message.as_ref().unwrap();
+            (app(last) == Some(labels)).then_some(())
+        });
+        looked_up.unwrap_or_else(|error| panic!("{labels}: {error}\n{}", agent.log()));
+    }
+}
+
+/// How many records the input has read.
+fn records(variables: &[(&'static str, String)]) -> Option<usize> {
+    let port = variable(variables, "HTTP_PORT").parse().unwrap();
+    let metrics = fluent_bit::get(port, "/api/v2/metrics/prometheus")?;
+    let name = "fluentbit_input_records_total{name=\"tail.0\"} ";
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().parse().ok()
+}
+
+/// With a dead receiver, each line of the agent's log would be a chunk that is
+/// tried again, and each try another line.
+#[test]
+fn an_agent_does_not_read_its_own_log() {
+    const PODS: usize = 10;
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in ["kubernetes.conf", "kubernetes.yaml"] {
+        let dir = tempfile::tempdir().unwrap();
+        let dead = format!("127.0.0.1:{}", free_port());
+        let pki = Pki::new();
+        let variables = variables(&dir, &dead, &pki);
+        let node = Node::new(&dir.path().join("log"));
+        let mut own = node.start(OWN_NAMESPACE, OWN_POD, "fluent-bit");
+        for pod in 0..PODS {
+            // A pod with the agent's name in another namespace is no agent.
+            let name = format!("{OWN_POD}-{pod}");
+            let name = if pod == 0 { OWN_POD } else { &name };
+            let mut container = node.start("shop", name, "fluent-bit");
+            container.write(TIME, "stdout", "a line");
+        }
+        let agent = start(&program, file, &variables);
+        let mut copied = 0;
+        let retried = until(BOUND, || {
+            let log = agent.log();
+            let lines: Vec<&str> = log.lines().collect();
+            for line in lines.get(copied..)? {
+                own.write(TIME, "stderr", line);
+            }
+            copied = lines.len();
+            // Every chunk more than once.
+            let retries = log.matches("failed to flush chunk").count();
+            (retries >= 3 * PODS).then_some(())
+        });
+        retried.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+        assert_eq!(records(&variables), Some(PODS), "{file}");
+    }
+}
