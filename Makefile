@@ -40,7 +40,7 @@ clippy:
 
 # All targets but benchmarks, which need a runner of their own.
 unit:
-	$(CARGO) test --workspace --tests -- --nocapture
+	$(CARGO) test --workspace --tests --no-fail-fast -- --nocapture
 
 # Documentation tests are asked for on their own.
 doc:

@@ -44,7 +44,8 @@ fn instructions(dead: usize) -> u64 {
         .arg(host::library())
         .arg("--chunks")
         .arg(file)
-        .args(["--output", "live", "--option", "transport=tcp", "--option"])
+        .args(["--output", "live", "--option", "transport=tcp"])
+        .args(["--option", "cluster=on", "--option"])
         .arg(format!("addr={}", receiver.address()));
     for number in 0..dead {
         command
@@ -53,6 +54,8 @@ fn instructions(dead: usize) -> u64 {
                 &format!("dead-{number}"),
                 "--option",
                 "transport=tcp",
+                "--option",
+                "cluster=on",
             ])
             .args(["--option", &format!("addr=127.0.0.1:{}", free_port())]);
     }

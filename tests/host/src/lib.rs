@@ -182,8 +182,10 @@ impl Host {
     pub fn output(mut self, name: &str, options: &[(&str, &str)]) -> Self {
         self.outputs
             .extend(["--output".to_owned(), name.to_owned()]);
-        let decide = ["namespace", "cluster", "identity"];
-        let is_decided = options.iter().any(|(key, _)| decide.contains(key));
+        let decides = |(key, value): &(&str, &str)| {
+            matches!(*key, "namespace" | "cluster") || (*key, *value) == ("identity", "none")
+        };
+        let is_decided = options.iter().any(decides);
         let all = (!is_decided).then_some(&("cluster", "on"));
         for (key, value) in options.iter().chain(all) {
             self.outputs
