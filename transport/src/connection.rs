@@ -290,8 +290,8 @@ impl Connection {
     pub(crate) fn window(&self) -> Option<usize> {
         match (&self.relp, &self.link) {
             (Some(_), _) | (None, Link::Udp(_)) => None,
-            (None, Link::Tcp(tcp)) => tcp.window(),
-            (None, Link::Tls(tls)) => tls.tcp.window(),
+            (None, Link::Tcp(tcp)) => Some(tcp.window()),
+            (None, Link::Tls(tls)) => Some(tls.tcp.window()),
         }
     }
 

@@ -109,8 +109,11 @@ impl Tcp {
     }
 
     /// See [`super::Connection::window`].
-    pub(super) fn window(&self) -> Option<usize> {
-        peer_window(&self.socket).ok()
+    pub(super) fn window(&self) -> usize {
+        // What Linux grants by default: half of `net.ipv4.tcp_rmem`'s 6 MiB.
+        const UNKNOWN: usize = 3 << 20;
+
+        peer_window(&self.socket).unwrap_or(UNKNOWN)
     }
 
     /// See [`super::Connection::probe_for_reset`].
