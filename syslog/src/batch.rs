@@ -140,6 +140,43 @@ impl Batch {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
+    /// Appends frames of these lengths, which are in `bytes` one behind the
+    /// other.
+    pub fn append_frames(&mut self, bytes: &[u8], lengths: impl Iterator<Item = usize>) {
+        let mut end = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.ends.extend(lengths.map(|length| {
+            end += length;
+            end
+        }));
+        debug_assert_eq!(end, self.bytes.len());
+    }
+
+    /// The same messages in another framing.
+    #[must_use]
+    pub fn with_framing(self, framing: Framing) -> Self {
+        if self.framing == framing {
+            return self;
+        }
+        let mut other = Self::new(framing);
+        other.reserve(self.bytes.len(), self.ends.len());
+        for number in 0..self.frames() {
+            let frame = &self.bytes[self.frame_start(number)..self.frame_start(number + 1)];
+            let message = match self.framing {
+                Framing::OctetCounting => {
+                    let space = memchr::memchr(b' ', frame);
+                    &frame[space.map_or(0, |space| space + 1)..]
+                }
+                Framing::Newline => frame.strip_suffix(b"\n").unwrap_or(frame),
+                Framing::Datagram => frame,
+            };
+            let mut frame = other.frame();
+            frame.bytes().extend_from_slice(message);
+            frame.finish();
+        }
+        other
+    }
+
     /// Removes the frame of this number.
     pub fn remove(&mut self, number: usize) {
         let (start, end) = (self.frame_start(number), self.frame_start(number + 1));
@@ -320,6 +357,20 @@ mod tests {
             [0, 2, 3, 7, 8].map(|o| batch.frames_before(o)),
             [0, 0, 1, 1, 2]
         );
+    }
+
+    #[test]
+    fn messages_are_framed_again() {
+        let framings = [Framing::OctetCounting, Framing::Newline, Framing::Datagram];
+        let messages: [&[u8]; 3] = [b"one", b"<14>1 two three", b"4 x"];
+        for from in framings {
+            for to in framings {
+                let batch = batch_of(from, &messages).with_framing(to);
+                let expected = batch_of(to, &messages);
+                assert_eq!(batch.bytes(), expected.bytes(), "{from:?} {to:?}");
+                assert_eq!(batch.ends, expected.ends, "{from:?} {to:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,36 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct Error {
+    /// The operation: a verb.
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Error {
+    /// The cause.
+    #[must_use]
+    pub const fn cause(&self) -> &io::Error {
+        &self.source
+    }
+}
+
+/// Adds to an I/O error what was being done.
+pub(crate) trait Context<T> {
+    /// `action` is a verb, such as "read".
+    fn context(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error {
+            action,
+            path: path.to_owned(),
+            source,
+        })
+    }
+}

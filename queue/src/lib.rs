@@ -1,0 +1,75 @@
+//! A sink's queue on disk: batches of frames go in at one end, and come out at
+//! the other in the same order, over restarts and kills of the process.
+//!
+//! ```text
+//! Writer::append ──> 00000000000000000000.frames   oldest segment
+//!                    00000000000000004711.frames
+//!                    00000000000000009042.frames   active segment ──> Reader::read
+//!                    position                      <── Reader::advance
+//!                    lock                          one process at a time
+//! ```
+//!
+//! Frames have consecutive numbers, from zero on for the life of the queue. A
+//! segment is named by the number of its first frame, a record holds the number
+//! of its first frame, and a position is the number of a frame. So whatever is
+//! missing or damaged is a gap in the numbers, and is counted exactly.
+//!
+//! The segments are kept until their frames are neither to be delivered nor to
+//! be sent again. When the queue has reached its limit, its oldest segment is
+//! evicted.
+//!
+//! Nothing that is found on the disk is trusted: a record counts only if its
+//! checksums match. One that does not costs itself, and a segment that cannot
+//! be read costs the frames in it; the frames behind it are still delivered. A
+//! record that was cut off by a kill was never acknowledged to anybody, and
+//! costs nothing.
+#![forbid(unsafe_code)]
+
+mod error;
+mod folder;
+mod position;
+mod reader;
+mod record;
+mod segment;
+mod state;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use syslog::Framing;
+
+pub use self::error::Error;
+pub use self::reader::{Chunk, Reader};
+pub use self::state::Status;
+pub use self::writer::Writer;
+use self::folder::Folder;
+use self::state::State;
+
+/// The settings of a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The framing of the batches that are read. Frames that were appended with
+    /// another one are framed again.
+    pub framing: Framing,
+    /// The maximum size of all segments, in bytes.
+    pub limit: u64,
+    /// Whether an append returns only once the disk has the batch, so that a
+    /// power failure costs nothing.
+    pub sync: bool,
+}
+
+/// Opens the queue in a folder, which is created if it is missing.
+///
+/// # Errors
+///
+/// If the folder cannot be created, read or written, or another process uses
+/// it.
+pub fn open(path: &Path, options: Options) -> Result<(Writer, Reader), Error> {
+    let folder = Arc::new(Folder::open(path)?);
+    let state = State::recover(&folder)?;
+    let state = Arc::new(Mutex::new(state));
+    let reader = Reader::new(Arc::clone(&folder), Arc::clone(&state), options.framing);
+    Ok((Writer::new(folder, state, options), reader))
+}

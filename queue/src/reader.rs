@@ -1,0 +1,328 @@
+//! The end of a queue at which batches come out.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use syslog::{Batch, Framing};
+
+use crate::error::{Context, Error};
+use crate::folder::Folder;
+use crate::position::Position;
+use crate::record::Header;
+use crate::segment::{self, HEADER, READ};
+use crate::state::{State, Status};
+
+/// Reads batches from a queue.
+#[derive(Debug)]
+pub struct Reader {
+    folder: Arc<Folder>,
+    state: Arc<Mutex<State>>,
+    framing: Framing,
+    /// The number of the next frame.
+    number: u64,
+    segment: Option<Open>,
+}
+
+/// A batch that was read.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The frames: consecutive ones, and at most about 256 KiB unless a single
+    /// record is longer.
+    pub batch: Batch,
+    /// The number of the first one.
+    pub first: u64,
+    /// When it was appended.
+    pub time: SystemTime,
+}
+
+/// The segment that is being read.
+#[derive(Debug)]
+struct Open {
+    first: u64,
+    file: File,
+    framing: Framing,
+    /// Where the next record begins.
+    offset: u64,
+}
+
+/// The bytes of a segment that may be read.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    first: u64,
+    length: u64,
+    /// The number of the first frame that is not in it.
+    end: u64,
+    is_last: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(folder: Arc<Folder>, state: Arc<Mutex<State>>, framing: Framing) -> Self {
+        let number = state.lock().read;
+        Self {
+            folder,
+            state,
+            framing,
+            number,
+            segment: None,
+        }
+    }
+
+    /// The number of the next frame to be read.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How far the delivery had got when the queue was opened: the number of
+    /// the first frame that was not acknowledged.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.state.lock().position.delivered
+    }
+
+    /// What is in the queue.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.state.lock().status()
+    }
+
+    /// Goes back, or on, to the frame of this number.
+    pub fn seek(&mut self, number: u64) {
+        self.state.lock().seek(number);
+        self.number = number;
+        self.segment = None;
+    }
+
+    /// Notes that the frames before `delivered` are delivered, and that those
+    /// before `kept` are not needed any more. Neither ever goes back.
+    ///
+    /// # Errors
+    ///
+    /// If the position cannot be written: after a restart more is sent again.
+    pub fn advance(&mut self, kept: u64, delivered: u64) -> Result<(), Error> {
+        let position = Position { kept, delivered };
+        self.state.lock().advance(position, &self.folder)
+    }
+
+    /// Returns the next frames, or `None` if there are no more. `scratch` is
+    /// memory for what is read from the disk.
+    ///
+    /// # Errors
+    ///
+    /// If a segment cannot be opened or read for now.
+    pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Chunk>, Error> {
+        loop {
+            let Some(extent) = self.extent() else {
+                self.segment = None;
+                return Ok(None);
+            };
+            let Some(segment) = self.open(extent)? else {
+                continue;
+            };
+            if segment.offset >= extent.length {
+                self.number = self.state.lock().skip(self.number, extent.end, &self.folder);
+                if extent.is_last {
+                    return Ok(None);
+                }
+                self.segment = None;
+                continue;
+            }
+            if let Some(chunk) = self.read_records(extent, scratch)? {
+                self.state.lock().read = self.number;
+                return Ok(Some(chunk));
+            }
+        }
+    }
+
+    /// The segment with the next frame.
+    fn extent(&self) -> Option<Extent> {
+        let state = self.state.lock();
+        let at = match &self.segment {
+            Some(open) => state.at_or_behind(open.first),
+            None => state.holding(self.number),
+        };
+        let segment = state.segments.get(at)?;
+        let behind = state.segments.get(at + 1);
+        Some(Extent {
+            first: segment.first,
+            length: segment.length,
+            end: behind.map_or(state.next, |behind| behind.first),
+            is_last: behind.is_none(),
+        })
+    }
+
+    /// Opens a segment unless it is open. `None` if there is nothing to read in
+    /// it.
+    fn open(&mut self, extent: Extent) -> Result<Option<&mut Open>, Error> {
+        if self.segment.as_ref().is_none_or(|open| open.first != extent.first) {
+            self.segment = None;
+            // Frames between the number and a later segment are gone.
+            self.number = self.state.lock().skip(self.number, extent.first, &self.folder);
+            let found = self
+                .folder
+                .open_segment(extent.first)
+                .and_then(|file| Ok((segment::framing(&file)?, file)));
+            match found {
+                Ok((Some(framing), file)) => {
+                    self.segment = Some(Open {
+                        first: extent.first,
+                        file,
+                        framing,
+                        offset: HEADER as u64,
+                    });
+                }
+                // Of another version, damaged, or removed by somebody.
+                Ok((None, _)) => self.state.lock().forget(extent.first, &self.folder),
+                Err(error) if is_permanent(&error) => {
+                    self.state.lock().forget(extent.first, &self.folder);
+                }
+                Err(error) => {
+                    return Err(error).context("read", &self.folder.segment(extent.first));
+                }
+            }
+        }
+        Ok(self.segment.as_mut())
+    }
+
+    /// Reads records from the open segment, and moves on behind them. `None`
+    /// if they hold nothing of use.
+    fn read_records(
+        &mut self,
+        extent: Extent,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<Chunk>, Error> {
+        let Some(open) = &mut self.segment else {
+            return Ok(None);
+        };
+        let left = extent.length - open.offset;
+        let mut size = left.min(READ as u64);
+        loop {
+            scratch.resize(size as usize, 0);
+            match open.file.read_exact_at(scratch, open.offset) {
+                Ok(()) => {}
+                Err(error) if is_permanent(&error) => {
+                    open.offset = extent.length;
+                    return Ok(None);
+                }
+                Err(error) => {
+                    return Err(error).context("read", &self.folder.segment(extent.first));
+                }
+            }
+            let mut records = Records {
+                bytes: scratch,
+                left,
+                number: self.number,
+                end: extent.end,
+                batch: Batch::new(open.framing),
+                begin: None,
+            };
+            match records.parse() {
+                Parsed::Incomplete(longer) => size = longer,
+                Parsed::UpTo(offset) => {
+                    open.offset += offset.min(left);
+                    let Some((first, time)) = records.begin else {
+                        return Ok(None);
+                    };
+                    let batch = records.batch.with_framing(self.framing);
+                    self.state.lock().skip(self.number, first, &self.folder);
+                    self.number = records.number;
+                    return Ok(Some(Chunk {
+                        batch,
+                        first,
+                        time: UNIX_EPOCH + Duration::from_millis(time),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Consecutive records in the bytes that were read.
+struct Records<'b> {
+    bytes: &'b [u8],
+    /// How many bytes there are in the segment from the first of `bytes` on.
+    left: u64,
+    /// The number of the next frame.
+    number: u64,
+    /// The number of the first frame that is not in this segment.
+    end: u64,
+    batch: Batch,
+    /// The number and the time of the first frame of `batch`.
+    begin: Option<(u64, u64)>,
+}
+
+enum Parsed {
+    /// Everything before this offset is done with.
+    UpTo(u64),
+    /// The first record of use is this long.
+    Incomplete(u64),
+}
+
+impl Records<'_> {
+    fn parse(&mut self) -> Parsed {
+        let mut at = 0;
+        let is_all = self.bytes.len() as u64 == self.left;
+        while at < self.bytes.len() {
+            let Some(header) = Header::parse(&self.bytes[at..]) else {
+                if !is_all && self.bytes.len() - at < Header::LENGTH {
+                    break;
+                }
+                match Header::search(self.bytes, at + 1) {
+                    Ok(found) => at = found,
+                    Err(_) if is_all => at = self.bytes.len(),
+                    Err(next) => {
+                        at = next;
+                        break;
+                    }
+                }
+                continue;
+            };
+            let end = at + header.record();
+            if header.first >= self.end {
+                // What an append left that failed.
+                return Parsed::UpTo(self.left);
+            }
+            if end as u64 > self.left {
+                // Cut off.
+                at += 1;
+                continue;
+            }
+            if header.end() <= self.number {
+                at = end;
+                continue;
+            }
+            if self.begin.is_some() && header.first > self.number {
+                break;
+            }
+            if end > self.bytes.len() {
+                if self.begin.is_none() && at == 0 {
+                    return Parsed::Incomplete(end as u64);
+                }
+                break;
+            }
+            let body = &self.bytes[at + Header::LENGTH..end];
+            if header.append_to(&mut self.batch, body, self.number) {
+                let first = header.first.max(self.number);
+                self.begin.get_or_insert((first, header.time));
+                self.number = header.end();
+            }
+            at = end;
+        }
+        Parsed::UpTo(at as u64)
+    }
+}
+
+/// Whether another try would fail as well: the file is gone or cut short, or
+/// the disk cannot read it.
+fn is_permanent(error: &io::Error) -> bool {
+    /// `EIO` of Linux.
+    const INPUT_OUTPUT: i32 = 5;
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    ) || error.raw_os_error() == Some(INPUT_OUTPUT)
+}

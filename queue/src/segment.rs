@@ -1,0 +1,86 @@
+//! A segment: a header, and the records behind it.
+//!
+//! ```text
+//! offset  size
+//!      0     7  magic
+//!      7     1  version of the format
+//!      8     1  framing of the frames
+//!      9     3  zero
+//!     12     4  CRC-32 of the 12 bytes before
+//!     16        records
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use syslog::Framing;
+
+use crate::record::Header;
+
+const MAGIC: &[u8; 7] = b"syslogq";
+const VERSION: u8 = 1;
+
+/// The length of a segment's header in bytes.
+pub(crate) const HEADER: usize = 16;
+
+/// A segment's header.
+pub(crate) fn header(framing: Framing) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..7].copy_from_slice(MAGIC);
+    header[7] = VERSION;
+    header[8] = match framing {
+        Framing::OctetCounting => 0,
+        Framing::Newline => 1,
+        Framing::Datagram => 2,
+    };
+    let checksum = crc32fast::hash(&header[..12]);
+    header[12..].copy_from_slice(&checksum.to_le_bytes());
+    header
+}
+
+/// Reads a segment's header. `None` if it is damaged, or of another version of
+/// this format.
+pub(crate) fn framing(file: &File) -> io::Result<Option<Framing>> {
+    let mut bytes = [0; HEADER];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    Ok([Framing::OctetCounting, Framing::Newline, Framing::Datagram]
+        .into_iter()
+        .find(|framing| header(*framing) == bytes))
+}
+
+/// Returns the number behind the last intact record, or `first` if there is
+/// none.
+pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
+    let mut end = first;
+    let mut bytes = Vec::new();
+    let mut at = HEADER as u64;
+    let length = file.metadata()?.len();
+    while at + Header::LENGTH as u64 <= length {
+        bytes.resize((length - at).min(READ as u64) as usize, 0);
+        file.read_exact_at(&mut bytes, at)?;
+        let mut offset = match Header::search(&bytes, 0) {
+            Ok(found) => found,
+            Err(next) => {
+                at += next.max(1) as u64;
+                continue;
+            }
+        };
+        while let Some(header) = Header::parse(&bytes[offset.min(bytes.len())..]) {
+            offset += header.record();
+            if at + offset as u64 > length {
+                // Cut off: its append never returned.
+                break;
+            }
+            end = end.max(header.end());
+        }
+        at += offset as u64;
+    }
+    Ok(end)
+}
+
+/// How many bytes are read at a time, in bytes.
+pub(crate) const READ: usize = 256 * 1024;

@@ -1,0 +1,240 @@
+//! What the writer and the reader of a queue share.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::error::{Context, Error};
+use crate::folder::Folder;
+use crate::position::{Position, PositionFile};
+use crate::segment;
+
+/// A segment on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// The number of its first frame.
+    pub(crate) first: u64,
+    /// The bytes of it that may be read.
+    pub(crate) length: u64,
+}
+
+/// The segments, and how far they were written, read and delivered.
+///
+/// ```text
+/// kept <= delivered <= next
+/// ```
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The oldest first; the last one is the active one, if there is any.
+    pub(crate) segments: VecDeque<Segment>,
+    /// The number of the next frame to be appended.
+    pub(crate) next: u64,
+    pub(crate) position: Position,
+    /// The number of the next frame to be read, if that was not evicted.
+    pub(crate) read: u64,
+    status: Status,
+    /// The frames that are counted as damaged, and may be passed again.
+    gaps: Vec<Range<u64>>,
+    /// The frames that were evicted when they had been read and not been
+    /// acknowledged: they are lost if they have to be read again.
+    evicted_under_way: Range<u64>,
+    file: PositionFile,
+}
+
+/// What is in a queue, and what it has lost since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The bytes of all segments, frames kept to be sent again included.
+    pub bytes: u64,
+    /// The number of frames that were not acknowledged.
+    pub waiting: u64,
+    /// The number of frames that were evicted at the limit before they were
+    /// read.
+    pub evicted: u64,
+    /// The number of frames that could not be read.
+    pub damaged: u64,
+}
+
+impl State {
+    /// Finds out what a folder holds.
+    pub(crate) fn recover(folder: &Folder) -> Result<Self, Error> {
+        let (file, position) = PositionFile::open(folder)?;
+        let mut segments = VecDeque::new();
+        for first in folder.segments()? {
+            let path = folder.segment(first);
+            let length = std::fs::metadata(&path).context("read", &path)?.len();
+            segments.push_back(Segment { first, length });
+        }
+        let written = match segments.back() {
+            Some(Segment { first, .. }) => {
+                let end = folder
+                    .open_segment(*first)
+                    .and_then(|file| segment::end(&file, *first));
+                end.context("read", &folder.segment(*first))?
+            }
+            None => 0,
+        };
+        if let Some(last) = segments.back()
+            && last.first == written
+        {
+            // Nothing of it can be read, and the next one has its name.
+            folder.remove_segment(written);
+            segments.pop_back();
+        }
+        let oldest = segments.front().map_or(written, |segment| segment.first);
+        // Without a position nothing is known to be delivered.
+        let position = position.unwrap_or(Position {
+            kept: oldest,
+            delivered: oldest,
+        });
+        let mut this = Self {
+            next: written.max(position.delivered),
+            read: position.kept,
+            status: Status::default(),
+            gaps: Vec::new(),
+            evicted_under_way: 0..0,
+            position,
+            segments,
+            file,
+        };
+        this.drop_delivered(folder);
+        Ok(this)
+    }
+
+    /// Removes the segments that hold nothing to be delivered or sent again.
+    fn drop_delivered(&mut self, folder: &Folder) {
+        while let [oldest, next, ..] = *self.segments.make_contiguous()
+            && next.first <= self.position.kept
+        {
+            folder.remove_segment(oldest.first);
+            self.segments.pop_front();
+        }
+    }
+
+    /// Frames were acknowledged, or are not kept any more.
+    pub(crate) fn advance(&mut self, to: Position, folder: &Folder) -> Result<(), Error> {
+        self.evicted_under_way.start = self.evicted_under_way.start.max(to.delivered);
+        self.move_to(to, folder)
+    }
+
+    /// Moves the position on. It never goes back: frames that were evicted may be
+    /// behind it already.
+    fn move_to(&mut self, to: Position, folder: &Folder) -> Result<(), Error> {
+        let position = Position {
+            kept: self.position.kept.max(to.kept),
+            delivered: self.behind_gaps(self.position.delivered.max(to.delivered)),
+        };
+        if position == self.position {
+            return Ok(());
+        }
+        self.position = position;
+        let needed = if self.evicted_under_way.is_empty() {
+            position.delivered
+        } else {
+            position.delivered.min(self.evicted_under_way.start)
+        };
+        self.gaps.retain(|gap| gap.end > needed);
+        self.drop_delivered(folder);
+        self.file.write(position)
+    }
+
+    /// Makes room for `length` bytes more.
+    pub(crate) fn evict(&mut self, length: u64, limit: u64, folder: &Folder) -> Result<(), Error> {
+        while self.bytes() + length > limit
+            && let Some(Segment { first, .. }) = self.segments.pop_front()
+        {
+            folder.remove_segment(first);
+        }
+        let end = self.first();
+        let delivered = self.position.delivered;
+        if end <= delivered {
+            return Ok(());
+        }
+        self.status.evicted += self.uncounted(delivered.max(self.read)..end);
+        if self.evicted_under_way.is_empty() {
+            self.evicted_under_way.start = delivered;
+        }
+        self.evicted_under_way.end = self.read.min(end);
+        let position = Position {
+            kept: end,
+            delivered: end,
+        };
+        self.move_to(position, folder)
+    }
+
+    /// The number of frames in a range that are not counted as damaged.
+    fn uncounted(&self, range: Range<u64>) -> u64 {
+        let counted = self.gaps.iter().map(|gap| overlap(gap, &range));
+        range.end.saturating_sub(range.start) - counted.sum::<u64>()
+    }
+
+    /// The number of the first frame on the disk, or of the next one.
+    fn first(&self) -> u64 {
+        self.segments.front().map_or(self.next, |segment| segment.first)
+    }
+
+    /// The reader goes to a frame.
+    pub(crate) fn seek(&mut self, number: u64) {
+        let under_way = std::mem::replace(&mut self.evicted_under_way, 0..0);
+        self.status.evicted += self.uncounted(under_way.start.max(number)..under_way.end);
+        self.read = number;
+    }
+
+    /// The frame behind those that cannot be read, if there are any from this one
+    /// on.
+    fn behind_gaps(&self, number: u64) -> u64 {
+        let mut number = number;
+        while let Some(gap) = self.gaps.iter().find(|gap| gap.contains(&number)) {
+            number = gap.end;
+        }
+        number
+    }
+
+    /// The reader goes on from one frame to another, because those between them
+    /// cannot be read. Returns where it is.
+    pub(crate) fn skip(&mut self, number: u64, to: u64, folder: &Folder) -> u64 {
+        let gap = number.max(self.position.delivered)..to;
+        if !gap.is_empty() {
+            self.status.damaged += self.uncounted(gap.clone());
+            self.gaps.retain(|known| overlap(known, &gap) < known.end - known.start);
+            self.gaps.push(gap);
+            // Where nothing before them is under way, they are done with. If the
+            // position cannot be written, they are counted again after a restart.
+            let _ = self.move_to(self.position, folder);
+        }
+        number.max(to)
+    }
+
+    /// Removes a segment that cannot be read.
+    pub(crate) fn forget(&mut self, first: u64, folder: &Folder) {
+        self.segments.retain(|segment| segment.first != first);
+        folder.remove_segment(first);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// The index of the segment with this first frame, or of the one behind it.
+    pub(crate) fn at_or_behind(&self, first: u64) -> usize {
+        self.segments.partition_point(|segment| segment.first < first)
+    }
+
+    /// The index of the segment with this frame, or of the first one.
+    pub(crate) fn holding(&self, number: u64) -> usize {
+        let behind = self.segments.partition_point(|segment| segment.first <= number);
+        behind.saturating_sub(1)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        Status {
+            bytes: self.bytes(),
+            waiting: self.uncounted(self.position.delivered..self.next),
+            ..self.status
+        }
+    }
+}
+
+/// The number of frames that two ranges have in common.
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> u64 {
+    one.end.min(other.end).saturating_sub(one.start.max(other.start))
+}

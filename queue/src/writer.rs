@@ -1,0 +1,166 @@
+//! The end of a queue at which batches go in.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use syslog::Batch;
+
+use crate::error::{Context, Error};
+use crate::folder::Folder;
+use crate::segment::{self, HEADER};
+use crate::state::{Segment, State, Status};
+use crate::{Options, record};
+
+/// The most bytes of frames in a record, unless a single frame is longer.
+const RECORD: usize = 256 * 1024;
+/// A segment that is delivered as a whole is replaced from this size on, so
+/// that an idle queue holds little.
+const SMALL: u64 = 64 * 1024;
+/// The most bytes in a segment, unless a single record is longer.
+const LARGE: u64 = 4 * 1024 * 1024;
+
+/// Appends batches to a queue.
+#[derive(Debug)]
+pub struct Writer {
+    folder: Arc<Folder>,
+    state: Arc<Mutex<State>>,
+    options: Options,
+    active: Mutex<Active>,
+}
+
+/// The segment that is being written.
+#[derive(Debug, Default)]
+struct Active {
+    /// The segment's first frame and its file.
+    segment: Option<(u64, File)>,
+    /// The header and the table of a record.
+    head: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new(folder: Arc<Folder>, state: Arc<Mutex<State>>, options: Options) -> Self {
+        Self {
+            folder,
+            state,
+            options,
+            active: Mutex::default(),
+        }
+    }
+
+    /// Appends all frames of a batch, or none of them.
+    ///
+    /// # Errors
+    ///
+    /// If the disk is full, for example. The batch can be appended later.
+    pub fn append(&self, batch: &Batch, time: SystemTime) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut active = self.active.lock();
+        let result = self.write(&mut active, batch, time);
+        if result.is_err() {
+            self.cut_off(&mut active);
+        }
+        result
+    }
+
+    fn write(&self, active: &mut Active, batch: &Batch, time: u64) -> Result<(), Error> {
+        let Active { segment, head } = active;
+        let total = batch.bytes().len() + batch.frames() * 4;
+        let (first, length, next) = self.room_for(segment, total as u64)?;
+        let Some((_, file)) = segment else {
+            return Ok(());
+        };
+        let path = || self.folder.segment(first);
+        let mut at = length;
+        let mut start = 0;
+        while start < batch.frames() {
+            let begin = batch.frame_start(start);
+            let end = batch.frames_before(begin + RECORD).clamp(start + 1, batch.frames());
+            record::encode(batch, start..end, next + start as u64, time, head);
+            let bytes = &batch.bytes()[begin..batch.frame_start(end)];
+            for part in [head.as_slice(), bytes] {
+                file.write_all_at(part, at).context("write", &path())?;
+                at += part.len() as u64;
+            }
+            start = end;
+        }
+        if self.options.sync {
+            file.sync_data().context("sync", &path())?;
+        }
+        let mut state = self.state.lock();
+        state.next = next + batch.frames() as u64;
+        if let Some(last) = state.segments.back_mut()
+            && last.first == first
+        {
+            last.length = at;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what an append left that failed. A reader ignores it where that
+    /// fails as well, because the next append begins a segment of its own.
+    fn cut_off(&self, active: &mut Active) {
+        let last = self.state.lock().segments.back().copied();
+        if let (Some((first, file)), Some(last)) = (active.segment.take(), last)
+            && first == last.first
+        {
+            let _ = file.set_len(last.length);
+        }
+    }
+
+    /// Makes room for `total` bytes, and returns the active segment's first
+    /// frame, its length, and the number of the next frame.
+    fn room_for(
+        &self,
+        segment: &mut Option<(u64, File)>,
+        total: u64,
+    ) -> Result<(u64, u64, u64), Error> {
+        let mut state = self.state.lock();
+        state.evict(total, self.options.limit, &self.folder)?;
+        let next = state.next;
+        if let (Some((first, _)), Some(last)) = (&segment, state.segments.back())
+            && *first == last.first
+        {
+            let large = LARGE.min(self.options.limit / 8);
+            let is_delivered = state.position.kept == next && last.length > SMALL;
+            if last.length < large && !is_delivered {
+                return Ok((*first, last.length, next));
+            }
+        }
+        let file = self.folder.create_segment(next)?;
+        file.write_all_at(&segment::header(self.options.framing), 0)
+            .context("write", &self.folder.segment(next))?;
+        // An append that failed may have left one of this name.
+        state.segments.retain(|segment| segment.first < next);
+        state.segments.push_back(Segment {
+            first: next,
+            length: HEADER as u64,
+        });
+        *segment = Some((next, file));
+        Ok((next, HEADER as u64, next))
+    }
+
+    /// What is in the queue.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.state.lock().status()
+    }
+}
+
+impl Error {
+    /// Whether the disk, or the owner's share of it, is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(
+            self.cause().kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}

@@ -1,0 +1,266 @@
+//! A queue compared with a list of frames: whatever happens to the process and
+//! to the files, a frame is delivered as it was appended, or is counted as lost.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+use queue::{Options, Reader, Writer};
+use syslog::{Batch, Framing};
+
+const OPTIONS: Options = Options {
+    framing: Framing::OctetCounting,
+    limit: 4 * 1024 * 1024,
+    sync: false,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Appends a batch of so many frames of so many bytes.
+    Append { frames: usize, size: usize },
+    /// Reads so many batches.
+    Read(usize),
+    /// The peer acknowledges a share of what was read.
+    Acknowledge(f64),
+    /// The connection ends: what was not acknowledged is read again.
+    Disconnect,
+    /// The process is killed, or ends.
+    Restart,
+    /// The process is killed while it appends: a part of a record is there.
+    KillInAppend(Vec<u8>),
+    /// A byte of a segment changes while the process does not run.
+    Damage { segment: usize, at: f64 },
+    /// The end of a segment is lost while the process does not run.
+    Truncate { segment: usize, at: f64 },
+    /// A slot of the position is damaged while the process does not run.
+    DamagePosition(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..40_usize, prop_oneof![4 => 20..600_usize, 1 => 10_000..90_000_usize])
+            .prop_map(|(frames, size)| Step::Append { frames, size }),
+        6 => (1..4_usize).prop_map(Step::Read),
+        6 => (0.0..1.0).prop_map(Step::Acknowledge),
+        2 => Just(Step::Disconnect),
+        2 => Just(Step::Restart),
+        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Step::KillInAppend),
+        1 => (0..8_usize, 0.0..1.0).prop_map(|(segment, at)| Step::Damage { segment, at }),
+        1 => (0..8_usize, 0.0..1.0).prop_map(|(segment, at)| Step::Truncate { segment, at }),
+        1 => (0..2_usize).prop_map(Step::DamagePosition),
+    ]
+}
+
+/// The message of this number: long ones differ in every part.
+fn message(number: u64, size: usize) -> Vec<u8> {
+    let unit = format!("{number}.");
+    unit.bytes().cycle().take(size).collect()
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    writer: Writer,
+    reader: Reader,
+    /// The frames that were appended, by number.
+    appended: Vec<Vec<u8>>,
+    /// The frames that were acknowledged.
+    acknowledged: Vec<bool>,
+    delivered: u64,
+    /// What was lost before the last restart.
+    lost: u64,
+    /// The frames that may be counted though they are not missing: they were
+    /// gone from the very end after a restart, or are counted twice.
+    unknown: u64,
+    /// The frames that were read and not acknowledged.
+    under_way: Vec<u64>,
+    scratch: Vec<u8>,
+    is_damaged: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, reader) = queue::open(folder.path(), OPTIONS).unwrap();
+        Self {
+            folder,
+            writer,
+            reader,
+            appended: Vec::new(),
+            acknowledged: Vec::new(),
+            delivered: 0,
+            lost: 0,
+            unknown: 0,
+            under_way: Vec::new(),
+            scratch: Vec::new(),
+            is_damaged: false,
+        }
+    }
+
+    fn append(&mut self, frames: usize, size: usize) {
+        let mut batch = Batch::new(OPTIONS.framing);
+        for _ in 0..frames {
+            let mut frame = batch.frame();
+            frame.bytes().extend(message(self.appended.len() as u64, size));
+            frame.finish();
+            let from = batch.frame_start(batch.frames() - 1);
+            self.appended.push(batch.bytes()[from..].to_vec());
+            self.acknowledged.push(false);
+        }
+        self.writer.append(&batch, SystemTime::now()).unwrap();
+        let status = self.writer.status();
+        assert!(status.bytes <= OPTIONS.limit + 100_000, "{status:?}");
+    }
+
+    /// Reads a batch. Returns whether there was one.
+    fn read(&mut self) -> bool {
+        let Some(chunk) = self.reader.read(&mut self.scratch).unwrap() else {
+            return false;
+        };
+        let batch = &chunk.batch;
+        assert!(!batch.is_empty());
+        for frame in 0..batch.frames() {
+            let number = chunk.first + frame as u64;
+            let bytes = &batch.bytes()[batch.frame_start(frame)..batch.frame_start(frame + 1)];
+            assert_eq!(bytes, self.appended[number as usize], "frame {number}");
+            assert!(self.under_way.last().is_none_or(|last| *last < number));
+            self.under_way.push(number);
+        }
+        true
+    }
+
+    fn acknowledge(&mut self, count: usize) {
+        for number in self.under_way.drain(..count) {
+            self.acknowledged[number as usize] = true;
+            self.delivered = number + 1;
+        }
+        // The second half of a window is kept to be sent again.
+        let kept = self.delivered.saturating_sub(100);
+        self.reader.advance(kept, self.delivered).unwrap();
+    }
+
+    fn disconnect(&mut self) {
+        self.under_way.clear();
+        self.reader.seek(self.delivered);
+    }
+
+    /// Ends the process, does something to its files, and starts it again.
+    fn restart(&mut self, meddle: impl FnOnce(&Path)) {
+        self.disconnect();
+        let status = self.reader.status();
+        // Damage behind frames that were not acknowledged is found again.
+        let left = self.appended.len() as u64 - self.reader.delivered();
+        self.lost += status.evicted + status.damaged - (left - status.waiting);
+        // The lock ends with them.
+        let elsewhere = tempfile::tempdir().unwrap();
+        (self.writer, self.reader) = queue::open(elsewhere.path(), OPTIONS).unwrap();
+        meddle(self.folder.path());
+        (self.writer, self.reader) = queue::open(self.folder.path(), OPTIONS).unwrap();
+        let delivered = self.reader.delivered();
+        self.reader.seek(delivered);
+        // Nobody can know of frames that are gone from the very end, unless it
+        // was seen before: their numbers are given again.
+        let next = (delivered + self.reader.status().waiting) as usize;
+        assert!(next == self.appended.len() || self.is_damaged);
+        self.unknown += self.appended.len().saturating_sub(next) as u64;
+        self.appended.truncate(next);
+        self.acknowledged.truncate(next);
+        // With a damaged position it knows less, and delivers more again.
+        self.acknowledged[delivered as usize..].fill(false);
+        self.delivered = self.delivered.min(delivered);
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::Append { frames, size } => self.append(frames, size),
+            Step::Read(count) => drop((0..count).take_while(|_| self.read()).count()),
+            Step::Acknowledge(share) => {
+                self.acknowledge((self.under_way.len() as f64 * share).ceil() as usize);
+            }
+            Step::Disconnect => self.disconnect(),
+            Step::Restart => self.restart(|_| ()),
+            Step::KillInAppend(bytes) => self.restart(|folder| {
+                if let Some(last) = segments(folder).last() {
+                    let mut file = OpenOptions::new().append(true).open(last).unwrap();
+                    file.write_all(&bytes).unwrap();
+                }
+            }),
+            Step::Damage { segment, at } => {
+                self.is_damaged = true;
+                self.restart(|folder| {
+                    if let Some(path) = segments(folder).get(segment) {
+                        let mut bytes = fs::read(path).unwrap();
+                        let at = (bytes.len() as f64 * at) as usize;
+                        bytes[at] = bytes[at].wrapping_add(0x20);
+                        fs::write(path, bytes).unwrap();
+                    }
+                });
+            }
+            Step::Truncate { segment, at } => {
+                self.is_damaged = true;
+                self.restart(|folder| {
+                    if let Some(path) = segments(folder).get(segment) {
+                        let file = OpenOptions::new().write(true).open(path).unwrap();
+                        let length = file.metadata().unwrap().len();
+                        file.set_len((length as f64 * at) as u64).unwrap();
+                    }
+                });
+            }
+            Step::DamagePosition(slot) => {
+                self.restart(|folder| {
+                    let path = folder.join("position");
+                    let mut bytes = fs::read(&path).unwrap();
+                    if let Some(byte) = bytes.get_mut(slot * 512 + 20) {
+                        *byte = byte.wrapping_add(1);
+                        fs::write(path, bytes).unwrap();
+                    }
+                });
+                // What was lost before the position may be counted again.
+                self.unknown += self.lost;
+            }
+        }
+    }
+
+    /// Delivers what is left, and compares.
+    fn settle(mut self) {
+        self.disconnect();
+        while self.read() {
+            self.acknowledge(self.under_way.len());
+        }
+        let status = self.reader.status();
+        self.lost += status.evicted + status.damaged;
+        let missing = self.acknowledged.iter().filter(|done| !**done).count() as u64;
+        let possible = missing..=missing + self.unknown;
+        assert!(possible.contains(&self.lost), "{} of {possible:?}", self.lost);
+        assert!(self.is_damaged || status.damaged == 0);
+        assert_eq!(status.waiting, 0);
+    }
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "frames"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_frame_is_delivered_or_counted(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.act(step);
+        }
+        world.settle();
+    }
+}
