@@ -41,11 +41,11 @@ use parking_lot::Mutex;
 use syslog::Framing;
 
 pub use self::error::Error;
+use self::folder::Folder;
 pub use self::reader::{Chunk, Reader};
+use self::state::State;
 pub use self::state::Status;
 pub use self::writer::Writer;
-use self::folder::Folder;
-use self::state::State;
 
 /// The settings of a queue.
 #[derive(Clone, Copy, Debug)]

@@ -124,7 +124,10 @@ impl Reader {
                 continue;
             };
             if segment.offset >= extent.length {
-                self.number = self.state.lock().skip(self.number, extent.end, &self.folder);
+                self.number = self
+                    .state
+                    .lock()
+                    .skip(self.number, extent.end, &self.folder);
                 if extent.is_last {
                     return Ok(None);
                 }
@@ -158,10 +161,17 @@ impl Reader {
     /// Opens a segment unless it is open. `None` if there is nothing to read in
     /// it.
     fn open(&mut self, extent: Extent) -> Result<Option<&mut Open>, Error> {
-        if self.segment.as_ref().is_none_or(|open| open.first != extent.first) {
+        if self
+            .segment
+            .as_ref()
+            .is_none_or(|open| open.first != extent.first)
+        {
             self.segment = None;
             // Frames between the number and a later segment are gone.
-            self.number = self.state.lock().skip(self.number, extent.first, &self.folder);
+            self.number = self
+                .state
+                .lock()
+                .skip(self.number, extent.first, &self.folder);
             let found = self
                 .folder
                 .open_segment(extent.first)

@@ -100,8 +100,15 @@ impl Header {
             return false;
         }
         let skip = from.saturating_sub(self.first).min(self.frames.into()) as usize;
-        let start: usize = lengths.clone().take(skip).map(|length| length as usize).sum();
-        batch.append_frames(&frames[start..], lengths.skip(skip).map(|length| length as usize));
+        let start: usize = lengths
+            .clone()
+            .take(skip)
+            .map(|length| length as usize)
+            .sum();
+        batch.append_frames(
+            &frames[start..],
+            lengths.skip(skip).map(|length| length as usize),
+        );
         true
     }
 }

@@ -47,9 +47,11 @@ pub(crate) fn framing(file: &File) -> io::Result<Option<Framing>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         result => result?,
     }
-    Ok([Framing::OctetCounting, Framing::Newline, Framing::Datagram]
-        .into_iter()
-        .find(|framing| header(*framing) == bytes))
+    Ok(
+        [Framing::OctetCounting, Framing::Newline, Framing::Datagram]
+            .into_iter()
+            .find(|framing| header(*framing) == bytes),
+    )
 }
 
 /// Returns the number behind the last intact record, or `first` if there is

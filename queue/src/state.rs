@@ -32,8 +32,8 @@ pub(crate) struct State {
     /// The number of the next frame to be read, if that was not evicted.
     pub(crate) read: u64,
     status: Status,
-    /// The frames that are counted as damaged, and may be passed again.
-    gaps: Vec<Range<u64>>,
+    /// The frames that are counted as lost, and may be passed again.
+    lost: Vec<Range<u64>>,
     /// The frames that were evicted when they had been read and not been
     /// acknowledged: they are lost if they have to be read again.
     evicted_under_way: Range<u64>,
@@ -90,7 +90,7 @@ impl State {
             next: written.max(position.delivered),
             read: position.kept,
             status: Status::default(),
-            gaps: Vec::new(),
+            lost: Vec::new(),
             evicted_under_way: 0..0,
             position,
             segments,
@@ -121,7 +121,7 @@ impl State {
     fn move_to(&mut self, to: Position, folder: &Folder) -> Result<(), Error> {
         let position = Position {
             kept: self.position.kept.max(to.kept),
-            delivered: self.behind_gaps(self.position.delivered.max(to.delivered)),
+            delivered: self.behind_lost(self.position.delivered.max(to.delivered)),
         };
         if position == self.position {
             return Ok(());
@@ -132,7 +132,7 @@ impl State {
         } else {
             position.delivered.min(self.evicted_under_way.start)
         };
-        self.gaps.retain(|gap| gap.end > needed);
+        self.lost.retain(|lost| lost.end > needed);
         self.drop_delivered(folder);
         self.file.write(position)
     }
@@ -149,7 +149,8 @@ impl State {
         if end <= delivered {
             return Ok(());
         }
-        self.status.evicted += self.uncounted(delivered.max(self.read)..end);
+        let unread = delivered.max(self.read)..end;
+        self.status.evicted += self.note_lost(unread);
         if self.evicted_under_way.is_empty() {
             self.evicted_under_way.start = delivered;
         }
@@ -161,30 +162,45 @@ impl State {
         self.move_to(position, folder)
     }
 
-    /// The number of frames in a range that are not counted as damaged.
-    fn uncounted(&self, range: Range<u64>) -> u64 {
-        let counted = self.gaps.iter().map(|gap| overlap(gap, &range));
+    /// The number of frames in a range that are not known to be lost.
+    fn uncounted(&self, range: &Range<u64>) -> u64 {
+        let counted = self.lost.iter().map(|lost| overlap(lost, range));
         range.end.saturating_sub(range.start) - counted.sum::<u64>()
+    }
+
+    /// Notes that a range of frames is lost. Returns how many of them were not
+    /// known to be.
+    fn note_lost(&mut self, range: Range<u64>) -> u64 {
+        let count = self.uncounted(&range);
+        if !range.is_empty() {
+            self.lost
+                .retain(|known| overlap(known, &range) < known.end - known.start);
+            self.lost.push(range);
+        }
+        count
     }
 
     /// The number of the first frame on the disk, or of the next one.
     fn first(&self) -> u64 {
-        self.segments.front().map_or(self.next, |segment| segment.first)
+        self.segments
+            .front()
+            .map_or(self.next, |segment| segment.first)
     }
 
     /// The reader goes to a frame.
     pub(crate) fn seek(&mut self, number: u64) {
         let under_way = std::mem::replace(&mut self.evicted_under_way, 0..0);
-        self.status.evicted += self.uncounted(under_way.start.max(number)..under_way.end);
+        let under_way = under_way.start.max(number)..under_way.end;
+        self.status.evicted += self.uncounted(&under_way);
         self.read = number;
     }
 
     /// The frame behind those that cannot be read, if there are any from this one
     /// on.
-    fn behind_gaps(&self, number: u64) -> u64 {
+    fn behind_lost(&self, number: u64) -> u64 {
         let mut number = number;
-        while let Some(gap) = self.gaps.iter().find(|gap| gap.contains(&number)) {
-            number = gap.end;
+        while let Some(lost) = self.lost.iter().find(|lost| lost.contains(&number)) {
+            number = lost.end;
         }
         number
     }
@@ -194,10 +210,8 @@ impl State {
     pub(crate) fn skip(&mut self, number: u64, to: u64, folder: &Folder) -> u64 {
         let gap = number.max(self.position.delivered)..to;
         if !gap.is_empty() {
-            self.status.damaged += self.uncounted(gap.clone());
-            self.gaps.retain(|known| overlap(known, &gap) < known.end - known.start);
-            self.gaps.push(gap);
-            // Where nothing before them is under way, they are done with. If the
+            self.status.damaged += self.note_lost(gap);
+            // If nothing before them is under way, they are done with. If the
             // position cannot be written, they are counted again after a restart.
             let _ = self.move_to(self.position, folder);
         }
@@ -216,19 +230,22 @@ impl State {
 
     /// The index of the segment with this first frame, or of the one behind it.
     pub(crate) fn at_or_behind(&self, first: u64) -> usize {
-        self.segments.partition_point(|segment| segment.first < first)
+        self.segments
+            .partition_point(|segment| segment.first < first)
     }
 
     /// The index of the segment with this frame, or of the first one.
     pub(crate) fn holding(&self, number: u64) -> usize {
-        let behind = self.segments.partition_point(|segment| segment.first <= number);
+        let behind = self
+            .segments
+            .partition_point(|segment| segment.first <= number);
         behind.saturating_sub(1)
     }
 
     pub(crate) fn status(&self) -> Status {
         Status {
             bytes: self.bytes(),
-            waiting: self.uncounted(self.position.delivered..self.next),
+            waiting: self.uncounted(&(self.position.delivered..self.next)),
             ..self.status
         }
     }
@@ -236,5 +253,7 @@ impl State {
 
 /// The number of frames that two ranges have in common.
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> u64 {
-    one.end.min(other.end).saturating_sub(one.start.max(other.start))
+    one.end
+        .min(other.end)
+        .saturating_sub(one.start.max(other.start))
 }

@@ -82,7 +82,9 @@ impl Writer {
         let mut start = 0;
         while start < batch.frames() {
             let begin = batch.frame_start(start);
-            let end = batch.frames_before(begin + RECORD).clamp(start + 1, batch.frames());
+            let end = batch
+                .frames_before(begin + RECORD)
+                .clamp(start + 1, batch.frames());
             record::encode(batch, start..end, next + start as u64, time, head);
             let bytes = &batch.bytes()[begin..batch.frame_start(end)];
             for part in [head.as_slice(), bytes] {

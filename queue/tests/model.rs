@@ -102,7 +102,9 @@ impl World {
         let mut batch = Batch::new(OPTIONS.framing);
         for _ in 0..frames {
             let mut frame = batch.frame();
-            frame.bytes().extend(message(self.appended.len() as u64, size));
+            frame
+                .bytes()
+                .extend(message(self.appended.len() as u64, size));
             frame.finish();
             let from = batch.frame_start(batch.frames() - 1);
             self.appended.push(batch.bytes()[from..].to_vec());
@@ -166,8 +168,10 @@ impl World {
         self.unknown += self.appended.len().saturating_sub(next) as u64;
         self.appended.truncate(next);
         self.acknowledged.truncate(next);
-        // With a damaged position it knows less, and delivers more again.
-        self.acknowledged[delivered as usize..].fill(false);
+        // With a damaged position it knows less. It delivers more again, and what
+        // it cannot deliver again counts as lost.
+        let known = self.acknowledged[delivered as usize..].iter();
+        self.unknown += known.filter(|done| **done).count() as u64;
         self.delivered = self.delivered.min(delivered);
     }
 
@@ -232,7 +236,11 @@ impl World {
         self.lost += status.evicted + status.damaged;
         let missing = self.acknowledged.iter().filter(|done| !**done).count() as u64;
         let possible = missing..=missing + self.unknown;
-        assert!(possible.contains(&self.lost), "{} of {possible:?}", self.lost);
+        assert!(
+            possible.contains(&self.lost),
+            "{} of {possible:?}",
+            self.lost
+        );
         assert!(self.is_damaged || status.damaged == 0);
         assert_eq!(status.waiting, 0);
     }
@@ -250,7 +258,7 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
+        cases: ProptestConfig::default().cases,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
