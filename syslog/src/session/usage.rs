@@ -14,8 +14,10 @@ pub(super) struct Usage {
     /// When the peer last acknowledged more, or was first given something to.
     pub(super) progress: Option<Instant>,
     pub(super) resending: Resending,
-    /// When a connection that lives on until then has survived what was sent.
-    pub(super) settles: Option<Instant>,
+    /// The time at which it has survived what was sent.
+    pub(super) survives_at: Option<Instant>,
+    /// It ended within a frame that the peer had not acknowledged.
+    pub(super) was_cut: bool,
     /// The largest receive window that the peer advertised, in bytes.
     pub(super) window: usize,
 }
