@@ -24,21 +24,21 @@
 //! A frame at which the peer ends its connections is found and given up
 //! (`suspects.rs`), so that it does not block those behind it.
 
+mod connection_state;
 mod cut;
 mod outcome;
 mod policy;
 mod search;
 mod suspects;
-mod usage;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use self::connection_state::{ConnectionState, Resending};
 use self::cut::Cut;
 pub use self::outcome::{End, Expiry, Finished, Outcome, Side};
 pub use self::policy::Policy;
 use self::suspects::Suspects;
-use self::usage::{Resending, Usage};
 use crate::Batch;
 use crate::replay::{Replay, unread_bound};
 use crate::totals::Totals;
@@ -118,7 +118,7 @@ pub struct Session<T> {
     finished: VecDeque<Finished<T>>,
     /// No server could be reached, and none has been since.
     down: bool,
-    connection: Usage,
+    connection: ConnectionState,
     replay: Replay,
     /// What `replay` holds has to be sent again.
     replay_pending: bool,
@@ -138,7 +138,7 @@ impl<T> Session<T> {
             marks: VecDeque::new(),
             finished: VecDeque::new(),
             down: false,
-            connection: Usage::default(),
+            connection: ConnectionState::default(),
             replay: Replay::new(policy.replay_buffer.limit(0), policy.replay_age),
             replay_pending: false,
             suspects: Suspects::new(),
@@ -260,7 +260,7 @@ impl<T> Session<T> {
     pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
         self.down = false;
-        self.connection = Usage::default();
+        self.connection = ConnectionState::default();
         self.suspects.on_connected(now);
         if self.suspects.is_searching() {
             return self.send_probe(now);
@@ -336,9 +336,9 @@ impl<T> Session<T> {
         }
     }
 
-    /// The connection ended. Returns whether it was of use for a while, and so
-    /// whether the same server may be tried again at once: one that accepts
-    /// and closes is not to be called in a loop.
+    /// The connection ended. Returns whether it lived for a while and the peer
+    /// acknowledged something, so that the same server may be tried again at
+    /// once: one that accepts and closes must not be reconnected to in a loop.
     pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
         self.count_exposed(end);
         if end == End::Broken && self.is_up() {
@@ -351,7 +351,7 @@ impl<T> Session<T> {
         }
         self.look_for_suspects(now, end);
         self.replay_pending = !self.replay.is_empty();
-        let enough = if self.connection.is_of_use() {
+        let enough = if self.connection.has_acknowledged() {
             self.policy.backoff_min
         } else {
             self.policy.backoff_max
@@ -414,14 +414,14 @@ impl<T> Session<T> {
     }
 
     fn look_for_suspects(&mut self, now: Instant, end: End) {
-        let Usage {
+        let ConnectionState {
             resending,
             began,
             was_cut,
             ..
         } = self.connection;
         let lived = self.lived(now);
-        if lived >= self.policy.close_timeout && self.connection.is_of_use() && !was_cut {
+        if lived >= self.policy.close_timeout && self.connection.has_acknowledged() && !was_cut {
             self.suspects.others_survived();
         }
         let own = matches!(self.state, State::Closing { by: Side::Own, .. });

@@ -270,7 +270,9 @@ fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
     fixture.deliver(&["kept"]);
     let long = "x".repeat(4000);
     let (done, outcome) = crossbeam_channel::bounded(1);
-    let tell = move |outcome| drop(done.send(outcome));
+    let tell = move |outcome| {
+        let _ = done.send(outcome);
+    };
     let lines = vec![long.as_str(); 5000];
     fixture.sink.submit(batch(&lines), 0, tell);
     let _first = Receiver::start(Options {

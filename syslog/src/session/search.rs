@@ -218,7 +218,7 @@ impl Search {
         self.try_next(1)
     }
 
-    /// Goes on with so many frames of which nothing is known.
+    /// Tries the next frames, of which nothing is known.
     fn try_next(&mut self, count: usize) -> Verdict {
         self.halve(self.frames.min(self.low + count), false)
     }
