@@ -19,7 +19,7 @@ Options:
     --help           Print this help.
     --version        Print the version.
 
-PROGRAM takes the place of this process: its signals and its exit code are its own.
+PROGRAM replaces this process, so signals and exit codes are its own.
 Exit codes of sink-agent itself: 2 usage error, 126 PROGRAM cannot be started,
 127 PROGRAM was not found.
 ";

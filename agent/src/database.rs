@@ -42,7 +42,8 @@ const STATEMENTS: [&str; 5] = [
 /// Operations of `SQLite`'s virtual machine between two looks at the clock.
 const OPERATIONS: i32 = 1000;
 
-/// Checks a database, until a moment at most. Changes nothing in it.
+/// Checks a database, until a moment at most. Changes
+/// nothing but a rollback journal that a crash left.
 pub(crate) fn check(path: &Path, until: Instant) -> Verdict {
     for file in files(path) {
         match fs::metadata(&file) {

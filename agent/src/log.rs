@@ -1,4 +1,4 @@
-//! Log lines, in the format of Fluent Bit's, whose log they begin.
+//! Log lines in Fluent Bit's format.
 
 use jiff::Timestamp;
 

@@ -8,8 +8,9 @@
 //!     └── exec ────────────────> Fluent Bit, with the same process id
 //! ```
 //!
-//! Fluent Bit does not start with a database that it cannot read, and the files of
-//! a whole node wait. Without it, they are read again from their beginning.
+//! Fluent Bit does not start with a database that it cannot read, and no log of the
+//! node is delivered. Once the database is renamed, the files are read from the
+//! beginning.
 #![forbid(unsafe_code)]
 
 mod arguments;

@@ -95,7 +95,10 @@ fn set_aside(database: &Path) -> io::Result<OsString> {
     fs::rename(database, &new)?;
     for end in COMPANIONS {
         match fs::rename(with_end(database, end), with_end(&new, end)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => warn(&format!(
+                "cannot rename {}: {problem}; SQLite ignores it without its database",
+                with_end(database, end).display()
+            )),
             _ => {}
         }
     }

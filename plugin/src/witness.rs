@@ -142,7 +142,7 @@ impl Observer for Witness {
                     |limiters| &mut limiters.rejections,
                     || {
                         format!(
-                            "a message of {length} bytes was given up: the receiver ends the connection whenever it gets it; where messages are too long for the receiver, lower max_message_size"
+                            "a frame of {length} bytes was given up: the receiver ends the connection whenever it gets it; where messages are too long for the receiver, lower max_message_size"
                         )
                     },
                 );

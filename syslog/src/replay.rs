@@ -120,6 +120,14 @@ impl Replay {
         spare
     }
 
+    /// A copy of the frame that was delivered last.
+    #[must_use]
+    pub fn newest_frame(&self) -> Option<Batch> {
+        let batch = &self.kept.back()?.batch;
+        let count = batch.frames();
+        (count > 0).then(|| batch.slice(count - 1..count))
+    }
+
     /// Drops the frames that have reached the age.
     pub fn expire(&mut self, now: Instant) {
         self.drop_older(self.age, now);

@@ -24,19 +24,21 @@
 //! A frame at which the peer ends its connections is found and given up
 //! (`suspects.rs`), so that it does not block those behind it.
 
+mod connection_state;
+mod cut;
 mod outcome;
 mod policy;
 mod search;
 mod suspects;
-mod usage;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use self::connection_state::{ConnectionState, Resending};
+use self::cut::Cut;
 pub use self::outcome::{End, Expiry, Finished, Outcome, Side};
 pub use self::policy::Policy;
 use self::suspects::Suspects;
-use self::usage::{Resending, Usage};
 use crate::Batch;
 use crate::replay::{Replay, unread_bound};
 use crate::totals::Totals;
@@ -70,6 +72,8 @@ struct Entry<T> {
     acknowledged: usize,
     /// When the connection took its first bytes.
     since: Option<Instant>,
+    /// The first frame is sent alone: connections ended within it.
+    is_suspect: bool,
 }
 
 impl<T> Entry<T> {
@@ -81,7 +85,13 @@ impl<T> Entry<T> {
             taken: from,
             acknowledged: from,
             since: None,
+            is_suspect: false,
         }
+    }
+
+    /// The first frame to be sent.
+    fn first_frame(&self) -> &[u8] {
+        &self.batch.bytes()[self.from..self.batch.frame_end(self.from)]
     }
 }
 
@@ -108,7 +118,7 @@ pub struct Session<T> {
     finished: VecDeque<Finished<T>>,
     /// No server could be reached, and none has been since.
     down: bool,
-    connection: Usage,
+    connection: ConnectionState,
     replay: Replay,
     /// What `replay` holds has to be sent again.
     replay_pending: bool,
@@ -128,7 +138,7 @@ impl<T> Session<T> {
             marks: VecDeque::new(),
             finished: VecDeque::new(),
             down: false,
-            connection: Usage::default(),
+            connection: ConnectionState::default(),
             replay: Replay::new(policy.replay_buffer.limit(0), policy.replay_age),
             replay_pending: false,
             suspects: Suspects::new(),
@@ -156,7 +166,9 @@ impl<T> Session<T> {
         } else if self.down || self.is_searching() {
             Outcome::Retry { delivered: skip }
         } else {
-            self.queue.push_back(Entry::new(batch, from, Some(tag)));
+            let mut entry = Entry::new(batch, from, Some(tag));
+            entry.is_suspect = self.suspects.is_suspect(entry.first_frame());
+            self.queue.push_back(entry);
             return;
         };
         self.finished.push_back(Finished {
@@ -189,7 +201,7 @@ impl<T> Session<T> {
     /// is not known yet whether they have to be.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || self.replay_pending || self.is_closing()
+        !self.queue.is_empty() || self.replay_pending || self.is_searching() || self.is_closing()
     }
 
     /// Whether connections are tried for the frame that ends them: the next
@@ -248,7 +260,8 @@ impl<T> Session<T> {
     pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
         self.down = false;
-        self.connection = Usage::default();
+        self.connection = ConnectionState::default();
+        self.suspects.on_connected(now);
         if self.suspects.is_searching() {
             return self.send_probe(now);
         }
@@ -274,7 +287,7 @@ impl<T> Session<T> {
     fn send_probe(&mut self, now: Instant) -> usize {
         self.connection.resending = Resending::UnderWay;
         let Some(probe) = self.suspects.probe() else {
-            self.connection.settles = Some(now + self.settle());
+            self.connection.survives_at = Some(now + self.survival_time());
             return 0;
         };
         let bytes = probe.bytes().len();
@@ -304,7 +317,7 @@ impl<T> Session<T> {
     /// called now.
     pub fn on_closing(&mut self, now: Instant, by: Side) -> bool {
         if by == Side::Peer {
-            self.strike_front();
+            self.note_cut(now);
         }
         self.fail_all(now);
         let lived = self.lived(now);
@@ -317,28 +330,28 @@ impl<T> Session<T> {
             return false;
         };
         match by {
-            // Where everything is in doubt already, a reset changes nothing.
+            // If everything is in doubt already, a reset changes nothing.
             Side::Peer => !self.replay_pending && oldest + self.policy.close_timeout <= now,
             Side::Own => !self.replay_pending,
         }
     }
 
-    /// The connection ended. Returns whether it was of use for a while, and so
-    /// whether the same server may be tried again at once: one that accepts
-    /// and closes is not to be called in a loop.
+    /// The connection ended. Returns whether it lived for a while and the peer
+    /// acknowledged something, so that the same server may be tried again at
+    /// once: one that accepts and closes must not be reconnected to in a loop.
     pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
         self.count_exposed(end);
         if end == End::Broken && self.is_up() {
-            self.strike_front();
+            self.note_cut(now);
         }
         self.fail_all(now);
         let lived = self.lived(now);
         if !self.replay_pending {
-            self.drop_what_was_read(now, end);
+            self.trim_replay(now, end);
         }
         self.look_for_suspects(now, end);
-        self.replay_pending = !self.replay.is_empty() || self.suspects.is_searching();
-        let enough = if self.connection.is_of_use() {
+        self.replay_pending = !self.replay.is_empty();
+        let enough = if self.connection.has_acknowledged() {
             self.policy.backoff_min
         } else {
             self.policy.backoff_max
@@ -356,21 +369,22 @@ impl<T> Session<T> {
         }
     }
 
-    fn drop_what_was_read(&mut self, now: Instant, end: End) {
-        match (end, self.state) {
-            (End::Answered, _) => drop(self.replay.take()),
-            (End::Closed, State::Closing { since, .. }) => {
-                self.replay.expire(now);
-                self.replay.drop_older(self.policy.close_timeout, since);
-            }
-            _ => self.replay.expire(now),
+    /// Drops what is too old, and after an orderly end what the peer has read.
+    fn trim_replay(&mut self, now: Instant, end: End) {
+        self.replay.expire(now);
+        if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state) {
+            self.replay.drop_older(self.policy.close_timeout, since);
         }
     }
 
     /// Counts what the peer may have lost and is not kept any more.
     fn count_exposed(&mut self, end: End) {
         let evicted = self.replay.take_evicted();
-        if matches!(end, End::Answered | End::Closed) {
+        if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state)
+            && let Some(oldest) = self.replay.oldest()
+            && oldest + self.policy.close_timeout <= since
+        {
+            // What was evicted is older than what is in doubt.
             return;
         }
         let unread = unread_bound(self.connection.window) as u64;
@@ -379,30 +393,39 @@ impl<T> Session<T> {
         self.totals.exposed_bytes += exposed.min(evicted);
     }
 
-    /// The peer ended the connection before it had the first frame of a batch:
-    /// that may be the reason.
-    fn strike_front(&mut self) {
-        if let Some(front) = self.queue.front()
-            && front.tag.is_some()
-            && front.taken > front.from
-        {
-            let end = front.batch.frame_end(front.from);
-            if front.acknowledged < end {
-                self.suspects.strike(&front.batch.bytes()[front.from..end]);
-            }
+    /// The peer ended the connection before it had acknowledged the first frame
+    /// of a batch: that may be the reason.
+    fn note_cut(&mut self, now: Instant) {
+        let Some(front) = self.queue.front() else {
+            return;
+        };
+        let (Some(since), Some(began), Some(_)) = (front.since, self.connection.began, &front.tag)
+        else {
+            return;
+        };
+        if front.acknowledged < front.batch.frame_end(front.from) {
+            let cut = Cut {
+                is_alone: front.is_suspect,
+                others_survived: began + self.policy.close_timeout <= since,
+            };
+            self.suspects.add_cut(front.first_frame(), cut, now);
+            self.connection.was_cut = true;
         }
     }
 
     fn look_for_suspects(&mut self, now: Instant, end: End) {
+        let ConnectionState {
+            resending,
+            began,
+            was_cut,
+            ..
+        } = self.connection;
         let lived = self.lived(now);
-        let own = matches!(self.state, State::Closing { by: Side::Own, .. });
-        let by_peer = !own && matches!(end, End::Broken | End::Closed);
-        if lived >= self.policy.close_timeout && self.connection.is_of_use() {
+        if lived >= self.policy.close_timeout && self.connection.has_acknowledged() && !was_cut {
             self.suspects.others_survived();
         }
-        let Usage {
-            resending, began, ..
-        } = self.connection;
+        let own = matches!(self.state, State::Closing { by: Side::Own, .. });
+        let by_peer = !own && matches!(end, End::Broken | End::Closed);
         let within = |at| now.saturating_duration_since(at) < self.policy.write_timeout;
         let early = match resending {
             Resending::Nothing => return,
@@ -415,21 +438,36 @@ impl<T> Session<T> {
         }
     }
 
-    fn settle(&self) -> Duration {
+    fn survival_time(&self) -> Duration {
         let Policy {
             close_timeout,
             write_timeout,
             ..
         } = self.policy;
-        self.suspects.settle(close_timeout, write_timeout)
+        self.suspects.survival_time(close_timeout, write_timeout)
     }
 
     /// The bytes to be sent next; empty where there are none.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
         match self.queue.get(self.taken) {
-            Some(entry) if self.is_up() => &entry.batch.bytes()[entry.taken..],
-            _ => &[],
+            Some(entry) if !self.is_up() || self.must_wait(entry) => &[],
+            Some(entry) => &entry.batch.bytes()[entry.taken..self.end_of(entry)],
+            None => &[],
+        }
+    }
+
+    /// Whether an entry waits until nothing else is under way.
+    fn must_wait(&self, entry: &Entry<T>) -> bool {
+        entry.is_suspect && entry.taken == entry.from && !self.marks.is_empty()
+    }
+
+    /// The end of what may be sent of an entry.
+    fn end_of(&self, entry: &Entry<T>) -> usize {
+        if entry.is_suspect {
+            entry.batch.frame_end(entry.from)
+        } else {
+            entry.batch.bytes().len()
         }
     }
 
@@ -525,6 +563,10 @@ impl<T> Session<T> {
             }
             entry.acknowledged += mark.count;
             self.marks.pop_front();
+            if entry.is_suspect && entry.acknowledged >= entry.batch.frame_end(entry.from) {
+                entry.is_suspect = false;
+                self.suspects.acquit(entry.first_frame());
+            }
             if entry.acknowledged == entry.batch.bytes().len() {
                 self.taken -= 1;
                 self.deliver_front(now);
@@ -533,11 +575,13 @@ impl<T> Session<T> {
         let sends_again = self.queue.iter().any(|entry| entry.tag.is_none());
         if self.connection.resending == Resending::UnderWay && !sends_again {
             self.connection.resending = Resending::Done { at: now };
-            self.replay_pending = self.suspects.is_searching();
+            if !self.suspects.is_searching() {
+                self.replay_pending = false;
+            }
         }
         if !sends_again && self.suspects.is_waiting() {
-            let settles = now + self.settle();
-            self.connection.settles.get_or_insert(settles);
+            let survives_at = now + self.survival_time();
+            self.connection.survives_at.get_or_insert(survives_at);
         }
         if self.marks.is_empty() && self.queue.is_empty() {
             self.connection.progress = None;
@@ -566,10 +610,16 @@ impl<T> Session<T> {
             State::Up { .. } => {
                 let progress = self.connection.progress;
                 let write = progress.map(|at| at + self.policy.write_timeout);
-                [write, self.connection.settles, self.replay.expires()]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                let aside = self.suspects.poll_timeout();
+                [
+                    write,
+                    self.connection.survives_at,
+                    self.replay.expires(),
+                    aside,
+                ]
+                .into_iter()
+                .flatten()
+                .min()
             }
         }
     }
@@ -596,8 +646,17 @@ impl<T> Session<T> {
             }
             State::Up { .. } => {
                 self.replay.expire(now);
-                if self.connection.settles.take_if(|at| now >= *at).is_some() {
+                if self
+                    .connection
+                    .survives_at
+                    .take_if(|at| now >= *at)
+                    .is_some()
+                {
                     self.survive(now);
+                }
+                if let Some(frames) = self.suspects.expired_aside(now) {
+                    self.queue.push_back(Entry::new(frames, 0, None));
+                    self.connection.resending = Resending::UnderWay;
                 }
                 let progress = self.connection.progress;
                 if progress.is_some_and(|at| now >= at + self.policy.write_timeout) {
@@ -610,10 +669,12 @@ impl<T> Session<T> {
 
     /// The connection lived on with what was sent.
     fn survive(&mut self, now: Instant) {
-        if self.suspects.on_survived(&mut self.replay, now) {
-            self.send_replay();
-        } else if self.suspects.is_searching() {
+        self.suspects.on_survived(&mut self.replay, now);
+        self.totals.exposed_bytes += self.suspects.take_exposed();
+        if self.suspects.is_searching() {
             self.send_probe(now);
+        } else if self.replay_pending {
+            self.send_replay();
         }
     }
 

@@ -1,13 +1,12 @@
-//! A connection that a side closed in an orderly way. What its peer had
-//! acknowledged may be unread, and is thrown away then; the sign of that is a
-//! reset.
+//! Watches a connection that one side closed in an orderly way. Acknowledged
+//! bytes may still be unread; a reset shows that they were discarded.
 //!
 //! ```text
 //! closed by the peer   nothing is sent any more, not even a FIN: with the
 //!                      connection closed from both sides, the peer's kernel
 //!                      sends no reset for what is unread
-//! closed from here     close_notify and FIN are sent; a peer that answers
-//!                      them has read what came before
+//! closed from here     close_notify and FIN are sent; a peer that closes as
+//!                      well has read what came long before
 //! ```
 
 use syslog::session::{End, Side};
@@ -19,7 +18,7 @@ pub(crate) struct Closed {
     connection: Connection,
     pub(crate) server: usize,
     by: Side,
-    /// Why the connection ends: for what follows, if anything does.
+    /// The error to report when the watch ends.
     pub(crate) error: Error,
 }
 

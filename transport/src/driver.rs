@@ -120,7 +120,11 @@ impl Driver {
         let is_free = self.attempt.is_none();
         [
             self.session.poll_timeout(),
-            self.attempt.as_ref().map(Attempt::next_turn),
+            // One that is ready waits for the end of the watch.
+            self.attempt
+                .as_ref()
+                .filter(|attempt| !(attempt.is_ready() && self.closed.is_some()))
+                .map(Attempt::next_turn),
             self.shall_begin(now).then_some(now),
             self.closing,
             up.and_then(|up| up.ask).map(|(at, _)| at),

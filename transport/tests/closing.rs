@@ -8,14 +8,17 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{BOUND, Fixture, POLICY, batch, open, open_target, target, texts};
+use crossbeam_channel::RecvTimeoutError;
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
 use rig::wait::until;
+use socket2::SockRef;
 use syslog::{Batch, Framing, Outcome, Policy};
 use transport::tls::{Pem, TlsOptions, TlsTarget};
 use transport::{Endpoint, Sender, Target, Transport};
@@ -42,8 +45,11 @@ fn hang_up(listen: Listen, transport: Transport, discard: usize) {
     let fixture = open(&sender, &receiver.address(), transport);
     fixture.deliver(&["first"]);
     receiver.wait_for(1, BOUND).unwrap();
-    // Long enough that a close alone would not put them in doubt.
     let lines = deliver_unread(&fixture, &receiver, 20);
+    if discard == 0 {
+        // Older than close_timeout: only a reset can put them in doubt.
+        std::thread::sleep(POLICY.close_timeout * 2);
+    }
     receiver.hang_up(discard);
     receiver.resume();
     fixture.deliver(&["last"]);
@@ -184,6 +190,129 @@ fn a_server_that_is_left_keeps_its_replay_until_it_has_read_everything() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
+/// A receiver of which the first server is not there yet, and the second one is
+/// this listener.
+fn behind_a_dead_server(sender: &Arc<Sender>, second: &TcpListener) -> (u16, Fixture) {
+    let port = rig::port::free_port();
+    let endpoint = |port| Endpoint::new("127.0.0.1", port).unwrap();
+    let servers = vec![
+        endpoint(port),
+        endpoint(second.local_addr().unwrap().port()),
+    ];
+    let target = Target {
+        failback: Duration::from_millis(300),
+        policy: Policy {
+            close_timeout: Duration::from_secs(2),
+            write_timeout: Duration::from_secs(2),
+            ..POLICY
+        },
+        ..target(servers, Transport::Tcp)
+    };
+    (port, open_target(sender, target))
+}
+
+/// Its FIN comes after ours, and is no answer.
+#[test]
+fn a_server_that_is_left_and_shuts_down_has_not_read_everything() {
+    let sender = Sender::start().unwrap();
+    let second = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, fixture) = behind_a_dead_server(&sender, &second);
+    let (peer, _) = second.accept().unwrap();
+    let lines: Vec<String> = (0..20).map(|number| format!("unread {number}")).collect();
+    for line in &lines {
+        let (outcome, _) = fixture.sink.deliver(batch(&[line]), 0);
+        assert_eq!(outcome, Outcome::Delivered);
+    }
+    let first = Receiver::start(Options {
+        port,
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    until(BOUND, || (first.connections() > 0).then_some(())).unwrap();
+    // While it is watched.
+    std::thread::sleep(Duration::from_millis(300));
+    peer.shutdown(Shutdown::Both).unwrap();
+    drop(peer);
+    fixture.deliver(&["last"]);
+    let arrived = texts(&first, 1 + lines.len() as u64);
+    assert_eq!(arrived[..lines.len()], lines);
+}
+
+/// The processor time that this process has used.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the address is that of a timespec.
+    let answer = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    assert_eq!(answer, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
+    let sender = Sender::start().unwrap();
+    let second = TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&second)
+        .set_recv_buffer_size(8 * 1024)
+        .unwrap();
+    let (port, fixture) = behind_a_dead_server(&sender, &second);
+    // It reads slowly but steadily, and then answers no close.
+    let (mut peer, _) = second.accept().unwrap();
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let slow = std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        while stopped.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+            let _ = peer.read(&mut bytes);
+        }
+    });
+    fixture.deliver(&["kept"]);
+    let long = "x".repeat(4000);
+    let (done, outcome) = crossbeam_channel::bounded(1);
+    let tell = move |outcome| {
+        let _ = done.send(outcome);
+    };
+    let lines = vec![long.as_str(); 5000];
+    fixture.sink.submit(batch(&lines), 0, tell);
+    let _first = Receiver::start(Options {
+        port,
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    // It takes over in the middle of the batch: the connection is watched now.
+    outcome.recv_timeout(BOUND).unwrap();
+    let before = processor_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = processor_time() - before;
+    drop(stop);
+    slow.join().unwrap();
+    assert!(used < Duration::from_millis(300), "{used:?}");
+}
+
+/// A burst of messages makes the receiver drop every connection that carries
+/// one.
+#[test]
+fn a_burst_of_messages_that_the_receiver_cannot_take_is_given_up() {
+    let sender = Sender::start().unwrap();
+    let receiver = Receiver::start(Options {
+        splitter: receiver::Splitter::octet_counting(1000),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let long = "x".repeat(2000);
+    let mut lines = vec![long.as_str(); 9];
+    lines.push("behind");
+    fixture.deliver(&lines);
+    until(BOUND * 2, || {
+        texts(&receiver, 0)
+            .contains(&"behind".to_owned())
+            .then_some(())
+    })
+    .unwrap();
+}
+
 /// One message makes the receiver drop every connection that carries it, like
 /// syslog-ng one above its log-msg-size.
 #[test]
@@ -223,7 +352,7 @@ fn a_message_that_no_buffer_takes_is_given_up() {
     .unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     let long = "x".repeat(8_000_000);
-    let mut poison = batch(&[&long, "behind"]);
+    let poison = batch(&[&long, "behind"]);
     let mut skip = 0;
     // Other batches come in between, as in a Fluent Bit.
     let give_up = until(BOUND * 2, || {
@@ -245,7 +374,6 @@ fn a_message_that_no_buffer_takes_is_given_up() {
             .then_some(())
     })
     .unwrap();
-    poison.clear();
 }
 
 /// Nobody can say later which it was: all of it is counted at once.

@@ -118,8 +118,8 @@ pub const PART_SD_ID: &str = "part@47450";
 /// Header and structured data of the records of Kubernetes always fit into it.
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
-/// The largest message that a receiver with default settings accepts.
-const USUAL_MESSAGE: usize = 65_536;
+/// The size above which a warning is logged: syslog-ng's default limit.
+const WARN_ABOVE: usize = 65_536;
 /// The size that fits a datagram on every path of IPv6 without being fragmented
 /// (RFC 5426, section 3.2), and on the usual ones of IPv4.
 const UDP_MESSAGE: usize = 1180;
@@ -193,7 +193,7 @@ fn message_size(
         let size = options.parsed("max_message_size", |text| {
             value::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE)
         })?;
-        if size > USUAL_MESSAGE {
+        if size > WARN_ABOVE {
             warnings.push(format!(
                 "max_message_size {size}: receivers accept less by default (rsyslog 8096 bytes, \
                  syslog-ng 65536, RFC 5425 recommends 8192) and cut, split or refuse longer \

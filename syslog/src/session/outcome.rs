@@ -9,10 +9,10 @@ use crate::Batch;
 pub enum Outcome {
     /// The peer acknowledged every byte.
     Delivered,
-    /// It has to be sent again.
+    /// The batch must be submitted again.
     Retry {
-        /// How many of its first frames need not be: the peer has them, or
-        /// they are kept for it.
+        /// The number of leading frames that need not be sent again: the peer
+        /// has them, or they are kept for it.
         delivered: usize,
     },
 }
@@ -20,12 +20,14 @@ pub enum Outcome {
 /// The end of a connection, by what it proves about acknowledged frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer closed after this side had: it has read everything.
+    /// The peer closed after this side had. That is judged like
+    /// [`End::Closed`]: it may be an answer, or a peer that ends at the same
+    /// time.
     Answered,
     /// The peer closed in an orderly way, and no reset followed: it has read
-    /// what it acknowledged [`Policy::close_timeout`](super::Policy::close_timeout) before the close. What
-    /// it acknowledged later is in doubt, since a program may throw away what
-    /// it reads while it ends a TLS session.
+    /// what it acknowledged [`Policy::close_timeout`](super::Policy::close_timeout)
+    /// before the close. What it acknowledged later is in doubt, since a program
+    /// may throw away what it reads while it ends a TLS session.
     Closed,
     /// The peer or the network ended it, with a reset or without a word:
     /// everything that is kept is in doubt.

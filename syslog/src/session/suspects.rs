@@ -2,47 +2,56 @@
 //! one message must not block those behind it.
 //!
 //! ```text
-//! Counting -- five connections end early --> Searching -- nothing found --> Resting
-//!    ^                                           |
-//!    |                                           | one frame found
-//!    +------------ set aside <-------------------+
-//!                      |
-//!                      +-- another frame survives a connection --> given up
+//! Counting -- five connections end early --> Searching -- the peer ends all --> Resting
+//!    ^  ^                                     |    ^                               |
+//!    |  +-------- all frames survived --------+    | another frame survived        |
+//!    |            or were given up            v    |                               |
+//!    |                        few frames, and no other to compare them with        |
+//!    +---------------------------- ten minutes ------------------------------------+
 //! ```
 //!
-//! A frame that the peer acknowledged is among those sent again, and has to be
-//! searched for ([`Search`]). One that is longer than what the peer took of it
-//! is the frame at which the acknowledgements stop: that is counted, also
-//! while other batches are delivered in between.
+//! There are two mechanisms. A frame that the peer acknowledged is one of those
+//! that are sent again, so a [`Search`] isolates it. A frame that ends the
+//! connection before the peer acknowledges it is known by its position
+//! ([`CutFrames`]), even if other batches are delivered in between.
+//!
+//! Frames that survive in a search are kept like all that are delivered. But if
+//! the next search comes at once, there is no bad frame: the receiver ends
+//! connections for a reason of its own, for example after so many messages, and
+//! would be sent the same frames forever. So the frames that survive a second
+//! search count as read. They are counted as exposed.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
+use super::cut::{Cut, CutFrames};
 use super::search::{Search, Verdict};
-use crate::Batch;
 use crate::replay::Replay;
+use crate::{Batch, Framing};
 
-/// How many connections in a row have to end early before a search, and how
-/// many have to end within one frame before it is given up.
+/// The number of connections in a row that have to end early before a search.
 const ENDS: u32 = 5;
-/// After a frame was found, there are often more: this many are enough then.
-const MORE_ENDS: u32 = 2;
-/// With more frames set aside than this, it is the peer that refuses.
+/// The maximum number of frames that are set aside: with more, the peer refuses
+/// everything.
 const ASIDE: usize = 8;
-/// How long nothing is searched for after a search without a result.
+/// The time without a search after one in which the peer ended all connections,
+/// and the time after which frames that were set aside are sent again.
 const REST: Duration = Duration::from_secs(600);
-/// How many frames are remembered that a connection ended within.
-const STRIKES: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Suspects {
     state: State,
-    /// Frames that end connections, if it is not the peer that ends all.
-    aside: Vec<Batch>,
-    strikes: VecDeque<Strike>,
-    hasher: RandomState,
+    /// Frames that end connections, as far as is known without another frame to
+    /// compare them with.
+    aside: Batch,
+    /// The time at which they are sent again, whether there is one or not.
+    aside_until: Option<Instant>,
+    cut: CutFrames,
+    /// The last search found nothing, and all ends since were early ones.
+    was_fruitless: bool,
+    /// The bytes of frames that survived twice, and are not kept any more.
+    exposed: u64,
     /// The longest time from the first byte sent to an early end.
     slowest: Duration,
     /// The lengths of the frames that were given up.
@@ -56,23 +65,16 @@ enum State {
     Resting { until: Instant },
 }
 
-/// A frame that connections ended within.
-#[derive(Debug)]
-struct Strike {
-    frame: u64,
-    ends: u32,
-    /// A connection lived on with other frames meanwhile.
-    others_survived: bool,
-}
-
 impl Suspects {
     /// No suspicion.
     pub(super) fn new() -> Self {
         Self {
             state: State::Counting { ends: 0 },
-            aside: Vec::new(),
-            strikes: VecDeque::new(),
-            hasher: RandomState::new(),
+            aside: Batch::new(Framing::OctetCounting),
+            aside_until: None,
+            cut: CutFrames::default(),
+            was_fruitless: false,
+            exposed: 0,
             slowest: Duration::ZERO,
             rejected: VecDeque::new(),
         }
@@ -83,26 +85,31 @@ impl Suspects {
         matches!(self.state, State::Searching { .. })
     }
 
-    /// Whether a connection that lives on for [`Suspects::settle`] proves
-    /// something.
+    /// Whether it matters that a connection lives on for
+    /// [`Suspects::survival_time`].
     pub(super) fn is_waiting(&self) -> bool {
         self.is_searching() || !self.aside.is_empty()
     }
 
-    /// How long a connection must live on after its frames were acknowledged:
-    /// longer than those lived that ended, between the two bounds.
-    pub(super) fn settle(&self, min: Duration, max: Duration) -> Duration {
+    /// The time for which a connection must live on after its frames were
+    /// acknowledged: longer than those lived that ended, between the two
+    /// bounds.
+    pub(super) fn survival_time(&self, min: Duration, max: Duration) -> Duration {
         (self.slowest * 2).clamp(min, max.max(min))
     }
 
-    /// Bytes of frames that are held here.
+    /// The bytes of frames that are held here.
     pub(super) fn bytes(&self) -> usize {
         let searched = match &self.state {
             State::Searching { frames, .. } => frames.bytes().len(),
             State::Counting { .. } | State::Resting { .. } => 0,
         };
-        let aside = self.aside.iter().map(|frame| frame.bytes().len());
-        searched + aside.sum::<usize>()
+        searched + self.aside.bytes().len()
+    }
+
+    /// There is a new connection.
+    pub(super) fn on_connected(&mut self, now: Instant) {
+        self.cut.forget_expired(now);
     }
 
     /// The frames to be sent next while searching; none on a connection that
@@ -134,71 +141,57 @@ impl Suspects {
                 *ends += 1;
                 self.slowest = self.slowest.max(took);
                 if *ends >= ENDS {
-                    self.begin(replay);
+                    self.search_replay(replay);
                 }
             }
-            State::Counting { ends } => *ends = 0,
-            State::Resting { until } if now >= *until => self.rest_over(),
+            State::Counting { ends } => {
+                *ends = 0;
+                self.was_fruitless = false;
+            }
+            State::Resting { until } if now >= *until => self.count_anew(),
             State::Resting { .. } => {}
         }
     }
 
-    /// A connection lived on for [`Suspects::settle`] after the peer had
-    /// acknowledged what was sent. Returns whether a search ended by it, and
-    /// gave its frames back to `replay`.
-    pub(super) fn on_survived(&mut self, replay: &mut Replay, now: Instant) -> bool {
+    /// A connection lived on for [`Suspects::survival_time`] after the peer had
+    /// acknowledged what was sent, of which `replay` has the newest.
+    pub(super) fn on_survived(&mut self, replay: &mut Replay, now: Instant) {
         if let State::Searching { search, .. } = &mut self.state {
-            let sent_any = !search.probe().is_empty();
             let verdict = search.survived();
-            if sent_any {
-                self.give_up_aside();
-            }
             self.conclude(verdict, replay, now);
-            return !self.is_searching();
+        } else {
+            self.search_aside(replay);
         }
-        self.give_up_aside();
-        false
     }
 
     /// A connection ended within this frame, of a batch that is not kept here.
-    pub(super) fn strike(&mut self, frame: &[u8]) {
-        let hash = self.hasher.hash_one(frame);
-        if let Some(strike) = self.strikes.iter_mut().find(|strike| strike.frame == hash) {
-            strike.ends += 1;
-            return;
-        }
-        if self.strikes.len() == STRIKES {
-            self.strikes.pop_front();
-        }
-        self.strikes.push_back(Strike {
-            frame: hash,
-            ends: 1,
-            others_survived: false,
-        });
+    pub(super) fn add_cut(&mut self, frame: &[u8], cut: Cut, now: Instant) {
+        self.cut.add(frame, cut, now);
     }
 
-    /// A connection was of use for a while before it ended.
+    /// A connection that was not cut within a frame lived for a while.
     pub(super) fn others_survived(&mut self) {
-        for strike in &mut self.strikes {
-            strike.others_survived = true;
-        }
+        self.cut.others_survived();
     }
 
-    /// Whether connections keep ending within this frame, and lived on without
+    /// Whether a frame has to be sent alone.
+    pub(super) fn is_suspect(&self, frame: &[u8]) -> bool {
+        self.cut.is_suspect(frame)
+    }
+
+    /// The peer acknowledged a frame that was sent alone.
+    pub(super) fn acquit(&mut self, frame: &[u8]) {
+        self.cut.forget(frame);
+    }
+
+    /// Whether connections keep ending within this frame, and live on without
     /// it. It is given up then.
     pub(super) fn gives_up(&mut self, frame: &[u8]) -> bool {
-        if self.strikes.is_empty() {
-            return false;
+        let gives_up = self.cut.give_up(frame);
+        if gives_up {
+            self.rejected.push_back(frame.len());
         }
-        let hash = self.hasher.hash_one(frame);
-        let is_guilty =
-            |strike: &Strike| strike.frame == hash && strike.ends >= ENDS && strike.others_survived;
-        let Some(at) = self.strikes.iter().position(is_guilty) else {
-            return false;
-        };
-        self.strikes.remove(at);
-        self.rejected.push_back(frame.len());
-        true
+        gives_up
     }
 
     /// The length in bytes of a frame that was given up, oldest first.
@@ -206,13 +199,32 @@ impl Suspects {
         self.rejected.pop_front()
     }
 
+    /// The bytes of frames that count as read without a proof, since the last
+    /// call.
+    pub(super) const fn take_exposed(&mut self) -> u64 {
+        std::mem::replace(&mut self.exposed, 0)
+    }
+
     /// Drops all frames that are held here.
     pub(super) fn abandon(&mut self) {
         self.state = State::Counting { ends: 0 };
-        self.aside.clear();
+        self.take_aside();
     }
 
-    fn begin(&mut self, replay: &mut Replay) {
+    /// The time at which [`Suspects::expired_aside`] has frames.
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.aside_until
+    }
+
+    /// The frames that were set aside and have waited long enough for another
+    /// one.
+    pub(super) fn expired_aside(&mut self, now: Instant) -> Option<Batch> {
+        let is_expired = self.aside_until.is_some_and(|until| now >= until);
+        (is_expired && !self.is_searching()).then(|| self.take_aside())
+    }
+
+    /// Searches among the frames that would be sent again.
+    fn search_replay(&mut self, replay: &mut Replay) {
         let mut frames: Option<Batch> = None;
         for kept in replay.take() {
             let first = kept.batch.frames_before(kept.from);
@@ -226,56 +238,83 @@ impl Suspects {
         self.state = match frames {
             None => State::Counting { ends: 0 },
             Some(frames) => State::Searching {
-                search: Search::new(frames.frames()),
+                search: Search::new(frames.frames(), false),
                 frames,
             },
         };
     }
 
-    /// Goes on as a search says, which gives its frames back when it is over.
-    fn conclude(&mut self, verdict: Verdict, replay: &mut Replay, now: Instant) {
-        if verdict == Verdict::Open {
-            return;
-        }
-        let rest = State::Resting { until: now + REST };
-        let State::Searching { mut frames, search } = std::mem::replace(&mut self.state, rest)
-        else {
+    /// Compares the frames that were set aside with one that survived.
+    fn search_aside(&mut self, replay: &Replay) {
+        let Some(control) = replay.newest_frame() else {
             return;
         };
-        if let Verdict::Frame(number) = verdict {
-            self.aside.push(frames.slice(number..number + 1));
-            frames.remove(number);
-            self.state = State::Counting {
-                ends: ENDS - MORE_ENDS,
-            };
-            if number > 0 {
-                // Those before it were sent, and the connection lived on.
-                self.give_up_aside();
-            }
-        } else if search.idle_survived() {
-            // They are taken now.
-            self.state = State::Counting { ends: 0 };
-            self.slowest = Duration::ZERO;
+        if self.aside.is_empty() {
+            return;
         }
-        let is_the_peer = matches!(self.state, State::Resting { .. }) || self.aside.len() > ASIDE;
-        if is_the_peer {
-            self.state = State::Resting { until: now + REST };
-            for frame in self.aside.drain(..) {
-                replay.keep(frame, 0, now);
+        let mut frames = self.take_aside();
+        let search = Search::new(frames.frames(), true);
+        frames.append(&control);
+        self.state = State::Searching { frames, search };
+    }
+
+    /// Acts on a verdict. The frames that are left go back to `replay` when the
+    /// search is over.
+    fn conclude(&mut self, verdict: Verdict, replay: &mut Replay, now: Instant) {
+        let State::Searching { frames, search } = &mut self.state else {
+            return;
+        };
+        match verdict {
+            Verdict::Open => {}
+            Verdict::Guilty => {
+                let number = search.survivors();
+                let length = frames.frame_start(number + 1) - frames.frame_start(number);
+                self.rejected.push_back(length);
+                frames.remove(number);
+                self.was_fruitless = false;
+                let verdict = search.remove_guilty();
+                self.conclude(verdict, replay, now);
             }
-        }
-        if !frames.is_empty() {
-            replay.keep(frames, 0, now);
+            Verdict::Unconfirmed => {
+                self.aside.append(&frames.slice(search.left()));
+                self.aside_until = Some(now + REST);
+                if self.aside.frames() > ASIDE {
+                    self.rest(replay, now);
+                } else {
+                    self.count_anew();
+                }
+            }
+            Verdict::Survived => {
+                let survivors = frames.slice(0..search.survivors());
+                if self.was_fruitless {
+                    self.exposed += survivors.bytes().len() as u64;
+                } else if !survivors.is_empty() {
+                    replay.keep(survivors, 0, now);
+                }
+                self.was_fruitless = search.is_fruitless();
+                self.count_anew();
+            }
+            Verdict::Peer => {
+                self.aside.append(&frames.slice(0..search.left().end));
+                self.rest(replay, now);
+            }
         }
     }
 
-    fn rest_over(&mut self) {
+    /// It is the peer: nothing is set aside any more.
+    fn rest(&mut self, replay: &mut Replay, now: Instant) {
+        self.state = State::Resting { until: now + REST };
+        let aside = self.take_aside();
+        replay.keep(aside, 0, now);
+    }
+
+    fn take_aside(&mut self) -> Batch {
+        self.aside_until = None;
+        std::mem::replace(&mut self.aside, Batch::new(Framing::OctetCounting))
+    }
+
+    fn count_anew(&mut self) {
         self.state = State::Counting { ends: 0 };
         self.slowest = Duration::ZERO;
-    }
-
-    fn give_up_aside(&mut self) {
-        let lengths = self.aside.drain(..).map(|frame| frame.bytes().len());
-        self.rejected.extend(lengths);
     }
 }

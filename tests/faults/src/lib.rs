@@ -81,14 +81,14 @@ use scenarios::{
 
 scenarios! {
     crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => crash::tcp;
-    crash_tls: "The same, TLS" => crash::tls;
+    crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => crash::tls;
     hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => crash::hang_up_tcp;
-    lost_reset: "The same for old bytes, and the reset gets lost" => network::lost_reset;
-    hang_up_tls: "Receiver hangs up four times, TLS" => crash::hang_up_tls;
+    lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => network::lost_reset;
+    hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => crash::hang_up_tls;
     throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => crash::throw_away_tls;
     large_window: "Receiver with a window of megabytes crashes" => crash::large_window;
     restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
-    restart_tls: "The same, TLS" => restart::tls;
+    restart_tls: "Receiver restarts four times in an orderly way, TLS" => restart::tls;
     rsyslog_tcp_term: "rsyslog restarts four times (TERM), TCP" => || daemons::rsyslog_tcp("-TERM");
     rsyslog_tcp_kill: "rsyslog killed four times (KILL), TCP" => || daemons::rsyslog_tcp("-KILL");
     rsyslog_ossl_term: "rsyslog restarts four times (TERM), TLS, ossl" => || daemons::rsyslog_tls(Driver::OpenSsl, "-TERM");

@@ -175,11 +175,20 @@ fn deliver(
 }
 
 impl Counts {
-    /// So many unclean ends may each have the replay buffer sent again.
+    /// So many unclean ends may each have sent again what is kept for a receiver
+    /// with a small window, and the chunk under way.
     #[must_use]
-    pub(crate) const fn with_replays(self, unclean_ends: usize, load: &Load) -> Self {
+    pub(crate) fn with_replays(self, unclean_ends: usize, load: &Load) -> Self {
+        self.with_replays_of(SMALL_REPLAY, unclean_ends, load)
+    }
+
+    /// So many unclean ends may each have so many bytes sent again, and the chunk
+    /// under way.
+    #[must_use]
+    pub(crate) fn with_replays_of(self, kept: usize, unclean_ends: usize, load: &Load) -> Self {
         // A frame is longer than its line.
-        self.with_duplicates(unclean_ends * (REPLAY_BUFFER / load.length + load.lines))
+        let frames = kept / load.length + load.lines;
+        self.with_duplicates(unclean_ends * frames.min(load.total()))
     }
 
     /// The order is not the plugin's to keep.
@@ -197,9 +206,11 @@ impl Counts {
     }
 }
 
-/// What `replay_buffer auto` keeps for a receiver with a small window, in bytes,
-/// and with the window that rsyslog has on the loopback.
-const REPLAY_BUFFER: usize = 8 * 1024 * 1024;
+/// The bytes that `replay_buffer auto` keeps for a receiver with a receive buffer
+/// of 64 KiB.
+const SMALL_REPLAY: usize = 1024 * 1024;
+/// The bytes that it keeps for a receiver with Linux's default on the loopback.
+pub(crate) const LOOPBACK_REPLAY: usize = 8 * 1024 * 1024;
 
 /// The number of a line; what is none stops the test.
 fn number_of(text: &str) -> usize {

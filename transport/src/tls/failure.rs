@@ -153,7 +153,7 @@ impl TlsFailure {
         }
     }
 
-    /// What the reader of a log can do about it, where that is known.
+    /// Returns advice for the reader of the log, if there is any.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         Some(match self {

@@ -1,4 +1,4 @@
-//! Names of rustls's errors in words, for those that nothing better is known of.
+//! Fallback wording: the names of rustls's errors as words.
 
 use std::fmt::Debug;
 

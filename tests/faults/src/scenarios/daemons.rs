@@ -10,7 +10,7 @@ use rig::syslog_ng::{self, SyslogNg};
 use rig::syslogd::Syslogd;
 
 use super::ca;
-use crate::load::Load;
+use crate::load::{LOOPBACK_REPLAY, Load};
 use crate::{Outcome, Skipped};
 
 const ENDS: usize = 4;
@@ -101,5 +101,7 @@ fn restart(
             daemon.restart(signal);
         }
     });
-    Ok(load.arrived_at(&daemon).with_replays(ENDS, &load))
+    Ok(load
+        .arrived_at(&daemon)
+        .with_replays_of(LOOPBACK_REPLAY, ENDS, &load))
 }

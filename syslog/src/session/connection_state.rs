@@ -1,21 +1,23 @@
-//! What a session knows about the connection in use.
+//! The state of the connection in use.
 
 use std::time::Instant;
 
-/// The use that a connection was of.
+/// What a session knows about the connection in use.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct ConnectionState {
     /// The position up to which the peer acknowledged everything.
     pub(super) wire: u64,
-    /// Bytes of frames that it acknowledged.
+    /// The bytes of frames that it acknowledged.
     pub(super) acknowledged: u64,
-    /// When the connection took its first byte.
+    /// The time at which the connection took its first byte.
     pub(super) began: Option<Instant>,
-    /// When the peer last acknowledged more, or was first given something to.
+    /// The time of the last progress: an acknowledgement, or the first byte sent.
     pub(super) progress: Option<Instant>,
     pub(super) resending: Resending,
-    /// When a connection that lives on until then has survived what was sent.
-    pub(super) settles: Option<Instant>,
+    /// The time at which it has survived what was sent.
+    pub(super) survives_at: Option<Instant>,
+    /// It ended within a frame that the peer had not acknowledged.
+    pub(super) was_cut: bool,
     /// The largest receive window that the peer advertised, in bytes.
     pub(super) window: usize,
 }
@@ -31,9 +33,9 @@ pub(super) enum Resending {
     },
 }
 
-impl Usage {
-    /// Whether the peer acknowledged anything submitted.
-    pub(super) const fn is_of_use(&self) -> bool {
+impl ConnectionState {
+    /// Whether the peer acknowledged any byte of a frame.
+    pub(super) const fn has_acknowledged(&self) -> bool {
         self.acknowledged > 0
     }
 }
