@@ -89,6 +89,15 @@ impl<T> Entry<T> {
         }
     }
 
+    /// The end of what may be sent.
+    fn end(&self) -> usize {
+        if self.is_suspect {
+            self.batch.frame_end(self.from)
+        } else {
+            self.batch.bytes().len()
+        }
+    }
+
     /// The first frame to be sent.
     fn first_frame(&self) -> &[u8] {
         &self.batch.bytes()[self.from..self.batch.frame_end(self.from)]
@@ -452,7 +461,7 @@ impl<T> Session<T> {
     pub fn transmit(&self) -> &[u8] {
         match self.queue.get(self.taken) {
             Some(entry) if !self.is_up() || self.must_wait(entry) => &[],
-            Some(entry) => &entry.batch.bytes()[entry.taken..self.end_of(entry)],
+            Some(entry) => &entry.batch.bytes()[entry.taken..entry.end()],
             None => &[],
         }
     }
@@ -460,15 +469,6 @@ impl<T> Session<T> {
     /// Whether an entry waits until nothing else is under way.
     fn must_wait(&self, entry: &Entry<T>) -> bool {
         entry.is_suspect && entry.taken == entry.from && !self.marks.is_empty()
-    }
-
-    /// The end of what may be sent of an entry.
-    fn end_of(&self, entry: &Entry<T>) -> usize {
-        if entry.is_suspect {
-            entry.batch.frame_end(entry.from)
-        } else {
-            entry.batch.bytes().len()
-        }
     }
 
     /// The frame to be sent next, for a connection that sends each on its own.

@@ -193,7 +193,14 @@ impl Loaded {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(ours));
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        // OpenSSL ends the resumption of a session with a client certificate
+        // (`internal_error`) unless the server set a session id context, which
+        // rsyslog does not.
+        config.resumption = if options.identity.is_some() {
+            Resumption::disabled()
+        } else {
+            Resumption::in_memory_sessions(SESSIONS)
+        };
         // RFC 9662, section 5, and the default: others could repeat it.
         config.enable_early_data = false;
         Ok(Self {

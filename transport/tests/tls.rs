@@ -9,9 +9,10 @@ mod common;
 
 use std::fs;
 
-use common::{BOUND, Fixture, open};
+use common::{BOUND, Fixture, open, open_name};
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::{Pair, Pki};
+use rig::rsyslog::{Driver, Input, Rsyslog};
 use transport::tls::{Fingerprint, Identity, Pem, TlsOptions, TlsTarget};
 use transport::{Sender, Transport};
 
@@ -105,6 +106,45 @@ fn sessions_are_taken_up_again() {
     receiver.reset();
     fixture.wait_for("resumed");
     fixture.deliver(&["two"]);
+}
+
+/// OpenSSL refuses to take up a session of a client with a certificate
+/// (`internal_error`), unless the server sets a session id context. rsyslog does
+/// not.
+#[test]
+fn rsyslog_that_requires_a_client_certificate_is_reached_again() {
+    let pki = Pki::new();
+    for driver in [Driver::OpenSsl, Driver::GnuTls] {
+        let input = Input::Tls {
+            driver,
+            server: pki.server(),
+            ca: pki.ca(),
+            mutual: true,
+        };
+        let Some(rsyslog) = Rsyslog::start(&input) else {
+            return;
+        };
+        let Pair { cert, key } = pki.client();
+        let target = TlsTarget::new(TlsOptions {
+            identity: Some(Identity {
+                certificate: Pem::File(cert),
+                key: Pem::File(key),
+            }),
+            ..options(&pki)
+        })
+        .unwrap();
+        let sender = Sender::start().unwrap();
+        for connection in 0..3 {
+            let transport = Transport::Tls(target.clone());
+            let fixture = open_name(&sender, "localhost", rsyslog.port(), transport);
+            fixture.deliver(&["hello"]);
+            let mut events = fixture.events.try_iter();
+            assert!(
+                events.all(|event| !event.contains("failed: ")),
+                "{driver:?}, connection {connection}"
+            );
+        }
+    }
 }
 
 #[test]
