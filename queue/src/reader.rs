@@ -30,12 +30,10 @@ pub struct Reader {
 /// A batch that was read.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The frames: consecutive ones, and at most about 256 KiB unless a single
-    /// record is longer.
+    /// The frames, with their numbers ([`Batch::numbered`]): at most about 256 KiB
+    /// unless a single record is longer.
     pub batch: Batch,
-    /// The number of the first one.
-    pub first: u64,
-    /// When it was appended.
+    /// The time at which the first one was appended.
     pub time: SystemTime,
 }
 
@@ -77,8 +75,8 @@ impl Reader {
         self.number
     }
 
-    /// How far the delivery had got when the queue was opened: the number of
-    /// the first frame that was not acknowledged.
+    /// The number of the first frame that was not acknowledged, as far as the
+    /// position is written.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.state.lock().position.delivered
@@ -237,12 +235,11 @@ impl Reader {
                     let Some((first, time)) = records.begin else {
                         return Ok(None);
                     };
-                    let batch = records.batch.with_framing(self.framing);
+                    let batch = records.batch.with_framing(self.framing).numbered(first);
                     self.state.lock().skip(self.number, first, &self.folder);
                     self.number = records.number;
                     return Ok(Some(Chunk {
                         batch,
-                        first,
                         time: UNIX_EPOCH + Duration::from_millis(time),
                     }));
                 }

@@ -123,7 +123,7 @@ impl World {
         let batch = &chunk.batch;
         assert!(!batch.is_empty());
         for frame in 0..batch.frames() {
-            let number = chunk.first + frame as u64;
+            let number = batch.first() + frame as u64;
             let bytes = &batch.bytes()[batch.frame_start(frame)..batch.frame_start(frame + 1)];
             assert_eq!(bytes, self.appended[number as usize], "frame {number}");
             assert!(self.under_way.last().is_none_or(|last| *last < number));

@@ -38,6 +38,8 @@ pub struct Batch {
     ends: Vec<usize>,
     /// How much room the next MSG-LEN and its space will likely need.
     room: usize,
+    /// The number of the first frame: see [`Batch::numbered`].
+    first: u64,
 }
 
 /// Room for the longest MSG-LEN and its space.
@@ -52,7 +54,27 @@ impl Batch {
             bytes: Vec::new(),
             ends: Vec::new(),
             room: 4,
+            first: 0,
         }
+    }
+
+    /// Gives the frames consecutive numbers from `first` on, which have a meaning
+    /// for whoever keeps them. A part of the batch keeps its numbers.
+    #[must_use]
+    pub fn numbered(self, first: u64) -> Self {
+        Self { first, ..self }
+    }
+
+    /// The number of the first frame.
+    #[must_use]
+    pub const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the frame in which the byte at `offset` is.
+    #[must_use]
+    pub fn number_at(&self, offset: usize) -> u64 {
+        self.first + self.frames_before(offset) as u64
     }
 
     /// All frames.
@@ -128,6 +150,7 @@ impl Batch {
         Self {
             framing: self.framing,
             bytes: self.bytes[start..self.frame_start(frames.end)].to_vec(),
+            first: self.first + frames.start as u64,
             ends: self.ends[frames].iter().map(|end| end - start).collect(),
             room: self.room,
         }
@@ -158,7 +181,7 @@ impl Batch {
         if self.framing == framing {
             return self;
         }
-        let mut other = Self::new(framing);
+        let mut other = Self::new(framing).numbered(self.first);
         other.reserve(self.bytes.len(), self.ends.len());
         for number in 0..self.frames() {
             let frame = &self.bytes[self.frame_start(number)..self.frame_start(number + 1)];

@@ -120,6 +120,13 @@ impl Replay {
         spare
     }
 
+    /// The number of the oldest frame ([`Batch::numbered`]).
+    #[must_use]
+    pub fn first_number(&self) -> Option<u64> {
+        let oldest = self.kept.front()?;
+        Some(oldest.batch.number_at(oldest.from))
+    }
+
     /// A copy of the frame that was delivered last.
     #[must_use]
     pub fn newest_frame(&self) -> Option<Batch> {

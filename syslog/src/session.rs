@@ -238,6 +238,32 @@ impl<T> Session<T> {
         self.replay.bytes() + self.suspects.bytes()
     }
 
+    /// The number of the first frame that is held, to be sent or to be sent again
+    /// ([`Batch::numbered`]).
+    #[must_use]
+    pub fn first_number(&self) -> Option<u64> {
+        let queue = self.queue.front();
+        let queue = queue.map(|entry| entry.batch.number_at(entry.from));
+        [
+            queue,
+            self.replay.first_number(),
+            self.suspects.first_number(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Takes frames that were delivered before there was this session, and that
+    /// the peer may have lost unread: they are sent again on the first
+    /// connection.
+    pub fn restore(&mut self, batch: Batch, now: Instant) {
+        self.replay
+            .raise_limit(self.replay.bytes() + batch.bytes().len());
+        self.replay.keep(batch, 0, now);
+        self.replay_pending = true;
+    }
+
     /// What was done since the beginning.
     #[must_use]
     pub const fn totals(&self) -> Totals {

@@ -14,6 +14,7 @@ use syslog::{Batch, Outcome, Session, Totals};
 use crate::attempt::Attempt;
 use crate::closed::Closed;
 use crate::connection::{Connection, Heard};
+use crate::feed::{Feed, QueueState};
 use crate::servers::Servers;
 use crate::turn::{Turn, Wish};
 use crate::{Error, Event, Observer, Target};
@@ -34,12 +35,29 @@ const RARE_ASK: Duration = Duration::from_millis(200);
 /// it must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
 
+/// The rounds of reading from the queue and sending in a turn, at most, so that
+/// other sinks have theirs.
+const ROUNDS: usize = 16;
+
+/// Who learns of a batch's end.
+enum Waiter {
+    Reply(Reply),
+    /// The sink's queue, in which the batch begins with the frame of this number.
+    Queue {
+        first: u64,
+    },
+}
+
 pub(crate) struct Driver {
     target: Target,
     observer: Box<dyn Observer>,
     /// Read by the workers, so that they do not encode in vain.
     down: Arc<AtomicBool>,
-    session: Session<Reply>,
+    session: Session<Waiter>,
+    /// The sink's queue, if it has one.
+    feed: Option<Feed>,
+    /// The last turn ended before the queue did.
+    has_more: bool,
     servers: Servers,
     /// Servers whose look-up is under way. It cannot be ended, so no other is
     /// begun before it has answered.
@@ -52,8 +70,11 @@ pub(crate) struct Driver {
     attempt: Option<Attempt>,
     /// The sink is being closed, and has until then.
     closing: Option<Instant>,
+    /// After [`Driver::close`], the receiver has closed as well.
+    is_answered: bool,
     /// What the observer was told last.
     told: (Totals, usize),
+    told_queue: Option<QueueState>,
 }
 
 struct Up {
@@ -72,6 +93,8 @@ impl Driver {
         Self {
             session: Session::new(target.policy),
             servers: Servers::new(target.servers.len(), &target.policy),
+            feed: None,
+            has_more: false,
             target,
             observer,
             down,
@@ -80,8 +103,28 @@ impl Driver {
             closed: None,
             attempt: None,
             closing: None,
+            is_answered: false,
             told: (Totals::NOTHING, 0),
+            told_queue: None,
         }
+    }
+
+    /// Delivers what is in a queue from now on. What was kept there to be sent
+    /// again is the first.
+    pub(crate) fn attach(&mut self, queue: queue::Reader, now: Instant) {
+        let mut feed = Feed::new(queue);
+        let mut scratch = Vec::new();
+        loop {
+            match feed.read_kept(&mut scratch) {
+                Ok(Some(batch)) => self.session.restore(batch, now),
+                Ok(None) => break,
+                Err(error) => {
+                    self.observer.on_event(&Event::QueueFailed(&error));
+                    break;
+                }
+            }
+        }
+        self.feed = Some(feed);
     }
 
     pub(crate) const fn target(&self) -> &Target {
@@ -89,14 +132,14 @@ impl Driver {
     }
 
     pub(crate) fn submit(&mut self, batch: Batch, skip: usize, reply: Reply) {
-        self.session.submit(batch, skip, reply);
+        self.session.submit(batch, skip, Waiter::Reply(reply));
     }
 
     /// Delivers what was submitted, and sends again what is pending, until
     /// then. A server that was left alone is tried at once.
     pub(crate) fn close(&mut self, until: Instant) {
         self.closing = Some(until);
-        if self.session.is_busy() {
+        if self.session.is_busy() && self.feed.is_none() {
             self.servers.reset_all();
             self.session.retry_now();
         }
@@ -104,7 +147,9 @@ impl Driver {
 
     /// Whether nothing is left to deliver after [`Driver::close`].
     fn has_said_everything(&self) -> bool {
-        self.closing.is_some() && !self.session.is_busy()
+        // What a queue holds can wait.
+        let is_waiting = self.feed.is_some() && !self.session.is_up();
+        self.closing.is_some() && (is_waiting || !self.session.is_busy())
     }
 
     /// Whether there is nothing left to do after [`Driver::close`].
@@ -125,7 +170,8 @@ impl Driver {
                 .as_ref()
                 .filter(|attempt| !(attempt.is_ready() && self.closed.is_some()))
                 .map(Attempt::next_turn),
-            self.shall_begin(now).then_some(now),
+            (self.shall_begin(now) || self.has_more).then_some(now),
+            self.feed.as_ref().and_then(Feed::next_turn),
             self.closing,
             up.and_then(|up| up.ask).map(|(at, _)| at),
             up.and_then(|up| up.read_on.then_some(now)),
@@ -172,10 +218,13 @@ impl Driver {
             wish = self.begin(turn);
             self.advance(turn);
         }
-        match self.pump(turn) {
+        match self.deliver(turn) {
             Ok(()) => {}
             // The peer only ended first.
-            Err(_) if self.has_said_everything() => self.up = None,
+            Err(error) if self.has_said_everything() => {
+                self.is_answered = matches!(error, Error::Closed { .. });
+                self.up = None;
+            }
             Err(error @ Error::Closed { .. }) => self.close_connection(Side::Peer, error, turn),
             Err(error) => self.end(&error, turn),
         }
@@ -194,7 +243,7 @@ impl Driver {
         match &self.up {
             None => {
                 self.session.wants_connection()
-                    && (self.closing.is_none() || self.session.is_busy())
+                    && (self.closing.is_none() || !self.has_said_everything())
             }
             Some(up) => self.closing.is_none() && up.failback.is_some_and(|at| now >= at),
         }
@@ -219,10 +268,13 @@ impl Driver {
 
     /// Gives up what is not delivered.
     fn abandon(&mut self, now: Instant) {
+        if let Some(feed) = &mut self.feed {
+            feed.freeze();
+        }
         let replay_bytes = self.session.abandon(now);
         self.closed = None;
         let batches = self.answer();
-        if (batches, replay_bytes) != (0, 0) {
+        if (batches, replay_bytes) != (0, 0) && self.feed.is_none() {
             self.tell(&Event::ClosedUndelivered {
                 batches,
                 replay_bytes,
@@ -403,6 +455,43 @@ impl Driver {
         self.answer();
     }
 
+    /// Delivers what the session has, and what the queue has.
+    fn deliver(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        for _ in 0..ROUNDS {
+            self.has_more = self.fill(turn);
+            self.pump(turn)?;
+            if !self.has_more {
+                break;
+            }
+            // What has ended makes room.
+            self.answer();
+        }
+        Ok(())
+    }
+
+    /// Submits a batch of the queue, if there is room for one. Returns whether it
+    /// did.
+    fn fill(&mut self, turn: &Turn<'_>) -> bool {
+        let Some(feed) = &mut self.feed else {
+            return false;
+        };
+        if !self.session.is_up() || self.session.is_searching() || self.closing.is_some() {
+            return false;
+        }
+        match feed.next(&mut turn.scratch.borrow_mut(), turn.now) {
+            Ok(None) => false,
+            Ok(Some(batch)) => {
+                let first = batch.first();
+                self.session.submit(batch, 0, Waiter::Queue { first });
+                true
+            }
+            Err(error) => {
+                self.observer.on_event(&Event::QueueFailed(&error));
+                false
+            }
+        }
+    }
+
     /// Moves bytes from the session to the connection, and learns what the
     /// peer acknowledged.
     fn pump(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
@@ -533,12 +622,16 @@ impl Driver {
                 outcome,
                 took,
             } = finished;
-            tag(Finished {
-                batch,
-                tag: (),
-                outcome,
-                took,
-            });
+            match (tag, &mut self.feed) {
+                (Waiter::Queue { first }, Some(feed)) => feed.on_finished(first, outcome),
+                (Waiter::Queue { .. }, None) => {}
+                (Waiter::Reply(reply), _) => reply(Finished {
+                    batch,
+                    tag: (),
+                    outcome,
+                    took,
+                }),
+            }
         }
         again
     }
@@ -546,11 +639,26 @@ impl Driver {
     /// Ends the connection in an orderly way. Frames that were set aside are
     /// given up.
     pub(crate) fn shut_down(&mut self, now: Instant) {
+        let is_closed = |up: &Up| up.connection.is_closed();
+        if self.is_answered || self.up.as_ref().is_some_and(is_closed) {
+            // It has read everything.
+            self.save(None);
+        }
         self.abandon(now);
+        self.save(None);
         if let Some(mut up) = self.up.take() {
             up.connection.shut_down();
         }
         self.attempt = None;
+    }
+
+    /// Writes the queue's position down.
+    fn save(&mut self, held: Option<u64>) {
+        if let Some(feed) = &mut self.feed
+            && let Err(error) = feed.save(held)
+        {
+            self.observer.on_event(&Event::QueueFailed(&error));
+        }
     }
 
     fn tell(&mut self, event: &Event<'_>) {
@@ -558,6 +666,14 @@ impl Driver {
     }
 
     fn tell_progress(&mut self) {
+        self.save(self.session.first_number());
+        let queue = self.feed.as_ref().map(Feed::state);
+        if let Some(state) = queue
+            && self.told_queue != queue
+        {
+            self.told_queue = queue;
+            self.tell(&Event::Queue(state));
+        }
         let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
         if self.told != (totals, replay_bytes) {
             self.told = (totals, replay_bytes);

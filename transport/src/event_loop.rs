@@ -1,5 +1,6 @@
 //! The thread that drives all sinks.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
         skip: usize,
         reply: Reply,
     },
+    /// The sink's queue has grown.
+    Wake(usize),
     Resolved {
         sink: usize,
         server: usize,
@@ -59,6 +62,8 @@ pub(crate) struct EventLoop {
     look_ups: Vec<JoinHandle<()>>,
     /// Sinks that are closed one after the other share one bound.
     closing: Option<Closing>,
+    /// Memory that all sinks use in turn.
+    scratch: RefCell<Vec<u8>>,
 }
 
 /// A series of sinks that are closed.
@@ -92,6 +97,7 @@ impl EventLoop {
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
             closing: None,
+            scratch: RefCell::default(),
         }
     }
 
@@ -158,6 +164,7 @@ impl EventLoop {
                     }
                     sink
                 }
+                Ok(Command::Wake(sink)) => sink,
                 Ok(Command::Resolved {
                     sink,
                     server,
@@ -168,6 +175,7 @@ impl EventLoop {
                             now: Instant::now(),
                             registry: self.poll.registry(),
                             token: Token(sink),
+                            scratch: &self.scratch,
                         };
                         entry.driver.on_addresses(server, found, &turn);
                     }
@@ -212,6 +220,7 @@ impl EventLoop {
             now,
             registry: self.poll.registry(),
             token: Token(sink),
+            scratch: &self.scratch,
         };
         let wish = entry.driver.turn(&turn);
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 use mio::{Poll, Waker};
@@ -15,6 +15,9 @@ use syslog::{Batch, Outcome};
 use crate::driver::{Driver, Reply};
 use crate::event_loop::{Command, EventLoop, WAKER};
 use crate::{Observer, Target};
+
+/// The time that the end of a sink with a queue may take.
+const QUEUE_EXIT: Duration = Duration::from_secs(1);
 
 /// The event loop's thread. It ends, and is joined, when the last handle to it
 /// is dropped.
@@ -60,6 +63,32 @@ impl Sender {
         let down = Arc::new(AtomicBool::new(false));
         let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
         let driver = Driver::new(target, observer, Arc::clone(&down));
+        self.add(id, driver, down, exit_timeout)
+    }
+
+    /// Opens a sink that delivers what is appended to a queue. It ends within a
+    /// second: what is not delivered then waits in the queue.
+    #[must_use]
+    pub fn open_queue(
+        self: &Arc<Self>,
+        target: Target,
+        observer: Box<dyn Observer>,
+        queue: queue::Reader,
+    ) -> Sink {
+        let down = Arc::new(AtomicBool::new(false));
+        let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
+        let mut driver = Driver::new(target, observer, Arc::clone(&down));
+        driver.attach(queue, Instant::now());
+        self.add(id, driver, down, QUEUE_EXIT)
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        id: usize,
+        driver: Driver,
+        down: Arc<AtomicBool>,
+        exit_timeout: Duration,
+    ) -> Sink {
         self.send(Command::Open(id, Box::new(driver)));
         Sink {
             id,
@@ -101,6 +130,11 @@ impl Sink {
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    /// Has the sink look for more in its queue.
+    pub fn wake(&self) {
+        self.sender.send(Command::Wake(self.id));
     }
 
     /// Delivers a batch, without its first `skip` frames, which were delivered

@@ -6,7 +6,7 @@ use std::time::Duration;
 use syslog::{Policy, Totals};
 
 use crate::tls::{TlsError, TlsTarget};
-use crate::{Endpoint, Error};
+use crate::{Endpoint, Error, QueueState};
 
 /// A receiver, and everything that is needed to reach it.
 #[derive(Clone, Debug)]
@@ -116,6 +116,10 @@ pub enum Event<'a> {
     /// Files of TLS have changed, and are used from now on; or they cannot be
     /// used, and the old ones stay.
     TlsFiles(Result<(), &'a TlsError>),
+    /// What is in the sink's queue has changed.
+    Queue(QueueState),
+    /// The sink's queue cannot be read, or its position not be written.
+    QueueFailed(&'a queue::Error),
     /// A batch was delivered, in so much time from its first byte on.
     Delivered {
         /// The time until it was acknowledged.

@@ -1,5 +1,6 @@
 //! What the event loop and a driver pass to each other.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use mio::{Registry, Token};
@@ -9,6 +10,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) now: Instant,
     pub(crate) registry: &'a Registry,
     pub(crate) token: Token,
+    /// Memory for what is read from a queue.
+    pub(crate) scratch: &'a RefCell<Vec<u8>>,
 }
 
 /// What a driver needs from the event loop after its turn.

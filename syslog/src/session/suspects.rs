@@ -107,6 +107,16 @@ impl Suspects {
         searched + self.aside.bytes().len()
     }
 
+    /// The number of the first frame that is held here ([`Batch::numbered`]).
+    pub(super) fn first_number(&self) -> Option<u64> {
+        let searched = match &self.state {
+            State::Searching { frames, .. } => Some(frames.first()),
+            State::Counting { .. } | State::Resting { .. } => None,
+        };
+        let aside = (!self.aside.is_empty()).then(|| self.aside.first());
+        [searched, aside].into_iter().flatten().min()
+    }
+
     /// There is a new connection.
     pub(super) fn on_connected(&mut self, now: Instant) {
         self.cut.forget_expired(now);
@@ -276,7 +286,8 @@ impl Suspects {
                 self.conclude(verdict, replay, now);
             }
             Verdict::Unconfirmed => {
-                self.aside.append(&frames.slice(search.left()));
+                let left = frames.slice(search.left());
+                self.set_aside(&left);
                 self.aside_until = Some(now + REST);
                 if self.aside.frames() > ASIDE {
                     self.rest(replay, now);
@@ -295,7 +306,8 @@ impl Suspects {
                 self.count_anew();
             }
             Verdict::Peer => {
-                self.aside.append(&frames.slice(0..search.left().end));
+                let all = frames.slice(0..search.left().end);
+                self.set_aside(&all);
                 self.rest(replay, now);
             }
         }
@@ -306,6 +318,14 @@ impl Suspects {
         self.state = State::Resting { until: now + REST };
         let aside = self.take_aside();
         replay.keep(aside, 0, now);
+    }
+
+    fn set_aside(&mut self, frames: &Batch) {
+        if self.aside.is_empty() {
+            self.aside = frames.clone();
+        } else {
+            self.aside.append(frames);
+        }
     }
 
     fn take_aside(&mut self) -> Batch {

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc;
 
@@ -57,6 +58,7 @@ impl Fixture {
             now,
             registry: self.poll.registry(),
             token: Token(0),
+            scratch: &RefCell::default(),
         };
         act(&mut self.driver, &turn)
     }

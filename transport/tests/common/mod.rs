@@ -10,10 +10,12 @@ pub(crate) mod tls;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use queue::Writer;
 use receiver::Receiver;
 use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
 use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
@@ -56,7 +58,8 @@ impl Observer for Witness {
             } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
             Event::TlsFiles(Ok(())) => "read files again".to_owned(),
             Event::TlsFiles(Err(error)) => format!("files: {error}"),
-            Event::Delivered { .. } | Event::Progress { .. } => return,
+            Event::QueueFailed(error) => format!("queue: {error}"),
+            Event::Delivered { .. } | Event::Progress { .. } | Event::Queue(_) => return,
         };
         // A test that has seen enough does not listen any more.
         let _ = self.0.send(text);
@@ -120,6 +123,32 @@ pub(crate) fn target(servers: Vec<Endpoint>, transport: Transport) -> Target {
         keepalive: Duration::from_secs(60),
         user_timeout: Duration::from_secs(30),
     }
+}
+
+/// A sink with a queue in `folder`, and the other end of the queue.
+pub(crate) fn open_queue(
+    sender: &Arc<Sender>,
+    folder: &Path,
+    port: u16,
+    policy: Policy,
+) -> (Fixture, Writer) {
+    let options = queue::Options {
+        framing: Framing::OctetCounting,
+        limit: 64 * 1024 * 1024,
+        sync: false,
+    };
+    let (writer, reader) = queue::open(folder, options).unwrap();
+    let servers = vec![Endpoint::new("127.0.0.1", port).unwrap()];
+    let target = Target {
+        policy,
+        ..target(servers, Transport::Tcp)
+    };
+    let (events, receiver) = mpsc::channel();
+    let fixture = Fixture {
+        sink: sender.open_queue(target, Box::new(Witness(events)), reader),
+        events: receiver,
+    };
+    (fixture, writer)
 }
 
 pub(crate) fn open_target(sender: &Arc<Sender>, target: Target) -> Fixture {

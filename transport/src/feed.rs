@@ -1,0 +1,164 @@
+//! A sink's queue on disk as its session sees it: batches that are submitted one
+//! after the other, and a position that follows their ends.
+//!
+//! ```text
+//! queue ── read ──> Feed ── submit ──> Session ── delivered ──> position
+//!   ^                 ^                   │
+//!   └─ seek ──────────┴──── retry ────────┘
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use queue::{Chunk, Reader, Status};
+use syslog::{Batch, Outcome};
+
+/// The bytes of frames that are under way at a time, at most, and one batch: more
+/// than a kernel's send buffer takes.
+const WINDOW: usize = 8 * 1024 * 1024;
+/// The wait after an error of the disk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Feed {
+    reader: Reader,
+    /// The batches that were submitted and have not ended.
+    under_way: VecDeque<UnderWay>,
+    /// The bytes of their frames.
+    bytes: usize,
+    /// The number of the first frame that was not acknowledged.
+    delivered: u64,
+    /// The time of the first batch that waits, if none is under way.
+    oldest: Option<SystemTime>,
+    /// What is kept to be sent again stays as it is: the session is gone.
+    is_frozen: bool,
+    /// Nothing is read before that, since the disk had an error.
+    pause: Option<Instant>,
+}
+
+/// A batch that was submitted.
+struct UnderWay {
+    end: u64,
+    bytes: usize,
+    time: SystemTime,
+}
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    /// Its size, and what it lost.
+    pub status: Status,
+    /// The time at which the oldest message that waits was appended.
+    pub oldest: Option<SystemTime>,
+}
+
+impl Feed {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self {
+            delivered: reader.delivered(),
+            reader,
+            under_way: VecDeque::new(),
+            bytes: 0,
+            oldest: None,
+            is_frozen: false,
+            pause: None,
+        }
+    }
+
+    /// The frames that were delivered before this process, and that the receiver
+    /// may have lost unread, one batch after the other.
+    pub(crate) fn read_kept(
+        &mut self,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<Batch>, queue::Error> {
+        while self.reader.number() < self.delivered {
+            let Some(Chunk { mut batch, .. }) = self.reader.read(scratch)? else {
+                break;
+            };
+            let kept = self.delivered.saturating_sub(batch.first());
+            batch.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+            if !batch.is_empty() {
+                return Ok(Some(batch));
+            }
+        }
+        // For its time alone.
+        self.reader.seek(self.delivered);
+        self.oldest = self.reader.read(scratch)?.map(|chunk| chunk.time);
+        self.reader.seek(self.delivered);
+        Ok(None)
+    }
+
+    /// The next batch to be submitted, if there is room for one and there is one.
+    pub(crate) fn next(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<Option<Batch>, queue::Error> {
+        if self.bytes >= WINDOW || self.pause.is_some_and(|until| now < until) {
+            return Ok(None);
+        }
+        self.pause = None;
+        match self.reader.read(scratch) {
+            Ok(Some(Chunk { batch, time })) => {
+                let bytes = batch.bytes().len();
+                self.bytes += bytes;
+                self.under_way.push_back(UnderWay {
+                    end: batch.first() + batch.frames() as u64,
+                    bytes,
+                    time,
+                });
+                Ok(Some(batch))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.pause = Some(now + PAUSE);
+                Err(error)
+            }
+        }
+    }
+
+    /// The time of the next turn, if the disk had an error.
+    pub(crate) const fn next_turn(&self) -> Option<Instant> {
+        self.pause
+    }
+
+    /// A batch that began with the frame of this number has ended. If it was not
+    /// delivered as a whole, the rest is read again, with all that is behind it.
+    pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome) {
+        match (outcome, self.under_way.pop_front()) {
+            (Outcome::Delivered, Some(ended)) => {
+                self.bytes -= ended.bytes;
+                self.delivered = ended.end;
+            }
+            (Outcome::Retry { delivered }, Some(ended)) => {
+                self.oldest = Some(ended.time);
+                self.delivered = first + delivered as u64;
+                self.under_way.clear();
+                self.bytes = 0;
+                self.reader.seek(self.delivered);
+            }
+            // It was behind one that was not delivered.
+            (_, None) => {}
+        }
+    }
+
+    /// Writes the position down. `held` is the first frame that the session holds.
+    pub(crate) fn save(&mut self, held: Option<u64>) -> Result<(), queue::Error> {
+        let kept = held.unwrap_or(self.delivered).min(self.delivered);
+        let kept = if self.is_frozen { 0 } else { kept };
+        self.reader.advance(kept, self.delivered)
+    }
+
+    /// The session forgets what it keeps: the next process sends it again.
+    pub(crate) const fn freeze(&mut self) {
+        self.is_frozen = true;
+    }
+
+    pub(crate) fn state(&self) -> QueueState {
+        let status = self.reader.status();
+        let under_way = self.under_way.front().map(|batch| batch.time);
+        QueueState {
+            status,
+            oldest: under_way.or(self.oldest).filter(|_| status.waiting > 0),
+        }
+    }
+}
