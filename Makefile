@@ -101,7 +101,7 @@ e2e: packages
 	$(CARGO) test --package controller --test api node:: -- --nocapture
 
 reliability:
-	$(CARGO) run --release --package faults
+	RELIABILITY=full $(CARGO) run --release --package faults
 
 clean:
 	$(CARGO) clean

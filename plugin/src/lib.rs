@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod output;
 pub mod report;
 pub mod resume;
+pub mod route;
 pub mod selection;
 pub mod severity;
 pub mod template;

@@ -3,9 +3,11 @@
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
+use queue::Status;
 use syslog::{Totals, Volume};
-use transport::{ErrorKind, Event};
+use transport::{ErrorKind, Event, QueueState};
 
 use crate::abi::cmetrics::{Description, Metric, Registry, label};
 use crate::message::{Reason, Tally};
@@ -34,6 +36,10 @@ struct All {
     errors: Metric,
     replay_bytes: Metric,
     exposed_bytes: Metric,
+    queue_bytes: Metric,
+    queue_messages: Metric,
+    queue_oldest: Metric,
+    queue_errors: Metric,
     acknowledgement: Metric,
 }
 
@@ -49,6 +55,13 @@ impl Metrics {
     pub fn new(registry: Option<&Registry>, output: &str) -> Self {
         let all = registry.and_then(|registry| All::new(registry, label(output)));
         Self(all.map(Arc::new))
+    }
+
+    /// Counts a chunk that could not be queued.
+    pub fn count_queue_error(&self) {
+        if let Some(all) = &self.0 {
+            all.add(&all.queue_errors, 1.0);
+        }
     }
 
     /// Counts what became of a chunk's records.
@@ -148,6 +161,22 @@ impl All {
                 c"exposed_bytes_total",
                 c"Bytes of frames that a receiver may have lost unread and that were not kept",
             )?,
+            queue_bytes: gauge(
+                c"queue_bytes",
+                c"Bytes of the queue on disk, messages kept to be sent again included",
+            )?,
+            queue_messages: gauge(
+                c"queue_messages",
+                c"Messages in the queue on disk that were not acknowledged",
+            )?,
+            queue_oldest: gauge(
+                c"queue_oldest_timestamp_seconds",
+                c"Unix time at which the oldest message that waits was queued, 0 if none waits",
+            )?,
+            queue_errors: counter(
+                c"queue_errors_total",
+                c"Errors of the queue's disk: what could not be queued is tried again",
+            )?,
             acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
             output,
         })
@@ -176,6 +205,8 @@ pub struct SinkMetrics {
     /// What was added so far.
     totals: Totals,
     replay_bytes: usize,
+    queue: Status,
+    oldest: f64,
     connected: bool,
 }
 
@@ -187,6 +218,13 @@ impl SinkMetrics {
             metrics,
             totals: Totals::NOTHING,
             replay_bytes: 0,
+            queue: Status {
+                bytes: 0,
+                waiting: 0,
+                evicted: 0,
+                damaged: 0,
+            },
+            oldest: 0.0,
             connected: false,
         }
     }
@@ -230,6 +268,19 @@ impl SinkMetrics {
                 all.add(&all.replay_bytes, more);
                 self.replay_bytes = *replay_bytes;
             }
+            Event::Queue(QueueState { status, oldest }) => {
+                let more = |now: u64, before: u64| now as f64 - before as f64;
+                all.add(&all.queue_bytes, more(status.bytes, self.queue.bytes));
+                all.add(
+                    &all.queue_messages,
+                    more(status.waiting, self.queue.waiting),
+                );
+                let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                let oldest = oldest.map_or(0.0, |at| at.as_secs_f64());
+                all.add(&all.queue_oldest, oldest - self.oldest);
+                (self.queue, self.oldest) = (*status, oldest);
+            }
+            Event::QueueFailed(_) => all.add(&all.queue_errors, 1.0),
             Event::SendingAgain { .. }
             | Event::MessageRefused(_)
             | Event::MessageRejected { .. }

@@ -1,6 +1,5 @@
-//! One `[OUTPUT]`: from a chunk to its delivery.
+//! One `[OUTPUT]`: from a chunk to its delivery, or to its queue.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,15 +9,16 @@ use transport::{Sender, Sink};
 
 use crate::abi::host::Level;
 use crate::config::Config;
-use crate::log::Log;
-use crate::message::{Mapper, Workspace};
+use crate::log::{Limiter, Log};
+use crate::message::{Mapper, Tally, Workspace};
 use crate::metrics::Metrics;
 use crate::report::Report;
 use crate::resume::Resume;
+use crate::route::{Queued, Route};
 use crate::witness::Witness;
 
 /// Memory that the buffers between two flushes may hold on to. A larger one is
-/// given back: one huge chunk must not be remembered for ever.
+/// given back: one huge chunk must not be remembered forever.
 const KEEP: usize = 4 * 1024 * 1024;
 
 /// See the [module](self).
@@ -26,10 +26,13 @@ const KEEP: usize = 4 * 1024 * 1024;
 pub struct Output {
     mapper: Mapper,
     framing: Framing,
-    /// One, or one for each server among which tags are shared out.
-    sinks: Vec<Sink>,
+    route: Route,
     resume: Resume,
     report: Arc<Report>,
+    log: Log,
+    metrics: Metrics,
+    /// Limits the log's lines about the queue.
+    queue_errors: Mutex<Limiter>,
     /// One for each worker that flushes at the same time.
     buffers: Mutex<Vec<Buffers>>,
     /// Bytes and frames of the last batch: the next one will be alike.
@@ -44,49 +47,51 @@ struct Buffers {
 
 impl Output {
     /// Opens the sinks.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// If the queue cannot be opened.
     pub fn open(
         config: &Config,
         sender: &Arc<Sender>,
         log: &Log,
         metrics: &Metrics,
         hostname: String,
-    ) -> Self {
+    ) -> Result<Self, queue::Error> {
         for warning in &config.warnings {
             log.write(Level::Warn, warning);
         }
         let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
-        let open = |target| {
-            let witness = Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
-            sender.open(target, Box::new(witness), config.exit_timeout)
-        };
-        Self {
+        let witness = || Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
+        Ok(Self {
+            route: Route::open(config, sender, witness)?,
             mapper: Mapper::new(config, hostname),
             framing: config.framing,
-            sinks: config.targets.iter().cloned().map(open).collect(),
             resume: Resume::default(),
             report,
+            log: log.clone(),
+            metrics: metrics.clone(),
+            queue_errors: Mutex::default(),
             buffers: Mutex::default(),
             last: Mutex::default(),
+        })
+    }
+
+    /// Takes a chunk: [`Outcome::Delivered`] once the receiver has every byte of
+    /// it, or the queue has.
+    #[must_use]
+    pub fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
+        match &self.route {
+            Route::Direct(sinks) => self.deliver(Route::direct(sinks, tag), tag, chunk),
+            Route::Queued(queued) => self.enqueue(queued, tag, chunk),
         }
     }
 
-    /// Delivers a chunk: [`Outcome::Delivered`] once the receiver has every
-    /// byte of it.
-    #[must_use]
-    pub fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
-        let sink = self.sink_of(tag);
+    fn deliver(&self, sink: &Sink, tag: &str, chunk: &[u8]) -> Outcome {
         if sink.is_down() {
             return Outcome::Retry { delivered: 0 };
         }
-        let Buffers {
-            mut batch,
-            mut space,
-        } = self.take_buffers();
-        let (bytes, frames) = *self.last.lock();
-        batch.reserve(bytes.min(KEEP), frames);
-        let tally = self.mapper.map_chunk(tag, chunk, &mut batch, &mut space);
-        *self.last.lock() = (batch.bytes().len(), batch.frames());
+        let (tally, Buffers { mut batch, space }) = self.map(tag, chunk);
         let skip = self.resume.take(tag, chunk, Instant::now());
         let notice = self.report.tell(&tally, &mut batch);
 
@@ -105,22 +110,40 @@ impl Output {
         outcome
     }
 
-    /// A tag has always the same sink, which keeps the order of its records.
-    fn sink_of(&self, tag: &str) -> &Sink {
-        match self.sinks.as_slice() {
-            [sink] => sink,
-            sinks => {
-                let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tag);
-                &sinks[hash as usize % sinks.len()]
+    fn enqueue(&self, queued: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
+        let (tally, mut buffers) = self.map(tag, chunk);
+        let notice = self.report.tell(&tally, &mut buffers.batch);
+        let outcome = match Queued::append(queued, tag, &buffers.batch) {
+            Ok(()) => {
+                self.report.delivered(&tally, notice.as_ref());
+                Outcome::Delivered
             }
-        }
+            Err(error) => {
+                self.report.returned(notice.as_ref());
+                self.metrics.count_queue_error();
+                if self.queue_errors.lock().admit(Instant::now()).is_some() {
+                    let line = format!("{error}: {}; chunks wait in Fluent Bit", error.cause());
+                    self.log.write(Level::Error, &line);
+                }
+                Outcome::Retry { delivered: 0 }
+            }
+        };
+        self.keep_buffers(buffers);
+        outcome
     }
 
-    fn take_buffers(&self) -> Buffers {
-        self.buffers.lock().pop().unwrap_or_else(|| Buffers {
+    /// Makes a chunk's messages.
+    fn map(&self, tag: &str, chunk: &[u8]) -> (Tally, Buffers) {
+        let mut buffers = self.buffers.lock().pop().unwrap_or_else(|| Buffers {
             batch: Batch::new(self.framing),
             space: Workspace::default(),
-        })
+        });
+        let Buffers { batch, space } = &mut buffers;
+        let (bytes, frames) = *self.last.lock();
+        batch.reserve(bytes.min(KEEP), frames);
+        let tally = self.mapper.map_chunk(tag, chunk, batch, space);
+        *self.last.lock() = (batch.bytes().len(), batch.frames());
+        (tally, buffers)
     }
 
     fn keep_buffers(&self, mut buffers: Buffers) {
@@ -135,10 +158,21 @@ impl Drop for Output {
     fn drop(&mut self) {
         let mut batch = Batch::new(self.framing);
         self.report.last_words(&mut batch);
-        if let Some(sink) = self.sinks.first()
-            && !batch.is_empty()
-        {
-            sink.deliver_last(batch);
+        if batch.is_empty() {
+            return;
+        }
+        match &self.route {
+            Route::Direct(sinks) => {
+                if let Some(sink) = sinks.first() {
+                    sink.deliver_last(batch);
+                }
+            }
+            Route::Queued(queued) => {
+                if let Err(error) = Queued::append(queued, "", &batch) {
+                    let line = format!("{error}: {}", error.cause());
+                    self.log.write(Level::Error, &line);
+                }
+            }
         }
     }
 }

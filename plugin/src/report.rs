@@ -110,10 +110,10 @@ impl Report {
         }
     }
 
-    /// A message of a delivered chunk was given up on its way.
-    pub fn give_up(&self, reason: Reason) {
+    /// So many messages were given up on their way.
+    pub fn give_up(&self, reason: Reason, count: u64) {
         let mut tally = Tally::default();
-        tally.add(reason);
+        tally.add_many(reason, count);
         self.delivered(&tally, None);
     }
 
@@ -237,7 +237,7 @@ mod tests {
         assert!(report.tell(&more, &mut batch).is_none());
         assert!(batch.is_empty());
         report.delivered(&more, None);
-        report.give_up(Reason::Datagram);
+        report.give_up(Reason::Datagram, 1);
 
         let mut last = empty();
         report.last_words(&mut last);

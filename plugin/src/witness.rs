@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport::{Error, Event, Observer};
+use queue::Status;
+use transport::{Error, Event, Observer, QueueState};
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
@@ -23,6 +24,8 @@ pub struct Witness {
     told_down: bool,
     metrics: SinkMetrics,
     report: Arc<Report>,
+    /// What the queue held and had lost before.
+    queue: Status,
 }
 
 /// One for each kind of line.
@@ -35,6 +38,7 @@ struct Limiters {
     messages: Limiter,
     rejections: Limiter,
     windows: Limiter,
+    queue: Limiter,
     again: Limiter,
 }
 
@@ -49,6 +53,7 @@ impl Witness {
             told_down: false,
             metrics: SinkMetrics::new(metrics),
             report,
+            queue: Status::default(),
         }
     }
 
@@ -128,7 +133,7 @@ impl Observer for Witness {
                 );
             }
             Event::MessageRefused(error) => {
-                self.report.give_up(Reason::Datagram);
+                self.report.give_up(Reason::Datagram, 1);
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.messages,
@@ -136,7 +141,7 @@ impl Observer for Witness {
                 );
             }
             Event::MessageRejected { length } => {
-                self.report.give_up(Reason::Rejected);
+                self.report.give_up(Reason::Rejected, 1);
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.rejections,
@@ -167,6 +172,20 @@ impl Observer for Witness {
                     "closed with {batches} chunks undelivered, and with {replay_bytes} bytes not sent again that the receiver may have lost unread"
                 ),
             ),
+            Event::Queue(QueueState { status, .. }) => {
+                let before = std::mem::replace(&mut self.queue, *status);
+                let evicted = status.evicted - before.evicted;
+                self.report.give_up(Reason::Evicted, evicted);
+                let damaged = status.damaged - before.damaged;
+                self.report.give_up(Reason::Unreadable, damaged);
+            }
+            Event::QueueFailed(error) => {
+                self.write(
+                    Level::Error,
+                    |limiters| &mut limiters.queue,
+                    || format!("{error}: {}", error.cause()),
+                );
+            }
             Event::TlsFiles(Ok(())) => self
                 .log
                 .write(Level::Info, "files of TLS have changed, and were read again"),

@@ -115,22 +115,14 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
             return None;
         }
     };
-    match sender() {
-        Ok(sender) => Some(Output::open(
-            &config,
-            &sender,
-            &log,
-            &metrics,
-            hostname::own(),
-        )),
-        Err(error) => {
-            log.write(
-                Level::Error,
-                &format!("cannot start the sender's thread: {error}"),
-            );
-            None
-        }
-    }
+    let opened = match sender() {
+        Ok(sender) => Output::open(&config, &sender, &log, &metrics, hostname::own())
+            .map_err(|error| format!("{error}: {}", error.cause())),
+        Err(error) => Err(format!("cannot start the sender's thread: {error}")),
+    };
+    opened
+        .inspect_err(|problem| log.write(Level::Error, problem))
+        .ok()
 }
 
 fn sender() -> std::io::Result<Arc<Sender>> {

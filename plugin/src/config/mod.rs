@@ -3,6 +3,7 @@
 mod error;
 mod layout;
 mod options;
+mod queue;
 mod sd;
 mod tls;
 mod value;
@@ -19,6 +20,7 @@ pub use self::layout::{
 };
 use self::options::Options;
 pub use self::options::{OPTIONS, OptionInfo, Properties};
+pub use self::queue::QueueConfig;
 use crate::identity;
 use crate::selection::{LabelSelector, Names, Selection, Stream};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub selection: Selection,
     /// The form of messages.
     pub layout: Layout,
+    /// The queue on disk, if there is one.
+    pub queue: Option<QueueConfig>,
     /// How long the output's end may take.
     pub exit_timeout: Duration,
     /// What the user should know, though it is no error.
@@ -97,6 +101,7 @@ impl Config {
             namespace: namespace(&options, identity)?,
             selection: selection(&options)?,
             layout: layout::parse(&options, protocol, &mut warnings)?,
+            queue: queue::parse(&options)?,
             exit_timeout: options.duration("exit_timeout")?,
             targets,
             instance_name,

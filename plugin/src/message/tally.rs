@@ -13,6 +13,10 @@ pub enum Reason {
     Datagram,
     /// The receiver ended its connections at its message.
     Rejected,
+    /// Its message waited in the queue until that was full.
+    Evicted,
+    /// Its message could not be read from the queue.
+    Unreadable,
     /// It was too long, and its end was cut off.
     Truncated,
     /// It was too long, and became several messages.
@@ -23,12 +27,14 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order in which a tally counts them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Damaged,
         Self::Refused,
         Self::Oversize,
         Self::Datagram,
         Self::Rejected,
+        Self::Evicted,
+        Self::Unreadable,
         Self::Truncated,
         Self::Split,
         Self::ParamOmitted,
@@ -43,6 +49,8 @@ impl Reason {
             Self::Oversize => "oversize",
             Self::Datagram => "datagram",
             Self::Rejected => "rejected",
+            Self::Evicted => "evicted",
+            Self::Unreadable => "unreadable",
             Self::Truncated => "truncated",
             Self::Split => "split",
             Self::ParamOmitted => "param_omitted",
@@ -58,6 +66,8 @@ impl Reason {
             Self::Oversize => "messages dropped that were longer than max_message_size",
             Self::Datagram => "messages dropped that did not fit a datagram",
             Self::Rejected => "messages given up at which the receiver ended the connection",
+            Self::Evicted => "messages dropped, the oldest first, because the queue was full",
+            Self::Unreadable => "messages lost that could not be read from the queue's disk",
             Self::Truncated => "messages truncated to max_message_size",
             Self::Split => "records split that were longer than max_message_size",
             Self::ParamOmitted => {
@@ -71,7 +81,13 @@ impl Reason {
     pub const fn is_drop(self) -> bool {
         matches!(
             self,
-            Self::Damaged | Self::Refused | Self::Oversize | Self::Datagram | Self::Rejected
+            Self::Damaged
+                | Self::Refused
+                | Self::Oversize
+                | Self::Datagram
+                | Self::Rejected
+                | Self::Evicted
+                | Self::Unreadable
         )
     }
 

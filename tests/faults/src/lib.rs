@@ -76,7 +76,8 @@ macro_rules! scenarios {
 
 use rig::rsyslog::Driver;
 use scenarios::{
-    crash, cut, daemons, exit, fluent_bit, names, neighbours, network, restart, shape, stall, tls,
+    crash, cut, daemons, exit, fluent_bit, names, neighbours, network, queue, restart, shape,
+    stall, tls,
 };
 
 scenarios! {
@@ -116,6 +117,10 @@ scenarios! {
     fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
     fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
     fluent_bit_disk_full: "Fluent Bit's storage has no space left for a while" => fluent_bit::disk_full;
+    queue_kill: "Fluent Bit killed (KILL) three times, with a queue" => queue::kill;
+    queue_restart: "Fluent Bit restarts three times beside a dead output, with queues" => queue::restart_beside_a_dead_sink;
+    queue_dead_neighbour: "Many containers with a dead output beside a live one, with queues" => queue::dead_neighbour;
+    queue_disk_full: "The queue's disk has no space left for a while" => queue::disk_full;
     slow_neighbour: "One stalled output beside three" => neighbours::stalled;
     dead_neighbours: "50 outputs, 10 of them dead" => neighbours::dead;
     exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;

@@ -16,30 +16,49 @@ use super::{receiver, receiver_at};
 use crate::load::{Counts, Load};
 use crate::{Outcome, Skipped, mount};
 
-const TIMES: usize = 3;
+pub(super) const TIMES: usize = 3;
 /// For what Fluent Bit has on disk, and tries again with a backoff.
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 
 /// A folder with a log file, a configuration that reads it, and the state that
 /// outlives a process.
-struct Agent {
+pub(super) struct Agent {
     program: PathBuf,
-    dir: TempDir,
+    pub(super) dir: TempDir,
     log: File,
-    http_port: u16,
+    pub(super) http_port: u16,
 }
 
 impl Agent {
     fn new(address: &str, workers: usize) -> Result<Self, Skipped> {
+        let workers = match workers {
+            0 => String::new(),
+            workers => format!("Workers {workers}"),
+        };
+        Self::with_outputs(|_| {
+            format!(
+                "[OUTPUT]
+    Name syslog_sink
+    Match *
+    addr {address}
+    transport tcp
+    cluster on
+    backoff_min 50ms
+    backoff_max 200ms
+    Retry_Limit no_limits
+    {workers}
+"
+            )
+        })
+    }
+
+    /// With outputs that may have state in a folder.
+    pub(super) fn with_outputs(outputs: impl FnOnce(&Path) -> String) -> Result<Self, Skipped> {
         let program = fluent_bit::find().ok_or_else(|| Skipped("there is no Fluent Bit".into()))?;
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("app.log")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
         let http_port = free_port();
-        let workers = match workers {
-            0 => String::new(),
-            workers => format!("Workers {workers}"),
-        };
         let configuration = format!(
             "[SERVICE]
     Flush 0.2
@@ -53,23 +72,15 @@ impl Agent {
     storage.backlog.mem_limit 100M
 [INPUT]
     Name tail
-    Tag app
-    Path {dir}/app.log
+    Tag app.*
+    Path {dir}/*.log
     DB {dir}/tail.db
     Read_from_Head On
+    Refresh_Interval 1
     storage.type filesystem
-[OUTPUT]
-    Name syslog_sink
-    Match *
-    addr {address}
-    transport tcp
-    cluster on
-    backoff_min 50ms
-    backoff_max 200ms
-    Retry_Limit no_limits
-    {workers}
-",
+{outputs}",
             dir = dir.path().display(),
+            outputs = outputs(&dir.path().join("state")),
         );
         fs::write(dir.path().join("fluent-bit.conf"), configuration).unwrap();
         Ok(Self {
@@ -80,12 +91,12 @@ impl Agent {
         })
     }
 
-    fn start(&self, wrapper: &[String]) -> FluentBit {
+    pub(super) fn start(&self, wrapper: &[String]) -> FluentBit {
         let configuration = self.dir.path().join("fluent-bit.conf");
         FluentBit::start_by(wrapper, &self.program, host::library(), &configuration, &[])
     }
 
-    fn write(&mut self, load: &Load, chunks: Range<usize>) {
+    pub(super) fn write(&mut self, load: &Load, chunks: Range<usize>) {
         let lines = chunks.start * load.lines..chunks.end * load.lines;
         let text: String = lines.map(|line| load.line(line) + "\n").collect();
         self.log.write_all(text.as_bytes()).unwrap();
@@ -93,7 +104,7 @@ impl Agent {
 }
 
 /// The load in as many parts as there are events, and one more.
-fn parts(load: &Load) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn parts(load: &Load) -> impl Iterator<Item = Range<usize>> {
     let part = load.chunks / (TIMES + 1);
     (0..=TIMES).map(move |number| number * part..(number + 1) * part)
 }
@@ -197,7 +208,7 @@ pub(crate) fn disk_full() -> Outcome {
 }
 
 /// How many records the input has handed over.
-fn records(http_port: u16) -> usize {
+pub(super) fn records(http_port: u16) -> usize {
     let metrics = fluent_bit::get(http_port, "/api/v1/metrics").unwrap_or_default();
     let (_, behind) = metrics.split_once("\"records\":").unwrap_or_default();
     let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
@@ -205,7 +216,7 @@ fn records(http_port: u16) -> usize {
 }
 
 /// Writes until nothing more goes in.
-fn fill(filler: &Path) {
+pub(super) fn fill(filler: &Path) {
     let mut file = File::create(filler).unwrap();
     let block = [0; 4096];
     while file.write_all(&block).is_ok() {}

@@ -1,0 +1,89 @@
+//! The keys of the queue on disk.
+
+use std::path::PathBuf;
+
+use super::options::Options;
+use super::{ConfigError, value};
+
+/// The queue of an output on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The folder of this output's queue.
+    pub folder: PathBuf,
+    /// The maximum size of the queue, in bytes.
+    pub limit: usize,
+    /// Whether a chunk counts as taken only once the disk has it.
+    pub sync: bool,
+}
+
+/// Twice the largest message, so that there is always room for one.
+const SMALLEST: usize = 32 * 1024 * 1024;
+const LARGEST: usize = 1024 * 1024 * 1024 * 1024;
+
+/// Reads the keys of the queue.
+pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, ConfigError> {
+    let name = options.optional("queue_name", name)?;
+    let limit = options.parsed("queue_limit", |text| value::size(text, SMALLEST, LARGEST))?;
+    let sync = options.flag("queue_sync")?;
+    let Some(path) = options.optional("queue_path", path)? else {
+        return Ok(None);
+    };
+    let Some(name) = name else {
+        let problem = "is missing: with queue_path, set a name that no other output of this \
+                       folder has and that stays the same for as long as the receiver's owner does";
+        return Err(options.error("queue_name", problem));
+    };
+    Ok(Some(QueueConfig {
+        folder: path.join(name),
+        limit,
+        sync,
+    }))
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("is no absolute path: allowed is a folder such as /var/lib/syslog-sink".to_owned())
+    }
+}
+
+/// A name that is a single folder's on every file system.
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.len() <= 128 && text.chars().all(is_plain) && !text.starts_with('.') {
+        Ok(text.to_owned())
+    } else {
+        let allowed = "allowed are up to 128 letters, digits, '-', '_' and '.', and no '.' first";
+        Err(format!("is no name of a folder: {allowed}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_folders() {
+        for good in [
+            "a",
+            "shop.siem",
+            "5d0f3c1e-7a53-4b6a-9d7e-1f5c5d3c1e2b",
+            "A_1",
+        ] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "..",
+            ".",
+            ".hidden",
+            "a/b",
+            "a b",
+            "\u{e4}",
+            &"x".repeat(129),
+        ] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

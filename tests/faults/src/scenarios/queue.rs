@@ -1,0 +1,183 @@
+//! Queues on disk, in a real Fluent Bit.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use receiver::{Listen, Receiver};
+use rig::fluent_bit;
+use rig::port::free_port;
+use rig::wait::{self, BOUND};
+
+use super::fluent_bit::{Agent, LONG, TIMES, fill, parts, records};
+use super::{receiver, receiver_at};
+use crate::load::{Counts, Load, texts};
+use crate::{Outcome, mount};
+
+/// An output with a queue.
+fn output(name: &str, address: &str, state: &Path) -> String {
+    format!(
+        "[OUTPUT]
+    Name syslog_sink
+    Match *
+    Alias {name}
+    addr {address}
+    transport tcp
+    cluster on
+    backoff_min 50ms
+    backoff_max 200ms
+    queue_path {state}/queues
+    queue_name {name}
+",
+        state = state.display(),
+    )
+}
+
+/// A metric of the plugin, summed over its labels but the name.
+fn metric(agent: &Agent, metric: &str, name: &str) -> Option<f64> {
+    let text = fluent_bit::get(agent.http_port, "/api/v2/metrics/prometheus")?;
+    let begin = format!("{metric}{{name=\"{name}\"");
+    let lines = text.lines().filter(|line| line.starts_with(&begin));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Some(values.sum())
+}
+
+/// Waits until everything is there, or nothing more comes.
+fn arrived(load: &Load, receiver: &Receiver) -> Counts {
+    let complete = || (load.compare(texts(&receiver.received())).lost == 0).then_some(());
+    // What is lost is counted below.
+    let _ = wait::until(LONG, complete);
+    load.compare(texts(&receiver.received())).in_any_order()
+}
+
+/// A killed Fluent Bit sends again what was kept, and not whole chunks.
+pub(crate) fn kill() -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let mut running = agent.start(&[]);
+    for (number, part) in parts(&load).enumerate() {
+        let before = receiver.count();
+        agent.write(&load, part);
+        if number < TIMES {
+            receiver.wait_for(before + 1, BOUND).unwrap();
+            running.kill();
+            running = agent.start(&[]);
+        }
+    }
+    let counts = arrived(&load, &receiver);
+    running.stop();
+    Ok(counts.with_replays(TIMES, &load))
+}
+
+/// A dead sink and a live one share the chunks of one input. The live one gets
+/// nothing twice, the dead one everything once it is back.
+pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
+    let load = Load::USUAL;
+    let live = receiver(Listen::Tcp);
+    let port = free_port();
+    let (address, dead) = (live.address(), format!("127.0.0.1:{port}"));
+    let mut agent = Agent::with_outputs(|state| {
+        output("live", &address, state) + &output("dead", &dead, state)
+    })?;
+    let mut running = agent.start(&[]);
+    for (number, part) in parts(&load).enumerate() {
+        let end = (part.end * load.lines) as u64;
+        agent.write(&load, part);
+        live.wait_for(end, BOUND).unwrap();
+        if number < TIMES {
+            running.stop();
+            running = agent.start(&[]);
+        }
+    }
+    let revived = receiver_at(port, Listen::Tcp);
+    let mut counts = arrived(&load, &revived);
+    running.stop();
+    let of_live = load.compare(texts(&live.received()));
+    counts.sent += of_live.sent;
+    counts.lost += of_live.lost;
+    counts.duplicated += of_live.duplicated;
+    Ok(counts.with_duplicates(0))
+}
+
+/// Many containers with a dead sink and a live one: the live one's messages come
+/// as fast after a while as before.
+pub(crate) fn dead_neighbour() -> Outcome {
+    /// How late a message may be: flush interval, the file's refresh, and a busy
+    /// machine.
+    const LATE: Duration = Duration::from_secs(5);
+    let is_full = std::env::var_os("RELIABILITY").is_some_and(|value| value == "full");
+    let (tags, rounds) = if is_full { (300, 600) } else { (100, 15) };
+    let live = receiver(Listen::Tcp);
+    let (address, dead) = (live.address(), format!("127.0.0.1:{}", free_port()));
+    let agent = Agent::with_outputs(|state| {
+        output("live", &address, state) + &output("dead", &dead, state)
+    })?;
+    let mut files: Vec<File> = (0..tags)
+        .map(|tag| File::create(agent.dir.path().join(format!("c{tag:03}.log"))).unwrap())
+        .collect();
+    let running = agent.start(&[]);
+    let load = Load {
+        chunks: rounds,
+        lines: tags,
+        length: 100,
+    };
+    for round in 0..rounds {
+        let start = Instant::now();
+        for (tag, file) in files.iter_mut().enumerate() {
+            let mut line = load.line(round * tags + tag);
+            writeln!(line).unwrap();
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        let all = ((round + 1) * tags) as u64;
+        live.wait_for(all, BOUND).unwrap();
+        let took = start.elapsed();
+        assert!(took < LATE, "round {round}: {took:?}");
+        std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
+    }
+    let waiting = metric(&agent, "syslog_sink_queue_messages", "dead");
+    assert_eq!(waiting, Some(load.total() as f64));
+    let retries = metric(&agent, "fluentbit_output_retries_total", "dead");
+    assert_eq!(retries, Some(0.0));
+    running.stop();
+    let counts = load.compare(texts(&live.received())).in_any_order();
+    Ok(counts.with_duplicates(0))
+}
+
+/// The disk of the queue is full for a while: chunks wait in Fluent Bit.
+pub(crate) fn disk_full() -> Outcome {
+    let load = Load::USUAL;
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let queues = agent.dir.path().join("state/queues");
+    fs::create_dir(&queues).unwrap();
+    let wrapper = mount::wrapper(&format!(
+        "mount -t tmpfs -o size=16m tmpfs {}",
+        queues.display()
+    ))?;
+    let running = agent.start(&wrapper);
+    running.wait_for_log("cannot connect", 1, BOUND).unwrap();
+    let inside = format!("/proc/{}/root{}", running.id(), queues.display());
+    let filler = PathBuf::from(inside).join("filler");
+    let third = load.chunks / 3;
+    agent.write(&load, 0..third);
+    let taken = |count: usize| {
+        let is_taken = || (records(agent.http_port) >= count * load.lines).then_some(());
+        wait::until(BOUND, is_taken).unwrap();
+    };
+    taken(third);
+    fill(&filler);
+    agent.write(&load, third..load.chunks);
+    running
+        .wait_for_log("No space left on device", 1, BOUND)
+        .unwrap();
+    let receiver = receiver_at(port, Listen::Tcp);
+    fs::remove_file(&filler).unwrap();
+    let counts = arrived(&load, &receiver);
+    running.stop();
+    Ok(counts.with_duplicates(0))
+}
