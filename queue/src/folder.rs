@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::NUMBERS;
 use crate::error::{Context, Error};
 
 /// The end of a segment's file name.
@@ -42,7 +43,8 @@ impl Folder {
             let entry = entry.context("read", &self.path)?;
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_suffix(SEGMENT));
-            found.extend(number.and_then(|number| number.parse::<u64>().ok()));
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            found.extend(number.filter(|number| *number < NUMBERS));
         }
         found.sort_unstable();
         Ok(found)

@@ -47,6 +47,9 @@ use self::state::State;
 pub use self::state::Status;
 pub use self::writer::Writer;
 
+/// Numbers from here on are damage: no queue lives so long, and none overflows.
+const NUMBERS: u64 = 1 << 62;
+
 /// The settings of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

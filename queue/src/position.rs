@@ -16,6 +16,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use crate::NUMBERS;
 use crate::error::{Context, Error};
 use crate::folder::{Folder, writable};
 
@@ -86,5 +87,6 @@ fn read(file: &File, offset: u64) -> Option<(u64, Position)> {
         kept: u64_at(16)?,
         delivered: u64_at(24)?,
     };
-    (position.kept <= position.delivered).then_some((u64_at(8)?, position))
+    let is_valid = position.kept <= position.delivered && position.delivered < NUMBERS;
+    is_valid.then_some((u64_at(8)?, position))
 }

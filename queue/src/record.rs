@@ -19,6 +19,8 @@ use std::ops::Range;
 
 use syslog::Batch;
 
+use crate::NUMBERS;
+
 /// The first byte is in no UTF-8 text, so that a search stops at few others.
 const MAGIC: [u8; 4] = [0xf5, b'r', b'e', b'c'];
 
@@ -54,7 +56,9 @@ impl Header {
             first: u64_at(16)?,
             time: u64_at(24)?,
         };
-        (header.frames > 0 && header.frames <= header.body / 4).then_some(header)
+        let is_valid =
+            header.frames > 0 && header.frames <= header.body / 4 && header.first < NUMBERS;
+        is_valid.then_some(header)
     }
 
     /// The offset of the first header at or behind `from`, or where to go on

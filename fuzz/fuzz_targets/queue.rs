@@ -1,0 +1,89 @@
+//! Whatever bytes of a queue's files change, and wherever they end: the queue
+//! opens, the frames that come out are as they were, each once and in order, and
+//! what is appended afterwards comes out last.
+#![no_main]
+
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use libfuzzer_sys::fuzz_target;
+use queue::{Options, Reader};
+use syslog::{Batch, Framing};
+
+const OPTIONS: Options = Options {
+    framing: Framing::Newline,
+    limit: 1024 * 1024,
+    sync: false,
+};
+const FILES: [&str; 3] = [
+    "00000000000000000000.frames",
+    "00000000000000000020.frames",
+    "position",
+];
+
+/// A change of a file: its number, an offset, and a byte, or its end.
+type Change = (u8, u16, Option<u8>);
+
+fuzz_target!(|changes: Vec<Change>| {
+    let folder = tempfile::tempdir().unwrap();
+    for begin in [0, 20] {
+        let (writer, mut reader) = queue::open(folder.path(), OPTIONS).unwrap();
+        for first in (begin..begin + 20).step_by(5) {
+            writer
+                .append(&batch(first..first + 5), SystemTime::UNIX_EPOCH)
+                .unwrap();
+        }
+        reader.advance(begin / 4, begin / 2).unwrap();
+    }
+    for (file, offset, byte) in changes {
+        change(
+            &folder.path().join(FILES[usize::from(file) % FILES.len()]),
+            offset,
+            byte,
+        );
+    }
+    let (writer, mut reader) = queue::open(folder.path(), OPTIONS).unwrap();
+    let next = reader.delivered() + reader.status().waiting;
+    writer
+        .append(&batch(next..next + 1), SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(read(&mut reader), next + 1);
+});
+
+/// Frames whose texts are their numbers.
+fn batch(numbers: std::ops::Range<u64>) -> Batch {
+    let mut batch = Batch::new(OPTIONS.framing);
+    for number in numbers {
+        let mut frame = batch.frame();
+        frame
+            .bytes()
+            .extend_from_slice(number.to_string().as_bytes());
+        frame.finish();
+    }
+    batch
+}
+
+fn change(path: &Path, offset: u16, byte: Option<u8>) {
+    let mut bytes = fs::read(path).unwrap();
+    let offset = usize::from(offset) % bytes.len().max(1);
+    match byte {
+        Some(byte) if offset < bytes.len() => bytes[offset] = byte,
+        Some(byte) => bytes.push(byte),
+        None => bytes.truncate(offset),
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Reads everything, and returns the number behind the last frame.
+fn read(reader: &mut Reader) -> u64 {
+    let mut scratch = Vec::new();
+    let mut next = 0;
+    while let Some(chunk) = reader.read(&mut scratch).unwrap() {
+        let first = chunk.batch.first();
+        assert!(first >= next);
+        next = first + chunk.batch.frames() as u64;
+        assert_eq!(chunk.batch.bytes(), batch(first..next).bytes());
+    }
+    next
+}
