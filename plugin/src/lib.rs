@@ -21,6 +21,7 @@ pub mod identity;
 pub mod log;
 pub mod message;
 pub mod metrics;
+pub mod orphans;
 pub mod output;
 pub mod report;
 pub mod resume;

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::log::{Limiter, Log};
 use crate::message::{Mapper, Tally, Workspace};
 use crate::metrics::Metrics;
+use crate::orphans::Sweep;
 use crate::report::Report;
 use crate::resume::Resume;
 use crate::route::{Queued, Route};
@@ -31,6 +32,8 @@ pub struct Output {
     report: Arc<Report>,
     log: Log,
     metrics: Metrics,
+    /// Sees to the queues beside this output's.
+    _sweep: Option<Arc<Sweep>>,
     /// Limits the log's lines about the queue.
     queue_errors: Mutex<Limiter>,
     /// One for each worker that flushes at the same time.
@@ -69,6 +72,8 @@ impl Output {
             framing: config.framing,
             resume: Resume::default(),
             report,
+            _sweep: (config.queue.as_ref())
+                .and_then(|queue| Sweep::of(&queue.path, queue.orphan_age, log)),
             log: log.clone(),
             metrics: metrics.clone(),
             queue_errors: Mutex::default(),

@@ -90,7 +90,7 @@ fn index(count: usize, tag: &str) -> usize {
 }
 
 fn folder(queue: &QueueConfig, number: usize) -> std::path::PathBuf {
-    queue.folder.join(number.to_string())
+    queue.path.join(&queue.name).join(number.to_string())
 }
 
 fn options(queue: &QueueConfig, framing: Framing, count: usize) -> queue::Options {

@@ -36,6 +36,23 @@ impl Folder {
         })
     }
 
+    /// Opens a folder that has a lock, if nobody holds it.
+    pub(crate) fn open_unclaimed(path: &Path) -> Result<Option<Self>, Error> {
+        let lock = path.join("lock");
+        let file = match OpenOptions::new().read(true).write(true).open(&lock) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result.context("open", &lock)?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self {
+                path: path.to_owned(),
+                _lock: file,
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &lock),
+        }
+    }
+
     /// The numbers of the segments' first frames, the lowest first.
     pub(crate) fn segments(&self) -> Result<Vec<u64>, Error> {
         let mut found = Vec::new();

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use syslog::Framing;
 
+use self::error::Context;
 pub use self::error::Error;
 use self::folder::Folder;
 pub use self::reader::{Chunk, Reader};
@@ -61,6 +62,25 @@ pub struct Options {
     /// Whether an append returns only once the disk has the batch, so that a
     /// power failure costs nothing.
     pub sync: bool,
+}
+
+/// Deletes the queue in a folder, unless somebody has it open. Returns the bytes
+/// of its segments, or `None` if it was left alone or is no queue.
+///
+/// # Errors
+///
+/// If a file cannot be read or deleted.
+pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
+    let Some(folder) = Folder::open_unclaimed(path)? else {
+        return Ok(None);
+    };
+    let mut bytes = 0;
+    for first in folder.segments()? {
+        let segment = folder.segment(first);
+        bytes += std::fs::metadata(&segment).map_or(0, |metadata| metadata.len());
+    }
+    std::fs::remove_dir_all(path).context("delete", path)?;
+    Ok(Some(bytes))
 }
 
 /// Opens the queue in a folder, which is created if it is missing.

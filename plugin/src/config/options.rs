@@ -87,6 +87,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("queue_name", ""),
     option("queue_limit", "512M"),
     option("queue_sync", "off"),
+    option("queue_orphan_age", "60m"),
     option("instancename", ""),
     option("tlsconfig", ""),
     option("sanitizehost", "on"),

@@ -1,6 +1,7 @@
 //! The keys of the queue on disk.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::options::Options;
 use super::{ConfigError, value};
@@ -8,12 +9,17 @@ use super::{ConfigError, value};
 /// The queue of an output on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// The folder of this output's queue.
-    pub folder: PathBuf,
+    /// The folder of all outputs' queues.
+    pub path: PathBuf,
+    /// The name of this output's folder in it.
+    pub name: String,
     /// The maximum size of the queue, in bytes.
     pub limit: usize,
     /// Whether a chunk counts as taken only once the disk has it.
     pub sync: bool,
+    /// The time after the start at which queues that no output has claimed are
+    /// deleted.
+    pub orphan_age: Duration,
 }
 
 /// Twice the largest message, so that there is always room for one.
@@ -25,6 +31,7 @@ pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, Config
     let name = options.optional("queue_name", name)?;
     let limit = options.parsed("queue_limit", |text| value::size(text, SMALLEST, LARGEST))?;
     let sync = options.flag("queue_sync")?;
+    let orphan_age = options.duration("queue_orphan_age")?;
     let Some(path) = options.optional("queue_path", path)? else {
         return Ok(None);
     };
@@ -34,9 +41,11 @@ pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, Config
         return Err(options.error("queue_name", problem));
     };
     Ok(Some(QueueConfig {
-        folder: path.join(name),
+        path,
+        name,
         limit,
         sync,
+        orphan_age,
     }))
 }
 
