@@ -16,12 +16,17 @@ use super::{receiver, receiver_at};
 use crate::load::{Counts, Load, texts};
 use crate::{Outcome, mount};
 
-/// An output with a queue.
+/// An output with a queue, for everything.
 fn output(name: &str, address: &str, state: &Path) -> String {
+    output_of("*", name, address, state)
+}
+
+/// An output with a queue, for some tags.
+fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
     format!(
         "[OUTPUT]
     Name syslog_sink
-    Match *
+    Match {tags}
     Alias {name}
     addr {address}
     transport tcp
@@ -103,22 +108,85 @@ pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
+/// Whether scenarios shall take as long as they do in the field.
+fn is_full() -> bool {
+    std::env::var_os("RELIABILITY").is_some_and(|value| value == "full")
+}
+
+/// The log files of containers.
+fn containers(agent: &Agent, count: usize) -> Vec<File> {
+    let name = |number| format!("c{number:03}.log");
+    (0..count)
+        .map(|number| File::create(agent.dir.path().join(name(number))).unwrap())
+        .collect()
+}
+
+/// Has each container write the line that is its turn in this round.
+fn write_round(files: &mut [File], load: &Load, round: usize) {
+    let count = files.len();
+    for (number, file) in files.iter_mut().enumerate() {
+        let mut line = load.line(round * count + number);
+        writeln!(line).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// Fluent Bit reloads under load, with an output for each of many containers.
+pub(crate) fn reload() -> Outcome {
+    let outputs = if is_full() { 300 } else { 50 };
+    let load = Load {
+        chunks: 20 * (TIMES + 1),
+        lines: outputs,
+        length: 100,
+    };
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    let agent = Agent::with_outputs(|state| {
+        let output = |number| {
+            let name = format!("c{number:03}");
+            output_of(&format!("*{name}.log"), &name, &address, state)
+        };
+        (0..outputs).map(output).collect()
+    })?;
+    let mut files = containers(&agent, outputs);
+    let mut running = agent.start(&[]);
+    running
+        .wait_for_log("connected to", outputs, BOUND)
+        .unwrap();
+    for round in 0..load.chunks {
+        write_round(&mut files, &load, round);
+        if round % 20 == 19 && round + 1 < load.chunks {
+            running.reload();
+            let reloads = round / 20 + 1;
+            running
+                .wait_for_log("successful reload done", reloads, BOUND)
+                .unwrap();
+            // A signal during a reload would end Fluent Bit without its outputs'
+            // exit.
+            running
+                .wait_for_log("connected to", outputs * (reloads + 1), BOUND)
+                .unwrap();
+        }
+    }
+    let counts = arrived(&load, &receiver);
+    assert!(!running.has_ended());
+    running.stop();
+    Ok(counts.with_duplicates(0))
+}
+
 /// Many containers with a dead sink and a live one: the live one's messages come
 /// as fast after a while as before.
 pub(crate) fn dead_neighbour() -> Outcome {
     /// How late a message may be: flush interval, the file's refresh, and a busy
     /// machine.
     const LATE: Duration = Duration::from_secs(5);
-    let is_full = std::env::var_os("RELIABILITY").is_some_and(|value| value == "full");
-    let (tags, rounds) = if is_full { (300, 600) } else { (100, 15) };
+    let (tags, rounds) = if is_full() { (300, 600) } else { (100, 15) };
     let live = receiver(Listen::Tcp);
     let (address, dead) = (live.address(), format!("127.0.0.1:{}", free_port()));
     let agent = Agent::with_outputs(|state| {
         output("live", &address, state) + &output("dead", &dead, state)
     })?;
-    let mut files: Vec<File> = (0..tags)
-        .map(|tag| File::create(agent.dir.path().join(format!("c{tag:03}.log"))).unwrap())
-        .collect();
+    let mut files = containers(&agent, tags);
     let running = agent.start(&[]);
     let load = Load {
         chunks: rounds,
@@ -127,11 +195,7 @@ pub(crate) fn dead_neighbour() -> Outcome {
     };
     for round in 0..rounds {
         let start = Instant::now();
-        for (tag, file) in files.iter_mut().enumerate() {
-            let mut line = load.line(round * tags + tag);
-            writeln!(line).unwrap();
-            file.write_all(line.as_bytes()).unwrap();
-        }
+        write_round(&mut files, &load, round);
         let all = ((round + 1) * tags) as u64;
         live.wait_for(all, BOUND).unwrap();
         let took = start.elapsed();
