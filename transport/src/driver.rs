@@ -493,11 +493,18 @@ impl Driver {
     }
 
     /// Moves bytes from the session to the connection, and learns what the
-    /// peer acknowledged.
+    /// peer acknowledged, until there is nothing to do.
     fn pump(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        while self.pump_once(turn)? {}
+        Ok(())
+    }
+
+    /// Returns whether there is more to send, because of what the peer
+    /// acknowledged: some frames wait until they are alone.
+    fn pump_once(&mut self, turn: &Turn<'_>) -> Result<bool, Error> {
         let has_said_everything = self.has_said_everything();
         let Some(up) = &mut self.up else {
-            return Ok(());
+            return Ok(false);
         };
         let connection = &mut up.connection;
         up.read_on = connection.read()? == Heard::Part;
@@ -526,6 +533,7 @@ impl Driver {
                 break;
             }
         }
+        let is_all = self.session.transmit().is_empty();
         if has_said_everything {
             connection.close();
         }
@@ -552,7 +560,7 @@ impl Driver {
         } else {
             None
         };
-        Ok(())
+        Ok(is_all && !self.session.transmit().is_empty())
     }
 
     /// The connection in use broke, or has to end.
