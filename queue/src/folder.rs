@@ -1,8 +1,9 @@
 //! The folder of a queue, and the files in it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::NUMBERS;
@@ -10,6 +11,10 @@ use crate::error::{Context, Error};
 
 /// The end of a segment's file name.
 const SEGMENT: &str = ".frames";
+const POSITION: &str = "position";
+const LOCK: &str = "queue.lock";
+/// What is in the lock's file.
+const MARK: &[u8; 18] = b"syslog_sink queue\n";
 
 /// A folder that is locked for this process.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         create(path).context("create", path)?;
-        let lock = path.join("lock");
+        let lock = path.join(LOCK);
         let file = writable().open(&lock).context("open", &lock)?;
         file.try_lock()
             .map_err(|error| match error {
@@ -30,49 +35,75 @@ impl Folder {
                 TryLockError::WouldBlock => io::Error::other("another process uses this queue"),
             })
             .context("lock", &lock)?;
+        file.write_all_at(MARK, 0).context("write", &lock)?;
         Ok(Self {
             path: path.to_owned(),
             _lock: file,
         })
     }
 
-    /// Opens a folder that has a lock, if nobody holds it.
+    /// Opens the folder of a queue, if nobody has it open and there is nothing
+    /// else in it.
     pub(crate) fn open_unclaimed(path: &Path) -> Result<Option<Self>, Error> {
-        let lock = path.join("lock");
+        let lock = path.join(LOCK);
         let file = match OpenOptions::new().read(true).write(true).open(&lock) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.context("open", &lock)?,
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                path: path.to_owned(),
-                _lock: file,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &lock),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error).context("lock", &lock),
         }
+        let mut mark = [0; MARK.len()];
+        let is_marked = file.read_exact_at(&mut mark, 0).is_ok() && mark == *MARK;
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: file,
+        };
+        let is_ours = |name: &OsStr| {
+            let names = [OsStr::new(LOCK), OsStr::new(POSITION)];
+            names.contains(&name) || first_of(name).is_some()
+        };
+        let is_queue = is_marked && folder.names()?.iter().all(|name| is_ours(name));
+        Ok(is_queue.then_some(folder))
+    }
+
+    /// Deletes the files of the queue, and the folder.
+    pub(crate) fn delete(self) -> Result<(), Error> {
+        for name in self.names()? {
+            let path = self.path.join(name);
+            std::fs::remove_file(&path).context("delete", &path)?;
+        }
+        std::fs::remove_dir(&self.path).context("delete", &self.path)
+    }
+
+    /// Whether the folder can be reached, and is still the one that was opened.
+    pub(crate) fn is_there(&self) -> bool {
+        self.path.join(LOCK).exists()
+    }
+
+    fn names(&self) -> Result<Vec<OsString>, Error> {
+        let entries = std::fs::read_dir(&self.path).context("read", &self.path)?;
+        entries
+            .map(|entry| Ok(entry.context("read", &self.path)?.file_name()))
+            .collect()
     }
 
     /// The numbers of the segments' first frames, the lowest first.
     pub(crate) fn segments(&self) -> Result<Vec<u64>, Error> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.path).context("read", &self.path)? {
-            let entry = entry.context("read", &self.path)?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(SEGMENT));
-            let number = number.and_then(|number| number.parse::<u64>().ok());
-            found.extend(number.filter(|number| *number < NUMBERS));
-        }
+        let names = self.names()?;
+        let mut found: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
         found.sort_unstable();
         Ok(found)
     }
 
     pub(crate) fn position(&self) -> PathBuf {
-        self.path.join("position")
+        self.path.join(POSITION)
     }
 
     pub(crate) fn segment(&self, first: u64) -> PathBuf {
-        self.path.join(format!("{first:020}{SEGMENT}"))
+        self.path.join(segment_name(first))
     }
 
     /// Opens a segment for reading.
@@ -100,6 +131,17 @@ impl Folder {
         // the position.
         let _ = std::fs::remove_file(self.segment(first));
     }
+}
+
+fn segment_name(first: u64) -> String {
+    format!("{first:020}{SEGMENT}")
+}
+
+/// The number of the first frame of the segment with this name.
+fn first_of(name: &OsStr) -> Option<u64> {
+    let name = name.to_str()?;
+    let first = name.strip_suffix(SEGMENT)?.parse().ok()?;
+    (first < NUMBERS && segment_name(first) == name).then_some(first)
 }
 
 /// Logs are their owner's: nobody else may read them.

@@ -6,7 +6,7 @@
 //!                    00000000000000004711.frames
 //!                    00000000000000009042.frames   active segment ──> Reader::read
 //!                    position                      <── Reader::advance
-//!                    lock                          one process at a time
+//!                    queue.lock                    one process at a time
 //! ```
 //!
 //! Frames have consecutive numbers, from zero on for the life of the queue. A
@@ -40,7 +40,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use syslog::Framing;
 
-use self::error::Context;
 pub use self::error::Error;
 use self::folder::Folder;
 pub use self::reader::{Chunk, Reader};
@@ -65,7 +64,7 @@ pub struct Options {
 }
 
 /// Deletes the queue in a folder, unless somebody has it open. Returns the bytes
-/// of its segments, or `None` if it was left alone or is no queue.
+/// of its segments, or `None` if it was left alone, or has other files in it.
 ///
 /// # Errors
 ///
@@ -79,7 +78,7 @@ pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
         let segment = folder.segment(first);
         bytes += std::fs::metadata(&segment).map_or(0, |metadata| metadata.len());
     }
-    std::fs::remove_dir_all(path).context("delete", path)?;
+    folder.delete()?;
     Ok(Some(bytes))
 }
 

@@ -25,6 +25,7 @@ pub struct Reader {
     /// The number of the next frame.
     number: u64,
     segment: Option<Open>,
+    errors: Errors,
 }
 
 /// A batch that was read.
@@ -66,6 +67,7 @@ impl Reader {
             framing,
             number,
             segment: None,
+            errors: Errors::default(),
         }
     }
 
@@ -156,6 +158,11 @@ impl Reader {
         })
     }
 
+    /// Whether a segment was removed from a folder that is there.
+    fn is_gone(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::NotFound && self.folder.is_there()
+    }
+
     /// Opens a segment unless it is open. `None` if there is nothing to read in
     /// it.
     fn open(&mut self, extent: Extent) -> Result<Option<&mut Open>, Error> {
@@ -183,11 +190,16 @@ impl Reader {
                         offset: HEADER as u64,
                     });
                 }
-                // Of another version, damaged, or removed by somebody.
-                Ok((None, _)) => self.state.lock().forget(extent.first, &self.folder),
-                Err(error) if is_permanent(&error) => {
-                    self.state.lock().forget(extent.first, &self.folder);
+                // Of another version, or damaged: all of it is skipped.
+                Ok((None, file)) => {
+                    self.segment = Some(Open {
+                        first: extent.first,
+                        file,
+                        framing: self.framing,
+                        offset: extent.length,
+                    });
                 }
+                Err(error) if self.is_gone(&error) => self.state.lock().forget(extent.first),
                 Err(error) => {
                     return Err(error).context("read", &self.folder.segment(extent.first));
                 }
@@ -212,7 +224,7 @@ impl Reader {
             scratch.resize(size as usize, 0);
             match open.file.read_exact_at(scratch, open.offset) {
                 Ok(()) => {}
-                Err(error) if is_permanent(&error) => {
+                Err(error) if self.errors.is_permanent(&error) => {
                     open.offset = extent.length;
                     return Ok(None);
                 }
@@ -220,6 +232,7 @@ impl Reader {
                     return Err(error).context("read", &self.folder.segment(extent.first));
                 }
             }
+            self.errors = Errors::default();
             let mut records = Records {
                 bytes: scratch,
                 left,
@@ -245,6 +258,21 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+/// Errors of a disk in a row.
+#[derive(Debug, Default)]
+struct Errors(u32);
+
+impl Errors {
+    /// Whether another try would fail as well: the file is cut short, or the disk
+    /// could not read it for long.
+    fn is_permanent(&mut self, error: &io::Error) -> bool {
+        /// A minute of tries.
+        const TRIES: u32 = 60;
+        self.0 += 1;
+        error.kind() == io::ErrorKind::UnexpectedEof || self.0 >= TRIES
     }
 }
 
@@ -321,15 +349,4 @@ impl Records<'_> {
         }
         Parsed::UpTo(at as u64)
     }
-}
-
-/// Whether another try would fail as well: the file is gone or cut short, or
-/// the disk cannot read it.
-fn is_permanent(error: &io::Error) -> bool {
-    /// `EIO` of Linux.
-    const INPUT_OUTPUT: i32 = 5;
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-    ) || error.raw_os_error() == Some(INPUT_OUTPUT)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::{Context, Error};
 use crate::folder::Folder;
-use crate::position::{Position, PositionFile};
+use crate::position::{Noted, Position, PositionFile};
 use crate::segment;
 
 /// A segment on the disk.
@@ -57,7 +57,7 @@ pub struct Status {
 impl State {
     /// Finds out what a folder holds.
     pub(crate) fn recover(folder: &Folder) -> Result<Self, Error> {
-        let (file, position) = PositionFile::open(folder)?;
+        let (file, noted) = PositionFile::open(folder)?;
         let mut segments = VecDeque::new();
         for first in folder.segments()? {
             let path = folder.segment(first);
@@ -82,14 +82,27 @@ impl State {
         }
         let oldest = segments.front().map_or(written, |segment| segment.first);
         // Without a position nothing is known to be delivered.
-        let position = position.unwrap_or(Position {
-            kept: oldest,
-            delivered: oldest,
+        let Noted {
+            position,
+            evicted_under_way,
+        } = noted.unwrap_or(Noted {
+            position: Position {
+                kept: oldest,
+                delivered: oldest,
+            },
+            evicted_under_way: 0..0,
         });
+        // Nobody can acknowledge them any more.
+        let evicted = evicted_under_way
+            .end
+            .saturating_sub(evicted_under_way.start);
         let mut this = Self {
             next: written.max(position.delivered),
             read: position.kept,
-            status: Status::default(),
+            status: Status {
+                evicted,
+                ..Status::default()
+            },
             lost: Vec::new(),
             evicted_under_way: 0..0,
             position,
@@ -134,7 +147,10 @@ impl State {
         };
         self.lost.retain(|lost| lost.end > needed);
         self.drop_delivered(folder);
-        self.file.write(position)
+        self.file.write(&Noted {
+            position,
+            evicted_under_way: self.evicted_under_way.clone(),
+        })
     }
 
     /// Makes room for `length` bytes more.
@@ -173,9 +189,15 @@ impl State {
     fn note_lost(&mut self, range: Range<u64>) -> u64 {
         let count = self.uncounted(&range);
         if !range.is_empty() {
-            self.lost
-                .retain(|known| overlap(known, &range) < known.end - known.start);
-            self.lost.push(range);
+            // The ranges stay apart from each other.
+            let touches = |known: &mut Range<u64>| overlap(known, &range) > 0;
+            let merged = self
+                .lost
+                .extract_if(.., touches)
+                .fold(range.clone(), |all, known| {
+                    all.start.min(known.start)..all.end.max(known.end)
+                });
+            self.lost.push(merged);
         }
         count
     }
@@ -218,10 +240,9 @@ impl State {
         number.max(to)
     }
 
-    /// Removes a segment that cannot be read.
-    pub(crate) fn forget(&mut self, first: u64, folder: &Folder) {
+    /// A segment is there no more.
+    pub(crate) fn forget(&mut self, first: u64) {
         self.segments.retain(|segment| segment.first != first);
-        folder.remove_segment(first);
     }
 
     pub(crate) fn bytes(&self) -> u64 {

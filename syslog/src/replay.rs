@@ -27,6 +27,15 @@ impl ReplayBuffer {
     /// The most that [`ReplayBuffer::FollowWindow`] keeps, in bytes.
     pub const MAX: usize = 32 * 1024 * 1024;
 
+    /// The most that is ever kept, in bytes.
+    #[must_use]
+    pub const fn most(self) -> usize {
+        match self {
+            Self::Fixed(limit) => limit,
+            Self::FollowWindow => Self::MAX,
+        }
+    }
+
     /// The limit in bytes for a peer whose largest window was `window` bytes.
     #[must_use]
     pub fn limit(self, window: usize) -> usize {
@@ -120,11 +129,11 @@ impl Replay {
         spare
     }
 
-    /// The number of the oldest frame ([`Batch::numbered`]).
-    #[must_use]
-    pub fn first_number(&self) -> Option<u64> {
-        let oldest = self.kept.front()?;
-        Some(oldest.batch.number_at(oldest.from))
+    /// The numbers of the first frames of all batches ([`Batch::numbered`]), the
+    /// oldest batch first.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        let kept = self.kept.iter();
+        kept.map(|kept| kept.batch.number_at(kept.from))
     }
 
     /// A copy of the frame that was delivered last.

@@ -242,24 +242,34 @@ impl<T> Session<T> {
     /// ([`Batch::numbered`]).
     #[must_use]
     pub fn first_number(&self) -> Option<u64> {
-        let queue = self.queue.front();
+        let queue = self.queue.iter();
         let queue = queue.map(|entry| entry.batch.number_at(entry.from));
-        [
-            queue,
-            self.replay.first_number(),
-            self.suspects.first_number(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        // After a search, older frames may be behind newer ones.
+        let depth = if self.suspects.has_searched() {
+            usize::MAX
+        } else {
+            1
+        };
+        let held = queue.take(depth).chain(self.replay.numbers().take(depth));
+        held.chain(self.suspects.first_number()).min()
+    }
+
+    /// The bytes of frames that the connection has not taken yet.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        let unsent = self.queue.iter().skip(self.taken);
+        unsent
+            .map(|entry| entry.batch.bytes().len() - entry.taken)
+            .sum()
     }
 
     /// Takes frames that were delivered before there was this session, and that
     /// the peer may have lost unread: they are sent again on the first
-    /// connection.
+    /// connection. Of more than may be kept, the newest are.
     pub fn restore(&mut self, batch: Batch, now: Instant) {
+        let bytes = self.replay.bytes() + batch.bytes().len();
         self.replay
-            .raise_limit(self.replay.bytes() + batch.bytes().len());
+            .raise_limit(bytes.min(self.policy.replay_buffer.most()));
         self.replay.keep(batch, 0, now);
         self.replay_pending = true;
     }

@@ -154,7 +154,10 @@ impl Driver {
 
     /// Whether there is nothing left to do after [`Driver::close`].
     pub(crate) fn is_closed(&self, now: Instant) -> bool {
-        let goodbye = self.up.as_ref().is_none_or(|up| up.connection.is_closed());
+        let goodbye = match (&self.up, &self.closed) {
+            (Some(up), _) => up.connection.is_closed(),
+            (None, closed) => closed.is_none() || self.feed.is_none(),
+        };
         let late = self.closing.is_some_and(|until| now >= until);
         self.has_said_everything() && (goodbye || late)
     }
@@ -171,7 +174,7 @@ impl Driver {
                 .filter(|attempt| !(attempt.is_ready() && self.closed.is_some()))
                 .map(Attempt::next_turn),
             (self.shall_begin(now) || self.has_more).then_some(now),
-            self.feed.as_ref().and_then(Feed::next_turn),
+            self.feed.as_ref().and_then(|feed| feed.next_turn(now)),
             self.closing,
             up.and_then(|up| up.ask).map(|(at, _)| at),
             up.and_then(|up| up.read_on.then_some(now)),
@@ -229,9 +232,22 @@ impl Driver {
             Err(error) => self.end(&error, turn),
         }
         self.renew(turn);
+        self.say_goodbye(turn);
         self.answer();
-        self.tell_progress();
+        self.tell_progress(turn);
         wish
+    }
+
+    /// A sink with a queue waits for its receiver's answer to the close: what it
+    /// keeps is needed no more then.
+    fn say_goodbye(&mut self, turn: &Turn<'_>) {
+        if self.feed.is_some()
+            && self.has_said_everything()
+            && let Some(up) = &self.up
+        {
+            let peer = up.connection.peer();
+            self.close_connection(Side::Own, Error::Closed { peer }, turn);
+        }
     }
 
     /// A sink connects before there is anything to send, so that what is wrong
@@ -312,6 +328,7 @@ impl Driver {
 
     fn end_closed(&mut self, end: End, turn: &Turn<'_>) {
         if let Some(closed) = self.closed.take() {
+            self.is_answered = end == End::Answered && self.closing.is_some();
             self.finish(closed.server, &closed.error, end, turn);
         }
     }
@@ -458,26 +475,37 @@ impl Driver {
     /// Delivers what the session has, and what the queue has.
     fn deliver(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for _ in 0..ROUNDS {
-            self.has_more = self.fill(turn);
+            let was_full = !self.has_room();
+            let is_filled = self.fill(turn);
             self.pump(turn)?;
+            // What has ended makes room.
+            self.answer();
+            self.has_more = is_filled || was_full && self.has_room();
             if !self.has_more {
                 break;
             }
-            // What has ended makes room.
-            self.answer();
         }
         Ok(())
+    }
+
+    /// Whether the session takes another batch of the queue.
+    fn has_room(&self) -> bool {
+        let unsent = self.session.unsent_bytes();
+        self.feed.as_ref().is_some_and(|feed| feed.has_room(unsent))
+            && self.session.is_up()
+            && !self.session.is_searching()
+            && self.closing.is_none()
     }
 
     /// Submits a batch of the queue, if there is room for one. Returns whether it
     /// did.
     fn fill(&mut self, turn: &Turn<'_>) -> bool {
+        if !self.has_room() {
+            return false;
+        }
         let Some(feed) = &mut self.feed else {
             return false;
         };
-        if !self.session.is_up() || self.session.is_searching() || self.closing.is_some() {
-            return false;
-        }
         match feed.next(&mut turn.scratch.borrow_mut(), turn.now) {
             Ok(None) => false,
             Ok(Some(batch)) => {
@@ -647,8 +675,7 @@ impl Driver {
     /// Ends the connection in an orderly way. Frames that were set aside are
     /// given up.
     pub(crate) fn shut_down(&mut self, now: Instant) {
-        let is_closed = |up: &Up| up.connection.is_closed();
-        if self.is_answered || self.up.as_ref().is_some_and(is_closed) {
+        if self.is_answered {
             // It has read everything.
             self.save(None);
         }
@@ -673,14 +700,13 @@ impl Driver {
         self.observer.on_event(event);
     }
 
-    fn tell_progress(&mut self) {
+    fn tell_progress(&mut self, turn: &Turn<'_>) {
         self.save(self.session.first_number());
-        let queue = self.feed.as_ref().map(Feed::state);
-        if let Some(state) = queue
-            && self.told_queue != queue
-        {
-            self.told_queue = queue;
-            self.tell(&Event::Queue(state));
+        if let Some(feed) = &mut self.feed {
+            let state = feed.state(&mut turn.scratch.borrow_mut());
+            if self.told_queue.replace(state) != Some(state) {
+                self.tell(&Event::Queue(state));
+            }
         }
         let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
         if self.told != (totals, replay_bytes) {

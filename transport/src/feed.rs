@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use queue::{Chunk, Reader, Status};
 use syslog::{Batch, Outcome};
 
-/// The bytes of frames that are under way at a time, at most, and one batch: more
-/// than a kernel's send buffer takes.
-const WINDOW: usize = 8 * 1024 * 1024;
+/// The most bytes of frames that are under way, and one batch: more than a kernel's
+/// send buffer takes.
+const WINDOW: usize = 16 * 1024 * 1024;
+/// The most bytes of them that the connection has not taken yet, and one batch.
+const UNSENT: usize = 512 * 1024;
 /// The wait after an error of the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -27,8 +29,8 @@ pub(crate) struct Feed {
     bytes: usize,
     /// The number of the first frame that was not acknowledged.
     delivered: u64,
-    /// The time of the first batch that waits, if none is under way.
-    oldest: Option<SystemTime>,
+    /// The number of the first frame that was not acknowledged, and its time.
+    oldest: Option<(u64, SystemTime)>,
     /// What is kept to be sent again stays as it is: the session is gone.
     is_frozen: bool,
     /// Nothing is read before that, since the disk had an error.
@@ -80,20 +82,23 @@ impl Feed {
                 return Ok(Some(batch));
             }
         }
-        // For its time alone.
-        self.reader.seek(self.delivered);
-        self.oldest = self.reader.read(scratch)?.map(|chunk| chunk.time);
         self.reader.seek(self.delivered);
         Ok(None)
     }
 
-    /// The next batch to be submitted, if there is room for one and there is one.
+    /// Whether there is room for another batch, beside the bytes that the
+    /// connection has not taken yet.
+    pub(crate) const fn has_room(&self, unsent: usize) -> bool {
+        self.bytes < WINDOW && unsent < UNSENT
+    }
+
+    /// The next batch to be submitted, if there is one.
     pub(crate) fn next(
         &mut self,
         scratch: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Option<Batch>, queue::Error> {
-        if self.bytes >= WINDOW || self.pause.is_some_and(|until| now < until) {
+        if self.pause.is_some_and(|until| now < until) {
             return Ok(None);
         }
         self.pause = None;
@@ -117,8 +122,8 @@ impl Feed {
     }
 
     /// The time of the next turn, if the disk had an error.
-    pub(crate) const fn next_turn(&self) -> Option<Instant> {
-        self.pause
+    pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        self.pause.filter(|until| *until > now)
     }
 
     /// A batch that began with the frame of this number has ended. If it was not
@@ -130,8 +135,8 @@ impl Feed {
                 self.delivered = ended.end;
             }
             (Outcome::Retry { delivered }, Some(ended)) => {
-                self.oldest = Some(ended.time);
                 self.delivered = first + delivered as u64;
+                self.oldest = Some((self.delivered, ended.time));
                 self.under_way.clear();
                 self.bytes = 0;
                 self.reader.seek(self.delivered);
@@ -153,12 +158,29 @@ impl Feed {
         self.is_frozen = true;
     }
 
-    pub(crate) fn state(&self) -> QueueState {
+    pub(crate) fn state(&mut self, scratch: &mut Vec<u8>) -> QueueState {
         let status = self.reader.status();
-        let under_way = self.under_way.front().map(|batch| batch.time);
-        QueueState {
-            status,
-            oldest: under_way.or(self.oldest).filter(|_| status.waiting > 0),
+        let oldest = match self.under_way.front() {
+            Some(batch) => Some(batch.time),
+            None if status.waiting > 0 => self.peek(scratch),
+            None => None,
+        };
+        QueueState { status, oldest }
+    }
+
+    /// The time of the first frame that waits. It is read once.
+    fn peek(&mut self, scratch: &mut Vec<u8>) -> Option<SystemTime> {
+        if let Some((number, time)) = self.oldest
+            && number == self.delivered
+        {
+            return Some(time);
         }
+        self.reader.seek(self.delivered);
+        // An error is reported when the frame is to be sent.
+        let chunk = self.reader.read(scratch);
+        self.reader.seek(self.delivered);
+        let time = chunk.ok()??.time;
+        self.oldest = Some((self.delivered, time));
+        Some(time)
     }
 }

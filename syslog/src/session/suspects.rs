@@ -48,6 +48,8 @@ pub(super) struct Suspects {
     /// The time at which they are sent again, whether there is one or not.
     aside_until: Option<Instant>,
     cut: CutFrames,
+    /// There was a search.
+    has_searched: bool,
     /// The last search found nothing, and all ends since were early ones.
     was_fruitless: bool,
     /// The bytes of frames that survived twice, and are not kept any more.
@@ -73,6 +75,7 @@ impl Suspects {
             aside: Batch::new(Framing::OctetCounting),
             aside_until: None,
             cut: CutFrames::default(),
+            has_searched: false,
             was_fruitless: false,
             exposed: 0,
             slowest: Duration::ZERO,
@@ -105,6 +108,11 @@ impl Suspects {
             State::Counting { .. } | State::Resting { .. } => 0,
         };
         searched + self.aside.bytes().len()
+    }
+
+    /// Whether there was a search, after which frames may be out of order.
+    pub(super) const fn has_searched(&self) -> bool {
+        self.has_searched
     }
 
     /// The number of the first frame that is held here ([`Batch::numbered`]).
@@ -244,6 +252,7 @@ impl Suspects {
                 Some(frames) => frames.append(&part),
             }
         }
+        self.has_searched = true;
         // Without frames there is nothing to blame.
         self.state = match frames {
             None => State::Counting { ends: 0 },
