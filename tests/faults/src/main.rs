@@ -46,3 +46,21 @@ fn table() -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_a_row_for_each_scenario() {
+        let document = include_str!("../../../docs/RELIABILITY.md");
+        for scenario in SCENARIOS {
+            let row = format!("| {} | ", scenario.title);
+            assert!(
+                document.contains(&row),
+                "make reliability: {}",
+                scenario.title
+            );
+        }
+    }
+}
