@@ -1,18 +1,19 @@
 //! Queues that no output claims: those of sinks that were deleted while Fluent
 //! Bit did not run, or by a new configuration.
 //!
-//! A queue is claimed by its lock, of whatever process. Some time after the start
-//! the others are deleted, so that a deleted sink leaves nothing on the node, and
-//! a sink that comes back soon finds its backlog.
+//! A queue is claimed by its lock, of whatever process, and by the outputs of this
+//! one until all of them have ended. Some time after the start the others are
+//! deleted, so that a deleted sink leaves nothing on the node, and a sink that
+//! comes back soon finds its backlog.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::abi::host::Level;
@@ -21,54 +22,54 @@ use crate::log::Log;
 /// One for each folder of queues, for as long as any output has a queue there.
 static SWEEPS: Mutex<Option<HashMap<PathBuf, Weak<Sweep>>>> = Mutex::new(None);
 
+/// The names of the queues that outputs have claimed.
+type Claims = Arc<Mutex<HashSet<String>>>;
+
 /// A thread that waits for the moment, and deletes then.
 #[derive(Debug)]
 pub struct Sweep {
-    /// Dropped to end the wait.
+    claims: Claims,
+    /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sweep {
-    /// Sees to a folder of queues, once for all outputs.
-    pub fn of(folder: &Path, age: Duration, log: &Log) -> Option<Arc<Self>> {
+    /// Claims a queue, and sees to the others in its folder, once for all outputs.
+    pub fn beside(folder: &Path, name: &str, age: Duration, log: &Log) -> Option<Arc<Self>> {
         let mut sweeps = SWEEPS.lock();
         let sweeps = sweeps.get_or_insert_default();
         sweeps.retain(|_, sweep| sweep.strong_count() > 0);
-        if let Some(sweep) = sweeps.get(folder).and_then(Weak::upgrade) {
-            return Some(sweep);
-        }
-        match Self::start(folder.to_owned(), age, log.clone()) {
-            Ok(sweep) => {
-                let sweep = Arc::new(sweep);
-                sweeps.insert(folder.to_owned(), Arc::downgrade(&sweep));
-                Some(sweep)
-            }
+        let running = sweeps.get(folder).and_then(Weak::upgrade);
+        let sweep = match running.map_or_else(|| Self::start(folder, age, log), Ok) {
+            Ok(sweep) => sweep,
             Err(error) => {
                 let line = format!("queues without an output stay where they are: {error}");
                 log.write(Level::Warn, &line);
-                None
+                return None;
             }
-        }
+        };
+        sweep.claims.lock().insert(name.to_owned());
+        sweeps.insert(folder.to_owned(), Arc::downgrade(&sweep));
+        Some(sweep)
     }
 
-    fn start(folder: PathBuf, age: Duration, log: Log) -> std::io::Result<Self> {
-        let (stop, stopped) = bounded::<()>(0);
+    fn start(folder: &Path, age: Duration, log: &Log) -> std::io::Result<Arc<Self>> {
+        let (stop, stopped) = bounded(0);
+        let claims = Claims::default();
+        let (folder, claimed, log) = (folder.to_owned(), Arc::clone(&claims), log.clone());
         let thread = Builder::new()
             .name("syslog-orphans".to_owned())
             .spawn(move || {
-                // Nothing is ever sent.
-                if stopped
-                    .recv_timeout(age)
-                    .is_err_and(|error| error.is_timeout())
-                {
-                    sweep(&folder, &log);
+                if !is_over(&stopped, age) {
+                    sweep(&folder, &claimed, &stopped, &log);
                 }
             })?;
-        Ok(Self {
+        Ok(Arc::new(Self {
+            claims,
             stop: Some(stop),
             thread: Some(thread),
-        })
+        }))
     }
 }
 
@@ -82,23 +83,38 @@ impl Drop for Sweep {
     }
 }
 
-/// Deletes the queues that nobody has open.
-fn sweep(folder: &Path, log: &Log) {
-    for name in folders(folder) {
-        let parts = folders(&name);
-        let deleted: Vec<u64> = parts.iter().filter_map(|part| delete(part, log)).collect();
-        if deleted.is_empty() || deleted.len() < parts.len() {
-            continue;
+/// Waits, and returns whether the thread has to end. Nothing is ever sent.
+fn is_over(stopped: &Receiver<()>, wait: Duration) -> bool {
+    stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
+}
+
+fn sweep(folder: &Path, claims: &Claims, stopped: &Receiver<()>, log: &Log) {
+    for output in folders(folder) {
+        if is_over(stopped, Duration::ZERO) {
+            return;
         }
-        // It is empty now, but for what is not ours.
-        let _ = fs::remove_dir(&name);
-        let line = format!(
-            "deleted the queue {}, which no output has claimed: {} bytes",
-            name.display(),
-            deleted.iter().sum::<u64>()
-        );
-        log.write(Level::Warn, &line);
+        let name = output.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| !claims.lock().contains(name)) {
+            delete_all(&output, log);
+        }
     }
+}
+
+/// Deletes the queues of an output that nobody has open.
+fn delete_all(output: &Path, log: &Log) {
+    let parts = folders(output);
+    let deleted: Vec<u64> = parts.iter().filter_map(|part| delete(part, log)).collect();
+    if deleted.is_empty() {
+        return;
+    }
+    // It is empty now, but for what is not ours.
+    let _ = fs::remove_dir(output);
+    let line = format!(
+        "deleted the queue {}, which no output has claimed: {} bytes",
+        output.display(),
+        deleted.iter().sum::<u64>()
+    );
+    log.write(Level::Warn, &line);
 }
 
 fn delete(queue: &Path, log: &Log) -> Option<u64> {
@@ -116,39 +132,50 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use rig::wait::{BOUND, until};
     use syslog::Framing;
 
     use super::*;
     use crate::abi::host::Host;
 
+    const OPTIONS: queue::Options = queue::Options {
+        framing: Framing::Newline,
+        limit: 1 << 20,
+        sync: false,
+    };
+
+    fn log() -> Log {
+        Log::new(Host::find(), "shop".to_owned())
+    }
+
     #[test]
-    fn queues_that_nobody_has_open_are_deleted() {
+    fn queues_that_nobody_claims_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let options = queue::Options {
-            framing: Framing::Newline,
-            limit: 1 << 20,
-            sync: false,
-        };
         let path = |name: &str| dir.path().join(name);
-        let open = |name: &str| queue::open(&path(name), options).unwrap();
+        let open = |name: &str| queue::open(&path(name), OPTIONS).unwrap();
         drop(open("gone/0"));
         drop(open("gone/1"));
-        let _claimed = open("claimed/0");
+        let _elsewhere = open("elsewhere/0");
+        drop(open("closed/0"));
         fs::create_dir_all(path("other/0")).unwrap();
         fs::write(path("other/0/file"), "something else").unwrap();
 
-        let log = Log::new(Host::find(), "shop".to_owned());
-        let sweep = Sweep::of(dir.path(), Duration::ZERO, &log).unwrap();
-        let same = Sweep::of(dir.path(), Duration::ZERO, &log).unwrap();
+        let age = Duration::from_millis(100);
+        let sweep = Sweep::beside(dir.path(), "closed", age, &log()).unwrap();
+        let same = Sweep::beside(dir.path(), "another", age, &log()).unwrap();
         assert!(Arc::ptr_eq(&sweep, &same));
-        rig::wait::until(rig::wait::BOUND, || (!path("gone").exists()).then_some(())).unwrap();
-        assert!(path("claimed/0").exists() && path("other/0/file").exists());
+        until(BOUND, || (!path("gone").exists()).then_some(())).unwrap();
+        for left in ["elsewhere/0", "closed/0", "other/0/file"] {
+            assert!(path(left).exists(), "{left}");
+        }
     }
 
     #[test]
     fn an_end_before_the_moment_deletes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::new(Host::find(), "shop".to_owned());
-        drop(Sweep::of(dir.path(), Duration::from_secs(3600), &log));
+        drop(queue::open(&dir.path().join("gone/0"), OPTIONS).unwrap());
+        let age = Duration::from_secs(3600);
+        drop(Sweep::beside(dir.path(), "mine", age, &log()));
+        assert!(dir.path().join("gone/0").exists());
     }
 }

@@ -25,6 +25,8 @@ const KEEP: usize = 4 * 1024 * 1024;
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Output {
+    /// Sees to the queues beside this output's.
+    _sweep: Option<Arc<Sweep>>,
     mapper: Mapper,
     framing: Framing,
     route: Route,
@@ -32,8 +34,6 @@ pub struct Output {
     report: Arc<Report>,
     log: Log,
     metrics: Metrics,
-    /// Sees to the queues beside this output's.
-    _sweep: Option<Arc<Sweep>>,
     /// Limits the log's lines about the queue.
     queue_errors: Mutex<Limiter>,
     /// One for each worker that flushes at the same time.
@@ -66,14 +66,15 @@ impl Output {
         }
         let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
         let witness = || Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
+        let queue = config.queue.as_ref();
         Ok(Self {
+            _sweep: queue
+                .and_then(|queue| Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log)),
             route: Route::open(config, sender, witness)?,
             mapper: Mapper::new(config, hostname),
             framing: config.framing,
             resume: Resume::default(),
             report,
-            _sweep: (config.queue.as_ref())
-                .and_then(|queue| Sweep::of(&queue.path, queue.orphan_age, log)),
             log: log.clone(),
             metrics: metrics.clone(),
             queue_errors: Mutex::default(),

@@ -2,13 +2,13 @@
 //! disk from which they are delivered.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use queue::Writer;
+use queue::{Status, Writer};
 use syslog::{Batch, Framing};
-use transport::{Observer, Sender, Sink};
+use transport::{Event, Observer, QueueState, Sender, Sink};
 
 use crate::config::{Config, QueueConfig};
 
@@ -55,7 +55,12 @@ impl Route {
             let sink = sender.open_queue(target, Box::new(observer()), reader);
             queued.push(Queued { sink, writer });
         }
-        adopt(queue, config.framing, &queued)?;
+        let mut observer = observer();
+        for (number, folder) in left_over(queue, queued.len()) {
+            let options = options(queue, config.framing, queued.len());
+            let lost = adopt(&folder, options, &queued[number % queued.len()])?;
+            observer.on_event(&Event::Queue(lost));
+        }
         Ok(Self::Queued(queued))
     }
 
@@ -89,7 +94,7 @@ fn index(count: usize, tag: &str) -> usize {
     hash as usize % count
 }
 
-fn folder(queue: &QueueConfig, number: usize) -> std::path::PathBuf {
+fn folder(queue: &QueueConfig, number: usize) -> PathBuf {
     queue.path.join(&queue.name).join(number.to_string())
 }
 
@@ -101,21 +106,25 @@ fn options(queue: &QueueConfig, framing: Framing, count: usize) -> queue::Option
     }
 }
 
-/// Moves what the queues of servers hold that are no longer configured to the
-/// others, and removes them.
-fn adopt(queue: &QueueConfig, framing: Framing, queued: &[Queued]) -> Result<(), queue::Error> {
-    let left = (queued.len()..).map(|number| (number, folder(queue, number)));
-    for (number, folder) in left.take_while(|(_, folder)| folder.exists()) {
-        let heir = &queued[number % queued.len()];
-        move_all(&folder, options(queue, framing, queued.len()), heir)?;
-        // One that cannot be removed is empty, and found again at the next start.
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    Ok(())
+/// The queues of servers that are no longer configured, by their numbers.
+fn left_over(queue: &QueueConfig, count: usize) -> Vec<(usize, PathBuf)> {
+    let entries = std::fs::read_dir(queue.path.join(&queue.name));
+    let entries = entries.into_iter().flatten().flatten();
+    let numbered = entries.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, entry.path()))
+    });
+    numbered.filter(|(number, _)| *number >= count).collect()
 }
 
-fn move_all(folder: &Path, options: queue::Options, heir: &Queued) -> Result<(), queue::Error> {
-    let (_writer, mut reader) = queue::open(folder, options)?;
+/// Moves what a queue holds to another one, and removes it. Returns what could not
+/// be read of it.
+fn adopt(
+    folder: &Path,
+    options: queue::Options,
+    heir: &Queued,
+) -> Result<QueueState, queue::Error> {
+    let (writer, mut reader) = queue::open(folder, options)?;
     let delivered = reader.delivered();
     reader.seek(delivered);
     let mut scratch = Vec::new();
@@ -125,5 +134,74 @@ fn move_all(folder: &Path, options: queue::Options, heir: &Queued) -> Result<(),
         reader.advance(end, end)?;
     }
     heir.sink.wake();
-    Ok(())
+    let Status {
+        evicted, damaged, ..
+    } = reader.status();
+    drop((writer, reader));
+    queue::delete(folder)?;
+    let status = Status {
+        evicted,
+        damaged,
+        ..Status::default()
+    };
+    Ok(QueueState {
+        status,
+        oldest: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use syslog::Framing;
+
+    use super::*;
+
+    struct Keys(HashMap<&'static str, String>);
+
+    impl crate::config::Properties for Keys {
+        fn get(&self, key: &str) -> Option<String> {
+            self.0.get(key).cloned()
+        }
+    }
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn on_event(&mut self, _: &Event<'_>) {}
+    }
+
+    #[test]
+    fn what_waited_for_servers_that_are_gone_is_delivered_to_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = [
+            ("cluster", "on"),
+            ("addr", "127.0.0.1:1,127.0.0.1:2"),
+            ("servers", "balance"),
+            ("transport", "tcp"),
+            ("queue_path", dir.path().to_str().unwrap()),
+            ("queue_name", "shop"),
+        ];
+        let keys = keys.map(|(key, value)| (key, value.to_owned()));
+        let config = Config::parse(&Keys(keys.into())).unwrap();
+        let queue = config.queue.clone().unwrap();
+        // There was a third, which is gone already.
+        for number in [3, 5] {
+            let options = options(&queue, Framing::Newline, 6);
+            let (writer, _reader) = queue::open(&folder(&queue, number), options).unwrap();
+            let mut batch = Batch::new(Framing::Newline);
+            let mut frame = batch.frame();
+            frame.bytes().extend_from_slice(b"<14>1 - - - - - - waits");
+            frame.finish();
+            writer.append(&batch, SystemTime::now()).unwrap();
+        }
+        let sender = Sender::start().unwrap();
+        let Route::Queued(queued) = Route::open(&config, &sender, || Deaf).unwrap() else {
+            panic!("it has queues");
+        };
+        let waiting = queued.iter().map(|queued| queued.writer.status().waiting);
+        assert_eq!(waiting.collect::<Vec<_>>(), [0, 2]);
+        assert!(!folder(&queue, 3).exists() && !folder(&queue, 5).exists());
+    }
 }

@@ -189,3 +189,59 @@ fn a_killed_process_loses_nothing_and_repeats_what_was_kept() {
     // The first message of an earlier life has no number of its own.
     assert!((1..=10_000 / 32).contains(&again), "{again}");
 }
+
+/// The receiver's kernel has everything, its program nothing, and it dies after the
+/// end of this process.
+#[test]
+fn an_orderly_exit_forgets_nothing_that_may_be_unread() {
+    let mut world = World::new();
+    let first = world.receiver();
+    first.pause();
+    let sink = world.open(KEEPING);
+    world.append(&sink, 10);
+    until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
+    close(sink);
+    first.stop_listening();
+    first.reset();
+    drop(first);
+    let second = world.receiver();
+    let _sink = world.open(KEEPING);
+    world.wait_for_all(&second);
+}
+
+/// Its acknowledgements come in bursts, when everything is under way that may be.
+#[test]
+fn a_full_window_is_filled_again() {
+    let mut world = World::new();
+    let receiver = world.receiver();
+    receiver.pause();
+    let policy = Policy {
+        write_timeout: BOUND,
+        ..KEEPING
+    };
+    let (fixture, writer) = world.open(policy);
+    let long = "x".repeat(100_000);
+    for _ in 0..300 {
+        let text = format!("{} {long}", line(world.next));
+        writer.append(&batch(&[&text]), SystemTime::now()).unwrap();
+        world.next += 1;
+    }
+    fixture.sink.wake();
+    until(BOUND, || (receiver.unread().unwrap() > 0).then_some(())).unwrap();
+    receiver.resume();
+    until(BOUND, || (writer.status().waiting == 0).then_some(())).unwrap();
+    assert_eq!(receiver.wait_for(300, BOUND).unwrap().len(), 300);
+}
+
+/// Also where it was down before there was anything.
+#[test]
+fn the_oldest_message_that_waits_is_known() {
+    let mut world = World::new();
+    let sink = world.open(KEEPING);
+    sink.0.wait_for("failed: ");
+    let before = SystemTime::now();
+    world.append(&sink, 1);
+    sink.0.wait_for("queue: 10 wait, the oldest for");
+    assert!(before.elapsed().unwrap() < BOUND);
+    close(sink);
+}

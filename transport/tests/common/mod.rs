@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use queue::Writer;
 use receiver::Receiver;
 use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
-use transport::{Endpoint, Event, Observer, Sender, Sink, Target, Transport};
+use transport::{Endpoint, Event, Observer, QueueState, Sender, Sink, Target, Transport};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 pub(crate) const POLICY: Policy = Policy {
@@ -59,6 +59,13 @@ impl Observer for Witness {
             Event::TlsFiles(Ok(())) => "read files again".to_owned(),
             Event::TlsFiles(Err(error)) => format!("files: {error}"),
             Event::QueueFailed(error) => format!("queue: {error}"),
+            Event::Queue(QueueState {
+                status,
+                oldest: Some(oldest),
+            }) => {
+                let age = oldest.elapsed().unwrap_or_default();
+                format!("queue: {} wait, the oldest for {age:?}", status.waiting)
+            }
             Event::Delivered { .. } | Event::Progress { .. } | Event::Queue(_) => return,
         };
         // A test that has seen enough does not listen any more.
