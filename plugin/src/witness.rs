@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use queue::Status;
+use transport::tls::TlsError;
 use transport::{Error, Event, Observer, QueueState};
 
 use crate::abi::host::Level;
@@ -72,6 +73,31 @@ impl Witness {
                 .write(level, &format!("{} ({more} more like this)", text())),
         }
         true
+    }
+
+    fn write_files(&self, read: Result<(), &TlsError>) {
+        match read {
+            Ok(()) => self
+                .log
+                .write(Level::Info, "files of TLS have changed, and were read again"),
+            Err(error) => self.log.write(
+                Level::Error,
+                &format!(
+                    "files of TLS have changed, and cannot be used; those before stay in force: {error}"
+                ),
+            ),
+        }
+    }
+
+    /// Reports what the queue has lost since the last time.
+    fn report_lost(&mut self, queue: Status) {
+        let before = std::mem::replace(&mut self.queue, queue);
+        for (reason, count) in [
+            (Reason::Evicted, queue.evicted - before.evicted),
+            (Reason::Unreadable, queue.damaged - before.damaged),
+        ] {
+            self.report.give_up(reason, count);
+        }
     }
 
     /// Whoever was told that there is no connection is told that there is one.
@@ -172,13 +198,7 @@ impl Observer for Witness {
                     "closed with {batches} chunks undelivered, and with {replay_bytes} bytes not sent again that the receiver may have lost unread"
                 ),
             ),
-            Event::Queue(QueueState { status, .. }) => {
-                let before = std::mem::replace(&mut self.queue, *status);
-                let evicted = status.evicted - before.evicted;
-                self.report.give_up(Reason::Evicted, evicted);
-                let damaged = status.damaged - before.damaged;
-                self.report.give_up(Reason::Unreadable, damaged);
-            }
+            Event::Queue(QueueState { status, .. }) => self.report_lost(*status),
             Event::QueueFailed(error) => {
                 self.write(
                     Level::Error,
@@ -186,13 +206,7 @@ impl Observer for Witness {
                     || format!("{error}: {}", error.cause()),
                 );
             }
-            Event::TlsFiles(Ok(())) => self
-                .log
-                .write(Level::Info, "files of TLS have changed, and were read again"),
-            Event::TlsFiles(Err(error)) => self.log.write(
-                Level::Error,
-                &format!("files of TLS have changed, and cannot be used; those before stay in force: {error}"),
-            ),
+            Event::TlsFiles(read) => self.write_files(*read),
             Event::Delivered { .. } | Event::Progress { .. } => {}
         }
     }

@@ -178,6 +178,11 @@ fn check(input: &Input, message: &Message) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn a_strict_parser_reads_every_message(input in any_input()) {
         let mut out = Vec::new();

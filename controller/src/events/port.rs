@@ -145,6 +145,8 @@ impl Observer for Line {
             | Event::WindowExceedsReplay { .. }
             | Event::ClosedUndelivered { .. }
             | Event::TlsFiles(_)
+            | Event::Queue(_)
+            | Event::QueueFailed(_)
             | Event::Delivered { .. }
             | Event::Progress { .. } => {}
         }
