@@ -39,6 +39,8 @@ pub(crate) struct Feed {
 
 /// A batch that was submitted.
 struct UnderWay {
+    /// The number of its first frame.
+    first: u64,
     end: u64,
     bytes: usize,
     time: SystemTime,
@@ -107,6 +109,7 @@ impl Feed {
                 let bytes = batch.bytes().len();
                 self.bytes += bytes;
                 self.under_way.push_back(UnderWay {
+                    first: batch.first(),
                     end: batch.first() + batch.frames() as u64,
                     bytes,
                     time,
@@ -126,23 +129,26 @@ impl Feed {
         self.pause.filter(|until| *until > now)
     }
 
-    /// A batch that began with the frame of this number has ended. If it was not
+    /// The batch that begins with the frame of this number has ended. If it was not
     /// delivered as a whole, the rest is read again, with all that is behind it.
     pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome) {
-        match (outcome, self.under_way.pop_front()) {
-            (Outcome::Delivered, Some(ended)) => {
-                self.bytes -= ended.bytes;
-                self.delivered = ended.end;
-            }
-            (Outcome::Retry { delivered }, Some(ended)) => {
+        let at = self.under_way.iter().position(|batch| batch.first == first);
+        // Otherwise it was behind one that was not delivered.
+        let Some(ended) = at.and_then(|at| self.under_way.remove(at)) else {
+            return;
+        };
+        self.bytes -= ended.bytes;
+        match outcome {
+            // One that was given up ends before those under way.
+            Outcome::Delivered if at == Some(0) => self.delivered = ended.end,
+            Outcome::Delivered => {}
+            Outcome::Retry { delivered } => {
                 self.delivered = first + delivered as u64;
                 self.oldest = Some((self.delivered, ended.time));
                 self.under_way.clear();
                 self.bytes = 0;
                 self.reader.seek(self.delivered);
             }
-            // It was behind one that was not delivered.
-            (_, None) => {}
         }
     }
 
@@ -182,5 +188,45 @@ impl Feed {
         let time = chunk.ok()??.time;
         self.oldest = Some((self.delivered, time));
         Some(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syslog::Framing;
+
+    use super::*;
+
+    #[test]
+    fn the_position_waits_for_the_batches_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = queue::Options {
+            framing: Framing::Newline,
+            limit: 64 << 20,
+            sync: false,
+        };
+        let (writer, reader) = queue::open(dir.path(), options).unwrap();
+        let (now, mut scratch) = (Instant::now(), Vec::new());
+        let mut feed = Feed::new(reader);
+        for number in 0..3 {
+            let mut batch = Batch::new(Framing::Newline);
+            for _ in 0..2 {
+                let mut frame = batch.frame();
+                frame.bytes().extend_from_slice(b"text");
+                frame.finish();
+            }
+            writer.append(&batch, SystemTime::now()).unwrap();
+            let read = feed.next(&mut scratch, now).unwrap().unwrap();
+            assert_eq!(read.first(), 2 * number);
+        }
+        // Given up as a whole.
+        feed.on_finished(2, Outcome::Delivered);
+        assert_eq!(feed.delivered, 0);
+        feed.on_finished(0, Outcome::Delivered);
+        assert_eq!(feed.delivered, 2);
+        feed.on_finished(4, Outcome::Retry { delivered: 1 });
+        assert_eq!((feed.delivered, feed.bytes), (5, 0));
+        let read = feed.next(&mut scratch, now).unwrap().unwrap();
+        assert_eq!((read.first(), read.frames()), (5, 1));
     }
 }
