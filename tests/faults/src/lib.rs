@@ -120,6 +120,7 @@ scenarios! {
     queue_kill: "Fluent Bit killed (KILL) three times, with a queue" => queue::kill;
     queue_reload: "Fluent Bit reloads (HUP) three times under load, with many outputs with queues" => queue::reload;
     queue_restart: "Fluent Bit restarts three times beside a dead output, with queues" => queue::restart_beside_a_dead_sink;
+    queue_far_receiver: "Many containers and a round trip of 100 ms, with a queue" => queue::far_receiver;
     queue_dead_neighbour: "Many containers with a dead output beside a live one, with queues" => queue::dead_neighbour;
     queue_disk_full: "The queue's disk has no space left for a while" => queue::disk_full;
     slow_neighbour: "One stalled output beside three" => neighbours::stalled;

@@ -155,6 +155,7 @@ impl Names {
         vec![
             format!("ip netns add {middle}"),
             format!("ip netns add {inside}"),
+            format!("ip -n {inside} link set lo up"),
             format!("ip link add {link}a type veth peer name {link}b netns {middle}"),
             format!("ip address add 10.213.{net}.1/30 dev {link}a"),
             format!("ip link set {link}a up"),

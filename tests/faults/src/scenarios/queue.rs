@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use receiver::{Listen, Receiver};
+use receiver::{Listen, Options, Receiver};
 use rig::fluent_bit;
 use rig::port::free_port;
 use rig::wait::{self, BOUND};
@@ -14,6 +14,7 @@ use rig::wait::{self, BOUND};
 use super::fluent_bit::{Agent, LONG, TIMES, fill, parts, records};
 use super::{receiver, receiver_at};
 use crate::load::{Counts, Load, texts};
+use crate::namespace::{Namespace, Weather};
 use crate::{Outcome, mount};
 
 /// An output with a queue, for everything.
@@ -174,12 +175,58 @@ pub(crate) fn reload() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
+/// Has the containers write a line each second, and waits until those of each
+/// second have arrived, which must not become later and later.
+fn write_by_the_second(files: &mut [File], load: &Load, receiver: &Receiver) {
+    /// How late a message may be: flush interval, round trip, and a busy machine.
+    const LATE: Duration = Duration::from_secs(5);
+    let mut slowest = Duration::ZERO;
+    for round in 0..load.chunks {
+        let start = Instant::now();
+        write_round(files, load, round);
+        let all = ((round + 1) * files.len()) as u64;
+        receiver.wait_for(all, BOUND).unwrap();
+        let took = start.elapsed();
+        assert!(took < LATE, "round {round}: {took:?}");
+        slowest = slowest.max(took);
+        std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
+    }
+    eprintln!("  the slowest second arrived after {slowest:?}");
+}
+
+/// Many containers and a receiver that is far away: a chunk of each costs no round
+/// trip.
+pub(crate) fn far_receiver() -> Outcome {
+    let count = 100;
+    let load = Load {
+        chunks: if is_full() { 60 } else { 10 },
+        lines: count,
+        length: 100,
+    };
+    let network = Namespace::new()?;
+    network.set_weather(Weather {
+        delay: Duration::from_millis(50),
+        ..Weather::default()
+    });
+    let receiver = Receiver::start(Options {
+        address: network.here().parse().unwrap(),
+        ..Options::new(Listen::Tcp)
+    })
+    .unwrap();
+    let address = receiver.address();
+    let agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let mut files = containers(&agent, count);
+    let running = agent.start(&network.wrapper());
+    running.wait_for_log("connected to", 1, BOUND).unwrap();
+    write_by_the_second(&mut files, &load, &receiver);
+    running.stop();
+    let counts = load.compare(texts(&receiver.received())).in_any_order();
+    Ok(counts.with_duplicates(0))
+}
+
 /// Many containers with a dead sink and a live one: the live one's messages come
 /// as fast after a while as before.
 pub(crate) fn dead_neighbour() -> Outcome {
-    /// How late a message may be: flush interval, the file's refresh, and a busy
-    /// machine.
-    const LATE: Duration = Duration::from_secs(5);
     let (tags, rounds) = if is_full() { (300, 600) } else { (100, 15) };
     let live = receiver(Listen::Tcp);
     let (address, dead) = (live.address(), format!("127.0.0.1:{}", free_port()));
@@ -193,15 +240,7 @@ pub(crate) fn dead_neighbour() -> Outcome {
         lines: tags,
         length: 100,
     };
-    for round in 0..rounds {
-        let start = Instant::now();
-        write_round(&mut files, &load, round);
-        let all = ((round + 1) * tags) as u64;
-        live.wait_for(all, BOUND).unwrap();
-        let took = start.elapsed();
-        assert!(took < LATE, "round {round}: {took:?}");
-        std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
-    }
+    write_by_the_second(&mut files, &load, &live);
     let waiting = metric(&agent, "syslog_sink_queue_messages", "dead");
     assert_eq!(waiting, Some(load.total() as f64));
     let retries = metric(&agent, "fluentbit_output_retries_total", "dead");
