@@ -38,6 +38,7 @@ pub(crate) struct State {
     /// acknowledged: they are lost if they have to be read again.
     evicted_under_way: Range<u64>,
     file: PositionFile,
+    written: Noted,
 }
 
 /// What is in a queue, and what it has lost since it was opened.
@@ -108,6 +109,7 @@ impl State {
             position,
             segments,
             file,
+            written: Noted::default(),
         };
         this.drop_delivered(folder);
         Ok(this)
@@ -137,7 +139,7 @@ impl State {
             delivered: self.behind_lost(self.position.delivered.max(to.delivered)),
         };
         if position == self.position {
-            return Ok(());
+            return self.write();
         }
         self.position = position;
         let needed = if self.evicted_under_way.is_empty() {
@@ -147,10 +149,20 @@ impl State {
         };
         self.lost.retain(|lost| lost.end > needed);
         self.drop_delivered(folder);
-        self.file.write(&Noted {
-            position,
+        self.write()
+    }
+
+    /// Writes down what has changed, if anything has.
+    fn write(&mut self) -> Result<(), Error> {
+        let noted = Noted {
+            position: self.position,
             evicted_under_way: self.evicted_under_way.clone(),
-        })
+        };
+        if noted != self.written {
+            self.file.write(&noted)?;
+            self.written = noted;
+        }
+        Ok(())
     }
 
     /// Makes room for `length` bytes more.
@@ -215,6 +227,9 @@ impl State {
         let under_way = under_way.start.max(number)..under_way.end;
         self.status.evicted += self.uncounted(&under_way);
         self.read = number;
+        // They are counted now. If that cannot be written, they are counted again
+        // after a restart.
+        let _ = self.write();
     }
 
     /// The frame behind those that cannot be read, if there are any from this one

@@ -10,7 +10,7 @@ pub enum Framing {
     /// `MSG-LEN SP SYSLOG-MSG` (RFC 6587, section 3.4.1; RFC 5425, section 4.3).
     OctetCounting,
     /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2). Every sequence in a message
-    /// that a receiver may take for its end ([`control`](crate::control)) is
+    /// that a receiver may take for its end ([`control`]) is
     /// replaced by as many spaces as it has bytes.
     Newline,
     /// The message alone: one datagram each (RFC 5426, section 3.1).
