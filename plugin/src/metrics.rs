@@ -213,17 +213,12 @@ pub struct SinkMetrics {
 impl SinkMetrics {
     /// Nothing was added yet.
     #[must_use]
-    pub const fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
             totals: Totals::NOTHING,
             replay_bytes: 0,
-            queue: Status {
-                bytes: 0,
-                waiting: 0,
-                evicted: 0,
-                damaged: 0,
-            },
+            queue: Status::default(),
             oldest: 0.0,
             connected: false,
         }

@@ -119,7 +119,7 @@ fn delete_all(output: &Path, log: &Log) {
 
 fn delete(queue: &Path, log: &Log) -> Option<u64> {
     queue::delete(queue).unwrap_or_else(|error| {
-        log.write(Level::Error, &format!("{error}: {}", error.cause()));
+        log.write(Level::Error, &error.chain());
         None
     })
 }

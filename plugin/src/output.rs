@@ -128,7 +128,7 @@ impl Output {
                 self.report.returned(notice.as_ref());
                 self.metrics.count_queue_error();
                 if self.queue_errors.lock().admit(Instant::now()).is_some() {
-                    let line = format!("{error}: {}; chunks wait in Fluent Bit", error.cause());
+                    let line = format!("{}; chunks wait in Fluent Bit", error.chain());
                     self.log.write(Level::Error, &line);
                 }
                 Outcome::Retry { delivered: 0 }
@@ -175,8 +175,7 @@ impl Drop for Output {
             }
             Route::Queued(queued) => {
                 if let Err(error) = Queued::append(queued, "", &batch) {
-                    let line = format!("{error}: {}", error.cause());
-                    self.log.write(Level::Error, &line);
+                    self.log.write(Level::Error, &error.chain());
                 }
             }
         }

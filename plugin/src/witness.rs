@@ -25,7 +25,7 @@ pub struct Witness {
     told_down: bool,
     metrics: SinkMetrics,
     report: Arc<Report>,
-    /// What the queue held and had lost before.
+    /// The queue's last known content and losses.
     queue: Status,
 }
 
@@ -203,7 +203,7 @@ impl Observer for Witness {
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.queue,
-                    || format!("{error}: {}", error.cause()),
+                    || error.chain(),
                 );
             }
             Event::TlsFiles(read) => self.write_files(*read),

@@ -17,6 +17,12 @@ impl Error {
     pub const fn cause(&self) -> &io::Error {
         &self.source
     }
+
+    /// The error and its cause, in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
 }
 
 /// Adds to an I/O error what was being done.

@@ -13,7 +13,7 @@ use crate::error::{Context, Error};
 const SEGMENT: &str = ".frames";
 const POSITION: &str = "position";
 const LOCK: &str = "queue.lock";
-/// What is in the lock's file.
+/// The content of the lock's file.
 const MARK: &[u8; 18] = b"syslog_sink queue\n";
 
 /// A folder that is locked for this process.
@@ -127,8 +127,7 @@ impl Folder {
     }
 
     pub(crate) fn remove_segment(&self, first: u64) {
-        // One that cannot be removed is found again at the next start, below
-        // the position.
+        // If that fails, the next start finds the segment below the position.
         let _ = std::fs::remove_file(self.segment(first));
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Position {
     pub(crate) delivered: u64,
 }
 
-/// What is written down.
+/// The content of a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Noted {
     pub(crate) position: Position,

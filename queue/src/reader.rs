@@ -84,7 +84,7 @@ impl Reader {
         self.state.lock().position.delivered
     }
 
-    /// What is in the queue.
+    /// The content of the queue, and its losses.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status()
@@ -318,7 +318,7 @@ impl Records<'_> {
             };
             let end = at + header.record();
             if header.first >= self.end {
-                // What an append left that failed.
+                // A failed append left it.
                 return Parsed::UpTo(self.left);
             }
             if end as u64 > self.left {

@@ -1,4 +1,4 @@
-//! What the writer and the reader of a queue share.
+//! The state that the writer and the reader of a queue share.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -41,7 +41,7 @@ pub(crate) struct State {
     written: Noted,
 }
 
-/// What is in a queue, and what it has lost since it was opened.
+/// The content of a queue, and its losses since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// The bytes of all segments, frames kept to be sent again included.

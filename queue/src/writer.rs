@@ -149,7 +149,7 @@ impl Writer {
         Ok((next, HEADER as u64, next))
     }
 
-    /// What is in the queue.
+    /// The content of the queue, and its losses.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status()

@@ -1,4 +1,4 @@
-//! What the disk, other programs and the end of a process do to a queue.
+//! Queues on disks that fail, beside other files, and after a kill.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -175,7 +175,7 @@ impl Batch {
         debug_assert_eq!(end, self.bytes.len());
     }
 
-    /// The same messages in another framing.
+    /// Returns the messages in another framing.
     #[must_use]
     pub fn with_framing(self, framing: Framing) -> Self {
         if self.framing == framing {

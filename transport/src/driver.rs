@@ -39,7 +39,7 @@ pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
 /// other sinks have theirs.
 const ROUNDS: usize = 16;
 
-/// Who learns of a batch's end.
+/// The receiver of a batch's outcome.
 enum Waiter {
     Reply(Reply),
     /// The sink's queue, in which the batch begins with the frame of this number.
@@ -147,7 +147,7 @@ impl Driver {
 
     /// Whether nothing is left to deliver after [`Driver::close`].
     fn has_said_everything(&self) -> bool {
-        // What a queue holds can wait.
+        // The content of a queue can wait.
         let is_waiting = self.feed.is_some() && !self.session.is_up();
         self.closing.is_some() && (is_waiting || !self.session.is_busy())
     }

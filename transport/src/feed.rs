@@ -31,7 +31,7 @@ pub(crate) struct Feed {
     delivered: u64,
     /// The number of the first frame that was not acknowledged, and its time.
     oldest: Option<(u64, SystemTime)>,
-    /// What is kept to be sent again stays as it is: the session is gone.
+    /// The session is gone: the frames kept to be sent again stay on the disk.
     is_frozen: bool,
     /// Nothing is read before that, since the disk had an error.
     pause: Option<Instant>,
@@ -46,7 +46,7 @@ struct UnderWay {
     time: SystemTime,
 }
 
-/// What a queue holds.
+/// The content of a queue, and its losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueState {
     /// Its size, and what it lost.

@@ -60,10 +60,7 @@ impl Sender {
         observer: Box<dyn Observer>,
         exit_timeout: Duration,
     ) -> Sink {
-        let down = Arc::new(AtomicBool::new(false));
-        let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
-        let driver = Driver::new(target, observer, Arc::clone(&down));
-        self.add(id, driver, down, exit_timeout)
+        self.add(target, observer, None, exit_timeout)
     }
 
     /// Opens a sink that delivers what is appended to a queue. It ends within a
@@ -75,20 +72,22 @@ impl Sender {
         observer: Box<dyn Observer>,
         queue: queue::Reader,
     ) -> Sink {
-        let down = Arc::new(AtomicBool::new(false));
-        let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
-        let mut driver = Driver::new(target, observer, Arc::clone(&down));
-        driver.attach(queue, Instant::now());
-        self.add(id, driver, down, QUEUE_EXIT)
+        self.add(target, observer, Some(queue), QUEUE_EXIT)
     }
 
     fn add(
         self: &Arc<Self>,
-        id: usize,
-        driver: Driver,
-        down: Arc<AtomicBool>,
+        target: Target,
+        observer: Box<dyn Observer>,
+        queue: Option<queue::Reader>,
         exit_timeout: Duration,
     ) -> Sink {
+        let down = Arc::new(AtomicBool::new(false));
+        let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
+        let mut driver = Driver::new(target, observer, Arc::clone(&down));
+        if let Some(queue) = queue {
+            driver.attach(queue, Instant::now());
+        }
         self.send(Command::Open(id, Box::new(driver)));
         Sink {
             id,

@@ -116,7 +116,7 @@ pub enum Event<'a> {
     /// Files of TLS have changed, and are used from now on; or they cannot be
     /// used, and the old ones stay.
     TlsFiles(Result<(), &'a TlsError>),
-    /// What is in the sink's queue has changed.
+    /// The content of the sink's queue has changed.
     Queue(QueueState),
     /// The sink's queue cannot be read, or its position not be written.
     QueueFailed(&'a queue::Error),

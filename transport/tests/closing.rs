@@ -290,17 +290,23 @@ fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
     assert!(used < Duration::from_millis(300), "{used:?}");
 }
 
-/// A burst of messages makes the receiver drop every connection that carries
-/// one.
-#[test]
-fn a_burst_of_messages_that_the_receiver_cannot_take_is_given_up() {
-    let sender = Sender::start().unwrap();
+/// A receiver that takes messages of up to 1,000 bytes.
+fn behind_a_limit(sender: &Arc<Sender>) -> (Receiver, Fixture) {
     let receiver = Receiver::start(Options {
         splitter: receiver::Splitter::octet_counting(1000),
         ..Options::new(Listen::Tcp)
     })
     .unwrap();
-    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let fixture = open(sender, &receiver.address(), Transport::Tcp);
+    (receiver, fixture)
+}
+
+/// A burst of messages makes the receiver drop every connection that carries
+/// one.
+#[test]
+fn a_burst_of_messages_that_the_receiver_cannot_take_is_given_up() {
+    let sender = Sender::start().unwrap();
+    let (receiver, fixture) = behind_a_limit(&sender);
     let long = "x".repeat(2000);
     let mut lines = vec![long.as_str(); 9];
     lines.push("behind");
@@ -318,12 +324,7 @@ fn a_burst_of_messages_that_the_receiver_cannot_take_is_given_up() {
 #[test]
 fn a_message_that_the_receiver_cannot_take_is_given_up() {
     let sender = Sender::start().unwrap();
-    let receiver = Receiver::start(Options {
-        splitter: receiver::Splitter::octet_counting(1000),
-        ..Options::new(Listen::Tcp)
-    })
-    .unwrap();
-    let fixture = open(&sender, &receiver.address(), Transport::Tcp);
+    let (receiver, fixture) = behind_a_limit(&sender);
     let long = "x".repeat(2000);
     fixture.deliver(&["a", "b", &long, "c", "d"]);
     fixture.wait_for("rejected: 2023 bytes");

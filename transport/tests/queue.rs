@@ -71,6 +71,17 @@ impl World {
         }
     }
 
+    /// The receiver crashes, and loses what only its kernel had. Its successor gets
+    /// every line.
+    fn wait_for_all_after_a_crash(&self, first: Receiver) {
+        first.stop_listening();
+        first.reset();
+        drop(first);
+        let second = self.receiver();
+        let _sink = self.open(KEEPING);
+        self.wait_for_all(&second);
+    }
+
     /// Waits until every line has arrived, and returns how many arrived again.
     fn wait_for_all(&self, receiver: &Receiver) -> usize {
         let mut arrived = Vec::new();
@@ -154,16 +165,10 @@ fn a_receiver_that_stalls_does_not_hold_up_the_end_and_loses_nothing() {
     world.append(&sink, 500);
     until(BOUND, || (first.unread().unwrap() > 0).then_some(())).unwrap();
     close(sink);
-    // What its kernel had acknowledged is lost with it.
-    first.stop_listening();
-    first.reset();
-    drop(first);
-    let second = world.receiver();
-    let _sink = world.open(KEEPING);
-    world.wait_for_all(&second);
+    world.wait_for_all_after_a_crash(first);
 }
 
-/// What a process leaves that is killed: its files as they are.
+/// A killed process leaves its files as they are.
 #[test]
 fn a_killed_process_loses_nothing_and_repeats_what_was_kept() {
     let mut world = World::new();
@@ -186,7 +191,6 @@ fn a_killed_process_loses_nothing_and_repeats_what_was_kept() {
     let sink = world.open_at(copy.path(), policy);
     world.append(&sink, 500);
     let again = world.wait_for_all(&receiver);
-    // The first message of an earlier life has no number of its own.
     assert!((1..=10_000 / 32).contains(&again), "{again}");
 }
 
@@ -201,12 +205,7 @@ fn an_orderly_exit_forgets_nothing_that_may_be_unread() {
     world.append(&sink, 10);
     until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
     close(sink);
-    first.stop_listening();
-    first.reset();
-    drop(first);
-    let second = world.receiver();
-    let _sink = world.open(KEEPING);
-    world.wait_for_all(&second);
+    world.wait_for_all_after_a_crash(first);
 }
 
 /// Its acknowledgements come in bursts, when everything is under way that may be.

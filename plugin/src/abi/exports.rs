@@ -117,7 +117,7 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
     };
     let opened = match sender() {
         Ok(sender) => Output::open(&config, &sender, &log, &metrics, hostname::own())
-            .map_err(|error| format!("{error}: {}", error.cause())),
+            .map_err(|error| error.chain()),
         Err(error) => Err(format!("cannot start the sender's thread: {error}")),
     };
     opened

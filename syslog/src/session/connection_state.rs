@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// What a session knows about the connection in use.
+/// A session's knowledge of the connection in use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionState {
     /// The position up to which the peer acknowledged everything.

@@ -23,7 +23,7 @@ use std::ops::Range;
 /// The number of times that the first suspect has to end a connection and the
 /// control to survive one.
 const PAIRS: u32 = 5;
-/// The same for those behind it, once one was to blame.
+/// The number of times for the suspects behind one that was to blame.
 const MORE_PAIRS: u32 = 2;
 /// The number of idle connections that have to end before it is the peer.
 const IDLE_ENDS: u32 = 3;

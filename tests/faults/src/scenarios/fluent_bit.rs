@@ -96,6 +96,27 @@ impl Agent {
         FluentBit::start_by(wrapper, &self.program, host::library(), &configuration, &[])
     }
 
+    /// Starts it where a folder is a disk of 16 MB, and waits until it misses its
+    /// receiver. Returns the path of a file on that disk as well.
+    pub(super) fn start_with_small_disk(
+        &self,
+        folder: &Path,
+    ) -> Result<(FluentBit, PathBuf), Skipped> {
+        let folder = folder.display();
+        let wrapper = mount::wrapper(&format!("mount -t tmpfs -o size=16m tmpfs {folder}"))?;
+        let running = self.start(&wrapper);
+        running.wait_for_log("cannot connect", 1, BOUND).unwrap();
+        // The folder as that process sees it.
+        let inside = format!("/proc/{}/root{folder}", running.id());
+        Ok((running, PathBuf::from(inside).join("filler")))
+    }
+
+    /// Waits until the input has handed over so many records.
+    pub(super) fn wait_for_records(&self, count: usize) {
+        let taken = || (records(self.http_port) >= count).then_some(());
+        wait::until(BOUND, taken).unwrap();
+    }
+
     pub(super) fn write(&mut self, load: &Load, chunks: Range<usize>) {
         let lines = chunks.start * load.lines..chunks.end * load.lines;
         let text: String = lines.map(|line| load.line(line) + "\n").collect();
@@ -171,20 +192,11 @@ pub(crate) fn disk_full() -> Outcome {
     let port = free_port();
     let mut agent = Agent::new(&format!("127.0.0.1:{port}"), 1)?;
     let state = agent.dir.path().join("state");
-    let wrapper = mount::wrapper(&format!(
-        "mount -t tmpfs -o size=16m tmpfs {}",
-        state.display()
-    ))?;
-    let running = agent.start(&wrapper);
-    running.wait_for_log("cannot connect", 1, BOUND).unwrap();
-    // The folder as that process sees it.
-    let inside = format!("/proc/{}/root{}", running.id(), state.display());
-    let filler = PathBuf::from(inside).join("filler");
+    let (running, filler) = agent.start_with_small_disk(&state)?;
     let third = load.chunks / 3;
 
     agent.write(&load, 0..third);
-    let taken = || (records(agent.http_port) >= third * load.lines).then_some(());
-    wait::until(BOUND, taken).unwrap();
+    agent.wait_for_records(third * load.lines);
     fill(&filler);
     agent.write(&load, 2 * third..load.chunks);
     let full = "No space left on device";
@@ -208,7 +220,7 @@ pub(crate) fn disk_full() -> Outcome {
 }
 
 /// How many records the input has handed over.
-pub(super) fn records(http_port: u16) -> usize {
+fn records(http_port: u16) -> usize {
     let metrics = fluent_bit::get(http_port, "/api/v1/metrics").unwrap_or_default();
     let (_, behind) = metrics.split_once("\"records\":").unwrap_or_default();
     let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();

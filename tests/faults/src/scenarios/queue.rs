@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use receiver::{Listen, Options, Receiver};
@@ -11,11 +11,11 @@ use rig::fluent_bit;
 use rig::port::free_port;
 use rig::wait::{self, BOUND};
 
-use super::fluent_bit::{Agent, LONG, TIMES, fill, parts, records};
+use super::fluent_bit::{Agent, LONG, TIMES, fill, parts};
 use super::{receiver, receiver_at};
+use crate::Outcome;
 use crate::load::{Counts, Load, texts};
 use crate::namespace::{Namespace, Weather};
-use crate::{Outcome, mount};
 
 /// An output with a queue, for everything.
 fn output(name: &str, address: &str, state: &Path) -> String {
@@ -258,21 +258,10 @@ pub(crate) fn disk_full() -> Outcome {
     let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
     let queues = agent.dir.path().join("state/queues");
     fs::create_dir(&queues).unwrap();
-    let wrapper = mount::wrapper(&format!(
-        "mount -t tmpfs -o size=16m tmpfs {}",
-        queues.display()
-    ))?;
-    let running = agent.start(&wrapper);
-    running.wait_for_log("cannot connect", 1, BOUND).unwrap();
-    let inside = format!("/proc/{}/root{}", running.id(), queues.display());
-    let filler = PathBuf::from(inside).join("filler");
+    let (running, filler) = agent.start_with_small_disk(&queues)?;
     let third = load.chunks / 3;
     agent.write(&load, 0..third);
-    let taken = |count: usize| {
-        let is_taken = || (records(agent.http_port) >= count * load.lines).then_some(());
-        wait::until(BOUND, is_taken).unwrap();
-    };
-    taken(third);
+    agent.wait_for_records(third * load.lines);
     fill(&filler);
     agent.write(&load, third..load.chunks);
     running
