@@ -207,7 +207,7 @@ fn config(question: &Question, objects: Objects) -> Result<Config, String> {
     };
     let settings = Settings::default();
     let scope = Scope::Namespace(&question.namespace);
-    let accepted = check(&question.spec, scope, &snapshot, &settings);
+    let accepted = check(&question.spec, scope, None, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
     let way = Way {
         options: accepted.options,

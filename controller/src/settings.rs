@@ -1,10 +1,12 @@
 //! What an operator sets for the whole cluster, in a YAML file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use out_syslog_sink::config::{self, size_text};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub paths: Paths,
     /// The agents.
     pub agent: AgentSettings,
+    /// What waits for sinks on a node's disk.
+    pub queues: QueueSettings,
     /// What the controller keeps of the cluster's Events.
     pub events: EventSettings,
     /// When something is done.
@@ -45,10 +49,18 @@ pub struct Settings {
 pub struct Paths {
     /// The rendered files.
     pub config: String,
-    /// What has to outlive the agent: positions in files, chunks.
+    /// What has to outlive the agent: positions in files, chunks, queues.
     pub state: String,
     /// The log files of containers, as the kubelet names them.
     pub containers: String,
+}
+
+impl Paths {
+    /// The folder of all sinks' queues.
+    #[must_use]
+    pub fn queues(&self) -> String {
+        format!("{}/queues", self.state)
+    }
 }
 
 impl Default for Paths {
@@ -83,6 +95,48 @@ pub struct AgentSettings {
     pub metrics_port: u16,
     /// How many percent of the agents may be replaced at a time.
     pub max_unavailable_percent: u8,
+}
+
+/// The maximum of a node's disk that may hold what waits for sinks.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct QueueSettings {
+    /// The largest `bufferLimit` of a namespace's sink.
+    pub max_per_sink: Size,
+    /// The largest sum of the `bufferLimit`s of a namespace's sinks.
+    pub max_per_namespace: Size,
+    /// What the queues of all sinks may hold together: beyond it the largest queue
+    /// loses its oldest messages.
+    pub max_per_node: Size,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            max_per_sink: Size(10_000_000_000),
+            max_per_namespace: Size(20_000_000_000),
+            max_per_node: Size(20_000_000_000),
+        }
+    }
+}
+
+/// A number of bytes, written like `512M` or `20G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let size = config::size(&text, 50_000_000, 1_000_000_000_000_000);
+        let wrong = |problem| serde::de::Error::custom(format!("{text:?} {problem}"));
+        size.map(|size| Self(size as u64)).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&size_text(self.0 as usize))
+    }
 }
 
 /// What the controller keeps of Events for sinks that do not take them. What is
@@ -214,6 +268,19 @@ impl Settings {
             let allowed = "1 to events.maxBytes";
             return not_allowed("events.maxBytesPerSink", &max_bytes_per_sink, allowed);
         }
+        let QueueSettings {
+            max_per_sink,
+            max_per_namespace,
+            max_per_node,
+        } = self.queues;
+        if max_per_sink > max_per_namespace {
+            let allowed = "up to queues.maxPerNamespace";
+            return not_allowed("queues.maxPerSink", &max_per_sink, allowed);
+        }
+        if max_per_namespace > max_per_node {
+            let allowed = "up to queues.maxPerNode";
+            return not_allowed("queues.maxPerNamespace", &max_per_namespace, allowed);
+        }
         let percent = self.agent.max_unavailable_percent;
         if !(1..=100).contains(&percent) {
             return not_allowed("agent.maxUnavailablePercent", &percent, "1 to 100");
@@ -248,6 +315,7 @@ impl Default for Settings {
             max_cluster_sinks: 32,
             paths: Paths::default(),
             agent: AgentSettings::default(),
+            queues: QueueSettings::default(),
             events: EventSettings::default(),
             pace: Pace::default(),
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
@@ -356,6 +424,15 @@ mod tests {
             ("paths:\n  state: ./here", "paths.state is ./here"),
             ("paths:\n  state: \"/a\\nb\"", "paths.state"),
             ("log: xml", "xml"),
+            ("queues:\n  maxPerSink: 10X", "\"10X\" is not a size"),
+            (
+                "queues:\n  maxPerSink: 30G",
+                "queues.maxPerSink is 30G, allowed is up to queues.maxPerNamespace",
+            ),
+            (
+                "queues:\n  maxPerNamespace: 30G",
+                "queues.maxPerNamespace is 30G, allowed is up to queues.maxPerNode",
+            ),
         ] {
             let error = Settings::parse(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");

@@ -47,6 +47,12 @@ impl Snapshot {
         let files = self.revisions.get(&self.history.good.as_ref()?.revision)?;
         Some(files)
     }
+
+    /// What tells a sink from others that have had, or will have, its name.
+    #[must_use]
+    pub fn uid(&self, id: &SinkId) -> Option<&str> {
+        Some(&self.versions.get(id)?.uid)
+    }
 }
 
 /// The keys of a Secret or `ConfigMap`.

@@ -13,8 +13,8 @@ pub(crate) struct Accepted {
     pub(crate) options: Vec<(&'static str, Value)>,
     /// Certificates and keys, by file name.
     pub(crate) files: Files,
-    /// What may wait on a node's disk.
-    pub(crate) buffer_limit: Value,
+    /// How many bytes may wait on a node's disk.
+    pub(crate) buffer_limit: u64,
     /// Which events it gets, if it gets any, and as what.
     pub(crate) events: Option<(EventSelection, EventFormat)>,
 }

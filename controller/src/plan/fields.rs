@@ -53,13 +53,16 @@ fields! {
     MESSAGE: "message" = "format.message",
     STRUCTURED_DATA: "structured_data" = "format.structuredData",
     MAX_MESSAGE_SIZE: "max_message_size" = "maxMessageSize",
+    BUFFER_LIMIT: "queue_limit" = "bufferLimit",
+    // Always set, by the controller.
+    QUEUE_PATH: "queue_path" = "bufferLimit",
+    QUEUE_NAME: "queue_name" = "metadata.uid",
     NAMESPACE: "namespace" = "metadata.namespace",
     CLUSTER: "cluster" = "kind",
 }
 
 // Fields that set no key by themselves.
 pub(super) const PORT: &str = "port";
-pub(super) const BUFFER_LIMIT: &str = "bufferLimit";
 pub(super) const CA_PEM: &str = "tls.ca.pem";
 pub(super) const CA_SECRET: &str = "tls.ca.secret";
 pub(super) const CA_CONFIG_MAP: &str = "tls.ca.configMap";

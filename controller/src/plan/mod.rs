@@ -67,7 +67,8 @@ impl Plan {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
                     let scope = Scope::Namespace(&name.namespace);
-                    sink::check(spec, scope, snapshot, settings)
+                    let uid = snapshot.uid(&name.clone().into());
+                    sink::check(spec, scope, uid, snapshot, settings)
                 }
             };
             let verdict = checked.and_then(|accepted| {
@@ -88,7 +89,8 @@ impl Plan {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
                     let scope = Scope::Cluster(&settings.namespace);
-                    sink::check(&spec.sink, scope, snapshot, settings)
+                    let uid = snapshot.uid(&name.clone().into());
+                    sink::check(&spec.sink, scope, uid, snapshot, settings)
                         .and_then(|accepted| cluster_tenant(accepted, spec, snapshot))
                 }
             };

@@ -1,8 +1,9 @@
 //! What sinks may take of every node.
 
+use super::fields::BUFFER_LIMIT;
 use super::refusal::Refusal;
 use crate::resources::Reason;
-use crate::settings::Settings;
+use crate::settings::{QueueSettings, Settings, Size};
 use crate::tenants::{Accepted, Place};
 
 /// The most bytes of a namespace's configuration and certificates: a Secret
@@ -14,6 +15,8 @@ const BYTES: usize = 512 * 1024;
 pub(super) struct Quota {
     sinks: usize,
     bytes: usize,
+    /// Of a node's disk.
+    queued: u64,
 }
 
 impl Quota {
@@ -41,8 +44,36 @@ impl Quota {
             );
             return Err(Refusal::new(Reason::TooLarge, &message));
         }
+        let QueueSettings {
+            max_per_sink,
+            max_per_namespace,
+            ..
+        } = settings.queues;
+        if sink.buffer_limit > max_per_sink.0 {
+            let limit = Size(sink.buffer_limit);
+            let problem = format!(
+                "the operator allows at most {max_per_sink} (queues.maxPerSink of the \
+                 controller's settings)"
+            );
+            return Err(Refusal::value(
+                BUFFER_LIMIT.name,
+                &limit.to_string(),
+                &problem,
+            ));
+        }
+        if self.queued + sink.buffer_limit > max_per_namespace.0 {
+            let message = format!(
+                "{}: older sinks of the namespace have {} of a node's disk, and together at most \
+                 {max_per_namespace} are allowed (queues.maxPerNamespace of the controller's \
+                 settings)",
+                BUFFER_LIMIT.name,
+                Size(self.queued)
+            );
+            return Err(Refusal::new(Reason::TooLarge, &message));
+        }
         self.sinks += 1;
         self.bytes += size;
+        self.queued += sink.buffer_limit;
         Ok(())
     }
 }

@@ -24,10 +24,12 @@ pub(crate) enum Scope<'a> {
     Cluster(&'a str),
 }
 
-/// Checks a sink.
+/// Checks a sink. Its queue on the nodes' disks is named by its UID; a sink without
+/// one has no queue.
 pub(crate) fn check(
     spec: &LogSinkSpec,
     scope: Scope<'_>,
+    uid: Option<&str>,
     snapshot: &Snapshot,
     settings: &Settings,
 ) -> Result<Accepted, Refusal> {
@@ -75,8 +77,11 @@ pub(crate) fn check(
         options.push_tls(tls)?;
     }
     let namespace = options.push_scope(scope)?;
+    if let Some(uid) = uid {
+        options.push_queue(uid, buffer_limit, settings)?;
+    }
     // The plugin can look at everything but the files, which are not here.
-    options.check()?;
+    let config = options.check()?;
     if let Some(tls) = tls {
         options.push_certificates(tls, namespace, snapshot)?;
     }
@@ -84,7 +89,7 @@ pub(crate) fn check(
     Ok(Accepted {
         options: options.values.into_iter().map(key).collect(),
         files: options.files,
-        buffer_limit: value(fields::BUFFER_LIMIT, buffer_limit)?,
+        buffer_limit: config.queue.map_or(0, |queue| queue.limit as u64),
         events: events.then(|| (event_selection.clone(), format.events)),
     })
 }
@@ -143,6 +148,14 @@ impl Options<'_> {
                 Ok(namespace)
             }
         }
+    }
+
+    /// Adds the queue. Whoever makes a sink of the same name later has another UID,
+    /// and never gets what is left of this one.
+    fn push_queue(&mut self, uid: &str, limit: &str, settings: &Settings) -> Result<(), Refusal> {
+        self.push(fields::QUEUE_PATH, &settings.paths.queues())?;
+        self.push(fields::QUEUE_NAME, uid)?;
+        self.push(fields::BUFFER_LIMIT, limit)
     }
 
     fn push_selection(&mut self, selection: &Selection) -> Result<(), Refusal> {
@@ -263,12 +276,10 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// Whether the plugin will take the values.
-    fn check(&self) -> Result<(), Refusal> {
+    /// What the plugin makes of the values.
+    fn check(&self) -> Result<Config, Refusal> {
         let set = self.values.iter().map(|(field, _)| *field);
-        Config::parse(self)
-            .map(drop)
-            .map_err(|error| fields::refusal(&error, set))
+        Config::parse(self).map_err(|error| fields::refusal(&error, set))
     }
 }
 

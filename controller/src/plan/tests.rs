@@ -24,6 +24,11 @@ fn tcp(host: &str) -> LogSinkSpec {
 }
 
 fn snapshot(sinks: Vec<(&str, &str, LogSinkSpec)>) -> Snapshot {
+    let version = |(namespace, name, _): &(&str, &str, LogSinkSpec)| {
+        let name = ObjectName::new(namespace, name);
+        (SinkId::Namespaced(name.clone()), version(&name.to_string()))
+    };
+    let versions = sinks.iter().map(version).collect();
     let stored = |(namespace, name, spec): (&str, &str, LogSinkSpec)| {
         (
             ObjectName::new(namespace, name),
@@ -32,7 +37,17 @@ fn snapshot(sinks: Vec<(&str, &str, LogSinkSpec)>) -> Snapshot {
     };
     Snapshot {
         log_sinks: sinks.into_iter().map(stored).collect(),
+        versions,
         ..Snapshot::default()
+    }
+}
+
+/// That of the object of this name.
+fn version(name: &str) -> Version {
+    Version {
+        uid: format!("uid-of-{}", name.replace('/', "-")),
+        generation: Some(1),
+        created: None,
     }
 }
 
@@ -108,6 +123,8 @@ fn example() -> Snapshot {
         }));
         let stored = Stored::Spec(Box::new(spec.unwrap()));
         snapshot.cluster_log_sinks.insert(name.to_owned(), stored);
+        let id = SinkId::Cluster(name.to_owned());
+        snapshot.versions.insert(id, version(name));
     }
     let region = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     snapshot.namespaces = BTreeMap::from([
@@ -494,9 +511,8 @@ fn a_namespace_takes_no_more_than_its_part() {
         let id = SinkId::Namespaced(ObjectName::new("shop", name));
         let created = Timestamp::from_second(1_772_366_400 + age as i64).unwrap();
         let version = Version {
-            uid: name.to_owned(),
-            generation: Some(1),
             created: Some(created),
+            ..version(name)
         };
         known.versions.insert(id, version);
     }
@@ -515,6 +531,57 @@ fn a_namespace_takes_no_more_than_its_part() {
             .count(),
         1
     );
+}
+
+#[test]
+fn what_may_wait_on_a_node_is_bounded() {
+    let sink = |limit: &str| spec(serde_json::json!({"host": "a", "bufferLimit": limit}));
+    let sink = |limit| LogSinkSpec {
+        transport: Transport::Tcp,
+        ..sink(limit)
+    };
+    let mut known = snapshot(vec![
+        ("shop", "a", sink("10G")),
+        ("shop", "b", sink("10001M")),
+        ("shop", "c", sink("9500M")),
+        ("shop", "d", sink("501M")),
+        ("shop", "e", sink("500M")),
+        ("team-a", "other", sink("10G")),
+    ]);
+    let cluster = serde_json::json!({"sink": sink("100G")});
+    let stored = Stored::Spec(Box::new(serde_json::from_value(cluster).unwrap()));
+    known.cluster_log_sinks.insert("all".to_owned(), stored);
+    let plan = plan(&known);
+    for (name, reason, words) in [
+        (
+            "b",
+            Reason::InvalidValue,
+            "bufferLimit \"10001M\": the operator allows at most 10G",
+        ),
+        (
+            "d",
+            Reason::TooLarge,
+            "bufferLimit: older sinks of the namespace have 19500M of a node's disk, and together \
+             at most 20G",
+        ),
+    ] {
+        let refused = refusal(&plan, "shop", name);
+        assert_eq!(refused.reason, reason);
+        assert!(refused.message.starts_with(words), "{refused}");
+    }
+    let refused = plan.verdicts.values().filter(|verdict| verdict.is_err());
+    assert_eq!(refused.count(), 2);
+}
+
+#[test]
+fn a_sink_that_is_made_anew_has_a_queue_of_its_own() {
+    let mut known = snapshot(vec![("shop", "siem", tcp("logs.example.com"))]);
+    let before = plan(&known);
+    let id = SinkId::Namespaced(ObjectName::new("shop", "siem"));
+    known.versions.insert(id, version("another"));
+    let after = plan(&known);
+    assert!(text(&before, "ns-shop.yaml").contains("queue_name: \"uid-of-shop-siem\""));
+    assert!(text(&after, "ns-shop.yaml").contains("queue_name: \"uid-of-another\""));
 }
 
 #[test]

@@ -33,11 +33,6 @@ fn output(alias: &str, tags: &str, sink: &Accepted) -> String {
     let section = sink.options.iter().fold(section, |section, (key, value)| {
         section.key(key, value.as_str())
     });
-    section
-        // Never give a chunk up, but bound what waits.
-        .key("retry_limit", "no_limits")
-        .key("storage.total_limit_size", sink.buffer_limit.as_str())
-        // A thread of its own, so that a slow receiver holds nobody else up.
-        .key("workers", "1")
-        .into_text()
+    // A chunk is tried again only while the queue's disk is full.
+    section.key("retry_limit", "no_limits").into_text()
 }

@@ -85,9 +85,14 @@ pub struct LogSinkSpec {
     #[schemars(range(min = 1024, max = 16_777_216))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<u32>,
-    /// The most bytes that wait on a node's disk for this sink, such as `512M`
-    /// or `2G`. What is beyond it is lost, the oldest first.
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}[KMG]$"))]
+    /// The maximum number of bytes that wait on a node's disk for this sink: `50M` to
+    /// `1000G`, such as `512M` or `2G`. Beyond it the oldest messages are lost and
+    /// counted. With `sharing: balance` each server has an equal part.
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([5-9][0-9]|[1-9][0-9]{2,5})M$|^([1-9][0-9]{0,2}|1000)G$')")
+            .message("allowed is 50M to 1000G, such as 512M or 2G")
+    )]
     #[serde(default = "default_buffer_limit")]
     pub buffer_limit: String,
 }

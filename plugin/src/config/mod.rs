@@ -21,6 +21,7 @@ pub use self::layout::{
 use self::options::Options;
 pub use self::options::{OPTIONS, OptionInfo, Properties};
 pub use self::queue::QueueConfig;
+pub use self::value::{size, size_text};
 use crate::identity;
 use crate::selection::{LabelSelector, Names, Selection, Stream};
 

@@ -22,9 +22,9 @@ pub struct QueueConfig {
     pub orphan_age: Duration,
 }
 
-/// Twice the largest message, so that there is always room for one.
-const SMALLEST: usize = 32 * 1024 * 1024;
-const LARGEST: usize = 1024 * 1024 * 1024 * 1024;
+/// More than twice the largest message, so that there is always room for one.
+const SMALLEST: usize = 50_000_000;
+const LARGEST: usize = 1_000_000_000_000;
 
 /// Reads the keys of the queue.
 pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, ConfigError> {

@@ -89,14 +89,19 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Resu
         })
 }
 
-/// A number of bytes; `k` and `M` are thousands and millions, as elsewhere in
-/// Fluent Bit.
-pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> {
+/// A number of bytes; `k`, `M` and `G` are thousands, millions and thousands of
+/// millions, as elsewhere in Fluent Bit.
+///
+/// # Errors
+///
+/// Says what is allowed.
+pub fn size(text: &str, min: usize, max: usize) -> Result<usize, String> {
     let (digits, unit) = split_number(text);
     let unit = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
         "k" | "kb" => Some(1000),
         "m" | "mb" => Some(1_000_000),
+        "g" | "gb" => Some(1_000_000_000),
         _ => None,
     };
     digits
@@ -106,8 +111,22 @@ pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> 
         .and_then(|(number, unit)| number.checked_mul(unit))
         .filter(|size| (min..=max).contains(size))
         .ok_or_else(|| {
-            format!("is not a size, allowed is {min} to {max} bytes, such as 8000 or 64k")
+            let (min, max) = (size_text(min), size_text(max));
+            format!("is not a size, allowed is {min} to {max} bytes, such as 8000, 64k or 512M")
         })
+}
+
+/// A number of bytes as people write it.
+#[must_use]
+pub fn size_text(bytes: usize) -> String {
+    const UNITS: [(usize, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")];
+    let unit = UNITS
+        .into_iter()
+        .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(unit, name)| format!("{}{name}", bytes / unit),
+    )
 }
 
 /// A whole number.
