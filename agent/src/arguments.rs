@@ -12,15 +12,19 @@ Starts Fluent Bit after a check of its state folder: a database of positions in
 files (*.db) that Fluent Bit cannot use is renamed to <name>.corrupt-<time>.
 
 Usage: sink-agent [--state FOLDER] -- PROGRAM [ARGUMENT]...
+       sink-agent [--state FOLDER] --remove
 
 Options:
     --state FOLDER   The folder with the databases. The variable STATE_DIR by
                      default; nothing is checked where both are absent.
+    --remove         Remove what agents wrote into the state folder, queues with
+                     undelivered messages included, and the folder. Fails while an
+                     agent uses it.
     --help           Print this help.
     --version        Print the version.
 
 PROGRAM replaces this process, so signals and exit codes are its own.
-Exit codes of sink-agent itself: 2 usage error, 126 PROGRAM cannot be started,
+Exit codes of sink-agent itself: 1 something was not removed, 2 usage error, 126 PROGRAM cannot be started,
 127 PROGRAM was not found.
 ";
 
@@ -28,6 +32,8 @@ Exit codes of sink-agent itself: 2 usage error, 126 PROGRAM cannot be started,
 #[derive(Debug, PartialEq)]
 pub(crate) enum Arguments {
     Start(Start),
+    /// Remove the state folder.
+    Remove(PathBuf),
     Help,
     Version,
 }
@@ -45,6 +51,8 @@ pub(crate) struct Start {
 pub(crate) enum UsageError {
     #[error(transparent)]
     Option(#[from] lexopt::Error),
+    #[error("missing folder: --remove needs --state FOLDER, or STATE_DIR")]
+    NoState,
     #[error("missing program: expected -- PROGRAM [ARGUMENT]...")]
     NoProgram,
 }
@@ -60,13 +68,15 @@ impl Arguments {
         state: Option<OsString>,
     ) -> Result<Self, UsageError> {
         let mut state = state.filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let mut remove = false;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("state") => state = Some(parser.value()?.into()),
+                Arg::Long("remove") => remove = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("version") | Arg::Short('V') => return Ok(Self::Version),
                 // The program. All behind it is its own.
-                Arg::Value(program) => {
+                Arg::Value(program) if !remove => {
                     return Ok(Self::Start(Start {
                         state,
                         program: program.into(),
@@ -75,6 +85,9 @@ impl Arguments {
                 }
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if remove {
+            return state.map(Self::Remove).ok_or(UsageError::NoState);
         }
         Err(UsageError::NoProgram)
     }
@@ -112,6 +125,10 @@ mod tests {
             start(None, "fluent-bit", &[])
         );
         assert_eq!(parse(&["--help"], None).unwrap(), Arguments::Help);
+        assert_eq!(
+            parse(&["--remove"], Some("/s")).unwrap(),
+            Arguments::Remove("/s".into())
+        );
     }
 
     #[test]
@@ -121,6 +138,8 @@ mod tests {
             (&["--stat", "/s", "--", "x"], "invalid option '--stat'"),
             (&["--state", "/s"], "missing program"),
             (&[], "missing program"),
+            (&["--remove"], "missing folder"),
+            (&["--remove", "--", "x"], "unexpected argument \"x\""),
         ] {
             let error = parse(words, None).unwrap_err().to_string();
             assert!(error.contains(problem), "{words:?}: {error}");

@@ -5,7 +5,8 @@
 //!     │           └ database.rs  can Fluent Bit use it?
 //!     │                            yes, or unknown: left as it is
 //!     │                            no: set aside, logged
-//!     └── exec ────────────────> Fluent Bit, with the same process id
+//!     ├── exec ────────────────> Fluent Bit, with the same process id
+//!     └── removal.rs             --remove: nothing is left on the node
 //! ```
 //!
 //! Fluent Bit does not start with a database that it cannot read, and no log of the
@@ -16,6 +17,7 @@
 mod arguments;
 mod database;
 mod log;
+mod removal;
 mod state;
 
 use std::os::unix::process::CommandExt;
@@ -27,12 +29,23 @@ use crate::log::error;
 /// The exit codes of a shell: the command cannot be run, or was not found.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// Something was not removed.
+const FAILED: u8 = 1;
 /// A usage error.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let start = match Arguments::parse(lexopt::Parser::from_env(), std::env::var_os("STATE_DIR")) {
         Ok(Arguments::Start(start)) => start,
+        Ok(Arguments::Remove(state)) => {
+            return match removal::remove(&state) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    error(&failure.to_string());
+                    ExitCode::from(FAILED)
+                }
+            };
+        }
         Ok(Arguments::Help) => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

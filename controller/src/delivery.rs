@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use transport::ErrorKind;
 
 const KINDS: usize = ErrorKind::ALL.len();
@@ -15,6 +17,27 @@ pub struct Sample {
     acknowledged: u64,
     dropped: u64,
     errors: [u64; KINDS],
+    queue: Queue,
+}
+
+/// What an agent has in its queue for one output.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Queue {
+    bytes: u64,
+    limit: u64,
+    messages: u64,
+    /// When the oldest of them was queued, in seconds since the epoch by the
+    /// agent's clock; none of them waits where it is zero.
+    oldest: u64,
+}
+
+/// What an agent says.
+#[derive(Debug, Default)]
+pub struct Answer<'t> {
+    /// Its outputs, by alias.
+    outputs: BTreeMap<&'t str, Sample>,
+    /// Its clock, in seconds since the epoch.
+    clock: u64,
 }
 
 /// What is known of one output of an agent.
@@ -22,6 +45,15 @@ pub struct Sample {
 pub struct Observation {
     sample: Sample,
     failing: Option<ErrorKind>,
+    lag: Option<Lag>,
+}
+
+/// How far an output is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lag {
+    /// How long the oldest message has waited, by the agent's own clock.
+    age: Duration,
+    is_half_full: bool,
 }
 
 /// The outputs of each agent, by pod and alias.
@@ -69,8 +101,27 @@ pub struct Delivery {
     pub acknowledged: u64,
     /// Records that were given up, since each agent's start.
     pub dropped: u64,
+    /// Messages in the agents' queues that the receiver has not acknowledged.
+    pub waiting: u64,
+    /// When the oldest of them was queued.
+    pub oldest: Option<Timestamp>,
+    /// The agents that are behind, if any is.
+    pub behind: Option<Behind>,
     /// How its Events are delivered, if it gets any.
     pub(crate) events: Option<EventDelivery>,
+}
+
+/// Agents whose queue is not delivered as fast as it is filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// How many.
+    pub agents: usize,
+    /// How long the oldest message of all has waited.
+    pub age: Duration,
+    /// Whether the queue of any is half full or more.
+    pub is_half_full: bool,
+    /// One of their nodes: the first by name, so that it stays the same.
+    pub node: String,
 }
 
 /// Agents that fail in the same way.
@@ -84,10 +135,10 @@ pub struct Failure {
     pub node: String,
 }
 
-/// The outputs in Prometheus' text, by alias.
+/// What an agent says in Prometheus' text.
 #[must_use]
-pub fn parse(text: &str) -> BTreeMap<&str, Sample> {
-    let mut samples: BTreeMap<&str, Sample> = BTreeMap::new();
+pub fn parse(text: &str) -> Answer<'_> {
+    let mut answer = Answer::default();
     for line in text.lines() {
         // Most lines are others'.
         let Some((name, rest)) = line.split_once('{') else {
@@ -99,15 +150,24 @@ pub fn parse(text: &str) -> BTreeMap<&str, Sample> {
         let Some((labels, value)) = read(rest) else {
             continue;
         };
+        if let Count::Clock = count {
+            answer.clock += value;
+            continue;
+        }
         let Some(output) = label(labels, "name") else {
             continue;
         };
-        let sample = samples.entry(output).or_default();
+        let sample = answer.outputs.entry(output).or_default();
         match count {
+            Count::Clock => {}
             Count::Connected => sample.connected = value > 0,
             Count::Connects => sample.connects = value,
             Count::Acknowledged => sample.acknowledged = value,
             Count::Dropped => sample.dropped += value,
+            Count::QueueBytes => sample.queue.bytes = value,
+            Count::QueueLimit => sample.queue.limit = value,
+            Count::QueueMessages => sample.queue.messages = value,
+            Count::QueueOldest => sample.queue.oldest = value,
             Count::Errors => {
                 let reason = label(labels, "reason");
                 let mut kinds = ErrorKind::ALL.into_iter();
@@ -117,17 +177,23 @@ pub fn parse(text: &str) -> BTreeMap<&str, Sample> {
             }
         }
     }
-    samples
+    answer
 }
 
 /// What is of interest.
 #[derive(Clone, Copy)]
 enum Count {
+    /// A part of the agent's clock: its start, and the time since.
+    Clock,
     Connected,
     Connects,
     Acknowledged,
     Dropped,
     Errors,
+    QueueBytes,
+    QueueLimit,
+    QueueMessages,
+    QueueOldest,
 }
 
 impl Count {
@@ -141,6 +207,11 @@ impl Count {
                 Some(Self::Dropped)
             }
             "syslog_sink_errors_total" => Some(Self::Errors),
+            "syslog_sink_queue_bytes" => Some(Self::QueueBytes),
+            "syslog_sink_queue_limit_bytes" => Some(Self::QueueLimit),
+            "syslog_sink_queue_messages" => Some(Self::QueueMessages),
+            "syslog_sink_queue_oldest_timestamp_seconds" => Some(Self::QueueOldest),
+            "fluentbit_process_start_time_seconds" | "fluentbit_uptime" => Some(Self::Clock),
             _ => None,
         }
     }
@@ -163,7 +234,7 @@ fn label<'t>(labels: &'t str, key: &str) -> Option<&'t str> {
 }
 
 impl Observation {
-    fn new(sample: Sample, before: Option<&Self>) -> Self {
+    fn new(sample: Sample, clock: u64, before: Option<&Self>) -> Self {
         let before_sample = before.map(|before| before.sample).unwrap_or_default();
         // A connection that ended a moment ago may be back in a moment.
         let was_connected = before_sample.connected || (before.is_none() && sample.connects > 0);
@@ -174,7 +245,23 @@ impl Observation {
                 .or_else(|| before.and_then(|before| before.failing))
                 .or_else(|| latest(&sample.errors, &[0; KINDS]))
         };
-        Self { sample, failing }
+        Self {
+            sample,
+            failing,
+            lag: sample.queue.lag(clock),
+        }
+    }
+}
+
+impl Queue {
+    fn lag(self, clock: u64) -> Option<Lag> {
+        (self.messages > 0).then(|| Lag {
+            age: match self.oldest {
+                0 => Duration::ZERO,
+                oldest => Duration::from_secs(clock.saturating_sub(oldest)),
+            },
+            is_half_full: self.limit > 0 && self.bytes >= self.limit / 2,
+        })
     }
 }
 
@@ -190,9 +277,9 @@ fn latest(errors: &[u64; KINDS], before: &[u64; KINDS]) -> Option<ErrorKind> {
 
 impl Observations {
     /// Takes what an agent has said.
-    pub fn take(&mut self, pod: &str, node: &str, samples: &BTreeMap<&str, Sample>) {
+    pub fn take(&mut self, pod: &str, node: &str, answer: &Answer<'_>) {
         let before = self.agents.remove(pod);
-        let outputs = samples.iter().map(|(alias, sample)| {
+        let outputs = answer.outputs.iter().map(|(alias, sample)| {
             let alias = self.aliases.get(*alias).cloned().unwrap_or_else(|| {
                 let alias: Arc<str> = Arc::from(*alias);
                 self.aliases.insert(Arc::clone(&alias));
@@ -201,7 +288,7 @@ impl Observations {
             let before = before
                 .as_ref()
                 .and_then(|before| before.outputs.get(&alias));
-            (alias, Observation::new(*sample, before))
+            (alias, Observation::new(*sample, answer.clock, before))
         });
         let outputs = outputs.collect();
         let node = node.to_owned();
@@ -220,14 +307,15 @@ impl Observations {
         self.aliases.retain(|alias| Arc::strong_count(alias) > 1);
     }
 
-    /// How each sink's messages are delivered, by its output's alias.
+    /// How each sink's messages are delivered, by its output's alias. A sink is behind
+    /// where its oldest message has waited for `patience`, or its queue is half full.
     #[must_use]
-    pub fn deliveries(&self) -> BTreeMap<Arc<str>, Delivery> {
+    pub fn deliveries(&self, patience: Duration) -> BTreeMap<Arc<str>, Delivery> {
         let mut deliveries: BTreeMap<Arc<str>, Delivery> = BTreeMap::new();
         for OfAgent { node, outputs } in self.agents.values() {
             for (alias, observation) in outputs {
                 let delivery = deliveries.entry(Arc::clone(alias)).or_default();
-                delivery.add(node, observation);
+                delivery.add(node, observation, patience);
             }
         }
         for (alias, events) in &self.events {
@@ -239,12 +327,24 @@ impl Observations {
 }
 
 impl Delivery {
-    fn add(&mut self, node: &str, observation: &Observation) {
-        let Observation { sample, failing } = observation;
+    fn add(&mut self, node: &str, observation: &Observation, patience: Duration) {
+        let Observation {
+            sample,
+            failing,
+            lag,
+        } = observation;
         self.agents += 1;
         self.connected += usize::from(sample.connected);
         self.acknowledged += sample.acknowledged;
         self.dropped += sample.dropped;
+        self.waiting += sample.queue.messages;
+        if sample.queue.oldest > 0 {
+            let oldest = Timestamp::from_second(sample.queue.oldest.cast_signed()).ok();
+            self.oldest = self.oldest.into_iter().chain(oldest).min();
+        }
+        if let Some(lag) = lag.filter(|lag| lag.is_half_full || lag.age >= patience) {
+            self.add_behind(node, lag);
+        }
         let Some(kind) = *failing else {
             return;
         };
@@ -265,6 +365,25 @@ impl Delivery {
                 node: node.to_owned(),
             }),
         }
+    }
+
+    fn add_behind(&mut self, node: &str, lag: Lag) {
+        let Lag { age, is_half_full } = lag;
+        let one = Behind {
+            agents: 1,
+            age,
+            is_half_full,
+            node: node.to_owned(),
+        };
+        self.behind = Some(match self.behind.take() {
+            None => one,
+            Some(others) => Behind {
+                agents: others.agents + 1,
+                age: others.age.max(age),
+                is_half_full: others.is_half_full || is_half_full,
+                node: others.node.min(one.node),
+            },
+        });
     }
 
     /// What most of the agents fail with, if any does.
@@ -291,23 +410,101 @@ syslog_sink_errors_total{name=\"shop/bad\",reason=\"tls\"} 3
 syslog_sink_errors_total{name=\"shop/bad\",reason=\"connect\"} 1 1772366400000
 fluentbit_output_dropped_records_total{name=\"shop/good\"} 10
 fluentbit_output_dropped_records_total{name=\"null.0\"} 10
+syslog_sink_queue_bytes{name=\"shop/good\"} 40000000
+syslog_sink_queue_limit_bytes{name=\"shop/good\"} 100000000
+syslog_sink_queue_messages{name=\"shop/good\"} 500
+syslog_sink_queue_oldest_timestamp_seconds{name=\"shop/good\"} 1772366353.25
 fluentbit_uptime{hostname=\"node\"} 12
+fluentbit_process_start_time_seconds{hostname=\"node\"} 1772366400
 ";
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     fn deliveries(observations: &Observations, alias: &str) -> Delivery {
-        observations.deliveries()[alias].clone()
+        observations.deliveries(PATIENCE)[alias].clone()
+    }
+
+    fn answer(alias: &str, sample: Sample) -> Answer<'_> {
+        Answer {
+            outputs: BTreeMap::from([(alias, sample)]),
+            clock: 0,
+        }
     }
 
     #[test]
     fn metrics_are_read_by_output() {
-        let samples = parse(TEXT);
-        let good = samples["shop/good"];
+        let answer = parse(TEXT);
+        let good = answer.outputs["shop/good"];
         assert!(good.connected);
         assert_eq!(
             (good.connects, good.acknowledged, good.dropped),
             (2, 1200, 13)
         );
-        assert_eq!(samples["shop/bad"].errors, [0, 1, 0, 3, 0, 0, 0]);
+        assert_eq!(answer.outputs["shop/bad"].errors, [0, 1, 0, 3, 0, 0, 0]);
+        let queue = Queue {
+            bytes: 40_000_000,
+            limit: 100_000_000,
+            messages: 500,
+            oldest: 1_772_366_353,
+        };
+        assert_eq!((good.queue, answer.clock), (queue, 1_772_366_412));
+    }
+
+    #[test]
+    fn a_sink_is_behind_when_messages_wait_long_or_much_waits() {
+        let is_behind = |queue: Queue| {
+            let sample = Sample {
+                queue,
+                ..Sample::default()
+            };
+            let answer = Answer {
+                outputs: BTreeMap::from([("a/b", sample)]),
+                clock: 1000,
+            };
+            let mut observations = Observations::default();
+            observations.take("pod-b", "node-b", &answer);
+            observations.take("pod-a", "node-a", &answer);
+            let Delivery {
+                waiting, behind, ..
+            } = deliveries(&observations, "a/b");
+            assert_eq!(waiting, 2 * queue.messages);
+            behind
+        };
+        let queue = Queue {
+            bytes: 49,
+            limit: 100,
+            messages: 10,
+            oldest: 941,
+        };
+        let behind = |age, is_half_full| Behind {
+            agents: 2,
+            age: Duration::from_secs(age),
+            is_half_full,
+            node: "node-a".to_owned(),
+        };
+        assert_eq!(is_behind(queue), None);
+        let old = Queue {
+            oldest: 940,
+            ..queue
+        };
+        assert_eq!(is_behind(old), Some(behind(60, false)));
+        let full = Queue { bytes: 50, ..queue };
+        assert_eq!(is_behind(full), Some(behind(59, true)));
+        // What is only kept to be sent again does not wait.
+        let kept = Queue {
+            bytes: 90,
+            messages: 0,
+            oldest: 0,
+            ..queue
+        };
+        assert_eq!(is_behind(kept), None);
+        // An agent of another version.
+        let unknown = Queue {
+            limit: 0,
+            oldest: 0,
+            ..queue
+        };
+        assert_eq!(is_behind(unknown), None);
     }
 
     #[test]
@@ -332,7 +529,7 @@ fluentbit_uptime{hostname=\"node\"} 12
         observations.retain(|pod| pod == "pod-b");
         assert_eq!(deliveries(&observations, "shop/bad").agents, 1);
         observations.retain(|_| false);
-        assert!(observations.deliveries().is_empty() && observations.aliases.is_empty());
+        assert!(observations.deliveries(PATIENCE).is_empty() && observations.aliases.is_empty());
     }
 
     #[test]
@@ -345,7 +542,7 @@ fluentbit_uptime{hostname=\"node\"} 12
                 errors,
                 ..Sample::default()
             };
-            observations.take("pod", "node", &BTreeMap::from([("a/b", sample)]));
+            observations.take("pod", "node", &answer("a/b", sample));
             let delivery = deliveries(&observations, "a/b");
             delivery.failure().map(|failure| failure.kind)
         };
@@ -370,7 +567,7 @@ fluentbit_uptime{hostname=\"node\"} 12
     #[test]
     fn what_was_never_connected_and_did_not_fail_is_under_way() {
         let mut observations = Observations::default();
-        observations.take("pod", "node", &BTreeMap::from([("a/b", Sample::default())]));
+        observations.take("pod", "node", &answer("a/b", Sample::default()));
         let delivery = deliveries(&observations, "a/b");
         assert_eq!((delivery.agents, delivery.connected), (1, 0));
         assert_eq!(delivery.failure(), None);

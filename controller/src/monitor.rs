@@ -62,6 +62,8 @@ pub struct SinkCounts {
     pub configured: usize,
     /// Of those that are configured somewhere, those that cannot deliver.
     pub failing: usize,
+    /// Those that deliver less than is written.
+    pub behind: usize,
 }
 
 impl Default for Monitor {
@@ -202,12 +204,14 @@ impl Monitor {
             rolling_out,
             configured,
             failing,
+            behind,
         } = counts;
         for (state, count) in [
             ("refused", refused),
             ("rolling_out", rolling_out),
             ("configured", configured),
             ("failing", failing),
+            ("behind", behind),
         ] {
             self.sinks.get_or_create(&State { state }).set(count as i64);
         }

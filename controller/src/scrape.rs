@@ -72,8 +72,8 @@ async fn one(
     let asked = timeout(PATIENCE, ask(http, address, settings.agent.metrics_port)).await;
     let is_answered = match asked.unwrap_or_else(|late| Err(late.into())) {
         Ok(text) => {
-            let samples = parse(&text);
-            observations.lock().take(&agent.pod, &agent.node, &samples);
+            let answer = parse(&text);
+            observations.lock().take(&agent.pod, &agent.node, &answer);
             true
         }
         // It may have just begun, or be about to end.

@@ -184,6 +184,9 @@ pub struct Pace {
     /// changes.
     #[serde(deserialize_with = "seconds")]
     pub count: Duration,
+    /// For how long the oldest message may wait before its sink is behind.
+    #[serde(deserialize_with = "seconds")]
+    pub behind: Duration,
     /// For how long the first agent of a revision has to be ready before the
     /// others follow.
     #[serde(deserialize_with = "seconds")]
@@ -364,6 +367,7 @@ impl Default for Pace {
             retry: Duration::from_secs(1),
             observe: Duration::from_secs(5),
             count: Duration::from_secs(60),
+            behind: Duration::from_secs(60),
             settle: Duration::from_secs(10),
             trial: Duration::from_secs(180),
             roll: Duration::from_secs(120),

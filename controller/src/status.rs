@@ -98,7 +98,7 @@ impl<'a> Teller<'a> {
     /// Writes the status of each sink whose status is another one now. One that
     /// cannot be written does not keep the others from theirs.
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
-        let deliveries = observations.lock().deliveries();
+        let deliveries = observations.lock().deliveries(self.pace.behind);
         let agents = self.watched.agents();
         let nodes = self.watched.nodes();
         let ready = agents.iter().filter(|agent| agent.ready_since.is_some());

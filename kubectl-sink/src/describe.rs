@@ -75,6 +75,13 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
         counts.dropped,
         ago(counts.observed_time.0, now),
     )];
+    lines.extend(counts.oldest_waiting_time.as_ref().map(|oldest| {
+        format!(
+            "Waiting:     {} messages on the nodes' disks, the oldest since {}",
+            counts.waiting,
+            ago(oldest.0, now),
+        )
+    }));
     lines.extend(counts.events.map(|events| {
         format!(
             "Events:      {} acknowledged, {} dropped, {} waiting",
@@ -129,6 +136,10 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         Reason::NotObserved => {
             "wait: no agent has reported yet; if this stays, the agents are not ready, or the \
              controller cannot reach their metrics"
+        }
+        Reason::Behind => {
+            "find out why the receiver takes less than is written: its log, its disk, the \
+             network; beyond bufferLimit the oldest messages are lost"
         }
         Reason::ConnectFailed
         | Reason::NameNotResolved

@@ -70,7 +70,7 @@ fn heading(is_wide: bool) -> Vec<String> {
         "DELIVERING",
         "AGE",
     ];
-    let more = ["ACKNOWLEDGED", "DROPPED", "EVENTS", "LAST ERROR"];
+    let more = ["ACKNOWLEDGED", "WAITING", "DROPPED", "EVENTS", "LAST ERROR"];
     let more = more.into_iter().filter(|_| is_wide);
     columns.into_iter().chain(more).map(str::to_owned).collect()
 }
@@ -100,6 +100,7 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
         let number = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
         let events = counts.and_then(|counts| counts.events);
         row.push(number(counts.map(|counts| counts.acknowledged)));
+        row.push(number(counts.map(|counts| counts.waiting)));
         row.push(number(counts.map(|counts| counts.dropped)));
         row.push(number(events.map(|events| events.acknowledged)));
         row.push(status.last_error.map_or("-".to_owned(), |error| {

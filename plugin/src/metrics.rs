@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
 use transport::{ErrorKind, Event, QueueState};
@@ -37,10 +38,31 @@ struct All {
     replay_bytes: Metric,
     exposed_bytes: Metric,
     queue_bytes: Metric,
+    queue_limit: Metric,
     queue_messages: Metric,
     queue_oldest: Metric,
     queue_errors: Metric,
     acknowledgement: Metric,
+    oldest: Mutex<Oldest>,
+}
+
+/// When the oldest message that waits was queued, in seconds since the epoch, of each
+/// of an output's sinks.
+#[derive(Debug, Default)]
+struct Oldest {
+    of_sinks: Vec<Option<f64>>,
+    shown: f64,
+}
+
+impl Oldest {
+    /// Takes a sink's time, and returns how much the output's time changes by it: zero
+    /// stands for none.
+    fn change(&mut self, sink: usize, time: Option<f64>) -> f64 {
+        self.of_sinks[sink] = time;
+        let times = self.of_sinks.iter().flatten().copied();
+        let oldest = times.min_by(f64::total_cmp).unwrap_or(0.0);
+        oldest - std::mem::replace(&mut self.shown, oldest)
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +77,13 @@ impl Metrics {
     pub fn new(registry: Option<&Registry>, output: &str) -> Self {
         let all = registry.and_then(|registry| All::new(registry, label(output)));
         Self(all.map(Arc::new))
+    }
+
+    /// Shows the maximum size of the queue.
+    pub fn show_queue_limit(&self, bytes: usize) {
+        if let Some(all) = &self.0 {
+            all.add(&all.queue_limit, bytes as f64);
+        }
     }
 
     /// Counts a chunk that could not be queued.
@@ -165,6 +194,10 @@ impl All {
                 c"queue_bytes",
                 c"Bytes of the queue on disk, messages kept to be sent again included",
             )?,
+            queue_limit: gauge(
+                c"queue_limit_bytes",
+                c"Maximum size of the queue on disk, 0 without a queue",
+            )?,
             queue_messages: gauge(
                 c"queue_messages",
                 c"Messages in the queue on disk that were not acknowledged",
@@ -178,6 +211,7 @@ impl All {
                 c"Errors of the queue's disk: what could not be queued is tried again",
             )?,
             acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
+            oldest: Mutex::default(),
             output,
         })
     }
@@ -206,7 +240,8 @@ pub struct SinkMetrics {
     totals: Totals,
     replay_bytes: usize,
     queue: Status,
-    oldest: f64,
+    /// Its number among the sinks of the output.
+    number: usize,
     connected: bool,
 }
 
@@ -214,12 +249,17 @@ impl SinkMetrics {
     /// Nothing was added yet.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
+        let number = metrics.0.as_ref().map_or(0, |all| {
+            let of_sinks = &mut all.oldest.lock().of_sinks;
+            of_sinks.push(None);
+            of_sinks.len() - 1
+        });
         Self {
             metrics,
+            number,
             totals: Totals::NOTHING,
             replay_bytes: 0,
             queue: Status::default(),
-            oldest: 0.0,
             connected: false,
         }
     }
@@ -271,9 +311,10 @@ impl SinkMetrics {
                     more(status.waiting, self.queue.waiting),
                 );
                 let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-                let oldest = oldest.map_or(0.0, |at| at.as_secs_f64());
-                all.add(&all.queue_oldest, oldest - self.oldest);
-                (self.queue, self.oldest) = (*status, oldest);
+                let oldest = oldest.map(|at| at.as_secs_f64());
+                let change = all.oldest.lock().change(self.number, oldest);
+                all.add(&all.queue_oldest, change);
+                self.queue = *status;
             }
             Event::QueueFailed(_) => all.add(&all.queue_errors, 1.0),
             Event::SendingAgain { .. }
@@ -295,4 +336,29 @@ impl SinkMetrics {
 
 fn count_error(all: &All, kind: ErrorKind) {
     all.errors.add(1.0, &[&all.output, &label(kind.name())]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_message_is_that_of_all_servers() {
+        let mut oldest = Oldest {
+            of_sinks: vec![None; 2],
+            ..Oldest::default()
+        };
+        for (sink, time, shown) in [
+            (0, None, 0.0),
+            (1, Some(200.0), 200.0),
+            (0, Some(100.0), 100.0),
+            (0, Some(150.0), 150.0),
+            (0, None, 200.0),
+            (1, None, 0.0),
+        ] {
+            let before = oldest.shown;
+            let change = oldest.change(sink, time);
+            assert_eq!((before + change, oldest.shown), (shown, shown));
+        }
+    }
 }

@@ -67,6 +67,7 @@ impl Output {
         let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
         let witness = || Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
         let queue = config.queue.as_ref();
+        metrics.show_queue_limit(queue.map_or(0, |queue| queue.limit));
         Ok(Self {
             _sweep: queue
                 .and_then(|queue| Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log)),

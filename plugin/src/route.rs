@@ -1,12 +1,14 @@
 //! Where an output's batches go: to its receivers at once, or into queues on
 //! disk from which they are delivered.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use queue::{Status, Writer};
+use parking_lot::Mutex;
+use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
 use transport::{Event, Observer, QueueState, Sender, Sink};
 
@@ -48,10 +50,17 @@ impl Route {
                 .collect();
             return Ok(Self::Direct(sinks));
         };
+        let budget = queue
+            .total_limit
+            .map(|limit| budget(&queue.path, limit as u64));
         let mut queued = Vec::new();
         for (number, target) in targets.enumerate() {
             let options = options(queue, config.framing, config.targets.len());
             let (writer, reader) = queue::open(&folder(queue, number), options)?;
+            let writer = match &budget {
+                Some(budget) => writer.within(budget),
+                None => writer,
+            };
             let sink = sender.open_queue(target, Box::new(observer()), reader);
             queued.push(Queued { sink, writer });
         }
@@ -84,6 +93,21 @@ impl Queued {
         sink.wake();
         Ok(())
     }
+}
+
+/// What the queues in a folder share: the first output that has the folder says how
+/// much.
+fn budget(folder: &Path, limit: u64) -> Arc<Budget> {
+    static BUDGETS: Mutex<Option<HashMap<PathBuf, Weak<Budget>>>> = Mutex::new(None);
+    let mut budgets = BUDGETS.lock();
+    let budgets = budgets.get_or_insert_default();
+    budgets.retain(|_, budget| budget.strong_count() > 0);
+    let running = budgets.get(folder).and_then(Weak::upgrade);
+    running.unwrap_or_else(|| {
+        let budget = Arc::new(Budget::new(limit));
+        budgets.insert(folder.to_owned(), Arc::downgrade(&budget));
+        budget
+    })
 }
 
 fn index(count: usize, tag: &str) -> usize {

@@ -16,7 +16,8 @@
 //!
 //! The segments are kept until their frames are neither to be delivered nor to
 //! be sent again. When the queue has reached its limit, its oldest segment is
-//! evicted.
+//! evicted. Several queues can share a [`Budget`]: when they exceed it, the largest
+//! one is evicted from.
 //!
 //! Nothing that is found on the disk is trusted: a record counts only if its
 //! checksums match. One that does not costs itself, and a segment that cannot
@@ -25,6 +26,7 @@
 //! costs nothing.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod error;
 mod folder;
 mod position;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use syslog::Framing;
 
+pub use self::budget::Budget;
 pub use self::error::Error;
 use self::folder::Folder;
 pub use self::reader::{Chunk, Reader};

@@ -135,8 +135,12 @@ impl Reader {
                 continue;
             }
             if let Some(chunk) = self.read_records(extent, scratch)? {
-                self.state.lock().read = self.number;
-                return Ok(Some(chunk));
+                let mut state = self.state.lock();
+                if state.first() < self.number {
+                    state.read = self.number;
+                    return Ok(Some(chunk));
+                }
+                // Evicted, and counted as such, while it was read.
             }
         }
     }

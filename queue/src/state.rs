@@ -172,6 +172,27 @@ impl State {
         {
             folder.remove_segment(first);
         }
+        self.note_evicted(folder)
+    }
+
+    /// Evicts the oldest segment, unless it is the one that is being written. Returns
+    /// whether it did.
+    pub(crate) fn evict_oldest(&mut self, folder: &Folder) -> bool {
+        if self.segments.len() < 2 {
+            return false;
+        }
+        let Some(Segment { first, .. }) = self.segments.pop_front() else {
+            return false;
+        };
+        folder.remove_segment(first);
+        // If the position cannot be written, the frames are counted again after a
+        // restart.
+        let _ = self.note_evicted(folder);
+        true
+    }
+
+    /// Moves the position behind what was evicted, and counts it.
+    fn note_evicted(&mut self, folder: &Folder) -> Result<(), Error> {
         let end = self.first();
         let delivered = self.position.delivered;
         if end <= delivered {
@@ -215,7 +236,7 @@ impl State {
     }
 
     /// The number of the first frame on the disk, or of the next one.
-    fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.segments
             .front()
             .map_or(self.next, |segment| segment.first)

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use syslog::Batch;
 
+use crate::budget::{Budget, Share};
 use crate::error::{Context, Error};
 use crate::folder::Folder;
 use crate::segment::{self, HEADER};
@@ -30,6 +31,7 @@ pub struct Writer {
     state: Arc<Mutex<State>>,
     options: Options,
     active: Mutex<Active>,
+    share: Option<Arc<Share>>,
 }
 
 /// The segment that is being written.
@@ -48,6 +50,17 @@ impl Writer {
             state,
             options,
             active: Mutex::default(),
+            share: None,
+        }
+    }
+
+    /// Counts the queue towards a maximum that it shares with others.
+    #[must_use]
+    pub fn within(self, budget: &Arc<Budget>) -> Self {
+        let share = Share::new(budget, &self.folder, &self.state);
+        Self {
+            share: Some(share),
+            ..self
         }
     }
 
@@ -66,6 +79,10 @@ impl Writer {
         let result = self.write(&mut active, batch, time);
         if result.is_err() {
             self.cut_off(&mut active);
+        }
+        drop(active);
+        if let Some(share) = &self.share {
+            share.grown();
         }
         result
     }

@@ -57,6 +57,7 @@ fields! {
     // Always set, by the controller.
     QUEUE_PATH: "queue_path" = "bufferLimit",
     QUEUE_NAME: "queue_name" = "metadata.uid",
+    QUEUE_TOTAL_LIMIT: "queue_total_limit" = "bufferLimit",
     NAMESPACE: "namespace" = "metadata.namespace",
     CLUSTER: "cluster" = "kind",
 }

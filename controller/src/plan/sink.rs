@@ -155,7 +155,9 @@ impl Options<'_> {
     fn push_queue(&mut self, uid: &str, limit: &str, settings: &Settings) -> Result<(), Refusal> {
         self.push(fields::QUEUE_PATH, &settings.paths.queues())?;
         self.push(fields::QUEUE_NAME, uid)?;
-        self.push(fields::BUFFER_LIMIT, limit)
+        self.push(fields::BUFFER_LIMIT, limit)?;
+        let total = settings.queues.max_per_node.to_string();
+        self.push(fields::QUEUE_TOTAL_LIMIT, &total)
     }
 
     fn push_selection(&mut self, selection: &Selection) -> Result<(), Refusal> {

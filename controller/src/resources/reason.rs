@@ -66,12 +66,14 @@ reasons! {
     NotAccepted,
 
     // Of `Delivering`.
-    /// All agents are connected to the server.
+    /// All agents are connected to the server, and it takes what they send.
     Connected,
     /// Some agents are not connected yet.
     Connecting,
     /// No agent with the sink has reported yet.
     NotObserved,
+    /// The receiver takes less than is written: messages wait on the nodes' disks.
+    Behind,
     /// The host's name has no address.
     NameNotResolved,
     /// Nothing accepts connections at the host and port.

@@ -13,7 +13,7 @@ pub struct SinkStatus {
     pub observed_generation: Option<i64>,
     /// `Accepted`: the sink is one that can be configured. `Configured`: the
     /// nodes' agents have it. `Delivering`: they, and the controller for events,
-    /// are connected to its server.
+    /// are connected to its server, and it takes what they send.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// What the agents have counted, each since its start.
@@ -32,6 +32,12 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Records that were given up.
     pub dropped: u64,
+    /// Messages on the nodes' disks that the receiver has not acknowledged.
+    #[serde(default)]
+    pub waiting: u64,
+    /// When the oldest of them was written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_time: Option<Time>,
     /// What became of Kubernetes' events, if the sink gets any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<EventCounts>,

@@ -1,11 +1,13 @@
 //! The conditions of a sink, each with the time since when it is so.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use transport::ErrorKind;
 
 use super::Decided;
-use crate::delivery::Delivery;
+use crate::delivery::{Behind, Delivery};
 use crate::fleet::Agent;
 use crate::plan::Refusal;
 use crate::resources::Reason;
@@ -15,7 +17,7 @@ use crate::tenants::Place;
 pub(super) const ACCEPTED: &str = "Accepted";
 /// The nodes' agents have it.
 pub(super) const CONFIGURED: &str = "Configured";
-/// They are connected to its server.
+/// They are connected to its server, and it takes what they send.
 pub(super) const DELIVERING: &str = "Delivering";
 
 /// What the conditions are made of.
@@ -174,6 +176,10 @@ fn delivering(facts: &Facts<'_>) -> Now {
             explanation(failure.kind),
             failure.node
         );
+        let message = match &delivery.behind {
+            Some(behind) => format!("{message}; {}", lag(behind, *agents)),
+            None => message,
+        };
         return Now::new(DELIVERING, "False", reason(failure.kind), message);
     }
     let of_nodes = format!("{connected} of {agents} nodes are connected");
@@ -185,6 +191,10 @@ fn delivering(facts: &Facts<'_>) -> Now {
             explanation(kind)
         );
         return Now::new(DELIVERING, "False", reason(kind), message);
+    }
+    if let Some(behind) = &delivery.behind {
+        let message = format!("{of_nodes}; {}", lag(behind, *agents));
+        return Now::new(DELIVERING, "False", Reason::Behind, message);
     }
     if *agents == 0 {
         let message = "no agent that has the sink was asked yet".to_owned();
@@ -202,6 +212,45 @@ fn delivering(facts: &Facts<'_>) -> Now {
     } else {
         Now::new(DELIVERING, "Unknown", Reason::Connecting, message)
     }
+}
+
+/// How far agents are behind. Ages are coarse, so that a message does not change with
+/// every look.
+fn lag(behind: &Behind, agents: usize) -> String {
+    let Behind {
+        agents: late,
+        age,
+        is_half_full,
+        node,
+    } = behind;
+    let full = if *is_half_full {
+        ", and what waits fills at least half of bufferLimit"
+    } else {
+        ""
+    };
+    format!(
+        "messages wait for {} on {late} of {agents} nodes, on {node} for example{full}",
+        coarse(*age)
+    )
+}
+
+/// "more than an hour", for example.
+fn coarse(age: Duration) -> &'static str {
+    const STEPS: [(u64, &str); 10] = [
+        (7 * 24 * 3600, "more than a week"),
+        (24 * 3600, "more than a day"),
+        (12 * 3600, "more than 12 hours"),
+        (6 * 3600, "more than 6 hours"),
+        (3 * 3600, "more than 3 hours"),
+        (3600, "more than an hour"),
+        (30 * 60, "more than 30 minutes"),
+        (10 * 60, "more than 10 minutes"),
+        (5 * 60, "more than 5 minutes"),
+        (60, "more than a minute"),
+    ];
+    let mut steps = STEPS.into_iter();
+    let step = steps.find(|(seconds, _)| age.as_secs() >= *seconds);
+    step.map_or("less than a minute", |(_, text)| text)
 }
 
 /// The reason for a kind of failure.

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::conditions::{self, ACCEPTED, CONFIGURED, DELIVERING};
 use crate::delivery::Delivery;
 use crate::monitor::SinkCounts;
-use crate::resources::{Counts, EventCounts, LastError, SinkStatus};
+use crate::resources::{Counts, EventCounts, LastError, Reason, SinkStatus};
 
 /// In the place of a node, where it is the controller that failed.
 const CONTROLLER: &str = "controller";
@@ -30,6 +30,8 @@ pub(super) fn counts(
     if let Some(before) = before {
         let is_the_same = before.acknowledged == delivery.acknowledged
             && before.dropped == delivery.dropped
+            && before.waiting == delivery.waiting
+            && before.oldest_waiting_time == delivery.oldest.map(Time)
             && before.events == events;
         let is_recent = now.duration_since(before.observed_time.0).unsigned_abs() < every;
         if is_the_same || (is_recent && !is_news) {
@@ -40,6 +42,8 @@ pub(super) fn counts(
     Counts {
         acknowledged: delivery.acknowledged,
         dropped: delivery.dropped,
+        waiting: delivery.waiting,
+        oldest_waiting_time: delivery.oldest.map(Time),
         events,
         observed_time: Time(now),
         last_acknowledged_time: if is_more {
@@ -60,10 +64,14 @@ pub(super) fn last_error(
     let of_agents = of_agents.map(|failure| (failure.kind, failure.node.as_str()));
     let of_events = delivery.and_then(|delivery| delivery.events?.failing);
     let of_events = of_events.map(|kind| (kind, CONTROLLER));
-    let Some((kind, node)) = of_agents.or(of_events) else {
+    let of_queue = delivery.and_then(|delivery| delivery.behind.as_ref());
+    let of_queue = of_queue.map(|behind| (Reason::Behind, behind.node.as_str()));
+    let failure = of_agents.or(of_events);
+    let failure = failure.map(|(kind, node)| (conditions::reason(kind), node));
+    let Some((reason, node)) = failure.or(of_queue) else {
         return before.cloned();
     };
-    let reason = conditions::reason(kind).as_str();
+    let reason = reason.as_str();
     match before {
         Some(before) if before.reason == reason && before.node == node => Some(before.clone()),
         _ => Some(LastError {
@@ -76,10 +84,11 @@ pub(super) fn last_error(
 
 /// Adds a sink to the number of those that are like it.
 pub(super) fn count(counts: &mut SinkCounts, status: &SinkStatus) {
-    let is = |type_: &str, value: &str| {
+    let of_type = |type_: &str| {
         let mut conditions = status.conditions.iter();
-        conditions.any(|condition| condition.type_ == type_ && condition.status == value)
+        conditions.find(|condition| condition.type_ == type_)
     };
+    let is = |type_, value| of_type(type_).is_some_and(|condition| condition.status == value);
     if is(ACCEPTED, "False") {
         counts.refused += 1;
         return;
@@ -89,7 +98,9 @@ pub(super) fn count(counts: &mut SinkCounts, status: &SinkStatus) {
     } else {
         counts.rolling_out += 1;
     }
-    if is(DELIVERING, "False") {
+    if of_type(DELIVERING).is_some_and(|condition| condition.reason == Reason::Behind.as_str()) {
+        counts.behind += 1;
+    } else if is(DELIVERING, "False") {
         counts.failing += 1;
     }
 }

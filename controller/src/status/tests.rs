@@ -8,7 +8,7 @@ use transport::ErrorKind;
 use super::announce::announcement;
 use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, all};
 use super::*;
-use crate::delivery::{Delivery, EventDelivery, EventTally, Failure};
+use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::Agent;
 use crate::history::Failed;
 use crate::plan::Refusal;
@@ -224,6 +224,64 @@ fn delivering_is_what_the_agents_say() {
         last_error(Some(&error), Some(&delivery), at(9)),
         Some(error)
     );
+}
+
+#[test]
+fn connected_and_not_moving_is_not_delivering() {
+    let mut case = Case::new(3);
+    let behind = Behind {
+        agents: 2,
+        age: Duration::from_secs(119),
+        is_half_full: false,
+        node: "node-1".to_owned(),
+    };
+    let mut says = |behind: &Behind, failures: &[Failure]| {
+        case.delivery = Some(Delivery {
+            agents: 3,
+            connected: 3 - failures.len(),
+            failures: failures.to_vec(),
+            behind: Some(behind.clone()),
+            ..Delivery::default()
+        });
+        let error = last_error(None, case.delivery.as_ref(), at(5)).unwrap();
+        let (status, reason, message) = case.says(DELIVERING);
+        assert_eq!((status.as_str(), &reason), ("False", &error.reason));
+        (reason, message, error.node)
+    };
+    let late = "messages wait for more than a minute on 2 of 3 nodes, on node-1 for example";
+    let (reason, message, node) = says(&behind, &[]);
+    assert_eq!((reason.as_str(), node.as_str()), ("Behind", "node-1"));
+    assert_eq!(message, format!("3 of 3 nodes are connected; {late}"));
+
+    // The message stays the same while messages only get older.
+    let older = Behind {
+        age: Duration::from_secs(299),
+        ..behind.clone()
+    };
+    assert_eq!(says(&older, &[]).1, message);
+
+    let full = Behind {
+        age: Duration::ZERO,
+        is_half_full: true,
+        ..behind.clone()
+    };
+    let (_, message, _) = says(&full, &[]);
+    assert!(
+        message.ends_with("and what waits fills at least half of bufferLimit"),
+        "{message}"
+    );
+
+    let failure = Failure {
+        kind: ErrorKind::Connect,
+        agents: 1,
+        node: "node-2".to_owned(),
+    };
+    let (reason, message, node) = says(&behind, &[failure]);
+    assert_eq!(
+        (reason.as_str(), node.as_str()),
+        ("ConnectFailed", "node-2")
+    );
+    assert!(message.ends_with(late), "{message}");
 }
 
 #[test]

@@ -86,6 +86,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("queue_path", ""),
     option("queue_name", ""),
     option("queue_limit", "512M"),
+    option("queue_total_limit", ""),
     option("queue_sync", "off"),
     option("queue_orphan_age", "60m"),
     option("instancename", ""),

@@ -15,6 +15,8 @@ pub struct QueueConfig {
     pub name: String,
     /// The maximum size of the queue, in bytes.
     pub limit: usize,
+    /// The maximum size of all queues in `path`, in bytes.
+    pub total_limit: Option<usize>,
     /// Whether a chunk counts as taken only once the disk has it.
     pub sync: bool,
     /// The time after the start at which queues that no output has claimed are
@@ -25,11 +27,15 @@ pub struct QueueConfig {
 /// More than twice the largest message, so that there is always room for one.
 const SMALLEST: usize = 50_000_000;
 const LARGEST: usize = 1_000_000_000_000;
+const LARGEST_TOTAL: usize = 1000 * LARGEST;
 
 /// Reads the keys of the queue.
 pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, ConfigError> {
     let name = options.optional("queue_name", name)?;
     let limit = options.parsed("queue_limit", |text| value::size(text, SMALLEST, LARGEST))?;
+    let total_limit = options.optional("queue_total_limit", |text| {
+        value::size(text, SMALLEST, LARGEST_TOTAL)
+    })?;
     let sync = options.flag("queue_sync")?;
     let orphan_age = options.duration("queue_orphan_age")?;
     let Some(path) = options.optional("queue_path", path)? else {
@@ -44,6 +50,7 @@ pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, Config
         path,
         name,
         limit,
+        total_limit,
         sync,
         orphan_age,
     }))

@@ -1,0 +1,141 @@
+//! Removes from a node what agents have left on it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::log::{info, warn};
+
+/// The folders of sinks' queues and of Fluent Bit's chunks.
+const QUEUES: &str = "queues";
+const CHUNKS: &str = "chunks";
+/// In the name of every database, of its companions, and of those that were set aside.
+const DATABASE: &str = ".db";
+
+/// Why something is left.
+#[derive(Debug, Error)]
+pub(crate) enum RemovalError {
+    #[error("{} is in use: uninstall the agents first", .0.display())]
+    InUse(PathBuf),
+    #[error("{}", .0.chain())]
+    Queue(#[from] queue::Error),
+    #[error("cannot remove {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// Removes all that agents write into their state folder, and the folder if nothing else
+/// is in it. What waits there for receivers is lost.
+///
+/// # Errors
+///
+/// If a queue is in use, or a file cannot be removed. Another attempt goes on from there.
+pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
+    let shown = folder.display();
+    if !folder.exists() {
+        info(&format!("there is no {shown}"));
+        return Ok(());
+    }
+    let mut bytes = 0;
+    for sink in entries(&folder.join(QUEUES))? {
+        for queue in entries(&sink)? {
+            bytes += queue::delete(&queue)?.ok_or(RemovalError::InUse(queue))?;
+        }
+        done(&sink, fs::remove_dir(&sink))?;
+    }
+    for name in [QUEUES, CHUNKS] {
+        let path = folder.join(name);
+        done(&path, fs::remove_dir_all(&path))?;
+    }
+    for path in entries(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains(DATABASE) {
+            done(&path, fs::remove_file(&path))?;
+        }
+    }
+    match entries(folder)?.as_slice() {
+        [] => done(folder, fs::remove_dir(folder))?,
+        others => warn(&format!(
+            "{shown} stays, because of {} files that are not the agents', {} for example",
+            others.len(),
+            others[0].display()
+        )),
+    }
+    info(&format!("removed {shown}, with {bytes} bytes of queues"));
+    Ok(())
+}
+
+/// What is in a folder; nothing if there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
+    let failed = |source| RemovalError::File {
+        path: folder.to_owned(),
+        source,
+    };
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+        Ok(entries) => entries
+            .map(|entry| Ok(entry.map_err(failed)?.path()))
+            .collect(),
+    }
+}
+
+/// What is not there needs no removal.
+fn done(path: &Path, result: io::Result<()>) -> Result<(), RemovalError> {
+    match result {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RemovalError::File {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syslog::Framing;
+
+    use super::*;
+
+    const OPTIONS: queue::Options = queue::Options {
+        framing: Framing::Newline,
+        limit: 1 << 20,
+        sync: false,
+    };
+
+    fn write(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+
+    #[test]
+    fn nothing_of_the_agents_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("syslog-sink");
+        for file in [
+            "lane-0.db",
+            "lane-0.db-wal",
+            "cluster-all.db.corrupt-20261127T025838.429607Z",
+            "chunks/tail.0/1-2.flb",
+        ] {
+            write(&state.join(file));
+        }
+        let queue = queue::open(&state.join("queues/some-uid/0"), OPTIONS).unwrap();
+        let error = remove(&state).unwrap_err();
+        assert!(error.to_string().contains("queues/some-uid/0 is in use"));
+        assert!(state.join("lane-0.db").exists());
+
+        drop(queue);
+        let foreign = state.join("precious");
+        write(&foreign);
+        remove(&state).unwrap();
+        let left: Vec<PathBuf> = entries(&state).unwrap();
+        assert_eq!(left, std::slice::from_ref(&foreign));
+
+        fs::remove_file(foreign).unwrap();
+        remove(&state).unwrap();
+        assert!(!state.exists());
+        remove(&state).unwrap();
+    }
+}

@@ -1,0 +1,124 @@
+//! What several queues may hold together.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::folder::Folder;
+use crate::state::State;
+
+/// The maximum size of all queues that share it. When they exceed it, the largest of
+/// them loses its oldest segments, whichever of them grows.
+///
+/// The segment that a queue is writing stays, so that the queues can exceed the
+/// maximum by one segment each.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    /// What the queues held when each was counted last: at least what they hold, since
+    /// a queue is counted whenever it grows.
+    used: AtomicU64,
+    shares: Mutex<Vec<Weak<Share>>>,
+}
+
+/// The part of one queue.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    folder: Arc<Folder>,
+    state: Arc<Mutex<State>>,
+    /// The size of the queue when it was counted last.
+    bytes: AtomicU64,
+}
+
+impl Budget {
+    /// Allows this many bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            used: AtomicU64::new(0),
+            shares: Mutex::default(),
+        }
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used.load(Relaxed) > self.limit
+    }
+
+    fn enforce(&self) {
+        let mut shares = self.shares.lock();
+        shares.retain(|share| share.strong_count() > 0);
+        let shares: Vec<Arc<Share>> = shares.iter().filter_map(Weak::upgrade).collect();
+        for share in &shares {
+            share.count();
+        }
+        let mut evictable: Vec<&Arc<Share>> = shares.iter().collect();
+        while self.is_exceeded()
+            && let Some(at) = largest(&evictable)
+        {
+            if !evictable[at].evict_oldest() {
+                evictable.swap_remove(at);
+            }
+        }
+    }
+}
+
+fn largest(shares: &[&Arc<Share>]) -> Option<usize> {
+    (0..shares.len()).max_by_key(|at| shares[*at].bytes.load(Relaxed))
+}
+
+impl Share {
+    pub(crate) fn new(
+        budget: &Arc<Budget>,
+        folder: &Arc<Folder>,
+        state: &Arc<Mutex<State>>,
+    ) -> Arc<Self> {
+        let share = Arc::new(Self {
+            budget: Arc::clone(budget),
+            folder: Arc::clone(folder),
+            state: Arc::clone(state),
+            bytes: AtomicU64::new(0),
+        });
+        share.count();
+        budget.shares.lock().push(Arc::downgrade(&share));
+        share
+    }
+
+    /// The queue has grown.
+    pub(crate) fn grown(&self) {
+        self.count();
+        if self.budget.is_exceeded() {
+            self.budget.enforce();
+        }
+    }
+
+    fn count(&self) {
+        let state = self.state.lock();
+        self.set(state.bytes());
+    }
+
+    fn set(&self, bytes: u64) {
+        let before = self.bytes.swap(bytes, Relaxed);
+        if bytes >= before {
+            self.budget.used.fetch_add(bytes - before, Relaxed);
+        } else {
+            self.budget.used.fetch_sub(before - bytes, Relaxed);
+        }
+    }
+
+    /// Returns whether there was a segment to evict.
+    fn evict_oldest(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_evicted = state.evict_oldest(&self.folder);
+        self.set(state.bytes());
+        is_evicted
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
