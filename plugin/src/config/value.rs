@@ -89,14 +89,15 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Resu
         })
 }
 
-/// A number of bytes; `k` and `M` are thousands and millions, as elsewhere in
-/// Fluent Bit.
+/// A number of bytes; `k`, `M` and `G` are thousands, millions and thousands of
+/// millions, as elsewhere in Fluent Bit.
 pub(super) fn size(text: &str, min: usize, max: usize) -> Result<usize, String> {
     let (digits, unit) = split_number(text);
     let unit = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
         "k" | "kb" => Some(1000),
         "m" | "mb" => Some(1_000_000),
+        "g" | "gb" => Some(1_000_000_000),
         _ => None,
     };
     digits
