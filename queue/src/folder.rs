@@ -78,9 +78,11 @@ impl Folder {
         std::fs::remove_dir(&self.path).context("delete", &self.path)
     }
 
-    /// Whether the folder can be reached, and is still the one that was opened.
-    pub(crate) fn is_there(&self) -> bool {
-        self.path.join(LOCK).exists()
+    /// Fails if the folder was removed, or its disk is gone.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let lock = self.path.join(LOCK);
+        std::fs::metadata(&lock).context("find", &lock)?;
+        Ok(())
     }
 
     fn names(&self) -> Result<Vec<OsString>, Error> {
@@ -111,19 +113,12 @@ impl Folder {
         File::open(self.segment(first))
     }
 
-    /// Creates an empty segment, and the folder again if somebody removed it.
+    /// Creates an empty segment.
     pub(crate) fn create_segment(&self, first: u64) -> Result<File, Error> {
         let path = self.segment(first);
         let mut options = writable();
         options.truncate(true);
-        match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(&self.path).context("create", &self.path)?;
-                options.open(&path)
-            }
-            result => result,
-        }
-        .context("create", &path)
+        options.open(&path).context("create", &path)
     }
 
     pub(crate) fn remove_segment(&self, first: u64) {

@@ -164,7 +164,7 @@ impl Reader {
 
     /// Whether a segment was removed from a folder that is there.
     fn is_gone(&self, error: &io::Error) -> bool {
-        error.kind() == io::ErrorKind::NotFound && self.folder.is_there()
+        error.kind() == io::ErrorKind::NotFound && self.folder.check().is_ok()
     }
 
     /// Opens a segment unless it is open. `None` if there is nothing to read in

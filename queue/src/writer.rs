@@ -88,6 +88,8 @@ impl Writer {
     }
 
     fn write(&self, active: &mut Active, batch: &Batch, time: u64) -> Result<(), Error> {
+        // A file that is open takes appends, and nobody could read them any more.
+        self.folder.check()?;
         let Active { segment, head } = active;
         let total = batch.bytes().len() + batch.frames() * 4;
         let (first, length, next) = self.room_for(segment, total as u64)?;

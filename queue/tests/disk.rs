@@ -70,6 +70,23 @@ fn only_a_queue_is_deleted() {
 }
 
 #[test]
+fn nothing_is_appended_to_a_folder_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, gone) = (dir.path().join("queue"), dir.path().join("gone"));
+    let (writer, mut reader) = queue::open(&here, OPTIONS).unwrap();
+    let append = || writer.append(&batch(10, 100), SystemTime::now());
+    append().unwrap();
+    fs::rename(&here, &gone).unwrap();
+    let error = append().unwrap_err().chain();
+    assert!(error.contains("queue/queue.lock: No such file"), "{error}");
+    assert!(reader.read(&mut Vec::new()).is_err());
+    fs::rename(&gone, &here).unwrap();
+    append().unwrap();
+    assert_eq!(read_all(&mut reader), 20);
+    assert_eq!(writer.status().damaged, 0);
+}
+
+#[test]
 fn files_with_other_names_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["7.frames", "x.frames", "18446744073709551615.frames"] {

@@ -2,8 +2,10 @@
 //! TCP or TLS.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::event::Source;
+use socket2::SockRef;
 use syslog::Relp;
 
 use self::tcp::Tcp;
@@ -318,6 +320,18 @@ impl Connection {
             Link::Tls(tls) => tls.tcp.check(self.peer),
             Link::Udp(_) => Ok(()),
         }
+    }
+
+    /// Has the kernel discard what the peer has not acknowledged, once this is
+    /// dropped: it would deliver that later, although it is sent again.
+    pub(crate) fn abort(&self) {
+        let socket = match &self.link {
+            Link::Tcp(tcp) => &tcp.socket,
+            Link::Tls(tls) => &tls.tcp.socket,
+            Link::Udp(_) => return,
+        };
+        // If that fails, some messages arrive twice.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Says goodbye. Nothing can be written afterwards.

@@ -593,11 +593,15 @@ impl Driver {
 
     /// The connection in use broke, or has to end.
     fn end(&mut self, error: &Error, turn: &Turn<'_>) {
-        if let Some(Up { server, .. }) = self.up.take() {
+        if let Some(Up {
+            connection, server, ..
+        }) = self.up.take()
+        {
             let end = match error {
                 Error::WriteTimeout { .. } => End::Stalled,
                 _ => End::Broken,
             };
+            connection.abort();
             self.finish(server, error, end, turn);
         }
     }

@@ -44,6 +44,29 @@ fn the_defaults_are_valid() {
 }
 
 #[test]
+fn limits_of_queues() {
+    let limit = |text: &str| {
+        let queue = [("queue_path", "/queues"), ("queue_name", "shop")];
+        parse_tcp(&[&queue[..], &[("queue_limit", text)]].concat())
+    };
+    for (text, bytes) in [
+        ("50M", 50_000_000),
+        ("1G", 1_000_000_000),
+        ("1000gb", 1_000_000_000_000),
+        ("500000000", 500_000_000),
+    ] {
+        match limit(text) {
+            Ok(config) => assert_eq!(config.queue.unwrap().limit, bytes),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for text in ["49M", "1001G", "1T"] {
+        let error = limit(text).unwrap_err().to_string();
+        assert!(error.contains("allowed is 50M to 1000G bytes"), "{error}");
+    }
+}
+
+#[test]
 fn addresses() {
     for (addr, host, port) in [
         ("logs.example.com:1514", "logs.example.com", 1514),

@@ -58,7 +58,7 @@ fn by_fluent_bit(
             .write(&line.rfc3339(), line.stream, line.text);
     }
     let configuration = dir.path().join("fluent-bit.yaml");
-    fs::write(&configuration, yaml(&log, pki, shop, cluster)).expect("a file");
+    fs::write(&configuration, yaml(dir.path(), pki, shop, cluster)).expect("a file");
     let fluent_bit = FluentBit::start(program, library, &configuration, &[]);
     let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
     shop.wait_for(of_shop);
@@ -66,7 +66,7 @@ fn by_fluent_bit(
     fluent_bit.stop()
 }
 
-fn yaml(log: &Path, pki: &Pki, shop: &Arrivals, cluster: &Arrivals) -> String {
+fn yaml(dir: &Path, pki: &Pki, shop: &Arrivals, cluster: &Arrivals) -> String {
     format!(
         r"
 service:
@@ -75,7 +75,7 @@ service:
 pipeline:
   inputs:
     - name: tail
-      path: {log}/containers/*.log
+      path: {dir}/log/containers/*.log
       tag: kube.var.log.containers.<file>.log
       tag_regex: (?<file>[^/]+)\.log$
       multiline.parser: cri
@@ -88,18 +88,20 @@ pipeline:
       tls_ca_file: {ca}
       severity: stream
       namespace: shop
+      queue_path: {dir}/queues
+      queue_name: shop
       retry_limit: no_limits
-      workers: 1
     - name: syslog_sink
       match: kube.*
       addr: {cluster}
       tls_ca_file: {ca}
       severity: stream
       cluster: on
+      queue_path: {dir}/queues
+      queue_name: cluster
       retry_limit: no_limits
-      workers: 1
 ",
-        log = log.display(),
+        dir = dir.display(),
         shop = shop.address(),
         cluster = cluster.address(),
         ca = pki.ca().display(),

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -165,6 +165,12 @@ impl Host {
         self.argument("--idle-ms", &time.as_millis().to_string())
     }
 
+    /// Keeps the outputs until what [`Host::run_while`] has happen has happened.
+    #[must_use]
+    pub fn hold(self) -> Self {
+        self.argument("--hold", "1")
+    }
+
     /// Runs the host by another command, whose last arguments it becomes.
     #[must_use]
     pub fn by(mut self, wrapper: &[String]) -> Self {
@@ -216,18 +222,33 @@ impl Host {
             .arg("--chunks")
             .arg(path("chunks"))
             .args(&self.outputs)
+            .stdin(Stdio::piped())
             .stdout(file("summary"))
             .stderr(file("log"))
             .spawn()
             .expect("the host starts");
         let mut process = Process(process);
+        let unwinding = ShowLog(path("log"));
         happens();
+        drop(unwinding);
+        // This closes its standard input.
         let status = process.0.wait().expect("the host ends");
         let text = |name: &str| {
             let bytes = fs::read(path(name)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         Run::read(status, &text("summary"), text("log"))
+    }
+}
+
+/// Prints a log when it is dropped by a panic.
+struct ShowLog(PathBuf);
+
+impl Drop for ShowLog {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(&self.0).unwrap_or_default());
+        }
     }
 }
 

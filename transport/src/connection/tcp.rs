@@ -1,9 +1,10 @@
 //! A TCP socket, and what its peer's kernel has acknowledged.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::{Hear, Heard, READ, READS_PER_TURN};
 use crate::socket::{
@@ -66,7 +67,9 @@ impl Tcp {
     /// takes none now.
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            match self.socket.write_vectored(slices) {
+            // A peer may be gone: SIGPIPE ends a process that does not ignore it.
+            let socket = SockRef::from(&self.socket);
+            match socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL) {
                 Ok(count) => {
                     self.written += count as u64;
                     return Ok(count);

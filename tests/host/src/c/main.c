@@ -3,14 +3,15 @@
  * host case NAME LIBRARY ADDR
  * host run LIBRARY [--host-version V] [--stack N] [--workers N] [--retries N]
  *          [--backoff-ms N] [--rounds N] [--pause-us N]
- *          [--settle-ms N] [--idle-ms N]
+ *          [--settle-ms N] [--idle-ms N] [--hold 1]
  *          --chunks FILE (--output NAME (--option KEY=VALUE)*)+
  *
  * `run` flushes every chunk of the file to every output, as many at a time as
  * there are workers, and prints one line of JSON. With --rounds it does so
  * that many times and without its checks, whose cost is not the plugin's, and
  * notes how long each flush took, with pauses between them if any. With --idle-ms it then waits, and notes what
- * the plugin costs meanwhile; --settle-ms come before.
+ * the plugin costs meanwhile; --settle-ms come before. With --hold it exits only
+ * after the end of its standard input.
  */
 #include "host.h"
 
@@ -37,6 +38,7 @@ struct settings {
     long pause_us;
     long settle_ms;
     long idle_ms;
+    long hold;
     struct chunk *chunks;
     int chunk_count;
 };
@@ -281,6 +283,7 @@ static int set_number(struct settings *settings, const char *name, const char *v
         {"--retries", &settings->retries},     {"--backoff-ms", &settings->backoff_ms},
         {"--rounds", &settings->rounds},       {"--pause-us", &settings->pause_us},
         {"--settle-ms", &settings->settle_ms}, {"--idle-ms", &settings->idle_ms},
+        {"--hold", &settings->hold},
     };
 
     for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++) {
@@ -362,6 +365,8 @@ static int run(int count, char **arguments)
         costs.idle_cpu_us = processor_us() - cpu;
         costs.idle_kib = status("VmRSS: %ld kB");
         costs.idle_threads = status("Threads: %ld");
+    }
+    while (settings.hold && getchar() != EOF) {
     }
     print_json(workers, worker_count, host, settings.workers, &costs);
     host_exit(host);
