@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use controller::resources::LogSink;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -21,6 +22,8 @@ use crate::world::{
 };
 
 const LINES: usize = 500;
+/// Together more than the buffers of a connection take.
+const LENGTH: usize = 6000;
 
 /// Runs a revision's configuration, again where it ends, and the next one's when
 /// there is one.
@@ -57,13 +60,15 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings_in(&dir);
+    let mut settings = settings_in(&dir);
+    settings.pace.behind = Duration::from_secs(1);
     plane.add_nodes(1).await;
     let own = controllers(&plane).await;
     let task = controller_with(&own, "only", settings);
     let agent = tokio::spawn(kubelet(client.clone(), program, dir.path().join("config")));
 
     let good = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let slow = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let pki = Pki::new();
     let pair = pki.server();
     let tls = Receiver::start(Options::new(Listen::Tls(TlsFiles {
@@ -78,6 +83,10 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
         (
             "good",
             json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"}),
+        ),
+        (
+            "slow",
+            json!({"host": "127.0.0.1", "port": slow.port(), "transport": "tcp"}),
         ),
         (
             "wrong-port",
@@ -114,8 +123,11 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
         let error = sinks.get(name).await.unwrap().status.unwrap().last_error;
         assert_eq!(error.unwrap().node, "node-0");
     }
-    let why = until_condition(&sinks, "good", "Delivering", "True").await;
-    assert_eq!(why, "Connected: 1 of 1 nodes are connected");
+    for name in ["good", "slow"] {
+        let why = until_condition(&sinks, name, "Delivering", "True").await;
+        assert_eq!(why, "Connected: 1 of 1 nodes are connected");
+    }
+    slow.pause();
 
     // What arrives is counted.
     write_lines(&dir.path().join("log"));
@@ -125,6 +137,23 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     })
     .await;
     assert_eq!(good.received().len(), LINES);
+
+    // One that is connected and takes nothing does not deliver.
+    let why = until_condition(&sinks, "slow", "Delivering", "False").await;
+    let words = "Behind: 1 of 1 nodes are connected; messages wait for less than a minute on 1 \
+                 of 1 nodes, on node-0 for example";
+    assert_eq!(why, words);
+    let waiting = |sink: &LogSink| {
+        let counts = sink.status.as_ref()?.counts.as_ref()?;
+        Some((counts.waiting, counts.oldest_waiting_time.is_some()))
+    };
+    let (messages, since) = until(&sinks, "slow", waiting).await;
+    assert!(messages > 0 && since, "{messages}");
+    told(&client, "slow", "Behind").await;
+    slow.resume();
+    until_condition(&sinks, "slow", "Delivering", "True").await;
+    let none = Some((0, false));
+    until(&sinks, "slow", |sink| (waiting(sink) == none).then_some(())).await;
 
     // People see what is wrong, and that it is well again.
     told(&client, "wrong-port", "ConnectFailed").await;
@@ -149,7 +178,7 @@ fn write_lines(folder: &Path) {
         container.write(
             "2026-03-01T12:00:00.123456789Z",
             "stdout",
-            &format!("web {line}"),
+            &format!("web {line} {:x<LENGTH$}", ""),
         );
     }
 }

@@ -136,6 +136,10 @@ async fn the_schema_refuses_what_it_can() {
             "spec.bufferLimit",
         ),
         (
+            json!({"host": "a", "bufferLimit": "49M"}),
+            "allowed is 50M to 1000G",
+        ),
+        (
             json!({"host": "a", "format": {"hostname": "x".repeat(2000)}}),
             "spec.format.hostname",
         ),
