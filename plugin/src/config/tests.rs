@@ -62,7 +62,10 @@ fn limits_of_queues() {
     }
     for text in ["32M", "2000G", "1T"] {
         let error = limit(text).unwrap_err().to_string();
-        assert!(error.contains("allowed is 33554432 to 1099511627776 bytes"), "{error}");
+        assert!(
+            error.contains("allowed is 33554432 to 1099511627776 bytes"),
+            "{error}"
+        );
     }
 }
 
