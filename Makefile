@@ -111,7 +111,7 @@ clean:
 # unpacked beside, because its package would replace rsyslog's.
 PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-gnutls rsyslog-relp valgrind libclang-dev \
 	iproute2 ethtool containerd runc containernetworking-plugins iptables busybox-static \
-	docker.io docker-compose debootstrap
+	docker.io docker-compose debootstrap e2fsprogs
 packages:
 	@tests/install-packages $(PACKAGES)
 	@tests/unpack-syslog-ng >/dev/null || true

@@ -42,38 +42,53 @@ pub struct Scenario {
     pub run: fn() -> Outcome,
 }
 
-/// Names each scenario once: its test, its title, its function.
+/// Names each scenario once: its test, its title, its function. Only `make
+/// reliability` runs those that are `ignored`.
 macro_rules! scenarios {
-    ($($name:ident: $title:literal => $run:expr;)*) => {
-        /// All scenarios.
-        pub const SCENARIOS: &[Scenario] = &[
-            $(Scenario { name: stringify!($name), title: $title, run: $run },)*
-        ];
-
-        #[cfg(test)]
-        mod tests {
-            use super::*;
-
-            $(#[test]
-            fn $name() {
-                let run: fn() -> Outcome = $run;
-                check(run());
-            })*
-
-            fn check(outcome: Outcome) {
-                match outcome {
-                    Err(Skipped(reason)) => rig::skip(&reason),
-                    Ok(counts) => {
-                        assert_eq!(counts.lost, 0, "{counts:?}");
-                        assert!(counts.duplicated <= counts.may_be_duplicated, "{counts:?}");
-                        assert_ne!(counts.in_order, Some(false), "{counts:?}");
-                    }
-                }
-            }
+    ($(
+        $(#[$attribute:meta])*
+        mod $table:ident as $list:ident {
+            $($(#[$ignored:ident])? $name:ident: $title:literal => $run:expr;)*
         }
+    )*) => {
+        $(
+            $(#[$attribute])*
+            pub const $list: &[Scenario] = &[
+                $(Scenario {
+                    name: concat!(stringify!($table), "::", stringify!($name)),
+                    title: $title,
+                    run: $run,
+                },)*
+            ];
+
+            #[cfg(test)]
+            mod $table {
+                use super::*;
+
+                $(#[test]
+                $(#[$ignored = "make reliability runs it"])?
+                fn $name() {
+                    let run: fn() -> Outcome = $run;
+                    check(run());
+                })*
+            }
+        )*
     };
 }
 
+#[cfg(test)]
+fn check(outcome: Outcome) {
+    match outcome {
+        Err(Skipped(reason)) => rig::skip(&reason),
+        Ok(counts) => {
+            assert_eq!(counts.lost, 0, "{counts:?}");
+            assert!(counts.duplicated <= counts.may_be_duplicated, "{counts:?}");
+            assert_ne!(counts.in_order, Some(false), "{counts:?}");
+        }
+    }
+}
+
+use load::Delivery::{Direct, Queued};
 use rig::rsyslog::Driver;
 use scenarios::{
     crash, cut, daemons, exit, fluent_bit, names, neighbours, network, queue, restart, shape,
@@ -81,52 +96,101 @@ use scenarios::{
 };
 
 scenarios! {
-    crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => crash::tcp;
-    crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => crash::tls;
-    hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => crash::hang_up_tcp;
-    lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => network::lost_reset;
-    hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => crash::hang_up_tls;
-    throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => crash::throw_away_tls;
-    large_window: "Receiver with a window of megabytes crashes" => crash::large_window;
-    restart_tcp: "Receiver restarts four times in an orderly way, TCP" => restart::tcp;
-    restart_tls: "Receiver restarts four times in an orderly way, TLS" => restart::tls;
-    rsyslog_tcp_term: "rsyslog restarts four times (TERM), TCP" => || daemons::rsyslog_tcp("-TERM");
-    rsyslog_tcp_kill: "rsyslog killed four times (KILL), TCP" => || daemons::rsyslog_tcp("-KILL");
-    rsyslog_ossl_term: "rsyslog restarts four times (TERM), TLS, ossl" => || daemons::rsyslog_tls(Driver::OpenSsl, "-TERM");
-    rsyslog_ossl_kill: "rsyslog killed four times (KILL), TLS, ossl" => || daemons::rsyslog_tls(Driver::OpenSsl, "-KILL");
-    rsyslog_gtls_term: "rsyslog restarts four times (TERM), TLS, gtls" => || daemons::rsyslog_tls(Driver::GnuTls, "-TERM");
-    rsyslog_gtls_kill: "rsyslog killed four times (KILL), TLS, gtls" => || daemons::rsyslog_tls(Driver::GnuTls, "-KILL");
-    rsyslog_relp_term: "rsyslog restarts four times (TERM), RELP" => || daemons::rsyslog_relp("-TERM");
-    rsyslog_relp_kill: "rsyslog killed four times (KILL), RELP" => || daemons::rsyslog_relp("-KILL");
-    rsyslog_relp_tls_kill: "rsyslog killed four times (KILL), RELP over TLS" => || daemons::rsyslog_relp_tls("-KILL");
-    syslog_ng_tcp_term: "syslog-ng restarts four times (TERM), TCP" => || daemons::syslog_ng_tcp("-TERM");
-    syslog_ng_tcp_kill: "syslog-ng killed four times (KILL), TCP" => || daemons::syslog_ng_tcp("-KILL");
-    syslog_ng_tls_term: "syslog-ng restarts four times (TERM), TLS" => || daemons::syslog_ng_tls("-TERM");
-    syslog_ng_tls_kill: "syslog-ng killed four times (KILL), TLS" => || daemons::syslog_ng_tls("-KILL");
-    stall: "Receiver reads nothing for 60 s" => stall::minute;
-    trickle: "Receiver reads one byte a second for 20 s" => stall::trickle;
-    half_open: "Network drops everything, both ways, for 15 s" => network::half_open;
-    slow_network: "100 ms delay and 1 % loss" => network::slow;
-    reset_in_frame: "Reset in the middle of a frame, five times, TCP" => cut::frame;
-    reset_in_record: "Reset in the middle of a TLS record, five times" => cut::record;
-    reset_in_handshake: "Reset during the TLS handshake, five times" => cut::handshake;
-    names: "Name not known, then known, then with another address" => names::change;
-    certificate_renewed: "Receiver's certificate expired, then renewed" => tls::renewed;
-    failover: "First of two servers dies for good" => restart::failover;
-    failback: "First of two servers comes back, and the second dies as it is left" => restart::failback;
-    fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
-    fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
-    fluent_bit_disk_full: "Fluent Bit's storage has no space left for a while" => fluent_bit::disk_full;
-    queue_kill: "Fluent Bit killed (KILL) three times, with a queue" => queue::kill;
-    queue_reload: "Fluent Bit reloads (HUP) three times under load, with many outputs with queues" => queue::reload;
-    queue_restart: "Fluent Bit restarts three times beside a dead output, with queues" => queue::restart_beside_a_dead_sink;
-    queue_far_receiver: "Many containers and a round trip of 100 ms, with a queue" => queue::far_receiver;
-    queue_dead_neighbour: "Many containers with a dead output beside a live one, with queues" => queue::dead_neighbour;
-    queue_disk_full: "The queue's disk has no space left for a while" => queue::disk_full;
-    slow_neighbour: "One stalled output beside three" => neighbours::stalled;
-    dead_neighbours: "50 outputs, 10 of them dead" => neighbours::dead;
-    exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;
-    exit_with_replay: "Exit after a crash, receiver back in time" => exit::replay;
-    large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => shape::large;
-    rejected_message: "A message at which the receiver ends the connection, among others" => shape::rejected;
+    /// The scenarios without a queue.
+    mod without_a_queue as DIRECT {
+        crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => || crash::tcp(Direct);
+        crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => || crash::tls(Direct);
+        hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Direct);
+        lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Direct);
+        hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Direct);
+        throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => || crash::throw_away_tls(Direct);
+        large_window: "Receiver with a window of megabytes crashes" => || crash::large_window(Direct);
+        restart_tcp: "Receiver restarts four times in an orderly way, TCP" => || restart::tcp(Direct);
+        restart_tls: "Receiver restarts four times in an orderly way, TLS" => || restart::tls(Direct);
+        rsyslog_tcp_term: "rsyslog restarts four times (TERM), TCP" => || daemons::rsyslog_tcp(Direct, "-TERM");
+        rsyslog_tcp_kill: "rsyslog killed four times (KILL), TCP" => || daemons::rsyslog_tcp(Direct, "-KILL");
+        rsyslog_ossl_term: "rsyslog restarts four times (TERM), TLS, ossl" => || daemons::rsyslog_tls(Direct, Driver::OpenSsl, "-TERM");
+        rsyslog_ossl_kill: "rsyslog killed four times (KILL), TLS, ossl" => || daemons::rsyslog_tls(Direct, Driver::OpenSsl, "-KILL");
+        rsyslog_gtls_term: "rsyslog restarts four times (TERM), TLS, gtls" => || daemons::rsyslog_tls(Direct, Driver::GnuTls, "-TERM");
+        rsyslog_gtls_kill: "rsyslog killed four times (KILL), TLS, gtls" => || daemons::rsyslog_tls(Direct, Driver::GnuTls, "-KILL");
+        rsyslog_relp_term: "rsyslog restarts four times (TERM), RELP" => || daemons::rsyslog_relp(Direct, "-TERM");
+        rsyslog_relp_kill: "rsyslog killed four times (KILL), RELP" => || daemons::rsyslog_relp(Direct, "-KILL");
+        rsyslog_relp_tls_kill: "rsyslog killed four times (KILL), RELP over TLS" => || daemons::rsyslog_relp_tls(Direct, "-KILL");
+        syslog_ng_tcp_term: "syslog-ng restarts four times (TERM), TCP" => || daemons::syslog_ng_tcp(Direct, "-TERM");
+        syslog_ng_tcp_kill: "syslog-ng killed four times (KILL), TCP" => || daemons::syslog_ng_tcp(Direct, "-KILL");
+        syslog_ng_tls_term: "syslog-ng restarts four times (TERM), TLS" => || daemons::syslog_ng_tls(Direct, "-TERM");
+        syslog_ng_tls_kill: "syslog-ng killed four times (KILL), TLS" => || daemons::syslog_ng_tls(Direct, "-KILL");
+        stall: "Receiver reads nothing for 60 s" => || stall::minute(Direct);
+        trickle: "Receiver reads one byte a second for 20 s" => || stall::trickle(Direct);
+        half_open: "Network drops everything, both ways, for 15 s" => || network::half_open(Direct);
+        slow_network: "100 ms delay and 1 % loss" => || network::slow(Direct);
+        reset_in_frame: "Reset in the middle of a frame, five times, TCP" => || cut::frame(Direct);
+        reset_in_record: "Reset in the middle of a TLS record, five times" => || cut::record(Direct);
+        reset_in_handshake: "Reset during the TLS handshake, five times" => || cut::handshake(Direct);
+        names: "Name not known, then known, then with another address" => || names::change(Direct);
+        certificate_renewed: "Receiver's certificate expired, then renewed" => || tls::renewed(Direct);
+        failover: "First of two servers dies for good" => || restart::failover(Direct);
+        failback: "First of two servers comes back, and the second dies as it is left" => || restart::failback(Direct);
+        fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
+        fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
+        fluent_bit_disk_full: "Fluent Bit's storage has no space left for a while" => fluent_bit::disk_full;
+        slow_neighbour: "One stalled output beside three" => neighbours::stalled;
+        dead_neighbours: "50 outputs, 10 of them dead" => neighbours::dead;
+        exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;
+        exit_with_replay: "Exit after a crash, receiver back in time" => exit::replay;
+        large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => || shape::large(Direct);
+        rejected_message: "A message at which the receiver ends the connection, among others" => || shape::rejected(Direct);
+    }
+
+    /// The scenarios with a queue on disk.
+    mod with_a_queue as QUEUED {
+        crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => || crash::tcp(Queued);
+        #[ignore] crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => || crash::tls(Queued);
+        #[ignore] hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Queued);
+        #[ignore] lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Queued);
+        hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Queued);
+        #[ignore] throw_away_tls: "Receiver throws acknowledged bytes away behind its close_notify, four times" => || crash::throw_away_tls(Queued);
+        #[ignore] large_window: "Receiver with a window of megabytes crashes" => || crash::large_window(Queued);
+        restart_tcp: "Receiver restarts four times in an orderly way, TCP" => || restart::tcp(Queued);
+        #[ignore] restart_tls: "Receiver restarts four times in an orderly way, TLS" => || restart::tls(Queued);
+        rsyslog_tcp_term: "rsyslog restarts four times (TERM), TCP" => || daemons::rsyslog_tcp(Queued, "-TERM");
+        #[ignore] rsyslog_tcp_kill: "rsyslog killed four times (KILL), TCP" => || daemons::rsyslog_tcp(Queued, "-KILL");
+        #[ignore] rsyslog_ossl_term: "rsyslog restarts four times (TERM), TLS, ossl" => || daemons::rsyslog_tls(Queued, Driver::OpenSsl, "-TERM");
+        #[ignore] rsyslog_ossl_kill: "rsyslog killed four times (KILL), TLS, ossl" => || daemons::rsyslog_tls(Queued, Driver::OpenSsl, "-KILL");
+        #[ignore] rsyslog_gtls_term: "rsyslog restarts four times (TERM), TLS, gtls" => || daemons::rsyslog_tls(Queued, Driver::GnuTls, "-TERM");
+        #[ignore] rsyslog_gtls_kill: "rsyslog killed four times (KILL), TLS, gtls" => || daemons::rsyslog_tls(Queued, Driver::GnuTls, "-KILL");
+        #[ignore] rsyslog_relp_term: "rsyslog restarts four times (TERM), RELP" => || daemons::rsyslog_relp(Queued, "-TERM");
+        rsyslog_relp_kill: "rsyslog killed four times (KILL), RELP" => || daemons::rsyslog_relp(Queued, "-KILL");
+        #[ignore] rsyslog_relp_tls_kill: "rsyslog killed four times (KILL), RELP over TLS" => || daemons::rsyslog_relp_tls(Queued, "-KILL");
+        #[ignore] syslog_ng_tcp_term: "syslog-ng restarts four times (TERM), TCP" => || daemons::syslog_ng_tcp(Queued, "-TERM");
+        #[ignore] syslog_ng_tcp_kill: "syslog-ng killed four times (KILL), TCP" => || daemons::syslog_ng_tcp(Queued, "-KILL");
+        #[ignore] syslog_ng_tls_term: "syslog-ng restarts four times (TERM), TLS" => || daemons::syslog_ng_tls(Queued, "-TERM");
+        syslog_ng_tls_kill: "syslog-ng killed four times (KILL), TLS" => || daemons::syslog_ng_tls(Queued, "-KILL");
+        #[ignore] stall: "Receiver reads nothing for 60 s" => || stall::minute(Queued);
+        #[ignore] trickle: "Receiver reads one byte a second for 20 s" => || stall::trickle(Queued);
+        #[ignore] half_open: "Network drops everything, both ways, for 15 s" => || network::half_open(Queued);
+        #[ignore] slow_network: "100 ms delay and 1 % loss" => || network::slow(Queued);
+        #[ignore] reset_in_frame: "Reset in the middle of a frame, five times, TCP" => || cut::frame(Queued);
+        reset_in_record: "Reset in the middle of a TLS record, five times" => || cut::record(Queued);
+        #[ignore] reset_in_handshake: "Reset during the TLS handshake, five times" => || cut::handshake(Queued);
+        #[ignore] names: "Name not known, then known, then with another address" => || names::change(Queued);
+        #[ignore] certificate_renewed: "Receiver's certificate expired, then renewed" => || tls::renewed(Queued);
+        failover: "First of two servers dies for good" => || restart::failover(Queued);
+        failback: "First of two servers comes back, and the second dies as it is left" => || restart::failback(Queued);
+        #[ignore] large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => || shape::large(Queued);
+        #[ignore] rejected_message: "A message at which the receiver ends the connection, among others" => || shape::rejected(Queued);
+        kill: "Fluent Bit killed (KILL) three times" => queue::kill;
+        reload: "Fluent Bit reloads (HUP) three times under load, with many outputs" => queue::reload;
+        restart: "Fluent Bit restarts three times beside a dead output" => queue::restart_beside_a_dead_sink;
+        far_receiver: "Many containers and a round trip of 100 ms" => queue::far_receiver;
+        dead_neighbour: "Many containers with a dead output beside a live one" => queue::dead_neighbour;
+        disk_full: "The queue's disk has no space left for a while" => queue::disk_full;
+        kill_beside: "Fluent Bit killed (KILL) three times beside a dead output" => queue::kill_beside_a_dead_sink;
+        reused_name: "An output deleted with a backlog, and its name given to a new owner" => queue::reused_name;
+        changed_address: "An output's address changed with a backlog" => queue::changed_address;
+        read_only_start: "The queue's folder is read-only at the start" => queue::read_only_start;
+        read_only: "The queue's disk has an error, and is read-only until the next start" => queue::read_only;
+        removed: "The queue's folder is removed with what waits in it, until the next start" => queue::removed;
+        slow_disk: "The queue's disk is slow, and does not answer for 10 s" => queue::slow_disk;
+    }
 }

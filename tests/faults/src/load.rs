@@ -17,6 +17,15 @@ pub(crate) struct Load {
     pub(crate) length: usize,
 }
 
+/// When a chunk counts as taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Once the receiver has acknowledged it.
+    Direct,
+    /// Once it is in the output's queue on disk.
+    Queued,
+}
+
 /// What came of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -73,31 +82,58 @@ impl Load {
 
     /// Delivers all chunks to an output with these options while `happens`
     /// happens, and gives the host's log. Every chunk has to end with OK.
-    pub(crate) fn deliver(&self, options: &[(&str, &str)], happens: impl FnOnce()) -> String {
-        self.deliver_by(Host::new(), options, happens)
+    pub(crate) fn deliver(
+        &self,
+        delivery: Delivery,
+        options: &[(&str, &str)],
+        happens: impl FnOnce(),
+    ) -> String {
+        self.deliver_by(Host::new(), delivery, options, happens)
     }
 
     /// The same with a host of one's own.
     pub(crate) fn deliver_by(
         &self,
         host: Host,
+        delivery: Delivery,
         options: &[(&str, &str)],
         happens: impl FnOnce(),
     ) -> String {
-        deliver(host, &self.chunks(), options, happens)
+        deliver(host, delivery, &self.chunks(), options, happens)
     }
 
     /// The same with these chunks.
     pub(crate) fn deliver_chunks(
         chunks: &[(String, Vec<u8>)],
+        delivery: Delivery,
         options: &[(&str, &str)],
         happens: impl FnOnce(),
     ) -> String {
-        deliver(Host::new(), chunks, options, happens)
+        deliver(Host::new(), delivery, chunks, options, happens)
+    }
+
+    /// Waits until all lines have arrived, or no more do. Without a queue, chunks
+    /// end once they have.
+    pub(crate) fn wait_for_all(&self, delivery: Delivery, arrived: impl Fn() -> Vec<String>) {
+        if matches!(delivery, Delivery::Queued) {
+            let complete = || (self.compare(arrived()).lost == 0).then_some(());
+            // What is lost is counted by the scenario.
+            let _ = wait::until(BOUND, complete);
+        }
     }
 
     /// Compares with the texts that arrived, in their order.
     pub(crate) fn compare(&self, texts: impl IntoIterator<Item = impl AsRef<str>>) -> Counts {
+        self.compare_by(1, texts)
+    }
+
+    /// The same for so many containers that wrote the lines in turn: each has an
+    /// order of its own.
+    pub(crate) fn compare_by(
+        &self,
+        containers: usize,
+        texts: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Counts {
         let mut seen = HashSet::new();
         let mut counts = Counts {
             sent: self.total(),
@@ -106,16 +142,17 @@ impl Load {
             may_be_duplicated: 0,
             in_order: Some(true),
         };
-        let mut last = None;
+        let mut last = vec![None; containers];
         for text in texts {
             let text = text.as_ref();
             let number = number_of(text);
             assert_eq!(text, self.line(number), "not whole");
             if seen.insert(number) {
-                if last >= Some(number) {
+                let last = &mut last[number % containers];
+                if *last >= Some(number) {
                     counts.in_order = Some(false);
                 }
-                last = Some(number);
+                *last = Some(number);
             } else {
                 counts.duplicated += 1;
             }
@@ -157,12 +194,23 @@ impl Load {
 
 fn deliver(
     host: Host,
+    delivery: Delivery,
     chunks: &[(String, Vec<u8>)],
     options: &[(&str, &str)],
     happens: impl FnOnce(),
 ) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = [
+        ("queue_path", folder.path().to_str().unwrap()),
+        ("queue_name", "sink"),
+    ];
+    let (host, queue): (Host, &[_]) = match delivery {
+        Delivery::Direct => (host, &[]),
+        Delivery::Queued => (host.hold(), &queue),
+    };
     let options = [
         &[("backoff_min", "50ms"), ("backoff_max", "200ms")],
+        queue,
         options,
     ]
     .concat();
@@ -183,11 +231,10 @@ impl Counts {
     }
 
     /// So many unclean ends may each have so many bytes sent again, and the chunk
-    /// under way.
+    /// or the batch under way.
     #[must_use]
     pub(crate) fn with_replays_of(self, kept: usize, unclean_ends: usize, load: &Load) -> Self {
-        // A frame is longer than its line.
-        let frames = kept / load.length + load.lines;
+        let frames = (kept + BATCH) / (load.length + HEADER) + load.lines;
         self.with_duplicates(unclean_ends * frames.min(load.total()))
     }
 
@@ -208,9 +255,18 @@ impl Counts {
 
 /// The bytes that `replay_buffer auto` keeps for a receiver with a receive buffer
 /// of 64 KiB.
-const SMALL_REPLAY: usize = 1024 * 1024;
+pub(crate) const SMALL_REPLAY: usize = 1024 * 1024;
 /// The bytes that it keeps for a receiver with Linux's default on the loopback.
 pub(crate) const LOOPBACK_REPLAY: usize = 8 * 1024 * 1024;
+
+/// The bytes that are under way from a queue: what a kernel's send buffer takes, and
+/// what the connection has not taken yet.
+pub(crate) const UNDER_WAY: usize = 5 * 1024 * 1024;
+
+/// The bytes of a queue's batch, each of which is kept as a whole.
+const BATCH: usize = 256 * 1024;
+/// The bytes of a frame before its line, at least.
+const HEADER: usize = 130;
 
 /// The number of a line; what is none stops the test.
 fn number_of(text: &str) -> usize {

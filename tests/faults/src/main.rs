@@ -1,27 +1,41 @@
 //! `make reliability`: has every scenario happen, and writes what came of it
-//! into the table of docs/RELIABILITY.md.
+//! into the tables of docs/RELIABILITY.md. With names of scenarios as arguments,
+//! it only prints their rows.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use faults::{Counts, SCENARIOS, Skipped};
+use faults::{Counts, DIRECT, QUEUED, Scenario, Skipped};
+
+/// The scenarios of each table, and the make target that it names.
+const TABLES: [(&str, &[Scenario]); 2] = [
+    ("reliability", DIRECT),
+    ("reliability, with queues", QUEUED),
+];
 
 fn main() -> ExitCode {
-    match rig::document::write_table("RELIABILITY.md", "reliability", &table()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    for (target, scenarios) in TABLES {
+        if names.is_empty() {
+            let table = table(scenarios.iter());
+            if let Err(error) = rig::document::write_table("RELIABILITY.md", target, &table) {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        } else {
+            let is_chosen = |scenario: &&Scenario| names.iter().any(|name| name == scenario.name);
+            print!("{}", table(scenarios.iter().filter(is_chosen)));
         }
     }
+    ExitCode::SUCCESS
 }
 
-fn table() -> String {
+fn table<'s>(scenarios: impl Iterator<Item = &'s Scenario>) -> String {
     let mut table = String::from(
         "| What happens | Sent | Lost | Duplicated | In order |\n|---|---:|---:|---:|---|\n",
     );
-    for scenario in SCENARIOS {
+    for scenario in scenarios {
         eprintln!("{}", scenario.title);
         let row = match (scenario.run)() {
             Err(Skipped(reason)) => format!("| {} | skipped: {reason} | | | |", scenario.title),
@@ -54,13 +68,16 @@ mod tests {
     #[test]
     fn the_document_has_a_row_for_each_scenario() {
         let document = include_str!("../../../docs/RELIABILITY.md");
-        for scenario in SCENARIOS {
-            let row = format!("| {} | ", scenario.title);
-            assert!(
-                document.contains(&row),
-                "make reliability: {}",
-                scenario.title
-            );
+        for (target, scenarios) in TABLES {
+            let begin = format!("<!-- begin of the table: make {target} -->");
+            let (_, table) = document.split_once(&begin).unwrap();
+            let (table, _) = table.split_once("<!-- end of the table -->").unwrap();
+            for Scenario { title, .. } in scenarios {
+                assert!(
+                    table.contains(&format!("| {title} | ")),
+                    "make {target}: {title}"
+                );
+            }
         }
     }
 }

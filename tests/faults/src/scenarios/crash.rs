@@ -5,53 +5,59 @@ use rig::pki::Pki;
 use rig::wait::{self, BOUND};
 
 use super::{ca, receiver};
-use crate::load::Load;
+use crate::load::{Delivery, Load, texts};
 use crate::{Outcome, Skipped};
 
 const CRASHES: usize = 4;
 /// More than one chunk: one at least was acknowledged, and so delivered.
-const UNREAD: u64 = 40_000;
+const UNREAD: u64 = 30_000;
 
-pub(crate) fn tcp() -> Outcome {
-    with(crash_once, Listen::Tcp, &[("transport", "tcp")])
+pub(crate) fn tcp(delivery: Delivery) -> Outcome {
+    with(crash_once, delivery, Listen::Tcp, &[("transport", "tcp")])
 }
 
-pub(crate) fn tls() -> Outcome {
-    with_tls(crash_once)
+pub(crate) fn tls(delivery: Delivery) -> Outcome {
+    with_tls(crash_once, delivery)
 }
 
 /// FIN, and a reset behind it.
-pub(crate) fn hang_up_tcp() -> Outcome {
-    with(hang_up_once, Listen::Tcp, &[("transport", "tcp")])
+pub(crate) fn hang_up_tcp(delivery: Delivery) -> Outcome {
+    with(hang_up_once, delivery, Listen::Tcp, &[("transport", "tcp")])
 }
 
 /// The same behind `close_notify`.
-pub(crate) fn hang_up_tls() -> Outcome {
-    with_tls(hang_up_once)
+pub(crate) fn hang_up_tls(delivery: Delivery) -> Outcome {
+    with_tls(hang_up_once, delivery)
 }
 
 /// `close_notify`, and everything unread thrown away: no reset.
-pub(crate) fn throw_away_tls() -> Outcome {
-    with_tls(throw_away_once)
+pub(crate) fn throw_away_tls(delivery: Delivery) -> Outcome {
+    with_tls(throw_away_once, delivery)
 }
 
-fn with_tls(happens: impl Fn(&Receiver)) -> Outcome {
+fn with_tls(happens: impl Fn(&Receiver), delivery: Delivery) -> Outcome {
     let pki = Pki::new();
     let options = [("tls_ca_file", &*ca(&pki))];
-    with(happens, super::tls(pki.server()), &options)
+    with(happens, delivery, super::tls(pki.server()), &options)
 }
 
-fn with(happens: impl Fn(&Receiver), listen: Listen, options: &[(&str, &str)]) -> Outcome {
+fn with(
+    happens: impl Fn(&Receiver),
+    delivery: Delivery,
+    listen: Listen,
+    options: &[(&str, &str)],
+) -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
     receiver.resume_for(1);
-    load.deliver(&options, || {
+    load.deliver(delivery, &options, || {
         for _ in 0..CRASHES {
             happens(&receiver);
         }
         receiver.resume();
+        load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     let counts = load.arrived(&receiver);
     assert!(receiver.connections() > CRASHES as u64);
@@ -59,7 +65,7 @@ fn with(happens: impl Fn(&Receiver), listen: Listen, options: &[(&str, &str)]) -
 }
 
 /// The receiver's kernel holds more unread than most do.
-pub(crate) fn large_window() -> Outcome {
+pub(crate) fn large_window(delivery: Delivery) -> Outcome {
     /// More than the least that is kept.
     const UNREAD: u64 = 6 * 1024 * 1024;
     let load = Load {
@@ -76,7 +82,7 @@ pub(crate) fn large_window() -> Outcome {
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     receiver.pause();
     let mut unread = 0;
-    load.deliver(&options, || {
+    load.deliver(delivery, &options, || {
         let enough = || {
             unread = receiver.unread().unwrap_or_default();
             (unread > UNREAD).then_some(())
@@ -85,6 +91,7 @@ pub(crate) fn large_window() -> Outcome {
         let _ = wait::until(BOUND / 4, enough);
         receiver.reset();
         receiver.resume();
+        load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     if unread < UNREAD {
         let reason = format!("this kernel holds only {unread} bytes unread");
@@ -117,6 +124,14 @@ fn once(receiver: &Receiver, end: impl FnOnce(&Receiver)) {
 
 /// Waits until more than a chunk was acknowledged to the sender and not read.
 pub(crate) fn wait_for_unread(receiver: &Receiver) {
-    let enough = || (receiver.unread().unwrap_or_default() > UNREAD).then_some(());
-    wait::until(BOUND, enough).unwrap();
+    let unread = || receiver.unread().unwrap_or_default();
+    let enough = || (unread() > UNREAD).then_some(());
+    let counts = || {
+        format!(
+            "{} messages read, {} bytes unread",
+            receiver.count(),
+            unread()
+        )
+    };
+    wait::until(BOUND, enough).unwrap_or_else(|error| panic!("{}: {error}", counts()));
 }

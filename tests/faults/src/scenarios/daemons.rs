@@ -10,7 +10,7 @@ use rig::syslog_ng::{self, SyslogNg};
 use rig::syslogd::Syslogd;
 
 use super::ca;
-use crate::load::{LOOPBACK_REPLAY, Load};
+use crate::load::{Delivery, LOOPBACK_REPLAY, Load};
 use crate::{Outcome, Skipped};
 
 const ENDS: usize = 4;
@@ -20,11 +20,11 @@ type Options<'a> = &'a [(&'a str, &'a str)];
 const TCP: Options<'_> = &[("transport", "tcp")];
 const RELP: Options<'_> = &[("transport", "relp")];
 
-pub(crate) fn rsyslog_tcp(signal: &str) -> Outcome {
-    rsyslog(rsyslog::Input::Tcp, TCP, signal)
+pub(crate) fn rsyslog_tcp(delivery: Delivery, signal: &str) -> Outcome {
+    rsyslog(delivery, rsyslog::Input::Tcp, TCP, signal)
 }
 
-pub(crate) fn rsyslog_tls(driver: Driver, signal: &str) -> Outcome {
+pub(crate) fn rsyslog_tls(delivery: Delivery, driver: Driver, signal: &str) -> Outcome {
     let pki = Pki::new();
     let input = rsyslog::Input::Tls {
         driver,
@@ -32,14 +32,14 @@ pub(crate) fn rsyslog_tls(driver: Driver, signal: &str) -> Outcome {
         ca: pki.ca(),
         mutual: false,
     };
-    rsyslog(input, &[("tls_ca_file", &ca(&pki))], signal)
+    rsyslog(delivery, input, &[("tls_ca_file", &ca(&pki))], signal)
 }
 
-pub(crate) fn rsyslog_relp(signal: &str) -> Outcome {
-    rsyslog(rsyslog::Input::Relp { tls: None }, RELP, signal)
+pub(crate) fn rsyslog_relp(delivery: Delivery, signal: &str) -> Outcome {
+    rsyslog(delivery, rsyslog::Input::Relp { tls: None }, RELP, signal)
 }
 
-pub(crate) fn rsyslog_relp_tls(signal: &str) -> Outcome {
+pub(crate) fn rsyslog_relp_tls(delivery: Delivery, signal: &str) -> Outcome {
     let pki = Pki::new();
     let input = rsyslog::Input::Relp {
         tls: Some((pki.server(), pki.ca())),
@@ -51,33 +51,44 @@ pub(crate) fn rsyslog_relp_tls(signal: &str) -> Outcome {
         ("tls_cert_file", client.cert.to_str().unwrap()),
         ("tls_key_file", client.key.to_str().unwrap()),
     ];
-    rsyslog(input, &options, signal)
+    rsyslog(delivery, input, &options, signal)
 }
 
-pub(crate) fn syslog_ng_tcp(signal: &str) -> Outcome {
-    syslog_ng(syslog_ng::Input::Syslog, TCP, signal)
+pub(crate) fn syslog_ng_tcp(delivery: Delivery, signal: &str) -> Outcome {
+    syslog_ng(delivery, syslog_ng::Input::Syslog, TCP, signal)
 }
 
-pub(crate) fn syslog_ng_tls(signal: &str) -> Outcome {
+pub(crate) fn syslog_ng_tls(delivery: Delivery, signal: &str) -> Outcome {
     let pki = Pki::new();
     let input = syslog_ng::Input::SyslogTls {
         server: pki.server(),
         client_ca: None,
     };
-    syslog_ng(input, &[("tls_ca_file", &ca(&pki))], signal)
+    syslog_ng(delivery, input, &[("tls_ca_file", &ca(&pki))], signal)
 }
 
-fn rsyslog(input: rsyslog::Input, options: Options<'_>, signal: &str) -> Outcome {
+fn rsyslog(
+    delivery: Delivery,
+    input: rsyslog::Input,
+    options: Options<'_>,
+    signal: &str,
+) -> Outcome {
     let daemon = Rsyslog::configure(input).direct_queue().start();
-    restart(daemon, rsyslog::PACKAGES, options, signal)
+    restart(delivery, daemon, rsyslog::PACKAGES, options, signal)
 }
 
-fn syslog_ng(input: syslog_ng::Input, options: Options<'_>, signal: &str) -> Outcome {
+fn syslog_ng(
+    delivery: Delivery,
+    input: syslog_ng::Input,
+    options: Options<'_>,
+    signal: &str,
+) -> Outcome {
     let daemon = SyslogNg::configure(input).flow_control().start();
-    restart(daemon, "syslog-ng-core", options, signal)
+    restart(delivery, daemon, "syslog-ng-core", options, signal)
 }
 
 fn restart(
+    delivery: Delivery,
     daemon: Option<impl DerefMut<Target = Syslogd>>,
     packages: &str,
     options: Options<'_>,
@@ -95,11 +106,15 @@ fn restart(
     };
     let address = daemon.address();
     let options = [&[("addr", address.as_str())], options].concat();
-    load.deliver(&options, || {
+    load.deliver(delivery, &options, || {
         for _ in 0..ENDS {
             daemon.wait_for_more_than(daemon.count()).unwrap();
             daemon.restart(signal);
         }
+        load.wait_for_all(delivery, || {
+            let messages = daemon.messages().into_iter();
+            messages.map(|message| message.msg).collect()
+        });
     });
     Ok(load
         .arrived_at(&daemon)

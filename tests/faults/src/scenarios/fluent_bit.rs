@@ -58,7 +58,18 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("app.log")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
-        let http_port = free_port();
+        let agent = Self {
+            program,
+            dir,
+            log,
+            http_port: free_port(),
+        };
+        agent.configure(outputs);
+        Ok(agent)
+    }
+
+    /// Has other outputs from the next start on.
+    pub(super) fn configure(&self, outputs: impl FnOnce(&Path) -> String) {
         let configuration = format!(
             "[SERVICE]
     Flush 0.2
@@ -79,16 +90,11 @@ impl Agent {
     Refresh_Interval 1
     storage.type filesystem
 {outputs}",
-            dir = dir.path().display(),
-            outputs = outputs(&dir.path().join("state")),
+            http_port = self.http_port,
+            dir = self.dir.path().display(),
+            outputs = outputs(&self.dir.path().join("state")),
         );
-        fs::write(dir.path().join("fluent-bit.conf"), configuration).unwrap();
-        Ok(Self {
-            program,
-            dir,
-            log,
-            http_port,
-        })
+        fs::write(self.dir.path().join("fluent-bit.conf"), configuration).unwrap();
     }
 
     pub(super) fn start(&self, wrapper: &[String]) -> FluentBit {
@@ -143,6 +149,14 @@ fn arrived(load: &Load, receiver: &Receiver, agent: FluentBit) -> Counts {
     load.arrived(receiver).in_any_order()
 }
 
+/// Each kill may have sent again what is kept, and the chunks of a part that were
+/// delivered and not yet removed.
+pub(super) fn with_kills(counts: Counts, load: &Load) -> Counts {
+    let kept = counts.with_replays(TIMES, load).may_be_duplicated;
+    let part = load.total() / (TIMES + 1);
+    counts.with_duplicates(kept + TIMES * part)
+}
+
 pub(crate) fn kill() -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
@@ -157,8 +171,8 @@ pub(crate) fn kill() -> Outcome {
             running = agent.start(&[]);
         }
     }
-    // Chunks that were delivered when it died, and not yet removed.
-    Ok(arrived(&load, &receiver, running).with_replays(TIMES, &load))
+    let counts = arrived(&load, &receiver, running);
+    Ok(with_kills(counts, &load))
 }
 
 /// Without workers: Fluent Bit starts those of a plugin of this kind twice and

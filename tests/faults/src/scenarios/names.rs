@@ -9,7 +9,7 @@ use rig::port::free_port;
 use rig::wait::BOUND;
 
 use super::receiver_on;
-use crate::load::{Load, texts};
+use crate::load::{Delivery, Load, texts};
 use crate::{Outcome, Skipped, mount};
 
 const NAME: &str = "receiver.test";
@@ -49,7 +49,7 @@ impl DnsServer {
 }
 
 /// The host has a table of names of its own, which changes under its feet.
-pub(crate) fn change() -> Outcome {
+pub(crate) fn change(delivery: Delivery) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     let no_servers = folder.path().join("resolv.conf");
@@ -76,7 +76,7 @@ pub(crate) fn change() -> Outcome {
     let host = Host::new().by(&wrapper);
     let mut arrived = Vec::new();
     first.resume_for(1);
-    let log = load.deliver_by(host, &options, || {
+    let log = load.deliver_by(host, delivery, &options, || {
         dns.wait_for_a_second_look_up();
         fs::write(&hosts, format!("{old} {NAME}\n")).unwrap();
         first.wait_for_pause(BOUND).unwrap();
@@ -84,6 +84,9 @@ pub(crate) fn change() -> Outcome {
         first.reset();
         arrived = texts(&first.received());
         drop(first);
+        load.wait_for_all(delivery, || {
+            [&arrived[..], &texts(&second.received())].concat()
+        });
     });
     assert!(
         log.contains("cannot look up the host name \"receiver.test\""),

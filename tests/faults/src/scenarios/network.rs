@@ -9,11 +9,11 @@ use rig::wait::BOUND;
 
 use super::crash;
 use crate::Outcome;
-use crate::load::{Load, texts};
+use crate::load::{Delivery, Load, texts};
 use crate::namespace::{Namespace, Weather};
 
 /// No reset and no FIN tells anybody that the other side is gone.
-pub(crate) fn half_open() -> Outcome {
+pub(crate) fn half_open(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let happens = |network: &Namespace, receiver: &Receiver| {
         receiver.wait_for_pause(BOUND).unwrap();
@@ -26,12 +26,12 @@ pub(crate) fn half_open() -> Outcome {
         thread::sleep(Duration::from_secs(15));
         network.set_weather(Weather::default());
     };
-    let (counts, connections) = through(Host::new(), &load, Weather::default(), happens)?;
+    let (counts, connections) = through(Host::new(), delivery, &load, Weather::default(), happens)?;
     assert!(connections > 1, "the dead connection was not given up");
     Ok(counts.with_replays(connections - 1, &load))
 }
 
-pub(crate) fn slow() -> Outcome {
+pub(crate) fn slow(delivery: Delivery) -> Outcome {
     let load = Load {
         chunks: 60,
         ..Load::USUAL
@@ -42,13 +42,13 @@ pub(crate) fn slow() -> Outcome {
         ..Weather::default()
     };
     let happens = |_: &Namespace, receiver: &Receiver| receiver.resume();
-    let (counts, connections) = through(Host::new(), &load, weather, happens)?;
+    let (counts, connections) = through(Host::new(), delivery, &load, weather, happens)?;
     Ok(counts.with_replays(connections - 1, &load))
 }
 
 /// The receiver hangs up with bytes unread that were acknowledged long before,
 /// and its kernel's reset gets lost.
-pub(crate) fn lost_reset() -> Outcome {
+pub(crate) fn lost_reset(delivery: Delivery) -> Outcome {
     let load = Load {
         // All of it has room in the receiver's buffer.
         chunks: 4,
@@ -69,7 +69,7 @@ pub(crate) fn lost_reset() -> Outcome {
     };
     // The output is there for longer than its chunks.
     let host = Host::new().idle(Duration::from_secs(8));
-    let (counts, connections) = through(host, &load, Weather::default(), happens)?;
+    let (counts, connections) = through(host, delivery, &load, Weather::default(), happens)?;
     Ok(counts.with_replays(connections - 1, &load))
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn lost_reset() -> Outcome {
 /// until what happens has it read on.
 fn through(
     host: Host,
+    delivery: Delivery,
     load: &Load,
     weather: Weather,
     happens: impl FnOnce(&Namespace, &Receiver),
@@ -92,7 +93,10 @@ fn through(
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     let host = host.by(&network.wrapper());
     receiver.resume_for(1);
-    load.deliver_by(host, &options, || happens(&network, &receiver));
+    load.deliver_by(host, delivery, &options, || {
+        happens(&network, &receiver);
+        load.wait_for_all(delivery, || texts(&receiver.received()));
+    });
     let connections = receiver.connections() as usize;
     // A connection that died unheard is open for ever on this side.
     receiver.wait_for_the_end_of_last();

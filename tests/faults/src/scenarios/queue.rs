@@ -4,18 +4,20 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use receiver::{Listen, Options, Receiver};
-use rig::fluent_bit;
+use rig::fluent_bit::{self, FluentBit};
 use rig::port::free_port;
 use rig::wait::{self, BOUND};
 
-use super::fluent_bit::{Agent, LONG, TIMES, fill, parts};
-use super::{receiver, receiver_at};
-use crate::Outcome;
+use super::fluent_bit::{Agent, LONG, TIMES, fill, parts, with_kills};
+use super::{neighbours, receiver, receiver_at};
 use crate::load::{Counts, Load, texts};
+use crate::mount::{self, Disk, Frozen};
 use crate::namespace::{Namespace, Weather};
+use crate::{Outcome, Skipped};
 
 /// An output with a queue, for everything.
 fn output(name: &str, address: &str, state: &Path) -> String {
@@ -36,6 +38,7 @@ fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
     backoff_max 200ms
     queue_path {state}/queues
     queue_name {name}
+    Retry_Limit no_limits
 ",
         state = state.display(),
     )
@@ -51,14 +54,28 @@ fn metric(agent: &Agent, metric: &str, name: &str) -> Option<f64> {
 }
 
 /// Waits until everything is there, or nothing more comes.
-fn arrived(load: &Load, receiver: &Receiver) -> Counts {
+fn wait_for_all(load: &Load, receiver: &Receiver) {
     let complete = || (load.compare(texts(&receiver.received())).lost == 0).then_some(());
-    // What is lost is counted below.
+    // What is lost is counted by the scenario.
     let _ = wait::until(LONG, complete);
+}
+
+/// The counts once everything is there.
+fn arrived(load: &Load, receiver: &Receiver) -> Counts {
+    wait_for_all(load, receiver);
     load.compare(texts(&receiver.received())).in_any_order()
 }
 
-/// A killed Fluent Bit sends again what was kept, and not whole chunks.
+/// Waits until so many messages wait in a queue.
+fn wait_for_waiting(agent: &Agent, name: &str, count: usize) {
+    let waiting = || {
+        let messages = metric(agent, "syslog_sink_queue_messages", name);
+        (messages == Some(count as f64)).then_some(())
+    };
+    wait::until(BOUND, waiting).unwrap();
+}
+
+/// A killed Fluent Bit sends again what was kept, and chunks that it had not removed.
 pub(crate) fn kill() -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
@@ -76,12 +93,28 @@ pub(crate) fn kill() -> Outcome {
     }
     let counts = arrived(&load, &receiver);
     running.stop();
-    Ok(counts.with_replays(TIMES, &load))
+    Ok(with_kills(counts, &load))
 }
 
 /// A dead sink and a live one share the chunks of one input. The live one gets
 /// nothing twice, the dead one everything once it is back.
 pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
+    let end = |running: FluentBit| {
+        running.stop();
+    };
+    let counts = beside_a_dead_sink(end)?;
+    Ok(counts.with_duplicates(0))
+}
+
+/// The same with kills. Both get again what was kept, and chunks that Fluent Bit
+/// had not removed.
+pub(crate) fn kill_beside_a_dead_sink() -> Outcome {
+    let counts = beside_a_dead_sink(|mut running| running.kill())?;
+    let of_one = with_kills(counts, &Load::USUAL).may_be_duplicated;
+    Ok(counts.in_any_order().with_duplicates(2 * of_one))
+}
+
+fn beside_a_dead_sink(end: impl Fn(FluentBit)) -> Result<Counts, Skipped> {
     let load = Load::USUAL;
     let live = receiver(Listen::Tcp);
     let port = free_port();
@@ -91,22 +124,23 @@ pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
     })?;
     let mut running = agent.start(&[]);
     for (number, part) in parts(&load).enumerate() {
-        let end = (part.end * load.lines) as u64;
+        let sent = Load {
+            chunks: part.end,
+            ..load
+        };
         agent.write(&load, part);
-        live.wait_for(end, BOUND).unwrap();
+        let complete = || (sent.compare(texts(&live.received())).lost == 0).then_some(());
+        wait::until(BOUND, complete).unwrap();
         if number < TIMES {
-            running.stop();
+            end(running);
             running = agent.start(&[]);
         }
     }
     let revived = receiver_at(port, Listen::Tcp);
-    let mut counts = arrived(&load, &revived);
+    wait_for_all(&load, &revived);
     running.stop();
-    let of_live = load.compare(texts(&live.received()));
-    counts.sent += of_live.sent;
-    counts.lost += of_live.lost;
-    counts.duplicated += of_live.duplicated;
-    Ok(counts.with_duplicates(0))
+    let arrived = [live, revived].map(|receiver| load.compare(texts(&receiver.received())));
+    Ok(neighbours::sum(arrived))
 }
 
 /// Whether scenarios shall take as long as they do in the field.
@@ -169,9 +203,10 @@ pub(crate) fn reload() -> Outcome {
                 .unwrap();
         }
     }
-    let counts = arrived(&load, &receiver);
+    wait_for_all(&load, &receiver);
     assert!(!running.has_ended());
     running.stop();
+    let counts = load.compare_by(outputs, texts(&receiver.received()));
     Ok(counts.with_duplicates(0))
 }
 
@@ -189,7 +224,7 @@ fn write_by_the_second(files: &mut [File], load: &Load, receiver: &Receiver) {
         let took = start.elapsed();
         assert!(took < LATE, "round {round}: {took:?}");
         slowest = slowest.max(took);
-        std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
+        thread::sleep(Duration::from_secs(1).saturating_sub(took));
     }
     eprintln!("  the slowest second arrived after {slowest:?}");
 }
@@ -220,7 +255,7 @@ pub(crate) fn far_receiver() -> Outcome {
     running.wait_for_log("connected to", 1, BOUND).unwrap();
     write_by_the_second(&mut files, &load, &receiver);
     running.stop();
-    let counts = load.compare(texts(&receiver.received())).in_any_order();
+    let counts = load.compare_by(count, texts(&receiver.received()));
     Ok(counts.with_duplicates(0))
 }
 
@@ -241,16 +276,16 @@ pub(crate) fn dead_neighbour() -> Outcome {
         length: 100,
     };
     write_by_the_second(&mut files, &load, &live);
-    let waiting = metric(&agent, "syslog_sink_queue_messages", "dead");
-    assert_eq!(waiting, Some(load.total() as f64));
+    wait_for_waiting(&agent, "dead", load.total());
     let retries = metric(&agent, "fluentbit_output_retries_total", "dead");
     assert_eq!(retries, Some(0.0));
     running.stop();
-    let counts = load.compare(texts(&live.received())).in_any_order();
+    let counts = load.compare_by(tags, texts(&live.received()));
     Ok(counts.with_duplicates(0))
 }
 
-/// The disk of the queue is full for a while: chunks wait in Fluent Bit.
+/// The disk of the queue is full for a while: chunks wait in Fluent Bit, and are
+/// tried again and again.
 pub(crate) fn disk_full() -> Outcome {
     let load = Load::USUAL;
     let port = free_port();
@@ -267,9 +302,202 @@ pub(crate) fn disk_full() -> Outcome {
     running
         .wait_for_log("No space left on device", 1, BOUND)
         .unwrap();
+    // By default a chunk is given up after the second try.
+    running
+        .wait_for_log("failed to flush chunk", 6, BOUND)
+        .unwrap();
     let receiver = receiver_at(port, Listen::Tcp);
     fs::remove_file(&filler).unwrap();
     let counts = arrived(&load, &receiver);
     running.stop();
+    Ok(counts.with_duplicates(0))
+}
+
+/// A sink is deleted while messages wait, and another owner gets its name and its
+/// tags: none of the messages, which are deleted.
+pub(crate) fn reused_name() -> Outcome {
+    let load = Load::USUAL;
+    let half = load.chunks / 2;
+    let dead = format!("127.0.0.1:{}", free_port());
+    let sink = |queue: &str, address: &str, state: &Path| {
+        let queue = format!("queue_name {queue}\n    queue_orphan_age 2s");
+        output("sink", address, state).replace("queue_name sink", &queue)
+    };
+    let mut agent = Agent::with_outputs(|state| sink("uid-1", &dead, state))?;
+    let running = agent.start(&[]);
+    agent.write(&load, 0..half);
+    wait_for_waiting(&agent, "sink", half * load.lines);
+    running.stop();
+
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    agent.configure(|state| sink("uid-2", &address, state));
+    let running = agent.start(&[]);
+    agent.write(&load, half..load.chunks);
+    let deleted = "queues/uid-1, which no output has claimed: ";
+    running.wait_for_log(deleted, 1, BOUND).unwrap();
+    assert!(!agent.dir.path().join("state/queues/uid-1").exists());
+    let of_new = (load.chunks - half) * load.lines;
+    receiver.wait_for(of_new as u64, BOUND).unwrap();
+    running.stop();
+    let counts = load.compare(texts(&receiver.received()));
+    Ok(without(counts, half * load.lines).with_duplicates(0))
+}
+
+/// A sink's address changes while messages wait: the new receiver gets them.
+pub(crate) fn changed_address() -> Outcome {
+    let load = Load::USUAL;
+    let half = load.chunks / 2;
+    let dead = format!("127.0.0.1:{}", free_port());
+    let mut agent = Agent::with_outputs(|state| output("sink", &dead, state))?;
+    let running = agent.start(&[]);
+    agent.write(&load, 0..half);
+    wait_for_waiting(&agent, "sink", half * load.lines);
+    running.stop();
+
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    agent.configure(|state| output("sink", &address, state));
+    let running = agent.start(&[]);
+    agent.write(&load, half..load.chunks);
+    wait_for_all(&load, &receiver);
+    running.stop();
+    let counts = load.compare(texts(&receiver.received()));
+    Ok(counts.with_duplicates(0))
+}
+
+/// The queue's folder cannot be written at the start: Fluent Bit does not start,
+/// and lines wait in their files.
+pub(crate) fn read_only_start() -> Outcome {
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let queues = agent.dir.path().join("state/queues");
+    fs::create_dir(&queues).unwrap();
+    let read_only = mount::wrapper(&format!("mount -t tmpfs -o ro tmpfs {}", queues.display()))?;
+    agent.write(&load, 0..load.chunks);
+    let mut running = agent.start(&read_only);
+    let problem = format!(
+        "[error] [output:syslog_sink:sink] cannot create {}/sink/0: Read-only file system",
+        queues.display()
+    );
+    running.wait_for_log(&problem, 1, BOUND).unwrap();
+    wait::until(BOUND, || running.has_ended().then_some(())).unwrap();
+    let running = agent.start(&[]);
+    wait_for_all(&load, &receiver);
+    running.stop();
+    let counts = load.compare(texts(&receiver.received()));
+    Ok(counts.with_duplicates(0))
+}
+
+/// The queue's disk has an error, and is read-only from then on: chunks wait in
+/// Fluent Bit, and another output goes on.
+pub(crate) fn read_only() -> Outcome {
+    let load = Load::USUAL;
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let other = receiver(Listen::Tcp);
+    let without_queue = format!(
+        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    addr {}\n    \
+         transport tcp\n    cluster on\n    Retry_Limit no_limits\n",
+        other.address()
+    );
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state) + &without_queue)?;
+    let queues = agent.dir.path().join("state/queues");
+    fs::create_dir(&queues).unwrap();
+    let disk = Disk::new()?;
+    let wrapper = disk.wrapper(&queues)?;
+    let mut running = agent.start(&wrapper);
+    let half = load.chunks / 2;
+    agent.write(&load, 0..half);
+    wait_for_waiting(&agent, "sink", half * load.lines);
+    let queues = queues.display();
+    // What the disk did not have yet would be lost as by a power failure.
+    let error = format!("sync -f {queues} && mount -o remount,abort {queues}");
+    mount::run_inside(running.id(), &error);
+    agent.write(&load, half..load.chunks);
+    wait_for_all(&load, &other);
+    let problem = format!("cannot write {queues}/sink/0/");
+    running.wait_for_log(&problem, 1, BOUND).unwrap();
+    running
+        .wait_for_log("; chunks wait in Fluent Bit", 1, BOUND)
+        .unwrap();
+    running.kill();
+    let receiver = receiver_at(port, Listen::Tcp);
+    let running = agent.start(&wrapper);
+    let counts = arrived(&load, &receiver);
+    running.stop();
+    Ok(counts.with_duplicates(0))
+}
+
+/// Somebody removes the queue's folder, and what waits in it. What comes later waits
+/// in Fluent Bit until the next start.
+pub(crate) fn removed() -> Outcome {
+    let load = Load::USUAL;
+    let half = load.chunks / 2;
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let mut running = agent.start(&[]);
+    agent.write(&load, 0..half);
+    wait_for_waiting(&agent, "sink", half * load.lines);
+    let queues = agent.dir.path().join("state/queues");
+    fs::remove_dir_all(&queues).unwrap();
+    agent.write(&load, half..load.chunks);
+    let problem = format!("cannot find {}/sink/0/queue.lock", queues.display());
+    running.wait_for_log(&problem, 1, BOUND).unwrap();
+    agent.wait_for_records(load.total());
+    running.kill();
+    let receiver = receiver_at(port, Listen::Tcp);
+    let running = agent.start(&[]);
+    let later = (load.chunks - half) * load.lines;
+    receiver.wait_for(later as u64, LONG).unwrap();
+    running.stop();
+    let counts = load.compare(texts(&receiver.received()));
+    Ok(without(counts, half * load.lines)
+        .in_any_order()
+        .with_duplicates(0))
+}
+
+/// The counts without messages that must not arrive.
+fn without(mut counts: Counts, removed: usize) -> Counts {
+    assert!(counts.lost >= removed, "{counts:?}");
+    counts.sent -= removed;
+    counts.lost -= removed;
+    counts
+}
+
+/// The queue's disk is slow, and does not answer at all for a while.
+pub(crate) fn slow_disk() -> Outcome {
+    /// Half of the time the disk does not answer, and at the end for long.
+    const SPANS: [u64; 6] = [500, 500, 500, 500, 500, 10_000];
+    let load = Load::USUAL;
+    let receiver = receiver(Listen::Tcp);
+    let address = receiver.address();
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let queues = agent.dir.path().join("state/queues");
+    fs::create_dir(&queues).unwrap();
+    let disk = Disk::new()?;
+    let running = agent.start(&disk.wrapper(&queues)?);
+    running.wait_for_log("connected to", 1, BOUND).unwrap();
+    let part = load.chunks / SPANS.len();
+    for (number, span) in SPANS.into_iter().enumerate() {
+        let frozen = Frozen::new(running.id(), &queues);
+        agent.write(&load, number * part..(number + 1) * part);
+        // The time is what is tested.
+        thread::sleep(Duration::from_millis(span));
+        let written = (number + 1) * part * load.lines;
+        assert!(
+            (receiver.count() as usize) < written,
+            "the disk was not needed"
+        );
+        drop(frozen);
+        thread::sleep(Duration::from_millis(500));
+    }
+    agent.write(&load, SPANS.len() * part..load.chunks);
+    wait_for_all(&load, &receiver);
+    running.stop();
+    let counts = load.compare(texts(&receiver.received()));
     Ok(counts.with_duplicates(0))
 }

@@ -11,53 +11,65 @@ use rig::wait::{self, BOUND};
 
 use super::{ca, crash, receiver, receiver_at};
 use crate::Outcome;
-use crate::load::{Load, texts};
+use crate::load::{Delivery, Load, SMALL_REPLAY, UNDER_WAY, texts};
 
 const RESTARTS: usize = 4;
 
-pub(crate) fn tcp() -> Outcome {
-    goodbye(Listen::Tcp, &[("transport", "tcp")])
+pub(crate) fn tcp(delivery: Delivery) -> Outcome {
+    goodbye(delivery, Listen::Tcp, &[("transport", "tcp")])
 }
 
-pub(crate) fn tls() -> Outcome {
+pub(crate) fn tls(delivery: Delivery) -> Outcome {
     let pki = Pki::new();
-    goodbye(super::tls(pki.server()), &[("tls_ca_file", &ca(&pki))])
+    goodbye(
+        delivery,
+        super::tls(pki.server()),
+        &[("tls_ca_file", &ca(&pki))],
+    )
 }
 
-fn goodbye(listen: Listen, options: &[(&str, &str)]) -> Outcome {
+fn goodbye(delivery: Delivery, listen: Listen, options: &[(&str, &str)]) -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let address = receiver.address();
     let options = [&[("addr", address.as_str())], options].concat();
     receiver.resume_for(1);
-    load.deliver(&options, || {
+    load.deliver(delivery, &options, || {
         for _ in 0..RESTARTS {
             receiver.wait_for_pause(BOUND).unwrap();
             receiver.say_goodbye();
             receiver.resume_for(1);
         }
         receiver.resume();
+        load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     let counts = load.arrived(&receiver);
     assert!(receiver.connections() > RESTARTS as u64);
-    // What was acknowledged shortly before the goodbye is in doubt.
-    Ok(counts.with_replays(RESTARTS, &load))
+    // What was acknowledged shortly before the goodbye is in doubt, and so is what
+    // the receiver reads afterwards.
+    let in_doubt = match delivery {
+        Delivery::Direct => SMALL_REPLAY,
+        Delivery::Queued => SMALL_REPLAY + UNDER_WAY,
+    };
+    Ok(counts.with_replays_of(in_doubt, RESTARTS, &load))
 }
 
 /// The second server gets what the first one had not read.
-pub(crate) fn failover() -> Outcome {
+pub(crate) fn failover(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let (first, second) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
     let addresses = format!("{}, {}", first.address(), second.address());
     let options = [("addr", addresses.as_str()), ("transport", "tcp")];
     let mut arrived = Vec::new();
     first.resume_for(1);
-    load.deliver(&options, || {
-        crash::crash_once(&first);
+    load.deliver(delivery, &options, || {
         crash::crash_once(&first);
         arrived = texts(&first.received());
         drop_for_good(first);
         second.wait_for(1, BOUND).unwrap();
+        load.wait_for_all(delivery, || {
+            [&arrived[..], &texts(&second.received())].concat()
+        });
     });
     second.wait_for_the_end();
     arrived.extend(texts(&second.received()));
@@ -67,7 +79,7 @@ pub(crate) fn failover() -> Outcome {
 
 /// The first of two servers comes back, and the second dies as it is left,
 /// with acknowledged bytes unread.
-pub(crate) fn failback() -> Outcome {
+pub(crate) fn failback(delivery: Delivery) -> Outcome {
     let load = Load {
         // All of it has room in the receiver's buffer.
         chunks: 4,
@@ -83,17 +95,19 @@ pub(crate) fn failback() -> Outcome {
     ];
     let mut first = None;
     let mut arrived = Vec::new();
-    second.resume_for(1);
+    second.pause();
     // The output is there for longer than its chunks.
     let host = Host::new().idle(Duration::from_secs(5));
-    load.deliver_by(host, &options, || {
-        second.wait_for_pause(BOUND).unwrap();
+    load.deliver_by(host, delivery, &options, || {
         crash::wait_for_unread(&second);
         let back = receiver_at(port, Listen::Tcp);
         wait::until(BOUND, || (back.connections() > 0).then_some(())).unwrap();
         second.stop_listening();
         second.reset();
         arrived = texts(&second.received());
+        load.wait_for_all(delivery, || {
+            [&arrived[..], &texts(&back.received())].concat()
+        });
         first = Some(back);
     });
     let first = first.unwrap();

@@ -7,17 +7,17 @@ use rig::wait::{self, BOUND};
 
 use super::{neighbours, receiver};
 use crate::Outcome;
-use crate::load::{Counts, Load, texts};
+use crate::load::{Counts, Delivery, Load, texts};
 
-pub(crate) fn large() -> Outcome {
+pub(crate) fn large(delivery: Delivery) -> Outcome {
     let sizes = [(16 << 10, 100), (1 << 20, 10), (8 << 20, 2)];
-    let counts = sizes.map(|(length, lines)| of_length(length, lines));
+    let counts = sizes.map(|(length, lines)| of_length(delivery, length, lines));
     Ok(neighbours::sum(counts))
 }
 
 /// One line is longer than the receiver takes, which ends its connections at
 /// it, as syslog-ng does above its `log-msg-size`.
-pub(crate) fn rejected() -> Outcome {
+pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     let load = Load {
         chunks: 30,
         ..Load::USUAL
@@ -43,7 +43,8 @@ pub(crate) fn rejected() -> Outcome {
         length: 20_000,
     };
     chunks.splice(15..15, long.chunks());
-    // The receiver is told as well, in a message of the plugin's own.
+    // The receiver is told as well, in a message of the plugin's own, which goes with
+    // the next chunk. With a queue there is none any more.
     let notice = "1 messages given up at which the receiver ended the connection";
     let arrived = || {
         let mut arrived = texts(&receiver.received());
@@ -54,9 +55,10 @@ pub(crate) fn rejected() -> Outcome {
     let everything = || {
         let (arrived, told) = arrived();
         let different: HashSet<String> = arrived.into_iter().collect();
+        let told = told || delivery == Delivery::Queued;
         (told && different.len() == load.total()).then_some(())
     };
-    let log = Load::deliver_chunks(&chunks, &options, || {
+    let log = Load::deliver_chunks(&chunks, delivery, &options, || {
         wait::until(BOUND, everything).unwrap();
     });
     let reason = "was given up: the receiver ends the connection";
@@ -70,7 +72,7 @@ pub(crate) fn rejected() -> Outcome {
     Ok(load.compare(arrived().0).with_replays(connections, &load))
 }
 
-fn of_length(length: usize, lines: usize) -> Counts {
+fn of_length(delivery: Delivery, length: usize, lines: usize) -> Counts {
     let load = Load {
         chunks: 2,
         lines,
@@ -83,6 +85,8 @@ fn of_length(length: usize, lines: usize) -> Counts {
         ("transport", "tcp"),
         ("max_message_size", "16M"),
     ];
-    load.deliver(&options, || {});
+    load.deliver(delivery, &options, || {
+        load.wait_for_all(delivery, || texts(&receiver.received()));
+    });
     load.arrived(&receiver)
 }

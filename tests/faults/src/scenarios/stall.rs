@@ -8,28 +8,29 @@ use rig::wait::BOUND;
 
 use super::receiver;
 use crate::Outcome;
-use crate::load::Load;
+use crate::load::{Delivery, Load, texts};
 
-pub(crate) fn minute() -> Outcome {
-    with(Receiver::pause, Duration::from_secs(60))
+pub(crate) fn minute(delivery: Delivery) -> Outcome {
+    with(delivery, Receiver::pause, Duration::from_secs(60))
 }
 
-pub(crate) fn trickle() -> Outcome {
-    with(Receiver::trickle, Duration::from_secs(20))
+pub(crate) fn trickle(delivery: Delivery) -> Outcome {
+    with(delivery, Receiver::trickle, Duration::from_secs(20))
 }
 
-fn with(stall: impl FnOnce(&Receiver), span: Duration) -> Outcome {
+fn with(delivery: Delivery, stall: impl FnOnce(&Receiver), span: Duration) -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
     let options = [("addr", address.as_str()), ("transport", "tcp")];
     receiver.resume_for(1);
-    load.deliver(&options, || {
+    load.deliver(delivery, &options, || {
         receiver.wait_for_pause(BOUND).unwrap();
         stall(&receiver);
         // The time is what is tested: longer than write_timeout.
         thread::sleep(span);
         receiver.resume();
+        load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     let connections = receiver.connections() as usize;
     assert!(connections > 1, "the stalled connection was not given up");

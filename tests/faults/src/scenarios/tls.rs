@@ -6,9 +6,9 @@ use rig::wait::BOUND;
 
 use super::{ca, receiver_at};
 use crate::Outcome;
-use crate::load::Load;
+use crate::load::{Delivery, Load, texts};
 
-pub(crate) fn renewed() -> Outcome {
+pub(crate) fn renewed(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let pki = Pki::new();
     let port = free_port();
@@ -17,11 +17,13 @@ pub(crate) fn renewed() -> Outcome {
     let ca = ca(&pki);
     let options = [("addr", address.as_str()), ("tls_ca_file", ca.as_str())];
     let mut renewed = None;
-    let log = load.deliver(&options, || {
+    let log = load.deliver(delivery, &options, || {
         expired.wait_for_error(BOUND).unwrap();
         assert_eq!(expired.count(), 0);
         drop(expired);
-        renewed = Some(receiver_at(port, super::tls(pki.server())));
+        let receiver = receiver_at(port, super::tls(pki.server()));
+        load.wait_for_all(delivery, || texts(&receiver.received()));
+        renewed = Some(receiver);
     });
     for said in [
         "CN=expired",
