@@ -13,7 +13,7 @@ help:
 	@echo "make build     the plugin: $(LIBRARY)"
 	@echo "make bench     speed and memory, into docs/BENCHMARKS.md"
 	@echo "make fuzz      a bounded run of each fuzz target"
-	@echo "make reliability  all faults once, into the table of docs/RELIABILITY.md"
+	@echo "make reliability  all faults once, into the tables of docs/RELIABILITY.md"
 	@echo "make scale     the controller with 1,000 nodes and 500 sinks, into docs/SCALE.md"
 	@echo "make e2e       the whole on a real node of Kubernetes (as root)"
 	@echo "make golden    CRDs, install.yaml and the golden configuration, anew, to be looked at"
