@@ -68,8 +68,9 @@ impl Output {
         let witness = || Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
         let queue = config.queue.as_ref();
         Ok(Self {
-            _sweep: queue
-                .and_then(|queue| Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log)),
+            _sweep: queue.map(|queue| {
+                Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log, sender)
+            }),
             route: Route::open(config, sender, witness)?,
             mapper: Mapper::new(config, hostname),
             framing: config.framing,
