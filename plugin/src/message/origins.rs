@@ -227,9 +227,9 @@ mod tests {
     use crate::chunk::Value;
     use crate::chunk::msgpack::read;
 
-    fn encode(map: rmpv::Value) -> Vec<u8> {
+    fn encode(map: &rmpv::Value) -> Vec<u8> {
         let mut bytes = Vec::new();
-        rmpv::encode::write_value(&mut bytes, &map).unwrap();
+        rmpv::encode::write_value(&mut bytes, map).unwrap();
         bytes
     }
 
@@ -247,12 +247,12 @@ mod tests {
 
     fn pod(number: usize, padding: usize) -> Vec<u8> {
         let name = format!("web-{number}-{}", "x".repeat(padding));
-        encode(rig::event::map(vec![("pod_name", name.into())]))
+        encode(&rig::event::map(vec![("pod_name", name.into())]))
     }
 
     #[test]
     fn an_origin_is_found_by_what_it_was_made_from_alone() {
-        let (one, empty) = (pod(1, 0), encode(rig::event::map(vec![])));
+        let (one, empty) = (pod(1, 0), encode(&rig::event::map(vec![])));
         let keys = [
             metadata(&[], None),
             metadata(&[], Some(b"")),
@@ -287,7 +287,7 @@ mod tests {
                 ("pod_name", "web".into()),
             ];
             entries.extend(container.map(|name| ("container_name", name.into())));
-            encode(rig::event::map(entries))
+            encode(&rig::event::map(entries))
         };
         for bytes in [of(Some("nginx")), of(None)] {
             let first = metadata(&bytes, None);
