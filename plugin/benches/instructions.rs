@@ -46,6 +46,18 @@ impl Properties for Defaults {
     }
 }
 
+/// The forward input's.
+struct OfRecord;
+
+impl Properties for OfRecord {
+    fn get(&self, key: &str) -> Option<String> {
+        match key {
+            "identity" => Some("record".to_owned()),
+            key => Defaults.get(key),
+        }
+    }
+}
+
 fn chunk(format: Format) -> (String, Vec<u8>) {
     load::chunk(format, RECORDS as usize, load::USUAL_TEXT)
 }
@@ -60,9 +72,18 @@ struct Warm {
 }
 
 fn warm(format: Format) -> Warm {
-    let (tag, chunk) = chunk(format);
+    warmed(&Defaults, chunk(format))
+}
+
+/// Each record is of another pod than the one before.
+fn warm_of_many_pods(pods: usize) -> Warm {
+    let chunk = load::forwarded(Format::Current, RECORDS as usize, load::USUAL_TEXT, pods);
+    warmed(&OfRecord, chunk)
+}
+
+fn warmed(properties: &dyn Properties, (tag, chunk): (String, Vec<u8>)) -> Warm {
     let mut warm = Warm {
-        mapper: Mapper::new(&Config::parse(&Defaults).unwrap(), "node".to_owned()),
+        mapper: Mapper::new(&Config::parse(properties).unwrap(), "node".to_owned()),
         batch: Batch::new(Framing::OctetCounting),
         space: Workspace::default(),
         tag,
@@ -98,6 +119,13 @@ fn decode((tag, chunk): (String, Vec<u8>)) -> (String, Vec<u8>) {
 #[bench::current(args = (Format::Current), setup = warm)]
 #[bench::old(args = (Format::Old), setup = warm)]
 fn decode_map_encode_frame(mut warm: Warm) -> Warm {
+    map(&mut warm);
+    warm
+}
+
+#[library_benchmark(config = at_most(3780))]
+#[bench::many_pods(args = (50), setup = warm_of_many_pods)]
+fn forwarded(mut warm: Warm) -> Warm {
     map(&mut warm);
     warm
 }
@@ -151,7 +179,7 @@ fn frame(mut blank: Blank) -> Blank {
 
 library_benchmark_group!(
     name = hot_path,
-    benchmarks = [decode, encode, frame, decode_map_encode_frame]
+    benchmarks = [decode, encode, frame, decode_map_encode_frame, forwarded]
 );
 
 main!(library_benchmark_groups = hot_path);

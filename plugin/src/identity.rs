@@ -60,20 +60,31 @@ impl<'a> Identity<'a> {
     /// `kubernetes` map. Only the namespace has to be there.
     #[must_use]
     pub fn from_record(kubernetes: Map<'a>) -> Option<Self> {
-        let name = |key: &[u8]| match kubernetes.get(key) {
-            Some(Value::Text(text)) => std::str::from_utf8(text).ok(),
-            _ => None,
-        };
+        let [mut namespace, mut pod, mut container] = [None; 3];
+        // Of equal keys the last one counts.
+        for (key, value) in kubernetes {
+            match key {
+                Value::Text(b"namespace_name") => namespace = name(value, 63),
+                Value::Text(b"pod_name") => pod = name(value, 253),
+                Value::Text(b"container_name") => container = name(value, 63),
+                _ => {}
+            }
+        }
         Some(Self {
-            namespace: name(b"namespace_name").filter(|name| is_name(name, 63))?,
-            pod: name(b"pod_name")
-                .filter(|name| is_name(name, 253))
-                .unwrap_or(""),
-            container: name(b"container_name")
-                .filter(|name| is_name(name, 63))
-                .unwrap_or(""),
+            namespace: namespace?,
+            pod: pod.unwrap_or_default(),
+            container: container.unwrap_or_default(),
         })
     }
+}
+
+/// A value that is a Kubernetes name of at most `max` characters.
+fn name(value: Value<'_>, max: usize) -> Option<&str> {
+    let Value::Text(text) = value else {
+        return None;
+    };
+    let name = std::str::from_utf8(text).ok()?;
+    is_name(name, max).then_some(name)
 }
 
 /// The characters of a Kubernetes name (RFC 1123 labels and subdomains).

@@ -5,16 +5,20 @@
 //! one until all of them have ended. Some time after the start the others are
 //! deleted, so that a deleted sink leaves nothing on the node, and a sink that
 //! comes back soon finds its backlog.
+//!
+//! The sender's event loop waits for the moment. A thread deletes, and ends then: a
+//! large queue takes longer than the other sinks can wait.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
+use transport::Sender;
 
 use crate::abi::host::Level;
 use crate::log::Log;
@@ -22,80 +26,102 @@ use crate::log::Log;
 /// One for each folder of queues, for as long as any output has a queue there.
 static SWEEPS: Mutex<Option<HashMap<PathBuf, Weak<Sweep>>>> = Mutex::new(None);
 
-/// The names of the queues that outputs have claimed.
-type Claims = Arc<Mutex<HashSet<String>>>;
-
-/// A thread that waits for the moment, and deletes then.
+/// The deletion of queues in a folder. Dropping it ends the deletion.
 #[derive(Debug)]
-pub struct Sweep {
-    claims: Claims,
-    /// Dropped to end the thread.
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+pub struct Sweep(Arc<Shared>);
+
+/// The part of a sweep that its thread shares.
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    log: Log,
+    /// The names of the queues that outputs have claimed.
+    claims: Mutex<HashSet<String>>,
+    /// Nothing more is deleted.
+    is_over: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Sweep {
     /// Claims a queue, and sees to the others in its folder, once for all outputs.
-    pub fn beside(folder: &Path, name: &str, age: Duration, log: &Log) -> Option<Arc<Self>> {
+    pub fn beside(
+        folder: &Path,
+        name: &str,
+        age: Duration,
+        log: &Log,
+        sender: &Sender,
+    ) -> Arc<Self> {
         let mut sweeps = SWEEPS.lock();
         let sweeps = sweeps.get_or_insert_default();
         sweeps.retain(|_, sweep| sweep.strong_count() > 0);
         let running = sweeps.get(folder).and_then(Weak::upgrade);
-        let sweep = match running.map_or_else(|| Self::start(folder, age, log), Ok) {
-            Ok(sweep) => sweep,
-            Err(error) => {
-                let line = format!("queues without an output stay where they are: {error}");
-                log.write(Level::Warn, &line);
-                return None;
-            }
-        };
-        sweep.claims.lock().insert(name.to_owned());
+        let sweep = running.unwrap_or_else(|| Self::begin(folder, age, log, sender));
+        sweep.0.claims.lock().insert(name.to_owned());
         sweeps.insert(folder.to_owned(), Arc::downgrade(&sweep));
-        Some(sweep)
+        sweep
     }
 
-    fn start(folder: &Path, age: Duration, log: &Log) -> std::io::Result<Arc<Self>> {
-        let (stop, stopped) = bounded(0);
-        let claims = Claims::default();
-        let (folder, claimed, log) = (folder.to_owned(), Arc::clone(&claims), log.clone());
-        let thread = Builder::new()
-            .name("syslog-orphans".to_owned())
-            .spawn(move || {
-                if !is_over(&stopped, age) {
-                    sweep(&folder, &claimed, &stopped, &log);
-                }
-            })?;
-        Ok(Arc::new(Self {
-            claims,
-            stop: Some(stop),
-            thread: Some(thread),
-        }))
+    fn begin(folder: &Path, age: Duration, log: &Log, sender: &Sender) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            log: log.clone(),
+            claims: Mutex::default(),
+            is_over: AtomicBool::new(false),
+            thread: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&shared);
+        sender.run_at(Instant::now() + age, move || {
+            if let Some(shared) = weak.upgrade() {
+                Shared::start(&shared);
+            }
+        });
+        Arc::new(Self(shared))
     }
 }
 
 impl Drop for Sweep {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        self.0.is_over.store(true, Ordering::Relaxed);
+        let thread = self.0.thread.lock().take();
+        if let Some(thread) = thread {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }
     }
 }
 
-/// Waits, and returns whether the thread has to end. Nothing is ever sent.
-fn is_over(stopped: &Receiver<()>, wait: Duration) -> bool {
-    stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
-}
-
-fn sweep(folder: &Path, claims: &Claims, stopped: &Receiver<()>, log: &Log) {
-    for output in folders(folder) {
-        if is_over(stopped, Duration::ZERO) {
+impl Shared {
+    fn start(this: &Arc<Self>) {
+        let mut thread = this.thread.lock();
+        if this.is_over() {
             return;
         }
-        let name = output.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| !claims.lock().contains(name)) {
-            delete_all(&output, log);
+        let shared = Arc::clone(this);
+        let started = Builder::new()
+            .name("syslog-orphans".to_owned())
+            .spawn(move || shared.sweep());
+        match started {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                let line = format!("queues without an output stay where they are: {error}");
+                this.log.write(Level::Warn, &line);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn sweep(&self) {
+        for output in folders(&self.folder) {
+            if self.is_over() {
+                return;
+            }
+            let name = output.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| !self.claims.lock().contains(name)) {
+                delete_all(&output, &self.log);
+            }
         }
     }
 }
@@ -161,8 +187,9 @@ mod tests {
         fs::write(path("other/0/file"), "something else").unwrap();
 
         let age = Duration::from_millis(100);
-        let sweep = Sweep::beside(dir.path(), "closed", age, &log()).unwrap();
-        let same = Sweep::beside(dir.path(), "another", age, &log()).unwrap();
+        let sender = Sender::start().unwrap();
+        let sweep = Sweep::beside(dir.path(), "closed", age, &log(), &sender);
+        let same = Sweep::beside(dir.path(), "another", age, &log(), &sender);
         assert!(Arc::ptr_eq(&sweep, &same));
         until(BOUND, || (!path("gone").exists()).then_some(())).unwrap();
         for left in ["elsewhere/0", "closed/0", "other/0/file"] {
@@ -175,7 +202,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(queue::open(&dir.path().join("gone/0"), OPTIONS).unwrap());
         let age = Duration::from_secs(3600);
-        drop(Sweep::beside(dir.path(), "mine", age, &log()));
+        let sender = Sender::start().unwrap();
+        drop(Sweep::beside(dir.path(), "mine", age, &log(), &sender));
         assert!(dir.path().join("gone/0").exists());
     }
 }

@@ -69,8 +69,9 @@ impl Output {
         let queue = config.queue.as_ref();
         metrics.show_queue_limit(queue.map_or(0, |queue| queue.limit));
         Ok(Self {
-            _sweep: queue
-                .and_then(|queue| Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log)),
+            _sweep: queue.map(|queue| {
+                Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log, sender)
+            }),
             route: Route::open(config, sender, witness)?,
             mapper: Mapper::new(config, hostname),
             framing: config.framing,

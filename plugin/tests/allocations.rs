@@ -87,6 +87,35 @@ fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
     count
 }
 
+/// The records are of many pods in turn, more than origins are kept.
+#[test]
+fn nothing_is_allocated_for_a_pod() {
+    let mapper = |identity| {
+        let keys = [
+            ("addr", "localhost"),
+            ("transport", "tcp"),
+            ("cluster", "on"),
+            ("identity", identity),
+        ];
+        Mapper::new(&Config::parse(&Keys(&keys)).unwrap(), "machine".to_owned())
+    };
+    for identity in ["record", "tag"] {
+        let mapper = mapper(identity);
+        let (tag, chunk) = rig::load::forwarded(rig::event::Format::Current, 2000, 50, 700);
+        let mut batch = Batch::new(Framing::OctetCounting);
+        let mut space = Workspace::default();
+        let mut count = usize::MAX;
+        for _ in 0..2 {
+            batch.clear();
+            let before = COUNT.get();
+            let tally = mapper.map_chunk(&tag, &chunk, &mut batch, &mut space);
+            count = COUNT.get() - before;
+            assert_eq!(tally.messages, 2000);
+        }
+        assert_eq!(count, 0, "{identity}");
+    }
+}
+
 #[test]
 fn nothing_is_allocated_for_a_record() {
     let labels = map(vec![

@@ -24,6 +24,9 @@ const SERIES: Duration = Duration::from_secs(1);
 /// How long the end of the thread waits for name look-ups that do not end.
 const LOOK_UPS_END: Duration = Duration::from_secs(5);
 
+/// Something to be run on the event loop's thread.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
 /// What the other threads tell the loop.
 pub(crate) enum Command {
     Open(usize, Box<Driver>),
@@ -36,6 +39,8 @@ pub(crate) enum Command {
     },
     /// The sink's queue has grown.
     Wake(usize),
+    /// Runs something once, at that time or later. It must not block.
+    RunAt(Instant, Job),
     Resolved {
         sink: usize,
         server: usize,
@@ -60,6 +65,8 @@ pub(crate) struct EventLoop {
     /// When which sink's turn is due.
     timers: BTreeSet<(Instant, usize)>,
     look_ups: Vec<JoinHandle<()>>,
+    /// Few, in any order.
+    jobs: Vec<(Instant, Job)>,
     /// Sinks that are closed one after the other share one bound.
     closing: Option<Closing>,
     /// Memory that all sinks use in turn.
@@ -96,6 +103,7 @@ impl EventLoop {
             sinks: HashMap::new(),
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
+            jobs: Vec::new(),
             closing: None,
             scratch: RefCell::default(),
         }
@@ -112,6 +120,9 @@ impl EventLoop {
                 break;
             }
             let now = Instant::now();
+            for (_, job) in self.jobs.extract_if(.., |(at, _)| *at <= now) {
+                job();
+            }
             due.extend(
                 self.timers
                     .range(..=(now, usize::MAX))
@@ -127,10 +138,9 @@ impl EventLoop {
     }
 
     fn wait(&mut self, events: &mut Events) {
-        let timeout = self
-            .timers
-            .first()
-            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let next = self.jobs.iter().map(|(at, _)| *at).chain(timer).min();
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         if let Err(error) = self.poll.poll(events, timeout) {
             // The descriptor is ours and open: only a signal can end the wait.
             debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
@@ -165,6 +175,10 @@ impl EventLoop {
                     sink
                 }
                 Ok(Command::Wake(sink)) => sink,
+                Ok(Command::RunAt(at, job)) => {
+                    self.jobs.push((at, job));
+                    continue;
+                }
                 Ok(Command::Resolved {
                     sink,
                     server,

@@ -75,6 +75,12 @@ impl Sender {
         self.add(target, observer, Some(queue), QUEUE_EXIT)
     }
 
+    /// Runs something once, on the event loop's thread and at that time or later. It
+    /// must not block. It is dropped if the loop ends before.
+    pub fn run_at(&self, at: Instant, job: impl FnOnce() + Send + 'static) {
+        self.send(Command::RunAt(at, Box::new(job)));
+    }
+
     fn add(
         self: &Arc<Self>,
         target: Target,

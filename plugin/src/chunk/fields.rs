@@ -21,6 +21,9 @@ pub struct Metadata<'a> {
     pub kubernetes: Option<Map<'a>>,
     /// PKS's name of the cluster, which goes before the node's.
     pub cluster_name: Option<&'a [u8]>,
+    /// Whether the record also has a `kubernetes` that is no map, which a template
+    /// may refer to.
+    pub is_ambiguous: bool,
 }
 
 /// What many inputs besides tail call the text.
@@ -61,6 +64,7 @@ pub(super) fn read_record<'a>(
         let metadata = &mut fields.metadata;
         match (key, value) {
             (b"kubernetes", Value::Map(map)) => metadata.kubernetes = Some(map),
+            (b"kubernetes", _) => metadata.is_ambiguous = true,
             (b"stream", Value::Text(text)) => fields.stream = Some(text),
             (b"cluster_name", Value::Text(text)) => metadata.cluster_name = Some(text),
             (MESSAGE, value) => fallback = Some(value),

@@ -299,6 +299,12 @@ impl Map<'_> {
 }
 
 impl<'a> Map<'a> {
+    /// The keys and values as they are written, if the map was [`read`].
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The map, when it is known what follows it.
     pub(super) fn ending_before(self, rest: &[u8]) -> Self {
         Self {

@@ -7,6 +7,7 @@
 
 mod escape;
 mod kubernetes;
+mod origins;
 mod parts;
 mod tally;
 mod time;
@@ -17,6 +18,7 @@ use syslog::{
     Stamp, StructuredData, Timestamp,
 };
 
+use self::origins::Origins;
 pub use self::tally::{Reason, Tally};
 use crate::chunk::json::push_json;
 use crate::chunk::{self, Event, Events, Fields, Time, Value};
@@ -59,6 +61,8 @@ pub struct Workspace {
     origin: Vec<u8>,
     /// How many labels and parameters had no place in `origin`.
     omitted: u64,
+    /// The origins of the chunk.
+    origins: Origins,
     text: Vec<u8>,
     /// The text with its control characters escaped.
     escaped: Vec<u8>,
@@ -79,16 +83,15 @@ impl Workspace {
             clock: _,
             origin,
             omitted: _,
+            origins,
             text,
             escaped,
             head,
         } = self;
-        [
+        let buffers = [
             hostname, app_name, procid, msgid, value, origin, text, escaped, head,
-        ]
-        .into_iter()
-        .map(Vec::capacity)
-        .sum()
+        ];
+        buffers.into_iter().map(Vec::capacity).sum::<usize>() + origins.capacity()
     }
 }
 
@@ -125,13 +128,20 @@ impl Mapper {
         let mut tally = Tally::default();
         let is_event = tag.starts_with(EVENT);
         // Events have no file: their tag and record are the operator's.
-        let from_record = self.identity == Source::Record || is_event;
+        let from_record = match self.identity {
+            Source::Record => true,
+            Source::Tag => is_event,
+            Source::None => false,
+        };
         let of_tag = if self.identity == Source::Tag {
             Identity::from_tag(tag)
         } else {
             None
         };
-        let mut origin_of = None;
+        // The metadata and the identity of the record that the origin was made for.
+        let mut last = None;
+        // Another tag, or another mapper, makes other origins.
+        space.origins.clear();
         for event in Events::new(chunk, self.layout.message_key.as_bytes()) {
             let chunk::Record {
                 time,
@@ -148,11 +158,23 @@ impl Mapper {
             if !self.record_cluster_name {
                 fields.metadata.cluster_name = None;
             }
-            let of_record = || fields.metadata.kubernetes.and_then(Identity::from_record);
-            let identity = if from_record && self.identity != Source::None {
-                of_record()
+            let metadata = fields.metadata;
+            let is_fixed = !self.origin_varies && !metadata.is_ambiguous;
+            let before = last
+                .filter(|(known, _)| is_fixed && *known == metadata)
+                .map(|(_, identity)| identity);
+            let kept = if is_fixed && before.is_none() {
+                space.origins.get(&metadata)
             } else {
+                None
+            };
+            let identity = if !from_record {
                 of_tag
+            } else if let Some(identity) = before {
+                identity
+            } else {
+                let found = kept.and_then(|kept| kept.identity(&metadata));
+                found.or_else(|| metadata.kubernetes.and_then(Identity::from_record))
             };
             if self.is_refused(identity) {
                 tally.add(Reason::Refused);
@@ -173,9 +195,19 @@ impl Mapper {
                     identity,
                 },
             };
-            if self.origin_varies || origin_of != Some(fields.metadata) {
-                self.make_origin(&record, space);
-                origin_of = Some(fields.metadata);
+            if before.is_none() {
+                if let Some(kept) = kept {
+                    space.origin.clear();
+                    space.origin.extend_from_slice(kept.origin());
+                    space.omitted = kept.omitted();
+                } else {
+                    self.make_origin(&record, space);
+                    if is_fixed {
+                        let (origin, omitted) = (&space.origin, space.omitted);
+                        space.origins.keep(&metadata, identity, origin, omitted);
+                    }
+                }
+                last = is_fixed.then_some((metadata, identity));
             }
             self.map_record(&record, batch, space, &mut tally);
         }

@@ -17,6 +17,10 @@ const RECORDS: usize = 3000;
 const ROUNDS: u32 = 40;
 /// Both are measured so often, in turns.
 const RUNS: usize = 21;
+/// The pods whose records come in turn.
+const PODS: usize = 50;
+/// Time for a queue to be delivered, after the last flush.
+const DRAIN: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
     for (link, target) in [(Link::Tls, 2.5), (Link::Tcp, 3.0)] {
@@ -40,6 +44,73 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     }
 }
 
+/// Records of which each is of another pod than the one before.
+pub(crate) fn of_many_pods(links: &Links, report: &mut Report) {
+    let one = load::chunk(Format::Current, RECORDS, load::USUAL_TEXT);
+    let many = load::forwarded(Format::Current, RECORDS, load::USUAL_TEXT, PODS);
+    let identity = ("identity", "record".to_owned());
+    let [one, many] = least(links, &[(&one, &[]), (&many, &[identity])]);
+    report.detailed(
+        "CPU of a message, TLS 1.3, each record of another pod than the one before, \
+         `identity record`",
+        many,
+        " us",
+        Target::AtMost(0.7),
+        &format!(" (records of one pod: {one:.2} us)"),
+    );
+}
+
+/// A queue on disk.
+pub(crate) fn with_queue(links: &Links, report: &mut Report) {
+    let chunk = load::chunk(Format::Current, RECORDS, load::USUAL_TEXT);
+    let folder = tempfile::tempdir().unwrap();
+    let queue = |name: &str, sync: &str| {
+        [
+            ("queue_path", folder.path().display().to_string()),
+            ("queue_name", name.to_owned()),
+            ("queue_sync", sync.to_owned()),
+        ]
+    };
+    let (queued, synced) = (queue("queue", "off"), queue("synced", "on"));
+    let variants: [Variant<'_>; 3] = [(&chunk, &[]), (&chunk, &queued), (&chunk, &synced)];
+    let [direct, queued, synced] = least(links, &variants);
+    report.detailed(
+        "CPU of a message, TLS 1.3, with a queue on disk: above that without a queue",
+        queued - direct,
+        " us",
+        Target::AtMost(0.2),
+        &format!(" ({direct:.2} us to {queued:.2} us)"),
+    );
+    report.fact(
+        "CPU of a message, TLS 1.3, with a queue on disk and `queue_sync on`",
+        &format!("{synced:.2} us"),
+    );
+}
+
+/// A chunk, and the options of the output that sends it.
+type Variant<'v> = (&'v (String, Vec<u8>), &'v [(&'static str, String)]);
+
+/// The microseconds of a message, which has arrived, over TLS.
+fn least<const N: usize>(links: &Links, variants: &[Variant<'_>; N]) -> [f64; N] {
+    let mut costs = [Duration::MAX; N];
+    for _ in 0..RUNS {
+        for (cost, (chunk, more)) in costs.iter_mut().zip(variants) {
+            let receiver = links.receiver(Link::Tls);
+            let mut options = links.options(Link::Tls, &receiver.address());
+            options.extend_from_slice(more);
+            let host = Host::new().rounds(ROUNDS).idle(DRAIN);
+            let run = link::deliver(host, &options, std::slice::from_ref(*chunk));
+            assert_eq!(receiver.count(), RECORDS as u64 * u64::from(ROUNDS));
+            *cost = run.cpu.saturating_add(run.idle_cpu).min(*cost);
+        }
+    }
+    costs.map(of_message)
+}
+
+fn of_message(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6 / (RECORDS as f64 * f64::from(ROUNDS))
+}
+
 /// Microseconds of a message.
 struct Costs {
     plugin: f64,
@@ -59,8 +130,6 @@ fn compare(links: &Links, link: Link, format: Format) -> Costs {
         workers = workers.min(run.workers_cpu);
         bare = bare.min(reference.run(&receiver.address(), ROUNDS));
     }
-    let of_message =
-        |time: Duration| time.as_secs_f64() * 1e6 / (RECORDS as f64 * f64::from(ROUNDS));
     Costs {
         plugin: of_message(plugin),
         workers: of_message(workers),

@@ -4,9 +4,11 @@
 //! ```text
 //! cpu          a message's processor time, beside a bare loop's (reference)
 //! peers        the same in a real Fluent Bit, beside the built-in output
+//! pods, queue  a message's processor time among those of other pods, and with a queue
 //! throughput   messages a second, by workers and by size
 //! latency      from a flush to its FLB_OK
 //! sinks        memory, idle processor time and start of many outputs
+//! agent        a real Fluent Bit with queues: see there
 //! choices      what the sizes of writes, records and buffers cost
 //!   └─> report: the table of docs/BENCHMARKS.md, and plot: its pictures
 //! ```
@@ -22,6 +24,7 @@
     reason = "a benchmark that cannot be set up ends"
 )]
 
+mod agent;
 mod choices;
 mod cpu;
 mod latency;
@@ -42,13 +45,20 @@ use crate::report::Report;
 /// A part of the run, by the name under which it can be asked for alone.
 type Part = (&'static str, fn(&Links, &mut Report));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 13] = [
     ("cpu", cpu::measure),
+    ("pods", cpu::of_many_pods),
+    ("queue", cpu::with_queue),
     ("peers", peers::measure),
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("sinks", sinks::measure),
     ("choices", choices::measure),
+    ("lag", agent::lag),
+    ("flow", agent::flow),
+    ("backlog", agent::backlog),
+    ("many", agent::many),
+    ("disk", agent::disk),
 ];
 
 fn main() -> ExitCode {

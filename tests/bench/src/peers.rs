@@ -239,7 +239,7 @@ fn delivered(port: u16) -> u64 {
 }
 
 /// User and system time of another process (proc(5): fields 14 and 15).
-fn processor_time(process: u32) -> Duration {
+pub(crate) fn processor_time(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let behind_name = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let fields: Vec<&str> = behind_name.split(' ').collect();

@@ -73,7 +73,9 @@ impl Namespace {
                 )));
             }
         }
-        let net = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Other processes have namespaces of their own at the same time.
+        let own = (std::process::id().wrapping_mul(61) % 251) as u8;
+        let net = own.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 254 + 1;
         let id = format!("{}-{net}", std::process::id() % 100_000);
         let mut namespace = Self {
             names: Names {
@@ -246,7 +248,8 @@ impl Relay {
                         on_the_way.push_back((at, packet.to_vec()));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // What ICMP says of a peer that is not there yet.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => panic!("the relay cannot read: {error}"),

@@ -91,6 +91,11 @@ impl Container {
         self.file.write_all(&text).expect("the file takes it");
     }
 
+    /// Writes lines that are whole already.
+    pub fn append(&mut self, lines: &[u8]) {
+        self.file.write_all(lines).expect("the file takes it");
+    }
+
     /// Rotates the file, as the kubelet does: the old one gets another name.
     pub fn rotate(&mut self) {
         self.rotations += 1;

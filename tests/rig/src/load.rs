@@ -1,5 +1,7 @@
 //! Records as a Kubernetes node has them, for measuring.
 
+use rmpv::Value;
+
 use crate::event::{Format, container_tag, event_in, map};
 
 /// The length of a text that makes a message of 486 bytes.
@@ -9,25 +11,46 @@ pub const USUAL_TEXT: usize = 215;
 /// filled up to so many bytes.
 #[must_use]
 pub fn chunk(format: Format, records: usize, text: usize) -> (String, Vec<u8>) {
+    let kubernetes = kubernetes("web-6d4cf56db6-x2k8p", None);
+    let record = |number| record(format, number, text, kubernetes.clone());
+    let tag = container_tag("shop", "web-6d4cf56db6-x2k8p", "nginx");
+    (tag, (0..records).flat_map(record).collect())
+}
+
+/// A chunk of the forward input: the records of so many pods in turn, whose
+/// identity is in the records alone. The messages are as long as those of
+/// [`chunk`].
+#[must_use]
+pub fn forwarded(format: Format, records: usize, text: usize, pods: usize) -> (String, Vec<u8>) {
+    let record = |number: usize| {
+        let pod = format!("web-6d4cf56db6-{:0>5}", number % pods);
+        record(format, number, text, kubernetes(&pod, Some("nginx")))
+    };
+    let chunk = (0..records).flat_map(record).collect();
+    ("forwarded".to_owned(), chunk)
+}
+
+fn kubernetes(pod: &str, container: Option<&str>) -> Value {
     let labels = map(vec![
         ("app", "web".into()),
         ("pod-template-hash", "6d4cf56db6".into()),
         ("team", "storefront".into()),
     ]);
-    let kubernetes = map(vec![
-        ("pod_name", "web-6d4cf56db6-x2k8p".into()),
+    let mut entries = vec![
+        ("pod_name", pod.into()),
         ("namespace_name", "shop".into()),
         ("host", "node-1.example.com".into()),
         ("labels", labels),
+    ];
+    entries.extend(container.map(|name| ("container_name", name.into())));
+    map(entries)
+}
+
+fn record(format: Format, number: usize, text: usize, kubernetes: Value) -> Vec<u8> {
+    let body = map(vec![
+        ("log", format!("{number:0>text$}\n").into()),
+        ("stream", "stdout".into()),
+        ("kubernetes", kubernetes),
     ]);
-    let record = |number: usize| {
-        let body = map(vec![
-            ("log", format!("{number:0>text$}\n").into()),
-            ("stream", "stdout".into()),
-            ("kubernetes", kubernetes.clone()),
-        ]);
-        event_in(format, 1_772_366_400, number as u32 * 1000, body)
-    };
-    let tag = container_tag("shop", "web-6d4cf56db6-x2k8p", "nginx");
-    (tag, (0..records).flat_map(record).collect())
+    event_in(format, 1_772_366_400, number as u32 * 1000, body)
 }
