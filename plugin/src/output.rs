@@ -1,7 +1,7 @@
 //! One `[OUTPUT]`: from a chunk to its delivery, or to its queue.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use syslog::{Batch, Framing, Outcome};
@@ -22,6 +22,9 @@ use crate::witness::Witness;
 /// given back: one huge chunk must not be remembered forever.
 const KEEP: usize = 4 * 1024 * 1024;
 
+/// The time between two attempts to open a queue.
+const REOPEN: Duration = Duration::from_secs(1);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Output {
@@ -29,7 +32,9 @@ pub struct Output {
     _sweep: Option<Arc<Sweep>>,
     mapper: Mapper,
     framing: Framing,
-    route: Route,
+    /// Set once the queue is open.
+    route: OnceLock<Route>,
+    opening: Mutex<Option<Opening>>,
     resume: Resume,
     report: Arc<Report>,
     log: Log,
@@ -42,6 +47,14 @@ pub struct Output {
     last: Mutex<(usize, usize)>,
 }
 
+/// What opens a route, until that has succeeded.
+#[derive(Debug)]
+struct Opening {
+    config: Config,
+    sender: Arc<Sender>,
+    next: Instant,
+}
+
 #[derive(Debug)]
 struct Buffers {
     batch: Batch,
@@ -49,32 +62,34 @@ struct Buffers {
 }
 
 impl Output {
-    /// Opens the sinks.
-    ///
-    /// # Errors
-    ///
-    /// If the queue cannot be opened.
+    /// Opens the sinks. Where the queue cannot be opened, that is tried again with the
+    /// chunks that come: an error of one output must not keep the others from starting.
+    #[must_use]
     pub fn open(
-        config: &Config,
+        config: Config,
         sender: &Arc<Sender>,
         log: &Log,
         metrics: &Metrics,
         hostname: String,
-    ) -> Result<Self, queue::Error> {
+    ) -> Self {
         for warning in &config.warnings {
             log.write(Level::Warn, warning);
         }
         let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
-        let witness = || Witness::new(log.clone(), metrics.clone(), Arc::clone(&report));
         let queue = config.queue.as_ref();
         metrics.show_queue_limit(queue.map_or(0, |queue| queue.limit));
-        Ok(Self {
+        let this = Self {
             _sweep: queue.map(|queue| {
                 Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log, sender)
             }),
-            route: Route::open(config, sender, witness)?,
-            mapper: Mapper::new(config, hostname),
+            route: OnceLock::new(),
+            mapper: Mapper::new(&config, hostname),
             framing: config.framing,
+            opening: Mutex::new(Some(Opening {
+                config,
+                sender: Arc::clone(sender),
+                next: Instant::now(),
+            })),
             resume: Resume::default(),
             report,
             log: log.clone(),
@@ -82,16 +97,51 @@ impl Output {
             queue_errors: Mutex::default(),
             buffers: Mutex::default(),
             last: Mutex::default(),
-        })
+        };
+        this.route();
+        this
+    }
+
+    /// Where batches go, if that could be opened.
+    fn route(&self) -> Option<&Route> {
+        if let Some(route) = self.route.get() {
+            return Some(route);
+        }
+        let mut opening = self.opening.lock();
+        let now = Instant::now();
+        if let Some(Opening {
+            config,
+            sender,
+            next,
+        }) = &mut *opening
+            && *next <= now
+        {
+            let witness = || {
+                let report = Arc::clone(&self.report);
+                Witness::new(self.log.clone(), self.metrics.clone(), report)
+            };
+            match Route::open(config, sender, witness) {
+                Ok(route) => {
+                    let _ = self.route.set(route);
+                    *opening = None;
+                }
+                Err(error) => {
+                    *next = now + REOPEN;
+                    self.report_queue_error(&error);
+                }
+            }
+        }
+        self.route.get()
     }
 
     /// Takes a chunk: [`Outcome::Delivered`] once the receiver has every byte of
     /// it, or the queue has.
     #[must_use]
     pub fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
-        match &self.route {
-            Route::Direct(sinks) => self.deliver(Route::direct(sinks, tag), tag, chunk),
-            Route::Queued(queued) => self.enqueue(queued, tag, chunk),
+        match self.route() {
+            Some(Route::Direct(sinks)) => self.deliver(Route::direct(sinks, tag), tag, chunk),
+            Some(Route::Queued(queued)) => self.enqueue(queued, tag, chunk),
+            None => Outcome::Retry { delivered: 0 },
         }
     }
 
@@ -128,16 +178,20 @@ impl Output {
             }
             Err(error) => {
                 self.report.returned(notice.as_ref());
-                self.metrics.count_queue_error();
-                if self.queue_errors.lock().admit(Instant::now()).is_some() {
-                    let line = format!("{}; chunks wait in Fluent Bit", error.chain());
-                    self.log.write(Level::Error, &line);
-                }
+                self.report_queue_error(&error);
                 Outcome::Retry { delivered: 0 }
             }
         };
         self.keep_buffers(buffers);
         outcome
+    }
+
+    fn report_queue_error(&self, error: &queue::Error) {
+        self.metrics.count_queue_error();
+        if self.queue_errors.lock().admit(Instant::now()).is_some() {
+            let line = format!("{}; chunks wait in Fluent Bit", error.chain());
+            self.log.write(Level::Error, &line);
+        }
     }
 
     /// Makes a chunk's messages.
@@ -169,13 +223,14 @@ impl Drop for Output {
         if batch.is_empty() {
             return;
         }
-        match &self.route {
-            Route::Direct(sinks) => {
+        match self.route.get() {
+            None => {}
+            Some(Route::Direct(sinks)) => {
                 if let Some(sink) = sinks.first() {
                     sink.deliver_last(batch);
                 }
             }
-            Route::Queued(queued) => {
+            Some(Route::Queued(queued)) => {
                 if let Err(error) = Queued::append(queued, "", &batch) {
                     self.log.write(Level::Error, &error.chain());
                 }

@@ -115,14 +115,17 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
             return None;
         }
     };
-    let opened = match sender() {
-        Ok(sender) => Output::open(&config, &sender, &log, &metrics, hostname::own())
-            .map_err(|error| error.chain()),
-        Err(error) => Err(format!("cannot start the sender's thread: {error}")),
-    };
-    opened
-        .inspect_err(|problem| log.write(Level::Error, problem))
-        .ok()
+    match sender() {
+        Ok(sender) => {
+            let own = hostname::own();
+            Some(Output::open(config, &sender, &log, &metrics, own))
+        }
+        Err(error) => {
+            let line = format!("cannot start the sender's thread: {error}");
+            log.write(Level::Error, &line);
+            None
+        }
+    }
 }
 
 fn sender() -> std::io::Result<Arc<Sender>> {

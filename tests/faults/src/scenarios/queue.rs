@@ -366,25 +366,39 @@ pub(crate) fn changed_address() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// The queue's folder cannot be written at the start: Fluent Bit does not start,
-/// and lines wait in their files.
+/// An output that delivers without a queue.
+fn without_queue(address: &str) -> String {
+    format!(
+        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    addr {address}\n    \
+         transport tcp\n    cluster on\n    Retry_Limit no_limits\n"
+    )
+}
+
+/// The queue's folder cannot be written at the start: chunks wait in Fluent Bit, and
+/// another output goes on.
 pub(crate) fn read_only_start() -> Outcome {
     let load = Load::USUAL;
-    let receiver = receiver(Listen::Tcp);
+    let (receiver, other) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
     let address = receiver.address();
-    let mut agent = Agent::with_outputs(|state| output("sink", &address, state))?;
+    let beside = without_queue(&other.address());
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state) + &beside)?;
     let queues = agent.dir.path().join("state/queues");
     fs::create_dir(&queues).unwrap();
     let read_only = mount::wrapper(&format!("mount -t tmpfs -o ro tmpfs {}", queues.display()))?;
     agent.write(&load, 0..load.chunks);
-    let mut running = agent.start(&read_only);
+    let running = agent.start(&read_only);
     let problem = format!(
-        "[error] [output:syslog_sink:sink] cannot create {}/sink/0: Read-only file system",
+        "[error] [output:syslog_sink:sink] cannot create {}/sink/0: Read-only file system; chunks \
+         wait in Fluent Bit",
         queues.display()
     );
     running.wait_for_log(&problem, 1, BOUND).unwrap();
-    wait::until(BOUND, || running.has_ended().then_some(())).unwrap();
-    let running = agent.start(&[]);
+    wait_for_all(&load, &other);
+    assert_eq!(receiver.count(), 0);
+    mount::run_inside(
+        running.id(),
+        &format!("mount -o remount,rw {}", queues.display()),
+    );
     wait_for_all(&load, &receiver);
     running.stop();
     let counts = load.compare(texts(&receiver.received()));
@@ -398,12 +412,8 @@ pub(crate) fn read_only() -> Outcome {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let other = receiver(Listen::Tcp);
-    let without_queue = format!(
-        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    addr {}\n    \
-         transport tcp\n    cluster on\n    Retry_Limit no_limits\n",
-        other.address()
-    );
-    let mut agent = Agent::with_outputs(|state| output("sink", &address, state) + &without_queue)?;
+    let beside = without_queue(&other.address());
+    let mut agent = Agent::with_outputs(|state| output("sink", &address, state) + &beside)?;
     let queues = agent.dir.path().join("state/queues");
     fs::create_dir(&queues).unwrap();
     let disk = Disk::new()?;
