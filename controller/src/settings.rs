@@ -23,8 +23,8 @@ pub struct Settings {
     /// How many tail inputs an agent may have for the sinks of namespaces: each
     /// takes an inotify instance, of which a user has 128 on most nodes.
     pub max_lanes: u16,
-    /// How many sinks a namespace may have: each takes a connection
-    /// and a queue on every node.
+    /// How many sinks a namespace may have: each takes a thread, a
+    /// connection and a queue on every node.
     pub max_sinks_per_namespace: u16,
     /// How many cluster sinks there may be: each takes a tail input.
     pub max_cluster_sinks: u16,

@@ -33,6 +33,10 @@ fn output(alias: &str, tags: &str, sink: &Accepted) -> String {
     let section = sink.options.iter().fold(section, |section, (key, value)| {
         section.key(key, value.as_str())
     });
-    // A chunk is tried again only while the queue's disk is full.
-    section.key("retry_limit", "no_limits").into_text()
+    section
+        // A chunk is tried again only while the queue's disk is full.
+        .key("retry_limit", "no_limits")
+        // A thread of its own: on the engine's own thread, tail would starve it.
+        .key("workers", "1")
+        .into_text()
 }

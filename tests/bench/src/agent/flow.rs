@@ -39,13 +39,29 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     });
     let queues = tempfile::tempdir().unwrap();
     let here = network.here().parse().unwrap();
-    for name in ["our output with a queue", "built-in output", "null output"] {
+    for (name, input) in [
+        ("our output with a queue", ""),
+        (
+            "our output with a queue, `threaded on` for tail",
+            "    threaded on\n",
+        ),
+        ("our output with a queue and `Workers 1`", ""),
+        ("built-in output, `Workers 1`", ""),
+        ("null output", ""),
+    ] {
         let arrivals = Arrivals::listen(here, false);
         let outputs = match name {
             "null output" => "[OUTPUT]\n    Name null\n    Match *\n".to_owned(),
-            "built-in output" => built_in(&arrivals.address()),
+            "built-in output, `Workers 1`" => built_in(&arrivals.address()),
             _ => ours(&arrivals.address(), queues.path()),
         };
+        let outputs = if name.ends_with("and `Workers 1`") {
+            format!("{outputs}    Workers 1\n")
+        } else {
+            outputs
+        };
+        // A section goes on until the next one begins.
+        let outputs = format!("{input}{outputs}");
         let wrapper = network.wrapper();
         let Flow {
             written,
