@@ -37,13 +37,19 @@ struct All {
     errors: Metric,
     replay_bytes: Metric,
     exposed_bytes: Metric,
-    queue_bytes: Metric,
-    queue_limit: Metric,
-    queue_messages: Metric,
-    queue_oldest: Metric,
-    queue_errors: Metric,
+    queue: QueueMetrics,
     acknowledgement: Metric,
-    oldest: Mutex<Oldest>,
+}
+
+#[derive(Debug)]
+struct QueueMetrics {
+    bytes: Metric,
+    limit: Metric,
+    messages: Metric,
+    oldest: Metric,
+    errors: Metric,
+    /// What `oldest` is made of.
+    times: Mutex<Oldest>,
 }
 
 /// When the oldest message that waits was queued, in seconds since the epoch, of each
@@ -82,14 +88,14 @@ impl Metrics {
     /// Shows the maximum size of the queue.
     pub fn show_queue_limit(&self, bytes: usize) {
         if let Some(all) = &self.0 {
-            all.add(&all.queue_limit, bytes as f64);
+            all.add(&all.queue.limit, bytes as f64);
         }
     }
 
     /// Counts a chunk that could not be queued.
     pub fn count_queue_error(&self) {
         if let Some(all) = &self.0 {
-            all.add(&all.queue_errors, 1.0);
+            all.add(&all.queue.errors, 1.0);
         }
     }
 
@@ -190,28 +196,8 @@ impl All {
                 c"exposed_bytes_total",
                 c"Bytes of frames that a receiver may have lost unread and that were not kept",
             )?,
-            queue_bytes: gauge(
-                c"queue_bytes",
-                c"Bytes of the queue on disk, messages kept to be sent again included",
-            )?,
-            queue_limit: gauge(
-                c"queue_limit_bytes",
-                c"Maximum size of the queue on disk, 0 without a queue",
-            )?,
-            queue_messages: gauge(
-                c"queue_messages",
-                c"Messages in the queue on disk that were not acknowledged",
-            )?,
-            queue_oldest: gauge(
-                c"queue_oldest_timestamp_seconds",
-                c"Unix time at which the oldest message that waits was queued, 0 if none waits",
-            )?,
-            queue_errors: counter(
-                c"queue_errors_total",
-                c"Errors of the queue's disk: what could not be queued is tried again",
-            )?,
+            queue: QueueMetrics::new(gauge, counter)?,
             acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
-            oldest: Mutex::default(),
             output,
         })
     }
@@ -229,6 +215,38 @@ impl All {
         if bytes > 0 {
             self.add(&metrics.bytes, bytes as f64);
         }
+    }
+}
+
+impl QueueMetrics {
+    /// Makes each metric from its name and help.
+    fn new(
+        gauge: impl Fn(&'static CStr, &'static CStr) -> Option<Metric>,
+        counter: impl Fn(&'static CStr, &'static CStr) -> Option<Metric>,
+    ) -> Option<Self> {
+        Some(Self {
+            bytes: gauge(
+                c"queue_bytes",
+                c"Bytes of the queue on disk, messages kept to be sent again included",
+            )?,
+            limit: gauge(
+                c"queue_limit_bytes",
+                c"Maximum size of the queue on disk, 0 without a queue",
+            )?,
+            messages: gauge(
+                c"queue_messages",
+                c"Messages in the queue on disk that were not acknowledged",
+            )?,
+            oldest: gauge(
+                c"queue_oldest_timestamp_seconds",
+                c"Unix time at which the oldest message that waits was queued, 0 if none waits",
+            )?,
+            errors: counter(
+                c"queue_errors_total",
+                c"Errors of the queue's disk: what could not be queued is tried again",
+            )?,
+            times: Mutex::default(),
+        })
     }
 }
 
@@ -250,7 +268,7 @@ impl SinkMetrics {
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
         let number = metrics.0.as_ref().map_or(0, |all| {
-            let of_sinks = &mut all.oldest.lock().of_sinks;
+            let of_sinks = &mut all.queue.times.lock().of_sinks;
             of_sinks.push(None);
             of_sinks.len() - 1
         });
@@ -305,18 +323,18 @@ impl SinkMetrics {
             }
             Event::Queue(QueueState { status, oldest }) => {
                 let more = |now: u64, before: u64| now as f64 - before as f64;
-                all.add(&all.queue_bytes, more(status.bytes, self.queue.bytes));
+                all.add(&all.queue.bytes, more(status.bytes, self.queue.bytes));
                 all.add(
-                    &all.queue_messages,
+                    &all.queue.messages,
                     more(status.waiting, self.queue.waiting),
                 );
                 let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
                 let oldest = oldest.map(|at| at.as_secs_f64());
-                let change = all.oldest.lock().change(self.number, oldest);
-                all.add(&all.queue_oldest, change);
+                let change = all.queue.times.lock().change(self.number, oldest);
+                all.add(&all.queue.oldest, change);
                 self.queue = *status;
             }
-            Event::QueueFailed(_) => all.add(&all.queue_errors, 1.0),
+            Event::QueueFailed(_) => all.add(&all.queue.errors, 1.0),
             Event::SendingAgain { .. }
             | Event::MessageRefused(_)
             | Event::MessageRejected { .. }

@@ -138,22 +138,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     .await;
     assert_eq!(good.received().len(), LINES);
 
-    // One that is connected and takes nothing does not deliver.
-    let why = until_condition(&sinks, "slow", "Delivering", "False").await;
-    let words = "Behind: 1 of 1 nodes are connected; messages wait for less than a minute on 1 \
-                 of 1 nodes, on node-0 for example";
-    assert_eq!(why, words);
-    let waiting = |sink: &LogSink| {
-        let counts = sink.status.as_ref()?.counts.as_ref()?;
-        Some((counts.waiting, counts.oldest_waiting_time.is_some()))
-    };
-    let (messages, since) = until(&sinks, "slow", waiting).await;
-    assert!(messages > 0 && since, "{messages}");
-    told(&client, "slow", "Behind").await;
-    slow.resume();
-    until_condition(&sinks, "slow", "Delivering", "True").await;
-    let none = Some((0, false));
-    until(&sinks, "slow", |sink| (waiting(sink) == none).then_some(())).await;
+    slow_is_behind(&client, &sinks, &slow).await;
 
     // People see what is wrong, and that it is well again.
     told(&client, "wrong-port", "ConnectFailed").await;
@@ -165,6 +150,25 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     told(&client, "wrong-port", "Connected").await;
     agent.abort();
     task.abort();
+}
+
+/// A sink that is connected and takes nothing does not deliver, until it takes all.
+async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) {
+    let why = until_condition(sinks, "slow", "Delivering", "False").await;
+    let words = "Behind: 1 of 1 nodes are connected; messages wait for less than a minute on 1 \
+                 of 1 nodes, on node-0 for example";
+    assert_eq!(why, words);
+    let waiting = |sink: &LogSink| {
+        let counts = sink.status.as_ref()?.counts.as_ref()?;
+        Some((counts.waiting, counts.oldest_waiting_time.is_some()))
+    };
+    let (messages, since) = until(sinks, "slow", waiting).await;
+    assert!(messages > 0 && since, "{messages}");
+    told(client, "slow", "Behind").await;
+    slow.resume();
+    until_condition(sinks, "slow", "Delivering", "True").await;
+    let none = Some((0, false));
+    until(sinks, "slow", |sink| (waiting(sink) == none).then_some(())).await;
 }
 
 fn logs_only(mut spec: Value) -> Value {
