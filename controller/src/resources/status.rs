@@ -25,6 +25,7 @@ pub struct SinkStatus {
 }
 
 /// What the agents have counted, each since its start. Looked at once a minute.
+// What is absent is written as null, which removes it: the status is a merge patch.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
@@ -36,15 +37,15 @@ pub struct Counts {
     #[serde(default)]
     pub waiting: u64,
     /// When the oldest of them was written there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub oldest_waiting_time: Option<Time>,
     /// What became of Kubernetes' events, if the sink gets any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub events: Option<EventCounts>,
     /// When this was so.
     pub observed_time: Time,
     /// When a message more was acknowledged than before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub last_acknowledged_time: Option<Time>,
 }
 
