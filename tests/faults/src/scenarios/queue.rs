@@ -388,8 +388,7 @@ pub(crate) fn read_only_start() -> Outcome {
     agent.write(&load, 0..load.chunks);
     let running = agent.start(&read_only);
     let problem = format!(
-        "[error] [output:syslog_sink:sink] cannot create {}/sink/0: Read-only file system; chunks \
-         wait in Fluent Bit",
+        "[error] [output:syslog_sink:sink] cannot create {}/sink/0: Read-only file system",
         queues.display()
     );
     running.wait_for_log(&problem, 1, BOUND).unwrap();
@@ -399,9 +398,8 @@ pub(crate) fn read_only_start() -> Outcome {
         running.id(),
         &format!("mount -o remount,rw {}", queues.display()),
     );
-    wait_for_all(&load, &receiver);
+    let counts = arrived(&load, &receiver);
     running.stop();
-    let counts = load.compare(texts(&receiver.received()));
     Ok(counts.with_duplicates(0))
 }
 
