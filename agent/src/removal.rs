@@ -17,7 +17,7 @@ const DATABASE: &str = ".db";
 /// Why something is left.
 #[derive(Debug, Error)]
 pub(crate) enum RemovalError {
-    #[error("{} is in use: uninstall the agents first", .0.display())]
+    #[error("{} is in use, or is no queue: uninstall the agents first", .0.display())]
     InUse(PathBuf),
     #[error("{}", .0.chain())]
     Queue(#[from] queue::Error),
@@ -40,7 +40,11 @@ pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
     let mut bytes = 0;
     for sink in entries(&folder.join(QUEUES))? {
         for queue in entries(&sink)? {
-            bytes += queue::delete(&queue)?.ok_or(RemovalError::InUse(queue))?;
+            match queue::delete(&queue)? {
+                Some(deleted) => bytes += deleted,
+                // A start that failed leaves an empty folder.
+                None => fs::remove_dir(&queue).map_err(|_| RemovalError::InUse(queue))?,
+            }
         }
         done(&sink, fs::remove_dir(&sink))?;
     }
@@ -121,6 +125,7 @@ mod tests {
         ] {
             write(&state.join(file));
         }
+        fs::create_dir_all(state.join("queues/another-uid/0")).unwrap();
         let queue = queue::open(&state.join("queues/some-uid/0"), OPTIONS).unwrap();
         let error = remove(&state).unwrap_err();
         assert!(error.to_string().contains("queues/some-uid/0 is in use"));
