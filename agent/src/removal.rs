@@ -70,7 +70,7 @@ pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
     Ok(())
 }
 
-/// What is in a folder; nothing if there is no such folder.
+/// Returns the paths in a folder; none if the folder is missing.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
     let failed = |source| RemovalError::File {
         path: folder.to_owned(),
@@ -85,7 +85,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
     }
 }
 
-/// What is not there needs no removal.
+/// Counts a missing file as removed.
 fn done(path: &Path, result: io::Result<()>) -> Result<(), RemovalError> {
     match result {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RemovalError::File {

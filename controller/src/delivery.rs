@@ -20,7 +20,7 @@ pub struct Sample {
     queue: Queue,
 }
 
-/// What an agent has in its queue for one output.
+/// An agent's queue for one output.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Queue {
     bytes: u64,
@@ -31,7 +31,7 @@ struct Queue {
     oldest: u64,
 }
 
-/// What an agent says.
+/// The metrics of an agent.
 #[derive(Debug, Default)]
 pub struct Answer<'t> {
     /// Its outputs, by alias.
@@ -45,7 +45,6 @@ pub struct Answer<'t> {
 pub struct Observation {
     sample: Sample,
     failing: Option<ErrorKind>,
-    lag: Option<Lag>,
 }
 
 /// How far an output is behind.
@@ -85,6 +84,8 @@ pub(crate) struct EventTally {
 #[derive(Debug)]
 struct OfAgent {
     node: String,
+    /// As in [`Answer`].
+    clock: u64,
     outputs: BTreeMap<Arc<str>, Observation>,
 }
 
@@ -135,7 +136,7 @@ pub struct Failure {
     pub node: String,
 }
 
-/// What an agent says in Prometheus' text.
+/// Parses an agent's metrics in Prometheus' text format.
 #[must_use]
 pub fn parse(text: &str) -> Answer<'_> {
     let mut answer = Answer::default();
@@ -144,22 +145,22 @@ pub fn parse(text: &str) -> Answer<'_> {
         let Some((name, rest)) = line.split_once('{') else {
             continue;
         };
+        if CLOCK.contains(&name)
+            && let Some((_, value)) = read(rest)
+        {
+            answer.clock += value;
+        }
         let Some(count) = Count::of(name) else {
             continue;
         };
         let Some((labels, value)) = read(rest) else {
             continue;
         };
-        if let Count::Clock = count {
-            answer.clock += value;
-            continue;
-        }
         let Some(output) = label(labels, "name") else {
             continue;
         };
         let sample = answer.outputs.entry(output).or_default();
         match count {
-            Count::Clock => {}
             Count::Connected => sample.connected = value > 0,
             Count::Connects => sample.connects = value,
             Count::Acknowledged => sample.acknowledged = value,
@@ -180,11 +181,12 @@ pub fn parse(text: &str) -> Answer<'_> {
     answer
 }
 
+/// The parts of an agent's clock: its start, and the time since.
+const CLOCK: [&str; 2] = ["fluentbit_process_start_time_seconds", "fluentbit_uptime"];
+
 /// What is of interest.
 #[derive(Clone, Copy)]
 enum Count {
-    /// A part of the agent's clock: its start, and the time since.
-    Clock,
     Connected,
     Connects,
     Acknowledged,
@@ -211,7 +213,6 @@ impl Count {
             "syslog_sink_queue_limit_bytes" => Some(Self::QueueLimit),
             "syslog_sink_queue_messages" => Some(Self::QueueMessages),
             "syslog_sink_queue_oldest_timestamp_seconds" => Some(Self::QueueOldest),
-            "fluentbit_process_start_time_seconds" | "fluentbit_uptime" => Some(Self::Clock),
             _ => None,
         }
     }
@@ -234,7 +235,7 @@ fn label<'t>(labels: &'t str, key: &str) -> Option<&'t str> {
 }
 
 impl Observation {
-    fn new(sample: Sample, clock: u64, before: Option<&Self>) -> Self {
+    fn new(sample: Sample, before: Option<&Self>) -> Self {
         let before_sample = before.map(|before| before.sample).unwrap_or_default();
         // A connection that ended a moment ago may be back in a moment.
         let was_connected = before_sample.connected || (before.is_none() && sample.connects > 0);
@@ -245,11 +246,7 @@ impl Observation {
                 .or_else(|| before.and_then(|before| before.failing))
                 .or_else(|| latest(&sample.errors, &[0; KINDS]))
         };
-        Self {
-            sample,
-            failing,
-            lag: sample.queue.lag(clock),
-        }
+        Self { sample, failing }
     }
 }
 
@@ -288,12 +285,18 @@ impl Observations {
             let before = before
                 .as_ref()
                 .and_then(|before| before.outputs.get(&alias));
-            (alias, Observation::new(*sample, answer.clock, before))
+            (alias, Observation::new(*sample, before))
         });
         let outputs = outputs.collect();
         let node = node.to_owned();
-        self.agents
-            .insert(pod.to_owned(), OfAgent { node, outputs });
+        self.agents.insert(
+            pod.to_owned(),
+            OfAgent {
+                node,
+                clock: answer.clock,
+                outputs,
+            },
+        );
     }
 
     /// Forgets what an agent has said.
@@ -312,10 +315,20 @@ impl Observations {
     #[must_use]
     pub fn deliveries(&self, patience: Duration) -> BTreeMap<Arc<str>, Delivery> {
         let mut deliveries: BTreeMap<Arc<str>, Delivery> = BTreeMap::new();
-        for OfAgent { node, outputs } in self.agents.values() {
+        for OfAgent {
+            node,
+            clock,
+            outputs,
+        } in self.agents.values()
+        {
             for (alias, observation) in outputs {
                 let delivery = deliveries.entry(Arc::clone(alias)).or_default();
-                delivery.add(node, observation, patience);
+                delivery.add(node, observation);
+                if let Some(lag) = observation.sample.queue.lag(*clock)
+                    && (lag.is_half_full || lag.age >= patience)
+                {
+                    delivery.add_behind(node, lag);
+                }
             }
         }
         for (alias, events) in &self.events {
@@ -327,12 +340,8 @@ impl Observations {
 }
 
 impl Delivery {
-    fn add(&mut self, node: &str, observation: &Observation, patience: Duration) {
-        let Observation {
-            sample,
-            failing,
-            lag,
-        } = observation;
+    fn add(&mut self, node: &str, observation: &Observation) {
+        let Observation { sample, failing } = observation;
         self.agents += 1;
         self.connected += usize::from(sample.connected);
         self.acknowledged += sample.acknowledged;
@@ -341,9 +350,6 @@ impl Delivery {
         if sample.queue.oldest > 0 {
             let oldest = Timestamp::from_second(sample.queue.oldest.cast_signed()).ok();
             self.oldest = self.oldest.into_iter().chain(oldest).min();
-        }
-        if let Some(lag) = lag.filter(|lag| lag.is_half_full || lag.age >= patience) {
-            self.add_behind(node, lag);
         }
         let Some(kind) = *failing else {
             return;
@@ -490,7 +496,7 @@ fluentbit_process_start_time_seconds{hostname=\"node\"} 1772366400
         assert_eq!(is_behind(old), Some(behind(60, false)));
         let full = Queue { bytes: 50, ..queue };
         assert_eq!(is_behind(full), Some(behind(59, true)));
-        // What is only kept to be sent again does not wait.
+        // Messages that are only kept to be sent again do not wait.
         let kept = Queue {
             bytes: 90,
             messages: 0,

@@ -62,7 +62,7 @@ pub struct SinkCounts {
     pub configured: usize,
     /// Of those that are configured somewhere, those that cannot deliver.
     pub failing: usize,
-    /// Those that deliver less than is written.
+    /// Sinks that deliver less than is written.
     pub behind: usize,
 }
 

@@ -48,7 +48,7 @@ impl Snapshot {
         Some(files)
     }
 
-    /// What tells a sink from others that have had, or will have, its name.
+    /// The UID of a sink: another one of the same name has another.
     #[must_use]
     pub fn uid(&self, id: &SinkId) -> Option<&str> {
         Some(&self.versions.get(id)?.uid)

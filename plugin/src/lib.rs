@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod by_folder;
 pub mod chunk;
 pub mod config;
 pub mod hostname;

@@ -9,11 +9,11 @@
 //! The sender's event loop waits for the moment. A thread deletes, and ends then: a
 //! large queue takes longer than the other sinks can wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,11 @@ use parking_lot::Mutex;
 use transport::Sender;
 
 use crate::abi::host::Level;
+use crate::by_folder::ByFolder;
 use crate::log::Log;
 
-/// One for each folder of queues, for as long as any output has a queue there.
-static SWEEPS: Mutex<Option<HashMap<PathBuf, Weak<Sweep>>>> = Mutex::new(None);
+/// One for each folder of queues.
+static SWEEPS: ByFolder<Sweep> = ByFolder::new();
 
 /// The deletion of queues in a folder. Dropping it ends the deletion.
 #[derive(Debug)]
@@ -51,13 +52,8 @@ impl Sweep {
         log: &Log,
         sender: &Sender,
     ) -> Arc<Self> {
-        let mut sweeps = SWEEPS.lock();
-        let sweeps = sweeps.get_or_insert_default();
-        sweeps.retain(|_, sweep| sweep.strong_count() > 0);
-        let running = sweeps.get(folder).and_then(Weak::upgrade);
-        let sweep = running.unwrap_or_else(|| Self::begin(folder, age, log, sender));
+        let sweep = SWEEPS.get_or(folder, || Self::begin(folder, age, log, sender));
         sweep.0.claims.lock().insert(name.to_owned());
-        sweeps.insert(folder.to_owned(), Arc::downgrade(&sweep));
         sweep
     }
 

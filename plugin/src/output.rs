@@ -47,7 +47,7 @@ pub struct Output {
     last: Mutex<(usize, usize)>,
 }
 
-/// What opens a route, until that has succeeded.
+/// Opens a route, until that has succeeded.
 #[derive(Debug)]
 struct Opening {
     config: Config,
@@ -102,7 +102,7 @@ impl Output {
         this
     }
 
-    /// Where batches go, if that could be opened.
+    /// Returns the route, and tries to open it if it is not open.
     fn route(&self) -> Option<&Route> {
         if let Some(route) = self.route.get() {
             return Some(route);

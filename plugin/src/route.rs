@@ -1,18 +1,20 @@
 //! Where an output's batches go: to its receivers at once, or into queues on
 //! disk from which they are delivered.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
 use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
 use transport::{Event, Observer, QueueState, Sender, Sink};
 
+use crate::by_folder::ByFolder;
 use crate::config::{Config, QueueConfig};
+
+/// The first output that has the folder says how much its queues may hold.
+static BUDGETS: ByFolder<Budget> = ByFolder::new();
 
 /// See the [module](self). There is one sink, or one for each server among which
 /// tags are shared out.
@@ -50,9 +52,10 @@ impl Route {
                 .collect();
             return Ok(Self::Direct(sinks));
         };
-        let budget = queue
-            .total_limit
-            .map(|limit| budget(&queue.path, limit as u64));
+        let budget = queue.total_limit.map(|limit| {
+            let make = || Arc::new(Budget::new(limit as u64));
+            BUDGETS.get_or(&queue.path, make)
+        });
         let mut queued = Vec::new();
         for (number, target) in targets.enumerate() {
             let options = options(queue, config.framing, config.targets.len());
@@ -93,21 +96,6 @@ impl Queued {
         sink.wake();
         Ok(())
     }
-}
-
-/// What the queues in a folder share: the first output that has the folder says how
-/// much.
-fn budget(folder: &Path, limit: u64) -> Arc<Budget> {
-    static BUDGETS: Mutex<Option<HashMap<PathBuf, Weak<Budget>>>> = Mutex::new(None);
-    let mut budgets = BUDGETS.lock();
-    let budgets = budgets.get_or_insert_default();
-    budgets.retain(|_, budget| budget.strong_count() > 0);
-    let running = budgets.get(folder).and_then(Weak::upgrade);
-    running.unwrap_or_else(|| {
-        let budget = Arc::new(Budget::new(limit));
-        budgets.insert(folder.to_owned(), Arc::downgrade(&budget));
-        budget
-    })
 }
 
 fn index(count: usize, tag: &str) -> usize {

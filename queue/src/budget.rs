@@ -1,4 +1,4 @@
-//! What several queues may hold together.
+//! The maximum size of several queues together.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};

@@ -278,7 +278,7 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// What the plugin makes of the values.
+    /// Returns the plugin's configuration for the values.
     fn check(&self) -> Result<Config, Refusal> {
         let set = self.values.iter().map(|(field, _)| *field);
         Config::parse(self).map_err(|error| fields::refusal(&error, set))

@@ -313,6 +313,14 @@ pub(crate) fn disk_full() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
+/// Runs Fluent Bit until this many chunks wait in the queue.
+fn leave_waiting(agent: &mut Agent, load: &Load, chunks: usize) {
+    let running = agent.start(&[]);
+    agent.write(load, 0..chunks);
+    wait_for_waiting(agent, "sink", chunks * load.lines);
+    running.stop();
+}
+
 /// A sink is deleted while messages wait, and another owner gets its name and its
 /// tags: none of the messages, which are deleted.
 pub(crate) fn reused_name() -> Outcome {
@@ -324,10 +332,7 @@ pub(crate) fn reused_name() -> Outcome {
         output("sink", address, state).replace("queue_name sink", &queue)
     };
     let mut agent = Agent::with_outputs(|state| sink("uid-1", &dead, state))?;
-    let running = agent.start(&[]);
-    agent.write(&load, 0..half);
-    wait_for_waiting(&agent, "sink", half * load.lines);
-    running.stop();
+    leave_waiting(&mut agent, &load, half);
 
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
@@ -350,10 +355,7 @@ pub(crate) fn changed_address() -> Outcome {
     let half = load.chunks / 2;
     let dead = format!("127.0.0.1:{}", free_port());
     let mut agent = Agent::with_outputs(|state| output("sink", &dead, state))?;
-    let running = agent.start(&[]);
-    agent.write(&load, 0..half);
-    wait_for_waiting(&agent, "sink", half * load.lines);
-    running.stop();
+    leave_waiting(&mut agent, &load, half);
 
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
