@@ -31,7 +31,7 @@ fuzz_target!(|changes: Vec<Change>| {
         let (writer, mut reader) = queue::open(folder.path(), OPTIONS).unwrap();
         for first in (begin..begin + 20).step_by(5) {
             writer
-                .append(&batch(first..first + 5), SystemTime::UNIX_EPOCH)
+                .append(&mut batch(first..first + 5), SystemTime::UNIX_EPOCH)
                 .unwrap();
         }
         reader.advance(begin / 4, begin / 2).unwrap();
@@ -46,7 +46,7 @@ fuzz_target!(|changes: Vec<Change>| {
     let (writer, mut reader) = queue::open(folder.path(), OPTIONS).unwrap();
     let next = reader.delivered() + reader.status().waiting;
     writer
-        .append(&batch(next..next + 1), SystemTime::UNIX_EPOCH)
+        .append(&mut batch(next..next + 1), SystemTime::UNIX_EPOCH)
         .unwrap();
     assert_eq!(read(&mut reader), next + 1);
 });

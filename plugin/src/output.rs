@@ -171,7 +171,7 @@ impl Output {
     fn enqueue(&self, queued: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
         let (tally, mut buffers) = self.map(tag, chunk);
         let notice = self.report.tell(&tally, &mut buffers.batch);
-        let outcome = match Queued::append(queued, tag, &buffers.batch) {
+        let outcome = match Queued::append(queued, tag, &mut buffers.batch) {
             Ok(()) => {
                 self.report.delivered(&tally, notice.as_ref());
                 Outcome::Delivered
@@ -231,7 +231,7 @@ impl Drop for Output {
                 }
             }
             Some(Route::Queued(queued)) => {
-                if let Err(error) = Queued::append(queued, "", &batch) {
+                if let Err(error) = Queued::append(queued, "", &mut batch) {
                     self.log.write(Level::Error, &error.chain());
                 }
             }

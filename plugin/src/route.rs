@@ -85,12 +85,12 @@ impl Route {
 }
 
 impl Queued {
-    /// Queues a batch for the sink of a tag.
+    /// Queues a batch for the sink of a tag. The batch is to be cleared afterwards.
     ///
     /// # Errors
     ///
     /// If the disk is full, for example: nothing of the batch is queued.
-    pub fn append(all: &[Self], tag: &str, batch: &Batch) -> Result<(), queue::Error> {
+    pub fn append(all: &[Self], tag: &str, batch: &mut Batch) -> Result<(), queue::Error> {
         let Self { sink, writer } = &all[index(all.len(), tag)];
         writer.append(batch, SystemTime::now())?;
         sink.wake();
@@ -140,8 +140,8 @@ fn adopt(
     let delivered = reader.delivered();
     reader.seek(delivered);
     let mut scratch = Vec::new();
-    while let Some(chunk) = reader.read(&mut scratch)? {
-        heir.writer.append(&chunk.batch, chunk.time)?;
+    while let Some(mut chunk) = reader.read(&mut scratch)? {
+        heir.writer.append(&mut chunk.batch, chunk.time)?;
         let end = reader.number();
         reader.advance(end, end)?;
     }
@@ -206,7 +206,7 @@ mod tests {
             let mut frame = batch.frame();
             frame.bytes().extend_from_slice(b"<14>1 - - - - - - waits");
             frame.finish();
-            writer.append(&batch, SystemTime::now()).unwrap();
+            writer.append(&mut batch, SystemTime::now()).unwrap();
         }
         let sender = Sender::start().unwrap();
         let Route::Queued(queued) = Route::open(&config, &sender, || Deaf).unwrap() else {

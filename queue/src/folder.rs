@@ -12,6 +12,8 @@ use crate::error::{Context, Error};
 /// The end of a segment's file name.
 const SEGMENT: &str = ".frames";
 const POSITION: &str = "position";
+/// A segment that is not needed any more, to be used again.
+const SPARE: &str = "spare";
 const LOCK: &str = "queue.lock";
 /// The content of the lock's file.
 const MARK: &[u8; 18] = b"syslog_sink queue\n";
@@ -36,10 +38,12 @@ impl Folder {
             })
             .context("lock", &lock)?;
         file.write_all_at(MARK, 0).context("write", &lock)?;
-        Ok(Self {
+        let this = Self {
             path: path.to_owned(),
             _lock: file,
-        })
+        };
+        this.remove_spare();
+        Ok(this)
     }
 
     /// Opens the folder of a queue, if nobody has it open and there is nothing
@@ -62,7 +66,7 @@ impl Folder {
             _lock: file,
         };
         let is_ours = |name: &OsStr| {
-            let names = [OsStr::new(LOCK), OsStr::new(POSITION)];
+            let names = [LOCK, POSITION, SPARE].map(OsStr::new);
             names.contains(&name) || first_of(name).is_some()
         };
         let is_queue = is_marked && folder.names()?.iter().all(|name| is_ours(name));
@@ -119,6 +123,24 @@ impl Folder {
         let mut options = writable();
         options.truncate(true);
         options.open(&path).context("create", &path)
+    }
+
+    /// Keeps the file of a segment that is not needed any more. Returns whether that
+    /// succeeded.
+    pub(crate) fn set_aside(&self, first: u64) -> bool {
+        std::fs::rename(self.segment(first), self.path.join(SPARE)).is_ok()
+    }
+
+    /// Makes a segment of the file that was set aside. What is in it stays.
+    pub(crate) fn reuse_spare(&self, first: u64) -> Option<File> {
+        let path = self.segment(first);
+        std::fs::rename(self.path.join(SPARE), &path).ok()?;
+        writable().open(&path).ok()
+    }
+
+    pub(crate) fn remove_spare(&self) {
+        // If that fails, the next start removes it.
+        let _ = std::fs::remove_file(self.path.join(SPARE));
     }
 
     pub(crate) fn remove_segment(&self, first: u64) {

@@ -29,6 +29,7 @@
 mod budget;
 mod error;
 mod folder;
+mod handover;
 mod position;
 mod reader;
 mod record;

@@ -11,6 +11,7 @@ use syslog::{Batch, Framing};
 
 use crate::error::{Context, Error};
 use crate::folder::Folder;
+use crate::handover::{HandedOver, Place};
 use crate::position::Position;
 use crate::record::Header;
 use crate::segment::{self, HEADER, READ};
@@ -25,14 +26,17 @@ pub struct Reader {
     /// The number of the next frame.
     number: u64,
     segment: Option<Open>,
+    /// Where the next frame is on the disk, if that is known.
+    place: Option<Place>,
     errors: Errors,
 }
 
 /// A batch that was read.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The frames, with their numbers ([`Batch::numbered`]): at most about 256 KiB
-    /// unless a single record is longer.
+    /// The frames, with their numbers ([`Batch::numbered`]): what was appended at a
+    /// time, or at most about 256 KiB where it is read from the disk, unless a single
+    /// record is longer.
     pub batch: Batch,
     /// The time at which the first one was appended.
     pub time: SystemTime,
@@ -67,6 +71,7 @@ impl Reader {
             framing,
             number,
             segment: None,
+            place: None,
             errors: Errors::default(),
         }
     }
@@ -95,6 +100,23 @@ impl Reader {
         self.state.lock().seek(number);
         self.number = number;
         self.segment = None;
+        self.place = None;
+    }
+
+    /// Has the memory of a batch used again.
+    pub fn recycle(&self, batch: Batch) {
+        self.state.lock().handover.recycle(batch);
+    }
+
+    /// Nothing is read for a while: nothing is held in memory for it.
+    pub fn rest(&self) {
+        self.state.lock().handover.end();
+    }
+
+    /// The time at which the next frame was appended, if it is in memory.
+    #[must_use]
+    pub fn peek_time(&self) -> Option<SystemTime> {
+        Some(self.state.lock().handover.peek()?.time)
     }
 
     /// Notes that the frames before `delivered` are delivered, and that those
@@ -116,8 +138,11 @@ impl Reader {
     /// If a segment cannot be opened or read for now.
     pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Chunk>, Error> {
         loop {
+            if let Some(chunk) = self.take() {
+                return Ok(Some(chunk));
+            }
             let Some(extent) = self.extent() else {
-                self.segment = None;
+                self.close();
                 return Ok(None);
             };
             let Some(segment) = self.open(extent)? else {
@@ -128,10 +153,9 @@ impl Reader {
                     .state
                     .lock()
                     .skip(self.number, extent.end, &self.folder);
-                if extent.is_last {
-                    return Ok(None);
+                if !extent.is_last {
+                    self.segment = None;
                 }
-                self.segment = None;
                 continue;
             }
             if let Some(chunk) = self.read_records(extent, scratch)? {
@@ -145,9 +169,35 @@ impl Reader {
         }
     }
 
-    /// The segment with the next frame.
+    /// Takes what the writer has handed over.
+    fn take(&mut self) -> Option<Chunk> {
+        let mut state = self.state.lock();
+        let HandedOver { chunk, next, place } = state.handover.take()?;
+        state.read = next;
+        self.number = next;
+        self.segment = None;
+        self.place = Some(place);
+        Some(chunk)
+    }
+
+    /// Closes the segment whose end is reached for now.
+    fn close(&mut self) {
+        if let Some(Open { first, offset, .. }) = self.segment.take() {
+            self.place = Some(Place {
+                segment: first,
+                offset,
+            });
+        }
+    }
+
+    /// The segment with the next frame. From the end of the queue on the writer
+    /// hands its batches over.
     fn extent(&self) -> Option<Extent> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        if self.number == state.next {
+            state.handover.begin();
+            return None;
+        }
         let at = match &self.segment {
             Some(open) => state.at_or_behind(open.first),
             None => state.holding(self.number),
@@ -187,11 +237,12 @@ impl Reader {
                 .and_then(|file| Ok((segment::framing(&file)?, file)));
             match found {
                 Ok((Some(framing), file)) => {
+                    let place = self.place.filter(|place| place.segment == extent.first);
                     self.segment = Some(Open {
                         first: extent.first,
                         file,
                         framing,
-                        offset: HEADER as u64,
+                        offset: place.map_or(HEADER as u64, |place| place.offset),
                     });
                 }
                 // Of another version, or damaged: all of it is skipped.
@@ -237,12 +288,13 @@ impl Reader {
                 }
             }
             self.errors = Errors::default();
+            let batch = self.state.lock().handover.empty(open.framing);
             let mut records = Records {
                 bytes: scratch,
                 left,
                 number: self.number,
                 end: extent.end,
-                batch: Batch::new(open.framing),
+                batch,
                 begin: None,
             };
             match records.parse() {

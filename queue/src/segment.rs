@@ -9,6 +9,9 @@
 //!     12     4  CRC-32 of the 12 bytes before
 //!     16        records
 //! ```
+//!
+//! The file may have been another segment's before: what that left behind the
+//! records has lower numbers than the segment's first frame, and does not count.
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,12 @@
 //! The state that the writer and the reader of a queue share.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::ops::Range;
 
 use crate::error::{Context, Error};
 use crate::folder::Folder;
+use crate::handover::Handover;
 use crate::position::{Noted, Position, PositionFile};
 use crate::segment;
 
@@ -15,6 +17,11 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     /// The bytes of it that may be read.
     pub(crate) length: u64,
+    /// The size of its file: more than that where it was another segment's before.
+    pub(crate) size: u64,
+    /// Whether another segment may have its file: all that is in it has a number that
+    /// was given once.
+    pub(crate) is_reusable: bool,
 }
 
 /// The segments, and how far they were written, read and delivered.
@@ -37,6 +44,9 @@ pub(crate) struct State {
     /// The frames that were evicted when they had been read and not been
     /// acknowledged: they are lost if they have to be read again.
     evicted_under_way: Range<u64>,
+    pub(crate) handover: Handover,
+    /// The size of the file that was a segment, and is to be the next one.
+    spare: Option<u64>,
     file: PositionFile,
     written: Noted,
 }
@@ -44,7 +54,7 @@ pub(crate) struct State {
 /// The content of a queue, and its losses since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The bytes of all segments, frames kept to be sent again included.
+    /// The bytes of all segments' files, frames kept to be sent again included.
     pub bytes: u64,
     /// The number of frames that were not acknowledged.
     pub waiting: u64,
@@ -63,7 +73,12 @@ impl State {
         for first in folder.segments()? {
             let path = folder.segment(first);
             let length = std::fs::metadata(&path).context("read", &path)?.len();
-            segments.push_back(Segment { first, length });
+            segments.push_back(Segment {
+                first,
+                length,
+                size: length,
+                is_reusable: false,
+            });
         }
         let written = match segments.back() {
             Some(Segment { first, .. }) => {
@@ -108,6 +123,8 @@ impl State {
             evicted_under_way: 0..0,
             position,
             segments,
+            handover: Handover::default(),
+            spare: None,
             file,
             written: Noted::default(),
         };
@@ -120,9 +137,41 @@ impl State {
         while let [oldest, next, ..] = *self.segments.make_contiguous()
             && next.first <= self.position.kept
         {
-            folder.remove_segment(oldest.first);
             self.segments.pop_front();
+            self.retire(oldest, folder);
         }
+        if self.position.kept == self.next {
+            // An idle queue holds little.
+            self.drop_spare(folder);
+            self.handover.shrink();
+        }
+    }
+
+    /// A segment is not needed any more. Its file is kept for the next one: pages that
+    /// are in memory already cost a fraction of new ones, and what is written over
+    /// them in time never goes to the disk.
+    fn retire(&mut self, segment: Segment, folder: &Folder) {
+        if segment.is_reusable && self.spare.is_none() && folder.set_aside(segment.first) {
+            self.spare = Some(segment.size);
+        } else {
+            folder.remove_segment(segment.first);
+        }
+    }
+
+    /// Makes the next segment of one that is not needed any more, if there is one.
+    /// Returns its file and the size of that.
+    pub(crate) fn reuse_spare(&mut self, folder: &Folder) -> Option<(File, u64)> {
+        let size = self.spare.take()?;
+        Some((folder.reuse_spare(self.next)?, size))
+    }
+
+    /// Returns whether there was one.
+    fn drop_spare(&mut self, folder: &Folder) -> bool {
+        let is_there = self.spare.take().is_some();
+        if is_there {
+            folder.remove_spare();
+        }
+        is_there
     }
 
     /// Frames were acknowledged, or are not kept any more.
@@ -167,6 +216,9 @@ impl State {
 
     /// Makes room for `length` bytes more.
     pub(crate) fn evict(&mut self, length: u64, limit: u64, folder: &Folder) -> Result<(), Error> {
+        if self.bytes() + length > limit {
+            self.drop_spare(folder);
+        }
         while self.bytes() + length > limit
             && let Some(Segment { first, .. }) = self.segments.pop_front()
         {
@@ -176,8 +228,11 @@ impl State {
     }
 
     /// Evicts the oldest segment, unless it is the one that is being written. Returns
-    /// whether it did.
+    /// whether the queue is smaller now.
     pub(crate) fn evict_oldest(&mut self, folder: &Folder) -> bool {
+        if self.drop_spare(folder) {
+            return true;
+        }
         if self.segments.len() < 2 {
             return false;
         }
@@ -197,6 +252,9 @@ impl State {
         let delivered = self.position.delivered;
         if end <= delivered {
             return Ok(());
+        }
+        if self.read < end {
+            self.handover.end();
         }
         let unread = delivered.max(self.read)..end;
         self.status.evicted += self.note_lost(unread);
@@ -247,6 +305,7 @@ impl State {
         let under_way = std::mem::replace(&mut self.evicted_under_way, 0..0);
         let under_way = under_way.start.max(number)..under_way.end;
         self.status.evicted += self.uncounted(&under_way);
+        self.handover.end();
         self.read = number;
         // They are counted now. If that cannot be written, they are counted again
         // after a restart.
@@ -282,7 +341,8 @@ impl State {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.length).sum()
+        let segments = self.segments.iter().map(|segment| segment.size);
+        segments.sum::<u64>() + self.spare.unwrap_or(0)
     }
 
     /// The index of the segment with this first frame, or of the one behind it.

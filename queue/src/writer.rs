@@ -12,6 +12,8 @@ use syslog::Batch;
 use crate::budget::{Budget, Share};
 use crate::error::{Context, Error};
 use crate::folder::Folder;
+use crate::handover::{HandedOver, Place};
+use crate::reader::Chunk;
 use crate::segment::{self, HEADER};
 use crate::state::{Segment, State, Status};
 use crate::{Options, record};
@@ -64,17 +66,16 @@ impl Writer {
         }
     }
 
-    /// Appends all frames of a batch, or none of them.
+    /// Appends all frames of a batch, or none of them. Afterwards the batch is to be
+    /// cleared: its frames may have been taken out.
     ///
     /// # Errors
     ///
     /// If the disk is full, for example. The batch can be appended later.
-    pub fn append(&self, batch: &Batch, time: SystemTime) -> Result<(), Error> {
+    pub fn append(&self, batch: &mut Batch, time: SystemTime) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
         }
-        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut active = self.active.lock();
         let result = self.write(&mut active, batch, time);
         if result.is_err() {
@@ -87,7 +88,9 @@ impl Writer {
         result
     }
 
-    fn write(&self, active: &mut Active, batch: &Batch, time: u64) -> Result<(), Error> {
+    fn write(&self, active: &mut Active, batch: &mut Batch, time: SystemTime) -> Result<(), Error> {
+        let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(millis.as_millis()).unwrap_or(u64::MAX);
         // A file that is open takes appends, and nobody could read them any more.
         self.folder.check()?;
         let Active { segment, head } = active;
@@ -104,7 +107,7 @@ impl Writer {
             let end = batch
                 .frames_before(begin + RECORD)
                 .clamp(start + 1, batch.frames());
-            record::encode(batch, start..end, next + start as u64, time, head);
+            record::encode(batch, start..end, next + start as u64, millis, head);
             let bytes = &batch.bytes()[begin..batch.frame_start(end)];
             for part in [head.as_slice(), bytes] {
                 file.write_all_at(part, at).context("write", &path())?;
@@ -121,18 +124,37 @@ impl Writer {
             && last.first == first
         {
             last.length = at;
+            last.size = last.size.max(at);
         }
+        let end = state.next;
+        state.handover.offer(batch, |batch| HandedOver {
+            chunk: Chunk {
+                batch: batch.numbered(next),
+                time,
+            },
+            next: end,
+            place: Place {
+                segment: first,
+                offset: at,
+            },
+        });
         Ok(())
     }
 
     /// Cuts off what an append left that failed. A reader ignores it where that
     /// fails as well, because the next append begins a segment of its own.
     fn cut_off(&self, active: &mut Active) {
-        let last = self.state.lock().segments.back().copied();
-        if let (Some((first, file)), Some(last)) = (active.segment.take(), last)
+        let mut state = self.state.lock();
+        if let (Some((first, file)), Some(last)) =
+            (active.segment.take(), state.segments.back_mut())
             && first == last.first
         {
-            let _ = file.set_len(last.length);
+            // Its numbers are given again, so that it must not be taken for what a
+            // segment used before has left.
+            last.is_reusable = false;
+            if file.set_len(last.length).is_ok() {
+                last.size = last.length;
+            }
         }
     }
 
@@ -155,7 +177,10 @@ impl Writer {
                 return Ok((*first, last.length, next));
             }
         }
-        let file = self.folder.create_segment(next)?;
+        let (file, size) = match state.reuse_spare(&self.folder) {
+            Some(reused) => reused,
+            None => (self.folder.create_segment(next)?, 0),
+        };
         file.write_all_at(&segment::header(self.options.framing), 0)
             .context("write", &self.folder.segment(next))?;
         // An append that failed may have left one of this name.
@@ -163,6 +188,8 @@ impl Writer {
         state.segments.push_back(Segment {
             first: next,
             length: HEADER as u64,
+            size: size.max(HEADER as u64),
+            is_reusable: true,
         });
         *segment = Some((next, file));
         Ok((next, HEADER as u64, next))

@@ -37,8 +37,9 @@ fn fill(writer: &Writer) -> u64 {
         frame.bytes().extend([b'x'; FRAME as usize - 16]);
         frame.finish();
     }
-    writer.append(&batch, SystemTime::now()).unwrap();
-    batch.frames() as u64
+    let frames = batch.frames() as u64;
+    writer.append(&mut batch, SystemTime::now()).unwrap();
+    frames
 }
 
 fn deliver_all(reader: &mut Reader) -> u64 {

@@ -5,11 +5,14 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirEntryExt, FileExt};
+use std::path::Path;
 use std::time::SystemTime;
 
-use queue::{Options, Reader};
+use queue::{Chunk, Options, Reader};
 use syslog::{Batch, Framing};
 
 const OPTIONS: Options = Options {
@@ -53,7 +56,9 @@ fn two_cannot_have_the_same_queue() {
 fn only_a_queue_is_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, reader) = queue::open(dir.path(), OPTIONS).unwrap();
-    writer.append(&batch(10, 100), SystemTime::now()).unwrap();
+    writer
+        .append(&mut batch(10, 100), SystemTime::now())
+        .unwrap();
     let bytes = reader.status().bytes;
     drop((writer, reader));
     fs::write(dir.path().join("precious"), "data").unwrap();
@@ -74,7 +79,7 @@ fn nothing_is_appended_to_a_folder_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (here, gone) = (dir.path().join("queue"), dir.path().join("gone"));
     let (writer, mut reader) = queue::open(&here, OPTIONS).unwrap();
-    let append = || writer.append(&batch(10, 100), SystemTime::now());
+    let append = || writer.append(&mut batch(10, 100), SystemTime::now());
     append().unwrap();
     fs::rename(&here, &gone).unwrap();
     let error = append().unwrap_err().chain();
@@ -93,7 +98,9 @@ fn files_with_other_names_are_left_alone() {
         fs::write(dir.path().join(name), "x").unwrap();
     }
     let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
-    writer.append(&batch(10, 100), SystemTime::now()).unwrap();
+    writer
+        .append(&mut batch(10, 100), SystemTime::now())
+        .unwrap();
     assert_eq!(read_all(&mut reader), 10);
 }
 
@@ -104,7 +111,7 @@ fn a_folder_that_is_gone_for_a_while_costs_nothing() {
     let (writer, mut reader) = queue::open(&path, OPTIONS).unwrap();
     for _ in 0..30 {
         writer
-            .append(&batch(1000, 1000), SystemTime::now())
+            .append(&mut batch(1000, 1000), SystemTime::now())
             .unwrap();
     }
     fs::rename(&path, &aside).unwrap();
@@ -120,7 +127,7 @@ fn a_segment_that_is_cut_short_for_a_while_is_counted_once() {
     let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
     for _ in 0..4 {
         writer
-            .append(&batch(1, 200_000), SystemTime::now())
+            .append(&mut batch(1, 200_000), SystemTime::now())
             .unwrap();
     }
     let path = dir.path().join("00000000000000000000.frames");
@@ -153,11 +160,15 @@ fn what_was_evicted_under_way_is_counted_after_a_kill() {
     let mut counted = 0;
     {
         let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
-        writer.append(&batch(100, 1000), SystemTime::now()).unwrap();
+        writer
+            .append(&mut batch(100, 1000), SystemTime::now())
+            .unwrap();
         // Sent, and never acknowledged.
         assert_eq!(read_all(&mut reader), 100);
         for _ in 0..12 {
-            writer.append(&batch(100, 1000), SystemTime::now()).unwrap();
+            writer
+                .append(&mut batch(100, 1000), SystemTime::now())
+                .unwrap();
         }
         counted += reader.status().evicted;
     }
@@ -167,4 +178,118 @@ fn what_was_evicted_under_way_is_counted_after_a_kill() {
     let left = read_all(&mut reader);
     counted += reader.status().evicted;
     assert_eq!(left + counted, 1300);
+}
+
+/// The files of segments, and their inodes.
+fn inodes(folder: &Path) -> HashMap<OsString, u64> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let frames = entries.filter(|entry| entry.path().extension() == Some("frames".as_ref()));
+    frames
+        .map(|entry| (entry.file_name(), entry.ino()))
+        .collect()
+}
+
+#[test]
+fn files_are_used_again_and_what_was_in_them_does_not_come_back() {
+    const FRAME: u64 = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        limit: 8 << 20,
+        ..OPTIONS
+    };
+    let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+    let mut seen = HashMap::new();
+    let mut used = HashSet::new();
+    let mut scratch = Vec::new();
+    for _ in 0..100 {
+        let mut batch = batch(100, FRAME as usize);
+        writer.append(&mut batch, SystemTime::now()).unwrap();
+        assert!(reader.read(&mut scratch).unwrap().is_some());
+        let number = reader.number();
+        reader.advance(number.saturating_sub(300), number).unwrap();
+        seen.extend(inodes(dir.path()));
+        used.extend(inodes(dir.path()).into_values());
+        // Segments of 1 MiB: two hold the frames, and one is spare.
+        assert!(reader.status().bytes <= 4 << 20);
+    }
+    assert!(seen.len() >= 9, "{} segments", seen.len());
+    assert!(used.len() <= 3, "{} files", used.len());
+
+    // After a kill only the frames that are kept are there.
+    drop((writer, reader));
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        2 + inodes(dir.path()).len()
+    );
+    let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+    assert_eq!((writer.status().waiting, reader.delivered()), (0, 10_000));
+    let mut first = u64::MAX;
+    while let Some(Chunk { batch, .. }) = reader.read(&mut scratch).unwrap() {
+        first = first.min(batch.first());
+    }
+    assert_eq!((first, reader.number()), (9_700, 10_000));
+    assert_eq!(reader.status().damaged, 0);
+}
+
+#[test]
+fn an_idle_queue_keeps_no_file_to_be_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
+    for _ in 0..100 {
+        writer
+            .append(&mut batch(100, 1000), SystemTime::now())
+            .unwrap();
+    }
+    assert_eq!(read_all(&mut reader), 10_000);
+    let spare = dir.path().join("spare");
+    reader.advance(9_000, 10_000).unwrap();
+    assert!(spare.exists());
+    let size = fs::metadata(&spare).unwrap().len();
+    let of_segments = inodes(dir.path())
+        .into_keys()
+        .map(|name| fs::metadata(dir.path().join(name)).unwrap().len());
+    assert_eq!(reader.status().bytes, size + of_segments.sum::<u64>());
+    reader.advance(10_000, 10_000).unwrap();
+    assert!(!spare.exists());
+}
+
+#[test]
+fn a_reader_that_keeps_up_needs_no_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
+    let mut scratch = Vec::new();
+    let append = |count| {
+        let mut batch = batch(count, 100);
+        writer.append(&mut batch, SystemTime::now()).unwrap();
+        batch.frames()
+    };
+    // Nobody reads yet.
+    assert_eq!(append(10), 10);
+    assert_eq!(read_all(&mut reader), 10);
+    for _ in 0..3 {
+        assert_eq!(append(20), 0);
+    }
+    for first in [10, 30, 50] {
+        let batch = reader.read(&mut scratch).unwrap().unwrap().batch;
+        assert_eq!((batch.first(), batch.frames()), (first, 20));
+        reader.recycle(batch);
+    }
+    // It is read again, and it rests.
+    for go_back in [true, false] {
+        assert_eq!(append(5), 0);
+        if go_back {
+            reader.seek(68);
+        } else {
+            reader.rest();
+        }
+        assert_eq!(append(5), 5);
+        assert_eq!(read_all(&mut reader), if go_back { 12 } else { 10 });
+    }
+    // More than is held in memory.
+    let passed = (0..30).take_while(|_| append(1000) == 0).count();
+    assert!((8..12).contains(&passed), "{passed}");
+    append(10);
+    assert_eq!(read_all(&mut reader), 1000 * passed as u64 + 1010);
+    assert_eq!(append(1), 0);
+    assert_eq!(reader.status().damaged, 0);
 }

@@ -6,8 +6,8 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -33,8 +33,12 @@ enum Step {
     Disconnect,
     /// The process is killed, or ends.
     Restart,
-    /// The process is killed while it appends: a part of a record is there.
-    KillInAppend(Vec<u8>),
+    /// The process is killed while it appends: a share of what it writes is there.
+    KillInAppend {
+        frames: usize,
+        size: usize,
+        share: f64,
+    },
     /// A byte of a segment changes while the process does not run.
     Damage { segment: usize, at: f64 },
     /// The end of a segment is lost while the process does not run.
@@ -51,7 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0.0..1.0).prop_map(Step::Acknowledge),
         2 => Just(Step::Disconnect),
         2 => Just(Step::Restart),
-        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Step::KillInAppend),
+        1 => (1..40_usize, prop_oneof![20..600_usize, 10_000..90_000_usize], 0.0..1.0)
+            .prop_map(|(frames, size, share)| Step::KillInAppend { frames, size, share }),
         1 => (0..8_usize, 0.0..1.0).prop_map(|(segment, at)| Step::Damage { segment, at }),
         1 => (0..8_usize, 0.0..1.0).prop_map(|(segment, at)| Step::Truncate { segment, at }),
         1 => (0..2_usize).prop_map(Step::DamagePosition),
@@ -70,6 +75,8 @@ struct World {
     reader: Reader,
     /// The frames that were appended, by number.
     appended: Vec<Vec<u8>>,
+    /// How many of them a kill leaves on the disk.
+    safe: usize,
     /// The frames that were acknowledged.
     acknowledged: Vec<bool>,
     delivered: u64,
@@ -93,6 +100,7 @@ impl World {
             writer,
             reader,
             appended: Vec::new(),
+            safe: 0,
             acknowledged: Vec::new(),
             delivered: 0,
             lost: 0,
@@ -115,7 +123,8 @@ impl World {
             self.appended.push(batch.bytes()[from..].to_vec());
             self.acknowledged.push(false);
         }
-        self.writer.append(&batch, SystemTime::now()).unwrap();
+        self.writer.append(&mut batch, SystemTime::now()).unwrap();
+        self.safe = self.appended.len();
         let status = self.writer.status();
         assert!(status.bytes <= OPTIONS.limit + 100_000, "{status:?}");
     }
@@ -169,15 +178,44 @@ impl World {
         // Nobody can know of frames that are gone from the very end, unless it
         // was seen before: their numbers are given again.
         let next = (delivered + self.reader.status().waiting) as usize;
-        assert!(next == self.appended.len() || self.is_damaged);
+        assert!(next == self.appended.len() || self.is_damaged || next >= self.safe);
         self.unknown += self.appended.len().saturating_sub(next) as u64;
         self.appended.truncate(next);
         self.acknowledged.truncate(next);
+        self.safe = next;
         // With a damaged position it knows less. It delivers more again, and what
         // it cannot deliver again counts as lost.
         let known = self.acknowledged[delivered as usize..].iter();
         self.unknown += known.filter(|done| **done).count() as u64;
         self.delivered = self.delivered.min(delivered);
+    }
+
+    fn kill_in_append(&mut self, frames: usize, size: usize, share: f64) {
+        let path = self.folder.path().to_owned();
+        let read_all = |paths: Vec<PathBuf>| -> HashMap<PathBuf, Vec<u8>> {
+            let read = |path: PathBuf| Some((path.clone(), fs::read(path).ok()?));
+            paths.into_iter().filter_map(read).collect()
+        };
+        let mut before = read_all(segments(&path));
+        let spare = fs::read(path.join("spare"));
+        let safe = self.safe;
+        self.append(frames, size);
+        self.safe = safe;
+        self.restart(|folder| {
+            let segments = segments(folder);
+            let last = segments.last().unwrap();
+            let was = match before.remove(last) {
+                Some(was) => was,
+                None => spare.unwrap_or_default(),
+            };
+            let is = fs::read(last).unwrap();
+            let changed = |at: &usize| was.get(*at) != is.get(*at);
+            let begin = (0..is.len()).find(changed).unwrap();
+            let end = (0..is.len()).rfind(changed).unwrap() + 1;
+            let cut = begin + ((end - begin) as f64 * share) as usize;
+            let torn = [&is[..cut], was.get(cut..).unwrap_or_default()].concat();
+            fs::write(last, torn).unwrap();
+        });
     }
 
     fn act(&mut self, step: Step) {
@@ -189,12 +227,11 @@ impl World {
             }
             Step::Disconnect => self.disconnect(),
             Step::Restart => self.restart(|_| ()),
-            Step::KillInAppend(bytes) => self.restart(|folder| {
-                if let Some(last) = segments(folder).last() {
-                    let mut file = OpenOptions::new().append(true).open(last).unwrap();
-                    file.write_all(&bytes).unwrap();
-                }
-            }),
+            Step::KillInAppend {
+                frames,
+                size,
+                share,
+            } => self.kill_in_append(frames, size, share),
             Step::Damage { segment, at } => {
                 self.is_damaged = true;
                 self.restart(|folder| {

@@ -89,6 +89,12 @@ impl Batch {
         self.ends.len()
     }
 
+    /// The framing of all frames.
+    #[must_use]
+    pub const fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Whether there is no frame.
     #[must_use]
     pub fn is_empty(&self) -> bool {

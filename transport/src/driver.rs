@@ -611,6 +611,9 @@ impl Driver {
         let mut retry_in = Duration::ZERO;
         let was_of_use = self.session.on_ended(turn.now, end);
         let unfinished = self.answer();
+        if let Some(feed) = &self.feed {
+            feed.rest();
+        }
         if was_of_use || end == End::Answered {
             self.servers.reset(server);
         } else {
@@ -663,7 +666,7 @@ impl Driver {
                 took,
             } = finished;
             match (tag, &mut self.feed) {
-                (Waiter::Queue { first }, Some(feed)) => feed.on_finished(first, outcome),
+                (Waiter::Queue { first }, Some(feed)) => feed.on_finished(first, outcome, batch),
                 (Waiter::Queue { .. }, None) => {}
                 (Waiter::Reply(reply), _) => reply(Finished {
                     batch,

@@ -131,7 +131,10 @@ impl Feed {
 
     /// The batch that begins with the frame of this number has ended. If it was not
     /// delivered as a whole, the rest is read again, with all that is behind it.
-    pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome) {
+    pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome, memory: Option<Batch>) {
+        if let Some(batch) = memory {
+            self.reader.recycle(batch);
+        }
         let at = self.under_way.iter().position(|batch| batch.first == first);
         // Otherwise it was behind one that was not delivered.
         let Some(ended) = at.and_then(|at| self.under_way.remove(at)) else {
@@ -164,6 +167,11 @@ impl Feed {
         self.is_frozen = true;
     }
 
+    /// There is no connection.
+    pub(crate) fn rest(&self) {
+        self.reader.rest();
+    }
+
     pub(crate) fn state(&mut self, scratch: &mut Vec<u8>) -> QueueState {
         let status = self.reader.status();
         let oldest = match self.under_way.front() {
@@ -178,6 +186,11 @@ impl Feed {
     fn peek(&mut self, scratch: &mut Vec<u8>) -> Option<SystemTime> {
         if let Some((number, time)) = self.oldest
             && number == self.delivered
+        {
+            return Some(time);
+        }
+        if self.reader.number() == self.delivered
+            && let Some(time) = self.reader.peek_time()
         {
             return Some(time);
         }
@@ -215,16 +228,16 @@ mod tests {
                 frame.bytes().extend_from_slice(b"text");
                 frame.finish();
             }
-            writer.append(&batch, SystemTime::now()).unwrap();
+            writer.append(&mut batch, SystemTime::now()).unwrap();
             let read = feed.next(&mut scratch, now).unwrap().unwrap();
             assert_eq!(read.first(), 2 * number);
         }
         // Given up as a whole.
-        feed.on_finished(2, Outcome::Delivered);
+        feed.on_finished(2, Outcome::Delivered, None);
         assert_eq!(feed.delivered, 0);
-        feed.on_finished(0, Outcome::Delivered);
+        feed.on_finished(0, Outcome::Delivered, None);
         assert_eq!(feed.delivered, 2);
-        feed.on_finished(4, Outcome::Retry { delivered: 1 });
+        feed.on_finished(4, Outcome::Retry { delivered: 1 }, None);
         assert_eq!((feed.delivered, feed.bytes), (5, 0));
         let read = feed.next(&mut scratch, now).unwrap().unwrap();
         assert_eq!((read.first(), read.frames()), (5, 1));

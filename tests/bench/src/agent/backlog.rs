@@ -32,7 +32,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     if fluent_bit::find().is_none() {
         return report.skip(&what, "there is no Fluent Bit");
     }
-    let batch = batch();
+    let mut batch = batch();
     for trip in [0, 100] {
         let network = match Namespace::new() {
             Ok(network) => network,
@@ -44,7 +44,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         });
         let rounds = gigabytes * GIGABYTE / batch.bytes().len() as u64;
         let bytes = rounds * batch.bytes().len() as u64;
-        let Drain { time, memory } = drain(links, &network, &batch, rounds);
+        let Drain { time, memory } = drain(links, &network, &mut batch, rounds);
         let bare = bare(links, &network, &batch, rounds);
         let speed = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
         report.detailed(
@@ -69,7 +69,7 @@ struct Drain {
     memory: f64,
 }
 
-fn drain(links: &Links, network: &Namespace, batch: &Batch, rounds: u64) -> Drain {
+fn drain(links: &Links, network: &Namespace, batch: &mut Batch, rounds: u64) -> Drain {
     let logs = Logs::new(1);
     let (empty, full) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let start = |receiver: &Receiver, queues| {
@@ -94,6 +94,7 @@ fn drain(links: &Links, network: &Namespace, batch: &Batch, rounds: u64) -> Drai
     };
     let (writer, reader) = queue::open(&full.path().join("sink/0"), options).unwrap();
     for _ in 0..rounds {
+        // Nobody reads yet, so that the frames stay in it.
         writer.append(batch, SystemTime::now()).unwrap();
     }
     drop((writer, reader));
