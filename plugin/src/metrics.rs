@@ -2,7 +2,7 @@
 //! (`/api/v2/metrics/prometheus`). docs/METRICS.md has the list.
 
 use std::ffi::{CStr, CString};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use queue::Status;
 use syslog::{Totals, Volume};
 use transport::{ErrorKind, Event, QueueState};
 
-use crate::abi::cmetrics::{Description, Metric, Registry, label};
+use crate::abi::cmetrics::{Description, Life, Metric, Registry, label};
 use crate::message::{Reason, Tally};
 
 /// Upper bounds of the time to an acknowledgement, in seconds.
@@ -20,13 +20,37 @@ const BOUNDS: [f64; 12] = [
 const NAME: &CStr = c"name";
 const REASON: &CStr = c"reason";
 
+/// The metrics of all outputs. They are made once, in the context of the output that
+/// is opened first, and hold a value for each output: in contexts of their own, each
+/// output's would take 50 KiB of memory.
+static ALL: Mutex<Weak<All>> = Mutex::new(Weak::new());
+
 /// The metrics of one output; nothing where the host has none.
 #[derive(Clone, Debug)]
-pub struct Metrics(Option<Arc<All>>);
+pub struct Metrics(Option<Arc<OfOutput>>);
+
+#[derive(Debug)]
+struct OfOutput {
+    all: Arc<All>,
+    /// The output's name.
+    name: CString,
+    /// What `queue_oldest_timestamp_seconds` is made of.
+    oldest: Mutex<Oldest>,
+}
+
+/// Held by the output whose context has the metrics: they end with it.
+#[derive(Debug)]
+pub struct Lease(Life);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
 
 #[derive(Debug)]
 struct All {
-    output: CString,
+    life: Life,
     sent: VolumeMetrics,
     acknowledged: VolumeMetrics,
     resent: VolumeMetrics,
@@ -48,8 +72,6 @@ struct QueueMetrics {
     messages: Metric,
     oldest: Metric,
     errors: Metric,
-    /// What `oldest` is made of.
-    times: Mutex<Oldest>,
 }
 
 /// When the oldest message that waits was queued, in seconds since the epoch, of each
@@ -78,30 +100,48 @@ struct VolumeMetrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of the output of this name, during its init.
+    /// Makes the metrics of the output of this name, during its init. The lease, if
+    /// there is one, ends with the output.
     #[must_use]
-    pub fn new(registry: Option<&Registry>, output: &str) -> Self {
-        let all = registry.and_then(|registry| All::new(registry, label(output)));
-        Self(all.map(Arc::new))
+    pub fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<Lease>) {
+        let mut shared = ALL.lock();
+        let running = shared.upgrade().filter(|all| all.life.lasts());
+        let (all, lease) = if let Some(all) = running {
+            (all, None)
+        } else if let Some(all) = registry.and_then(All::new).map(Arc::new) {
+            *shared = Arc::downgrade(&all);
+            let lease = Lease(all.life.clone());
+            (all, Some(lease))
+        } else {
+            return (Self(None), None);
+        };
+        let name = label(output);
+        all.prepare(&name);
+        let of_output = OfOutput {
+            all,
+            name,
+            oldest: Mutex::default(),
+        };
+        (Self(Some(Arc::new(of_output))), lease)
     }
 
     /// Shows the maximum size of the queue.
     pub fn show_queue_limit(&self, bytes: usize) {
-        if let Some(all) = &self.0 {
-            all.add(&all.queue.limit, bytes as f64);
+        if let Some(this) = &self.0 {
+            this.add(&this.all.queue.limit, bytes as f64);
         }
     }
 
     /// Counts a chunk that could not be queued.
     pub fn count_queue_error(&self) {
-        if let Some(all) = &self.0 {
-            all.add(&all.queue.errors, 1.0);
+        if let Some(this) = &self.0 {
+            this.add(&this.all.queue.errors, 1.0);
         }
     }
 
     /// Counts what became of a chunk's records.
     pub fn count(&self, tally: &Tally) {
-        let Some(all) = &self.0 else {
+        let Some(OfOutput { all, name, .. }) = self.0.as_deref() else {
             return;
         };
         for (reason, count) in tally.counts() {
@@ -110,36 +150,25 @@ impl Metrics {
             } else {
                 &all.altered
             };
-            metric.add(count as f64, &[&all.output, &label(reason.name())]);
+            metric.add(count as f64, &[name, &label(reason.name())]);
         }
     }
 }
 
 impl All {
-    fn new(registry: &Registry, output: CString) -> Option<Self> {
-        let of_output: &[&CStr] = &[&output];
+    /// Makes the metrics, without values.
+    fn new(registry: &Registry) -> Option<Self> {
         let counter = |name, help| {
             let labels = &[NAME];
-            registry.counter(Description { name, help, labels }, &[of_output])
+            registry.counter(Description { name, help, labels })
         };
         let gauge = |name, help| {
             let labels = &[NAME];
-            registry.gauge(Description { name, help, labels }, &[of_output])
+            registry.gauge(Description { name, help, labels })
         };
-        let by_reason = |name, help, reasons: Vec<&str>| {
-            let reasons: Vec<CString> = reasons.into_iter().map(label).collect();
-            let values: Vec<[&CStr; 2]> = reasons
-                .iter()
-                .map(|reason| [output.as_c_str(), reason.as_c_str()])
-                .collect();
-            let values: Vec<&[&CStr]> = values.iter().map(<[&CStr; 2]>::as_slice).collect();
+        let by_reason = |name, help| {
             let labels = &[NAME, REASON];
-            registry.counter(Description { name, help, labels }, &values)
-        };
-        let reasons = |drops: bool| {
-            let reasons = Reason::ALL.into_iter();
-            let reasons = reasons.filter(|reason| reason.is_drop() == drops);
-            reasons.map(Reason::name).collect()
+            registry.counter(Description { name, help, labels })
         };
         let latency = Description {
             name: c"acknowledgement_seconds",
@@ -147,6 +176,7 @@ impl All {
             labels: &[NAME],
         };
         Some(Self {
+            life: registry.life(),
             sent: VolumeMetrics {
                 messages: counter(c"sent_messages_total", c"Messages sent, again or first")?,
                 bytes: counter(c"sent_bytes_total", c"Bytes of frames sent, again or first")?,
@@ -171,23 +201,14 @@ impl All {
                     c"Bytes of frames sent again that a receiver may have lost unread",
                 )?,
             },
-            dropped: by_reason(
-                c"dropped_records_total",
-                c"Records that were given up",
-                reasons(true),
-            )?,
+            dropped: by_reason(c"dropped_records_total", c"Records that were given up")?,
             altered: by_reason(
                 c"altered_records_total",
                 c"Records that were not sent as they are",
-                reasons(false),
             )?,
             connected: gauge(c"connected", c"Connections that are ready for messages")?,
             connects: counter(c"connects_total", c"Connections made")?,
-            errors: by_reason(
-                c"errors_total",
-                c"Connections that failed or ended",
-                ErrorKind::ALL.into_iter().map(ErrorKind::name).collect(),
-            )?,
+            errors: by_reason(c"errors_total", c"Connections that failed or ended")?,
             replay_bytes: gauge(
                 c"replay_buffer_bytes",
                 c"Bytes of frames kept for sending them again",
@@ -197,13 +218,54 @@ impl All {
                 c"Bytes of frames that a receiver may have lost unread and that were not kept",
             )?,
             queue: QueueMetrics::new(gauge, counter)?,
-            acknowledgement: registry.histogram(latency, &BOUNDS, of_output)?,
-            output,
+            acknowledgement: registry.histogram(latency, &BOUNDS)?,
         })
     }
 
+    /// Makes the values of an output.
+    fn prepare(&self, output: &CStr) {
+        let Self {
+            life: _,
+            sent,
+            acknowledged,
+            resent,
+            dropped,
+            altered,
+            connected,
+            connects,
+            errors,
+            replay_bytes,
+            exposed_bytes,
+            queue,
+            acknowledgement,
+        } = self;
+        let volumes = [sent, acknowledged, resent];
+        let volumes = volumes.map(|volume| [&volume.messages, &volume.bytes]);
+        let single = [
+            connected,
+            connects,
+            replay_bytes,
+            exposed_bytes,
+            acknowledgement,
+        ];
+        let all = volumes.into_iter().flatten().chain(single);
+        for metric in all.chain(queue.all()) {
+            metric.prepare(&[output]);
+        }
+        let by_reason = |metric: &Metric, reason| metric.prepare(&[output, &label(reason)]);
+        for reason in Reason::ALL {
+            let metric = if reason.is_drop() { dropped } else { altered };
+            by_reason(metric, reason.name());
+        }
+        for kind in ErrorKind::ALL {
+            by_reason(errors, kind.name());
+        }
+    }
+}
+
+impl OfOutput {
     fn add(&self, metric: &Metric, amount: f64) {
-        metric.add(amount, &[&self.output]);
+        metric.add(amount, &[&self.name]);
     }
 
     fn add_volume(&self, metrics: &VolumeMetrics, now: Volume, before: Volume) {
@@ -245,8 +307,18 @@ impl QueueMetrics {
                 c"queue_errors_total",
                 c"Errors of the queue's disk: what could not be queued is tried again",
             )?,
-            times: Mutex::default(),
         })
+    }
+
+    const fn all(&self) -> [&Metric; 5] {
+        let Self {
+            bytes,
+            limit,
+            messages,
+            oldest,
+            errors,
+        } = self;
+        [bytes, limit, messages, oldest, errors]
     }
 }
 
@@ -267,8 +339,8 @@ impl SinkMetrics {
     /// Nothing was added yet.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        let number = metrics.0.as_ref().map_or(0, |all| {
-            let of_sinks = &mut all.queue.times.lock().of_sinks;
+        let number = metrics.0.as_ref().map_or(0, |of_output| {
+            let of_sinks = &mut of_output.oldest.lock().of_sinks;
             of_sinks.push(None);
             of_sinks.len() - 1
         });
@@ -284,21 +356,21 @@ impl SinkMetrics {
 
     /// Adds what happened.
     pub fn on_event(&mut self, event: &Event<'_>) {
-        let Some(all) = &self.metrics.0 else {
+        let Some(this) = self.metrics.0.clone() else {
             return;
         };
-        let all = Arc::clone(all);
+        let all = &this.all;
         match event {
             Event::Connected { .. } => {
-                all.add(&all.connects, 1.0);
-                self.connect(&all, true);
+                this.add(&all.connects, 1.0);
+                self.connect(&this, true);
             }
-            Event::AttemptFailed(error) => count_error(&all, error.kind()),
+            Event::AttemptFailed(error) => count_error(&this, error.kind()),
             Event::ConnectFailed { error, .. } | Event::Disconnected { error, .. } => {
-                count_error(&all, error.kind());
-                self.connect(&all, false);
+                count_error(&this, error.kind());
+                self.connect(&this, false);
             }
-            Event::Delivered { took } => all.add(&all.acknowledgement, took.as_secs_f64()),
+            Event::Delivered { took } => this.add(&all.acknowledgement, took.as_secs_f64()),
             Event::Progress {
                 totals,
                 replay_bytes,
@@ -309,32 +381,32 @@ impl SinkMetrics {
                     resent,
                     exposed_bytes,
                 } = *totals;
-                all.add_volume(&all.sent, sent, self.totals.sent);
-                all.add_volume(&all.acknowledged, acknowledged, self.totals.acknowledged);
-                all.add_volume(&all.resent, resent, self.totals.resent);
+                this.add_volume(&all.sent, sent, self.totals.sent);
+                this.add_volume(&all.acknowledged, acknowledged, self.totals.acknowledged);
+                this.add_volume(&all.resent, resent, self.totals.resent);
                 let exposed = exposed_bytes - self.totals.exposed_bytes;
                 if exposed > 0 {
-                    all.add(&all.exposed_bytes, exposed as f64);
+                    this.add(&all.exposed_bytes, exposed as f64);
                 }
                 self.totals = *totals;
                 let more = *replay_bytes as f64 - self.replay_bytes as f64;
-                all.add(&all.replay_bytes, more);
+                this.add(&all.replay_bytes, more);
                 self.replay_bytes = *replay_bytes;
             }
             Event::Queue(QueueState { status, oldest }) => {
                 let more = |now: u64, before: u64| now as f64 - before as f64;
-                all.add(&all.queue.bytes, more(status.bytes, self.queue.bytes));
-                all.add(
+                this.add(&all.queue.bytes, more(status.bytes, self.queue.bytes));
+                this.add(
                     &all.queue.messages,
                     more(status.waiting, self.queue.waiting),
                 );
                 let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
                 let oldest = oldest.map(|at| at.as_secs_f64());
-                let change = all.queue.times.lock().change(self.number, oldest);
-                all.add(&all.queue.oldest, change);
+                let change = this.oldest.lock().change(self.number, oldest);
+                this.add(&all.queue.oldest, change);
                 self.queue = *status;
             }
-            Event::QueueFailed(_) => all.add(&all.queue.errors, 1.0),
+            Event::QueueFailed(_) => this.add(&all.queue.errors, 1.0),
             Event::SendingAgain { .. }
             | Event::MessageRefused(_)
             | Event::MessageRejected { .. }
@@ -344,16 +416,17 @@ impl SinkMetrics {
         }
     }
 
-    fn connect(&mut self, all: &All, connected: bool) {
+    fn connect(&mut self, this: &OfOutput, connected: bool) {
         if connected != self.connected {
-            all.add(&all.connected, if connected { 1.0 } else { -1.0 });
+            this.add(&this.all.connected, if connected { 1.0 } else { -1.0 });
             self.connected = connected;
         }
     }
 }
 
-fn count_error(all: &All, kind: ErrorKind) {
-    all.errors.add(1.0, &[&all.output, &label(kind.name())]);
+fn count_error(this: &OfOutput, kind: ErrorKind) {
+    let errors = &this.all.errors;
+    errors.add(1.0, &[&this.name, &label(kind.name())]);
 }
 
 #[cfg(test)]

@@ -2,13 +2,17 @@
 //!
 //! Its maps of labels are not made for several threads: whoever reads metrics
 //! (the host's own thread) walks lists that a new label extends. So every
-//! combination of labels is made during init, while nobody reads, and from
-//! then on only values change, which are atomic.
+//! combination of labels is made during the outputs' inits, while the host does not
+//! read and no other thread changes a value, and from then on only values change,
+//! which are atomic.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
 
 use super::bindings::{
     cmt_add_fn, cmt_create_fn, cmt_histogram_buckets_create_size_fn, cmt_histogram_create_fn,
@@ -20,10 +24,29 @@ use super::symbol::symbol;
 const NAMESPACE: &CStr = c"syslog";
 const SUBSYSTEM: &CStr = c"sink";
 
-/// The metrics of one output.
+/// A context of metrics: that of one output.
 pub struct Registry {
     functions: Functions,
     context: NonNull<c_void>,
+    life: Life,
+}
+
+/// Whether a context is there. It goes with its output. Locked while a value is
+/// changed, and locked for one while a value is made.
+#[derive(Clone, Debug)]
+pub struct Life(Arc<RwLock<bool>>);
+
+impl Life {
+    /// Whether values can still be changed.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        *self.0.read()
+    }
+
+    /// The context is about to go: from now on no value is changed.
+    pub fn end(&self) {
+        *self.0.write() = false;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -41,10 +64,13 @@ struct Functions {
 /// A counter, a gauge or a histogram.
 pub struct Metric {
     add: cmt_add_fn,
-    metric: NonNull<c_void>,
+    handle: NonNull<c_void>,
+    /// How to set a histogram, and the number of its counts.
+    histogram: Option<(cmt_histogram_set_default_fn, usize)>,
+    life: Life,
 }
 
-// SAFETY: the host keeps what they point to until the output's exit, and
+// SAFETY: the host keeps what they point to as long as the context lasts, and
 // allows values to be changed from all threads (see the module).
 unsafe impl Send for Metric {}
 // SAFETY: as above.
@@ -105,31 +131,31 @@ impl Registry {
         }
         // SAFETY: the output is the host's own, during its init.
         let context = NonNull::new(unsafe { get_context?(output) })?;
-        Some(Self { functions, context })
+        Some(Self {
+            functions,
+            context,
+            life: Life(Arc::new(RwLock::new(true))),
+        })
     }
 
-    /// Makes a counter, with a value of zero for each combination of labels.
+    /// What ends the use of all its metrics.
     #[must_use]
-    pub fn counter(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
-        let functions = &self.functions;
-        self.create(
-            functions.counter_create,
-            functions.counter_add,
-            description,
-            values,
-        )
+    pub fn life(&self) -> Life {
+        self.life.clone()
     }
 
-    /// Makes a gauge, with a value of zero for each combination of labels.
+    /// Makes a counter.
     #[must_use]
-    pub fn gauge(&self, description: Description<'_>, values: &[&[&CStr]]) -> Option<Metric> {
+    pub fn counter(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
-        self.create(
-            functions.gauge_create,
-            functions.gauge_add,
-            description,
-            values,
-        )
+        self.create(functions.counter_create, functions.counter_add, description)
+    }
+
+    /// Makes a gauge.
+    #[must_use]
+    pub fn gauge(&self, description: Description<'_>) -> Option<Metric> {
+        let functions = &self.functions;
+        self.create(functions.gauge_create, functions.gauge_add, description)
     }
 
     fn create(
@@ -137,7 +163,6 @@ impl Registry {
         create: cmt_create_fn,
         add: cmt_add_fn,
         description: Description<'_>,
-        values: &[&[&CStr]],
     ) -> Option<Metric> {
         let Description { name, help, labels } = description;
         let mut keys = pointers(labels);
@@ -154,24 +179,17 @@ impl Registry {
                 keys.as_mut_ptr(),
             )
         };
-        let metric = Metric {
+        Some(Metric {
             add,
-            metric: NonNull::new(metric)?,
-        };
-        for labels in values {
-            metric.add(0.0, labels);
-        }
-        Some(metric)
+            handle: NonNull::new(metric)?,
+            histogram: None,
+            life: self.life(),
+        })
     }
 
     /// Makes a histogram with these upper bounds, which rise.
     #[must_use]
-    pub fn histogram(
-        &self,
-        description: Description<'_>,
-        bounds: &[f64],
-        labels: &[&CStr],
-    ) -> Option<Metric> {
+    pub fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
         let Functions {
             buckets_create,
             histogram_create,
@@ -181,13 +199,11 @@ impl Registry {
         } = self.functions;
         let mut bounds = bounds.to_vec();
         let mut keys = pointers(description.labels);
-        let mut values = pointers(labels);
-        let mut counts = vec![0; bounds.len() + 1];
         // SAFETY: as in `create`; bounds are copied, and the histogram owns the
-        // buckets; there is one count more than there are bounds.
-        unsafe {
+        // buckets.
+        let metric = unsafe {
             let buckets = buckets_create?(bounds.as_mut_ptr(), bounds.len());
-            let metric = NonNull::new(histogram_create?(
+            histogram_create?(
                 self.context.as_ptr(),
                 NAMESPACE.as_ptr().cast_mut(),
                 SUBSYSTEM.as_ptr().cast_mut(),
@@ -196,37 +212,67 @@ impl Registry {
                 buckets,
                 keys.len() as c_int,
                 keys.as_mut_ptr(),
-            ))?;
-            histogram_set?(
-                metric.as_ptr(),
-                now(),
-                counts.as_mut_ptr(),
-                0.0,
-                0,
-                values.len() as c_int,
-                values.as_mut_ptr(),
-            );
-            Some(Metric {
-                add: histogram_observe,
-                metric,
-            })
-        }
+            )
+        };
+        Some(Metric {
+            add: histogram_observe,
+            handle: NonNull::new(metric)?,
+            histogram: Some((histogram_set, bounds.len() + 1)),
+            life: self.life(),
+        })
     }
 }
 
 impl Metric {
+    /// Makes the value that has these labels, which is zero. To be called during an
+    /// output's init only.
+    pub fn prepare(&self, labels: &[&CStr]) {
+        // Nobody else may read the map while it grows.
+        let lasts = self.life.0.write();
+        if !*lasts {
+            return;
+        }
+        let Some((set, counts)) = self.histogram else {
+            return self.call(0.0, labels);
+        };
+        let mut values = pointers(labels);
+        let mut counts = vec![0; counts];
+        if let Some(set) = set {
+            // SAFETY: the context lasts, since `life` is locked; there are as many
+            // counts as the histogram has.
+            unsafe {
+                set(
+                    self.handle.as_ptr(),
+                    now(),
+                    counts.as_mut_ptr(),
+                    0.0,
+                    0,
+                    values.len() as c_int,
+                    values.as_mut_ptr(),
+                );
+            }
+        }
+    }
+
     /// Adds to the value that has these labels; a histogram counts `amount` in
     /// its bucket.
     pub fn add(&self, amount: f64, labels: &[&CStr]) {
+        let lasts = self.life.0.read();
+        if *lasts {
+            self.call(amount, labels);
+        }
+    }
+
+    /// Calls the host's function. The context lasts, and `life` is locked.
+    fn call(&self, amount: f64, labels: &[&CStr]) {
         let Some(add) = self.add else {
             return;
         };
         let mut values = pointers(labels);
-        // SAFETY: the metric is the host's, and the output has not ended: who
-        // holds this is dropped in its exit.
+        // SAFETY: what is said above.
         unsafe {
             add(
-                self.metric.as_ptr(),
+                self.handle.as_ptr(),
                 now(),
                 amount,
                 values.len() as c_int,

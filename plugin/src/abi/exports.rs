@@ -21,7 +21,7 @@ use super::host::{Host, InstanceProperties, Level};
 use crate::config::{Config, Properties};
 use crate::hostname;
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Lease, Metrics};
 use crate::output::Output;
 
 const NAME: &CStr = c"syslog_sink";
@@ -85,8 +85,8 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
         // SAFETY: this is init.
         let properties = unsafe { InstanceProperties::new(plugin) };
         match open(&properties, &Host::find().for_output(plugin.o_ins)) {
-            Some(output) => {
-                context.remote_context = Box::into_raw(Box::new(output)).cast();
+            Some(opened) => {
+                context.remote_context = Box::into_raw(Box::new(opened)).cast();
                 FLB_OK
             }
             None => FLB_ERROR,
@@ -94,7 +94,14 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
     })
 }
 
-fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
+/// What the host holds for each output.
+struct Opened {
+    output: Output,
+    /// Dropped behind the output.
+    _lease: Option<Lease>,
+}
+
+fn open(properties: &dyn Properties, host: &Host) -> Option<Opened> {
     let config = Config::parse(properties);
     let name = config
         .as_ref()
@@ -103,7 +110,7 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
         .or_else(|| properties.get("instancename"))
         .or_else(|| host.output_name())
         .unwrap_or_else(|| "unnamed".to_owned());
-    let metrics = Metrics::new(
+    let (metrics, lease) = Metrics::new(
         host.metrics().as_ref(),
         &host.output_name().unwrap_or_else(|| name.clone()),
     );
@@ -118,7 +125,11 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Output> {
     match sender() {
         Ok(sender) => {
             let own = hostname::own();
-            Some(Output::open(config, &sender, &log, &metrics, own))
+            let output = Output::open(config, &sender, &log, &metrics, own);
+            Some(Opened {
+                output,
+                _lease: lease,
+            })
         }
         Err(error) => {
             let line = format!("cannot start the sender's thread: {error}");
@@ -159,7 +170,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
 ) -> c_int {
     fence(FLB_RETRY, || {
         // SAFETY: the caller's promise. Flushes share the output.
-        let Some(output) = (unsafe { context.cast::<Output>().as_ref() }) else {
+        let Some(Opened { output, .. }) = (unsafe { context.cast::<Opened>().as_ref() }) else {
             return FLB_RETRY;
         };
         let chunk: &[u8] = match usize::try_from(length) {
@@ -208,7 +219,7 @@ pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     fence(FLB_OK, || {
         if !context.is_null() {
             // SAFETY: init made it from a box, and the host gives it up.
-            drop(unsafe { Box::from_raw(context.cast::<Output>()) });
+            drop(unsafe { Box::from_raw(context.cast::<Opened>()) });
         }
         FLB_OK
     })

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 
 use receiver::{Listen, Message, Options, Receiver};
 use rig::fluent_bit::{self, FluentBit};
@@ -99,6 +100,74 @@ fn the_sink_is_told_and_the_endpoint_counts() {
         bytes.to_bits()
     );
     assert_documented(&metrics);
+}
+
+/// The metrics of all outputs are in the context of the first one.
+#[test]
+fn each_output_has_its_values_before_and_after_a_hot_reload() {
+    const OUTPUTS: [&str; 3] = ["one", "two", "three"];
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let outputs = OUTPUTS.map(|name| {
+        format!(
+            "[OUTPUT]\n    Name syslog_sink\n    Alias {name}\n    Match {name}\n    addr {}\n    \
+             transport tcp\n    identity none\n    queue_path {}\n    queue_name {name}\n",
+            receiver.address(),
+            dir.path().join("queues").display(),
+        )
+    });
+    let inputs = OUTPUTS.map(|name| {
+        format!(
+            "[INPUT]\n    Name tail\n    Tag {name}\n    Path {}\n    Read_from_Head On\n    \
+             DB {}\n",
+            dir.path().join(name).display(),
+            dir.path().join(format!("{name}.db")).display(),
+        )
+    });
+    let configuration = dir.path().join("fluent-bit.conf");
+    fs::write(
+        &configuration,
+        format!(
+            "[SERVICE]\n    Flush 0.2\n    HTTP_Server On\n    HTTP_Listen 127.0.0.1\n    \
+             HTTP_Port {port}\n    Hot_Reload On\n{}{}",
+            inputs.concat(),
+            outputs.concat()
+        ),
+    )
+    .unwrap();
+    for (count, name) in (1..).zip(OUTPUTS) {
+        fs::write(dir.path().join(name), "a line\n".repeat(count)).unwrap();
+    }
+    let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let acknowledged = |metrics: &HashMap<String, f64>| {
+        let metric = |name| format!("syslog_sink_acknowledged_messages_total{{name=\"{name}\"}}");
+        OUTPUTS.map(|name| metrics.get(&metric(name)).copied())
+    };
+    let wait_for = |expected: [f64; 3]| {
+        let expected = expected.map(Some);
+        wait::until(BOUND, || {
+            (acknowledged(&metrics(port)) == expected).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", metrics(port), fluent_bit.log()));
+    };
+    wait_for([1.0, 2.0, 3.0]);
+    fluent_bit.reload();
+    fluent_bit
+        .wait_for_log("successful reload done", 1, BOUND)
+        .unwrap();
+    wait_for([0.0; 3]);
+    for name in OUTPUTS {
+        let path = dir.path().join(name);
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(b"another line\n").unwrap();
+    }
+    wait_for([1.0; 3]);
+    let log = fluent_bit.stop();
+    assert_eq!(receiver.received().len(), 9, "{log}");
 }
 
 /// docs/METRICS.md has the metrics that there are, and no others.
