@@ -2,6 +2,7 @@
 //! (`/api/v2/metrics/prometheus`). docs/METRICS.md has the list.
 
 use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
@@ -20,10 +21,11 @@ const BOUNDS: [f64; 12] = [
 const NAME: &CStr = c"name";
 const REASON: &CStr = c"reason";
 
-/// The metrics of all outputs. They are made once, in the context of the output that
-/// is opened first, and hold a value for each output: in contexts of their own, each
-/// output's would take 50 KiB of memory.
-static ALL: Mutex<Weak<All>> = Mutex::new(Weak::new());
+/// The metrics that hold the values of several outputs, in the context of the first of
+/// them. In contexts of their own, each output's would take 50 KiB of memory.
+static SHARED: Mutex<Weak<All>> = Mutex::new(Weak::new());
+/// The most outputs with the same metrics: a new value is compared with all there are.
+const SHARERS: usize = 64;
 
 /// The metrics of one output; nothing where the host has none.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ struct OfOutput {
     oldest: Mutex<Oldest>,
 }
 
-/// Held by the output whose context has the metrics: they end with it.
+/// Held by an output whose context has metrics: they end with it.
 #[derive(Debug)]
 pub struct Lease(Life);
 
@@ -51,6 +53,8 @@ impl Drop for Lease {
 #[derive(Debug)]
 struct All {
     life: Life,
+    /// How many outputs have values.
+    outputs: AtomicUsize,
     sent: VolumeMetrics,
     acknowledged: VolumeMetrics,
     resent: VolumeMetrics,
@@ -104,8 +108,10 @@ impl Metrics {
     /// there is one, ends with the output.
     #[must_use]
     pub fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<Lease>) {
-        let mut shared = ALL.lock();
-        let running = shared.upgrade().filter(|all| all.life.lasts());
+        let mut shared = SHARED.lock();
+        let has_room =
+            |all: &Arc<All>| all.life.lasts() && all.outputs.load(Ordering::Relaxed) < SHARERS;
+        let running = shared.upgrade().filter(has_room);
         let (all, lease) = if let Some(all) = running {
             (all, None)
         } else if let Some(all) = registry.and_then(All::new).map(Arc::new) {
@@ -177,6 +183,7 @@ impl All {
         };
         Some(Self {
             life: registry.life(),
+            outputs: AtomicUsize::new(0),
             sent: VolumeMetrics {
                 messages: counter(c"sent_messages_total", c"Messages sent, again or first")?,
                 bytes: counter(c"sent_bytes_total", c"Bytes of frames sent, again or first")?,
@@ -226,6 +233,7 @@ impl All {
     fn prepare(&self, output: &CStr) {
         let Self {
             life: _,
+            outputs,
             sent,
             acknowledged,
             resent,
@@ -239,6 +247,7 @@ impl All {
             queue,
             acknowledgement,
         } = self;
+        outputs.fetch_add(1, Ordering::Relaxed);
         let volumes = [sent, acknowledged, resent];
         let volumes = volumes.map(|volume| [&volume.messages, &volume.bytes]);
         let single = [

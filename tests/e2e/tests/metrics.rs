@@ -102,7 +102,7 @@ fn the_sink_is_told_and_the_endpoint_counts() {
     assert_documented(&metrics);
 }
 
-/// The metrics of all outputs are in the context of the first one.
+/// The metrics of several outputs are in the context of the first one.
 #[test]
 fn each_output_has_its_values_before_and_after_a_hot_reload() {
     const OUTPUTS: [&str; 3] = ["one", "two", "three"];
