@@ -176,7 +176,7 @@ mod tests {
 
     fn report() -> Report {
         let log = Log::new(Host::find(), "shop".to_owned());
-        Report::new(log, Metrics::new(None, "shop"), "node-1".to_owned())
+        Report::new(log, Metrics::new(None, "shop").0, "node-1".to_owned())
     }
 
     fn tally(reason: Reason, count: usize) -> Tally {
