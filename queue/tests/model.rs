@@ -218,8 +218,8 @@ impl World {
         });
     }
 
-    fn act(&mut self, step: Step) {
-        match step {
+    fn act(&mut self, step: &Step) {
+        match *step {
             Step::Append { frames, size } => self.append(frames, size),
             Step::Read(count) => drop((0..count).take_while(|_| self.read()).count()),
             Step::Acknowledge(share) => {
@@ -309,7 +309,7 @@ proptest! {
     fn every_frame_is_delivered_or_counted(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
         for step in steps {
-            world.act(step);
+            world.act(&step);
         }
         world.settle();
     }
