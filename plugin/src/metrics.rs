@@ -2,7 +2,6 @@
 //! (`/api/v2/metrics/prometheus`). docs/METRICS.md has the list.
 
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
@@ -11,7 +10,7 @@ use queue::Status;
 use syslog::{Totals, Volume};
 use transport::{ErrorKind, Event, QueueState};
 
-use crate::abi::cmetrics::{Description, Life, Metric, Registry, label};
+use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
 use crate::message::{Reason, Tally};
 
 /// Upper bounds of the time to an acknowledgement, in seconds.
@@ -23,38 +22,47 @@ const REASON: &CStr = c"reason";
 
 /// The metrics that hold the values of several outputs, in the context of the first of
 /// them. In contexts of their own, each output's would take 50 KiB of memory.
-static SHARED: Mutex<Weak<All>> = Mutex::new(Weak::new());
-/// The most outputs with the same metrics: a new value is compared with all there are.
-const SHARERS: usize = 64;
+static NEWEST: Mutex<Newest> = Mutex::new(Newest {
+    metrics: Weak::new(),
+    outputs: 0,
+});
+/// The most outputs with the same metrics. The host compares a series that is added
+/// with all that are there.
+const MAX_OUTPUTS: usize = 64;
+
+/// The metrics that were made last.
+struct Newest {
+    metrics: Weak<SharedMetrics>,
+    /// How many outputs have values there.
+    outputs: usize,
+}
 
 /// The metrics of one output; nothing where the host has none.
 #[derive(Clone, Debug)]
-pub struct Metrics(Option<Arc<OfOutput>>);
+pub struct Metrics(Option<Arc<OutputMetrics>>);
 
 #[derive(Debug)]
-struct OfOutput {
-    all: Arc<All>,
+struct OutputMetrics {
+    shared: Arc<SharedMetrics>,
     /// The output's name.
     name: CString,
     /// What `queue_oldest_timestamp_seconds` is made of.
     oldest: Mutex<Oldest>,
 }
 
-/// Held by an output whose context has metrics: they end with it.
+/// Held by an output that owns a context with metrics: they end when it is dropped.
 #[derive(Debug)]
-pub struct Lease(Life);
+pub struct ContextGuard(Liveness);
 
-impl Drop for Lease {
+impl Drop for ContextGuard {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
 #[derive(Debug)]
-struct All {
-    life: Life,
-    /// How many outputs have values.
-    outputs: AtomicUsize,
+struct SharedMetrics {
+    liveness: Liveness,
     sent: VolumeMetrics,
     acknowledged: VolumeMetrics,
     resent: VolumeMetrics,
@@ -104,64 +112,74 @@ struct VolumeMetrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of the output of this name, during its init. The lease, if
-    /// there is one, ends with the output.
+    /// Makes the metrics of the output of this name, during its init. The guard, if
+    /// there is one, is dropped when the output has ended.
     #[must_use]
-    pub fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<Lease>) {
-        let mut shared = SHARED.lock();
-        let has_room =
-            |all: &Arc<All>| all.life.lasts() && all.outputs.load(Ordering::Relaxed) < SHARERS;
-        let running = shared.upgrade().filter(has_room);
-        let (all, lease) = if let Some(all) = running {
-            (all, None)
-        } else if let Some(all) = registry.and_then(All::new).map(Arc::new) {
-            *shared = Arc::downgrade(&all);
-            let lease = Lease(all.life.clone());
-            (all, Some(lease))
+    pub fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<ContextGuard>) {
+        let mut newest = NEWEST.lock();
+        let running = newest.metrics.upgrade();
+        let running =
+            running.filter(|shared| shared.liveness.is_alive() && newest.outputs < MAX_OUTPUTS);
+        let (shared, guard) = if let Some(shared) = running {
+            (shared, None)
+        } else if let Some(shared) = registry.and_then(SharedMetrics::new).map(Arc::new) {
+            *newest = Newest {
+                metrics: Arc::downgrade(&shared),
+                outputs: 0,
+            };
+            let guard = ContextGuard(shared.liveness.clone());
+            (shared, Some(guard))
         } else {
             return (Self(None), None);
         };
+        newest.outputs += 1;
         let name = label(output);
-        all.prepare(&name);
-        let of_output = OfOutput {
-            all,
+        shared.prepare(&name);
+        let of_output = OutputMetrics {
+            shared,
             name,
             oldest: Mutex::default(),
         };
-        (Self(Some(Arc::new(of_output))), lease)
+        (Self(Some(Arc::new(of_output))), guard)
+    }
+
+    /// The outputs' inits are over: from now on the host may read, and no series is
+    /// added to what there is.
+    pub fn seal() {
+        NEWEST.lock().metrics = Weak::new();
     }
 
     /// Shows the maximum size of the queue.
     pub fn show_queue_limit(&self, bytes: usize) {
         if let Some(this) = &self.0 {
-            this.add(&this.all.queue.limit, bytes as f64);
+            this.add(&this.shared.queue.limit, bytes as f64);
         }
     }
 
     /// Counts a chunk that could not be queued.
     pub fn count_queue_error(&self) {
         if let Some(this) = &self.0 {
-            this.add(&this.all.queue.errors, 1.0);
+            this.add(&this.shared.queue.errors, 1.0);
         }
     }
 
     /// Counts what became of a chunk's records.
     pub fn count(&self, tally: &Tally) {
-        let Some(OfOutput { all, name, .. }) = self.0.as_deref() else {
+        let Some(OutputMetrics { shared, name, .. }) = self.0.as_deref() else {
             return;
         };
         for (reason, count) in tally.counts() {
             let metric = if reason.is_drop() {
-                &all.dropped
+                &shared.dropped
             } else {
-                &all.altered
+                &shared.altered
             };
             metric.add(count as f64, &[name, &label(reason.name())]);
         }
     }
 }
 
-impl All {
+impl SharedMetrics {
     /// Makes the metrics, without values.
     fn new(registry: &Registry) -> Option<Self> {
         let counter = |name, help| {
@@ -182,8 +200,7 @@ impl All {
             labels: &[NAME],
         };
         Some(Self {
-            life: registry.life(),
-            outputs: AtomicUsize::new(0),
+            liveness: registry.liveness(),
             sent: VolumeMetrics {
                 messages: counter(c"sent_messages_total", c"Messages sent, again or first")?,
                 bytes: counter(c"sent_bytes_total", c"Bytes of frames sent, again or first")?,
@@ -232,8 +249,7 @@ impl All {
     /// Makes the values of an output.
     fn prepare(&self, output: &CStr) {
         let Self {
-            life: _,
-            outputs,
+            liveness: _,
             sent,
             acknowledged,
             resent,
@@ -247,7 +263,6 @@ impl All {
             queue,
             acknowledgement,
         } = self;
-        outputs.fetch_add(1, Ordering::Relaxed);
         let volumes = [sent, acknowledged, resent];
         let volumes = volumes.map(|volume| [&volume.messages, &volume.bytes]);
         let single = [
@@ -272,7 +287,7 @@ impl All {
     }
 }
 
-impl OfOutput {
+impl OutputMetrics {
     fn add(&self, metric: &Metric, amount: f64) {
         metric.add(amount, &[&self.name]);
     }
@@ -368,10 +383,10 @@ impl SinkMetrics {
         let Some(this) = self.metrics.0.clone() else {
             return;
         };
-        let all = &this.all;
+        let shared = &this.shared;
         match event {
             Event::Connected { .. } => {
-                this.add(&all.connects, 1.0);
+                this.add(&shared.connects, 1.0);
                 self.connect(&this, true);
             }
             Event::AttemptFailed(error) => count_error(&this, error.kind()),
@@ -379,7 +394,7 @@ impl SinkMetrics {
                 count_error(&this, error.kind());
                 self.connect(&this, false);
             }
-            Event::Delivered { took } => this.add(&all.acknowledgement, took.as_secs_f64()),
+            Event::Delivered { took } => this.add(&shared.acknowledgement, took.as_secs_f64()),
             Event::Progress {
                 totals,
                 replay_bytes,
@@ -390,32 +405,32 @@ impl SinkMetrics {
                     resent,
                     exposed_bytes,
                 } = *totals;
-                this.add_volume(&all.sent, sent, self.totals.sent);
-                this.add_volume(&all.acknowledged, acknowledged, self.totals.acknowledged);
-                this.add_volume(&all.resent, resent, self.totals.resent);
+                this.add_volume(&shared.sent, sent, self.totals.sent);
+                this.add_volume(&shared.acknowledged, acknowledged, self.totals.acknowledged);
+                this.add_volume(&shared.resent, resent, self.totals.resent);
                 let exposed = exposed_bytes - self.totals.exposed_bytes;
                 if exposed > 0 {
-                    this.add(&all.exposed_bytes, exposed as f64);
+                    this.add(&shared.exposed_bytes, exposed as f64);
                 }
                 self.totals = *totals;
                 let more = *replay_bytes as f64 - self.replay_bytes as f64;
-                this.add(&all.replay_bytes, more);
+                this.add(&shared.replay_bytes, more);
                 self.replay_bytes = *replay_bytes;
             }
             Event::Queue(QueueState { status, oldest }) => {
                 let more = |now: u64, before: u64| now as f64 - before as f64;
-                this.add(&all.queue.bytes, more(status.bytes, self.queue.bytes));
+                this.add(&shared.queue.bytes, more(status.bytes, self.queue.bytes));
                 this.add(
-                    &all.queue.messages,
+                    &shared.queue.messages,
                     more(status.waiting, self.queue.waiting),
                 );
                 let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
                 let oldest = oldest.map(|at| at.as_secs_f64());
                 let change = this.oldest.lock().change(self.number, oldest);
-                this.add(&all.queue.oldest, change);
+                this.add(&shared.queue.oldest, change);
                 self.queue = *status;
             }
-            Event::QueueFailed(_) => this.add(&all.queue.errors, 1.0),
+            Event::QueueFailed(_) => this.add(&shared.queue.errors, 1.0),
             Event::SendingAgain { .. }
             | Event::MessageRefused(_)
             | Event::MessageRejected { .. }
@@ -425,16 +440,16 @@ impl SinkMetrics {
         }
     }
 
-    fn connect(&mut self, this: &OfOutput, connected: bool) {
+    fn connect(&mut self, this: &OutputMetrics, connected: bool) {
         if connected != self.connected {
-            this.add(&this.all.connected, if connected { 1.0 } else { -1.0 });
+            this.add(&this.shared.connected, if connected { 1.0 } else { -1.0 });
             self.connected = connected;
         }
     }
 }
 
-fn count_error(this: &OfOutput, kind: ErrorKind) {
-    let errors = &this.all.errors;
+fn count_error(this: &OutputMetrics, kind: ErrorKind) {
+    let errors = &this.shared.errors;
     errors.add(1.0, &[&this.name, &label(kind.name())]);
 }
 

@@ -138,6 +138,11 @@ impl Folder {
         writable().open(&path).ok()
     }
 
+    /// The size of the file that was set aside, in bytes.
+    pub(crate) fn spare_size(&self) -> u64 {
+        std::fs::metadata(self.path.join(SPARE)).map_or(0, |metadata| metadata.len())
+    }
+
     pub(crate) fn remove_spare(&self) {
         // If that fails, the next start removes it.
         let _ = std::fs::remove_file(self.path.join(SPARE));

@@ -7,30 +7,33 @@ use syslog::{Batch, Framing};
 
 use crate::reader::Chunk;
 
-/// The most bytes of frames in memory, unless a single batch has more.
-const WAITING: usize = 1024 * 1024;
-/// A larger batch goes by the disk, and larger buffers are not used again.
+/// The limit of the memory that is held here. One larger batch is taken where nothing
+/// else is held.
+const LIMIT: usize = 1024 * 1024;
+/// A batch that takes more memory goes through the disk only, and such a buffer is
+/// freed instead of being used again.
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
-    /// Whether the reader has everything that was appended, or finds it here.
-    is_current: bool,
-    /// Consecutive batches, up to the end of the queue if `is_current`.
+    /// Whether the reader has read everything, or finds the rest here.
+    is_running: bool,
+    /// Consecutive batches, up to the end of the queue if `is_running`.
     batches: VecDeque<HandedOver>,
-    /// The bytes of their frames.
-    bytes: usize,
-    /// An empty batch, for its memory.
-    spare: Option<Batch>,
+    /// Their memory in bytes.
+    held: usize,
+    /// An empty batch whose allocation is used again.
+    spare_batch: Option<Batch>,
 }
 
 /// A batch, and where the disk has it.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
     pub(crate) chunk: Chunk,
-    /// The number behind its last frame.
-    pub(crate) next: u64,
+    /// One past the number of its last frame.
+    pub(crate) end: u64,
+    /// Where the next record follows.
     pub(crate) place: Place,
 }
 
@@ -43,36 +46,38 @@ pub(crate) struct Place {
 }
 
 impl Handover {
-    /// The reader has come to the end of the queue.
-    pub(crate) const fn begin(&mut self) {
-        self.is_current = true;
+    /// The reader is at the end of the queue: what is appended now is handed over.
+    pub(crate) const fn start(&mut self) {
+        self.is_running = true;
     }
 
-    /// The reader is to read from the disk.
-    pub(crate) fn end(&mut self) {
-        self.is_current = false;
-        self.batches = VecDeque::new();
-        self.bytes = 0;
-        self.spare = None;
+    /// The reader is to read from the disk. Nothing is held any more.
+    pub(crate) fn stop(&mut self) {
+        *self = Self::default();
     }
 
-    /// A batch is appended. It is handed over, and replaced by an empty one, if
+    /// A batch was appended. It is handed over, and replaced by an empty one, if
     /// the reader keeps up.
     pub(crate) fn offer(&mut self, batch: &mut Batch, make: impl FnOnce(Batch) -> HandedOver) {
-        let bytes = batch.bytes().len();
-        let has_room = self.batches.is_empty() || self.bytes + bytes <= WAITING;
-        self.is_current &= has_room && bytes <= LARGEST;
-        if self.is_current {
-            let empty = self.empty(batch.framing());
+        if !self.is_running {
+            return;
+        }
+        // A buffer that once held a large batch is not held for a small one.
+        batch.trim();
+        let memory = batch.capacity();
+        let has_room = self.batches.is_empty() || self.held + memory <= LIMIT;
+        self.is_running = has_room && memory <= LARGEST;
+        if self.is_running {
+            let empty = self.spare_or_new(batch.framing());
             self.batches
                 .push_back(make(std::mem::replace(batch, empty)));
-            self.bytes += bytes;
+            self.held += memory;
         }
     }
 
     pub(crate) fn take(&mut self) -> Option<HandedOver> {
         let taken = self.batches.pop_front()?;
-        self.bytes -= taken.chunk.batch.bytes().len();
+        self.held -= taken.chunk.batch.capacity();
         Some(taken)
     }
 
@@ -85,19 +90,19 @@ impl Handover {
     pub(crate) fn recycle(&mut self, mut batch: Batch) {
         if batch.capacity() <= LARGEST {
             batch.clear();
-            self.spare = Some(batch);
+            self.spare_batch = Some(batch);
         }
     }
 
-    /// An empty batch, with memory that was used before if there is any.
-    pub(crate) fn empty(&mut self, framing: Framing) -> Batch {
-        let spare = self.spare.take();
+    /// An empty batch.
+    pub(crate) fn spare_or_new(&mut self, framing: Framing) -> Batch {
+        let spare = self.spare_batch.take();
         let fitting = spare.filter(|spare| spare.framing() == framing);
         fitting.unwrap_or_else(|| Batch::new(framing))
     }
 
     /// Gives back the memory that is not in use.
     pub(crate) fn shrink(&mut self) {
-        self.spare = None;
+        self.spare_batch = None;
     }
 }

@@ -77,7 +77,7 @@ pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
     let Some(folder) = Folder::open_unclaimed(path)? else {
         return Ok(None);
     };
-    let mut bytes = 0;
+    let mut bytes = folder.spare_size();
     for first in folder.segments()? {
         let segment = folder.segment(first);
         bytes += std::fs::metadata(&segment).map_or(0, |metadata| metadata.len());

@@ -34,12 +34,20 @@ pub struct Reader {
 /// A batch that was read.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The frames, with their numbers ([`Batch::numbered`]): what was appended at a
-    /// time, or at most about 256 KiB where it is read from the disk, unless a single
-    /// record is longer.
+    /// The frames, with their numbers ([`Batch::numbered`]): those of one append, or at
+    /// most about 256 KiB where they are read from the disk, unless a single record is
+    /// longer.
     pub batch: Batch,
     /// The time at which the first one was appended.
     pub time: SystemTime,
+}
+
+/// Where the next frame is.
+enum Next {
+    HandedOver(Chunk),
+    /// In this segment, or nowhere.
+    OnDisk(Extent),
+    Nothing,
 }
 
 /// The segment that is being read.
@@ -103,14 +111,15 @@ impl Reader {
         self.place = None;
     }
 
-    /// Has the memory of a batch used again.
+    /// Returns a batch's buffer, to be used again.
     pub fn recycle(&self, batch: Batch) {
         self.state.lock().handover.recycle(batch);
     }
 
-    /// Nothing is read for a while: nothing is held in memory for it.
+    /// Nothing is read for a while, so nothing is held in memory: what comes next is
+    /// read from the disk.
     pub fn rest(&self) {
-        self.state.lock().handover.end();
+        self.state.lock().handover.stop();
     }
 
     /// The time at which the next frame was appended, if it is in memory.
@@ -138,12 +147,13 @@ impl Reader {
     /// If a segment cannot be opened or read for now.
     pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Chunk>, Error> {
         loop {
-            if let Some(chunk) = self.take() {
-                return Ok(Some(chunk));
-            }
-            let Some(extent) = self.extent() else {
-                self.close();
-                return Ok(None);
+            let extent = match self.next() {
+                Next::HandedOver(chunk) => return Ok(Some(chunk)),
+                Next::OnDisk(extent) => extent,
+                Next::Nothing => {
+                    self.close();
+                    return Ok(None);
+                }
             };
             let Some(segment) = self.open(extent)? else {
                 continue;
@@ -169,15 +179,36 @@ impl Reader {
         }
     }
 
-    /// Takes what the writer has handed over.
-    fn take(&mut self) -> Option<Chunk> {
+    /// Where the next frame is. Once everything is read, the writer hands its batches
+    /// over. That is found out at one moment: a batch that is appended meanwhile would
+    /// come from the disk and by the handover.
+    fn next(&mut self) -> Next {
         let mut state = self.state.lock();
-        let HandedOver { chunk, next, place } = state.handover.take()?;
-        state.read = next;
-        self.number = next;
-        self.segment = None;
-        self.place = Some(place);
-        Some(chunk)
+        if let Some(HandedOver { chunk, end, place }) = state.handover.take() {
+            state.read = end;
+            self.number = end;
+            self.segment = None;
+            self.place = Some(place);
+            return Next::HandedOver(chunk);
+        }
+        if self.number == state.next {
+            state.handover.start();
+            return Next::Nothing;
+        }
+        let at = match &self.segment {
+            Some(open) => state.at_or_behind(open.first),
+            None => state.holding(self.number),
+        };
+        let Some(segment) = state.segments.get(at) else {
+            return Next::Nothing;
+        };
+        let behind = state.segments.get(at + 1);
+        Next::OnDisk(Extent {
+            first: segment.first,
+            length: segment.length,
+            end: behind.map_or(state.next, |behind| behind.first),
+            is_last: behind.is_none(),
+        })
     }
 
     /// Closes the segment whose end is reached for now.
@@ -188,28 +219,6 @@ impl Reader {
                 offset,
             });
         }
-    }
-
-    /// The segment with the next frame. From the end of the queue on the writer
-    /// hands its batches over.
-    fn extent(&self) -> Option<Extent> {
-        let mut state = self.state.lock();
-        if self.number == state.next {
-            state.handover.begin();
-            return None;
-        }
-        let at = match &self.segment {
-            Some(open) => state.at_or_behind(open.first),
-            None => state.holding(self.number),
-        };
-        let segment = state.segments.get(at)?;
-        let behind = state.segments.get(at + 1);
-        Some(Extent {
-            first: segment.first,
-            length: segment.length,
-            end: behind.map_or(state.next, |behind| behind.first),
-            is_last: behind.is_none(),
-        })
     }
 
     /// Whether a segment was removed from a folder that is there.
@@ -288,10 +297,11 @@ impl Reader {
                 }
             }
             self.errors = Errors::default();
-            let batch = self.state.lock().handover.empty(open.framing);
+            let batch = self.state.lock().handover.spare_or_new(open.framing);
             let mut records = Records {
                 bytes: scratch,
                 left,
+                segment: extent.first,
                 number: self.number,
                 end: extent.end,
                 batch,
@@ -337,6 +347,8 @@ struct Records<'b> {
     bytes: &'b [u8],
     /// How many bytes there are in the segment from the first of `bytes` on.
     left: u64,
+    /// The number of the segment's first frame.
+    segment: u64,
     /// The number of the next frame.
     number: u64,
     /// The number of the first frame that is not in this segment.
@@ -363,7 +375,7 @@ impl Records<'_> {
                     break;
                 }
                 match Header::search(self.bytes, at + 1) {
-                    Ok(found) => at = found,
+                    Ok((found, _)) => at = found,
                     Err(_) if is_all => at = self.bytes.len(),
                     Err(next) => {
                         at = next;
@@ -379,6 +391,12 @@ impl Records<'_> {
             }
             if end as u64 > self.left {
                 // Cut off.
+                at += 1;
+                continue;
+            }
+            if header.first < self.segment {
+                // Left from the file's last use. After a power failure, a record of this
+                // segment may stand within it.
                 at += 1;
                 continue;
             }

@@ -61,17 +61,17 @@ impl Header {
         is_valid.then_some(header)
     }
 
-    /// The offset of the first header at or behind `from`, or where to go on
-    /// once there are more bytes.
-    pub(crate) fn search(bytes: &[u8], from: usize) -> Result<usize, usize> {
+    /// The first header at or behind `from`, and its offset, or where to go on once
+    /// there are more bytes.
+    pub(crate) fn search(bytes: &[u8], from: usize) -> Result<(usize, Self), usize> {
         let mut at = from;
         while let Some(found) = memchr::memmem::find(&bytes[at..], &MAGIC) {
             at += found;
             if bytes.len() - at < Self::LENGTH {
                 return Err(at);
             }
-            if Self::parse(&bytes[at..]).is_some() {
-                return Ok(at);
+            if let Some(header) = Self::parse(&bytes[at..]) {
+                return Ok((at, header));
             }
             at += 1;
         }

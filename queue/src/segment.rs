@@ -10,8 +10,8 @@
 //!     16        records
 //! ```
 //!
-//! The file may have been another segment's before: what that left behind the
-//! records has lower numbers than the segment's first frame, and does not count.
+//! The file may be one that is used again. Records that are left in it have lower numbers
+//! than the segment's first frame, and are ignored.
 
 use std::fs::File;
 use std::io;
@@ -67,20 +67,25 @@ pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
     while at + Header::LENGTH as u64 <= length {
         bytes.resize((length - at).min(READ as u64) as usize, 0);
         file.read_exact_at(&mut bytes, at)?;
-        let mut offset = match Header::search(&bytes, 0) {
-            Ok(found) => found,
-            Err(next) => {
-                at += next.max(1) as u64;
-                continue;
-            }
-        };
-        while let Some(header) = Header::parse(&bytes[offset.min(bytes.len())..]) {
-            offset += header.record();
-            if at + offset as u64 > length {
-                // Cut off: its append never returned.
-                break;
-            }
-            end = end.max(header.end());
+        let mut offset = 0;
+        while offset < bytes.len() {
+            offset = match Header::search(&bytes, offset) {
+                Ok((found, header)) => {
+                    let behind = found + header.record();
+                    // One that is left from the file's last use, or cut off: its append
+                    // never returned.
+                    if header.first < first || at + behind as u64 > length {
+                        found + 1
+                    } else {
+                        end = end.max(header.end());
+                        behind
+                    }
+                }
+                Err(next) => {
+                    offset = next.max(1);
+                    break;
+                }
+            };
         }
         at += offset as u64;
     }

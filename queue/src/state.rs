@@ -17,10 +17,9 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     /// The bytes of it that may be read.
     pub(crate) length: u64,
-    /// The size of its file: more than that where it was another segment's before.
+    /// The size of its file, which is larger if that is used again.
     pub(crate) size: u64,
-    /// Whether another segment may have its file: all that is in it has a number that
-    /// was given once.
+    /// Whether the file may be used again: no number in it can be assigned again.
     pub(crate) is_reusable: bool,
 }
 
@@ -45,8 +44,8 @@ pub(crate) struct State {
     /// acknowledged: they are lost if they have to be read again.
     evicted_under_way: Range<u64>,
     pub(crate) handover: Handover,
-    /// The size of the file that was a segment, and is to be the next one.
-    spare: Option<u64>,
+    /// The size of the file that is used again for the next segment.
+    spare_file: Option<u64>,
     file: PositionFile,
     written: Noted,
 }
@@ -124,7 +123,7 @@ impl State {
             position,
             segments,
             handover: Handover::default(),
-            spare: None,
+            spare_file: None,
             file,
             written: Noted::default(),
         };
@@ -140,19 +139,25 @@ impl State {
             self.segments.pop_front();
             self.retire(oldest, folder);
         }
-        if self.position.kept == self.next {
-            // An idle queue holds little.
+        if self.is_idle() {
             self.drop_spare(folder);
             self.handover.shrink();
         }
     }
 
-    /// A segment is not needed any more. Its file is kept for the next one: pages that
-    /// are in memory already cost a fraction of new ones, and what is written over
-    /// them in time never goes to the disk.
+    /// Whether there is nothing to be delivered or sent again: the queue is to hold
+    /// little.
+    const fn is_idle(&self) -> bool {
+        self.position.kept == self.next
+    }
+
+    /// A segment is not needed any more. Its file is kept for the next one: to overwrite
+    /// pages that are in memory is far cheaper than to allocate new ones, and what is
+    /// overwritten before the kernel writes it back never goes to the disk.
     fn retire(&mut self, segment: Segment, folder: &Folder) {
-        if segment.is_reusable && self.spare.is_none() && folder.set_aside(segment.first) {
-            self.spare = Some(segment.size);
+        let is_wanted = segment.is_reusable && self.spare_file.is_none() && !self.is_idle();
+        if is_wanted && folder.set_aside(segment.first) {
+            self.spare_file = Some(segment.size);
         } else {
             folder.remove_segment(segment.first);
         }
@@ -161,13 +166,13 @@ impl State {
     /// Makes the next segment of one that is not needed any more, if there is one.
     /// Returns its file and the size of that.
     pub(crate) fn reuse_spare(&mut self, folder: &Folder) -> Option<(File, u64)> {
-        let size = self.spare.take()?;
+        let size = self.spare_file.take()?;
         Some((folder.reuse_spare(self.next)?, size))
     }
 
     /// Returns whether there was one.
-    fn drop_spare(&mut self, folder: &Folder) -> bool {
-        let is_there = self.spare.take().is_some();
+    pub(crate) fn drop_spare(&mut self, folder: &Folder) -> bool {
+        let is_there = self.spare_file.take().is_some();
         if is_there {
             folder.remove_spare();
         }
@@ -197,8 +202,11 @@ impl State {
             position.delivered.min(self.evicted_under_way.start)
         };
         self.lost.retain(|lost| lost.end > needed);
+        // A kill in between leaves segments that are not needed, rather than a position
+        // before those that are gone.
+        let written = self.write();
         self.drop_delivered(folder);
-        self.write()
+        written
     }
 
     /// Writes down what has changed, if anything has.
@@ -254,7 +262,7 @@ impl State {
             return Ok(());
         }
         if self.read < end {
-            self.handover.end();
+            self.handover.stop();
         }
         let unread = delivered.max(self.read)..end;
         self.status.evicted += self.note_lost(unread);
@@ -305,7 +313,7 @@ impl State {
         let under_way = std::mem::replace(&mut self.evicted_under_way, 0..0);
         let under_way = under_way.start.max(number)..under_way.end;
         self.status.evicted += self.uncounted(&under_way);
-        self.handover.end();
+        self.handover.stop();
         self.read = number;
         // They are counted now. If that cannot be written, they are counted again
         // after a restart.
@@ -342,7 +350,7 @@ impl State {
 
     pub(crate) fn bytes(&self) -> u64 {
         let segments = self.segments.iter().map(|segment| segment.size);
-        segments.sum::<u64>() + self.spare.unwrap_or(0)
+        segments.sum::<u64>() + self.spare_file.unwrap_or(0)
     }
 
     /// The index of the segment with this first frame, or of the one behind it.

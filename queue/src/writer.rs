@@ -9,14 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use syslog::Batch;
 
+use crate::Options;
 use crate::budget::{Budget, Share};
 use crate::error::{Context, Error};
 use crate::folder::Folder;
 use crate::handover::{HandedOver, Place};
 use crate::reader::Chunk;
+use crate::record::{self, Header};
 use crate::segment::{self, HEADER};
 use crate::state::{Segment, State, Status};
-use crate::{Options, record};
 
 /// The most bytes of frames in a record, unless a single frame is longer.
 const RECORD: usize = 256 * 1024;
@@ -66,8 +67,8 @@ impl Writer {
         }
     }
 
-    /// Appends all frames of a batch, or none of them. Afterwards the batch is to be
-    /// cleared: its frames may have been taken out.
+    /// Appends all frames of a batch, or none of them. Afterwards the batch's content is
+    /// unspecified, and it is to be cleared; after an error it is unchanged.
     ///
     /// # Errors
     ///
@@ -108,11 +109,15 @@ impl Writer {
                 .frames_before(begin + RECORD)
                 .clamp(start + 1, batch.frames());
             record::encode(batch, start..end, next + start as u64, millis, head);
-            let bytes = &batch.bytes()[begin..batch.frame_start(end)];
-            for part in [head.as_slice(), bytes] {
+            let (header, table) = head.split_at(Header::LENGTH);
+            let frames = &batch.bytes()[begin..batch.frame_start(end)];
+            let of_table = at + header.len() as u64;
+            let of_frames = of_table + table.len() as u64;
+            // The header is the last, so that a record that a kill cut off is none.
+            for (part, at) in [(table, of_table), (frames, of_frames), (header, at)] {
                 file.write_all_at(part, at).context("write", &path())?;
-                at += part.len() as u64;
             }
+            at = of_frames + frames.len() as u64;
             start = end;
         }
         if self.options.sync {
@@ -125,6 +130,7 @@ impl Writer {
         {
             last.length = at;
             last.size = last.size.max(at);
+            last.is_reusable &= at <= 2 * self.large();
         }
         let end = state.next;
         state.handover.offer(batch, |batch| HandedOver {
@@ -132,7 +138,7 @@ impl Writer {
                 batch: batch.numbered(next),
                 time,
             },
-            next: end,
+            end,
             place: Place {
                 segment: first,
                 offset: at,
@@ -144,18 +150,41 @@ impl Writer {
     /// Cuts off what an append left that failed. A reader ignores it where that
     /// fails as well, because the next append begins a segment of its own.
     fn cut_off(&self, active: &mut Active) {
-        let mut state = self.state.lock();
-        if let (Some((first, file)), Some(last)) =
-            (active.segment.take(), state.segments.back_mut())
-            && first == last.first
-        {
-            // Its numbers are given again, so that it must not be taken for what a
-            // segment used before has left.
+        let Some((first, file)) = active.segment.take() else {
+            return;
+        };
+        let length = {
+            let mut state = self.state.lock();
+            state.drop_spare(&self.folder);
+            let last = state.segments.back_mut();
+            let Some(last) = last.filter(|last| last.first == first) else {
+                return;
+            };
+            // Its numbers will be assigned again, so that what is left of it could pass
+            // for records of that time.
             last.is_reusable = false;
-            if file.set_len(last.length).is_ok() {
-                last.size = last.length;
-            }
+            last.length
+        };
+        // Not while the sender's thread waits.
+        if file.set_len(length).is_ok()
+            && let Some(last) = self.state.lock().segments.back_mut()
+            && last.first == first
+        {
+            last.size = length;
         }
+    }
+
+    /// The size at which a segment is full, in bytes.
+    fn large(&self) -> u64 {
+        LARGE.min(self.options.limit / 8)
+    }
+
+    /// The segment that is written, if it takes another batch.
+    fn active(&self, state: &State, segment: Option<&(u64, File)>) -> Option<Segment> {
+        let (first, _) = segment?;
+        let last = state.segments.back().filter(|last| last.first == *first)?;
+        let is_delivered = state.position.kept == state.next && last.length > SMALL;
+        (last.length < self.large() && !is_delivered).then_some(*last)
     }
 
     /// Makes room for `total` bytes, and returns the active segment's first
@@ -166,16 +195,14 @@ impl Writer {
         total: u64,
     ) -> Result<(u64, u64, u64), Error> {
         let mut state = self.state.lock();
-        state.evict(total, self.options.limit, &self.folder)?;
+        let active = self.active(&state, segment.as_ref());
+        let growth = active.map_or(total, |active| {
+            (active.length + total).saturating_sub(active.size)
+        });
+        state.evict(growth, self.options.limit, &self.folder)?;
         let next = state.next;
-        if let (Some((first, _)), Some(last)) = (&segment, state.segments.back())
-            && *first == last.first
-        {
-            let large = LARGE.min(self.options.limit / 8);
-            let is_delivered = state.position.kept == next && last.length > SMALL;
-            if last.length < large && !is_delivered {
-                return Ok((*first, last.length, next));
-            }
+        if let Some(active) = self.active(&state, segment.as_ref()) {
+            return Ok((active.first, active.length, next));
         }
         let (file, size) = match state.reuse_spare(&self.folder) {
             Some(reused) => reused,
@@ -189,7 +216,8 @@ impl Writer {
             first: next,
             length: HEADER as u64,
             size: size.max(HEADER as u64),
-            is_reusable: true,
+            // A disk that has the records may not have the file's new name yet.
+            is_reusable: !self.options.sync,
         });
         *segment = Some((next, file));
         Ok((next, HEADER as u64, next))

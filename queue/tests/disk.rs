@@ -231,6 +231,53 @@ fn files_are_used_again_and_what_was_in_them_does_not_come_back() {
     assert_eq!(reader.status().damaged, 0);
 }
 
+/// The writer's header is the last of a record, so that the rest is none.
+#[test]
+fn an_append_that_a_kill_cut_off_costs_nothing_in_a_file_that_is_used_again() {
+    const HEADER: usize = 36;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        limit: 8 << 20,
+        ..OPTIONS
+    };
+    let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+    let mut number = 0;
+    let newest = loop {
+        let before = inodes(dir.path());
+        let mut batch = batch(100, 1000);
+        writer.append(&mut batch, SystemTime::now()).unwrap();
+        number += read_all(&mut reader);
+        reader.advance(number - 100, number).unwrap();
+        let after = inodes(dir.path());
+        let is_reused = |inode| number > 3000 && !before.values().any(|known| known == inode);
+        let mut new = after.iter().filter(|(name, _)| !before.contains_key(*name));
+        if let Some((name, inode)) = new.next()
+            && is_reused(inode)
+        {
+            break name.clone();
+        }
+    };
+    let path = dir.path().join(newest);
+    let is = fs::read(&path).unwrap();
+    assert!(is.len() > 1 << 20, "{}", is.len());
+    let header = 16 + 100 * 1005 + HEADER;
+    writer
+        .append(&mut batch(100, 1000), SystemTime::now())
+        .unwrap();
+    drop((writer, reader));
+    let file = File::options().write(true).open(&path).unwrap();
+    let was = &is[header..header + HEADER];
+    file.write_all_at(was, header as u64).unwrap();
+    let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+    assert_eq!(reader.status().waiting, 0);
+    writer
+        .append(&mut batch(7, 1000), SystemTime::now())
+        .unwrap();
+    // With those that are kept.
+    assert_eq!(read_all(&mut reader), 107);
+    assert_eq!(reader.status().damaged, 0);
+}
+
 #[test]
 fn an_idle_queue_keeps_no_file_to_be_used_again() {
     let dir = tempfile::tempdir().unwrap();

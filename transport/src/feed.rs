@@ -131,8 +131,8 @@ impl Feed {
 
     /// The batch that begins with the frame of this number has ended. If it was not
     /// delivered as a whole, the rest is read again, with all that is behind it.
-    pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome, memory: Option<Batch>) {
-        if let Some(batch) = memory {
+    pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome, buffer: Option<Batch>) {
+        if let Some(batch) = buffer {
             self.reader.recycle(batch);
         }
         let at = self.under_way.iter().position(|batch| batch.first == first);

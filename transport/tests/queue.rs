@@ -65,7 +65,9 @@ impl World {
         for _ in 0..batches {
             let lines: Vec<String> = (self.next..self.next + 10).map(line).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            writer.append(&mut batch(&lines), SystemTime::now()).unwrap();
+            writer
+                .append(&mut batch(&lines), SystemTime::now())
+                .unwrap();
             fixture.sink.wake();
             self.next += 10;
         }
@@ -222,7 +224,9 @@ fn a_full_window_is_filled_again() {
     let long = "x".repeat(100_000);
     for _ in 0..300 {
         let text = format!("{} {long}", line(world.next));
-        writer.append(&mut batch(&[&text]), SystemTime::now()).unwrap();
+        writer
+            .append(&mut batch(&[&text]), SystemTime::now())
+            .unwrap();
         world.next += 1;
     }
     fixture.sink.wake();

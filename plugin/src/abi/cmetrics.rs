@@ -28,18 +28,18 @@ const SUBSYSTEM: &CStr = c"sink";
 pub struct Registry {
     functions: Functions,
     context: NonNull<c_void>,
-    life: Life,
+    liveness: Liveness,
 }
 
-/// Whether a context is there. It goes with its output. Locked while a value is
-/// changed, and locked for one while a value is made.
+/// Whether a context is there: it ends with its output. Read-locked while values
+/// change, write-locked while series are added.
 #[derive(Clone, Debug)]
-pub struct Life(Arc<RwLock<bool>>);
+pub struct Liveness(Arc<RwLock<bool>>);
 
-impl Life {
+impl Liveness {
     /// Whether values can still be changed.
     #[must_use]
-    pub fn lasts(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         *self.0.read()
     }
 
@@ -67,7 +67,7 @@ pub struct Metric {
     handle: NonNull<c_void>,
     /// How to set a histogram, and the number of its counts.
     histogram: Option<(cmt_histogram_set_default_fn, usize)>,
-    life: Life,
+    liveness: Liveness,
 }
 
 // SAFETY: the host keeps what they point to as long as the context lasts, and
@@ -134,14 +134,14 @@ impl Registry {
         Some(Self {
             functions,
             context,
-            life: Life(Arc::new(RwLock::new(true))),
+            liveness: Liveness(Arc::new(RwLock::new(true))),
         })
     }
 
     /// What ends the use of all its metrics.
     #[must_use]
-    pub fn life(&self) -> Life {
-        self.life.clone()
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
     }
 
     /// Makes a counter.
@@ -183,7 +183,7 @@ impl Registry {
             add,
             handle: NonNull::new(metric)?,
             histogram: None,
-            life: self.life(),
+            liveness: self.liveness(),
         })
     }
 
@@ -197,6 +197,7 @@ impl Registry {
             histogram_set,
             ..
         } = self.functions;
+        histogram_set?;
         let mut bounds = bounds.to_vec();
         let mut keys = pointers(description.labels);
         // SAFETY: as in `create`; bounds are copied, and the histogram owns the
@@ -218,58 +219,61 @@ impl Registry {
             add: histogram_observe,
             handle: NonNull::new(metric)?,
             histogram: Some((histogram_set, bounds.len() + 1)),
-            life: self.life(),
+            liveness: self.liveness(),
         })
     }
 }
 
 impl Metric {
-    /// Makes the value that has these labels, which is zero. To be called during an
-    /// output's init only.
+    /// Adds the series that has these labels, at zero. To be called during an output's
+    /// init only.
     pub fn prepare(&self, labels: &[&CStr]) {
         // Nobody else may read the map while it grows.
-        let lasts = self.life.0.write();
-        if !*lasts {
+        let is_alive = self.liveness.0.write();
+        if !*is_alive {
             return;
         }
-        let Some((set, counts)) = self.histogram else {
-            return self.call(0.0, labels);
+        let Some((Some(set), counts)) = self.histogram else {
+            // SAFETY: the context is there, and `liveness` is locked.
+            return unsafe { self.call(0.0, labels) };
         };
         let mut values = pointers(labels);
         let mut counts = vec![0; counts];
-        if let Some(set) = set {
-            // SAFETY: the context lasts, since `life` is locked; there are as many
-            // counts as the histogram has.
-            unsafe {
-                set(
-                    self.handle.as_ptr(),
-                    now(),
-                    counts.as_mut_ptr(),
-                    0.0,
-                    0,
-                    values.len() as c_int,
-                    values.as_mut_ptr(),
-                );
-            }
+        // SAFETY: as above; there are as many counts as the histogram has.
+        unsafe {
+            set(
+                self.handle.as_ptr(),
+                now(),
+                counts.as_mut_ptr(),
+                0.0,
+                0,
+                values.len() as c_int,
+                values.as_mut_ptr(),
+            );
         }
     }
 
     /// Adds to the value that has these labels; a histogram counts `amount` in
     /// its bucket.
     pub fn add(&self, amount: f64, labels: &[&CStr]) {
-        let lasts = self.life.0.read();
-        if *lasts {
-            self.call(amount, labels);
+        let is_alive = self.liveness.0.read();
+        if *is_alive {
+            // SAFETY: the context is there, and `liveness` is locked.
+            unsafe { self.call(amount, labels) };
         }
     }
 
-    /// Calls the host's function. The context lasts, and `life` is locked.
-    fn call(&self, amount: f64, labels: &[&CStr]) {
+    /// Calls the host's function.
+    ///
+    /// # Safety
+    ///
+    /// The context is there, and `liveness` stays locked until this returns.
+    unsafe fn call(&self, amount: f64, labels: &[&CStr]) {
         let Some(add) = self.add else {
             return;
         };
         let mut values = pointers(labels);
-        // SAFETY: what is said above.
+        // SAFETY: the caller's promise.
         unsafe {
             add(
                 self.handle.as_ptr(),

@@ -21,7 +21,7 @@ use super::host::{Host, InstanceProperties, Level};
 use crate::config::{Config, Properties};
 use crate::hostname;
 use crate::log::Log;
-use crate::metrics::{Lease, Metrics};
+use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
 
 const NAME: &CStr = c"syslog_sink";
@@ -95,13 +95,13 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
 }
 
 /// What the host holds for each output.
-struct Opened {
+struct OpenOutput {
     output: Output,
-    /// Dropped behind the output.
-    _lease: Option<Lease>,
+    /// Dropped after `output`: fields are dropped in order.
+    _guard: Option<ContextGuard>,
 }
 
-fn open(properties: &dyn Properties, host: &Host) -> Option<Opened> {
+fn open(properties: &dyn Properties, host: &Host) -> Option<OpenOutput> {
     let config = Config::parse(properties);
     let name = config
         .as_ref()
@@ -110,7 +110,7 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Opened> {
         .or_else(|| properties.get("instancename"))
         .or_else(|| host.output_name())
         .unwrap_or_else(|| "unnamed".to_owned());
-    let (metrics, lease) = Metrics::new(
+    let (metrics, guard) = Metrics::new(
         host.metrics().as_ref(),
         &host.output_name().unwrap_or_else(|| name.clone()),
     );
@@ -126,9 +126,9 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<Opened> {
         Ok(sender) => {
             let own = hostname::own();
             let output = Output::open(config, &sender, &log, &metrics, own);
-            Some(Opened {
+            Some(OpenOutput {
                 output,
-                _lease: lease,
+                _guard: guard,
             })
         }
         Err(error) => {
@@ -149,10 +149,13 @@ fn sender() -> std::io::Result<Arc<Sender>> {
     Ok(sender)
 }
 
-/// Before the first flush (2.2 on). There is nothing to prepare.
+/// Before the first flush, after the inits of all outputs (2.2 on).
 #[unsafe(no_mangle)]
 pub extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
-    FLB_OK
+    fence(FLB_OK, || {
+        Metrics::seal();
+        FLB_OK
+    })
 }
 
 /// Delivers a chunk. Never `FLB_ERROR`: that would drop it for ever.
@@ -170,7 +173,8 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
 ) -> c_int {
     fence(FLB_RETRY, || {
         // SAFETY: the caller's promise. Flushes share the output.
-        let Some(Opened { output, .. }) = (unsafe { context.cast::<Opened>().as_ref() }) else {
+        let Some(OpenOutput { output, .. }) = (unsafe { context.cast::<OpenOutput>().as_ref() })
+        else {
             return FLB_RETRY;
         };
         let chunk: &[u8] = match usize::try_from(length) {
@@ -219,7 +223,7 @@ pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     fence(FLB_OK, || {
         if !context.is_null() {
             // SAFETY: init made it from a box, and the host gives it up.
-            drop(unsafe { Box::from_raw(context.cast::<Opened>()) });
+            drop(unsafe { Box::from_raw(context.cast::<OpenOutput>()) });
         }
         FLB_OK
     })
