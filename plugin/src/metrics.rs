@@ -448,6 +448,22 @@ impl SinkMetrics {
     }
 }
 
+impl Drop for SinkMetrics {
+    /// A sink can end before its output, which then opens another one.
+    fn drop(&mut self) {
+        let Some(this) = self.metrics.0.clone() else {
+            return;
+        };
+        let shared = &this.shared;
+        this.add(&shared.replay_bytes, -(self.replay_bytes as f64));
+        this.add(&shared.queue.bytes, -(self.queue.bytes as f64));
+        this.add(&shared.queue.messages, -(self.queue.waiting as f64));
+        let change = this.oldest.lock().change(self.number, None);
+        this.add(&shared.queue.oldest, change);
+        self.connect(&this, false);
+    }
+}
+
 fn count_error(this: &OutputMetrics, kind: ErrorKind) {
     let errors = &this.shared.errors;
     errors.add(1.0, &[&this.name, &label(kind.name())]);

@@ -67,12 +67,18 @@ impl Route {
             let sink = sender.open_queue(target, Box::new(observer()), reader);
             queued.push(Queued { sink, writer });
         }
-        let mut observer = observer();
+        let mut lost = Status::default();
         for (number, folder) in left_over(queue, queued.len()) {
             let options = options(queue, config.framing, queued.len());
-            let lost = adopt(&folder, options, &queued[number % queued.len()])?;
-            observer.on_event(&Event::Queue(lost));
+            let of_folder = adopt(&folder, options, &queued[number % queued.len()])?;
+            lost.evicted += of_folder.evicted;
+            lost.damaged += of_folder.damaged;
         }
+        // An observer is told of one queue, whose losses only grow.
+        observer().on_event(&Event::Queue(QueueState {
+            status: lost,
+            oldest: None,
+        }));
         Ok(Self::Queued(queued))
     }
 
@@ -131,11 +137,7 @@ fn left_over(queue: &QueueConfig, count: usize) -> Vec<(usize, PathBuf)> {
 
 /// Moves what a queue holds to another one, and removes it. Returns what could not
 /// be read of it.
-fn adopt(
-    folder: &Path,
-    options: queue::Options,
-    heir: &Queued,
-) -> Result<QueueState, queue::Error> {
+fn adopt(folder: &Path, options: queue::Options, heir: &Queued) -> Result<Status, queue::Error> {
     let (writer, mut reader) = queue::open(folder, options)?;
     let delivered = reader.delivered();
     reader.seek(delivered);
@@ -146,26 +148,17 @@ fn adopt(
         reader.advance(end, end)?;
     }
     heir.sink.wake();
-    let Status {
-        evicted, damaged, ..
-    } = reader.status();
+    let status = reader.status();
     drop((writer, reader));
     queue::delete(folder)?;
-    let status = Status {
-        evicted,
-        damaged,
-        ..Status::default()
-    };
-    Ok(QueueState {
-        status,
-        oldest: None,
-    })
+    Ok(status)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
+    use parking_lot::Mutex;
     use syslog::Framing;
 
     use super::*;
@@ -178,10 +171,16 @@ mod tests {
         }
     }
 
-    struct Deaf;
+    /// Hears what the queues of servers that are gone lost.
+    #[derive(Clone, Default)]
+    struct Losses(Arc<Mutex<Vec<(u64, u64)>>>);
 
-    impl Observer for Deaf {
-        fn on_event(&mut self, _: &Event<'_>) {}
+    impl Observer for Losses {
+        fn on_event(&mut self, event: &Event<'_>) {
+            if let Event::Queue(QueueState { status, .. }) = event {
+                self.0.lock().push((status.evicted, status.damaged));
+            }
+        }
     }
 
     #[test]
@@ -199,7 +198,7 @@ mod tests {
         let config = Config::parse(&Keys(keys.into())).unwrap();
         let queue = config.queue.clone().unwrap();
         // There was a third, which is gone already.
-        for number in [3, 5] {
+        for number in [3, 5, 7] {
             let options = options(&queue, Framing::Newline, 6);
             let (writer, _reader) = queue::open(&folder(&queue, number), options).unwrap();
             let mut batch = Batch::new(Framing::Newline);
@@ -208,12 +207,22 @@ mod tests {
             frame.finish();
             writer.append(&mut batch, SystemTime::now()).unwrap();
         }
+        for number in [3, 7] {
+            let path = folder(&queue, number).join("00000000000000000000.frames");
+            let mut bytes = std::fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }
         let sender = Sender::start().unwrap();
-        let Route::Queued(queued) = Route::open(&config, &sender, || Deaf).unwrap() else {
+        let losses = Losses::default();
+        let Route::Queued(queued) = Route::open(&config, &sender, || losses.clone()).unwrap()
+        else {
             panic!("it has queues");
         };
         let waiting = queued.iter().map(|queued| queued.writer.status().waiting);
-        assert_eq!(waiting.collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(waiting.collect::<Vec<_>>(), [0, 1]);
+        let told = losses.0.lock().iter().map(|(_, damaged)| *damaged).max();
+        assert_eq!(told, Some(2));
         assert!(!folder(&queue, 3).exists() && !folder(&queue, 5).exists());
     }
 }

@@ -62,9 +62,11 @@ impl Handover {
         if !self.is_running {
             return;
         }
-        // A buffer that once held a large batch is not held for a small one.
-        batch.trim();
-        let memory = batch.capacity();
+        if batch.bytes().len() <= LARGEST {
+            // A buffer that once held a large batch is not held for a small one.
+            batch.trim();
+        }
+        let memory = memory_of(batch);
         let has_room = self.batches.is_empty() || self.held + memory <= LIMIT;
         self.is_running = has_room && memory <= LARGEST;
         if self.is_running {
@@ -77,7 +79,7 @@ impl Handover {
 
     pub(crate) fn take(&mut self) -> Option<HandedOver> {
         let taken = self.batches.pop_front()?;
-        self.held -= taken.chunk.batch.capacity();
+        self.held -= memory_of(&taken.chunk.batch);
         Some(taken)
     }
 
@@ -104,5 +106,13 @@ impl Handover {
     /// Gives back the memory that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.spare_batch = None;
+        if self.batches.is_empty() {
+            self.batches = VecDeque::new();
+        }
     }
+}
+
+/// What a batch takes while it is held.
+fn memory_of(batch: &Batch) -> usize {
+    batch.capacity() + size_of::<HandedOver>()
 }

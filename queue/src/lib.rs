@@ -96,6 +96,12 @@ pub fn open(path: &Path, options: Options) -> Result<(Writer, Reader), Error> {
     let folder = Arc::new(Folder::open(path)?);
     let state = State::recover(&folder)?;
     let state = Arc::new(Mutex::new(state));
-    let reader = Reader::new(Arc::clone(&folder), Arc::clone(&state), options.framing);
-    Ok((Writer::new(folder, state, options), reader))
+    let active = Arc::default();
+    let reader = Reader::new(
+        Arc::clone(&folder),
+        Arc::clone(&state),
+        Arc::clone(&active),
+        options.framing,
+    );
+    Ok((Writer::new(folder, state, active, options), reader))
 }

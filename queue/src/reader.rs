@@ -16,12 +16,15 @@ use crate::position::Position;
 use crate::record::Header;
 use crate::segment::{self, HEADER, READ};
 use crate::state::{State, Status};
+use crate::writer::Active;
 
 /// Reads batches from a queue.
 #[derive(Debug)]
 pub struct Reader {
     folder: Arc<Folder>,
     state: Arc<Mutex<State>>,
+    /// Locked before `state`.
+    active: Arc<Mutex<Active>>,
     framing: Framing,
     /// The number of the next frame.
     number: u64,
@@ -71,11 +74,17 @@ struct Extent {
 }
 
 impl Reader {
-    pub(crate) fn new(folder: Arc<Folder>, state: Arc<Mutex<State>>, framing: Framing) -> Self {
+    pub(crate) fn new(
+        folder: Arc<Folder>,
+        state: Arc<Mutex<State>>,
+        active: Arc<Mutex<Active>>,
+        framing: Framing,
+    ) -> Self {
         let number = state.lock().read;
         Self {
             folder,
             state,
+            active,
             framing,
             number,
             segment: None,
@@ -136,7 +145,14 @@ impl Reader {
     /// If the position cannot be written: after a restart more is sent again.
     pub fn advance(&mut self, kept: u64, delivered: u64) -> Result<(), Error> {
         let position = Position { kept, delivered };
-        self.state.lock().advance(position, &self.folder)
+        let mut state = self.state.lock();
+        let advanced = state.advance(position, &self.folder);
+        let holds_leftovers = state.is_idle() && state.holds_leftovers();
+        drop(state);
+        if holds_leftovers && let Some(active) = self.active.try_lock() {
+            active.cut(&self.state);
+        }
+        advanced
     }
 
     /// Returns the next frames, or `None` if there are no more. `scratch` is
@@ -158,7 +174,9 @@ impl Reader {
             let Some(segment) = self.open(extent)? else {
                 continue;
             };
-            if segment.offset >= extent.length {
+            let is_read = segment.offset >= extent.length;
+            // Behind the last record may be what the file's last use has left.
+            if is_read || self.number >= extent.end {
                 self.number = self
                     .state
                     .lock()

@@ -147,8 +147,14 @@ impl State {
 
     /// Whether there is nothing to be delivered or sent again: the queue is to hold
     /// little.
-    const fn is_idle(&self) -> bool {
+    pub(crate) const fn is_idle(&self) -> bool {
         self.position.kept == self.next
+    }
+
+    /// Whether there is something behind the records of the active segment.
+    pub(crate) fn holds_leftovers(&self) -> bool {
+        let last = self.segments.back();
+        last.is_some_and(|last| last.length < last.size)
     }
 
     /// A segment is not needed any more. Its file is kept for the next one: to overwrite
@@ -192,9 +198,6 @@ impl State {
             kept: self.position.kept.max(to.kept),
             delivered: self.behind_lost(self.position.delivered.max(to.delivered)),
         };
-        if position == self.position {
-            return self.write();
-        }
         self.position = position;
         let needed = if self.evicted_under_way.is_empty() {
             position.delivered
@@ -202,11 +205,15 @@ impl State {
             position.delivered.min(self.evicted_under_way.start)
         };
         self.lost.retain(|lost| lost.end > needed);
-        // A kill in between leaves segments that are not needed, rather than a position
-        // before those that are gone.
-        let written = self.write();
-        self.drop_delivered(folder);
-        written
+        // The position never says less than the segments: their frames would count as
+        // damaged after a restart. But a full disk needs the room.
+        match self.write() {
+            Err(error) if !error.is_disk_full() => Err(error),
+            written => {
+                self.drop_delivered(folder);
+                written
+            }
+        }
     }
 
     /// Writes down what has changed, if anything has.

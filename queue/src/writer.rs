@@ -33,38 +33,59 @@ pub struct Writer {
     folder: Arc<Folder>,
     state: Arc<Mutex<State>>,
     options: Options,
-    active: Mutex<Active>,
+    /// Locked before `state`.
+    active: Arc<Mutex<Active>>,
     share: Option<Arc<Share>>,
 }
 
 /// The segment that is being written.
 #[derive(Debug, Default)]
-struct Active {
+pub(crate) struct Active {
     /// The segment's first frame and its file.
     segment: Option<(u64, File)>,
     /// The header and the table of a record.
     head: Vec<u8>,
 }
 
+impl Active {
+    /// Cuts off what is behind the records: a failed append, or what the file's last use
+    /// has left. Nothing is appended meanwhile, since this is locked.
+    pub(crate) fn cut(&self, state: &Mutex<State>) {
+        let Some((first, file)) = &self.segment else {
+            return;
+        };
+        let last = state.lock().segments.back().copied();
+        if let Some(Segment { length, .. }) = last.filter(|last| last.first == *first)
+            && file.set_len(length).is_ok()
+            && let Some(last) = state.lock().segments.back_mut()
+        {
+            last.size = length;
+        }
+    }
+}
+
 impl Writer {
-    pub(crate) fn new(folder: Arc<Folder>, state: Arc<Mutex<State>>, options: Options) -> Self {
+    pub(crate) fn new(
+        folder: Arc<Folder>,
+        state: Arc<Mutex<State>>,
+        active: Arc<Mutex<Active>>,
+        options: Options,
+    ) -> Self {
         Self {
             folder,
             state,
             options,
-            active: Mutex::default(),
+            active,
             share: None,
         }
     }
 
     /// Counts the queue towards a maximum that it shares with others.
     #[must_use]
-    pub fn within(self, budget: &Arc<Budget>) -> Self {
+    pub fn within(mut self, budget: &Arc<Budget>) -> Self {
         let share = Share::new(budget, &self.folder, &self.state);
-        Self {
-            share: Some(share),
-            ..self
-        }
+        self.share = Some(share);
+        self
     }
 
     /// Appends all frames of a batch, or none of them. Afterwards the batch's content is
@@ -130,7 +151,7 @@ impl Writer {
         {
             last.length = at;
             last.size = last.size.max(at);
-            last.is_reusable &= at <= 2 * self.large();
+            last.is_reusable &= at <= self.large() + self.large() / 4;
         }
         let end = state.next;
         state.handover.offer(batch, |batch| HandedOver {
@@ -150,28 +171,20 @@ impl Writer {
     /// Cuts off what an append left that failed. A reader ignores it where that
     /// fails as well, because the next append begins a segment of its own.
     fn cut_off(&self, active: &mut Active) {
-        let Some((first, file)) = active.segment.take() else {
-            return;
-        };
-        let length = {
+        {
             let mut state = self.state.lock();
             state.drop_spare(&self.folder);
-            let last = state.segments.back_mut();
-            let Some(last) = last.filter(|last| last.first == first) else {
-                return;
-            };
-            // Its numbers will be assigned again, so that what is left of it could pass
-            // for records of that time.
-            last.is_reusable = false;
-            last.length
-        };
-        // Not while the sender's thread waits.
-        if file.set_len(length).is_ok()
-            && let Some(last) = self.state.lock().segments.back_mut()
-            && last.first == first
-        {
-            last.size = length;
+            if let Some((first, _)) = &active.segment
+                && let Some(last) = state.segments.back_mut()
+                && last.first == *first
+            {
+                // Its numbers will be assigned again, so that what is left of it could
+                // pass for records of that time.
+                last.is_reusable = false;
+            }
         }
+        active.cut(&self.state);
+        active.segment = None;
     }
 
     /// The size at which a segment is full, in bytes.
@@ -227,6 +240,13 @@ impl Writer {
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status()
+    }
+}
+
+impl Drop for Writer {
+    /// The next process reads the last segment's file to its end.
+    fn drop(&mut self) {
+        self.active.lock().cut(&self.state);
     }
 }
 

@@ -298,6 +298,25 @@ fn an_idle_queue_keeps_no_file_to_be_used_again() {
     assert_eq!(reader.status().bytes, size + of_segments.sum::<u64>());
     reader.advance(10_000, 10_000).unwrap();
     assert!(!spare.exists());
+
+    // Nor what is left in the file that is written.
+    for round in 101..250 {
+        writer
+            .append(&mut batch(100, 1000), SystemTime::now())
+            .unwrap();
+        read_all(&mut reader);
+        reader.advance((round - 2) * 100, round * 100).unwrap();
+    }
+    let sizes = || -> u64 {
+        let names = inodes(dir.path()).into_keys();
+        let sizes = names.map(|name| fs::metadata(dir.path().join(name)).unwrap().len());
+        sizes.sum()
+    };
+    assert!(spare.exists() || sizes() > 4 << 20);
+    let number = reader.number();
+    reader.advance(number, number).unwrap();
+    assert_eq!(sizes(), reader.status().bytes);
+    assert!(sizes() < 4 << 20, "{}", sizes());
 }
 
 #[test]

@@ -75,7 +75,11 @@ impl Feed {
         scratch: &mut Vec<u8>,
     ) -> Result<Option<Batch>, queue::Error> {
         while self.reader.number() < self.delivered {
-            let Some(Chunk { mut batch, .. }) = self.reader.read(scratch)? else {
+            let chunk = self.reader.read(scratch).inspect_err(|_| {
+                // What cannot be read now is sent like what was never sent.
+                self.delivered = self.reader.number();
+            })?;
+            let Some(Chunk { mut batch, .. }) = chunk else {
                 break;
             };
             let kept = self.delivered.saturating_sub(batch.first());
