@@ -46,8 +46,8 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
             "    threaded on\n",
         ),
         (
-            "our output with a queue, `Event_Batch_Size` and `Static_Batch_Size 256k` for tail",
-            "    Event_Batch_Size 256k\n    Static_Batch_Size 256k\n",
+            "our output with a queue, `Event_Batch_Size` and `Static_Batch_Size 32k` for tail",
+            "    Event_Batch_Size 32k\n    Static_Batch_Size 32k\n",
         ),
         ("our output with a queue and `Workers 1`", ""),
         ("built-in output, `Workers 1`", ""),
