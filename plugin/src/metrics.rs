@@ -46,7 +46,7 @@ struct OutputMetrics {
     shared: Arc<SharedMetrics>,
     /// The output's name.
     name: CString,
-    /// What `queue_oldest_timestamp_seconds` is made of.
+    /// The value of `queue_oldest_timestamp_seconds`.
     oldest: Mutex<Oldest>,
 }
 
@@ -451,16 +451,17 @@ impl SinkMetrics {
 impl Drop for SinkMetrics {
     /// A sink can end before its output, which then opens another one.
     fn drop(&mut self) {
-        let Some(this) = self.metrics.0.clone() else {
-            return;
-        };
-        let shared = &this.shared;
-        this.add(&shared.replay_bytes, -(self.replay_bytes as f64));
-        this.add(&shared.queue.bytes, -(self.queue.bytes as f64));
-        this.add(&shared.queue.messages, -(self.queue.waiting as f64));
-        let change = this.oldest.lock().change(self.number, None);
-        this.add(&shared.queue.oldest, change);
-        self.connect(&this, false);
+        self.on_event(&Event::Queue(QueueState {
+            status: Status::default(),
+            oldest: None,
+        }));
+        self.on_event(&Event::Progress {
+            totals: self.totals,
+            replay_bytes: 0,
+        });
+        if let Some(this) = self.metrics.0.clone() {
+            self.connect(&this, false);
+        }
     }
 }
 

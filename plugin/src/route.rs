@@ -74,11 +74,13 @@ impl Route {
             lost.evicted += of_folder.evicted;
             lost.damaged += of_folder.damaged;
         }
-        // An observer is told of one queue, whose losses only grow.
-        observer().on_event(&Event::Queue(QueueState {
-            status: lost,
-            oldest: None,
-        }));
+        if lost != Status::default() {
+            // An observer is told of one queue, whose losses only grow.
+            observer().on_event(&Event::Queue(QueueState {
+                status: lost,
+                oldest: None,
+            }));
+        }
         Ok(Self::Queued(queued))
     }
 

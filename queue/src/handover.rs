@@ -112,7 +112,7 @@ impl Handover {
     }
 }
 
-/// What a batch takes while it is held.
+/// The memory of a batch that is held, in bytes.
 fn memory_of(batch: &Batch) -> usize {
     batch.capacity() + size_of::<HandedOver>()
 }

@@ -72,8 +72,8 @@ pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
             offset = match Header::search(&bytes, offset) {
                 Ok((found, header)) => {
                     let behind = found + header.record();
-                    // One that is left from the file's last use, or cut off: its append
-                    // never returned.
+                    // Left from the file's last use, or cut off by a kill, so that its
+                    // append never returned.
                     if header.first < first || at + behind as u64 > length {
                         found + 1
                     } else {

@@ -134,7 +134,7 @@ impl Writer {
             let frames = &batch.bytes()[begin..batch.frame_start(end)];
             let of_table = at + header.len() as u64;
             let of_frames = of_table + table.len() as u64;
-            // The header is the last, so that a record that a kill cut off is none.
+            // The header is written last: a kill before that leaves no record.
             for (part, at) in [(table, of_table), (frames, of_frames), (header, at)] {
                 file.write_all_at(part, at).context("write", &path())?;
             }

@@ -31,8 +31,10 @@ enum Step {
     Acknowledge(f64),
     /// The connection ends: what was not acknowledged is read again.
     Disconnect,
-    /// The process is killed, or ends.
+    /// The process ends.
     Restart,
+    /// The process is killed.
+    Kill,
     /// The process is killed while it appends: a share of what it writes is there.
     KillInAppend {
         frames: usize,
@@ -54,7 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (1..4_usize).prop_map(Step::Read),
         12 => (0.0..1.0).prop_map(Step::Acknowledge),
         2 => Just(Step::Disconnect),
-        2 => Just(Step::Restart),
+        1 => Just(Step::Restart),
+        2 => Just(Step::Kill),
         3 => (1..40_usize, prop_oneof![20..600_usize, 10_000..90_000_usize], 0.0..1.0)
             .prop_map(|(frames, size, share)| Step::KillInAppend { frames, size, share }),
         1 => (0..8_usize, 0.0..1.0).prop_map(|(segment, at)| Step::Damage { segment, at }),
@@ -161,9 +164,26 @@ impl World {
         self.reader.seek(self.delivered);
     }
 
-    /// Ends the process, does something to its files, and starts it again.
-    fn restart(&mut self, meddle: impl FnOnce(&Path)) {
+    /// Ends the process in an orderly way, and starts it again.
+    fn restart(&mut self) {
         self.disconnect();
+        self.start_again(|_| ());
+    }
+
+    /// Kills the process, does something to its files, and starts it again.
+    fn kill(&mut self, meddle: impl FnOnce(&Path)) {
+        self.disconnect();
+        // An orderly end would tidy the files up.
+        let left = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+        }
+        let _old = std::mem::replace(&mut self.folder, left);
+        self.start_again(meddle);
+    }
+
+    fn start_again(&mut self, meddle: impl FnOnce(&Path)) {
         let status = self.reader.status();
         // Damage behind frames that were not acknowledged is found again.
         let left = self.appended.len() as u64 - self.reader.delivered();
@@ -192,19 +212,19 @@ impl World {
 
     fn kill_in_append(&mut self, frames: usize, size: usize, share: f64) {
         let path = self.folder.path().to_owned();
-        let read_all = |paths: Vec<PathBuf>| -> HashMap<PathBuf, Vec<u8>> {
-            let read = |path: PathBuf| Some((path.clone(), fs::read(path).ok()?));
-            paths.into_iter().filter_map(read).collect()
+        let read = |path: PathBuf| {
+            let name = path.file_name().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
         };
-        let mut before = read_all(segments(&path));
+        let mut before: HashMap<_, _> = segments(&path).into_iter().map(read).collect();
         let spare = fs::read(path.join("spare"));
         let safe = self.safe;
         self.append(frames, size);
         self.safe = safe;
-        self.restart(|folder| {
+        self.kill(|folder| {
             let segments = segments(folder);
             let last = segments.last().unwrap();
-            let was = match before.remove(last) {
+            let was = match before.remove(last.file_name().unwrap()) {
                 Some(was) => was,
                 None => spare.unwrap_or_default(),
             };
@@ -233,7 +253,8 @@ impl World {
                 self.acknowledge((self.under_way.len() as f64 * share).ceil() as usize);
             }
             Step::Disconnect => self.disconnect(),
-            Step::Restart => self.restart(|_| ()),
+            Step::Restart => self.restart(),
+            Step::Kill => self.kill(|_| ()),
             Step::KillInAppend {
                 frames,
                 size,
@@ -241,18 +262,21 @@ impl World {
             } => self.kill_in_append(frames, size, share),
             Step::Damage { segment, at } => {
                 self.is_damaged = true;
-                self.restart(|folder| {
+                self.kill(|folder| {
                     if let Some(path) = segments(folder).get(segment) {
                         let mut bytes = fs::read(path).unwrap();
                         let at = (bytes.len() as f64 * at) as usize;
-                        bytes[at] = bytes[at].wrapping_add(0x20);
+                        // Nothing is left of one that was cut to nothing.
+                        if let Some(byte) = bytes.get_mut(at) {
+                            *byte = byte.wrapping_add(0x20);
+                        }
                         fs::write(path, bytes).unwrap();
                     }
                 });
             }
             Step::Truncate { segment, at } => {
                 self.is_damaged = true;
-                self.restart(|folder| {
+                self.kill(|folder| {
                     if let Some(path) = segments(folder).get(segment) {
                         let file = OpenOptions::new().write(true).open(path).unwrap();
                         let length = file.metadata().unwrap().len();
@@ -261,7 +285,7 @@ impl World {
                 });
             }
             Step::DamagePosition(slot) => {
-                self.restart(|folder| {
+                self.kill(|folder| {
                     let path = folder.join("position");
                     let mut bytes = fs::read(&path).unwrap();
                     if let Some(byte) = bytes.get_mut(slot * 512 + 20) {

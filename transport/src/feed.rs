@@ -76,7 +76,7 @@ impl Feed {
     ) -> Result<Option<Batch>, queue::Error> {
         while self.reader.number() < self.delivered {
             let chunk = self.reader.read(scratch).inspect_err(|_| {
-                // What cannot be read now is sent like what was never sent.
+                // Frames that cannot be read now are sent later, as if for the first time.
                 self.delivered = self.reader.number();
             })?;
             let Some(Chunk { mut batch, .. }) = chunk else {

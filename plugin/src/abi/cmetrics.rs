@@ -138,7 +138,7 @@ impl Registry {
         })
     }
 
-    /// What ends the use of all its metrics.
+    /// Ends the use of all its metrics.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         self.liveness.clone()

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
     })
 }
 
-/// What the host holds for each output.
+/// An output as the host holds it.
 struct OpenOutput {
     output: Output,
     /// Dropped after `output`: fields are dropped in order.

@@ -19,6 +19,7 @@ const ROUNDS: u32 = 40;
 const RUNS: usize = 21;
 /// The pods whose records come in turn.
 const PODS: usize = 50;
+
 /// How a run sends the chunk.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -33,8 +34,8 @@ const HURRY: Pace = Pace {
     rounds: ROUNDS,
     pause: Duration::ZERO,
 };
-/// As many a second as the receiver keeps up with, until nothing is the first of its
-/// kind any more.
+/// As many a second as the receiver keeps up with, for long enough that segments and
+/// buffers are used again.
 const STEADY: Pace = Pace {
     runs: 7,
     rounds: 150,
