@@ -11,6 +11,8 @@ mod ready;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use ready::{OWN_NAMESPACE, OWN_POD, configuration, tls_receiver, variable, variables, write_pod};
 use receiver::{Message, Receiver};
@@ -225,6 +227,58 @@ fn records(variables: &[(&'static str, String)]) -> Option<usize> {
     let name = "fluentbit_input_records_total{name=\"tail.0\"} ";
     let value = metrics.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().parse().ok()
+}
+
+/// A file that grows faster than it is read has its turns, and so have the others.
+#[test]
+fn a_flood_does_not_hold_up_the_lines_of_others() {
+    const BLOCK: usize = 20_000;
+    /// What there is always more to read.
+    const AHEAD: usize = 5 * BLOCK;
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    for file in ["kubernetes.conf", "kubernetes.yaml"] {
+        let pki = Pki::new();
+        let receiver = tls_receiver(&pki);
+        let dir = tempfile::tempdir().unwrap();
+        let variables = variables(&dir, &receiver.address(), &pki);
+        let node = Node::new(&dir.path().join("log"));
+        let start_pod = |pod| node.start("shop", pod, "app");
+        // One of them is the first, whatever the order.
+        let mut floods = ["a", "z"].map(start_pod);
+        let block = format!("{TIME} stdout F a flood\n").repeat(BLOCK);
+        let mut written = 0;
+        let mut keep_ahead = |read: usize| {
+            while written < read + AHEAD {
+                let mut append = |container: &mut Container| container.append(block.as_bytes());
+                floods.iter_mut().for_each(&mut append);
+                written += BLOCK;
+            }
+        };
+        keep_ahead(0);
+        let mut quiet = ["m", "n", "o"].map(start_pod);
+        for container in &mut quiet {
+            container.write(TIME, "stdout", "a line");
+        }
+        let agent = start(&program, file, &variables);
+        let all_arrived = AtomicBool::new(false);
+        let arrived = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !all_arrived.load(Ordering::Relaxed) {
+                    keep_ahead(records(&variables).unwrap_or(0));
+                }
+            });
+            let arrived = until(BOUND, || {
+                let received = receiver.received();
+                let texts = received.iter().map(|r| r.message.as_ref().unwrap().text());
+                (texts.filter(|text| *text == "a line").count() == quiet.len()).then_some(())
+            });
+            all_arrived.store(true, Ordering::Relaxed);
+            arrived
+        });
+        arrived.unwrap_or_else(|error| panic!("{file}: {error}\n{}", agent.log()));
+    }
 }
 
 /// With a dead receiver, each line of the agent's log would be another one to
