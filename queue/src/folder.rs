@@ -125,6 +125,12 @@ impl Folder {
         options.open(&path).context("create", &path)
     }
 
+    /// Returns once the disk has the names of the files.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        let folder = File::open(&self.path).context("open", &self.path)?;
+        folder.sync_all().context("sync", &self.path)
+    }
+
     /// Keeps the file of a segment that is not needed any more. Returns whether that
     /// succeeded.
     pub(crate) fn set_aside(&self, first: u64) -> bool {

@@ -116,3 +116,51 @@ impl Handover {
 fn memory_of(batch: &Batch) -> usize {
     batch.capacity() + size_of::<HandedOver>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// A batch whose buffer once held more.
+    fn batch() -> Batch {
+        let mut batch = Batch::new(Framing::Newline);
+        for size in [10_000, 6000] {
+            batch.clear();
+            let mut frame = batch.frame();
+            frame.bytes().extend(std::iter::repeat_n(b'x', size));
+            frame.finish();
+        }
+        batch
+    }
+
+    fn offer(handover: &mut Handover, mut batch: Batch) -> bool {
+        handover.offer(&mut batch, |batch| HandedOver {
+            chunk: Chunk {
+                batch,
+                time: SystemTime::UNIX_EPOCH,
+            },
+            end: 1,
+            place: Place {
+                segment: 0,
+                offset: 0,
+            },
+        });
+        batch.is_empty()
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_by_its_memory() {
+        let mut handover = Handover::default();
+        handover.start();
+        while offer(&mut handover, batch()) {}
+        let held = handover.batches.iter().map(|held| &held.chunk.batch);
+        let memory: usize = held.map(Batch::capacity).sum();
+        assert!((LIMIT / 2..=LIMIT).contains(&memory), "{memory}");
+        // The reader has to read the rest from the disk.
+        assert!(!offer(&mut handover, batch()));
+        while handover.take().is_some() {}
+        assert_eq!(handover.held, 0);
+    }
+}

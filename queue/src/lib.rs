@@ -94,7 +94,7 @@ pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
 /// it.
 pub fn open(path: &Path, options: Options) -> Result<(Writer, Reader), Error> {
     let folder = Arc::new(Folder::open(path)?);
-    let state = State::recover(&folder)?;
+    let state = State::recover(&folder, options.sync)?;
     let state = Arc::new(Mutex::new(state));
     let active = Arc::default();
     let reader = Reader::new(

@@ -85,6 +85,11 @@ impl PositionFile {
             .write_all_at(&bytes, self.generation % 2 * SLOT)
             .context("write", &self.path)
     }
+
+    /// Returns once the disk has what was written.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().context("sync", &self.path)
+    }
 }
 
 /// Reads a slot: its generation and what it says. `None` if it is missing or

@@ -48,6 +48,8 @@ pub(crate) struct State {
     spare_file: Option<u64>,
     file: PositionFile,
     written: Noted,
+    /// Whether the disk has to have the position before segments below it are removed.
+    is_synced: bool,
 }
 
 /// The content of a queue, and its losses since it was opened.
@@ -66,7 +68,7 @@ pub struct Status {
 
 impl State {
     /// Finds out what a folder holds.
-    pub(crate) fn recover(folder: &Folder) -> Result<Self, Error> {
+    pub(crate) fn recover(folder: &Folder, is_synced: bool) -> Result<Self, Error> {
         let (file, noted) = PositionFile::open(folder)?;
         let mut segments = VecDeque::new();
         for first in folder.segments()? {
@@ -126,6 +128,7 @@ impl State {
             spare_file: None,
             file,
             written: Noted::default(),
+            is_synced,
         };
         this.drop_delivered(folder);
         Ok(this)
@@ -133,16 +136,21 @@ impl State {
 
     /// Removes the segments that hold nothing to be delivered or sent again.
     fn drop_delivered(&mut self, folder: &Folder) {
-        while let [oldest, next, ..] = *self.segments.make_contiguous()
-            && next.first <= self.position.kept
+        while self.has_delivered()
+            && let Some(oldest) = self.segments.pop_front()
         {
-            self.segments.pop_front();
             self.retire(oldest, folder);
         }
         if self.is_idle() {
             self.drop_spare(folder);
             self.handover.shrink();
         }
+    }
+
+    /// Whether the oldest segment holds nothing to be delivered or sent again.
+    fn has_delivered(&self) -> bool {
+        let next = self.segments.get(1);
+        next.is_some_and(|next| next.first <= self.position.kept)
     }
 
     /// Whether there is nothing to be delivered or sent again: the queue is to hold
@@ -225,6 +233,9 @@ impl State {
         if noted != self.written {
             self.file.write(&noted)?;
             self.written = noted;
+        }
+        if self.is_synced && self.has_delivered() {
+            self.file.sync()?;
         }
         Ok(())
     }

@@ -223,6 +223,9 @@ impl Writer {
         };
         file.write_all_at(&segment::header(self.options.framing), 0)
             .context("write", &self.folder.segment(next))?;
+        if self.options.sync {
+            self.folder.sync()?;
+        }
         // An append that failed may have left one of this name.
         state.segments.retain(|segment| segment.first < next);
         state.segments.push_back(Segment {

@@ -369,3 +369,67 @@ fn a_reader_that_keeps_up_needs_no_disk() {
     assert_eq!(append(1), 0);
     assert_eq!(reader.status().damaged, 0);
 }
+
+/// The names of the files in a folder.
+fn names(dir: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+/// The disk may have the records of a file that is used again and not its new name:
+/// what was synced would be lost.
+#[test]
+fn a_synced_queue_uses_no_file_again() {
+    for sync in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { sync, ..OPTIONS };
+        let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+        let mut had_spare = false;
+        for _ in 0..30 {
+            // Something is always left: an idle queue keeps no file.
+            for _ in 0..2 {
+                writer
+                    .append(&mut batch(1000, 1000), SystemTime::now())
+                    .unwrap();
+            }
+            let number = reader.number();
+            reader.advance(number, number).unwrap();
+            read_all(&mut reader);
+            had_spare |= names(dir.path()).contains(&OsString::from("spare"));
+        }
+        assert_eq!(had_spare, !sync);
+    }
+}
+
+/// The rest of a file that is used again is counted already.
+#[test]
+fn nothing_is_evicted_for_what_fits_into_a_file_that_is_used_again() {
+    const KIB: usize = 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 8 << 20;
+    let options = Options { limit, ..OPTIONS };
+    let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
+    let append = |kib: usize| {
+        let mut batch = batch(kib, KIB - 1);
+        writer.append(&mut batch, SystemTime::now()).unwrap();
+    };
+    let has_spare = || names(dir.path()).contains(&OsString::from("spare"));
+    // A segment of 1.25 MB, and six of 1 MB.
+    (0..15).for_each(|_| append(64));
+    append(256);
+    (0..6 * 16).for_each(|_| append(64));
+    let first = (15 * 64 + 256) as u64;
+    let mut scratch = Vec::new();
+    while reader.number() < first {
+        reader.read(&mut scratch).unwrap().unwrap();
+    }
+    reader.advance(first, first).unwrap();
+    assert!(has_spare());
+    append(64);
+    assert!(!has_spare(), "the file is not used again");
+    let before = reader.status().bytes;
+    assert!(before + (1 << 20) > limit, "more would fit: {before}");
+    append(KIB);
+    let after = reader.status();
+    assert_eq!((after.bytes, after.evicted), (before, 0));
+}

@@ -27,11 +27,16 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     if fluent_bit::find().is_none() {
         return report.skip("Bytes written to disk", "there is no Fluent Bit");
     }
-    for storage in ["filesystem", "memory"] {
-        let (written, cancelled, log) = bytes(storage);
+    let null = "[OUTPUT]\n    Name null\n    Match *\n";
+    for (what, storage, output) in [
+        ("Queue and `storage.type filesystem`", "filesystem", None),
+        ("Queue and `storage.type memory`", "memory", None),
+        ("Null output and `storage.type memory`", "memory", Some(null)),
+    ] {
+        let (written, cancelled, log) = bytes(storage, output);
         let of = |bytes: u64| bytes as f64 / log as f64;
         report.fact(
-            &format!("Queue and `storage.type {storage}`: bytes for the disk, of a byte of log"),
+            &format!("{what}: bytes for the disk, of a byte of log"),
             &format!(
                 "{:.2}, of which {:.2} were deleted before they were written back",
                 of(written),
@@ -73,23 +78,24 @@ fn write(logs: &mut Logs, next: &mut u64, span: Duration) -> u64 {
 }
 
 /// The bytes that were to be written to the disk, those that were deleted before,
-/// and those of the log.
-fn bytes(storage: &str) -> (u64, u64, u64) {
+/// and those of the log. `output` is there instead of ours, and nothing arrives.
+fn bytes(storage: &str, output: Option<&str>) -> (u64, u64, u64) {
     let mut logs = Logs::new(CONTAINERS);
     let queues = tempfile::tempdir().unwrap();
     let arrivals = Arrivals::listen(Ipv4Addr::LOCALHOST, false);
     let path = logs.path();
+    let ours = ours(&arrivals.address(), queues.path());
     let agent = Agent::start(Settings {
         wrapper: &[],
         logs: &path,
         storage,
-        outputs: &ours(&arrivals.address(), queues.path()),
+        outputs: output.unwrap_or(&ours),
     });
     thread::sleep(Duration::from_secs(2));
     let mut next = 0;
     let log = write(&mut logs, &mut next, SPAN);
     let begin = Instant::now();
-    while arrivals.count() < next {
+    while output.is_none() && arrivals.count() < next {
         assert!(
             begin.elapsed() < Duration::from_secs(60),
             "{} lines",
