@@ -31,7 +31,11 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     for (what, storage, output) in [
         ("Queue and `storage.type filesystem`", "filesystem", None),
         ("Queue and `storage.type memory`", "memory", None),
-        ("Null output and `storage.type memory`", "memory", Some(null)),
+        (
+            "Null output and `storage.type memory`",
+            "memory",
+            Some(null),
+        ),
     ] {
         let (written, cancelled, log) = bytes(storage, output);
         let of = |bytes: u64| bytes as f64 / log as f64;
