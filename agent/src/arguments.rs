@@ -8,15 +8,19 @@ use thiserror::Error;
 
 /// Printed for `--help`, and behind a usage error.
 pub(crate) const HELP: &str = "\
-Starts Fluent Bit after a check of its state folder: a database of positions in
-files (*.db) that Fluent Bit cannot use is renamed to <name>.corrupt-<time>.
+Starts Fluent Bit after two checks. A database of positions in files (*.db) that
+Fluent Bit cannot use is renamed to <name>.corrupt-<time>. Where no log of a
+container can be read, Fluent Bit is not started.
 
-Usage: sink-agent [--state FOLDER] -- PROGRAM [ARGUMENT]...
+Usage: sink-agent [--state FOLDER] [--logs FOLDER] -- PROGRAM [ARGUMENT]...
        sink-agent [--state FOLDER] --remove
 
 Options:
     --state FOLDER   The folder with the databases. The variable STATE_DIR by
                      default; nothing is checked where both are absent.
+    --logs FOLDER    The folder with the logs of containers, such as
+                     /var/log/containers. The variable CONTAINER_LOGS by default;
+                     nothing is checked where both are absent.
     --remove         Remove what agents wrote into the state folder, queues with
                      undelivered messages included, and the folder. Fails while an
                      agent uses it.
@@ -24,8 +28,8 @@ Options:
     --version        Print the version.
 
 PROGRAM replaces this process, so signals and exit codes are its own.
-Exit codes of sink-agent itself: 1 something was not removed, 2 usage error, 126 PROGRAM cannot be started,
-127 PROGRAM was not found.
+Exit codes of sink-agent itself: 1 no log can be read, or something was not
+removed; 2 usage error; 126 PROGRAM cannot be started; 127 PROGRAM was not found.
 ";
 
 /// The parsed command line.
@@ -38,12 +42,22 @@ pub(crate) enum Arguments {
     Version,
 }
 
-/// A program to start, and the state folder to check before.
+/// A program to start, and the folders to check before.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Start {
     pub(crate) state: Option<PathBuf>,
+    pub(crate) logs: Option<PathBuf>,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+}
+
+/// The values of variables that stand for options. Empty ones are absent.
+#[derive(Debug, Default)]
+pub(crate) struct Variables {
+    /// `STATE_DIR`.
+    pub(crate) state: Option<OsString>,
+    /// `CONTAINER_LOGS`.
+    pub(crate) logs: Option<OsString>,
 }
 
 /// A usage error.
@@ -58,20 +72,25 @@ pub(crate) enum UsageError {
 }
 
 impl Arguments {
-    /// Parses the command line. `state` is the value of `STATE_DIR`; empty is absent.
+    /// Parses the command line.
     ///
     /// # Errors
     ///
     /// Names the option that is unknown or incomplete, or the missing program.
     pub(crate) fn parse(
         mut parser: lexopt::Parser,
-        state: Option<OsString>,
+        variables: Variables,
     ) -> Result<Self, UsageError> {
-        let mut state = state.filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let folder = |value: Option<OsString>| {
+            let value = value.filter(|folder| !folder.is_empty());
+            value.map(PathBuf::from)
+        };
+        let (mut state, mut logs) = (folder(variables.state), folder(variables.logs));
         let mut remove = false;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("state") => state = Some(parser.value()?.into()),
+                Arg::Long("logs") => logs = Some(parser.value()?.into()),
                 Arg::Long("remove") => remove = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("version") | Arg::Short('V') => return Ok(Self::Version),
@@ -79,6 +98,7 @@ impl Arguments {
                 Arg::Value(program) if !remove => {
                     return Ok(Self::Start(Start {
                         state,
+                        logs,
                         program: program.into(),
                         arguments: parser.raw_args()?.collect(),
                     }));
@@ -98,12 +118,17 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str], state: Option<&str>) -> Result<Arguments, UsageError> {
-        Arguments::parse(lexopt::Parser::from_args(words), state.map(OsString::from))
+        let variables = Variables {
+            state: state.map(OsString::from),
+            logs: None,
+        };
+        Arguments::parse(lexopt::Parser::from_args(words), variables)
     }
 
     fn start(state: Option<&str>, program: &str, arguments: &[&str]) -> Arguments {
         Arguments::Start(Start {
             state: state.map(PathBuf::from),
+            logs: None,
             program: program.into(),
             arguments: arguments.iter().map(OsString::from).collect(),
         })

@@ -5,6 +5,7 @@
 //!     │           └ database.rs  can Fluent Bit use it?
 //!     │                            yes, or unknown: left as it is
 //!     │                            no: set aside, logged
+//!     ├── logs.rs                can any log of a container be read?
 //!     ├── exec ────────────────> Fluent Bit, with the same process id
 //!     └── removal.rs             --remove: nothing is left on the node
 //! ```
@@ -17,25 +18,33 @@
 mod arguments;
 mod database;
 mod log;
+mod logs;
 mod removal;
 mod state;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use crate::arguments::{Arguments, HELP, Start};
+use crate::arguments::{Arguments, HELP, Start, Variables};
 use crate::log::error;
 
 /// The exit codes of a shell: the command cannot be run, or was not found.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
-/// Something was not removed.
+/// No log can be read, or something was not removed.
 const FAILED: u8 = 1;
 /// A usage error.
 const USAGE: u8 = 2;
+/// How long no log of a container may be readable.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let start = match Arguments::parse(lexopt::Parser::from_env(), std::env::var_os("STATE_DIR")) {
+    let variables = Variables {
+        state: std::env::var_os("STATE_DIR"),
+        logs: std::env::var_os("CONTAINER_LOGS"),
+    };
+    let start = match Arguments::parse(lexopt::Parser::from_env(), variables) {
         Ok(Arguments::Start(start)) => start,
         Ok(Arguments::Remove(state)) => {
             return match removal::remove(&state) {
@@ -61,9 +70,16 @@ fn main() -> ExitCode {
     };
     let Start {
         state,
+        logs,
         program,
         arguments,
     } = start;
+    if let Some(logs) = logs
+        && let Err(unreadable) = logs::check(&logs, PATIENCE)
+    {
+        error(&unreadable.to_string());
+        return ExitCode::from(FAILED);
+    }
     if let Some(state) = state {
         state::prepare(&state);
     }

@@ -5,6 +5,8 @@
     reason = "a test fails where something is not as it must be"
 )]
 
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
@@ -85,4 +87,38 @@ fn a_folder_that_cannot_be_used_is_logged() {
     assert!(text(&output.stderr).contains("cannot read the state folder /no/such"));
     // Without a folder nothing is checked.
     assert_eq!(text(&run(&["--", "true"]).stderr), "");
+}
+
+/// An agent that can read nothing is not to look like one that delivers.
+#[test]
+fn where_no_log_can_be_read_nothing_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("containers");
+    let folder = logs.to_str().unwrap();
+    let start = || run(&["--logs", folder, "--", "echo", "started"]);
+    let refused = |words: &str| {
+        let output = start();
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+        let log = text(&output.stderr);
+        assert!(log.contains(words) && log.lines().count() == 1, "{log}");
+    };
+    refused(&format!(
+        "cannot read the folder of containers' logs {folder}: No such file"
+    ));
+    fs::create_dir(&logs).unwrap();
+    assert_eq!(
+        text(&start().stdout),
+        "started\n",
+        "a node without containers"
+    );
+    // As with Docker, whose folder is not mounted.
+    symlink(
+        "/var/lib/no-docker/abc-json.log",
+        logs.join("web_shop_app-abc.log"),
+    )
+    .unwrap();
+    refused("Is the folder mounted that it leads to (/var/lib/no-docker/abc-json.log)?");
+    // One that just ended is among others.
+    File::create(logs.join("web_shop_app-def.log")).unwrap();
+    assert_eq!(text(&start().stdout), "started\n");
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
@@ -92,6 +91,23 @@ pub fn from_secrets(secrets: Vec<Secret>) -> (Files, Option<DaemonSet>) {
     (files, daemon_set)
 }
 
+/// How many Secrets a revision's `DaemonSet` reads.
+#[must_use]
+pub fn parts(daemon_set: &DaemonSet) -> usize {
+    let pod = daemon_set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
+    let volumes = pod.and_then(|pod| pod.volumes.as_ref());
+    let projected = volumes
+        .into_iter()
+        .flatten()
+        .find_map(|volume| volume.projected.as_ref());
+    projected
+        .and_then(|projected| projected.sources.as_ref())
+        .map_or(0, Vec::len)
+}
+
 /// What every object has that the controller makes.
 #[must_use]
 pub fn metadata(name: &str, settings: &Settings) -> ObjectMeta {
@@ -104,6 +120,25 @@ pub fn metadata(name: &str, settings: &Settings) -> ObjectMeta {
         )])),
         ..ObjectMeta::default()
     }
+}
+
+/// The `DaemonSet` of a revision, as it is written now. Which nodes have agents is not the
+/// revision's: the `DaemonSet`'s controller makes and deletes pods for that at once, on all
+/// nodes, and would do so again and again while one of them tries another revision.
+#[must_use]
+pub fn placed(mut daemon_set: DaemonSet, settings: &Settings) -> DaemonSet {
+    let now = self::daemon_set(&[], "", settings);
+    let (Some(spec), Some(now)) = (&mut daemon_set.spec, now.spec) else {
+        return daemon_set;
+    };
+    spec.update_strategy = now.update_strategy;
+    spec.min_ready_seconds = now.min_ready_seconds;
+    if let (Some(pod), Some(now)) = (&mut spec.template.spec, now.template.spec) {
+        pod.node_selector = now.node_selector;
+        pod.affinity = now.affinity;
+        pod.tolerations = now.tolerations;
+    }
+    daemon_set
 }
 
 /// Whom the agents are for the API server. What they may is not the
@@ -126,7 +161,10 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         resources,
         tolerations,
         node_selector,
+        affinity,
         priority_class_name,
+        se_linux_options,
+        log_folders,
         metrics_port,
         max_unavailable_percent: _,
     } = &settings.agent;
@@ -135,6 +173,27 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         .iter()
         .map(|name| json!({"secret": {"name": name}}))
         .collect();
+    let of_folders = |volume: &dyn Fn(&str, &str) -> serde_json::Value| {
+        let folders = log_folders.iter().enumerate();
+        folders
+            .map(|(number, folder)| volume(&format!("log-{number}"), folder))
+            .collect::<Vec<_>>()
+    };
+    let mut mounts =
+        of_folders(&|name, folder| json!({"name": name, "mountPath": folder, "readOnly": true}));
+    mounts.extend([
+        json!({"name": "config", "mountPath": paths.config, "readOnly": true}),
+        json!({"name": "state", "mountPath": paths.state}),
+    ]);
+    let mut volumes =
+        of_folders(&|name, folder| json!({"name": name, "hostPath": {"path": folder}}));
+    volumes.extend([
+        json!({"name": "config", "projected": {"sources": sources}}),
+        json!({
+            "name": "state",
+            "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"},
+        }),
+    ]);
     let labels = json!({LABEL.0: LABEL.1});
     // Not Fluent Bit's /api/v1/health, which fails with any tenant's sink.
     let alive = json!({"path": "/api/v1/uptime", "port": "metrics"});
@@ -144,6 +203,8 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         "metadata": metadata(AGENT, settings),
         "spec": {
             "selector": {"matchLabels": labels},
+            // The controller decides which one is replaced next.
+            "updateStrategy": {"type": "OnDelete"},
             "template": {
                 "metadata": {"labels": labels, "annotations": {REVISION: revision}},
                 "spec": {
@@ -151,6 +212,7 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                     "terminationGracePeriodSeconds": 30,
                     "tolerations": tolerations,
                     "nodeSelector": node_selector,
+                    "affinity": affinity,
                     "priorityClassName": priority_class_name,
                     "imagePullSecrets": image_pull_secrets,
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
@@ -166,45 +228,28 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                             },
                             // The image's entry point checks the databases there.
                             {"name": "STATE_DIR", "value": paths.state},
+                            // And whether any log can be read.
+                            {"name": "CONTAINER_LOGS", "value": paths.containers},
                         ],
                         "ports": [{"name": "metrics", "containerPort": metrics_port}],
                         "readinessProbe": {"httpGet": alive, "periodSeconds": 2},
                         "livenessProbe": {"httpGet": alive, "periodSeconds": 30, "failureThreshold": 4},
                         "resources": resources,
+                        // Its last words are a condition's message.
+                        "terminationMessagePolicy": "FallbackToLogsOnError",
                         // Logs are root's, and nobody else's to read.
                         "securityContext": {
                             "allowPrivilegeEscalation": false,
                             "readOnlyRootFilesystem": true,
                             "capabilities": {"drop": ["ALL"]},
+                            "seLinuxOptions": se_linux_options,
                         },
-                        "volumeMounts": [
-                            {"name": "config", "mountPath": paths.config, "readOnly": true},
-                            {"name": "log", "mountPath": "/var/log", "readOnly": true},
-                            {"name": "state", "mountPath": paths.state},
-                        ],
+                        "volumeMounts": mounts,
                     }],
-                    "volumes": [
-                        {"name": "config", "projected": {"sources": sources}},
-                        {"name": "log", "hostPath": {"path": "/var/log"}},
-                        {"name": "state", "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"}},
-                    ],
+                    "volumes": volumes,
                 },
             },
         },
     });
     serde_json::from_value(object).expect("the object is one of this kind")
-}
-
-/// The same, replaced so many at a time, each of which has to be ready for so
-/// long before it counts.
-#[must_use]
-pub fn rolled(mut daemon_set: DaemonSet, most: i32, ready_seconds: i32) -> DaemonSet {
-    if let Some(spec) = &mut daemon_set.spec {
-        spec.min_ready_seconds = Some(ready_seconds);
-        let strategy = spec.update_strategy.get_or_insert_default();
-        strategy.type_ = Some("RollingUpdate".to_owned());
-        let rolling = strategy.rolling_update.get_or_insert_default();
-        rolling.max_unavailable = Some(IntOrString::Int(most));
-    }
-    daemon_set
 }

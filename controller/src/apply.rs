@@ -2,7 +2,8 @@
 //! to it, so that whatever ends in between leaves nothing half done.
 //!
 //! ```text
-//! ConfigMaps -> Secrets of the revision -> DaemonSet -> Secrets that nobody has any more
+//! ConfigMaps -> Secrets of the revision -> DaemonSet -> pods that are replaced, and
+//!                                                      Secrets that nobody has any more
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,16 +11,17 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 
 use crate::agent;
-use crate::fleet::Agent;
-use crate::history::{History, Reach, Step};
+use crate::history::{History, Step};
 use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE, selector};
 use crate::owner::owner;
 use crate::plan::Plan;
@@ -33,6 +35,39 @@ pub struct Applier<'a> {
     settings: &'a Settings,
     /// With whom everything goes.
     owner: Option<OwnerReference>,
+    /// What would be written and deleted, where nothing is.
+    changes: Option<Mutex<Vec<Change>>>,
+}
+
+/// Why something was not applied.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// The API server refuses it, or cannot be reached.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// Somebody deleted the Secrets of a revision.
+    #[error("the Secrets of revision {0} are gone, so it cannot come back")]
+    Gone(String),
+}
+
+/// What would become of an object.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which one, such as `Secret syslog-sink/name`.
+    pub object: String,
+    /// What is done with it.
+    pub kind: ChangeKind,
+}
+
+/// What is done with an object.
+#[derive(Clone, Debug)]
+pub enum ChangeKind {
+    /// There is none, and there would be this one.
+    Created(serde_json::Value),
+    /// It would be this one.
+    Changed(serde_json::Value),
+    /// It would be there no more.
+    Deleted,
 }
 
 impl<'a> Applier<'a> {
@@ -47,22 +82,46 @@ impl<'a> Applier<'a> {
             owner: owner(&client, settings).await?,
             client,
             settings,
+            changes: None,
         })
+    }
+
+    /// The same, but nothing is written: the API server is asked what would become of
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub async fn dry(client: Client, settings: &'a Settings) -> kube::Result<Self> {
+        Ok(Self {
+            changes: Some(Mutex::default()),
+            ..Self::new(client, settings).await?
+        })
+    }
+
+    /// What would have been done.
+    #[must_use]
+    pub fn into_changes(self) -> Vec<Change> {
+        self.changes.map(Mutex::into_inner).unwrap_or_default()
     }
 
     /// Writes what differs. `history` and `step` are what comes next.
     ///
     /// # Errors
     ///
-    /// Where the API server refuses or cannot be reached.
+    /// Where the API server refuses or cannot be reached, or a revision is gone.
     pub async fn apply(
         &self,
         plan: &Plan,
         snapshot: &Snapshot,
         history: &History,
         step: &Step,
-    ) -> kube::Result<()> {
-        self.write(&self.state(plan, history)).await?;
+    ) -> Result<(), ApplyError> {
+        // First of all: one that does not lead any more, and does not know it yet, does
+        // nothing where its successor has written this.
+        let mut state = self.state(plan, history);
+        state.metadata.resource_version = snapshot.state_version.clone();
+        self.write(&state).await?;
         self.write(&self.events()).await?;
         self.write(&agent::service_account(self.settings)).await?;
         let secrets: Api<Secret> = self.api();
@@ -70,7 +129,7 @@ impl<'a> Applier<'a> {
         let labelled = ListParams::default().labels(&ours);
         let stored = secrets.list_metadata(&labelled).await?.items;
 
-        let daemon_set = if step.revision == plan.revision {
+        let daemon_set = if step.template == plan.revision {
             let (wanted, daemon_set) = agent::objects(&plan.files, &plan.revision, self.settings);
             for secret in &wanted {
                 // Immutable, and named by its content: what is there is right.
@@ -80,24 +139,27 @@ impl<'a> Applier<'a> {
                 }
             }
             daemon_set
-        } else if let Some(daemon_set) = self.daemon_set_of(&step.revision).await? {
-            daemon_set
         } else {
-            let revision = &step.revision;
-            tracing::error!(revision, "its Secrets are gone, so it cannot come back");
-            return Ok(());
+            let daemon_set = self.daemon_set_of(&step.template).await?;
+            let gone = || ApplyError::Gone(step.template.clone());
+            agent::placed(daemon_set.ok_or_else(gone)?, self.settings)
         };
-        let most = max_unavailable(step, snapshot, self.settings);
-        let ready_seconds = ready_seconds(step, self.settings);
-        self.write(&agent::rolled(daemon_set, most, ready_seconds))
-            .await?;
+        let daemon_set = self.write(&daemon_set).await?;
+        // Else the pod's successor could be made by the template before.
+        if is_observed(&daemon_set) || self.changes.is_some() {
+            let pods: Api<Pod> = self.api();
+            for pod in &step.replace {
+                tracing::info!(pod, revision = step.template, "an agent is replaced");
+                self.delete(&pods, pod).await?;
+            }
+        }
 
-        let agents = snapshot.agents.iter().map(|agent| &agent.revision);
-        let good = history.good.iter().map(|good| &good.revision);
-        let kept: BTreeSet<&String> = agents.chain(good).chain([&step.revision]).collect();
+        let needed = snapshot.fleet.revisions().chain(history.revisions());
+        let kept: BTreeSet<&String> = needed.chain([&step.template]).collect();
         for secret in stored {
             let revision = secret.labels().get(REVISION);
-            if revision.is_some_and(|revision| !kept.contains(revision)) {
+            if let Some(revision) = revision.filter(|revision| !kept.contains(revision)) {
+                tracing::info!(revision, "no agent has it any more");
                 self.delete(&secrets, &secret.name_any()).await?;
             }
         }
@@ -141,94 +203,91 @@ impl<'a> Applier<'a> {
     }
 
     /// Server-side apply: the API server changes nothing where nothing differs.
-    async fn write<K>(&self, object: &K) -> kube::Result<()>
+    async fn write<K>(&self, object: &K) -> kube::Result<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Debug + DeserializeOwned + Serialize,
     {
         let mut object = object.clone();
         object.meta_mut().owner_references = self.owner.clone().map(|owner| vec![owner]);
-        let parameters = PatchParams::apply(MANAGER).force();
-        let api: Api<K> = self.api();
-        api.patch(&object.name_any(), &parameters, &Patch::Apply(&object))
-            .await
-            .map(drop)
+        let mut parameters = PatchParams::apply(MANAGER).force();
+        parameters.dry_run = self.changes.is_some();
+        let (api, name): (Api<K>, String) = (self.api(), object.name_any());
+        let before = match &self.changes {
+            Some(_) => api.get_opt(&name).await?,
+            None => None,
+        };
+        let after = api
+            .patch(&name, &parameters, &Patch::Apply(&object))
+            .await?;
+        if let Some(changes) = &self.changes {
+            let (before, now) = (before.as_ref().map(content), content(&after));
+            let kind = match before {
+                None => Some(ChangeKind::Created(now)),
+                Some(before) => (before != now).then_some(ChangeKind::Changed(now)),
+            };
+            let change = |kind| Change {
+                object: self.called::<K>(&name),
+                kind,
+            };
+            changes.lock().extend(kind.map(change));
+        }
+        Ok(after)
     }
 
-    async fn delete(&self, secrets: &Api<Secret>, name: &str) -> kube::Result<()> {
-        tracing::info!(secret = name, "no agent has this revision any more");
-        match secrets.delete(name, &DeleteParams::default()).await {
+    /// Deletes an object that may be gone already.
+    async fn delete<K>(&self, api: &Api<K>, name: &str) -> kube::Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        if let Some(changes) = &self.changes {
+            let (object, kind) = (self.called::<K>(name), ChangeKind::Deleted);
+            changes.lock().push(Change { object, kind });
+            return Ok(());
+        }
+        match api.delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(drop),
         }
     }
+
+    fn called<K: Resource<DynamicType = ()>>(&self, name: &str) -> String {
+        format!("{} {}/{name}", K::kind(&()), self.settings.namespace)
+    }
 }
 
-/// How many agents may be without work. Those that are already, on nodes that
-/// are down for example, hold nothing up.
-fn max_unavailable(step: &Step, snapshot: &Snapshot, settings: &Settings) -> i32 {
-    let at_once = match step.reach {
-        Reach::One => 1,
-        Reach::All => {
-            let percent = usize::from(settings.agent.max_unavailable_percent);
-            (snapshot.nodes * percent).div_ceil(100).max(1)
+/// An object without what the API server writes into it, and without a Secret's values,
+/// whose hash is in its name.
+fn content<K>(object: &K) -> serde_json::Value
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let mut object = serde_json::to_value(object).expect("an object is JSON");
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if K::kind(&()) == Secret::kind(&())
+        && let Some(data) = object["data"].as_object_mut()
+    {
+        data.values_mut().for_each(|value| *value = "...".into());
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for written in [
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+            "uid",
+        ] {
+            metadata.remove(written);
         }
-    };
-    let is_down = |agent: &&Agent| agent.revision != step.revision && agent.ready_since.is_none();
-    (at_once + snapshot.agents.iter().filter(is_down).count()) as i32
+    }
+    object
 }
 
-/// For how long an agent has to be ready before the next one is replaced. Else
-/// the second node would get what is tried as soon as the first is ready.
-fn ready_seconds(step: &Step, settings: &Settings) -> i32 {
-    match step.reach {
-        Reach::One => settings.pace.settle.as_secs_f64().ceil() as i32,
-        Reach::All => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn agents_that_are_down_hold_nothing_up() {
-        let agent = |revision: &str, is_ready: bool| Agent {
-            pod: "pod".to_owned(),
-            node: "node".to_owned(),
-            revision: revision.to_owned(),
-            ready_since: is_ready.then(k8s_openapi::jiff::Timestamp::now),
-            address: None,
-            restarts: 0,
-            trouble: None,
-        };
-        let snapshot = |agents: Vec<Agent>, nodes| Snapshot {
-            agents,
-            nodes,
-            ..Snapshot::default()
-        };
-        let settings = Settings::default();
-        let most = |reach: Reach, snapshot: &Snapshot| {
-            let revision = "b".to_owned();
-            max_unavailable(&Step { revision, reach }, snapshot, &settings)
-        };
-        let well = snapshot(vec![agent("a", true); 100], 100);
-        assert_eq!(most(Reach::One, &well), 1);
-        assert_eq!(most(Reach::All, &well), 5);
-        assert_eq!(most(Reach::All, &snapshot(vec![], 0)), 1);
-        let down = snapshot(
-            vec![agent("a", false), agent("a", true), agent("b", false)],
-            3,
-        );
-        assert_eq!(most(Reach::One, &down), 2);
-    }
-    #[test]
-    fn what_is_tried_has_to_be_ready_for_a_while() {
-        let settings = Settings::default();
-        let seconds = |reach| {
-            let revision = "b".to_owned();
-            ready_seconds(&Step { revision, reach }, &settings)
-        };
-        assert_eq!((seconds(Reach::One), seconds(Reach::All)), (10, 0));
-    }
+/// Whether the `DaemonSet`'s controller knows this version of it.
+fn is_observed(daemon_set: &DaemonSet) -> bool {
+    let status = daemon_set.status.as_ref();
+    let observed = status.and_then(|status| status.observed_generation);
+    observed.is_some() && observed == daemon_set.metadata.generation
 }

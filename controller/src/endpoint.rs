@@ -18,11 +18,19 @@ use crate::monitor::Monitor;
 /// Where the listener ends.
 pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>) -> std::io::Result<()> {
     let routes = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(monitor);
     axum::serve(listener, routes).await
+}
+
+async fn healthy(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
+    if monitor.is_healthy() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, "a watch has ended")
+    }
 }
 
 async fn ready(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {

@@ -41,9 +41,9 @@ pub fn revision(files: &Files, template: &str) -> String {
     name_of(hash)
 }
 
-/// Sixteen digits: enough that two contents never share them.
+/// The digits of 128 bits: nobody finds two contents that share them.
 fn name_of(hash: Sha256) -> String {
     let mut digits = format!("{:x}", hash.finalize());
-    digits.truncate(16);
+    digits.truncate(32);
     digits
 }

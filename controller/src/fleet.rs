@@ -1,15 +1,67 @@
-//! The agents, as their pods' status has them.
+//! The agents, as their pods' status has them, and the nodes that nothing can be done
+//! on for now.
+//!
+//! ```text
+//! node that is not ready           ─┐
+//! pod that does not begin, or end,  ├─> out of reach: left out, with the reason
+//! or that the kubelet refused      ─┘
+//! any other node's pod              ──> an agent, or one that is ending
+//! ```
 
-use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::names::REVISION;
+use crate::names::{AGENT, REVISION};
 
 /// After so many ends of its container an agent is ill. One can be an accident.
 const CRASHES: i32 = 2;
 /// The most characters of what a kubelet says, which goes into statuses.
 const LONGEST: usize = 200;
+/// How long a pod may be there after the end of its grace period.
+const END: Duration = Duration::from_secs(60);
+
+/// All agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// How many nodes shall have an agent, once the `DaemonSet`'s controller has
+    /// counted them.
+    pub wanted: Option<usize>,
+    /// The agents that shall stay, in the order of their nodes.
+    pub agents: Vec<Agent>,
+    /// The nodes whose agent is ending.
+    pub ending: Vec<String>,
+    /// The nodes that nothing can be done on, or found out, for now.
+    pub out_of_reach: BTreeMap<String, OutOfReach>,
+    /// All nodes of the cluster.
+    pub nodes: BTreeSet<String>,
+}
+
+/// A node that shall have an agent, and is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfReach {
+    /// Why.
+    pub obstacle: Obstacle,
+    /// The agent that it has, unless that is ending.
+    pub agent: Option<Agent>,
+}
+
+/// Why a node is out of reach.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub enum Obstacle {
+    /// What its condition says.
+    NodeNotReady(String),
+    /// Its pod is not scheduled, or the kubelet does not take it.
+    NotBegun(String),
+    /// Its pod should have ended long ago.
+    NotEnding,
+    /// The kubelet has evicted its pod, or does not admit it.
+    Failed(String),
+}
 
 /// One agent.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
@@ -20,8 +72,14 @@ pub struct Agent {
     pub node: String,
     /// The revision that it has.
     pub revision: String,
+    /// When its pod was made.
+    pub created: Option<Timestamp>,
+    /// Whether the kubelet has taken its pod.
+    pub has_begun: bool,
     /// Since when it is ready, if it is.
     pub ready_since: Option<Timestamp>,
+    /// Since when it is not, if its kubelet says so.
+    pub not_ready_since: Option<Timestamp>,
     /// Its address, once it has one.
     pub address: Option<String>,
     /// How often its container has ended.
@@ -30,37 +88,231 @@ pub struct Agent {
     pub trouble: Option<String>,
 }
 
+impl Fleet {
+    /// What these pods and nodes are now. A kubelet has `patience` to take a pod.
+    pub fn new<'a>(
+        pods: impl Iterator<Item = &'a Pod>,
+        nodes: impl Iterator<Item = &'a Node>,
+        wanted: Option<usize>,
+        patience: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let ready: BTreeMap<String, Result<Option<Timestamp>, Obstacle>> = nodes
+            .map(|node| (node.name_any(), readiness(node)))
+            .collect();
+        let mut fleet = Self {
+            wanted,
+            nodes: ready.keys().cloned().collect(),
+            ..Self::default()
+        };
+        for pod in pods.filter(|pod| is_made_by_daemon_set(pod)) {
+            // The pod of a node that is gone goes soon.
+            let Some((node, ready)) = node_of(pod).and_then(|node| ready.get_key_value(&node))
+            else {
+                continue;
+            };
+            let node = node.clone();
+            let mut agent = Agent::new(pod);
+            if let (Some(agent), Ok(since)) = (&mut agent, ready) {
+                // Nothing could be ready before the node was.
+                agent.not_ready_since = agent.not_ready_since.max(*since);
+            }
+            let of_pod = match &agent {
+                Some(agent) => agent.not_begun(patience, now),
+                None => failed(pod).or_else(|| not_ending(pod, now)),
+            };
+            match (ready.clone().err().or(of_pod), agent) {
+                (Some(obstacle), agent) => {
+                    let out = OutOfReach { obstacle, agent };
+                    fleet.out_of_reach.insert(node, out);
+                }
+                (None, Some(agent)) => fleet.agents.push(agent),
+                (None, None) => fleet.ending.push(node),
+            }
+        }
+        fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
+        fleet
+    }
+
+    /// How many nodes can have an agent, once that is known.
+    #[must_use]
+    pub fn within_reach(&self) -> Option<usize> {
+        Some(self.wanted?.saturating_sub(self.out_of_reach.len()))
+    }
+
+    /// The agents that are ready.
+    pub fn ready(&self) -> impl Iterator<Item = &Agent> {
+        let agents = self.agents.iter();
+        agents.filter(|agent| agent.ready_since.is_some())
+    }
+
+    /// The agents whose pods do not begin.
+    pub fn not_begun(&self) -> impl Iterator<Item = &Agent> {
+        let out = self.out_of_reach.values();
+        out.filter_map(|OutOfReach { obstacle, agent }| match obstacle {
+            Obstacle::NotBegun(_) => agent.as_ref(),
+            Obstacle::NodeNotReady(_) | Obstacle::NotEnding | Obstacle::Failed(_) => None,
+        })
+    }
+
+    /// The revisions that pods have.
+    pub fn revisions(&self) -> impl Iterator<Item = &String> {
+        let others = self.out_of_reach.values();
+        let others = others.filter_map(|out| out.agent.as_ref());
+        let agents = self.agents.iter().chain(others);
+        agents.map(|agent| &agent.revision)
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeNotReady(why) => write!(f, "the node is not ready ({why})"),
+            Self::NotBegun(why) => write!(f, "its pod does not start ({why})"),
+            Self::NotEnding => f.write_str("its pod does not end"),
+            Self::Failed(why) => write!(f, "its pod failed ({why})"),
+        }
+    }
+}
+
+/// Since when a node is ready, or why it is not.
+pub(crate) fn readiness(node: &Node) -> Result<Option<Timestamp>, Obstacle> {
+    let status = node.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    match conditions.find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => {
+            Ok(ready.last_transition_time.as_ref().map(|time| time.0))
+        }
+        Some(ready) => {
+            let (reason, message) = (ready.reason.as_deref(), ready.message.as_deref());
+            Err(Obstacle::NodeNotReady(why(reason, message)))
+        }
+        None => {
+            let why = "its kubelet never said so";
+            Err(Obstacle::NodeNotReady(why.to_owned()))
+        }
+    }
+}
+
+/// Whether a pod is an agent's, and not somebody else's with the same label.
+fn is_made_by_daemon_set(pod: &Pod) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|owner| owner.kind == "DaemonSet" && owner.name == AGENT)
+}
+
+/// The node that a pod is on, or is for: that of a `DaemonSet` has only one to be
+/// scheduled to.
+fn node_of(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    if spec.node_name.is_some() {
+        return spec.node_name.clone();
+    }
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    let fields = required
+        .node_selector_terms
+        .iter()
+        .flat_map(|term| &term.match_fields);
+    let mut names = fields
+        .flatten()
+        .filter(|field| field.key == "metadata.name" && field.operator == "In");
+    names.next()?.values.as_ref()?.first().cloned()
+}
+
+/// Whether the kubelet has given a pod up, which the `DaemonSet`'s controller then deletes
+/// at its own pace.
+fn failed(pod: &Pod) -> Option<Obstacle> {
+    let status = pod.status.as_ref()?;
+    let is_failed = status.phase.as_deref() == Some("Failed");
+    let is_left = pod.metadata.deletion_timestamp.is_none();
+    (is_failed && is_left)
+        .then(|| Obstacle::Failed(why(status.reason.as_deref(), status.message.as_deref())))
+}
+
+/// Whether a pod should have ended.
+fn not_ending(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
+    let end = pod.metadata.deletion_timestamp.as_ref()?.0;
+    (lasts(end, now) >= END).then_some(Obstacle::NotEnding)
+}
+
+/// How long something lasts that has begun then.
+pub(crate) fn lasts(since: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(since).try_into().unwrap_or_default()
+}
+
 impl Agent {
     /// The agent of a pod that shall stay.
     #[must_use]
     pub fn new(pod: &Pod) -> Option<Self> {
-        if pod.metadata.deletion_timestamp.is_some() {
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        if pod.metadata.deletion_timestamp.is_some() || phase == Some("Failed") {
             return None;
         }
-        let status = pod.status.as_ref();
-        let conditions = status.and_then(|status| status.conditions.as_ref());
-        let ready = conditions.into_iter().flatten().find(|condition| {
-            let condition = (condition.type_.as_str(), condition.status.as_str());
-            condition == ("Ready", "True")
-        });
+        let condition = |type_: &str| {
+            let conditions = status.and_then(|status| status.conditions.as_ref());
+            let mut conditions = conditions.into_iter().flatten();
+            conditions.find(|condition| condition.type_ == type_)
+        };
+        let ready = condition("Ready");
+        let since = |status: &str| {
+            let ready = ready.filter(|ready| ready.status == status)?;
+            Some(ready.last_transition_time.as_ref()?.0)
+        };
         let container = status
             .and_then(|status| status.container_statuses.as_ref())
             .and_then(|containers| containers.first());
+        let not_scheduled = condition("PodScheduled")
+            .filter(|scheduled| scheduled.status == "False")
+            .map(|scheduled| why(scheduled.reason.as_deref(), scheduled.message.as_deref()));
         Some(Self {
             pod: pod.name_any(),
-            node: pod.spec.as_ref()?.node_name.clone()?,
-            revision: pod.annotations().get(REVISION)?.clone(),
-            ready_since: ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0)),
+            node: node_of(pod)?,
+            revision: pod.annotations().get(REVISION).cloned().unwrap_or_default(),
+            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            has_begun: status.is_some_and(|status| status.start_time.is_some()),
+            ready_since: since("True"),
+            not_ready_since: since("False"),
             address: status.and_then(|status| status.pod_ip.clone()),
             restarts: container.map_or(0, |container| container.restart_count),
-            trouble: container.and_then(trouble),
+            trouble: container.and_then(trouble).or(not_scheduled),
         })
     }
 
     /// Whether it ends again and again.
     #[must_use]
-    pub fn is_crashing(&self) -> bool {
+    pub const fn is_crashing(&self) -> bool {
         self.ready_since.is_none() && self.restarts >= CRASHES
+    }
+
+    /// Whether it has not been ready for that long.
+    #[must_use]
+    pub fn is_late(&self, patience: Duration, now: Timestamp) -> bool {
+        let is_long = |since| lasts(since, now) >= patience;
+        let since = self.not_ready_since.max(self.created);
+        self.ready_since.is_none() && since.is_some_and(is_long)
+    }
+
+    fn not_begun(&self, patience: Duration, now: Timestamp) -> Option<Obstacle> {
+        (!self.has_begun && self.is_late(patience, now)).then(|| {
+            let why = self.trouble.as_deref();
+            Obstacle::NotBegun(why.unwrap_or("its kubelet does not take it").to_owned())
+        })
+    }
+}
+
+/// A reason and its message, which may be long.
+fn why(reason: Option<&str>, message: Option<&str>) -> String {
+    let reason = reason.unwrap_or_default();
+    match message {
+        Some(message) => {
+            let message: String = message.trim().chars().take(LONGEST).collect();
+            format!("{reason}: {message}")
+        }
+        None => reason.to_owned(),
     }
 }
 
@@ -71,25 +323,15 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
         .state
         .as_ref()
         .and_then(|state| state.waiting.as_ref());
-    let why = |reason: &Option<String>, message: &Option<String>| {
-        let reason = reason.clone().unwrap_or_default();
-        match message {
-            Some(message) => {
-                let message: String = message.trim().chars().take(LONGEST).collect();
-                format!("{reason}: {message}")
-            }
-            None => reason,
-        }
-    };
     match (ended, waiting) {
         (Some(ended), _) => Some(format!(
             "its container ended with exit code {} ({})",
             ended.exit_code,
-            why(&ended.reason, &ended.message)
+            why(ended.reason.as_deref(), ended.message.as_deref())
         )),
         (None, Some(waiting)) if !is_usual(waiting) => Some(format!(
             "its container does not start ({})",
-            why(&waiting.reason, &waiting.message)
+            why(waiting.reason.as_deref(), waiting.message.as_deref())
         )),
         (None, _) => None,
     }
@@ -172,5 +414,150 @@ mod tests {
         let pod =
             json!({"metadata": {"annotations": {REVISION: "r1"}}, "spec": {"containers": []}});
         assert_eq!(Agent::new(&serde_json::from_value(pod).unwrap()), None);
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(180);
+
+    fn fleet(pods: &[serde_json::Value], nodes: &[serde_json::Value], now: &str) -> Fleet {
+        let pod = |pod: &serde_json::Value| serde_json::from_value(pod.clone()).unwrap();
+        let node = |node: &serde_json::Value| serde_json::from_value(node.clone()).unwrap();
+        let pods: Vec<Pod> = pods.iter().map(pod).collect();
+        let nodes: Vec<Node> = nodes.iter().map(node).collect();
+        let now = now.parse().unwrap();
+        Fleet::new(pods.iter(), nodes.iter(), Some(4), PATIENCE, now)
+    }
+
+    fn node(name: &str, ready: &str) -> serde_json::Value {
+        json!({"metadata": {"name": name}, "status": {"conditions": [{
+            "type": "Ready", "status": ready, "reason": "NodeStatusUnknown",
+            "message": "Kubelet stopped posting node status.",
+        }]}})
+    }
+
+    fn pod(node: &str) -> serde_json::Value {
+        json!({
+            "metadata": {
+                "name": format!("agent-{node}"),
+                "creationTimestamp": "2026-03-01T12:00:00Z",
+                "annotations": {REVISION: "r1"},
+                "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": AGENT, "uid": "1"},
+                ],
+            },
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"startTime": "2026-03-01T12:00:01Z"},
+        })
+    }
+
+    #[test]
+    fn only_what_the_daemon_set_made_counts() {
+        let mut other = pod("a");
+        other["metadata"]["ownerReferences"] = json!([]);
+        let mut unknown = pod("b");
+        unknown["metadata"]["annotations"] = json!({});
+        let mut evicted = pod("c");
+        evicted["status"] = json!({
+            "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource.",
+        });
+        let nodes = ["a", "b", "c"].map(|name| node(name, "True"));
+        // The node "d" is gone.
+        let pods = [other, unknown, evicted, pod("d")];
+        let fleet = fleet(&pods, &nodes, "2026-03-01T12:00:10Z");
+        let agents: Vec<&str> = fleet
+            .agents
+            .iter()
+            .map(|agent| agent.node.as_str())
+            .collect();
+        assert_eq!(agents, ["b"]);
+        let obstacle = fleet.out_of_reach["c"].obstacle.to_string();
+        assert_eq!(
+            obstacle,
+            "its pod failed (Evicted: The node was low on resource.)"
+        );
+    }
+
+    #[test]
+    fn an_agent_is_late_when_it_was_not_ready_for_long() {
+        let at = |now: &str, node_ready: Option<&str>| {
+            let mut pod = pod("a");
+            pod["status"]["conditions"] = json!([{
+                "type": "Ready", "status": "False", "lastTransitionTime": "2026-03-01T13:00:00Z",
+            }]);
+            let mut node = node("a", "True");
+            node["status"]["conditions"][0]["lastTransitionTime"] = json!(node_ready);
+            let fleet = fleet(&[pod], &[node], now);
+            fleet.agents[0].is_late(PATIENCE, now.parse().unwrap())
+        };
+        // It was ready for an hour.
+        assert!(!at("2026-03-01T13:02:59Z", None) && at("2026-03-01T13:03:00Z", None));
+        // Its node was not, until now.
+        let came_back = Some("2026-03-01T14:00:00Z");
+        assert!(!at("2026-03-01T14:02:59Z", came_back) && at("2026-03-01T14:03:00Z", came_back));
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_is_out_of_reach() {
+        let nodes = [
+            node("a", "True"),
+            node("b", "Unknown"),
+            json!({
+                "metadata": {"name": "c"}, "status": {},
+            }),
+        ];
+        let pods = ["a", "b", "c"].map(pod);
+        let fleet = fleet(&pods, &nodes, "2026-03-01T12:00:10Z");
+        let agents: Vec<&str> = fleet
+            .agents
+            .iter()
+            .map(|agent| agent.node.as_str())
+            .collect();
+        assert_eq!(agents, ["a"]);
+        let out = &fleet.out_of_reach["b"];
+        assert_eq!(out.agent.as_ref().unwrap().revision, "r1");
+        assert_eq!(
+            out.obstacle.to_string(),
+            "the node is not ready (NodeStatusUnknown: Kubelet stopped posting node status.)"
+        );
+        assert!(fleet.out_of_reach.contains_key("c"));
+        assert_eq!(fleet.within_reach(), Some(2));
+    }
+
+    #[test]
+    fn a_pod_that_is_ending_has_a_time_for_that() {
+        let mut ending = pod("a");
+        // The end of its grace period.
+        ending["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:10:30Z");
+        let at = |now| fleet(&[ending.clone()], &[node("a", "True")], now);
+        let in_time = at("2026-03-01T12:11:00Z");
+        assert_eq!((in_time.ending.len(), in_time.within_reach()), (1, Some(4)));
+        let late = at("2026-03-01T12:11:30Z");
+        assert_eq!((late.ending.len(), late.within_reach()), (0, Some(3)));
+        assert_eq!(late.out_of_reach["a"].obstacle, Obstacle::NotEnding);
+    }
+
+    #[test]
+    fn a_pod_has_a_time_to_begin() {
+        let mut waiting = pod("a");
+        waiting["spec"] = json!({
+            "containers": [],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchFields": [
+                    {"key": "metadata.name", "operator": "In", "values": ["a"]},
+                ]}],
+            }}},
+        });
+        waiting["status"] = json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/4 nodes are available: 1 Insufficient memory.",
+        }]});
+        let at = |now| fleet(&[waiting.clone()], &[node("a", "True")], now);
+        assert_eq!(at("2026-03-01T12:02:59Z").agents.len(), 1);
+        let late = at("2026-03-01T12:03:00Z");
+        assert_eq!(late.agents, []);
+        assert_eq!(
+            late.out_of_reach["a"].obstacle.to_string(),
+            "its pod does not start (Unschedulable: 0/4 nodes are available: 1 Insufficient \
+             memory.)"
+        );
     }
 }

@@ -1,16 +1,23 @@
 //! What became of revisions, and which one the agents shall have.
 //!
 //! ```text
-//! a new revision -> tried on one node -> ready for a while -> good: the others follow
-//!                                     -> not ready: the good one comes back,
-//!                                        and what changed since is held
+//! wanted ──> trial ──────────> roll ────────────────> good
+//!            on one node,      on all nodes, a few    what agents get
+//!            until it is ready at a time, watched     that are made anew
+//!            for a while       all the while
+//!              └────────┬────────┘
+//!                   agents are ill: the good one comes back,
+//!                   and what changed since is held
 //! ```
 //!
 //! What is held is a tenant's own file. With several, halves of them are tried
 //! again one after the other, so that what is wrong ends up alone. The history
 //! outlives the controller, so that nothing is tried twice.
+//!
+//! Nodes that are out of reach hold nothing up and prove nothing, and neither do
+//! those whose agents were ill before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,17 +25,31 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, content_hash, units};
-use crate::fleet::Agent;
+use crate::fleet::{Agent, Fleet, lasts};
 use crate::settings::Pace;
+
+/// On so many nodes a pod may not begin before its revision fails.
+const NOT_BEGUN: usize = 3;
+/// A revision whose pods did not begin is tried again after so many times a trial's
+/// length: there may be room by then.
+const AGAIN: u32 = 10;
+/// What failed is tried again after this: it may have been the node.
+const HELD_FOR: Duration = Duration::from_secs(6 * 3600);
+/// The most pods that are deleted in a step.
+const AT_ONCE: usize = 100;
+/// The most files that are held.
+const HELD: usize = 1000;
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct History {
-    /// The last revision that an agent was seen well with.
+    /// The last revision that agents were seen well with.
     pub good: Option<Since>,
-    /// The one that is being tried.
-    pub trial: Option<Since>,
+    /// The one that is tried on one node.
+    pub trial: Option<Attempt>,
+    /// The one that all nodes get, after one had it.
+    pub roll: Option<Attempt>,
     /// The last one that failed.
     pub failed: Option<Failed>,
     /// The agents' template at that time: with another one, all is open again.
@@ -50,6 +71,9 @@ pub struct Held {
     pub content: String,
     /// What became of the agents that had it.
     pub why: String,
+    /// Since when it is held.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 /// A revision, and since when it is what it is.
@@ -57,8 +81,32 @@ pub struct Held {
 pub struct Since {
     /// Which.
     pub revision: String,
+    /// The agents' template with it.
+    #[serde(default)]
+    pub template: String,
     /// Since when.
     pub since: Timestamp,
+}
+
+/// A revision that nodes get.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Attempt {
+    /// Which.
+    pub revision: String,
+    /// The agents' template with it.
+    #[serde(default)]
+    pub template: String,
+    /// Since when; of a roll, since the last node got it.
+    pub since: Timestamp,
+    /// How many nodes have it.
+    #[serde(default)]
+    pub reached: usize,
+    /// The nodes whose agents were ill before: they say nothing about it.
+    #[serde(default)]
+    pub ill: BTreeSet<String>,
+    /// The node that it is tried on, and when that was chosen.
+    #[serde(default)]
+    pub node: Option<(String, Timestamp)>,
 }
 
 /// A revision that failed.
@@ -68,31 +116,40 @@ pub struct Failed {
     pub revision: String,
     /// What became of the agents that had it.
     pub why: String,
+    /// Since when.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// The node whose agent failed with it. None where no agent began.
+    #[serde(default)]
+    pub node: Option<String>,
 }
 
-/// What the agents shall have.
+/// What is done with the agents next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which revision.
-    pub revision: String,
-    /// How many of them at once.
-    pub reach: Reach,
+    /// The revision of the pods that are made from now on.
+    pub template: String,
+    /// The pods that are deleted, so that they are made anew.
+    pub replace: Vec<String>,
 }
 
-/// How many agents get a revision at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// One, to see what becomes of it.
-    One,
-    /// All, as many at a time as the settings say.
-    All,
-}
-
-impl Step {
-    fn new(revision: &str, reach: Reach) -> Self {
-        let revision = revision.to_owned();
-        Self { revision, reach }
-    }
+/// What the next step depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The revision that is wanted.
+    pub wanted: &'a str,
+    /// The agents' template with that.
+    pub template: &'a str,
+    /// The files of the revisions that agents have, and of those of the history.
+    pub revisions: &'a Revisions,
+    /// The agents.
+    pub fleet: &'a Fleet,
+    /// How many agents may be without work at a time because they are replaced.
+    pub at_once: usize,
+    /// When something is done.
+    pub pace: Pace,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// The files of revisions.
@@ -106,150 +163,234 @@ impl History {
         groups.flatten()
     }
 
-    /// What comes next, and what is remembered then, where a revision with such a
-    /// template is wanted. `revisions` are those that agents have, and the good
-    /// one.
+    /// What comes next, and what is remembered then.
     #[must_use]
-    pub fn next(
-        mut self,
-        wanted: &str,
-        template: &str,
-        revisions: &Revisions,
-        agents: &[Agent],
-        pace: Pace,
-        now: Timestamp,
-    ) -> (Self, Step) {
-        if self.template != template {
-            template.clone_into(&mut self.template);
+    pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
+        if self.template != now.template {
+            now.template.clone_into(&mut self.template);
             self.held.clear();
             self.suspects.clear();
         }
-        let is_adopted = self.adopt(wanted, revisions, agents, now);
-        let step = self
-            .see_through(wanted, revisions, agents, pace, now)
-            .or_else(|| self.stay(wanted, agents, pace, now, is_adopted))
-            .unwrap_or_else(|| self.attempt(wanted, now));
+        self.adopt(now);
+        self.acquit(now);
+        self.release(now);
+        self.judge_trial(now);
+        self.judge_roll(now);
+        if self.trial.is_none() && self.roll.is_none() {
+            self.begin(now);
+            // Agents may have it already, where what was wanted before is wanted again.
+            self.judge_trial(now);
+        }
+        let step = self.step(now);
         (self, step)
     }
 
-    /// Ends the trial under way where it is known what came of it.
-    fn see_through(
-        &mut self,
-        wanted: &str,
-        revisions: &Revisions,
-        agents: &[Agent],
-        pace: Pace,
-        now: Timestamp,
-    ) -> Option<Step> {
-        let trial = self.trial.clone()?;
-        let tried = lasts(trial.since, now);
-        let outcome = outcome(&trial.revision, agents, pace, tried, now);
-        if let Some(Ok(())) = outcome {
-            let revision = trial.revision;
-            let since = now;
-            self.good = Some(Since { revision, since });
-            self.trial = None;
-            return None;
-        }
-        // Else there is nothing to come back to.
-        self.good.as_ref()?;
-        if let Some(Err(why)) = outcome {
-            self.fail(&trial.revision, revisions, &why);
-            self.trial = None;
-            return None;
-        }
-        // Changes that come all the time must not keep one from being seen
-        // through.
-        let is_in_time = trial.revision != wanted && tried < pace.settle * 3;
-        is_in_time.then(|| Step::new(&trial.revision, Reach::One))
+    /// Whether nothing is under way, and the agents shall have what is wanted.
+    #[must_use]
+    pub fn is_settled(&self, wanted: &str) -> bool {
+        let good = self.good.as_ref();
+        self.trial.is_none()
+            && self.roll.is_none()
+            && self.suspects.is_empty()
+            && good.is_some_and(|good| good.revision == wanted)
     }
 
-    /// Gives agents what is good: because it is what is wanted, because what is
-    /// wanted has failed, or because not all of them have it yet.
-    fn stay(
-        &mut self,
-        wanted: &str,
-        agents: &[Agent],
-        pace: Pace,
-        now: Timestamp,
-        is_adopted: bool,
-    ) -> Option<Step> {
-        let good = self.good.clone()?;
-        if good.revision == wanted {
-            self.trial = None;
+    /// The revisions whose files are still needed.
+    pub fn revisions(&self) -> impl Iterator<Item = &String> {
+        let attempts = self.trial.iter().chain(&self.roll);
+        let good = self.good.iter().map(|good| &good.revision);
+        good.chain(attempts.map(|attempt| &attempt.revision))
+    }
+
+    /// Where nothing is known to be good, what agents are ready with is.
+    fn adopt(&mut self, now: &Situation<'_>) {
+        let Situation {
+            wanted, revisions, ..
+        } = *now;
+        // One whose Secrets somebody deleted cannot come back.
+        let is_gone = |revision: &str| revision != wanted && !revisions.contains_key(revision);
+        self.good.take_if(|good| is_gone(&good.revision));
+        for attempt in [&mut self.trial, &mut self.roll] {
+            attempt.take_if(|attempt| is_gone(&attempt.revision));
+        }
+        let is_known =
+            |agent: &&Agent| agent.revision != wanted && revisions.contains_key(&agent.revision);
+        if self.good.is_none()
+            && let Some(agent) = now.fleet.ready().find(is_known)
+        {
+            // It was the first one's: nothing is left to find out.
+            let is_its = |attempt: &mut Attempt| attempt.revision == agent.revision;
+            self.trial.take_if(is_its);
+            self.roll.take_if(is_its);
+            self.good = Some(Since {
+                revision: agent.revision.clone(),
+                template: String::new(),
+                since: now.now,
+            });
+        }
+    }
+
+    /// Lets go of what is held for long.
+    fn release(&mut self, now: &Situation<'_>) {
+        let is_over = |_: &String, held: &mut Held| {
+            held.since
+                .is_some_and(|since| lasts(since, now.now) >= HELD_FOR)
+        };
+        self.held.extract_if(.., is_over).for_each(drop);
+    }
+
+    /// Where an agent is ill with what is good as well, its node was the reason, and no
+    /// revision.
+    fn acquit(&mut self, now: &Situation<'_>) {
+        let (Some(failed), Some(good)) = (&self.failed, &self.good) else {
+            return;
+        };
+        let is_the_node = |agent: &&Agent| {
+            Some(&agent.node) == failed.node.as_ref()
+                && agent.revision == good.revision
+                && now.is_ill(agent)
+        };
+        if now.fleet.agents.iter().any(|agent| is_the_node(&agent)) {
+            let is_its = |held: &Held| held.why == failed.why;
+            self.held.retain(|_, held| !is_its(held));
+            for group in &mut self.suspects {
+                group.retain(|_, held| !is_its(held));
+            }
+            self.suspects.retain(|group| !group.is_empty());
+            self.failed = None;
+        }
+    }
+
+    /// Ends the trial where it is known what came of it, or where something else is
+    /// wanted by now.
+    fn judge_trial(&mut self, now: &Situation<'_>) {
+        let Some(trial) = self.trial.take() else {
+            return;
+        };
+        let of_it = || now.agents_with(&trial.revision);
+        if of_it().any(|agent| now.is_settled(agent)) {
+            self.roll = Some(Attempt {
+                since: now.now,
+                ..trial
+            });
+        } else if self.good.is_some()
+            && let Some(failure) = now.failure(&trial)
+        {
+            self.fail(&trial, failure, now);
+        } else {
+            // Changes that come all the time must not keep one from being seen through, and
+            // an agent that has it must not be left with it.
+            let is_open = of_it().next().is_some() || lasts(trial.since, now.now) < now.pace.trial;
+            let is_kept = trial.revision == now.wanted || (is_open && self.good.is_some());
+            self.trial = is_kept.then_some(trial);
+        }
+    }
+
+    /// Ends the roll where its agents are ill, where all have it, or where it gets no
+    /// further and something else is wanted.
+    fn judge_roll(&mut self, now: &Situation<'_>) {
+        let Some(mut roll) = self.roll.take() else {
+            return;
+        };
+        let Situation { wanted, pace, .. } = *now;
+        let is_next = roll.revision != wanted;
+        match &self.good {
+            // What was before is wanted again.
+            Some(good) if good.revision == wanted && is_next => return,
+            Some(good) if good.revision != roll.revision => {
+                if let Some(failure) = now.failure(&roll) {
+                    self.fail(&roll, failure, now);
+                    return;
+                }
+            }
+            Some(_) | None => {}
+        }
+        let reached = now.agents_with(&roll.revision).count();
+        if reached > roll.reached {
+            roll.reached = reached;
+            roll.since = now.now;
+        }
+        let was_watched = lasts(roll.since, now.now) >= pace.roll;
+        let is_complete = now.all_have(&roll);
+        if is_complete && (is_next || was_watched) {
+            self.good = Some(Since {
+                revision: roll.revision,
+                template: roll.template,
+                since: now.now,
+            });
+            if is_next && !self.suspects.is_empty() {
+                self.suspects.remove(0);
+            }
+        } else if !(is_next && was_watched) {
+            self.roll = Some(roll);
+        }
+    }
+
+    /// Begins what is wanted, if it is to be tried.
+    fn begin(&mut self, now: &Situation<'_>) {
+        let Situation {
+            wanted,
+            template,
+            fleet,
+            ..
+        } = *now;
+        if self
+            .good
+            .as_ref()
+            .is_some_and(|good| good.revision == wanted)
+        {
             if !self.suspects.is_empty() {
                 self.suspects.remove(0);
             }
-            return Some(Step::new(wanted, Reach::All));
+            return;
         }
         let failed = self.failed.as_ref();
-        if failed.is_some_and(|failed| failed.revision == wanted) {
-            self.trial = None;
-            return Some(Step::new(&good.revision, Reach::All));
+        if self.good.is_some() && failed.is_some_and(|failed| failed.is_final(wanted, now)) {
+            return;
         }
-        // One that is ready since a moment ago counts as replaced only later: the
-        // DaemonSet's controller replaces what it takes for ill at once.
-        let is_new = |agent: &Agent| {
-            agent.ready_since.is_some_and(|since| {
-                agent.revision != good.revision || lasts(since, now) < pace.settle
-            })
-        };
-        let is_under_way = agents.iter().any(is_new);
-        let is_recent = lasts(good.since, now) < pace.roll;
-        let shall_wait = self.trial.is_none() && is_under_way && is_recent && !is_adopted;
-        shall_wait.then(|| Step::new(&good.revision, Reach::All))
-    }
-
-    /// Tries what is wanted, from now on or as before.
-    fn attempt(&mut self, wanted: &str, now: Timestamp) -> Step {
-        let trial = self.trial.take();
-        let trial = trial.filter(|trial| trial.revision == wanted);
-        self.trial = trial.or_else(|| {
-            Some(Since {
-                revision: wanted.to_owned(),
-                since: now,
-            })
+        let ill = fleet.agents.iter().filter(|agent| now.is_ill(agent));
+        // With another revision it may be that.
+        let good = self.good.as_ref().map(|good| &good.revision);
+        let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
+        let ill = ill.chain(fleet.not_begun()).filter(is_before);
+        self.trial = Some(Attempt {
+            revision: wanted.to_owned(),
+            template: template.to_owned(),
+            since: now.now,
+            reached: 0,
+            ill: ill.map(|agent| agent.node.clone()).collect(),
+            node: None,
         });
-        Step::new(wanted, Reach::One)
     }
 
-    /// Where nothing is known to be good, what agents are ready with is. Says
-    /// whether that was so.
-    fn adopt(
-        &mut self,
-        wanted: &str,
-        revisions: &Revisions,
-        agents: &[Agent],
-        now: Timestamp,
-    ) -> bool {
-        // One whose Secrets somebody deleted cannot come back.
-        self.good
-            .take_if(|good| good.revision != wanted && !revisions.contains_key(&good.revision));
-        let is_well = |agent: &&Agent| {
-            agent.ready_since.is_some()
-                && agent.revision != wanted
-                && revisions.contains_key(&agent.revision)
-        };
-        if self.good.is_none()
-            && let Some(agent) = agents.iter().find(is_well)
-        {
-            // It was the first one's: nothing is left to find out.
-            self.trial.take_if(|trial| trial.revision == agent.revision);
-            self.good = Some(Since {
-                revision: agent.revision.clone(),
-                since: now,
-            });
-            return true;
+    fn step(&mut self, now: &Situation<'_>) -> Step {
+        match (&mut self.trial, &self.roll, &self.good) {
+            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision),
+            // There is nothing to come back to, and nothing to lose.
+            (Some(trial), _, None) => now.roll(&trial.revision),
+            (None, Some(roll), _) => now.roll(&roll.revision),
+            (None, None, Some(good)) => now.roll(&good.revision),
+            (None, None, None) => now.roll(now.wanted),
         }
-        false
     }
 
-    fn fail(&mut self, revision: &str, revisions: &Revisions, why: &str) {
+    fn fail(&mut self, attempt: &Attempt, failure: Failure, now: &Situation<'_>) {
+        let Situation { revisions, .. } = *now;
+        let Failure { why, node } = failure;
+        let revision = &attempt.revision;
         self.failed = Some(Failed {
-            revision: revision.to_owned(),
-            why: why.to_owned(),
+            revision: revision.clone(),
+            why: why.clone(),
+            since: Some(now.now),
+            node: node.clone(),
         });
         let good = self.good.as_ref();
+        // Where no agent began, or the template is another one as well, it is not a tenant's
+        // file that has to be the reason.
+        let has_template = good.is_some_and(|good| good.template == attempt.template);
+        if node.is_none() || !has_template {
+            return;
+        }
         let good = good.and_then(|good| revisions.get(&good.revision));
         let (Some(files), Some(good)) = (revisions.get(revision), good) else {
             return;
@@ -258,10 +399,23 @@ impl History {
         let mut changed: Vec<(String, Held)> = changed
             .map(|(name, content)| {
                 let content = content_hash(content);
-                let why = why.to_owned();
-                (name.clone(), Held { content, why })
+                let why = why.clone();
+                let since = Some(now.now);
+                (
+                    name.clone(),
+                    Held {
+                        content,
+                        why,
+                        since,
+                    },
+                )
             })
             .collect();
+        // The object that has them may be 1 MiB, and so many are not their tenants' doing.
+        let suspects: usize = self.suspects.iter().map(Units::len).sum();
+        if self.held.len() + suspects + changed.len() > HELD {
+            return;
+        }
         if changed.len() > 1 {
             let half = changed.split_off(changed.len() / 2);
             self.suspects.push(changed.into_iter().collect());
@@ -272,32 +426,165 @@ impl History {
     }
 }
 
-fn lasts(since: Timestamp, now: Timestamp) -> Duration {
-    now.duration_since(since).try_into().unwrap_or_default()
+impl Failed {
+    /// Whether this revision is not to be tried again for now.
+    fn is_final(&self, wanted: &str, now: &Situation<'_>) -> bool {
+        let span = match self.node {
+            Some(_) => HELD_FOR,
+            None => now.pace.trial * AGAIN,
+        };
+        let is_recent = |since| lasts(since, now.now) < span;
+        self.revision == wanted && self.since.is_some_and(is_recent)
+    }
 }
 
-/// Whether agents are well with a revision, once that is known.
-fn outcome(
-    revision: &str,
-    agents: &[Agent],
-    pace: Pace,
-    tried: Duration,
-    now: Timestamp,
-) -> Option<Result<(), String>> {
-    let with_it = || agents.iter().filter(|agent| agent.revision == revision);
-    let is_settled = |agent: &Agent| {
-        let since = agent.ready_since;
-        since.is_some_and(|since| lasts(since, now) >= pace.settle)
-    };
-    if with_it().any(is_settled) {
-        return Some(Ok(()));
+/// Why a revision failed.
+struct Failure {
+    why: String,
+    /// The node whose agent failed with it. None where no agent began.
+    node: Option<String>,
+}
+
+impl Situation<'_> {
+    fn agents_with<'s>(&'s self, revision: &'s str) -> impl Iterator<Item = &'s Agent> {
+        let agents = self.fleet.agents.iter();
+        agents.filter(move |agent| agent.revision == revision)
     }
-    let is_late = |agent: &&Agent| tried >= pace.trial && agent.ready_since.is_none();
-    let ill = with_it()
-        .find(|agent| agent.is_crashing())
-        .or_else(|| with_it().find(is_late))?;
-    let trouble = ill.trouble.as_deref().unwrap_or("it is not ready");
-    Some(Err(format!("on node {}: {trouble}", ill.node)))
+
+    /// Whether an agent is ready for long enough.
+    fn is_settled(&self, agent: &Agent) -> bool {
+        let Pace { settle, .. } = self.pace;
+        let is_long = |since, span| lasts(since, self.now) >= span;
+        // A node's clock may be ahead, the API server's counts then.
+        let is_old = agent
+            .created
+            .is_some_and(|created| is_long(created, settle * 6));
+        let is_ahead = |since| since > self.now && is_old;
+        let since = agent.ready_since;
+        since.is_some_and(|since| is_long(since, settle) || is_ahead(since))
+    }
+
+    /// Whether a revision is on all nodes within reach, and does well on those that were
+    /// well.
+    fn all_have(&self, roll: &Attempt) -> bool {
+        let agents = &self.fleet.agents;
+        let has_it = |agent: &Agent| agent.revision == roll.revision;
+        let is_well = |agent: &Agent| self.is_settled(agent) || roll.ill.contains(&agent.node);
+        let nodes = self.fleet.within_reach();
+        !agents.is_empty()
+            && nodes.is_some_and(|nodes| agents.len() >= nodes)
+            && agents.iter().all(|agent| has_it(agent) && is_well(agent))
+            && self.fleet.not_begun().all(has_it)
+    }
+
+    /// Whether an agent will not become ready.
+    fn is_ill(&self, agent: &Agent) -> bool {
+        agent.is_crashing() || agent.is_late(self.pace.trial, self.now)
+    }
+
+    /// What speaks against a revision: agents that are ill with it, and were not
+    /// before, or that do not even begin.
+    fn failure(&self, attempt: &Attempt) -> Option<Failure> {
+        let Attempt { revision, ill, .. } = attempt;
+        let mut failing = self
+            .agents_with(revision)
+            .filter(|agent| agent.has_begun && self.is_ill(agent) && !ill.contains(&agent.node));
+        if let Some(agent) = failing.next() {
+            let trouble = agent.trouble.as_deref().unwrap_or("it is not ready");
+            return Some(Failure {
+                why: format!("on node {}: {trouble}", agent.node),
+                node: Some(agent.node.clone()),
+            });
+        }
+        if let Some((node, since)) = &attempt.node
+            && self.has_no_pod(node)
+            && lasts(*since, self.now) >= self.pace.trial
+        {
+            return Some(Failure {
+                why: format!("on node {node}: its pod is not made"),
+                node: None,
+            });
+        }
+        let not_begun = || {
+            let agents = self.fleet.not_begun();
+            agents.filter(|agent| agent.revision == *revision && !ill.contains(&agent.node))
+        };
+        let is_enough = not_begun().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
+        let agent = not_begun().next().filter(|_| is_enough)?;
+        let Agent { node, trouble, .. } = agent;
+        let trouble = trouble.as_deref().unwrap_or("its kubelet does not take it");
+        Some(Failure {
+            why: format!("on node {node}: its pod does not start ({trouble})"),
+            node: None,
+        })
+    }
+
+    /// Whether a node is there that has no pod of ours at all.
+    fn has_no_pod(&self, node: &str) -> bool {
+        let Fleet {
+            agents,
+            ending,
+            out_of_reach,
+            nodes,
+            ..
+        } = self.fleet;
+        nodes.contains(node)
+            && !agents.iter().any(|agent| agent.node == node)
+            && !ending.iter().any(|ending| ending == node)
+            && !out_of_reach.contains_key(node)
+    }
+
+    /// Gives one agent what is tried. Pods that are made for another reason get what is
+    /// good, once the one that it is tried on is there.
+    fn try_on_one(&self, trial: &mut Attempt, good: &str) -> Step {
+        let mut with_it: Vec<&Agent> = self.agents_with(&trial.revision).collect();
+        if !with_it.is_empty() {
+            // Nodes that joined meanwhile may have it as well.
+            with_it.sort_by_key(|agent| (!agent.has_begun, agent.created));
+            let is_new = |agent: &&Agent| agent.created >= Some(trial.since);
+            let others = with_it.into_iter().skip(1).filter(is_new);
+            return Step::new(good, others.take(self.at_once));
+        }
+        let is_under_way = |(node, _): &(String, Timestamp)| {
+            self.fleet.ending.contains(node) || self.has_no_pod(node)
+        };
+        if trial.node.as_ref().is_some_and(is_under_way) {
+            return Step::new(&trial.revision, None);
+        }
+        let chosen = self.fleet.agents.iter().min_by_key(|agent| {
+            // What an earlier trial has left, else one that works: it tells the most.
+            let is_left = agent.revision != good && !trial.ill.contains(&agent.node);
+            (!is_left, agent.ready_since.is_none())
+        });
+        trial.node = chosen.map(|agent| (agent.node.clone(), self.now));
+        Step::new(&trial.revision, chosen)
+    }
+
+    /// Replaces the agents with other revisions, a few at a time. Those that are not
+    /// ready, or out of reach, hold nothing up.
+    fn roll(&self, revision: &str) -> Step {
+        let agents = self.fleet.agents.iter().chain(self.fleet.not_begun());
+        let others = agents.filter(|agent| agent.revision != revision);
+        let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
+            others.partition(|agent| agent.ready_since.is_some());
+        let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
+        let agents = self.fleet.agents.iter();
+        let lost = agents.filter(|agent| agent.ready_since.is_some() || self.is_ill(agent));
+        let under_way = nodes.saturating_sub(lost.count());
+        let room = self.at_once.saturating_sub(under_way);
+        let replaced = not_ready.into_iter().chain(ready.into_iter().take(room));
+        Step::new(revision, replaced.take(AT_ONCE))
+    }
+}
+
+impl Step {
+    fn new<'a>(template: &str, replace: impl IntoIterator<Item = &'a Agent>) -> Self {
+        let replace = replace.into_iter().map(|agent| agent.pod.clone());
+        Self {
+            template: template.to_owned(),
+            replace: replace.collect(),
+        }
+    }
 }
 
 #[cfg(test)]

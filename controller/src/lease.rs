@@ -13,7 +13,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use thiserror::Error;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::owner::owner;
 use crate::settings::Settings;
@@ -84,13 +84,14 @@ impl Candidate {
         }
     }
 
-    /// Waits until it leads.
-    pub async fn lead(&mut self) {
+    /// Waits until it leads, and gives the time since when it may.
+    pub async fn lead(&mut self) -> Instant {
         loop {
+            let begun = Instant::now();
             match self.attempt().await {
                 Ok(true) => {
                     tracing::info!(identity = self.identity, "leading");
-                    return;
+                    return begun;
                 }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot ask for the Lease"),
@@ -99,21 +100,27 @@ impl Candidate {
         }
     }
 
-    /// Leads for as long as it may, and returns when it may not any more.
-    pub async fn stay(&mut self) {
-        let mut renewed = Instant::now();
+    /// Leads for as long as it may, and returns when it may not any more: whatever the
+    /// API server does, a deadline after the beginning of the last renewal.
+    pub async fn stay(&mut self, mut renewed: Instant) {
+        while let Ok(Some(begun)) = timeout_at(renewed + self.terms.deadline, self.renew()).await {
+            renewed = begun;
+        }
+        tracing::warn!(identity = self.identity, "not leading any more");
+    }
+
+    /// Renews the Lease, and gives the time at which that began. None where somebody
+    /// else has it.
+    async fn renew(&mut self) -> Option<Instant> {
         loop {
             sleep(self.terms.renew).await;
             let begun = Instant::now();
             match self.attempt().await {
-                Ok(true) => renewed = begun,
-                Err(error) if renewed.elapsed() < self.terms.deadline => {
-                    tracing::warn!(%error, "cannot renew the Lease");
-                }
-                Ok(false) | Err(_) => break,
+                Ok(true) => return Some(begun),
+                Ok(false) => return None,
+                Err(error) => tracing::warn!(%error, "cannot renew the Lease"),
             }
         }
-        tracing::warn!(identity = self.identity, "not leading any more");
     }
 
     /// Gives the Lease up, if it has it, so that another need not wait.
@@ -217,4 +224,61 @@ impl Candidate {
 fn holder(lease: &Lease) -> Option<&str> {
     let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
     (!holder.is_empty()).then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// An API server that answers so many requests, and then none any more. Whatever is
+    /// written is taken.
+    fn answers(count: u32) -> Client {
+        let asked = Arc::new(AtomicU32::new(0));
+        let answer = move |request: Request<Body>| {
+            let asked = Arc::clone(&asked);
+            async move {
+                if asked.fetch_add(1, Ordering::Relaxed) >= count {
+                    std::future::pending::<()>().await;
+                }
+                let lease = Lease {
+                    metadata: ObjectMeta {
+                        name: Some(LEASE.to_owned()),
+                        ..ObjectMeta::default()
+                    },
+                    spec: Some(LeaseSpec {
+                        holder_identity: Some("we".to_owned()),
+                        ..LeaseSpec::default()
+                    }),
+                };
+                drop(request);
+                let body = serde_json::to_vec(&lease).unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(Body::from(body)))
+            }
+        };
+        Client::new(service_fn(answer), "syslog-sink")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_leads_for_longer_than_the_deadline_without_a_renewal() {
+        let terms = Terms::default();
+        // The second renewal is begun after twice the time between two.
+        for (requests, begun) in [(0, Duration::ZERO), (1, Duration::ZERO), (2, terms.renew)] {
+            let client = answers(requests);
+            let mut candidate = Candidate::new(&client, &Settings::default(), "we", terms);
+            let start = Instant::now();
+            candidate.stay(start).await;
+            assert_eq!(
+                start.elapsed(),
+                begun + terms.deadline,
+                "{requests} answers"
+            );
+        }
+    }
 }

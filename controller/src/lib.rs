@@ -31,6 +31,7 @@ pub mod names;
 mod owner;
 pub mod plan;
 pub mod preflight;
+pub mod preview;
 mod references;
 mod render;
 pub mod resources;

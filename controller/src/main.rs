@@ -1,5 +1,6 @@
-//! `sink-controller run` runs the controller, `sink-controller crds` prints the
-//! CRDs, and `sink-controller preflight` tries a sink.
+//! `sink-controller run` runs the controller, `sink-controller plan` prints what that
+//! would change, `sink-controller crds` prints the CRDs, and `sink-controller preflight`
+//! tries a sink.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use controller::endpoint::serve;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::preflight::{NODE, Question, SINK, answer, objects_in};
+use controller::preview::preview;
 use controller::resources::{crds, yaml};
 use controller::run::run;
 use controller::settings::{LogFormat, Settings};
@@ -26,6 +28,9 @@ sink-controller: from LogSinks and ClusterLogSinks to the agents of all nodes
 
 usage:
   sink-controller run [--settings FILE]  runs until INT or TERM
+  sink-controller plan [--settings FILE] prints what run would change, and how
+                                         many agents it would replace; changes
+                                         nothing
   sink-controller crds                   prints the CRDs, for kubectl apply
   sink-controller preflight FOLDER       tries the sink in the variable SINK, and
                                          prints as JSON how it went; FOLDER has
@@ -41,6 +46,7 @@ type Failure = Box<dyn std::error::Error>;
 
 enum Command {
     Run { settings: Option<PathBuf> },
+    Plan { settings: Option<PathBuf> },
     Crds,
     Preflight { objects: PathBuf },
     Help,
@@ -53,7 +59,8 @@ fn main() -> ExitCode {
             eprintln!("sink-controller: {error}\n\n{HELP}");
             return ExitCode::from(2);
         }
-        Ok(Command::Run { settings }) => start(settings),
+        Ok(Command::Run { settings }) => start(settings.as_deref()),
+        Ok(Command::Plan { settings }) => plan(settings.as_deref()),
         Ok(Command::Crds) => {
             for crd in crds() {
                 println!("---\n{}", yaml(&crd));
@@ -89,18 +96,24 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
             (Arg::Value(name), None) if name == "run" => {
                 command = Some(Command::Run { settings: None });
             }
+            (Arg::Value(name), None) if name == "plan" => {
+                command = Some(Command::Plan { settings: None });
+            }
             (Arg::Value(name), None) if name == "crds" => command = Some(Command::Crds),
             (Arg::Value(name), None) if name == "preflight" => {
                 let objects = parser.value()?.parse()?;
                 command = Some(Command::Preflight { objects });
             }
-            (Arg::Long("settings"), Some(Command::Run { settings })) => {
+            (
+                Arg::Long("settings"),
+                Some(Command::Run { settings } | Command::Plan { settings }),
+            ) => {
                 *settings = Some(parser.value()?.parse()?);
             }
             (other, _) => return Err(other.unexpected()),
         }
     }
-    command.ok_or_else(|| "one of run, crds and preflight is needed".into())
+    command.ok_or_else(|| "one of run, plan, crds and preflight is needed".into())
 }
 
 /// How it went is for `kubectl sink test`, also where it went wrong.
@@ -113,18 +126,32 @@ fn preflight(objects: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-#[tokio::main]
-async fn start(settings: Option<PathBuf>) -> Result<(), Failure> {
-    let text = match settings {
-        Some(file) => std::fs::read_to_string(&file)
+fn settings_in(file: Option<&Path>) -> Result<Settings, Failure> {
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))?,
         None => String::new(),
     };
-    let settings = Settings::parse(&text)?;
+    Ok(Settings::parse(&text)?)
+}
+
+async fn client() -> Result<Client, Failure> {
+    let client = Client::try_default().await;
+    Ok(client.map_err(|error| format!("there is no API server to talk to: {error}"))?)
+}
+
+#[tokio::main]
+async fn plan(settings: Option<&Path>) -> Result<(), Failure> {
+    let settings = settings_in(settings)?;
+    print!("{}", preview(client().await?, &settings).await?);
+    Ok(())
+}
+
+#[tokio::main]
+async fn start(settings: Option<&Path>) -> Result<(), Failure> {
+    let settings = settings_in(settings)?;
     log_as(settings.log);
-    let client = Client::try_default()
-        .await
-        .map_err(|error| format!("there is no API server to talk to: {error}"))?;
+    let client = client().await?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;

@@ -1,5 +1,6 @@
 //! What the controller says of itself: its metrics, and whether it is ready.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -10,12 +11,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::delivery::EventTally;
+use crate::fleet::Fleet;
 
 /// See the [module](self). docs/METRICS.md has the list.
 #[derive(Debug)]
 pub struct Monitor {
     registry: Registry,
     ready: AtomicBool,
+    has_failed: Arc<AtomicBool>,
     leading: Gauge<i64, AtomicI64>,
     rounds: Family<Outcome, Counter>,
     plan_seconds: Gauge<f64, AtomicU64>,
@@ -29,6 +32,16 @@ pub struct Monitor {
     events_waiting: Gauge,
     /// What was told of Events last, which begins anew with each reign.
     events_before: Mutex<EventTally>,
+}
+
+/// When it is dropped, a task has ended that has to run.
+#[derive(Debug)]
+pub(crate) struct Vital(Arc<AtomicBool>);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How something ended.
@@ -72,6 +85,7 @@ impl Default for Monitor {
         let to = &mut registry;
         let monitor = Self {
             ready: AtomicBool::new(false),
+            has_failed: Arc::default(),
             leading: add(to, "leading", "Whether this controller leads"),
             rounds: add(to, "rounds", "Rounds of planning and applying"),
             plan_seconds: add(to, "plan_seconds", "How long the last plan took"),
@@ -105,7 +119,7 @@ impl Default for Monitor {
             }
         }
         monitor.sinks(SinkCounts::default());
-        monitor.agents(0, 0);
+        monitor.fleet(&Fleet::default());
         Self {
             registry,
             ..monitor
@@ -139,12 +153,28 @@ impl Monitor {
         self.ready.load(Ordering::Relaxed)
     }
 
+    /// Whether everything runs that has to.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// For a task that has to run for as long as the process.
+    pub(crate) fn vital(&self) -> Vital {
+        Vital(Arc::clone(&self.has_failed))
+    }
+
     pub(crate) fn ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
+    /// Says whether this controller leads. One that does not, knows nothing of sinks and
+    /// agents.
     pub(crate) fn leads(&self, leads: bool) {
         self.leading.set(leads.into());
+        self.sinks(SinkCounts::default());
+        self.fleet(&Fleet::default());
+        self.events_waiting.set(0);
     }
 
     pub(crate) fn round(&self, is_well: bool) {
@@ -188,14 +218,15 @@ impl Monitor {
         self.events_waiting.set(now.waiting.cast_signed());
     }
 
-    pub(crate) fn agents(&self, ready: usize, nodes: usize) {
+    pub(crate) fn fleet(&self, fleet: &Fleet) {
         let set = |state, count: usize| {
             self.agents
                 .get_or_create(&State { state })
                 .set(count as i64)
         };
-        set("ready", ready);
-        set("wanted", nodes);
+        set("ready", fleet.ready().count());
+        set("wanted", fleet.wanted.unwrap_or(0));
+        set("out_of_reach", fleet.out_of_reach.len());
     }
 
     pub(crate) fn sinks(&self, counts: SinkCounts) {
@@ -215,5 +246,38 @@ impl Monitor {
         ] {
             self.sinks.get_or_create(&State { state }).set(count as i64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_ends_is_no_health() {
+        let monitor = Monitor::default();
+        let (one, other) = (monitor.vital(), monitor.vital());
+        assert!(monitor.is_healthy());
+        drop(one);
+        assert!(!monitor.is_healthy());
+        drop(other);
+    }
+
+    #[test]
+    fn one_that_does_not_lead_says_nothing_of_sinks_and_agents() {
+        let monitor = Monitor::default();
+        let before = monitor.text();
+        monitor.leads(true);
+        monitor.fleet(&Fleet {
+            wanted: Some(7),
+            ..Fleet::default()
+        });
+        monitor.sinks(SinkCounts {
+            failing: 3,
+            ..SinkCounts::default()
+        });
+        assert_ne!(monitor.text(), before);
+        monitor.leads(false);
+        assert_eq!(monitor.text(), before);
     }
 }

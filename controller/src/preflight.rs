@@ -107,11 +107,7 @@ pub struct Step {
 }
 
 /// What a sink names, as the API server has it.
-///
-/// # Errors
-///
-/// Where the API server does not answer.
-pub async fn objects(client: &Client, question: &Question) -> kube::Result<Objects> {
+pub async fn objects(client: &Client, question: &Question) -> Objects {
     let mut references = References::default();
     let names = question.names();
     references.look_up(client, names, Duration::ZERO).await

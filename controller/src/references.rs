@@ -77,16 +77,12 @@ pub(crate) type Objects = (BTreeMap<ObjectName, Lookup>, BTreeMap<ObjectName, Lo
 impl References {
     /// The objects of these names. What was found less than `fresh` ago is not
     /// asked for again.
-    ///
-    /// # Errors
-    ///
-    /// Where the API server does not answer for one of which nothing is known.
     pub(crate) async fn look_up(
         &mut self,
         client: &Client,
         names: Names,
         fresh: Duration,
-    ) -> kube::Result<Objects> {
+    ) -> Objects {
         let of_secret = |secret: Secret| {
             let data = secret.data.unwrap_or_default().into_iter();
             data.map(|(key, value)| (key, value.0)).collect()
@@ -95,7 +91,7 @@ impl References {
             let data = map.data.unwrap_or_default().into_iter();
             data.map(|(key, value)| (key, value.into_bytes())).collect()
         };
-        refresh(&mut self.secrets, client, names.secrets, fresh, of_secret).await?;
+        refresh(&mut self.secrets, client, names.secrets, fresh, of_secret).await;
         refresh(
             &mut self.config_maps,
             client,
@@ -103,14 +99,14 @@ impl References {
             fresh,
             of_map,
         )
-        .await?;
+        .await;
         let all = |found: &Found| {
             let found = found.iter();
             found
                 .map(|(name, (lookup, _))| (name.clone(), lookup.clone()))
                 .collect()
         };
-        Ok((all(&self.secrets), all(&self.config_maps)))
+        (all(&self.secrets), all(&self.config_maps))
     }
 }
 
@@ -120,8 +116,7 @@ async fn refresh<K>(
     names: BTreeSet<ObjectName>,
     fresh: Duration,
     data: impl Fn(K) -> Data,
-) -> kube::Result<()>
-where
+) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + Debug + Doubtful,
 {
@@ -147,12 +142,13 @@ where
                 Lookup::Unreadable(status.message.clone())
             }
             // What is known stays in force while the API server is ill.
-            Err(_) if found.contains_key(&name) => continue,
-            Err(error) => return Err(error),
+            Err(error) => match found.get(&name) {
+                Some((Lookup::Unknown(_), _)) | None => Lookup::Unknown(error.to_string()),
+                Some(_) => continue,
+            },
         };
         found.insert(name, (lookup, Instant::now()));
     }
-    Ok(())
 }
 
 async fn ask<K>(client: Client, name: ObjectName) -> (ObjectName, kube::Result<Option<K>>)

@@ -13,15 +13,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout, timeout_at};
 
-use crate::apply::Applier;
+use crate::apply::{Applier, ApplyError};
 use crate::delivery::Observations;
 use crate::events::{Relay, Routes};
-use crate::history::{Reach, Step};
+use crate::history::Situation;
 use crate::lease::Candidate;
 use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::scrape::scrape;
-use crate::settings::{Pace, Settings};
+use crate::settings::Settings;
 use crate::status::{Decided, Teller};
 use crate::watch::Watched;
 
@@ -41,6 +41,8 @@ pub enum RunError {
 enum RoundError {
     #[error(transparent)]
     Kube(#[from] kube::Error),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     #[error("the API server did not answer in time")]
     Late(#[from] Elapsed),
 }
@@ -60,14 +62,14 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let mut relay = Relay::new(&client, settings, monitor)?;
     let reign = Box::pin(async {
-        let watched = Watched::start(client.clone(), settings).await?;
+        let watched = Watched::start(client.clone(), settings, monitor).await?;
         monitor.ready();
         loop {
-            candidate.lead().await;
+            let since = candidate.lead().await;
             monitor.leads(true);
             // What was begun is left as it is: the next leader goes on with it.
             tokio::select! {
-                () = candidate.stay() => {}
+                () = candidate.stay(since) => {}
                 () = lead(&client, &watched, settings, monitor, &mut relay) => {}
             }
             monitor.leads(false);
@@ -120,19 +122,17 @@ async fn work(
         let round = round.map_err(RoundError::from).flatten();
         monitor.round(round.is_ok());
         let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
-            Ok((new, step)) => {
+            Ok(new) => {
                 failures = 0;
-                // What is being tried, or is next, has to be looked at.
-                let is_open = step.reach == Reach::One
-                    || step.revision != new.plan.revision
-                    || !new.history.suspects.is_empty();
-                let again = if is_open {
-                    pace.settle.min(pace.resync)
+                // What is under way, or is next, has to be looked at, and agents that are
+                // replaced are changes all the time.
+                let (again, most) = if new.history.is_settled(&new.plan.revision) {
+                    (pace.resync, pace.gather)
                 } else {
-                    pace.resync
+                    (pace.settle.min(pace.resync), pace.quiet)
                 };
                 decided = Some(new);
-                Box::pin(gather(watched, pace, again))
+                Box::pin(gather(watched, pace.quiet, most, again))
             }
             Err(error) => {
                 tracing::warn!(%error, failures, "not everything could be applied");
@@ -160,7 +160,7 @@ async fn round(
     settings: &Settings,
     routes: &watch::Sender<Routes>,
     monitor: &Monitor,
-) -> Result<(Decided, Step), RoundError> {
+) -> Result<Decided, RoundError> {
     let mut snapshot = watched.snapshot(settings).await?;
     let begun = Instant::now();
     let plan = Plan::new(&snapshot, settings);
@@ -173,14 +173,15 @@ async fn round(
     });
 
     let before = snapshot.history.failed.clone();
-    let (history, step) = snapshot.history.clone().next(
-        &plan.revision,
-        &plan.template,
-        &snapshot.revisions,
-        &snapshot.agents,
-        settings.pace,
-        Timestamp::now(),
-    );
+    let (history, step) = snapshot.history.clone().next(&Situation {
+        wanted: &plan.revision,
+        template: &plan.template,
+        revisions: &snapshot.revisions,
+        fleet: &snapshot.fleet,
+        at_once: settings.agent.at_once(snapshot.fleet.wanted.unwrap_or(0)),
+        pace: settings.pace,
+        now: Timestamp::now(),
+    });
     if history.failed != before
         && let Some(failed) = &history.failed
     {
@@ -209,21 +210,21 @@ async fn round(
         history,
         revisions: snapshot.revisions,
     };
-    Ok((decided, step))
+    Ok(decided)
 }
 
-/// Waits for a change and for those that come with it, or for the time when
-/// everything is looked at again.
-async fn gather(watched: &Watched, pace: Pace, again: Duration) {
+/// Waits for a change and until there was none for `quiet`, but no longer than `most`;
+/// or for the time when everything is looked at again.
+async fn gather(watched: &Watched, quiet: Duration, most: Duration, again: Duration) {
     if timeout_at(Instant::now() + again, watched.changed())
         .await
         .is_err()
     {
         return;
     }
-    let end = Instant::now() + pace.gather;
+    let end = Instant::now() + most;
     loop {
-        let quiet = (Instant::now() + pace.quiet).min(end);
+        let quiet = (Instant::now() + quiet).min(end);
         tokio::select! {
             () = sleep_until(quiet) => return,
             () = watched.changed() => {}

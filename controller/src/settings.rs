@@ -5,7 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{
+    Affinity, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ResourceRequirements, SELinuxOptions, Toleration,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use out_syslog_sink::config::{self, size_text};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -88,14 +92,31 @@ pub struct AgentSettings {
     pub resources: ResourceRequirements,
     /// As in a pod; by default agents run on every node.
     pub tolerations: Vec<Toleration>,
-    /// As in a pod.
+    /// As in a pod; by default nodes with Linux.
     pub node_selector: BTreeMap<String, String>,
+    /// As in a pod; by default no nodes that run pods elsewhere, which have no folder
+    /// of containers' logs.
+    pub affinity: Affinity,
     /// As in a pod.
     pub priority_class_name: Option<String>,
+    /// As in a container: a node with `SELinux` lets only some types read others' logs.
+    pub se_linux_options: Option<SELinuxOptions>,
+    /// The nodes' folders that agents read, each mounted where it is on the node:
+    /// those of the logs, and those to which links in them lead.
+    pub log_folders: Vec<String>,
     /// Where Fluent Bit answers for its metrics and health.
     pub metrics_port: u16,
     /// How many percent of the agents may be replaced at a time.
     pub max_unavailable_percent: u8,
+}
+
+impl AgentSettings {
+    /// How many of so many agents may be replaced at a time.
+    #[must_use]
+    pub fn at_once(&self, agents: usize) -> usize {
+        let percent = usize::from(self.max_unavailable_percent);
+        (agents * percent).div_ceil(100).max(1)
+    }
 }
 
 /// The maximum of a node's disk that may hold what waits for sinks.
@@ -295,11 +316,14 @@ impl Settings {
         if self.agent.metrics_port == 0 {
             return not_allowed("agent.metricsPort", &0, "1 to 65535");
         }
-        for (key, path) in [
+        let folders = &self.agent.log_folders;
+        let folders = folders.iter().map(|folder| ("agent.logFolders", folder));
+        let paths = [
             ("paths.config", &self.paths.config),
             ("paths.state", &self.paths.state),
             ("paths.containers", &self.paths.containers),
-        ] {
+        ];
+        for (key, path) in paths.into_iter().chain(folders) {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
             if !path.starts_with('/') || !path.bytes().all(plain) {
                 return not_allowed(key, path, "an absolute path of letters, digits and ._-");
@@ -330,32 +354,57 @@ impl Default for Settings {
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        let quantities = |cpu: &str, memory: &str| {
-            let quantity = |text: &str| {
-                k8s_openapi::apimachinery::pkg::api::resource::Quantity(text.to_owned())
-            };
-            Some(BTreeMap::from([
-                ("cpu".to_owned(), quantity(cpu)),
-                ("memory".to_owned(), quantity(memory)),
-            ]))
+        let quantities = |texts: &[(&str, &str)]| {
+            let quantity =
+                |(name, text): &(&str, &str)| ((*name).to_owned(), Quantity((*text).to_owned()));
+            Some(texts.iter().map(quantity).collect())
         };
         Self {
             image: "syslog-sink-agent".to_owned(),
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
             resources: ResourceRequirements {
-                requests: quantities("50m", "64Mi"),
+                requests: quantities(&[("cpu", "50m"), ("memory", "64Mi")]),
+                limits: quantities(&[("memory", "1Gi")]),
                 ..ResourceRequirements::default()
             },
             tolerations: vec![Toleration {
                 operator: Some("Exists".to_owned()),
                 ..Toleration::default()
             }],
-            node_selector: BTreeMap::new(),
+            node_selector: BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]),
+            affinity: elsewhere(),
             priority_class_name: None,
+            se_linux_options: None,
+            log_folders: vec!["/var/log".to_owned()],
             metrics_port: 2020,
             max_unavailable_percent: 5,
         }
+    }
+}
+
+/// Not the nodes that stand for somebody else's machines.
+fn elsewhere() -> Affinity {
+    let no = |key: &str, value: &str| NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(vec![value.to_owned()]),
+    };
+    let term = NodeSelectorTerm {
+        match_expressions: Some(vec![
+            no("eks.amazonaws.com/compute-type", "fargate"),
+            no("type", "virtual-kubelet"),
+        ]),
+        match_fields: None,
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
     }
 }
 
@@ -428,6 +477,10 @@ mod tests {
             ),
             ("paths:\n  state: ./here", "paths.state is ./here"),
             ("paths:\n  state: \"/a\\nb\"", "paths.state"),
+            (
+                "agent:\n  logFolders: [/var/log, logs]",
+                "agent.logFolders is logs, allowed is an absolute path",
+            ),
             ("log: xml", "xml"),
             ("queues:\n  maxPerSink: 10X", "\"10X\" is not a size"),
             (

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use crate::files::Files;
-use crate::fleet::Agent;
+use crate::fleet::Fleet;
 use crate::history::{History, Revisions};
 use crate::lanes::Lanes;
 use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
@@ -32,12 +32,12 @@ pub struct Snapshot {
     pub lanes: Lanes,
     /// What became of revisions so far.
     pub history: History,
+    /// The version of the object that has both of them, if there is one.
+    pub state_version: Option<String>,
     /// The files of the revisions that agents have, or had when all was well.
     pub revisions: Revisions,
     /// The agents.
-    pub agents: Vec<Agent>,
-    /// How many nodes shall have one.
-    pub nodes: usize,
+    pub fleet: Fleet,
 }
 
 impl Snapshot {
@@ -67,6 +67,8 @@ pub enum Lookup {
     Missing,
     /// The API server does not give it, and says why.
     Unreadable(String),
+    /// The API server has never answered for it, and this is its last error.
+    Unknown(String),
 }
 
 /// A spec, or why the stored object has none.

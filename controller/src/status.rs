@@ -99,11 +99,8 @@ impl<'a> Teller<'a> {
     /// cannot be written does not keep the others from theirs.
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
         let deliveries = observations.lock().deliveries(self.pace.behind);
-        let agents = self.watched.agents();
-        let nodes = self.watched.nodes();
-        let ready = agents.iter().filter(|agent| agent.ready_since.is_some());
-        let ready: Vec<&str> = ready.map(|agent| agent.revision.as_str()).collect();
-        self.monitor.agents(ready.len(), nodes.unwrap_or(0));
+        let fleet = self.watched.fleet(self.pace);
+        self.monitor.fleet(&fleet);
 
         let mut counts = SinkCounts::default();
         let (mut news, mut numbers) = (Vec::new(), Vec::new());
@@ -120,9 +117,7 @@ impl<'a> Teller<'a> {
             let facts = Facts {
                 verdict,
                 decided,
-                ready: &ready,
-                agents: &agents,
-                nodes,
+                fleet: &fleet,
                 delivery: deliveries.get(alias_of(&told.id).as_str()),
             };
             let status = self.status(&told, &facts);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, NodeStatus, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::object::HasSpec;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -19,13 +20,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Notify};
 
 use crate::agent;
-use crate::fleet::Agent;
+use crate::fleet::{Agent, Fleet, readiness};
 use crate::history::Revisions;
 use crate::lenient::Lenient;
+use crate::monitor::{Monitor, Vital};
 use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE, selector};
 use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
-use crate::settings::Settings;
+use crate::settings::{Pace, Settings};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 
 /// Reflections of everything that is watched.
@@ -36,9 +38,16 @@ pub struct Watched {
     cluster_log_sinks: Store<StoredSink<ClusterLogSink>>,
     namespaces: Store<Lenient<PartialObjectMeta<Namespace>>>,
     pods: Store<Pod>,
+    nodes: Store<Node>,
     daemon_sets: Store<DaemonSet>,
     changed: Arc<Notify>,
     asked: Mutex<Asked>,
+}
+
+/// Whom a reflection tells of changes, and of its end.
+struct Told {
+    changed: Arc<Notify>,
+    vital: Vital,
 }
 
 /// A sink, or why the stored object is none.
@@ -60,38 +69,45 @@ impl Watched {
     pub async fn start(
         client: Client,
         settings: &Settings,
+        monitor: &Monitor,
     ) -> Result<Self, reflector::store::WriterDropped> {
         let changed = Arc::new(Notify::new());
+        let told = || Told {
+            changed: Arc::clone(&changed),
+            vital: monitor.vital(),
+        };
         let own = settings.namespace.as_str();
         let agents = watcher::Config::default().labels(&selector(LABEL));
         let daemon_set = watcher::Config::default().fields(&format!("metadata.name={AGENT}"));
         let everything = watcher::Config::default;
         let watched = Self {
             // What we say of a sink is no news.
-            log_sinks: reflect(Api::all(client.clone()), everything(), &changed, generation),
-            cluster_log_sinks: reflect(
-                Api::all(client.clone()),
-                everything(),
-                &changed,
-                generation,
-            ),
+            log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
+            cluster_log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
             namespaces: reflect(
                 Api::all(client.clone()),
                 everything(),
-                &changed,
+                told(),
                 |namespace| hash(namespace.labels()),
             ),
             pods: reflect(
                 Api::namespaced(client.clone(), own),
                 agents,
-                &changed,
+                told(),
                 |pod| hash(&Agent::new(pod)),
+            ),
+            nodes: reflect_part(
+                Api::all(client.clone()),
+                everything(),
+                told(),
+                only_conditions,
+                |node| hash(&readiness(node)),
             ),
             daemon_sets: reflect(
                 Api::namespaced(client.clone(), own),
                 daemon_set,
-                &changed,
-                |daemon_set| hash(&(generation(daemon_set), nodes(daemon_set))),
+                told(),
+                |daemon_set| hash(&(generation(daemon_set), observed(daemon_set))),
             ),
             client,
             changed,
@@ -101,6 +117,7 @@ impl Watched {
         watched.cluster_log_sinks.wait_until_ready().await?;
         watched.namespaces.wait_until_ready().await?;
         watched.pods.wait_until_ready().await?;
+        watched.nodes.wait_until_ready().await?;
         watched.daemon_sets.wait_until_ready().await?;
         Ok(watched)
     }
@@ -131,11 +148,20 @@ impl Watched {
         agents
     }
 
-    /// How many nodes shall have an agent, once that is known.
+    /// The agents, and the nodes that are out of reach.
     #[must_use]
-    pub fn nodes(&self) -> Option<usize> {
+    pub fn fleet(&self, pace: Pace) -> Fleet {
+        let (pods, nodes) = (self.pods.state(), self.nodes.state());
         let daemon_sets = self.daemon_sets.state();
-        daemon_sets.first().and_then(|daemon_set| nodes(daemon_set))
+        let observed = daemon_sets
+            .first()
+            .and_then(|daemon_set| observed(daemon_set));
+        let wanted = observed.map(|(_, wanted)| wanted);
+        let (pods, nodes) = (
+            pods.iter().map(|pod| &**pod),
+            nodes.iter().map(|node| &**node),
+        );
+        Fleet::new(pods, nodes, wanted, pace.trial, Timestamp::now())
     }
 
     /// Everything that is known now.
@@ -145,8 +171,7 @@ impl Watched {
     /// Where the API server cannot be asked for what is not watched.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         let mut snapshot = Snapshot {
-            agents: self.agents(),
-            nodes: self.nodes().unwrap_or(0),
+            fleet: self.fleet(settings.pace),
             ..Snapshot::default()
         };
         let mut names = Names::default();
@@ -182,7 +207,7 @@ impl Watched {
         } = &mut *asked;
         let fresh = settings.pace.resync;
         (snapshot.secrets, snapshot.config_maps) =
-            references.look_up(&self.client, names, fresh).await?;
+            references.look_up(&self.client, names, fresh).await;
         self.add_revisions(&mut snapshot, revisions, settings)
             .await?;
         Ok(snapshot)
@@ -197,6 +222,7 @@ impl Watched {
         }
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &settings.namespace);
         let stored = api.get_opt(STATE).await?;
+        snapshot.state_version = stored.as_ref().and_then(ResourceExt::resource_version);
         let data = stored.and_then(|map| map.data).unwrap_or_default();
         snapshot.lanes = read(&data, LANES);
         snapshot.history = read(&data, HISTORY);
@@ -210,18 +236,27 @@ impl Watched {
         known: &mut Revisions,
         settings: &Settings,
     ) -> kube::Result<()> {
-        let of_agents = snapshot.agents.iter().map(|agent| &agent.revision);
-        let good = snapshot.history.good.as_ref().map(|good| &good.revision);
-        let wanted: BTreeSet<&String> = of_agents.chain(good).collect();
-        known.retain(|revision, _| wanted.contains(revision));
+        let Snapshot { fleet, history, .. } = &*snapshot;
+        let wanted: BTreeSet<&String> = fleet.revisions().chain(history.revisions()).collect();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &settings.namespace);
+        // Somebody may have deleted them.
+        let labelled = ListParams::default().labels(REVISION);
+        let stored = api.list_metadata(&labelled).await?.items;
+        let stored: BTreeSet<&String> = stored
+            .iter()
+            .filter_map(|secret| secret.labels().get(REVISION))
+            .collect();
+        known.retain(|revision, _| wanted.contains(revision) && stored.contains(revision));
         for revision in wanted {
             if known.contains_key(revision) {
                 continue;
             }
             let labelled = ListParams::default().labels(&format!("{REVISION}={revision}"));
-            let (files, _) = agent::from_secrets(api.list(&labelled).await?.items);
-            if !files.is_empty() {
+            let secrets = api.list(&labelled).await?.items;
+            let count = secrets.len();
+            let (files, daemon_set) = agent::from_secrets(secrets);
+            // One that was killed while it wrote them may have left some of them.
+            if daemon_set.is_some_and(|daemon_set| agent::parts(&daemon_set) == count) {
                 known.insert(revision.clone(), Arc::new(files));
             }
         }
@@ -241,11 +276,11 @@ where
     }
 }
 
-fn nodes(daemon_set: &DaemonSet) -> Option<usize> {
+/// What its own controller has seen of it, and how many nodes shall have an agent.
+fn observed(daemon_set: &DaemonSet) -> Option<(i64, usize)> {
     let status = daemon_set.status.as_ref()?;
-    // Its own controller has to have looked at it.
-    status.observed_generation?;
-    Some(status.desired_number_scheduled.max(0) as usize)
+    let wanted = status.desired_number_scheduled.max(0) as usize;
+    Some((status.observed_generation?, wanted))
 }
 
 fn generation<K: Resource>(object: &K) -> u64 {
@@ -258,24 +293,53 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// A node's object is large, and there may be thousands.
+fn only_conditions(node: &mut Node) {
+    node.spec = None;
+    node.status = node.status.take().map(|status| NodeStatus {
+        conditions: status.conditions,
+        ..NodeStatus::default()
+    });
+}
+
 /// Keeps a store up to date in the background, for as long as the process.
 /// `aspect` is what has to be another for an object to be a changed one.
 fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
-    changed: &Arc<Notify>,
+    told: Told,
+    aspect: impl Fn(&K) -> u64 + Send + 'static,
+) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    reflect_part(api, config, told, |_| (), aspect)
+}
+
+/// The same, of what is left of each object.
+fn reflect_part<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    told: Told,
+    reduce: fn(&mut K),
     aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let changed = Arc::clone(changed);
     let stream = watcher(api, config)
         .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
+        .modify(move |object| {
+            object.meta_mut().managed_fields = None;
+            reduce(object);
+        })
         .reflect(writer);
     tokio::spawn(async move {
+        let Told {
+            changed,
+            vital: _vital,
+        } = told;
         let mut seen = BTreeMap::new();
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {

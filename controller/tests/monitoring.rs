@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use controller::monitor::Monitor;
+use rig::process::run;
 
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -48,6 +49,34 @@ fn the_controllers_metrics_are_in_the_document() {
         .filter(|name| name.starts_with("sink_controller_"))
         .collect();
     assert_eq!(there, documented);
+}
+
+#[test]
+fn alerts_fire_when_they_shall_and_not_before() {
+    let Some(mut promtool) = cluster::promtool() else {
+        return;
+    };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts.yaml");
+    run(promtool.args(["test", "rules"]).arg(tests));
+}
+
+#[test]
+fn each_alert_says_where_it_is_explained() {
+    let document = read("docs/ALERTS.md");
+    let alerts = read("deploy/chart/files/alerts.yaml");
+    let of = |key: &str| -> Vec<String> {
+        let lines = alerts
+            .lines()
+            .map(|line| line.trim().trim_start_matches("- "));
+        let values = lines.filter_map(|line| line.strip_prefix(key));
+        values.map(str::to_owned).collect()
+    };
+    let (names, addresses) = (of("alert: "), of("runbook_url: "));
+    assert_eq!(names.len(), addresses.len());
+    for (name, address) in names.iter().zip(addresses) {
+        assert_eq!(address, format!("docs/ALERTS.md#{}", name.to_lowercase()));
+        assert!(document.contains(&format!("### {name}\n")), "{name}");
+    }
 }
 
 #[test]

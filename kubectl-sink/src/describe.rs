@@ -107,6 +107,7 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         Reason::SecretNotFound | Reason::ConfigMapNotFound => {
             "create it in the sink's namespace (for a ClusterLogSink: the controller's)"
         }
+        Reason::NotLookedUp => "wait: the API server did not answer the controller",
         Reason::SecretNotReadable => {
             "allow the controller to read it: bind its ServiceAccount to the ClusterRole \
              syslog-sink-secrets in this namespace"

@@ -1,32 +1,73 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
+use crate::fleet::{Obstacle, OutOfReach};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::{ObjectName, Snapshot, Stored};
 
-/// A cluster whose agents end where a namespace's file has these words.
+/// How much later the controller looks again.
+const ROUND: SignedDuration = SignedDuration::from_secs(20);
+
+/// A cluster in virtual time.
 struct World {
     snapshot: Snapshot,
     settings: Settings,
-    poison: &'static str,
     now: Timestamp,
+    nodes: BTreeMap<String, Node>,
+    /// Agents end where a namespace's file, or the name of their image, has these words.
+    poison: &'static str,
+    /// The revision of the pods that are made.
+    template: String,
+    /// Whether none can be made.
+    makes_none: bool,
     /// Each revision that an agent was given, in turn.
     given: Vec<String>,
 }
 
+#[derive(Clone, Default)]
+struct Node {
+    agent: Option<Agent>,
+    kind: Kind,
+}
+
+/// What a node is like.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Kind {
+    #[default]
+    Well,
+    /// Its kubelet does not answer: pods stay as they are, also those that shall end.
+    Dead,
+    /// Every agent ends there.
+    Sick,
+    /// Agents end there where [`World::poison`] is.
+    Susceptible,
+    /// No pod begins there.
+    Full,
+}
+
 impl World {
-    fn new(poison: &'static str) -> Self {
-        let mut world = Self {
-            snapshot: Snapshot {
-                nodes: 1,
-                ..Snapshot::default()
-            },
-            settings: Settings::default(),
-            poison,
-            now: Timestamp::from_second(1_772_366_400).unwrap(),
-            given: Vec::new(),
+    /// A cluster with so many nodes, all of which are susceptible.
+    fn of(nodes: usize, poison: &'static str) -> Self {
+        let node = |number| {
+            let kind = Kind::Susceptible;
+            (format!("node-{number}"), Node { agent: None, kind })
         };
+        Self {
+            snapshot: Snapshot::default(),
+            settings: Settings::default(),
+            now: Timestamp::from_second(1_772_366_400).unwrap(),
+            nodes: (0..nodes).map(node).collect(),
+            poison,
+            template: String::new(),
+            makes_none: false,
+            given: Vec::new(),
+        }
+    }
+
+    /// The same, with agents that are well without any sink.
+    fn settled(nodes: usize, poison: &'static str) -> Self {
+        let mut world = Self::of(nodes, poison);
         world.settle();
         world
     }
@@ -39,61 +80,154 @@ impl World {
         self.snapshot.log_sinks.insert(name, stored);
     }
 
+    fn set(&mut self, node: usize, kind: Kind) {
+        let node = self.nodes.get_mut(&format!("node-{node}")).unwrap();
+        node.kind = kind;
+    }
+
+    fn add_node(&mut self) {
+        let name = format!("node-{}", self.nodes.len());
+        self.nodes.insert(name, Node::default());
+        self.make_agents();
+    }
+
     fn plan(&self) -> Plan {
         Plan::new(&self.snapshot, &self.settings)
     }
 
-    /// One round of the controller and of the agents.
-    fn round(&mut self) -> Step {
+    fn history(&self) -> &History {
+        &self.snapshot.history
+    }
+
+    fn fleet(&self) -> Fleet {
+        let mut fleet = Fleet {
+            wanted: (!self.template.is_empty()).then_some(self.nodes.len()),
+            nodes: self.nodes.keys().cloned().collect(),
+            ..Fleet::default()
+        };
+        for (name, Node { agent, kind }) in &self.nodes {
+            let is_late = |agent: &Agent| agent.is_late(self.settings.pace.trial, self.now);
+            let obstacle = match agent {
+                _ if *kind == Kind::Dead => Some(Obstacle::NodeNotReady("dead".to_owned())),
+                Some(agent) if !agent.has_begun && is_late(agent) => {
+                    Some(Obstacle::NotBegun("full".to_owned()))
+                }
+                _ => None,
+            };
+            match (obstacle, agent) {
+                (Some(obstacle), agent) => {
+                    let agent = agent.clone();
+                    let out = OutOfReach { obstacle, agent };
+                    fleet.out_of_reach.insert(name.clone(), out);
+                }
+                (None, Some(agent)) => fleet.agents.push(agent.clone()),
+                (None, None) => {}
+            }
+        }
+        fleet
+    }
+
+    /// What the `DaemonSet`'s controller and the kubelets do.
+    fn make_agents(&mut self) {
+        let files = self.snapshot.revisions.get(&self.template);
+        let has_poison = !self.poison.is_empty()
+            && (self.settings.agent.image == self.poison
+                || files.is_some_and(|files| {
+                    let mut texts = files.values();
+                    texts.any(|text| String::from_utf8_lossy(text).contains(self.poison))
+                }));
+        for (name, Node { agent, kind }) in &mut self.nodes {
+            if *kind == Kind::Dead || self.template.is_empty() || self.makes_none {
+                continue;
+            }
+            if let Some(agent) = agent {
+                if !agent.has_begun && *kind != Kind::Full {
+                    agent.has_begun = true;
+                    agent.ready_since = Some(self.now);
+                }
+                continue;
+            }
+            let ends = *kind == Kind::Sick || (*kind == Kind::Susceptible && has_poison);
+            let begins = *kind != Kind::Full;
+            if self.given.last() != Some(&self.template) {
+                self.given.push(self.template.clone());
+            }
+            *agent = Some(Agent {
+                pod: format!("agent-{name}"),
+                node: name.clone(),
+                revision: self.template.clone(),
+                created: Some(self.now),
+                has_begun: begins,
+                ready_since: (begins && !ends).then_some(self.now),
+                not_ready_since: None,
+                address: None,
+                restarts: if ends { 2 } else { 0 },
+                trouble: match (begins, ends) {
+                    (false, _) => Some("Unschedulable".to_owned()),
+                    (true, true) => Some("its container ended with exit code 1".to_owned()),
+                    (true, false) => None,
+                },
+            });
+        }
+    }
+
+    /// Rounds of the controller, the `DaemonSet`'s and the agents, until the template is
+    /// known to all. Gives the number of pods that are replaced.
+    fn round(&mut self) -> usize {
+        self.now += ROUND;
+        for _ in 0..3 {
+            if let Some(replaced) = self.look() {
+                return replaced;
+            }
+        }
+        panic!("the template changes again and again")
+    }
+
+    /// One look. None where the template is another one now, and nothing is replaced yet.
+    fn look(&mut self) -> Option<usize> {
         let plan = self.plan();
-        self.now += SignedDuration::from_secs(20);
-        let history = self.snapshot.history.clone();
-        let (history, step) = history.next(
-            &plan.revision,
-            &plan.template,
-            &self.snapshot.revisions,
-            &self.snapshot.agents,
-            self.settings.pace,
-            self.now,
-        );
+        let fleet = self.fleet();
+        let (history, step) = self.snapshot.history.clone().next(&Situation {
+            wanted: &plan.revision,
+            template: &plan.template,
+            revisions: &self.snapshot.revisions,
+            fleet: &fleet,
+            at_once: self.settings.agent.at_once(self.nodes.len()),
+            pace: self.settings.pace,
+            now: self.now,
+        });
         self.snapshot.history = history;
         self.snapshot.lanes = plan.lanes.clone();
-        let revision = step.revision.clone();
-        let revisions = &mut self.snapshot.revisions;
-        revisions
-            .entry(plan.revision)
-            .or_insert(Arc::new(plan.files));
-        let files = &revisions[&revision];
-        let is_ill = !self.poison.is_empty()
-            && (self.settings.agent.image == self.poison
-                || files
-                    .values()
-                    .any(|text| String::from_utf8_lossy(text).contains(self.poison)));
-        if self.given.last() != Some(&revision) {
-            self.given.push(revision.clone());
+        let of_plan = self.snapshot.revisions.entry(plan.revision);
+        of_plan.or_insert(Arc::new(plan.files));
+        let is_known = self.template == step.template;
+        self.template = step.template;
+        if !is_known {
+            self.make_agents();
+            return None;
         }
-        let before = self.snapshot.agents.first();
-        let before = before.filter(|agent| agent.revision == revision);
-        let ready_since = before.map_or(Some(self.now), |agent| agent.ready_since);
-        self.snapshot.agents = vec![Agent {
-            pod: "agent".to_owned(),
-            node: "node-a".to_owned(),
-            revision,
-            ready_since: ready_since.filter(|_| !is_ill),
-            address: None,
-            restarts: if is_ill { 2 } else { 0 },
-            trouble: is_ill.then(|| "its container ended with exit code 1".to_owned()),
-        }];
-        step
+        for Node { agent, kind } in self.nodes.values_mut() {
+            let is_replaced = |agent: &mut Agent| step.replace.contains(&agent.pod);
+            assert!(*kind != Kind::Dead || !agent.as_mut().is_some_and(is_replaced));
+            agent.take_if(is_replaced);
+        }
+        self.make_agents();
+        Some(step.replace.len())
+    }
+
+    fn rounds(&mut self, count: usize) {
+        for _ in 0..count {
+            self.round();
+        }
     }
 
     /// Rounds until nothing changes any more.
     fn settle(&mut self) {
-        for _ in 0..100 {
-            let (before, given) = (self.snapshot.history.clone(), self.given.len());
-            let step = self.round();
-            let is_quiet = self.snapshot.history == before && self.given.len() == given;
-            if is_quiet && step.reach == Reach::All {
+        for _ in 0..300 {
+            let before = self.history().clone();
+            let replaced = self.round();
+            let is_open = self.history().trial.is_some() || self.history().roll.is_some();
+            if replaced == 0 && !is_open && *self.history() == before {
                 return;
             }
         }
@@ -101,44 +235,61 @@ impl World {
     }
 
     fn has(&self, namespace: &str, host: &str) -> bool {
-        let files = &self.snapshot.revisions[&self.snapshot.agents[0].revision];
-        let file = files.get(&format!("ns-{namespace}.yaml"));
+        let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
+        let mut revisions: Vec<&String> = agents.map(|agent| &agent.revision).collect();
+        revisions.dedup();
+        let [revision] = *revisions else {
+            panic!("agents have {revisions:?}")
+        };
+        let file = self.snapshot.revisions[revision].get(&format!("ns-{namespace}.yaml"));
         file.is_some_and(|text| String::from_utf8_lossy(text).contains(host))
+    }
+
+    /// How many agents have a revision.
+    fn with(&self, revision: &str) -> usize {
+        let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
+        agents.filter(|agent| agent.revision == revision).count()
+    }
+
+    fn good(&self) -> Option<String> {
+        let good = self.history().good.as_ref();
+        good.map(|good| good.revision.clone())
     }
 }
 
-fn good(world: &World) -> Option<String> {
-    let good = world.snapshot.history.good.clone();
-    good.map(|good| good.revision)
-}
-
-fn one(revision: &str) -> Step {
-    Step::new(revision, Reach::One)
-}
-
-fn all(revision: &str) -> Step {
-    Step::new(revision, Reach::All)
-}
-
 #[test]
-fn a_revision_is_good_once_an_agent_is_ready_for_a_while() {
-    let mut world = World::new("");
-    assert_eq!(good(&world), Some(world.plan().revision));
+fn one_node_has_it_before_the_others() {
+    let mut world = World::settled(40, "");
+    assert_eq!(world.good(), Some(world.plan().revision));
+    let before = world.plan().revision;
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    assert_eq!(world.round(), one(&revision));
-    // It is ready, but only since a moment ago.
-    let agents = &mut world.snapshot.agents;
-    agents[0].ready_since = Some(world.now + SignedDuration::from_secs(15));
-    assert_eq!(world.round(), one(&revision));
-    assert_eq!(world.round(), all(&revision));
-    assert_eq!(good(&world), Some(revision));
-    assert_eq!(world.snapshot.history.trial, None);
+    assert_eq!(world.round(), 1);
+    assert_eq!(world.with(&revision), 1);
+    // Not ready for long enough.
+    for node in world.nodes.values_mut() {
+        let agent = node.agent.as_mut().unwrap();
+        if agent.revision == revision {
+            agent.ready_since = Some(world.now + SignedDuration::from_secs(15));
+        }
+    }
+    assert_eq!(world.round(), 0);
+    // A node that joins meanwhile has what is good.
+    world.add_node();
+    assert_eq!((world.with(&revision), world.with(&before)), (1, 40));
+    // 5 percent of 41.
+    assert_eq!(world.round(), 3);
+    // Now it has what is rolled out.
+    world.add_node();
+    assert_eq!(world.with(&revision), 5);
+    world.settle();
+    assert_eq!(world.with(&revision), 42);
+    assert_eq!(world.good(), Some(revision));
 }
 
 #[test]
 fn what_breaks_agents_is_held_alone() {
-    let mut world = World::new("bad.example.com");
+    let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "old.example.com");
     world.settle();
     // One that changes, and many that are new: all at the same time.
@@ -156,12 +307,12 @@ fn what_breaks_agents_is_held_alone() {
     let (file, why) = held[0];
     assert_eq!((held.len(), file.as_str()), (1, "ns-shop.yaml"));
     assert!(
-        why.contains("node-a") && why.contains("exit code 1"),
+        why.contains("node-0") && why.contains("exit code 1"),
         "{why}"
     );
     // Halves of nine: bounded by the logarithm, and each was tried once.
     let tried = world.given.len();
-    assert!(tried <= 16, "{tried} revisions");
+    assert!(tried <= 20, "{tried} revisions");
 
     // What others do goes on.
     world.put("later", "good.example.com");
@@ -176,7 +327,7 @@ fn what_breaks_agents_is_held_alone() {
 
 #[test]
 fn a_sink_that_is_new_and_breaks_agents_is_left_out() {
-    let mut world = World::new("bad.example.com");
+    let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.settle();
     assert!(!world.has("shop", "bad.example.com"));
@@ -188,168 +339,416 @@ fn a_sink_that_is_new_and_breaks_agents_is_left_out() {
 
 #[test]
 fn agents_that_are_broken_themselves_come_back_as_they_were() {
-    let mut world = World::new("broken-image");
+    let mut world = World::settled(5, "broken-image");
     world.put("shop", "a.example.com");
     world.settle();
-    let before = good(&world).unwrap();
+    let before = world.good().unwrap();
     world.settings.agent.image = "broken-image".to_owned();
-    for _ in 0..2 {
-        world.round();
-    }
-    let given = world.given.len();
-    assert_eq!(world.round(), all(&before));
-    assert_eq!(world.round(), all(&before));
-    assert_eq!(world.given.len(), given);
-    assert!(world.plan().held.is_empty());
-    let failed = world.snapshot.history.failed.clone().unwrap();
-    assert_eq!(failed.revision, world.plan().revision);
-
+    world.round();
+    let broken = world.plan().revision;
+    assert_eq!(world.with(&broken), 1);
+    // The image is the settings', and not the revision's: what is made next is well.
     world.poison = "";
+    world.settle();
+    assert_eq!(world.with(&before), 5);
+    assert!(world.plan().held.is_empty());
+    assert_eq!(world.history().failed.as_ref().unwrap().revision, broken);
+
     world.settings.agent.image = "mended-image".to_owned();
     world.settle();
-    assert_eq!(good(&world), Some(world.plan().revision));
+    assert_eq!(world.good(), Some(world.plan().revision));
 }
 
 #[test]
 fn the_first_revision_has_nothing_to_come_back_to() {
-    let mut world = World {
-        settings: Settings::default(),
-        poison: "syslog-sink-agent",
-        snapshot: Snapshot::default(),
-        now: Timestamp::from_second(1_772_366_400).unwrap(),
-        given: Vec::new(),
-    };
+    let mut world = World::of(3, "syslog-sink-agent");
     for _ in 0..30 {
-        assert_eq!(world.round(), one(&world.plan().revision));
+        assert_eq!(world.round(), 0);
     }
-    assert_eq!(world.given.len(), 1);
+    assert_eq!(world.given, [world.plan().revision]);
+    assert_eq!(world.history().failed, None);
 }
 
 #[test]
 fn without_a_node_nothing_fails() {
-    let mut world = World::new("");
+    let mut world = World::of(0, "");
     world.put("shop", "a.example.com");
-    world.snapshot.agents.clear();
-    let (plan, pace) = (world.plan(), world.settings.pace);
-    let next = |history: History, now| {
-        history.next(
-            &plan.revision,
-            &plan.template,
-            &world.snapshot.revisions,
-            &[],
-            pace,
-            now,
-        )
-    };
-    let (history, _) = next(world.snapshot.history.clone(), world.now);
-    let (history, step) = next(history, world.now + SignedDuration::from_hours(24));
-    assert_eq!((step, history.failed), (one(&plan.revision), None));
+    world.rounds(1000);
+    assert_eq!(world.history().failed, None);
+    world.add_node();
+    world.settle();
+    assert!(world.has("shop", "a.example.com"));
 }
 
 #[test]
 fn a_revision_that_is_never_ready_is_taken_back() {
-    let mut world = World::new("");
-    let before = good(&world).unwrap();
+    let mut world = World::settled(3, "");
+    let before = world.good().unwrap();
     world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
     world.round();
-    let agent = &mut world.snapshot.agents[0];
-    agent.ready_since = None;
-    agent.trouble = Some("its container does not start (ErrImagePull)".to_owned());
-    let (plan, pace) = (world.plan(), world.settings.pace);
-    let next = |seconds| {
-        let now = world.now + SignedDuration::from_secs(seconds);
-        let Snapshot {
-            history,
-            revisions,
-            agents,
-            ..
-        } = &world.snapshot;
-        history
-            .clone()
-            .next(&plan.revision, &plan.template, revisions, agents, pace, now)
-    };
-    assert_eq!(next(100).1, one(&plan.revision));
-    let (after, step) = next(200);
-    assert_eq!(step, all(&before));
-    assert!(after.failed.unwrap().why.contains("ErrImagePull"));
+    for node in world.nodes.values_mut() {
+        let agent = node.agent.as_mut().unwrap();
+        if agent.revision == revision {
+            agent.ready_since = None;
+            agent.trouble = Some("its container does not start (ErrImagePull)".to_owned());
+        }
+    }
+    world.rounds(8);
+    assert_eq!(world.with(&revision), 1);
+    world.rounds(2);
+    assert_eq!(world.with(&before), 3);
+    let failed = world.history().failed.as_ref().unwrap();
+    assert!(failed.why.contains("ErrImagePull"));
 }
 
 #[test]
 fn changes_that_never_end_starve_nobody() {
-    let mut world = World::new("");
-    let mut seen = std::collections::BTreeSet::new();
-    for number in 0..20 {
+    let mut world = World::settled(2, "");
+    let mut seen = BTreeSet::new();
+    for number in 0..40 {
         world.put("shop", &format!("{number}.example.com"));
         world.round();
-        seen.extend(good(&world));
+        seen.extend(world.good());
     }
     assert!(
-        seen.len() >= 10,
-        "{} of 20 changes were seen through",
+        seen.len() >= 5,
+        "{} of 40 changes were seen through",
         seen.len()
     );
 }
 
 #[test]
 fn a_roll_under_way_is_finished_first() {
-    let mut world = World::new("");
-    let mut slow = world.snapshot.agents[0].clone();
-    slow.node = "node-b".to_owned();
+    let mut world = World::settled(5, "");
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
-    assert_eq!(world.round(), one(&first));
-    let round = |world: &mut World| {
-        world.snapshot.agents.push(slow.clone());
-        world.round()
-    };
-    assert_eq!(round(&mut world), all(&first));
-    // Another change, while a node still has the revision before.
+    world.rounds(2);
+    assert_eq!(world.with(&first), 2);
+    // Another change, while nodes still have the revision before.
     world.put("shop", "b.example.com");
     let second = world.plan().revision;
-    assert_eq!(round(&mut world), all(&first));
-    // All have it now.
-    assert_eq!(world.round(), one(&second));
+    world.rounds(3);
+    assert_eq!(world.with(&first), 5);
+    world.round();
+    assert_eq!((world.with(&first), world.with(&second)), (4, 1));
+}
+
+/// An agent that does not become ready, and is not ill either.
+#[test]
+fn a_roll_that_takes_too_long_lets_the_next_one_try_on_one_node() {
+    let mut world = World::settled(5, "");
+    world.put("shop", "a.example.com");
+    let first = world.plan().revision;
+    world.rounds(2);
+    let slow = |world: &mut World| {
+        let now = world.now;
+        for agent in world
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.agent.as_mut())
+        {
+            if agent.revision == first && agent.created == Some(now) {
+                agent.ready_since = None;
+            }
+        }
+    };
+    slow(&mut world);
+    world.put("shop", "b.example.com");
+    let second = world.plan().revision;
+    world.rounds(5);
+    assert_eq!((world.with(&first), world.with(&second)), (2, 0));
+    world.rounds(2);
+    assert_eq!(world.with(&second), 1);
 }
 
 #[test]
 fn what_agents_are_well_with_is_good_where_nothing_is_known() {
-    let mut world = World::new("bad.example.com");
+    let mut world = World::settled(2, "bad.example.com");
     world.put("shop", "a.example.com");
     world.settle();
-    let before = good(&world).unwrap();
+    let before = world.good().unwrap();
     // Somebody deleted the ConfigMap.
     world.snapshot.history = History::default();
     world.put("shop", "bad.example.com");
     world.settle();
-    assert_eq!(good(&world), Some(before));
+    assert_eq!(world.good(), Some(before));
 }
 
 #[test]
 fn the_first_sinks_wait_for_no_trial() {
-    let mut world = World {
-        settings: Settings::default(),
-        poison: "",
-        snapshot: Snapshot::default(),
-        now: Timestamp::from_second(1_772_366_400).unwrap(),
-        given: Vec::new(),
-    };
-    let empty = world.plan().revision;
-    assert_eq!(world.round(), one(&empty));
+    let mut world = World::of(2, "");
+    world.round();
     // The agents of the revision without sinks are ready, since a moment ago.
-    world.snapshot.agents[0].ready_since = Some(world.now + SignedDuration::from_secs(19));
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
-    assert_eq!(world.round(), one(&first));
+    world.round();
+    assert_eq!(world.with(&first), 1);
 }
 
 #[test]
 fn what_is_gone_does_not_come_back() {
-    let mut world = World::new("bad.example.com");
+    let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.round();
-    let gone = good(&world).unwrap();
+    let gone = world.good().unwrap();
     world.snapshot.revisions.remove(&gone);
-    for _ in 0..10 {
-        assert_eq!(world.round().revision, world.plan().revision);
+    world.rounds(10);
+    assert_eq!(world.with(&world.plan().revision), 1);
+}
+
+#[test]
+fn dead_nodes_hold_nothing_up() {
+    // Each of them as many as are replaced at a time, or more.
+    for dead in [1, 3] {
+        let mut world = World::settled(4, "");
+        (0..dead).for_each(|node| world.set(node, Kind::Dead));
+        for host in ["a.example.com", "b.example.com"] {
+            world.put("shop", host);
+            let revision = world.plan().revision;
+            world.rounds(10);
+            assert_eq!(world.with(&revision), 4 - dead, "{dead} are dead");
+        }
+        // They come back with the revision of that time.
+        (0..dead).for_each(|node| world.set(node, Kind::Well));
+        world.settle();
+        assert!(world.has("shop", "b.example.com"));
     }
+}
+
+#[test]
+fn a_node_that_dies_while_something_is_tried_on_it_proves_nothing() {
+    let mut world = World::settled(4, "");
+    world.put("shop", "a.example.com");
+    world.round();
+    let tried = world.history().trial.as_ref().unwrap().node.clone();
+    let (tried, _) = tried.unwrap();
+    let node = world.nodes.get_mut(&tried).unwrap();
+    node.kind = Kind::Dead;
+    node.agent.as_mut().unwrap().ready_since = None;
+    let revision = world.plan().revision;
+    world.rounds(20);
+    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.history().failed, None);
+}
+
+#[test]
+fn a_node_whose_agent_was_ill_before_proves_nothing() {
+    let mut world = World::settled(4, "");
+    world.set(2, Kind::Sick);
+    let node = world.nodes.get_mut("node-2").unwrap();
+    node.agent = None;
+    world.make_agents();
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(20);
+    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.history().failed, None);
+    // And it does not keep the roll open.
+    assert_eq!(world.good(), Some(revision));
+}
+
+#[test]
+fn a_node_that_falls_ill_meanwhile_is_found_out() {
+    let mut world = World::settled(4, "");
+    world.put("shop", "a.example.com");
+    world.put("bank", "b.example.com");
+    world.rounds(2);
+    assert!(world.history().roll.is_some());
+    let before = world.good().unwrap();
+    let mut nodes = world.nodes.values_mut();
+    // Its next agent will end.
+    let last = nodes.rfind(|node| node.agent.as_ref().unwrap().revision == before);
+    last.unwrap().kind = Kind::Sick;
+    world.rounds(60);
+    assert!(world.plan().held.is_empty());
+    let revision = world.plan().revision;
+    assert_eq!(world.with(&revision), 4, "{:?}", world.history());
+}
+
+/// A name whose hash is the one before: `helm rollback`, for example.
+#[test]
+fn what_was_before_comes_back_a_few_at_a_time() {
+    let mut world = World::settled(40, "");
+    world.put("shop", "a.example.com");
+    world.settle();
+    let before = world.good().unwrap();
+    world.put("shop", "b.example.com");
+    let new = world.plan().revision;
+    world.rounds(6);
+    assert!(world.with(&new) > 5 && world.with(&before) > 5);
+    world.put("shop", "a.example.com");
+    for _ in 0..10 {
+        let replaced = world.round();
+        assert!(replaced <= 2, "{replaced} at once");
+        assert_eq!(world.good().as_ref(), Some(&before));
+    }
+    world.settle();
+    assert_eq!(world.with(&before), 40);
+}
+
+/// An image that cannot be pulled, while tenants change their sinks all the time.
+#[test]
+fn a_trial_that_does_not_end_costs_one_node() {
+    let mut world = World::settled(10, "");
+    for number in 0..60 {
+        world.put("shop", &format!("{number}.example.com"));
+        world.round();
+        let good = world.good().unwrap();
+        let mut ill = 0;
+        for agent in world
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.agent.as_mut())
+        {
+            if agent.revision != good {
+                agent.ready_since = None;
+                ill += 1;
+            }
+        }
+        assert!(ill <= 1, "{ill} agents");
+    }
+}
+
+/// They come faster than any pod is replaced.
+#[test]
+fn a_change_every_few_seconds_starves_nobody() {
+    let mut world = World::settled(3, "");
+    let mut seen = BTreeSet::new();
+    for number in 0..400 {
+        world.put("shop", &format!("{number}.example.com"));
+        world.now += SignedDuration::from_secs(3);
+        world.look();
+        seen.extend(world.good());
+    }
+    assert!(seen.len() >= 3, "{} were seen through", seen.len());
+}
+
+/// A quota or an admission webhook, for example.
+#[test]
+fn pods_that_are_not_made_cost_one_node() {
+    let mut world = World::settled(10, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.makes_none = true;
+    for _ in 0..20 {
+        world.round();
+        let agents = world.nodes.values().filter(|node| node.agent.is_some());
+        assert!(agents.count() >= 9);
+    }
+    let failed = world.history().failed.clone().unwrap();
+    assert!(failed.why.contains("its pod is not made"), "{}", failed.why);
+    assert!(world.plan().held.is_empty());
+    world.makes_none = false;
+    world.rounds(120);
+    assert_eq!(world.with(&revision), 10);
+}
+
+#[test]
+fn nodes_that_were_full_before_prove_nothing() {
+    let mut world = World::settled(10, "");
+    for number in 0..4 {
+        world.set(number, Kind::Full);
+        world
+            .nodes
+            .get_mut(&format!("node-{number}"))
+            .unwrap()
+            .agent = None;
+    }
+    world.rounds(12);
+    assert_eq!(world.fleet().not_begun().count(), 4);
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(60);
+    assert_eq!(world.history().failed, None);
+    assert_eq!(world.good(), Some(revision.clone()));
+    assert_eq!(world.with(&revision), 10);
+}
+
+/// Another architecture, for example.
+#[test]
+fn what_breaks_some_nodes_only_is_taken_back_from_all() {
+    let mut world = World::settled(40, "bad.example.com");
+    for number in 0..40 {
+        let is_other = number >= 30;
+        world.set(
+            number,
+            if is_other {
+                Kind::Susceptible
+            } else {
+                Kind::Well
+            },
+        );
+    }
+    let before = world.good().unwrap();
+    world.put("shop", "bad.example.com");
+    let revision = world.plan().revision;
+    let mut most = 0;
+    for round in 0..120 {
+        if round == 8 {
+            // Somebody else's change does not make it a good one.
+            world.put("bank", "good.example.com");
+        }
+        world.round();
+        let ill = world.nodes.values().filter_map(|node| node.agent.as_ref());
+        let ill = ill.filter(|agent| agent.ready_since.is_none()).count();
+        most = most.max(ill);
+    }
+    assert!((1..=2).contains(&most), "{most} agents ended at a time");
+    assert_eq!((world.with(&revision), world.with(&before)), (0, 0));
+    let plan = world.plan();
+    assert_eq!(plan.held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
+    assert_eq!(world.with(&plan.revision), 40);
+    assert!(world.has("bank", "good.example.com"));
+    // It is tried again much later: the nodes may have been the reason.
+    world.rounds(20 * 60);
+    assert!(world.history().held["ns-shop.yaml"].since > Some(world.now - HELD_FOR));
+}
+
+/// All that is remembered goes into one object.
+#[test]
+fn what_breaks_agents_with_thousands_of_changes_is_not_remembered_by_name() {
+    let mut world = World::settled(2, "bad.example.com");
+    world.settings.max_lanes = 1;
+    for number in 0..=HELD {
+        world.put(&format!("team-{number}"), "bad.example.com");
+    }
+    let revision = world.plan().revision;
+    world.rounds(5);
+    let history = world.history();
+    assert_eq!(history.failed.as_ref().unwrap().revision, revision);
+    assert!(serde_json::to_string(history).unwrap().len() < 10_000);
+    assert_eq!(world.with(&revision), 0);
+}
+
+#[test]
+fn a_pod_that_does_not_begin_makes_room_for_another_node() {
+    let mut world = World::settled(4, "");
+    world.set(0, Kind::Full);
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(30);
+    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.history().failed, None);
+}
+
+#[test]
+fn pods_that_begin_nowhere_come_back_as_they_were_and_no_sink_is_held() {
+    let mut world = World::settled(10, "");
+    (0..10).for_each(|node| world.set(node, Kind::Full));
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    let mut most = 0;
+    for _ in 0..60 {
+        world.round();
+        most = most.max(world.with(&revision));
+    }
+    assert_eq!(most, NOT_BEGUN);
+    let failed = world.history().failed.clone().unwrap();
+    assert!(failed.why.contains("Unschedulable"), "{}", failed.why);
+    assert!(world.plan().held.is_empty());
+    // There is room later.
+    (0..10).for_each(|node| world.set(node, Kind::Well));
+    world.rounds(120);
+    assert_eq!(world.with(&revision), 10);
 }

@@ -129,6 +129,10 @@ impl Kind {
                 let message = format!("{field}: the {kind} {name} cannot be read: {why}");
                 return Err(Refusal::new(self.not_readable(), &message));
             }
+            Some(Lookup::Unknown(why)) => {
+                let message = format!("{field}: the {kind} {name} could not be read yet: {why}");
+                return Err(Refusal::new(Reason::NotLookedUp, &message));
+            }
             Some(Lookup::Missing) | None => {
                 let message = format!("{field}: the {kind} {name} does not exist");
                 return Err(Refusal::new(self.not_found(), &message));

@@ -113,6 +113,11 @@ impl Plan {
         let template = agent::template(settings);
         let mut units = render::units(&tenants, &cluster, settings);
         let held = hold(&mut units, &template, snapshot);
+        for (id, verdict) in &verdicts {
+            if verdict.as_ref().is_err_and(Refusal::is_open) {
+                put_good_back(&mut units, &render::file_of(id), snapshot);
+            }
+        }
         let lanes = snapshot
             .lanes
             .assign(render::namespaces(&units), settings.max_lanes);
@@ -154,16 +159,19 @@ fn hold(
         if !units.get(name).is_some_and(is_the_same) {
             continue;
         }
-        match snapshot
-            .good()
-            .and_then(|good| render::Unit::of(name, good))
-        {
-            Some(before) => units.insert(name.clone(), before),
-            None => units.remove(name),
-        };
+        put_good_back(units, name, snapshot);
         held.insert(name.clone(), why.why.clone());
     }
     held
+}
+
+/// Leaves a tenant's file as the good revision has it.
+fn put_good_back(units: &mut BTreeMap<String, render::Unit>, name: &str, snapshot: &Snapshot) {
+    let good = snapshot.good();
+    match good.and_then(|good| render::Unit::of(name, good)) {
+        Some(before) => units.insert(name.to_owned(), before),
+        None => units.remove(name),
+    };
 }
 
 fn cluster_tenant(

@@ -22,6 +22,12 @@ impl Refusal {
         }
     }
 
+    /// Whether nothing is wrong with the sink: it is not known yet what it is.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.reason == Reason::NotLookedUp
+    }
+
     /// A stored object that is not one of ours any more.
     pub(crate) fn invalid(problem: &str) -> Self {
         Self::new(

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use rig::pki::Pki;
@@ -7,6 +8,8 @@ use rig::pki::Pki;
 mod fields;
 
 use super::*;
+use crate::files::PEM;
+use crate::history::Since;
 use crate::resources::{
     CaSource, Format, KeyReference, LogSinkSpec, Reason, Server, TlsSpec, Transport,
 };
@@ -391,6 +394,54 @@ fn what_is_wrong_is_named_and_hurts_nobody() {
         assert!(outputs.contains("good.example.com"), "{outputs}");
         assert_eq!(outputs.matches("name: \"syslog_sink\"").count(), 1);
     }
+}
+
+/// The API server has not answered for one tenant's Secret since the controller started.
+#[test]
+fn what_is_not_known_yet_stays_as_nodes_have_it() {
+    let with_ca = |host: &str| {
+        spec(serde_json::json!({
+            "host": host,
+            "tls": {"ca": {"secret": {"name": "ca", "key": "ca.crt"}}},
+        }))
+    };
+    let mut known = snapshot(vec![
+        ("shop", "tls", with_ca("old.example.com")),
+        ("bank", "tcp", tcp("old.example.com")),
+    ]);
+    let pem = std::fs::read(Pki::new().ca()).unwrap();
+    let ca = Lookup::Found(BTreeMap::from([("ca.crt".to_owned(), pem)]));
+    let name = ObjectName::new("shop", "ca");
+    known.secrets.insert(name.clone(), ca);
+    let before = plan(&known);
+
+    let files = Arc::new(before.files.clone());
+    let mut later = snapshot(vec![
+        ("shop", "tls", with_ca("new.example.com")),
+        ("shop", "tcp", tcp("new.example.com")),
+        ("bank", "tcp", tcp("new.example.com")),
+        ("zoo", "tls", with_ca("new.example.com")),
+    ]);
+    let unknown = Lookup::Unknown("etcd is down".to_owned());
+    later.secrets.insert(name, unknown.clone());
+    later.secrets.insert(ObjectName::new("zoo", "ca"), unknown);
+    later.revisions.insert(before.revision.clone(), files);
+    later.history.good = Some(Since {
+        revision: before.revision.clone(),
+        template: before.template.clone(),
+        since: Timestamp::UNIX_EPOCH,
+    });
+    let plan = plan(&later);
+    let refusal = refusal(&plan, "shop", "tls");
+    assert!(refusal.is_open() && refusal.message.contains("etcd is down"));
+    // With its certificate.
+    for (name, content) in &before.files {
+        if name == "ns-shop.yaml" || name.ends_with(PEM) {
+            assert_eq!(plan.files.get(name), Some(content), "{name}");
+        }
+    }
+    assert!(text(&plan, "ns-bank.yaml").contains("new.example.com"));
+    assert!(!plan.files.contains_key("ns-zoo.yaml"));
 }
 
 #[test]

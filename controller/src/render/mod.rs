@@ -128,6 +128,14 @@ fn cluster_alias(name: &str) -> String {
     format!("_cluster/{name}")
 }
 
+/// The file that a sink is in.
+pub(crate) fn file_of(id: &SinkId) -> String {
+    match id {
+        SinkId::Namespaced(ObjectName { namespace, .. }) => namespace_file(namespace),
+        SinkId::Cluster(name) => cluster_file(name),
+    }
+}
+
 /// What a sink's output is called.
 pub(crate) fn alias_of(id: &SinkId) -> String {
     match id {
@@ -157,7 +165,7 @@ fn cluster_text(name: &str, tenant: &ClusterTenant, settings: &Settings) -> Stri
 /// a file's name or a Secret's key. No name of Kubernetes has an underscore, so
 /// that no two become the same.
 fn tag_part(name: &str) -> String {
-    const LONGEST: usize = 180;
+    const LONGEST: usize = 164;
     let part = name.replace('.', "_");
     if part.len() <= LONGEST {
         return part;

@@ -41,6 +41,8 @@ reasons! {
     ConfigMapNotFound,
     /// The controller cannot read a `ConfigMap` that the sink names.
     ConfigMapNotReadable,
+    /// The API server has not answered yet for an object that the sink names.
+    NotLookedUp,
     /// The named key is not in the Secret or `ConfigMap`.
     KeyNotFound,
     /// A certificate or private key cannot be used.

@@ -13,7 +13,9 @@ pub struct SinkStatus {
     pub observed_generation: Option<i64>,
     /// `Accepted`: the sink is one that can be configured. `Configured`: the
     /// nodes' agents have it. `Delivering`: they, and the controller for events,
-    /// are connected to its server, and it takes what they send.
+    /// are connected to its server, and it takes what they send. `Ready`, for
+    /// tools that know nothing else: it is accepted, and all nodes have it; `Stalled`: that will not be without a change.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// What the agents have counted, each since its start.

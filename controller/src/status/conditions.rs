@@ -1,5 +1,6 @@
 //! The conditions of a sink, each with the time since when it is so.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,7 +9,7 @@ use transport::ErrorKind;
 
 use super::Decided;
 use crate::delivery::{Behind, Delivery};
-use crate::fleet::Agent;
+use crate::fleet::{Agent, Fleet, OutOfReach};
 use crate::plan::Refusal;
 use crate::resources::Reason;
 use crate::tenants::Place;
@@ -20,15 +21,17 @@ pub(super) const CONFIGURED: &str = "Configured";
 /// They are connected to its server, and it takes what they send.
 pub(super) const DELIVERING: &str = "Delivering";
 
+/// Accepted and configured. With the next one, it is what tools know of any resource
+/// (kstatus): Flux, Argo CD, `helm --wait`.
+pub(super) const READY: &str = "Ready";
+/// That will not be so before somebody changes something. It is there only then.
+const STALLED: &str = "Stalled";
+
 /// What the conditions are made of.
 pub(super) struct Facts<'a> {
     pub(super) verdict: &'a Result<Place, Refusal>,
     pub(super) decided: &'a Decided,
-    /// The revisions of the agents that are ready.
-    pub(super) ready: &'a [&'a str],
-    pub(super) agents: &'a [Agent],
-    /// How many nodes shall have an agent, once that is known.
-    pub(super) nodes: Option<usize>,
+    pub(super) fleet: &'a Fleet,
     pub(super) delivery: Option<&'a Delivery>,
 }
 
@@ -65,9 +68,14 @@ pub(super) fn all(
     let last = before
         .iter()
         .find(|before| before.type_ == CONFIGURED && before.observed_generation == generation);
-    let configured = configured(facts, last);
-    [accepted(facts), configured, delivering(facts)]
+    let (accepted, configured) = (accepted(facts), configured(facts, last));
+    let (ready, stalled) = (
+        ready(&accepted, &configured),
+        stalled(&accepted, &configured),
+    );
+    [accepted, configured, delivering(facts), ready]
         .into_iter()
+        .chain(stalled)
         .map(|condition| Condition {
             last_transition_time: since(condition.type_, condition.status),
             type_: condition.type_.to_owned(),
@@ -79,14 +87,51 @@ pub(super) fn all(
         .collect()
 }
 
+fn ready(accepted: &Now, configured: &Now) -> Now {
+    let missing = [accepted, configured]
+        .into_iter()
+        .find(|now| now.status != "True");
+    let Now {
+        status,
+        reason,
+        message,
+        ..
+    } = missing.unwrap_or(configured);
+    Now::new(READY, status, *reason, message.clone())
+}
+
+fn stalled(accepted: &Now, configured: &Now) -> Option<Now> {
+    let is_rolled_back = configured.reason == Reason::RolledBack;
+    let of = match accepted.status {
+        "False" => accepted,
+        _ if is_rolled_back => configured,
+        _ => return None,
+    };
+    Some(Now::new(STALLED, "True", of.reason, of.message.clone()))
+}
+
 fn accepted(facts: &Facts<'_>) -> Now {
     match facts.verdict {
         Ok(_) => {
             let message = "the sink can be configured".to_owned();
             Now::new(ACCEPTED, "True", Reason::Accepted, message)
         }
-        Err(Refusal { reason, message }) => Now::new(ACCEPTED, "False", *reason, message.clone()),
+        Err(refusal) => {
+            let Refusal { reason, message } = refusal;
+            let status = if refusal.is_open() {
+                "Unknown"
+            } else {
+                "False"
+            };
+            Now::new(ACCEPTED, status, *reason, message.clone())
+        }
     }
+}
+
+/// Where it is not known yet whether a sink is accepted.
+fn open(type_: &'static str) -> Now {
+    let message = "the nodes that have the sink keep it as it is".to_owned();
+    Now::new(type_, "Unknown", Reason::NotLookedUp, message)
 }
 
 /// `before` is what was said of the same spec.
@@ -94,16 +139,18 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     let Facts {
         verdict,
         decided,
-        ready,
-        agents,
-        nodes,
+        fleet,
         ..
     } = *facts;
-    let Ok(place) = verdict else {
-        let message = "no node has the sink".to_owned();
-        return Now::new(CONFIGURED, "False", Reason::NotAccepted, message);
+    let place = match verdict {
+        Ok(place) => place,
+        Err(refusal) if refusal.is_open() => return open(CONFIGURED),
+        Err(_) => {
+            let message = "no node has the sink".to_owned();
+            return Now::new(CONFIGURED, "False", Reason::NotAccepted, message);
+        }
     };
-    let Some(nodes) = nodes else {
+    let Some(nodes) = fleet.within_reach() else {
         let message = "it is not known yet which nodes have agents".to_owned();
         return Now::new(CONFIGURED, "False", Reason::RollingOut, message);
     };
@@ -117,10 +164,16 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         .map(String::as_str)
         .filter(|revision| has(revision))
         .collect();
-    let ready = ready.iter().filter(|revision| with_it.contains(revision));
-    let count = ready.count();
-    let message = format!("{count} of {nodes} nodes have the sink");
-    if count >= nodes {
+    let ready = fleet.ready();
+    let count = ready
+        .filter(|agent| with_it.contains(&agent.revision.as_str()))
+        .count();
+    let message = format!(
+        "{count} of {nodes} nodes have the sink{}",
+        left_out(&fleet.out_of_reach)
+    );
+    // Of a cluster that cannot be reached nothing is known.
+    if count >= nodes && (count > 0 || fleet.wanted == Some(0)) {
         return Now::new(CONFIGURED, "True", Reason::Complete, message);
     }
     // One that all nodes had stays so while agents are replaced for others.
@@ -130,7 +183,8 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     };
     if let Some(before) = before
         && before.status == "True"
-        && agents.iter().all(has_it)
+        && !fleet.agents.is_empty()
+        && fleet.agents.iter().all(has_it)
     {
         return Now::new(CONFIGURED, "True", Reason::Complete, before.message.clone());
     }
@@ -138,7 +192,8 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         let message = format!("{message}; agents that had it did not become ready: {why}");
         return Now::new(CONFIGURED, "False", Reason::RolledBack, message);
     }
-    let mut ill = agents
+    let mut ill = fleet
+        .agents
         .iter()
         .filter(|agent| agent.ready_since.is_none() && with_it.contains(&agent.revision.as_str()));
     let trouble = ill.find_map(|agent| Some((&agent.node, agent.trouble.as_ref()?)));
@@ -147,6 +202,17 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         None => message,
     };
     Now::new(CONFIGURED, "False", Reason::RollingOut, message)
+}
+
+/// Which nodes do not count, and why the first one does not.
+fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
+    let Some((node, OutOfReach { obstacle, .. })) = nodes.iter().next() else {
+        return String::new();
+    };
+    match nodes.len() {
+        1 => format!(", {node} is left out: {obstacle}"),
+        count => format!(", {count} are left out: on {node}, {obstacle}"),
+    }
 }
 
 /// Why agents shall not have the sink as it is, if so.
@@ -160,9 +226,13 @@ fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
 }
 
 fn delivering(facts: &Facts<'_>) -> Now {
-    if facts.verdict.is_err() {
-        let message = "the sink is not in force".to_owned();
-        return Now::new(DELIVERING, "False", Reason::NotAccepted, message);
+    match facts.verdict {
+        Ok(_) => {}
+        Err(refusal) if refusal.is_open() => return open(DELIVERING),
+        Err(_) => {
+            let message = "the sink is not in force".to_owned();
+            return Now::new(DELIVERING, "False", Reason::NotAccepted, message);
+        }
     }
     let nothing = Delivery::default();
     let delivery = facts.delivery.unwrap_or(&nothing);

@@ -6,10 +6,10 @@ use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
 use super::announce::announcement;
-use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, all};
+use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, all};
 use super::*;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
-use crate::fleet::Agent;
+use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
 use crate::history::Failed;
 use crate::plan::Refusal;
 use crate::resources::{Counts, Reason};
@@ -25,7 +25,7 @@ fn at(second: i64) -> Timestamp {
 struct Case {
     decided: Decided,
     verdict: Result<Place, Refusal>,
-    agents: Vec<Agent>,
+    fleet: Fleet,
     delivery: Option<Delivery>,
 }
 
@@ -47,14 +47,21 @@ impl Case {
             pod: format!("agent-{number}"),
             node: format!("node-{number}"),
             revision: if number < ready { &new } else { &old }.clone(),
+            created: Some(at(0)),
+            has_begun: true,
             ready_since: Some(at(1)),
+            not_ready_since: None,
             address: None,
             restarts: 0,
             trouble: None,
         });
         Self {
             verdict,
-            agents: agents.collect(),
+            fleet: Fleet {
+                wanted: Some(3),
+                agents: agents.collect(),
+                ..Fleet::default()
+            },
             delivery: None,
             decided: Decided {
                 plan,
@@ -66,17 +73,10 @@ impl Case {
     }
 
     fn conditions(&self, before: &[Condition], now: i64) -> Vec<Condition> {
-        let ready = self
-            .agents
-            .iter()
-            .filter(|agent| agent.ready_since.is_some());
-        let ready: Vec<&str> = ready.map(|agent| agent.revision.as_str()).collect();
         let facts = Facts {
             verdict: &self.verdict,
             decided: &self.decided,
-            ready: &ready,
-            agents: &self.agents,
-            nodes: Some(3),
+            fleet: &self.fleet,
             delivery: self.delivery.as_ref(),
         };
         all(before, Some(1), &facts, at(now))
@@ -109,8 +109,8 @@ fn a_condition_keeps_its_time_until_it_turns() {
             .map(|condition| condition.last_transition_time.0);
         since.collect::<Vec<_>>()
     };
-    assert_eq!(since(&first), [at(10), at(10), at(10)]);
-    assert_eq!(since(&second), [at(10), at(20), at(10)]);
+    assert_eq!(since(&first), [at(10); 4]);
+    assert_eq!(since(&second), [at(10), at(20), at(10), at(20)]);
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn configured_counts_agents_that_have_the_sink() {
     );
     // One that has it and is not ready does not count, and says why.
     let mut ill = Case::new(3);
-    ill.agents[1].ready_since = None;
-    ill.agents[1].trouble = Some("its container does not start (ErrImagePull)".to_owned());
+    ill.fleet.agents[1].ready_since = None;
+    ill.fleet.agents[1].trouble = Some("its container does not start (ErrImagePull)".to_owned());
     let (_, _, message) = ill.says(CONFIGURED);
     assert_eq!(
         message,
@@ -142,12 +142,12 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     assert_eq!(case.says(CONFIGURED).0, "True");
     // Also while an agent is replaced, and one is about to be.
     let before = case.conditions(&[], 10);
-    case.agents[0].ready_since = None;
-    case.agents.remove(1);
+    case.fleet.agents[0].ready_since = None;
+    case.fleet.agents.remove(1);
     let after = case.conditions(&before, 20);
     assert_eq!(after, before);
     // Not where an agent does not come back.
-    case.agents[0].trouble = Some("its container ended with exit code 1".to_owned());
+    case.fleet.agents[0].trouble = Some("its container ended with exit code 1".to_owned());
     assert_eq!(case.conditions(&before, 20)[1].status, "False");
 }
 
@@ -157,6 +157,8 @@ fn what_was_taken_back_says_so() {
     case.decided.history.failed = Some(Failed {
         revision: case.decided.plan.revision.clone(),
         why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
+        since: Some(at(1)),
+        node: Some("node-1".to_owned()),
     });
     let (status, reason, message) = case.says(CONFIGURED);
     assert_eq!(
@@ -164,6 +166,63 @@ fn what_was_taken_back_says_so() {
         ("False", Reason::RolledBack.as_str())
     );
     assert!(message.contains("exit code 1"), "{message}");
+}
+
+#[test]
+fn tools_know_what_is_ready_and_what_will_not_be() {
+    let said_of = |case: &Case| {
+        let conditions = case.conditions(&[], 0);
+        let of = |type_: &str| {
+            let found = conditions.iter().find(|found| found.type_ == type_);
+            found.map(|found| format!("{} {}", found.status, found.reason))
+        };
+        (of(READY).unwrap(), of("Stalled"))
+    };
+    let says = |ready: &str, stalled: Option<&str>| (ready.to_owned(), stalled.map(str::to_owned));
+    assert_eq!(said_of(&Case::new(3)), says("True Complete", None));
+    let mut case = Case::new(1);
+    assert_eq!(said_of(&case), says("False RollingOut", None));
+    case.decided.history.failed = Some(Failed {
+        revision: case.decided.plan.revision.clone(),
+        why: "on node node-1: its container ended".to_owned(),
+        since: None,
+        node: Some("node-1".to_owned()),
+    });
+    assert_eq!(
+        said_of(&case),
+        says("False RolledBack", Some("True RolledBack"))
+    );
+    case.verdict = Err(Refusal::new(Reason::InvalidValue, "no"));
+    assert_eq!(
+        said_of(&case),
+        says("False InvalidValue", Some("True InvalidValue"))
+    );
+    case.verdict = Err(Refusal::new(Reason::NotLookedUp, "later"));
+    assert_eq!(said_of(&case), says("Unknown NotLookedUp", None));
+}
+
+#[test]
+fn nodes_that_are_left_out_are_named() {
+    let mut case = Case::new(3);
+    let mut leave_out = |node: usize| {
+        let agent = case.fleet.agents.pop();
+        let obstacle = Obstacle::NodeNotReady("NodeStatusUnknown: gone".to_owned());
+        let out = OutOfReach { obstacle, agent };
+        case.fleet.out_of_reach.insert(format!("node-{node}"), out);
+        let (status, _, message) = case.says(CONFIGURED);
+        assert_eq!(status, "True");
+        message
+    };
+    assert_eq!(
+        leave_out(2),
+        "2 of 2 nodes have the sink, node-2 is left out: the node is not ready \
+         (NodeStatusUnknown: gone)"
+    );
+    assert_eq!(
+        leave_out(1),
+        "1 of 1 nodes have the sink, 2 are left out: on node-1, the node is not ready \
+         (NodeStatusUnknown: gone)"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod chart;
 mod delivering;
 mod events;
+mod fleet;
 mod gate;
 mod hostile;
 mod leading;

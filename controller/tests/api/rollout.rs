@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use cluster::ControlPlane;
 use controller::apply::Applier;
-use controller::history::{Reach, Step};
+use controller::history::Step;
 use controller::names::{AGENT, REVISION};
 use controller::plan::Plan;
+use controller::preview::preview;
 use controller::resources::LogSink;
-use controller::settings::{AgentSettings, Settings};
+use controller::settings::{AgentSettings, Pace, Settings};
 use controller::snapshot::Snapshot;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -21,8 +23,8 @@ use serde_json::json;
 use tower::filter::FilterLayer;
 
 use crate::world::{
-    SYSTEM, condition, controller, controller_with, controllers, put, revision, settings, sinks,
-    start, tcp, until, until_condition, until_files, wait_until,
+    SYSTEM, condition, controller, controller_with, controllers, pace, put, revision, settings,
+    sinks, start, tcp, until, until_condition, until_files, wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,8 +171,8 @@ async fn agents_that_crash_come_back_as_they_were() {
 
 fn everywhere(plan: &Plan) -> Step {
     Step {
-        revision: plan.revision.clone(),
-        reach: Reach::All,
+        template: plan.revision.clone(),
+        replace: Vec::new(),
     }
 }
 
@@ -362,4 +364,64 @@ where
         api.list_metadata(&ours).await.unwrap().items.is_empty()
     })
     .await;
+}
+
+/// What an upgrade would do is known before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_says_what_would_change_and_changes_nothing() {
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    plane.add_nodes(2).await;
+    let with_image = |image: &str| Settings {
+        agent: AgentSettings {
+            image: image.to_owned(),
+            ..AgentSettings::default()
+        },
+        pace: Pace {
+            roll: Duration::from_secs(2),
+            ..pace()
+        },
+        ..settings()
+    };
+    let task = controller_with(&client, "only", with_image("agent:1"));
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    until_condition(&sinks(&client, "shop"), "sink", "Configured", "True").await;
+    let look = async |image: &str| {
+        let settings = with_image(image);
+        preview(client.clone(), &settings)
+            .await
+            .unwrap()
+            .to_string()
+    };
+    wait_until("the roll has ended", async || {
+        look("agent:1")
+            .await
+            .ends_with("# No object would change\n")
+    })
+    .await;
+    task.abort();
+    let before = revision(&client).await;
+    assert!(
+        look("agent:1")
+            .await
+            .contains("0 of 2 agents would be replaced")
+    );
+    let other = look("agent:2").await;
+    assert!(other.contains("2 of 2 agents would be replaced"), "{other}");
+    for line in [
+        "# changed: DaemonSet syslog-sink/syslog-sink-agent\n",
+        "# created: Secret syslog-sink/syslog-sink-agent-",
+        "image: agent:2\n",
+    ] {
+        assert!(other.contains(line), "{line} in\n{other}");
+    }
+    assert!(!other.contains("agent:1\n"), "{other}");
+    assert_eq!(revision(&client).await, before);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let labelled = ListParams::default().labels(REVISION);
+    let stored = secrets.list_metadata(&labelled).await.unwrap();
+    assert_eq!(stored.items.len(), 1);
 }

@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, ResourceExt};
+use rig::process::run;
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -257,5 +258,48 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
         .unwrap();
     let (later, _) = until(&sinks, "later", accepted).await;
     assert_eq!(later, json!("True"));
+    task.abort();
+}
+
+/// What people and tools do with any resource.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_waits_for_conditions_and_shows_servers() {
+    let Some((plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    let task = controller(&client, "only");
+    let servers = json!({
+        "servers": [{"host": "first.example.com", "port": 1514}, {"host": "second.example.com"}],
+        "transport": "tcp",
+        "events": false,
+    });
+    put(&client, "shop", "several", servers).await.unwrap();
+    put(
+        &client,
+        "shop",
+        "bad",
+        json!({"host": "a", "format": {"hostname": "$("}}),
+    )
+    .await
+    .unwrap();
+    let kubectl = |arguments: &[&str]| {
+        let mut command = plane.kubectl();
+        run(command.args(["--namespace", "shop"]).args(arguments))
+    };
+    // No node is there, and so no agent either.
+    for condition in ["Accepted", "Configured", "Ready", "Delivering=Unknown"] {
+        let condition = format!("--for=condition={condition}");
+        kubectl(&["wait", "logsink/several", &condition, "--timeout=3m"]);
+    }
+    for condition in ["Ready=False", "Stalled"] {
+        let condition = format!("--for=condition={condition}");
+        kubectl(&["wait", "logsink/bad", &condition, "--timeout=3m"]);
+    }
+    let table = kubectl(&["get", "sinks", "--no-headers"]);
+    let row = table.lines().find(|line| line.contains("several")).unwrap();
+    assert!(
+        row.contains("first.example.com") && row.contains("1514"),
+        "{row}"
+    );
     task.abort();
 }

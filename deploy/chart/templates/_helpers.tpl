@@ -24,10 +24,15 @@ app.kubernetes.io/name: sink-controller
   "imagePullSecrets" .Values.agent.imagePullSecrets
   "resources" .Values.agent.resources
   "nodeSelector" .Values.agent.nodeSelector
+  "affinity" .Values.agent.affinity
   "tolerations" .Values.agent.tolerations
   "priorityClassName" .Values.agent.priorityClassName
+  "logFolders" .Values.agent.logFolders
   "metricsPort" .Values.agent.metricsPort
   "maxUnavailablePercent" .Values.agent.maxUnavailablePercent -}}
+{{- with .Values.agent.seLinuxOptions -}}
+{{- $agent = set $agent "seLinuxOptions" . -}}
+{{- end }}
 {{- $own := dict
   "deployment" "sink-controller"
   "log" .Values.controller.logFormat

@@ -54,6 +54,8 @@ subjects:
     namespace: syslog-sink
 ";
 const ADMIN: &str = "admin-token";
+/// The label of nodes that only pretend.
+const KWOK: &str = "kwok.x-k8s.io/node";
 /// From start to ready, on a slow machine.
 const START: Duration = Duration::from_secs(90);
 
@@ -106,6 +108,18 @@ pub fn prometheus_crds() -> Option<PathBuf> {
     let module: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let folder = module["Dir"].as_str().expect("it was downloaded");
     Some(Path::new(folder).join("example/prometheus-operator-crd"))
+}
+
+/// `promtool`, which tests rules of Prometheus. None, with a reason printed, where it
+/// cannot be had.
+#[must_use]
+pub fn promtool() -> Option<Command> {
+    let program = programs()?.join("promtool");
+    if !program.exists() {
+        rig::skip("there is no promtool");
+        return None;
+    }
+    Some(Command::new(program))
 }
 
 impl ControlPlane {
@@ -232,27 +246,62 @@ impl ControlPlane {
             format!("--kubeconfig={kubeconfig}"),
             format!("--config={}", self.path("stages.yaml")),
             "--manage-all-nodes=false".to_owned(),
-            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
+            format!("--manage-nodes-with-label-selector={KWOK}=fake"),
             "--node-lease-duration-seconds=40".to_owned(),
             format!("--server-address=127.0.0.1:{}", free_port()),
         ];
         self.spawn("kwok", &kwok);
-        let nodes: Api<Node> = Api::all(self.admin().await);
-        let room = serde_json::json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
         for number in 0..count {
-            let name = format!("node-{number}");
-            let node = serde_json::json!({
-                "metadata": {
-                    "name": name,
-                    "annotations": {"kwok.x-k8s.io/node": "fake"},
-                    "labels": {"kubernetes.io/hostname": name},
-                },
-                "status": {"capacity": room, "allocatable": room},
-            });
-            let node = serde_json::from_value(node).expect("ours");
-            let created = nodes.create(&PostParams::default(), &node).await;
-            created.expect("the API server takes it");
+            self.add_node(&format!("node-{number}"), true).await;
         }
+    }
+
+    /// Adds a node, whose kubelet may have never answered.
+    pub async fn add_node(&self, name: &str, is_alive: bool) {
+        let room = serde_json::json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
+        let node = serde_json::json!({
+            "metadata": {
+                "name": name,
+                "labels": {
+                    "kubernetes.io/hostname": name,
+                    "kubernetes.io/os": "linux",
+                    KWOK: if is_alive { "fake" } else { "dead" },
+                },
+            },
+            "status": {"capacity": room, "allocatable": room},
+        });
+        let node = serde_json::from_value(node).expect("ours");
+        let nodes: Api<Node> = Api::all(self.admin().await);
+        let created = nodes.create(&PostParams::default(), &node).await;
+        created.expect("the API server takes it");
+    }
+
+    /// A node's kubelet ends: its pods stay as they are, and the node is found to be not
+    /// ready, for which Kubernetes takes most of a minute.
+    pub async fn kill_node(&self, name: &str) {
+        self.label_node(name, "dead").await;
+        let status = serde_json::json!({"status": {"conditions": [{
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "NodeStatusUnknown",
+            "message": "Kubelet stopped posting node status.",
+        }]}});
+        let nodes: Api<Node> = Api::all(self.admin().await);
+        let (parameters, patch) = (PatchParams::default(), Patch::Strategic(status));
+        let patched = nodes.patch_status(name, &parameters, &patch).await;
+        patched.expect("the API server takes it");
+    }
+
+    /// It comes back.
+    pub async fn revive_node(&self, name: &str) {
+        self.label_node(name, "fake").await;
+    }
+
+    async fn label_node(&self, name: &str, kind: &str) {
+        let nodes: Api<Node> = Api::all(self.admin().await);
+        let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {KWOK: kind}}}));
+        let patched = nodes.patch(name, &PatchParams::default(), &patch).await;
+        patched.expect("the API server takes it");
     }
 
     /// What a program has logged.

@@ -1,0 +1,166 @@
+//! Nodes that die, that were never there, and those that are not like the others.
+
+use controller::names::REVISION;
+use controller::resources::LogSink;
+use controller::settings::{AgentSettings, Pace, Settings};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use std::time::Duration;
+
+use crate::world::{
+    SYSTEM, condition, controller_with, controllers, pace, put, revision, settings, sinks, start,
+    tcp, until, until_condition, wait_until,
+};
+
+/// Settings with which agents have this image.
+fn with_image(image: &str) -> Settings {
+    Settings {
+        agent: AgentSettings {
+            image: image.to_owned(),
+            ..AgentSettings::default()
+        },
+        pace: Pace {
+            trial: Duration::from_secs(8),
+            roll: Duration::from_secs(5),
+            ..pace()
+        },
+        ..settings()
+    }
+}
+
+/// Waits until a sink's spec of this number has this status, and gives what is said.
+async fn until_configured(client: &Client, generation: i64, words: &str) -> String {
+    until(&sinks(client, "shop"), "sink", |sink: &LogSink| {
+        let status = sink.status.as_ref();
+        let (status, why) = condition(status, "Configured")
+            .filter(|_| status.and_then(|status| status.observed_generation) == Some(generation))?;
+        (status == "True" && why.contains(words)).then_some(why)
+    })
+    .await
+}
+
+/// The agents by their nodes, with their revisions.
+async fn agents(client: &Client) -> Vec<(String, String)> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
+    let pods = pods.list(&ListParams::default()).await.unwrap();
+    let mut agents: Vec<(String, String)> = pods
+        .iter()
+        .map(|pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            (
+                node.unwrap_or_default(),
+                pod.annotations().get(REVISION).cloned().unwrap_or_default(),
+            )
+        })
+        .collect();
+    agents.sort();
+    agents
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_die_or_never_answer_hold_nothing_up() {
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    plane.add_nodes(4).await;
+    let own = controllers(&plane).await;
+    let task = controller_with(&own, "only", with_image("agent"));
+    put(&client, "shop", "sink", tcp("a.example.com"))
+        .await
+        .unwrap();
+    until_configured(&client, 1, "4 of 4 nodes have the sink").await;
+    let before = revision(&client).await.unwrap();
+
+    // As many as are replaced at a time.
+    plane.kill_node("node-0").await;
+    for (generation, host) in [(2, "b.example.com"), (3, "c.example.com")] {
+        put(&client, "shop", "sink", tcp(host)).await.unwrap();
+        let why = until_configured(&client, generation, "3 of 3 nodes").await;
+        assert!(
+            why.contains("node-0 is left out: the node is not ready (NodeStatusUnknown"),
+            "{why}"
+        );
+    }
+    // One that a provider has made, and that does not come.
+    plane.add_node("node-9", false).await;
+    wait_until("it has an agent's pod", async || {
+        let agents = agents(&client).await;
+        agents.iter().any(|(node, _)| node == "node-9")
+    })
+    .await;
+    put(&client, "shop", "sink", tcp("d.example.com"))
+        .await
+        .unwrap();
+    until_configured(&client, 4, "3 of 3 nodes have the sink, 2 are left out").await;
+    // It was left alone: what cannot end would stay in the way.
+    let agents = agents(&client).await;
+    assert_eq!(agents[0], ("node-0".to_owned(), before));
+
+    plane.revive_node("node-0").await;
+    until_configured(&client, 4, "4 of 4 nodes have the sink, node-9 is left out").await;
+    task.abort();
+}
+
+/// Waits until a sink is told that its agents came back as they were.
+async fn until_rolled_back(client: &Client, namespace: &str) -> String {
+    until(&sinks(client, namespace), "new", |sink| {
+        let (_, why) = condition(sink.status.as_ref(), "Configured")?;
+        why.starts_with("RolledBack").then_some(why)
+    })
+    .await
+}
+
+/// The controller is replaced by one whose agents have another image, which does not
+/// do well. Gives what a sink that came then is told.
+async fn upgrade_in_vain(image: &str, nodes: usize) -> Option<String> {
+    let (mut plane, client) = start(&["shop", "team-a"]).await?;
+    plane.add_nodes(nodes).await;
+    let own = controllers(&plane).await;
+    let first = controller_with(&own, "first", with_image("agent"));
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    let all = format!("{nodes} of {nodes} nodes");
+    until_configured(&client, 1, &all).await;
+    let before = revision(&client).await.unwrap();
+    first.abort();
+    let second = controller_with(&own, "second", with_image(image));
+    put(&client, "team-a", "new", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    let why = until_rolled_back(&client, "team-a").await;
+    // All have what they had, and the other sink never noticed for long.
+    wait_until("all agents are as before", async || {
+        let agents = agents(&client).await;
+        agents.len() == nodes && agents.iter().all(|(_, revision)| *revision == before)
+    })
+    .await;
+    until_configured(&client, 1, &all).await;
+    second.abort();
+    // What is mended goes on.
+    let third = controller_with(&own, "third", with_image("mended"));
+    until_condition(&sinks(&client, "team-a"), "new", "Configured", "True").await;
+    third.abort();
+    Some(why)
+}
+
+/// On another architecture, for example, or where something else is mounted.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_crash_on_some_nodes_come_back_on_all() {
+    let Some(why) = upgrade_in_vain("broken-on", 4).await else {
+        return;
+    };
+    assert!(
+        why.contains("on node node-3: its container ended with exit code 1"),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_no_kubelet_takes_come_back_as_they_were() {
+    let Some(why) = upgrade_in_vain("stuck", 5).await else {
+        return;
+    };
+    assert!(why.contains("its pod does not start"), "{why}");
+}
