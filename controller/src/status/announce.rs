@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::conditions::{CONFIGURED, DELIVERING};
+use super::conditions::{CONFIGURED, DELIVERING, READY, STALLED};
 use crate::names::MANAGER;
 use crate::resources::{ClusterLogSink, LogSink, Reason, SinkStatus};
 use crate::snapshot::{ObjectName, SinkId, Version};
@@ -72,6 +72,10 @@ pub(super) fn announcement(
     now: &Condition,
     has_failed: bool,
 ) -> Option<Event> {
+    // It says what the others say.
+    if [READY, STALLED].contains(&now.type_.as_str()) {
+        return None;
+    }
     let is_same =
         |before: &Condition| (&before.status, &before.reason) == (&now.status, &now.reason);
     if before.is_some_and(is_same) {

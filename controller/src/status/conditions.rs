@@ -25,7 +25,7 @@ pub(super) const DELIVERING: &str = "Delivering";
 /// (kstatus): Flux, Argo CD, `helm --wait`.
 pub(super) const READY: &str = "Ready";
 /// That will not be so before somebody changes something. It is there only then.
-const STALLED: &str = "Stalled";
+pub(super) const STALLED: &str = "Stalled";
 
 /// What the conditions are made of.
 pub(super) struct Facts<'a> {

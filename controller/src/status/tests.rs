@@ -447,6 +447,8 @@ fn people_are_told_what_turns_bad_and_good_again() {
         (Some(&bad), &good, Some(EventType::Normal)),
         (Some(&connecting), &good, Some(EventType::Normal)),
         (None, &rolling, None),
+        // The others say it.
+        (None, &condition(READY, "False", "BadCertificate"), None),
         (Some(&rolling), &back, Some(EventType::Warning)),
         (
             None,
