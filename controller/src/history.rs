@@ -81,7 +81,7 @@ pub struct Held {
 pub struct Since {
     /// Which.
     pub revision: String,
-    /// The agents' template with it.
+    /// The agents' template with it; empty where that is not known.
     #[serde(default)]
     pub template: String,
     /// Since when.
@@ -220,11 +220,10 @@ impl History {
         {
             // It was the first one's: nothing is left to find out.
             let is_its = |attempt: &mut Attempt| attempt.revision == agent.revision;
-            self.trial.take_if(is_its);
-            self.roll.take_if(is_its);
+            let (trial, roll) = (self.trial.take_if(is_its), self.roll.take_if(is_its));
             self.good = Some(Since {
                 revision: agent.revision.clone(),
-                template: String::new(),
+                template: trial.or(roll).map_or_else(String::new, |its| its.template),
                 since: now.now,
             });
         }
@@ -387,8 +386,11 @@ impl History {
         let good = self.good.as_ref();
         // Where no agent began, or the template is another one as well, it is not a tenant's
         // file that has to be the reason.
-        let has_template = good.is_some_and(|good| good.template == attempt.template);
-        if node.is_none() || !has_template {
+        let is_other = |good: &Since| {
+            let is_known = !good.template.is_empty();
+            is_known && good.template != attempt.template
+        };
+        if node.is_none() || good.is_some_and(is_other) {
             return;
         }
         let good = good.and_then(|good| revisions.get(&good.revision));

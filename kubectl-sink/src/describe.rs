@@ -126,8 +126,8 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         }
         Reason::RollingOut => "wait: the agents are replaced a few at a time",
         Reason::RolledBack => {
-            "change the sink: agents did not start with it, and the same content is not tried \
-             again"
+            "change the sink: agents did not do well with it, and the same content is tried again \
+             only after hours"
         }
         Reason::NotAccepted => "see the condition Accepted",
         Reason::Connecting => {

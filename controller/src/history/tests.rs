@@ -487,6 +487,16 @@ fn the_first_sinks_wait_for_no_trial() {
 }
 
 #[test]
+fn of_the_first_sinks_one_that_breaks_agents_is_held_alone() {
+    let mut world = World::of(3, "bad.example.com");
+    world.round();
+    world.put("shop", "bad.example.com");
+    world.put("bank", "good.example.com");
+    world.settle();
+    assert!(world.has("bank", "good.example.com") && !world.has("shop", "bad.example.com"));
+}
+
+#[test]
 fn what_is_gone_does_not_come_back() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
