@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use controller::names::REVISION;
 use controller::resources::LogSink;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::containers::Node;
 use rig::fluent_bit::{self, FluentBit};
@@ -17,7 +19,7 @@ use rig::port::free_port;
 use serde_json::{Value, json};
 
 use crate::world::{
-    controller_with, controllers, files, put, revision, settings_in, sinks, start, until,
+    SYSTEM, controller_with, controllers, files_of, put, settings_in, sinks, start, until,
     until_condition, wait_until,
 };
 
@@ -25,12 +27,23 @@ const LINES: usize = 500;
 /// Together more than the buffers of a connection take.
 const LENGTH: usize = 6000;
 
-/// Runs a revision's configuration, again where it ends, and the next one's when
-/// there is one.
+/// The revision of the node's pod. The `DaemonSet`'s is another one while a revision is
+/// tried.
+async fn revision_of_pod(client: &Client) -> Option<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
+    let pods = pods.list(&ListParams::default()).await.unwrap();
+    let pod = pods
+        .iter()
+        .find(|pod| pod.metadata.deletion_timestamp.is_none())?;
+    pod.annotations().get(REVISION).cloned()
+}
+
+/// Runs the configuration of its pod's revision, again where it ends, and the next one's
+/// when there is one.
 async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
     let mut running: Option<(String, FluentBit)> = None;
     loop {
-        let wanted = revision(&client).await;
+        let wanted = revision_of_pod(&client).await;
         let is_running = running.as_mut().is_some_and(|(revision, agent)| {
             Some(&*revision) == wanted.as_ref() && !agent.has_ended()
         });
@@ -38,7 +51,7 @@ async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
             && !is_running
         {
             drop(running.take());
-            for (name, content) in files(&client).await {
+            for (name, content) in files_of(&client, &wanted).await {
                 fs::write(folder.join(name), content).unwrap();
             }
             let configuration = folder.join("fluent-bit.yaml");

@@ -224,9 +224,14 @@ pub(crate) fn condition(status: Option<&SinkStatus>, kind: &str) -> Option<(Stri
 
 /// The files of the revision that the agents shall have.
 pub(crate) async fn files(client: &Client) -> BTreeMap<String, String> {
-    let Some(revision) = revision(client).await else {
-        return BTreeMap::new();
-    };
+    match revision(client).await {
+        Some(revision) => files_of(client, &revision).await,
+        None => BTreeMap::new(),
+    }
+}
+
+/// The files of a revision.
+pub(crate) async fn files_of(client: &Client, revision: &str) -> BTreeMap<String, String> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let selector = format!("{REVISION}={revision}");
     let found = secrets
