@@ -118,7 +118,7 @@ fn where_no_log_can_be_read_nothing_starts() {
     )
     .unwrap();
     refused("Is the folder mounted that it leads to (/var/lib/no-docker/abc-json.log)?");
-    // One that just ended is among others.
+    // One readable log is enough: another container may just have ended.
     File::create(logs.join("web_shop_app-def.log")).unwrap();
     assert_eq!(text(&start().stdout), "started\n");
 }

@@ -35,7 +35,7 @@ pub struct Applier<'a> {
     settings: &'a Settings,
     /// With whom everything goes.
     owner: Option<OwnerReference>,
-    /// What would be written and deleted, where nothing is.
+    /// The changes of a dry run; none where objects are really written.
     changes: Option<Mutex<Vec<Change>>>,
 }
 
@@ -50,23 +50,23 @@ pub enum ApplyError {
     Gone(String),
 }
 
-/// What would become of an object.
+/// A change to an object that a dry run found.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which one, such as `Secret syslog-sink/name`.
+    /// The kind, namespace and name, such as `Secret syslog-sink/name`.
     pub object: String,
-    /// What is done with it.
+    /// The kind of change.
     pub kind: ChangeKind,
 }
 
-/// What is done with an object.
+/// The kind of a change.
 #[derive(Clone, Debug)]
 pub enum ChangeKind {
-    /// There is none, and there would be this one.
+    /// The object is missing, and would be created with this content.
     Created(serde_json::Value),
-    /// It would be this one.
+    /// The object would have this content.
     Changed(serde_json::Value),
-    /// It would be there no more.
+    /// The object would be deleted.
     Deleted,
 }
 
@@ -86,8 +86,8 @@ impl<'a> Applier<'a> {
         })
     }
 
-    /// The same, but nothing is written: the API server is asked what would become of
-    /// it.
+    /// Returns an applier for a dry run: the API server validates and answers, and stores
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<'a> Applier<'a> {
         })
     }
 
-    /// What would have been done.
+    /// Returns the changes that the dry run found.
     #[must_use]
     pub fn into_changes(self) -> Vec<Change> {
         self.changes.map(Mutex::into_inner).unwrap_or_default()

@@ -53,7 +53,7 @@ pub struct OutOfReach {
 /// Why a node is out of reach.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Obstacle {
-    /// What its condition says.
+    /// The node is not ready, with its condition's reason and message.
     NodeNotReady(String),
     /// Its pod is not scheduled, or the kubelet does not take it.
     NotBegun(String),
@@ -449,6 +449,11 @@ mod tests {
         })
     }
 
+    fn nodes_with_agents(fleet: &Fleet) -> Vec<&str> {
+        let agents = fleet.agents.iter();
+        agents.map(|agent| agent.node.as_str()).collect()
+    }
+
     #[test]
     fn only_what_the_daemon_set_made_counts() {
         let mut other = pod("a");
@@ -463,12 +468,7 @@ mod tests {
         // The node "d" is gone.
         let pods = [other, unknown, evicted, pod("d")];
         let fleet = fleet(&pods, &nodes, "2026-03-01T12:00:10Z");
-        let agents: Vec<&str> = fleet
-            .agents
-            .iter()
-            .map(|agent| agent.node.as_str())
-            .collect();
-        assert_eq!(agents, ["b"]);
+        assert_eq!(nodes_with_agents(&fleet), ["b"]);
         let obstacle = fleet.out_of_reach["c"].obstacle.to_string();
         assert_eq!(
             obstacle,
@@ -506,12 +506,7 @@ mod tests {
         ];
         let pods = ["a", "b", "c"].map(pod);
         let fleet = fleet(&pods, &nodes, "2026-03-01T12:00:10Z");
-        let agents: Vec<&str> = fleet
-            .agents
-            .iter()
-            .map(|agent| agent.node.as_str())
-            .collect();
-        assert_eq!(agents, ["a"]);
+        assert_eq!(nodes_with_agents(&fleet), ["a"]);
         let out = &fleet.out_of_reach["b"];
         assert_eq!(out.agent.as_ref().unwrap().revision, "r1");
         assert_eq!(

@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, content_hash, units};
 use crate::fleet::{Agent, Fleet, lasts};
-use crate::settings::Pace;
+use crate::plan::Plan;
+use crate::settings::{Pace, Settings};
+use crate::snapshot::Snapshot;
 
 /// On so many nodes a pod may not begin before its revision fails.
 const NOT_BEGUN: usize = 3;
@@ -150,6 +152,30 @@ pub struct Situation<'a> {
     pub pace: Pace,
     /// The time.
     pub now: Timestamp,
+}
+
+impl<'a> Situation<'a> {
+    /// Returns the situation in which a plan was made from a snapshot.
+    #[must_use]
+    pub fn new(
+        plan: &'a Plan,
+        snapshot: &'a Snapshot,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Self {
+        let Snapshot {
+            revisions, fleet, ..
+        } = snapshot;
+        Self {
+            wanted: &plan.revision,
+            template: &plan.template,
+            revisions,
+            fleet,
+            at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
+            pace: settings.pace,
+            now,
+        }
+    }
 }
 
 /// The files of revisions.

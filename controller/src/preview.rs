@@ -51,18 +51,11 @@ pub async fn preview(client: Client, settings: &Settings) -> Result<Preview, Pre
     let watched = Watched::start(client.clone(), settings, &Monitor::default()).await?;
     let snapshot = watched.snapshot(settings).await?;
     let plan = Plan::new(&snapshot, settings);
-    let fleet = &snapshot.fleet;
-    let (history, step) = snapshot.history.clone().next(&Situation {
-        wanted: &plan.revision,
-        template: &plan.template,
-        revisions: &snapshot.revisions,
-        fleet,
-        at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
-        pace: settings.pace,
-        now: Timestamp::now(),
-    });
+    let situation = Situation::new(&plan, &snapshot, settings, Timestamp::now());
+    let (history, step) = snapshot.history.clone().next(&situation);
     let applier = Applier::dry(client, settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;
+    let fleet = &snapshot.fleet;
     let others = fleet.revisions().filter(|found| **found != plan.revision);
     Ok(Preview {
         replaced: others.count(),

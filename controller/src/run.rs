@@ -173,15 +173,8 @@ async fn round(
     });
 
     let before = snapshot.history.failed.clone();
-    let (history, step) = snapshot.history.clone().next(&Situation {
-        wanted: &plan.revision,
-        template: &plan.template,
-        revisions: &snapshot.revisions,
-        fleet: &snapshot.fleet,
-        at_once: settings.agent.at_once(snapshot.fleet.wanted.unwrap_or(0)),
-        pace: settings.pace,
-        now: Timestamp::now(),
-    });
+    let situation = Situation::new(&plan, &snapshot, settings, Timestamp::now());
+    let (history, step) = snapshot.history.clone().next(&situation);
     if history.failed != before
         && let Some(failed) = &history.failed
     {

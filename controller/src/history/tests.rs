@@ -186,16 +186,9 @@ impl World {
     /// One look. None where the template is another one now, and nothing is replaced yet.
     fn look(&mut self) -> Option<usize> {
         let plan = self.plan();
-        let fleet = self.fleet();
-        let (history, step) = self.snapshot.history.clone().next(&Situation {
-            wanted: &plan.revision,
-            template: &plan.template,
-            revisions: &self.snapshot.revisions,
-            fleet: &fleet,
-            at_once: self.settings.agent.at_once(self.nodes.len()),
-            pace: self.settings.pace,
-            now: self.now,
-        });
+        self.snapshot.fleet = self.fleet();
+        let situation = Situation::new(&plan, &self.snapshot, &self.settings, self.now);
+        let (history, step) = self.snapshot.history.clone().next(&situation);
         self.snapshot.history = history;
         self.snapshot.lanes = plan.lanes.clone();
         let of_plan = self.snapshot.revisions.entry(plan.revision);
