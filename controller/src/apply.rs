@@ -13,7 +13,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use crate::agent;
 use crate::history::{History, Step};
-use crate::names::{EVENTS, HISTORY, LANES, MANAGED_BY, MANAGER, REVISION, STATE, selector};
+use crate::names::{EVENTS, HISTORY, LANES, MANAGER, STATE};
 use crate::owner::owner;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -124,17 +124,13 @@ impl<'a> Applier<'a> {
         self.write(&state).await?;
         self.write(&self.events()).await?;
         self.write(&agent::service_account(self.settings)).await?;
-        let secrets: Api<Secret> = self.api();
-        let ours = format!("{REVISION},{}", selector(MANAGED_BY));
-        let labelled = ListParams::default().labels(&ours);
-        let stored = secrets.list_metadata(&labelled).await?.items;
+        let stored = &snapshot.stored;
 
         let daemon_set = if step.template == plan.revision {
             let (wanted, daemon_set) = agent::objects(&plan.files, &plan.revision, self.settings);
             for secret in &wanted {
                 // Immutable, and named by its content: what is there is right.
-                let name = secret.name_any();
-                if !stored.iter().any(|stored| stored.name_any() == name) {
+                if !stored.contains_key(&secret.name_any()) {
                     self.write(secret).await?;
                 }
             }
@@ -156,11 +152,11 @@ impl<'a> Applier<'a> {
 
         let needed = snapshot.fleet.revisions().chain(history.revisions());
         let kept: BTreeSet<&String> = needed.chain([&step.template]).collect();
-        for secret in stored {
-            let revision = secret.labels().get(REVISION);
-            if let Some(revision) = revision.filter(|revision| !kept.contains(revision)) {
+        let secrets: Api<Secret> = self.api();
+        for (name, revision) in stored {
+            if !kept.contains(revision) {
                 tracing::info!(revision, "no agent has it any more");
-                self.delete(&secrets, &secret.name_any()).await?;
+                self.delete(&secrets, name).await?;
             }
         }
         Ok(())

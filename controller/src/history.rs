@@ -32,11 +32,13 @@ use crate::snapshot::Snapshot;
 
 /// On so many nodes a pod may not begin before its revision fails.
 const NOT_BEGUN: usize = 3;
-/// A revision whose pods did not begin is tried again after so many times a trial's
-/// length: there may be room by then.
-const AGAIN: u32 = 10;
-/// What failed is tried again after this: it may have been the node.
-const HELD_FOR: Duration = Duration::from_secs(6 * 3600);
+/// What failed is tried again after this: it may have been the node, or there was no room
+/// for a pod.
+const AGAIN: Duration = Duration::from_secs(15 * 60);
+/// How many times as long the wait is after each further failure,
+const LONGER: u32 = 4;
+/// and the longest.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
 /// The most pods that are deleted in a step.
 const AT_ONCE: usize = 100;
 /// The most files that are held.
@@ -54,9 +56,8 @@ pub struct History {
     pub roll: Option<Attempt>,
     /// The last one that failed.
     pub failed: Option<Failed>,
-    /// The agents' template at that time: with another one, all is open again.
-    pub template: String,
-    /// What is known to be wrong.
+    /// What is known to be wrong with the agents' template that is good: another one may
+    /// change that.
     pub held: Units,
     /// What was changed together with something wrong, to be tried again one
     /// group after the other.
@@ -71,11 +72,20 @@ pub type Units = BTreeMap<String, Held>;
 pub struct Held {
     /// The content's hash: another content is another matter.
     pub content: String,
+    /// How it failed.
+    #[serde(flatten)]
+    pub setback: Setback,
+}
+
+/// How something failed, the last time.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Setback {
     /// What became of the agents that had it.
     pub why: String,
-    /// Since when it is held.
-    #[serde(default)]
-    pub since: Option<Timestamp>,
+    /// When.
+    pub since: Timestamp,
+    /// How often it has failed.
+    pub times: u32,
 }
 
 /// A revision, and since when it is what it is.
@@ -116,11 +126,12 @@ pub struct Attempt {
 pub struct Failed {
     /// Which.
     pub revision: String,
-    /// What became of the agents that had it.
-    pub why: String,
-    /// Since when.
+    /// The agents' template with it, where that may be the reason.
     #[serde(default)]
-    pub since: Option<Timestamp>,
+    pub template: Option<String>,
+    /// How it failed.
+    #[serde(flatten)]
+    pub setback: Setback,
     /// The node whose agent failed with it. None where no agent began.
     #[serde(default)]
     pub node: Option<String>,
@@ -157,14 +168,12 @@ pub struct Situation<'a> {
 impl<'a> Situation<'a> {
     /// Returns the situation in which a plan was made from a snapshot.
     #[must_use]
-    pub fn new(
-        plan: &'a Plan,
-        snapshot: &'a Snapshot,
-        settings: &Settings,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(plan: &'a Plan, snapshot: &'a Snapshot, settings: &Settings) -> Self {
         let Snapshot {
-            revisions, fleet, ..
+            revisions,
+            fleet,
+            now,
+            ..
         } = snapshot;
         Self {
             wanted: &plan.revision,
@@ -173,7 +182,7 @@ impl<'a> Situation<'a> {
             fleet,
             at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
             pace: settings.pace,
-            now,
+            now: *now,
         }
     }
 }
@@ -182,24 +191,18 @@ impl<'a> Situation<'a> {
 pub type Revisions = BTreeMap<String, Arc<Files>>;
 
 impl History {
-    /// What is held while the agents' template is this one.
-    pub fn held(&self, template: &str) -> impl Iterator<Item = (&String, &Held)> {
-        let groups = std::iter::once(&self.held).chain(&self.suspects);
-        let groups = groups.filter(move |_| self.template == template);
-        groups.flatten()
+    /// What is held at this time.
+    pub fn held(&self, now: Timestamp) -> impl Iterator<Item = (&String, &Held)> {
+        let held = self.held.iter();
+        let held = held.filter(move |(_, held)| !held.setback.is_over(now));
+        held.chain(self.suspects.iter().flatten())
     }
 
     /// What comes next, and what is remembered then.
     #[must_use]
     pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
-        if self.template != now.template {
-            now.template.clone_into(&mut self.template);
-            self.held.clear();
-            self.suspects.clear();
-        }
         self.adopt(now);
         self.acquit(now);
-        self.release(now);
         self.judge_trial(now);
         self.judge_roll(now);
         if self.trial.is_none() && self.roll.is_none() {
@@ -209,6 +212,13 @@ impl History {
         }
         let step = self.step(now);
         (self, step)
+    }
+
+    /// What keeps this revision from being rolled out, where it is none of its sinks.
+    #[must_use]
+    pub fn blocks(&self, revision: &str, template: &str) -> Option<&Failed> {
+        let failed = self.failed.as_ref();
+        failed.filter(|failed| !failed.is_of_sinks() && failed.concerns(revision, template))
     }
 
     /// Whether nothing is under way, and the agents shall have what is wanted.
@@ -255,15 +265,6 @@ impl History {
         }
     }
 
-    /// Lets go of what is held for long.
-    fn release(&mut self, now: &Situation<'_>) {
-        let is_over = |_: &String, held: &mut Held| {
-            held.since
-                .is_some_and(|since| lasts(since, now.now) >= HELD_FOR)
-        };
-        self.held.extract_if(.., is_over).for_each(drop);
-    }
-
     /// Where an agent is ill with what is good as well, its node was the reason, and no
     /// revision.
     fn acquit(&mut self, now: &Situation<'_>) {
@@ -276,7 +277,7 @@ impl History {
                 && now.is_ill(agent)
         };
         if now.fleet.agents.iter().any(|agent| is_the_node(&agent)) {
-            let is_its = |held: &Held| held.why == failed.why;
+            let is_its = |held: &Held| held.setback.why == failed.setback.why;
             self.held.retain(|_, held| !is_its(held));
             for group in &mut self.suspects {
                 group.retain(|_, held| !is_its(held));
@@ -338,17 +339,36 @@ impl History {
         let was_watched = lasts(roll.since, now.now) >= pace.roll;
         let is_complete = now.all_have(&roll);
         if is_complete && (is_next || was_watched) {
-            self.good = Some(Since {
-                revision: roll.revision,
-                template: roll.template,
-                since: now.now,
-            });
+            self.end(roll, now);
             if is_next && !self.suspects.is_empty() {
                 self.suspects.remove(0);
             }
         } else if !(is_next && was_watched) {
             self.roll = Some(roll);
         }
+    }
+
+    /// Takes note of a roll that all agents do well with.
+    fn end(&mut self, roll: Attempt, now: &Situation<'_>) {
+        let Attempt {
+            revision, template, ..
+        } = roll;
+        let before = self.good.as_ref().map(|good| &good.template);
+        if before.is_some_and(|before| *before != template) {
+            self.held.clear();
+            self.suspects.clear();
+        }
+        let is_it = |failed: &mut Failed| {
+            failed.revision == revision || failed.template.as_ref() == Some(&template)
+        };
+        self.failed.take_if(is_it);
+        // What was tried again was in it, or is another content by now.
+        self.held.retain(|_, held| !held.setback.is_over(now.now));
+        self.good = Some(Since {
+            revision,
+            template,
+            since: now.now,
+        });
     }
 
     /// Begins what is wanted, if it is to be tried.
@@ -370,7 +390,9 @@ impl History {
             return;
         }
         let failed = self.failed.as_ref();
-        if self.good.is_some() && failed.is_some_and(|failed| failed.is_final(wanted, now)) {
+        let keeps_back =
+            |failed: &Failed| failed.concerns(wanted, template) && !failed.setback.is_over(now.now);
+        if self.good.is_some() && failed.is_some_and(keeps_back) {
             return;
         }
         let ill = fleet.agents.iter().filter(|agent| now.is_ill(agent));
@@ -402,43 +424,45 @@ impl History {
     fn fail(&mut self, attempt: &Attempt, failure: Failure, now: &Situation<'_>) {
         let Situation { revisions, .. } = *now;
         let Failure { why, node } = failure;
-        let revision = &attempt.revision;
-        self.failed = Some(Failed {
-            revision: revision.clone(),
-            why: why.clone(),
-            since: Some(now.now),
-            node: node.clone(),
-        });
+        let Attempt {
+            revision, template, ..
+        } = attempt;
         let good = self.good.as_ref();
-        // Where no agent began, or the template is another one as well, it is not a tenant's
-        // file that has to be the reason.
-        let is_other = |good: &Since| {
-            let is_known = !good.template.is_empty();
-            is_known && good.template != attempt.template
+        let is_other = |good: &Since| !good.template.is_empty() && good.template != *template;
+        let template = good.is_some_and(is_other).then(|| template.clone());
+        let before = self.failed.as_ref().filter(|failed| {
+            failed.revision == *revision || (template.is_some() && failed.template == template)
+        });
+        let setback = |before: Option<&Setback>| Setback {
+            why: why.clone(),
+            since: now.now,
+            times: before.map_or(0, |before| before.times) + 1,
         };
-        if node.is_none() || good.is_some_and(is_other) {
-            return;
-        }
+        let failed = Failed {
+            revision: revision.clone(),
+            template,
+            setback: setback(before.map(|failed| &failed.setback)),
+            node,
+        };
         let good = good.and_then(|good| revisions.get(&good.revision));
-        let (Some(files), Some(good)) = (revisions.get(revision), good) else {
-            return;
-        };
-        let changed = units(files).filter(|(name, content)| good.get(*name) != Some(content));
-        let mut changed: Vec<(String, Held)> = changed
-            .map(|(name, content)| {
+        if failed.is_of_sinks()
+            && let (Some(files), Some(good)) = (revisions.get(revision), good)
+        {
+            let changed = units(files).filter(|(name, content)| good.get(*name) != Some(content));
+            let changed = changed.map(|(name, content)| {
                 let content = content_hash(content);
-                let why = why.clone();
-                let since = Some(now.now);
-                (
-                    name.clone(),
-                    Held {
-                        content,
-                        why,
-                        since,
-                    },
-                )
-            })
-            .collect();
+                let is_its = |held: &&Held| held.content == content;
+                let before = self.held.get(name).filter(is_its);
+                let setback = setback(before.map(|held| &held.setback));
+                (name.clone(), Held { content, setback })
+            });
+            self.hold(changed.collect());
+        }
+        self.failed = Some(failed);
+    }
+
+    /// Holds what was changed in a revision that failed.
+    fn hold(&mut self, mut changed: Vec<(String, Held)>) {
         // The object that has them may be 1 MiB, and so many are not their tenants' doing.
         let suspects: usize = self.suspects.iter().map(Units::len).sum();
         if self.held.len() + suspects + changed.len() > HELD {
@@ -455,14 +479,25 @@ impl History {
 }
 
 impl Failed {
-    /// Whether this revision is not to be tried again for now.
-    fn is_final(&self, wanted: &str, now: &Situation<'_>) -> bool {
-        let span = match self.node {
-            Some(_) => HELD_FOR,
-            None => now.pace.trial * AGAIN,
-        };
-        let is_recent = |since| lasts(since, now.now) < span;
-        self.revision == wanted && self.since.is_some_and(is_recent)
+    /// Whether sinks are the reason. Where no agent began they are not; where the template
+    /// was another one as well, nobody knows.
+    #[must_use]
+    pub const fn is_of_sinks(&self) -> bool {
+        self.template.is_none() && self.node.is_some()
+    }
+
+    /// Whether this revision failed, or any with this template may.
+    #[must_use]
+    pub fn concerns(&self, revision: &str, template: &str) -> bool {
+        self.revision == revision || self.template.as_deref() == Some(template)
+    }
+}
+
+impl Setback {
+    /// Whether what failed may be tried again.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let waits = LONGER.saturating_pow(self.times.saturating_sub(1));
+        lasts(self.since, now) >= AGAIN.saturating_mul(waits).min(LONGEST)
     }
 }
 
@@ -488,7 +523,11 @@ impl Situation<'_> {
             .created
             .is_some_and(|created| is_long(created, settle * 6));
         let is_ahead = |since| since > self.now && is_old;
-        let since = agent.ready_since;
+        // Or behind.
+        let since = agent
+            .ready_since
+            .map(|since| Some(since).max(agent.created));
+        let since = since.flatten();
         since.is_some_and(|since| is_long(since, settle) || is_ahead(since))
     }
 

@@ -17,6 +17,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod clock;
 pub mod delivery;
 pub mod endpoint;
 pub mod events;

@@ -27,6 +27,7 @@ pub struct Monitor {
     scrapes: Family<Outcome, Counter>,
     status_writes: Family<Outcome, Counter>,
     revisions_taken_back: Counter,
+    rollout_blocked: Gauge,
     events_read: Counter,
     events: Family<Outcome, Counter>,
     events_waiting: Gauge,
@@ -97,6 +98,11 @@ impl Default for Monitor {
                 to,
                 "revisions_taken_back",
                 "Revisions whose agents did not become ready",
+            ),
+            rollout_blocked: add(
+                to,
+                "rollout_blocked",
+                "Whether nothing is rolled out because agents fail, whatever sinks say",
             ),
             events_read: add(to, "events_read", "Events read from the API server"),
             events: add(to, "events", "Events by what became of them, for each sink"),
@@ -174,6 +180,7 @@ impl Monitor {
         self.leading.set(leads.into());
         self.sinks(SinkCounts::default());
         self.fleet(&Fleet::default());
+        self.rollout_blocked.set(0);
         self.events_waiting.set(0);
     }
 
@@ -187,6 +194,10 @@ impl Monitor {
 
     pub(crate) fn took_back(&self) {
         self.revisions_taken_back.inc();
+    }
+
+    pub(crate) fn is_blocked(&self, is_blocked: bool) {
+        self.rollout_blocked.set(is_blocked.into());
     }
 
     pub(crate) fn scraped(&self, is_answered: bool) {
@@ -272,6 +283,7 @@ mod tests {
             wanted: Some(7),
             ..Fleet::default()
         });
+        monitor.is_blocked(true);
         monitor.sinks(SinkCounts {
             failing: 3,
             ..SinkCounts::default()

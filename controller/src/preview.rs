@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::store::WriterDropped;
 use thiserror::Error;
@@ -51,7 +50,7 @@ pub async fn preview(client: Client, settings: &Settings) -> Result<Preview, Pre
     let watched = Watched::start(client.clone(), settings, &Monitor::default()).await?;
     let snapshot = watched.snapshot(settings).await?;
     let plan = Plan::new(&snapshot, settings);
-    let situation = Situation::new(&plan, &snapshot, settings, Timestamp::now());
+    let situation = Situation::new(&plan, &snapshot, settings);
     let (history, step) = snapshot.history.clone().next(&situation);
     let applier = Applier::dry(client, settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::reflector};
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -173,7 +172,7 @@ async fn round(
     });
 
     let before = snapshot.history.failed.clone();
-    let situation = Situation::new(&plan, &snapshot, settings, Timestamp::now());
+    let situation = Situation::new(&plan, &snapshot, settings);
     let (history, step) = snapshot.history.clone().next(&situation);
     if history.failed != before
         && let Some(failed) = &history.failed
@@ -181,10 +180,12 @@ async fn round(
         monitor.took_back();
         tracing::error!(
             revision = failed.revision,
-            why = failed.why,
+            why = failed.setback.why,
             "a revision is taken back"
         );
     }
+    let blocks = history.blocks(&plan.revision, &plan.template);
+    monitor.is_blocked(blocks.is_some());
     // One for each round: the Deployment may be another one now.
     let applier = Applier::new(client.clone(), settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;

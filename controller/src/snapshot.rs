@@ -36,8 +36,12 @@ pub struct Snapshot {
     pub state_version: Option<String>,
     /// The files of the revisions that agents have, or had when all was well.
     pub revisions: Revisions,
+    /// The revision of each Secret that has files of one, by the Secret's name.
+    pub stored: BTreeMap<String, String>,
     /// The agents.
     pub fleet: Fleet,
+    /// The time of the API server at which this was known.
+    pub now: Timestamp,
 }
 
 impl Snapshot {

@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -164,7 +163,7 @@ impl<'a> Teller<'a> {
         let Told {
             version, before, ..
         } = told;
-        let now = Timestamp::now();
+        let now = self.watched.now();
         let conditions = conditions::all(&before.conditions, version.generation, facts, now);
         let is_news = turned(&before.conditions, &conditions);
         SinkStatus {

@@ -20,11 +20,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Notify};
 
 use crate::agent;
+use crate::clock::Clock;
 use crate::fleet::{Agent, Fleet, readiness};
 use crate::history::Revisions;
 use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
-use crate::names::{AGENT, HISTORY, LABEL, LANES, REVISION, STATE, selector};
+use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
 use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
 use crate::settings::{Pace, Settings};
@@ -34,6 +35,7 @@ use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Watched {
     client: Client,
+    clock: Clock,
     log_sinks: Store<StoredSink<LogSink>>,
     cluster_log_sinks: Store<StoredSink<ClusterLogSink>>,
     namespaces: Store<Lenient<PartialObjectMeta<Namespace>>>,
@@ -110,6 +112,7 @@ impl Watched {
                 |daemon_set| hash(&(generation(daemon_set), observed(daemon_set))),
             ),
             client,
+            clock: Clock::default(),
             changed,
             asked: Mutex::default(),
         };
@@ -125,6 +128,12 @@ impl Watched {
     /// Waits until something is different.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// The time, as the API server has it.
+    #[must_use]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The sinks of namespaces, as they are stored.
@@ -161,7 +170,7 @@ impl Watched {
             pods.iter().map(|pod| &**pod),
             nodes.iter().map(|node| &**node),
         );
-        Fleet::new(pods, nodes, wanted, pace.trial, Timestamp::now())
+        Fleet::new(pods, nodes, wanted, pace.trial, self.now())
     }
 
     /// Everything that is known now.
@@ -170,7 +179,9 @@ impl Watched {
     ///
     /// Where the API server cannot be asked for what is not watched.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
+        self.clock.set(&self.client).await?;
         let mut snapshot = Snapshot {
+            now: self.now(),
             fleet: self.fleet(settings.pace),
             ..Snapshot::default()
         };
@@ -236,17 +247,18 @@ impl Watched {
         known: &mut Revisions,
         settings: &Settings,
     ) -> kube::Result<()> {
-        let Snapshot { fleet, history, .. } = &*snapshot;
+        let Snapshot {
+            fleet,
+            history,
+            stored,
+            ..
+        } = snapshot;
         let wanted: BTreeSet<&String> = fleet.revisions().chain(history.revisions()).collect();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &settings.namespace);
+        *stored = stored_revisions(&self.client, settings).await?;
         // Somebody may have deleted them.
-        let labelled = ListParams::default().labels(REVISION);
-        let stored = api.list_metadata(&labelled).await?.items;
-        let stored: BTreeSet<&String> = stored
-            .iter()
-            .filter_map(|secret| secret.labels().get(REVISION))
-            .collect();
-        known.retain(|revision, _| wanted.contains(revision) && stored.contains(revision));
+        let is_stored = |revision: &String| stored.values().any(|stored| stored == revision);
+        known.retain(|revision, _| wanted.contains(revision) && is_stored(revision));
         for revision in wanted {
             if known.contains_key(revision) {
                 continue;
@@ -263,6 +275,25 @@ impl Watched {
         snapshot.revisions = known.clone();
         Ok(())
     }
+}
+
+/// The revision of each Secret that has files of one, by the Secret's name.
+///
+/// # Errors
+///
+/// Where the API server cannot be asked.
+pub async fn stored_revisions(
+    client: &Client,
+    settings: &Settings,
+) -> kube::Result<BTreeMap<String, String>> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
+    let ours = format!("{REVISION},{}", selector(MANAGED_BY));
+    let labelled = ListParams::default().labels(&ours);
+    let secrets = api.list_metadata(&labelled).await?.items.into_iter();
+    let revision = |secret: &PartialObjectMeta<Secret>| secret.labels().get(REVISION).cloned();
+    Ok(secrets
+        .filter_map(|secret| Some((secret.name_any(), revision(&secret)?)))
+        .collect())
 }
 
 fn spec_of<K>(Lenient(stored): &StoredSink<K>) -> Stored<K::Spec>

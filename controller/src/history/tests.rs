@@ -19,6 +19,8 @@ struct World {
     poison: &'static str,
     /// The revision of the pods that are made.
     template: String,
+    /// The image of each revision.
+    images: BTreeMap<String, String>,
     /// Whether none can be made.
     makes_none: bool,
     /// Each revision that an agent was given, in turn.
@@ -60,6 +62,7 @@ impl World {
             nodes: (0..nodes).map(node).collect(),
             poison,
             template: String::new(),
+            images: BTreeMap::new(),
             makes_none: false,
             given: Vec::new(),
         }
@@ -131,7 +134,10 @@ impl World {
     fn make_agents(&mut self) {
         let files = self.snapshot.revisions.get(&self.template);
         let has_poison = !self.poison.is_empty()
-            && (self.settings.agent.image == self.poison
+            && (self
+                .images
+                .get(&self.template)
+                .is_some_and(|image| image == self.poison)
                 || files.is_some_and(|files| {
                     let mut texts = files.values();
                     texts.any(|text| String::from_utf8_lossy(text).contains(self.poison))
@@ -187,10 +193,13 @@ impl World {
     fn look(&mut self) -> Option<usize> {
         let plan = self.plan();
         self.snapshot.fleet = self.fleet();
-        let situation = Situation::new(&plan, &self.snapshot, &self.settings, self.now);
+        self.snapshot.now = self.now;
+        let situation = Situation::new(&plan, &self.snapshot, &self.settings);
         let (history, step) = self.snapshot.history.clone().next(&situation);
         self.snapshot.history = history;
         self.snapshot.lanes = plan.lanes.clone();
+        let image = &self.settings.agent.image;
+        self.images.insert(plan.revision.clone(), image.clone());
         let of_plan = self.snapshot.revisions.entry(plan.revision);
         of_plan.or_insert(Arc::new(plan.files));
         let is_known = self.template == step.template;
@@ -340,8 +349,6 @@ fn agents_that_are_broken_themselves_come_back_as_they_were() {
     world.round();
     let broken = world.plan().revision;
     assert_eq!(world.with(&broken), 1);
-    // The image is the settings', and not the revision's: what is made next is well.
-    world.poison = "";
     world.settle();
     assert_eq!(world.with(&before), 5);
     assert!(world.plan().held.is_empty());
@@ -392,7 +399,7 @@ fn a_revision_that_is_never_ready_is_taken_back() {
     world.rounds(2);
     assert_eq!(world.with(&before), 3);
     let failed = world.history().failed.as_ref().unwrap();
-    assert!(failed.why.contains("ErrImagePull"));
+    assert!(failed.setback.why.contains("ErrImagePull"));
 }
 
 #[test]
@@ -640,7 +647,11 @@ fn pods_that_are_not_made_cost_one_node() {
         assert!(agents.count() >= 9);
     }
     let failed = world.history().failed.clone().unwrap();
-    assert!(failed.why.contains("its pod is not made"), "{}", failed.why);
+    assert!(
+        failed.setback.why.contains("its pod is not made"),
+        "{}",
+        failed.setback.why
+    );
     assert!(world.plan().held.is_empty());
     world.makes_none = false;
     world.rounds(120);
@@ -705,7 +716,7 @@ fn what_breaks_some_nodes_only_is_taken_back_from_all() {
     assert!(world.has("bank", "good.example.com"));
     // It is tried again much later: the nodes may have been the reason.
     world.rounds(20 * 60);
-    assert!(world.history().held["ns-shop.yaml"].since > Some(world.now - HELD_FOR));
+    assert!(world.history().held["ns-shop.yaml"].setback.times > 1);
 }
 
 /// All that is remembered goes into one object.
@@ -748,10 +759,87 @@ fn pods_that_begin_nowhere_come_back_as_they_were_and_no_sink_is_held() {
     }
     assert_eq!(most, NOT_BEGUN);
     let failed = world.history().failed.clone().unwrap();
-    assert!(failed.why.contains("Unschedulable"), "{}", failed.why);
+    assert!(
+        failed.setback.why.contains("Unschedulable"),
+        "{}",
+        failed.setback.why
+    );
     assert!(world.plan().held.is_empty());
     // There is room later.
     (0..10).for_each(|node| world.set(node, Kind::Well));
     world.rounds(120);
     assert_eq!(world.with(&revision), 10);
+}
+
+/// An image that cannot be pulled, for example: tenants' files are not the reason.
+#[test]
+fn a_template_that_failed_is_not_tried_again_with_every_change() {
+    let mut world = World::settled(5, "broken-image");
+    world.settings.agent.image = "broken-image".to_owned();
+    world.settle();
+    let tried = world.given.len();
+    for number in 0..10 {
+        world.put("shop", &format!("{number}.example.com"));
+        world.round();
+    }
+    assert_eq!(world.given.len(), tried);
+    assert!(world.plan().held.is_empty());
+    // With another one, what changed meanwhile follows.
+    world.settings.agent.image = "mended-image".to_owned();
+    world.settle();
+    assert!(world.has("shop", "9.example.com"));
+}
+
+#[test]
+fn what_is_held_keeps_no_template_back() {
+    let mut world = World::settled(5, "bad.example.com");
+    world.put("shop", "bad.example.com");
+    world.settle();
+    assert_eq!(world.plan().held.len(), 1);
+    world.settings.agent.image = "new-image".to_owned();
+    // It may be what makes agents take the file.
+    world.settle();
+    let good = world.history().good.clone().unwrap();
+    assert_eq!(good.template, world.plan().template);
+    assert_eq!(world.plan().held.len(), 1);
+
+    world.settings.agent.image = "newer-image".to_owned();
+    world.poison = "";
+    world.settle();
+    assert!(world.has("shop", "bad.example.com"));
+}
+
+#[test]
+fn what_failed_is_tried_again_later_each_time() {
+    let mut world = World::settled(1, "bad.example.com");
+    world.put("shop", "bad.example.com");
+    let mut tried = Vec::new();
+    while tried.len() < 6 {
+        let before = world.history().failed.clone();
+        world.round();
+        if world.history().failed != before {
+            tried.push(world.now);
+        }
+    }
+    let waits = tried.windows(2).map(|pair| lasts(pair[0], pair[1]));
+    let minutes: Vec<u64> = waits.map(|wait| wait.as_secs() / 300 * 5).collect();
+    assert_eq!(minutes, [15, 60, 240, 360, 360]);
+}
+
+/// The node's clock is minutes behind.
+#[test]
+fn an_agent_is_not_ready_for_longer_than_it_is_there() {
+    let mut world = World::settled(3, "");
+    world.put("shop", "a.example.com");
+    world.round();
+    let revision = world.plan().revision;
+    for _ in 0..3 {
+        for node in world.nodes.values_mut() {
+            let agent = node.agent.as_mut().unwrap();
+            agent.ready_since = agent.created.map(|at| at - SignedDuration::from_mins(5));
+        }
+        world.now += SignedDuration::from_secs(1);
+        world.look();
+        assert_eq!(world.with(&revision), 1);
+    }
 }

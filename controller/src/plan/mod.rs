@@ -27,6 +27,7 @@ pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::events::Routes;
 use crate::files::{Files, content_hash, revision};
+use crate::history::Held;
 use crate::lanes::Lanes;
 use crate::render;
 use crate::resources::ClusterLogSinkSpec;
@@ -112,7 +113,7 @@ impl Plan {
         }
         let template = agent::template(settings);
         let mut units = render::units(&tenants, &cluster, settings);
-        let held = hold(&mut units, &template, snapshot);
+        let held = hold(&mut units, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_open) {
                 put_good_back(&mut units, &render::file_of(id), snapshot);
@@ -150,17 +151,16 @@ where
 /// Puts what was good in the place of what is held.
 fn hold(
     units: &mut BTreeMap<String, render::Unit>,
-    template: &str,
     snapshot: &Snapshot,
 ) -> BTreeMap<String, String> {
     let mut held = BTreeMap::new();
-    for (name, why) in snapshot.history.held(template) {
-        let is_the_same = |unit: &render::Unit| content_hash(unit.text.as_bytes()) == why.content;
+    for (name, Held { content, setback }) in snapshot.history.held(snapshot.now) {
+        let is_the_same = |unit: &render::Unit| content_hash(unit.text.as_bytes()) == *content;
         if !units.get(name).is_some_and(is_the_same) {
             continue;
         }
         put_good_back(units, name, snapshot);
-        held.insert(name.clone(), why.why.clone());
+        held.insert(name.clone(), setback.why.clone());
     }
     held
 }

@@ -196,9 +196,12 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         .agents
         .iter()
         .filter(|agent| agent.ready_since.is_none() && with_it.contains(&agent.revision.as_str()));
-    let trouble = ill.find_map(|agent| Some((&agent.node, agent.trouble.as_ref()?)));
-    let message = match trouble {
-        Some((node, trouble)) => format!("{message}; on {node}: {trouble}"),
+    let of_agent = ill.find_map(|agent| {
+        let trouble = agent.trouble.as_ref()?;
+        Some(format!("on {}: {trouble}", agent.node))
+    });
+    let message = match agents_trouble(decided).or(of_agent) {
+        Some(trouble) => format!("{message}; {trouble}"),
         None => message,
     };
     Now::new(CONFIGURED, "False", Reason::RollingOut, message)
@@ -222,7 +225,19 @@ fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
         return (!place.is_in(&plan.files)).then_some(why);
     }
     let failed = history.failed.as_ref()?;
-    (failed.revision == plan.revision).then_some(&failed.why)
+    let is_its = failed.is_of_sinks() && failed.revision == plan.revision;
+    is_its.then_some(&failed.setback.why)
+}
+
+/// What keeps back all sinks that were changed: agents that fail for another reason.
+fn agents_trouble(decided: &Decided) -> Option<String> {
+    let Decided { plan, history, .. } = decided;
+    let blocks = history.blocks(&plan.revision, &plan.template)?;
+    let what = match blocks.template {
+        Some(_) => "the agents' new image or settings failed",
+        None => "no new agent starts:",
+    };
+    Some(format!("{what} {}", blocks.setback.why))
 }
 
 fn delivering(facts: &Facts<'_>) -> Now {

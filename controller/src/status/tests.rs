@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
@@ -10,7 +11,7 @@ use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, all};
 use super::*;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
-use crate::history::Failed;
+use crate::history::{Failed, Setback};
 use crate::plan::Refusal;
 use crate::resources::{Counts, Reason};
 use crate::settings::Settings;
@@ -156,8 +157,12 @@ fn what_was_taken_back_says_so() {
     let mut case = Case::new(0);
     case.decided.history.failed = Some(Failed {
         revision: case.decided.plan.revision.clone(),
-        why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
-        since: Some(at(1)),
+        template: None,
+        setback: Setback {
+            why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
+            since: at(1),
+            times: 1,
+        },
         node: Some("node-1".to_owned()),
     });
     let (status, reason, message) = case.says(CONFIGURED);
@@ -166,6 +171,38 @@ fn what_was_taken_back_says_so() {
         ("False", Reason::RolledBack.as_str())
     );
     assert!(message.contains("exit code 1"), "{message}");
+}
+
+/// Whoever changes a sink can do nothing about it, and need not.
+#[test]
+fn what_agents_fail_with_without_a_sink_is_said() {
+    let failed = |case: &Case, node: Option<&str>| Failed {
+        revision: "another".to_owned(),
+        template: node.map(|_| case.decided.plan.template.clone()),
+        setback: Setback {
+            why: "on node node-1: ErrImagePull".to_owned(),
+            since: at(1),
+            times: 1,
+        },
+        node: node.map(str::to_owned),
+    };
+    let mut case = Case::new(0);
+    case.decided.history.failed = Some(failed(&case, Some("node-1")));
+    let (status, reason, message) = case.says(CONFIGURED);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "RollingOut"));
+    let says = "the agents' new image or settings failed on node node-1: ErrImagePull";
+    assert!(message.ends_with(says), "{message}");
+
+    case.decided.history.failed = Some(Failed {
+        revision: case.decided.plan.revision.clone(),
+        ..failed(&case, None)
+    });
+    let (_, reason, message) = case.says(CONFIGURED);
+    assert_eq!(reason, "RollingOut");
+    assert!(
+        message.contains("no new agent starts: on node node-1"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -184,8 +221,12 @@ fn tools_know_what_is_ready_and_what_will_not_be() {
     assert_eq!(said_of(&case), says("False RollingOut", None));
     case.decided.history.failed = Some(Failed {
         revision: case.decided.plan.revision.clone(),
-        why: "on node node-1: its container ended".to_owned(),
-        since: None,
+        template: None,
+        setback: Setback {
+            why: "on node node-1: its container ended".to_owned(),
+            since: at(1),
+            times: 1,
+        },
         node: Some("node-1".to_owned()),
     });
     assert_eq!(

@@ -1,0 +1,126 @@
+//! The API server's clock.
+//!
+//! Objects say when they were made by this clock. The controller's own may be minutes off,
+//! and every new pod would be late then, or none ever.
+
+use http::Request;
+use http::header::DATE;
+use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+
+/// A smaller difference is none: the header is of a whole second, and an answer takes
+/// its time.
+const EXACT: SignedDuration = SignedDuration::from_secs(2);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// How far the controller's own clock is ahead.
+    ahead: Mutex<SignedDuration>,
+}
+
+impl Clock {
+    /// Sets it by the API server's.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be reached.
+    pub async fn set(&self, client: &Client) -> kube::Result<()> {
+        // A proxy may take the date away. Ours is the best that there is then.
+        let ahead = ask(client).await?.map_or(SignedDuration::ZERO, |date| {
+            Timestamp::now().duration_since(date)
+        });
+        let is_other = ahead.abs() >= EXACT;
+        let ahead = if is_other {
+            ahead
+        } else {
+            SignedDuration::ZERO
+        };
+        let before = std::mem::replace(&mut *self.ahead.lock(), ahead);
+        if is_other && before.is_zero() {
+            let seconds = ahead.as_secs();
+            tracing::warn!(
+                seconds,
+                "the controller's clock is ahead of the API server's, which counts"
+            );
+        }
+        Ok(())
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now() - *self.ahead.lock()
+    }
+}
+
+/// Asks the API server for the time, which says it to the second (RFC 9110, section 6.6.1).
+///
+/// # Errors
+///
+/// Where it cannot be reached.
+pub async fn ask(client: &Client) -> kube::Result<Option<Timestamp>> {
+    let request = Request::get("/version").body(Body::empty());
+    let request = request.map_err(kube::Error::HttpError)?;
+    let answer = client.send(request).await?;
+    let date = answer.headers().get(DATE);
+    let date = date.and_then(|date| date.to_str().ok());
+    let parser = rfc2822::DateTimeParser::new();
+    Ok(date.and_then(|date| parser.parse_timestamp(date).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// An API server whose answers have this date.
+    fn answers(date: Option<String>) -> Client {
+        let answer = move |_: Request<Body>| {
+            let mut response = Response::new(Body::empty());
+            if let Some(date) = &date {
+                response.headers_mut().insert(DATE, date.parse().unwrap());
+            }
+            async move { Ok::<_, Infallible>(response) }
+        };
+        Client::new(service_fn(answer), "syslog-sink")
+    }
+
+    async fn ahead_of(date: Option<String>) -> SignedDuration {
+        let clock = Clock::default();
+        clock.set(&answers(date)).await.unwrap();
+        let ahead = *clock.ahead.lock();
+        let seen = Timestamp::now().duration_since(clock.now());
+        assert!((seen - ahead).abs() < SignedDuration::from_millis(100));
+        ahead
+    }
+
+    #[tokio::test]
+    async fn the_api_servers_time_counts() {
+        let in_http = |ahead: i64| {
+            let time = Timestamp::now() - SignedDuration::from_secs(ahead);
+            time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+        };
+        for ahead in [-7200, -30, 30, 7200] {
+            let seen = ahead_of(Some(in_http(ahead))).await;
+            let error = seen - SignedDuration::from_secs(ahead);
+            assert!(error.abs() < EXACT, "{ahead}: {seen}");
+        }
+        for ahead in [-1, 0] {
+            assert!(ahead_of(Some(in_http(ahead))).await.is_zero(), "{ahead}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_say_the_time_has_ours() {
+        for date in [None, Some("yesterday".to_owned())] {
+            assert!(ahead_of(date.clone()).await.is_zero(), "{date:?}");
+        }
+    }
+}
