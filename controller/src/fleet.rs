@@ -2,21 +2,23 @@
 //! on for now.
 //!
 //! ```text
+//! node that shall have no agent     ──> its agent, if it has one, is left alone
 //! node that is not ready           ─┐
-//! pod that does not begin, or end,  ├─> out of reach: left out, with the reason
-//! or that the kubelet refused      ─┘
+//! pod that is not made, does not    ├─> out of reach: left out, with the reason
+//! begin or end, or was refused     ─┘
 //! any other node's pod              ──> an agent, or one that is ending
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Node, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::names::{AGENT, REVISION};
+use crate::placement::{Placement, placement};
 
 /// After so many ends of its container an agent is ill. One can be an accident.
 const CRASHES: i32 = 2;
@@ -28,17 +30,35 @@ const END: Duration = Duration::from_secs(60);
 /// All agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// How many nodes shall have an agent, once the `DaemonSet`'s controller has
-    /// counted them.
+    /// How many nodes shall have an agent, where there is a `DaemonSet`.
     pub wanted: Option<usize>,
     /// The agents that shall stay, in the order of their nodes.
     pub agents: Vec<Agent>,
     /// The nodes whose agent is ending.
     pub ending: Vec<String>,
+    /// The nodes for which no pod is made, and since when.
+    pub absent: Absent,
     /// The nodes that nothing can be done on, or found out, for now.
     pub out_of_reach: BTreeMap<String, OutOfReach>,
-    /// All nodes of the cluster.
-    pub nodes: BTreeSet<String>,
+    /// The agents of nodes that shall have none any more. They may stay, and are not
+    /// made again.
+    pub leaving: Vec<Agent>,
+}
+
+/// Nodes that have no pod, and since when that is known.
+pub type Absent = BTreeMap<String, Timestamp>;
+
+/// What a fleet is seen with, besides its objects.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The template of the `DaemonSet`, if there is one.
+    pub template: Option<&'a PodSpec>,
+    /// The nodes that had no pod at the last look.
+    pub absent: &'a Absent,
+    /// How long a pod may take to be made, and a kubelet to take it.
+    pub patience: Duration,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// A node that shall have an agent, and is left out.
@@ -57,6 +77,8 @@ pub enum Obstacle {
     NodeNotReady(String),
     /// Its pod is not scheduled, or the kubelet does not take it.
     NotBegun(String),
+    /// No pod is made for it: a quota or an admission webhook may be the reason.
+    NoPod,
     /// Its pod should have ended long ago.
     NotEnding,
     /// The kubelet has evicted its pod, or does not admit it.
@@ -64,7 +86,7 @@ pub enum Obstacle {
 }
 
 /// One agent.
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
 pub struct Agent {
     /// The pod's name.
     pub pod: String,
@@ -76,6 +98,8 @@ pub struct Agent {
     pub created: Option<Timestamp>,
     /// Whether the kubelet has taken its pod.
     pub has_begun: bool,
+    /// Why the kubelet has given its pod up, if it has.
+    pub failed: Option<String>,
     /// Since when it is ready, if it is.
     pub ready_since: Option<Timestamp>,
     /// Since when it is not, if its kubelet says so.
@@ -89,49 +113,77 @@ pub struct Agent {
 }
 
 impl Fleet {
-    /// What these pods and nodes are now. A kubelet has `patience` to take a pod.
+    /// What these pods and nodes are now.
     pub fn new<'a>(
         pods: impl Iterator<Item = &'a Pod>,
         nodes: impl Iterator<Item = &'a Node>,
-        wanted: Option<usize>,
-        patience: Duration,
-        now: Timestamp,
+        view: View<'_>,
     ) -> Self {
-        let ready: BTreeMap<String, Result<Option<Timestamp>, Obstacle>> = nodes
-            .map(|node| (node.name_any(), readiness(node)))
-            .collect();
-        let mut fleet = Self {
-            wanted,
-            nodes: ready.keys().cloned().collect(),
-            ..Self::default()
+        let View {
+            template,
+            absent,
+            patience,
+            now,
+        } = view;
+        let nodes: BTreeMap<String, &Node> = nodes.map(|node| (node.name_any(), node)).collect();
+        let is_wanted = |node: &&Node| {
+            template.is_none_or(|template| placement(node, template) == Placement::Wanted)
         };
+        let mut fleet = Self::default();
+        if template.is_some() {
+            let wanted = nodes.iter().filter(|(_, node)| is_wanted(node));
+            let since = |name: &String| absent.get(name).copied().unwrap_or(now);
+            fleet.absent = wanted
+                .map(|(name, _)| (name.clone(), since(name)))
+                .collect();
+            fleet.wanted = Some(fleet.absent.len());
+        }
         for pod in pods.filter(|pod| is_made_by_daemon_set(pod)) {
             // The pod of a node that is gone goes soon.
-            let Some((node, ready)) = node_of(pod).and_then(|node| ready.get_key_value(&node))
-            else {
-                continue;
-            };
-            let node = node.clone();
-            let mut agent = Agent::new(pod);
-            if let (Some(agent), Ok(since)) = (&mut agent, ready) {
-                // Nothing could be ready before the node was.
-                agent.not_ready_since = agent.not_ready_since.max(*since);
-            }
-            let of_pod = match &agent {
-                Some(agent) => agent.not_begun(patience, now),
-                None => failed(pod).or_else(|| not_ending(pod, now)),
-            };
-            match (ready.clone().err().or(of_pod), agent) {
-                (Some(obstacle), agent) => {
-                    let out = OutOfReach { obstacle, agent };
-                    fleet.out_of_reach.insert(node, out);
+            if let Some(name) = node_of(pod)
+                && let Some(node) = nodes.get(&name)
+            {
+                if is_wanted(node) {
+                    fleet.absent.remove(&name);
+                    fleet.add(pod, name, node, view);
+                } else {
+                    fleet.leaving.extend(Agent::new(pod));
                 }
-                (None, Some(agent)) => fleet.agents.push(agent),
-                (None, None) => fleet.ending.push(node),
+            }
+        }
+        for (name, since) in &fleet.absent {
+            let is_long = lasts(*since, now) >= patience;
+            let obstacle = readiness(nodes[name]).err();
+            if let Some(obstacle) = obstacle.or(is_long.then_some(Obstacle::NoPod)) {
+                let agent = None;
+                let out = OutOfReach { obstacle, agent };
+                fleet.out_of_reach.insert(name.clone(), out);
             }
         }
         fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
         fleet
+    }
+
+    /// Adds the pod of a node that shall have one.
+    fn add(&mut self, pod: &Pod, name: String, node: &Node, view: View<'_>) {
+        let ready = readiness(node);
+        let mut agent = Agent::new(pod);
+        if let (Some(agent), Ok(since)) = (&mut agent, &ready) {
+            // Nothing could be ready before the node was.
+            agent.not_ready_since = agent.not_ready_since.max(*since);
+        }
+        let of_pod = match &agent {
+            Some(agent) => agent.not_started(view.patience, view.now),
+            None => not_ending(pod, view.now),
+        };
+        match (ready.err().or(of_pod), agent) {
+            (Some(obstacle), agent) => {
+                let out = OutOfReach { obstacle, agent };
+                self.out_of_reach.insert(name, out);
+            }
+            (None, Some(agent)) => self.agents.push(agent),
+            (None, None) => self.ending.push(name),
+        }
     }
 
     /// How many nodes can have an agent, once that is known.
@@ -140,18 +192,38 @@ impl Fleet {
         Some(self.wanted?.saturating_sub(self.out_of_reach.len()))
     }
 
+    /// How many nodes have had no agent that works for so long.
+    #[must_use]
+    pub fn missing(&self, patience: Duration, now: Timestamp) -> usize {
+        let ill = self
+            .agents
+            .iter()
+            .filter(|agent| agent.is_ill(patience, now));
+        self.out_of_reach.len() + ill.count()
+    }
+
     /// The agents that are ready.
     pub fn ready(&self) -> impl Iterator<Item = &Agent> {
         let agents = self.agents.iter();
         agents.filter(|agent| agent.ready_since.is_some())
     }
 
-    /// The agents whose pods do not begin.
-    pub fn not_begun(&self) -> impl Iterator<Item = &Agent> {
+    /// The agents whose pods do not begin, or were refused.
+    pub fn not_started(&self) -> impl Iterator<Item = &Agent> {
         let out = self.out_of_reach.values();
         out.filter_map(|OutOfReach { obstacle, agent }| match obstacle {
-            Obstacle::NotBegun(_) => agent.as_ref(),
-            Obstacle::NodeNotReady(_) | Obstacle::NotEnding | Obstacle::Failed(_) => None,
+            Obstacle::NotBegun(_) | Obstacle::Failed(_) => agent.as_ref(),
+            Obstacle::NodeNotReady(_) | Obstacle::NoPod | Obstacle::NotEnding => None,
+        })
+    }
+
+    /// The nodes that have no agent, where neither the node nor the end of the one before
+    /// is the reason.
+    pub fn without_agent(&self) -> impl Iterator<Item = (&String, &OutOfReach)> {
+        let out = self.out_of_reach.iter();
+        out.filter(|(_, OutOfReach { obstacle, .. })| match obstacle {
+            Obstacle::NotBegun(_) | Obstacle::Failed(_) | Obstacle::NoPod => true,
+            Obstacle::NodeNotReady(_) | Obstacle::NotEnding => false,
         })
     }
 
@@ -159,7 +231,7 @@ impl Fleet {
     pub fn revisions(&self) -> impl Iterator<Item = &String> {
         let others = self.out_of_reach.values();
         let others = others.filter_map(|out| out.agent.as_ref());
-        let agents = self.agents.iter().chain(others);
+        let agents = self.agents.iter().chain(others).chain(&self.leaving);
         agents.map(|agent| &agent.revision)
     }
 }
@@ -169,6 +241,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::NodeNotReady(why) => write!(f, "the node is not ready ({why})"),
             Self::NotBegun(why) => write!(f, "its pod does not start ({why})"),
+            Self::NoPod => f.write_str("no pod is made for it"),
             Self::NotEnding => f.write_str("its pod does not end"),
             Self::Failed(why) => write!(f, "its pod failed ({why})"),
         }
@@ -222,16 +295,6 @@ fn node_of(pod: &Pod) -> Option<String> {
     names.next()?.values.as_ref()?.first().cloned()
 }
 
-/// Whether the kubelet has given a pod up, which the `DaemonSet`'s controller then deletes
-/// at its own pace.
-fn failed(pod: &Pod) -> Option<Obstacle> {
-    let status = pod.status.as_ref()?;
-    let is_failed = status.phase.as_deref() == Some("Failed");
-    let is_left = pod.metadata.deletion_timestamp.is_none();
-    (is_failed && is_left)
-        .then(|| Obstacle::Failed(why(status.reason.as_deref(), status.message.as_deref())))
-}
-
 /// Whether a pod should have ended.
 fn not_ending(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
     let end = pod.metadata.deletion_timestamp.as_ref()?.0;
@@ -247,11 +310,13 @@ impl Agent {
     /// The agent of a pod that shall stay.
     #[must_use]
     pub fn new(pod: &Pod) -> Option<Self> {
-        let status = pod.status.as_ref();
-        let phase = status.and_then(|status| status.phase.as_deref());
-        if pod.metadata.deletion_timestamp.is_some() || phase == Some("Failed") {
+        if pod.metadata.deletion_timestamp.is_some() {
             return None;
         }
+        let status = pod.status.as_ref();
+        let failed = status
+            .filter(|status| status.phase.as_deref() == Some("Failed"))
+            .map(|status| why(status.reason.as_deref(), status.message.as_deref()));
         let condition = |type_: &str| {
             let conditions = status.and_then(|status| status.conditions.as_ref());
             let mut conditions = conditions.into_iter().flatten();
@@ -274,6 +339,7 @@ impl Agent {
             revision: pod.annotations().get(REVISION).cloned().unwrap_or_default(),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             has_begun: status.is_some_and(|status| status.start_time.is_some()),
+            failed,
             ready_since: since("True"),
             not_ready_since: since("False"),
             address: status.and_then(|status| status.pod_ip.clone()),
@@ -296,11 +362,21 @@ impl Agent {
         self.ready_since.is_none() && since.is_some_and(is_long)
     }
 
-    fn not_begun(&self, patience: Duration, now: Timestamp) -> Option<Obstacle> {
-        (!self.has_begun && self.is_late(patience, now)).then(|| {
+    /// Whether it will not become ready.
+    #[must_use]
+    pub fn is_ill(&self, patience: Duration, now: Timestamp) -> bool {
+        self.is_crashing() || self.is_late(patience, now)
+    }
+
+    fn not_started(&self, patience: Duration, now: Timestamp) -> Option<Obstacle> {
+        let failed = self.failed.clone().map(Obstacle::Failed);
+        let not_begun = || {
             let why = self.trouble.as_deref();
-            Obstacle::NotBegun(why.unwrap_or("its kubelet does not take it").to_owned())
-        })
+            let why = why.unwrap_or("its kubelet does not take it");
+            (!self.has_begun && self.is_late(patience, now))
+                .then(|| Obstacle::NotBegun(why.to_owned()))
+        };
+        failed.or_else(not_begun)
     }
 }
 
@@ -423,8 +499,14 @@ mod tests {
         let node = |node: &serde_json::Value| serde_json::from_value(node.clone()).unwrap();
         let pods: Vec<Pod> = pods.iter().map(pod).collect();
         let nodes: Vec<Node> = nodes.iter().map(node).collect();
-        let now = now.parse().unwrap();
-        Fleet::new(pods.iter(), nodes.iter(), Some(4), PATIENCE, now)
+        let (template, absent) = (PodSpec::default(), Absent::new());
+        let view = View {
+            template: Some(&template),
+            absent: &absent,
+            patience: PATIENCE,
+            now: now.parse().unwrap(),
+        };
+        Fleet::new(pods.iter(), nodes.iter(), view)
     }
 
     fn node(name: &str, ready: &str) -> serde_json::Value {
@@ -477,6 +559,44 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_shall_have_none_are_not_counted() {
+        let mut drained = node("b", "True");
+        drained["spec"] = json!({"taints": [{"key": "drained", "effect": "NoSchedule"}]});
+        let nodes = [node("a", "True"), drained];
+        let fleet = fleet(&["a", "b"].map(pod), &nodes, "2026-03-01T12:00:10Z");
+        assert_eq!(nodes_with_agents(&fleet), ["a"]);
+        assert_eq!((fleet.wanted, fleet.leaving.len()), (Some(1), 1));
+        // Its files are needed for as long as it is there.
+        assert_eq!(fleet.revisions().count(), 2);
+    }
+
+    #[test]
+    fn a_node_without_a_pod_is_left_out_after_a_while() {
+        let nodes = ["a", "b"].map(|name| node(name, "True"));
+        let nodes = nodes.map(|node| serde_json::from_value(node).unwrap());
+        let pod = serde_json::from_value(pod("a")).unwrap();
+        let template = PodSpec::default();
+        let mut absent = Absent::new();
+        let mut at = |now: &str| {
+            let view = View {
+                template: Some(&template),
+                absent: &absent,
+                patience: PATIENCE,
+                now: now.parse().unwrap(),
+            };
+            let fleet = Fleet::new([&pod].into_iter(), nodes.iter(), view);
+            absent.clone_from(&fleet.absent);
+            fleet
+        };
+        let first = at("2026-03-01T12:10:00Z");
+        assert_eq!((first.absent.len(), first.within_reach()), (1, Some(2)));
+        assert_eq!(at("2026-03-01T12:12:59Z").within_reach(), Some(2));
+        let late = at("2026-03-01T12:13:00Z");
+        assert_eq!(late.within_reach(), Some(1));
+        assert_eq!(late.out_of_reach["b"].obstacle, Obstacle::NoPod);
+    }
+
+    #[test]
     fn an_agent_is_late_when_it_was_not_ready_for_long() {
         let at = |now: &str, node_ready: Option<&str>| {
             let mut pod = pod("a");
@@ -514,7 +634,7 @@ mod tests {
             "the node is not ready (NodeStatusUnknown: Kubelet stopped posting node status.)"
         );
         assert!(fleet.out_of_reach.contains_key("c"));
-        assert_eq!(fleet.within_reach(), Some(2));
+        assert_eq!(fleet.within_reach(), Some(1));
     }
 
     #[test]
@@ -524,9 +644,9 @@ mod tests {
         ending["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:10:30Z");
         let at = |now| fleet(&[ending.clone()], &[node("a", "True")], now);
         let in_time = at("2026-03-01T12:11:00Z");
-        assert_eq!((in_time.ending.len(), in_time.within_reach()), (1, Some(4)));
+        assert_eq!((in_time.ending.len(), in_time.within_reach()), (1, Some(1)));
         let late = at("2026-03-01T12:11:30Z");
-        assert_eq!((late.ending.len(), late.within_reach()), (0, Some(3)));
+        assert_eq!((late.ending.len(), late.within_reach()), (0, Some(0)));
         assert_eq!(late.out_of_reach["a"].obstacle, Obstacle::NotEnding);
     }
 

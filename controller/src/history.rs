@@ -25,7 +25,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, content_hash, units};
-use crate::fleet::{Agent, Fleet, lasts};
+use crate::fleet::{Agent, Fleet, OutOfReach, lasts};
 use crate::plan::Plan;
 use crate::settings::{Pace, Settings};
 use crate::snapshot::Snapshot;
@@ -39,6 +39,9 @@ const AGAIN: Duration = Duration::from_secs(15 * 60);
 const LONGER: u32 = 4;
 /// and the longest.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// The agent of a trial that is not ready for long enough fails after so many times a
+/// trial's length.
+const FLAPS: u32 = 3;
 /// The most pods that are deleted in a step.
 const AT_ONCE: usize = 100;
 /// The most files that are held.
@@ -77,8 +80,27 @@ pub struct Held {
     pub setback: Setback,
 }
 
+/// A tenant's file.
+#[derive(Clone, Copy, Debug)]
+pub struct File<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its content.
+    pub content: &'a [u8],
+}
+
+/// Why agents do not get a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept<'a> {
+    /// What became of the agents that had it.
+    pub why: &'a str,
+    /// Whether another file that was changed with it may be the reason.
+    pub is_suspect: bool,
+}
+
 /// How something failed, the last time.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Setback {
     /// What became of the agents that had it.
     pub why: String,
@@ -108,17 +130,18 @@ pub struct Attempt {
     /// The agents' template with it.
     #[serde(default)]
     pub template: String,
-    /// Since when; of a roll, since the last node got it.
+    /// Since when; of a roll, since an agent was replaced for it the last time.
     pub since: Timestamp,
-    /// How many nodes have it.
-    #[serde(default)]
-    pub reached: usize,
     /// The nodes whose agents were ill before: they say nothing about it.
     #[serde(default)]
     pub ill: BTreeSet<String>,
     /// The node that it is tried on, and when that was chosen.
     #[serde(default)]
     pub node: Option<(String, Timestamp)>,
+    /// Whether it is tried only on nodes that have no agent, while there are any: pods did
+    /// not start the last time.
+    #[serde(default)]
+    pub is_careful: bool,
 }
 
 /// A revision that failed.
@@ -191,11 +214,25 @@ impl<'a> Situation<'a> {
 pub type Revisions = BTreeMap<String, Arc<Files>>;
 
 impl History {
-    /// What is held at this time.
-    pub fn held(&self, now: Timestamp) -> impl Iterator<Item = (&String, &Held)> {
-        let held = self.held.iter();
-        let held = held.filter(move |(_, held)| !held.setback.is_over(now));
-        held.chain(self.suspects.iter().flatten())
+    /// Why agents do not get this file of a tenant for now, if so.
+    #[must_use]
+    pub fn keeps_back(&self, file: File<'_>, template: &str, now: Timestamp) -> Option<Kept<'_>> {
+        let mut suspects = self.suspects.iter();
+        let suspected = suspects.find_map(|group| group.get(file.name));
+        let held = suspected.or_else(|| self.held.get(file.name))?;
+        let is_suspect = suspected.is_some();
+        // Nothing that may be wrong is tried together with another template.
+        let is_next = || {
+            self.good
+                .as_ref()
+                .is_some_and(|good| good.differs(template))
+        };
+        let is_it = || {
+            let is_open = is_suspect || !held.setback.is_over(now);
+            is_open && held.content == content_hash(file.content)
+        };
+        let why = &held.setback.why;
+        (is_next() || is_it()).then_some(Kept { why, is_suspect })
     }
 
     /// What comes next, and what is remembered then.
@@ -293,29 +330,28 @@ impl History {
         let Some(trial) = self.trial.take() else {
             return;
         };
-        let of_it = || now.agents_with(&trial.revision);
-        if of_it().any(|agent| now.is_settled(agent)) {
+        let is_well = now
+            .agents_with(&trial.revision)
+            .any(|agent| now.is_settled(agent));
+        if is_well {
             self.roll = Some(Attempt {
                 since: now.now,
+                node: None,
                 ..trial
             });
         } else if self.good.is_some()
             && let Some(failure) = now.failure(&trial)
         {
             self.fail(&trial, failure, now);
-        } else {
-            // Changes that come all the time must not keep one from being seen through, and
-            // an agent that has it must not be left with it.
-            let is_open = of_it().next().is_some() || lasts(trial.since, now.now) < now.pace.trial;
-            let is_kept = trial.revision == now.wanted || (is_open && self.good.is_some());
-            self.trial = is_kept.then_some(trial);
+        } else if trial.revision == now.wanted || (self.good.is_some() && now.is_open(&trial)) {
+            self.trial = Some(trial);
         }
     }
 
     /// Ends the roll where its agents are ill, where all have it, or where it gets no
     /// further and something else is wanted.
     fn judge_roll(&mut self, now: &Situation<'_>) {
-        let Some(mut roll) = self.roll.take() else {
+        let Some(roll) = self.roll.take() else {
             return;
         };
         let Situation { wanted, pace, .. } = *now;
@@ -330,11 +366,6 @@ impl History {
                 }
             }
             Some(_) | None => {}
-        }
-        let reached = now.agents_with(&roll.revision).count();
-        if reached > roll.reached {
-            roll.reached = reached;
-            roll.since = now.now;
         }
         let was_watched = lasts(roll.since, now.now) >= pace.roll;
         let is_complete = now.all_have(&roll);
@@ -353,8 +384,11 @@ impl History {
         let Attempt {
             revision, template, ..
         } = roll;
-        let before = self.good.as_ref().map(|good| &good.template);
-        if before.is_some_and(|before| *before != template) {
+        if self
+            .good
+            .as_ref()
+            .is_some_and(|good| good.differs(&template))
+        {
             self.held.clear();
             self.suspects.clear();
         }
@@ -362,8 +396,13 @@ impl History {
             failed.revision == revision || failed.template.as_ref() == Some(&template)
         };
         self.failed.take_if(is_it);
-        // What was tried again was in it, or is another content by now.
-        self.held.retain(|_, held| !held.setback.is_over(now.now));
+        // What was in it is not wrong, and what was not tried again for so long is gone.
+        let files = now.revisions.get(&revision);
+        self.held.retain(|name, held| {
+            let content = files.and_then(|files| files.get(name));
+            let was_in_it = content.is_some_and(|content| held.content == content_hash(content));
+            !was_in_it && lasts(held.setback.since, now.now) < LONGEST * 2
+        });
         self.good = Some(Since {
             revision,
             template,
@@ -399,25 +438,34 @@ impl History {
         // With another revision it may be that.
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
-        let ill = ill.chain(fleet.not_begun()).filter(is_before);
+        let is_careful =
+            failed.is_some_and(|failed| failed.node.is_none() && failed.concerns(wanted, template));
+        let not_started = fleet.not_started().filter(|_| !is_careful);
+        let ill = ill.chain(not_started).filter(is_before);
         self.trial = Some(Attempt {
             revision: wanted.to_owned(),
             template: template.to_owned(),
             since: now.now,
-            reached: 0,
             ill: ill.map(|agent| agent.node.clone()).collect(),
             node: None,
+            is_careful,
         });
     }
 
     fn step(&mut self, now: &Situation<'_>) -> Step {
-        match (&mut self.trial, &self.roll, &self.good) {
+        match (&mut self.trial, &mut self.roll, &self.good) {
             (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision),
-            // There is nothing to come back to, and nothing to lose.
-            (Some(trial), _, None) => now.roll(&trial.revision),
-            (None, Some(roll), _) => now.roll(&roll.revision),
-            (None, None, Some(good)) => now.roll(&good.revision),
-            (None, None, None) => now.roll(now.wanted),
+            // There is nothing to come back to.
+            (Some(trial), _, None) => now.roll(&trial.revision, false),
+            (None, Some(roll), good) => {
+                let step = now.roll(&roll.revision, good.is_some());
+                if !step.replace.is_empty() {
+                    roll.since = now.now;
+                }
+                step
+            }
+            (None, None, Some(good)) => now.roll(&good.revision, true),
+            (None, None, None) => now.roll(now.wanted, false),
         }
     }
 
@@ -428,21 +476,26 @@ impl History {
             revision, template, ..
         } = attempt;
         let good = self.good.as_ref();
-        let is_other = |good: &Since| !good.template.is_empty() && good.template != *template;
-        let template = good.is_some_and(is_other).then(|| template.clone());
+        // Where no agent began, none had its sinks.
+        let is_suspect = node.is_none() || good.is_some_and(|good| good.differs(template));
+        let template = is_suspect.then(|| template.clone());
         let before = self.failed.as_ref().filter(|failed| {
             failed.revision == *revision || (template.is_some() && failed.template == template)
         });
         let setback = |before: Option<&Setback>| Setback {
             why: why.clone(),
             since: now.now,
-            times: before.map_or(0, |before| before.times) + 1,
+            // To see whether pods start by now costs no agent.
+            times: before
+                .filter(|_| node.is_some())
+                .map_or(0, |before| before.times)
+                + 1,
         };
         let failed = Failed {
             revision: revision.clone(),
             template,
             setback: setback(before.map(|failed| &failed.setback)),
-            node,
+            node: node.clone(),
         };
         let good = good.and_then(|good| revisions.get(&good.revision));
         if failed.is_of_sinks()
@@ -483,13 +536,20 @@ impl Failed {
     /// was another one as well, nobody knows.
     #[must_use]
     pub const fn is_of_sinks(&self) -> bool {
-        self.template.is_none() && self.node.is_some()
+        self.template.is_none()
     }
 
     /// Whether this revision failed, or any with this template may.
     #[must_use]
     pub fn concerns(&self, revision: &str, template: &str) -> bool {
         self.revision == revision || self.template.as_deref() == Some(template)
+    }
+}
+
+impl Since {
+    /// Whether it is known to have another template than this one.
+    fn differs(&self, template: &str) -> bool {
+        !self.template.is_empty() && self.template != template
     }
 }
 
@@ -541,12 +601,21 @@ impl Situation<'_> {
         !agents.is_empty()
             && nodes.is_some_and(|nodes| agents.len() >= nodes)
             && agents.iter().all(|agent| has_it(agent) && is_well(agent))
-            && self.fleet.not_begun().all(has_it)
+            && self.fleet.not_started().all(has_it)
+    }
+
+    /// Whether a trial that is not wanted any more is seen through: changes that come all
+    /// the time must not keep one from that, and what an agent has must come to an end.
+    fn is_open(&self, trial: &Attempt) -> bool {
+        let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
+        let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
+        with_it.any(|agent| !trial.ill.contains(&agent.node))
+            || lasts(trial.since, self.now) < self.pace.trial
     }
 
     /// Whether an agent will not become ready.
     fn is_ill(&self, agent: &Agent) -> bool {
-        agent.is_crashing() || agent.is_late(self.pace.trial, self.now)
+        agent.is_ill(self.pace.trial, self.now)
     }
 
     /// What speaks against a revision: agents that are ill with it, and were not
@@ -563,80 +632,121 @@ impl Situation<'_> {
                 node: Some(agent.node.clone()),
             });
         }
-        if let Some((node, since)) = &attempt.node
-            && self.has_no_pod(node)
-            && lasts(*since, self.now) >= self.pace.trial
-        {
-            return Some(Failure {
-                why: format!("on node {node}: its pod is not made"),
-                node: None,
-            });
+        let is_long = |since, patience| lasts(since, self.now) >= patience;
+        let Pace {
+            trial: patience, ..
+        } = self.pace;
+        if let Some((node, chosen)) = &attempt.node {
+            if self.fleet.absent.contains_key(node) && is_long(*chosen, patience) {
+                return Some(Failure {
+                    why: format!("on node {node}: its pod is not made"),
+                    node: None,
+                });
+            }
+            let is_long_there = |agent: &Agent| {
+                let created = agent.created;
+                created.is_some_and(|created| is_long(created, patience * FLAPS))
+            };
+            let mut on_it = self
+                .agents_with(revision)
+                .filter(|agent| agent.node == *node);
+            if !ill.contains(node) && on_it.any(|agent| agent.has_begun && is_long_there(agent)) {
+                return Some(Failure {
+                    why: format!("on node {node}: it does not stay ready"),
+                    node: Some(node.clone()),
+                });
+            }
         }
-        let not_begun = || {
-            let agents = self.fleet.not_begun();
-            agents.filter(|agent| agent.revision == *revision && !ill.contains(&agent.node))
-        };
-        let is_enough = not_begun().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
-        let agent = not_begun().next().filter(|_| is_enough)?;
-        let Agent { node, trouble, .. } = agent;
-        let trouble = trouble.as_deref().unwrap_or("its kubelet does not take it");
-        Some(Failure {
-            why: format!("on node {node}: its pod does not start ({trouble})"),
-            node: None,
-        })
+        self.failure_to_start(attempt)
     }
 
-    /// Whether a node is there that has no pod of ours at all.
-    fn has_no_pod(&self, node: &str) -> bool {
-        let Fleet {
-            agents,
-            ending,
-            out_of_reach,
-            nodes,
-            ..
-        } = self.fleet;
-        nodes.contains(node)
-            && !agents.iter().any(|agent| agent.node == node)
-            && !ending.iter().any(|ending| ending == node)
-            && !out_of_reach.contains_key(node)
+    /// What speaks against a revision whose pods do not even begin.
+    fn failure_to_start(&self, attempt: &Attempt) -> Option<Failure> {
+        let Attempt { revision, ill, .. } = attempt;
+        let is_its = |out: &OutOfReach| {
+            let agent = out.agent.as_ref();
+            agent.is_some_and(|agent| agent.revision == *revision)
+        };
+        let mut without = self.fleet.without_agent();
+        let with_it = || {
+            let without = self.fleet.without_agent();
+            without.filter(|(node, out)| is_its(out) && !ill.contains(*node))
+        };
+        let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
+        let is_in_vain = attempt.is_careful
+            && lasts(attempt.since, self.now) >= self.pace.trial
+            && self.agents_with(revision).next().is_none();
+        let (node, out) = if is_in_vain {
+            without.next()?
+        } else {
+            with_it().next().filter(|_| is_enough)?
+        };
+        Some(Failure {
+            why: format!("on node {node}: {}", out.obstacle),
+            node: None,
+        })
     }
 
     /// Gives one agent what is tried. Pods that are made for another reason get what is
     /// good, once the one that it is tried on is there.
     fn try_on_one(&self, trial: &mut Attempt, good: &str) -> Step {
-        let mut with_it: Vec<&Agent> = self.agents_with(&trial.revision).collect();
-        if !with_it.is_empty() {
+        let Attempt { revision, ill, .. } = &*trial;
+        let proves = |agent: &Agent| !ill.contains(&agent.node);
+        let mut with_it: Vec<&Agent> = self.agents_with(revision).collect();
+        if with_it.iter().any(|agent| proves(agent)) {
             // Nodes that joined meanwhile may have it as well.
-            with_it.sort_by_key(|agent| (!agent.has_begun, agent.created));
+            with_it.sort_by_key(|agent| (!proves(agent), !agent.has_begun, agent.created));
             let is_new = |agent: &&Agent| agent.created >= Some(trial.since);
             let others = with_it.into_iter().skip(1).filter(is_new);
             return Step::new(good, others.take(self.at_once));
         }
         let is_under_way = |(node, _): &(String, Timestamp)| {
-            self.fleet.ending.contains(node) || self.has_no_pod(node)
+            self.fleet.ending.contains(node) || self.fleet.absent.contains_key(node)
         };
         if trial.node.as_ref().is_some_and(is_under_way) {
-            return Step::new(&trial.revision, None);
+            return Step::new(revision, None);
         }
-        let chosen = self.fleet.agents.iter().min_by_key(|agent| {
+        if trial.is_careful {
+            let not_started = || self.fleet.not_started();
+            let is_its = |agent: &Agent| agent.revision == *revision;
+            if with_it.len() + not_started().filter(|agent| is_its(agent)).count() > 0 {
+                return Step::new(revision, None);
+            }
+            if self.fleet.without_agent().next().is_some() {
+                return Step::new(revision, not_started().next());
+            }
+        }
+        let others = self.fleet.agents.iter();
+        let others = others.filter(|agent| agent.revision != *revision);
+        let chosen = others.min_by_key(|agent| {
             // What an earlier trial has left, else one that works: it tells the most.
-            let is_left = agent.revision != good && !trial.ill.contains(&agent.node);
-            (!is_left, agent.ready_since.is_none())
+            let is_left = agent.revision != good;
+            (!proves(agent), !is_left, agent.ready_since.is_none())
         });
-        trial.node = chosen.map(|agent| (agent.node.clone(), self.now));
-        Step::new(&trial.revision, chosen)
+        // Another node that proves nothing does not help.
+        let chosen = chosen.filter(|agent| proves(agent) || with_it.is_empty());
+        let Some(chosen) = chosen else {
+            return Step::new(good, None);
+        };
+        let step = Step::new(revision, Some(chosen));
+        trial.node = Some((chosen.node.clone(), self.now));
+        step
     }
 
     /// Replaces the agents with other revisions, a few at a time. Those that are not
-    /// ready, or out of reach, hold nothing up.
-    fn roll(&self, revision: &str) -> Step {
-        let agents = self.fleet.agents.iter().chain(self.fleet.not_begun());
+    /// ready, or out of reach, hold nothing up; those that are ill with a revision that
+    /// cannot be taken back hold it up.
+    fn roll(&self, revision: &str, can_come_back: bool) -> Step {
+        let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);
         let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
             others.partition(|agent| agent.ready_since.is_some());
         let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
-        let agents = self.fleet.agents.iter();
-        let lost = agents.filter(|agent| agent.ready_since.is_some() || self.is_ill(agent));
+        let is_lost = |agent: &&Agent| {
+            let is_its = agent.revision == revision;
+            agent.ready_since.is_some() || (self.is_ill(agent) && (can_come_back || !is_its))
+        };
+        let lost = self.fleet.agents.iter().filter(is_lost);
         let under_way = nodes.saturating_sub(lost.count());
         let room = self.at_once.saturating_sub(under_way);
         let replaced = not_ready.into_iter().chain(ready.into_iter().take(room));

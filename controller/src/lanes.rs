@@ -39,12 +39,17 @@ impl Lanes {
         Self(assigned)
     }
 
-    /// The namespaces of each lane that has any.
+    /// These namespaces by their lanes.
     #[must_use]
-    pub fn by_lane(&self) -> BTreeMap<u16, Vec<&str>> {
+    pub fn by_lane<'n>(
+        &self,
+        namespaces: impl Iterator<Item = &'n str>,
+    ) -> BTreeMap<u16, Vec<&'n str>> {
         let mut lanes: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-        for (namespace, lane) in &self.0 {
-            lanes.entry(*lane).or_default().push(namespace);
+        for namespace in namespaces {
+            if let Some(lane) = self.0.get(namespace) {
+                lanes.entry(*lane).or_default().push(namespace);
+            }
         }
         lanes
     }
@@ -58,16 +63,20 @@ mod tests {
         lanes.assign(namespaces.iter().copied(), max)
     }
 
+    fn by_lane(lanes: &Lanes) -> BTreeMap<u16, Vec<&str>> {
+        lanes.by_lane(lanes.0.keys().map(String::as_str))
+    }
+
     #[test]
     fn a_namespace_keeps_its_lane() {
         let first = assign(&Lanes::default(), &["a", "b", "c"], 2);
         assert_eq!(
-            first.by_lane(),
+            by_lane(&first),
             BTreeMap::from([(0, vec!["a", "c"]), (1, vec!["b"])])
         );
         let second = assign(&first, &["aa", "b", "c"], 2);
         assert_eq!(
-            second.by_lane(),
+            by_lane(&second),
             BTreeMap::from([(0, vec!["aa", "c"]), (1, vec!["b"])])
         );
     }
@@ -76,7 +85,7 @@ mod tests {
     fn fewer_lanes_move_nobody() {
         let first = assign(&Lanes::default(), &["a", "b", "c"], 3);
         let second = assign(&first, &["a", "b", "c", "d"], 1);
-        assert_eq!(second.by_lane()[&2], ["c"]);
-        assert_eq!(second.by_lane()[&0], ["a", "d"]);
+        assert_eq!(by_lane(&second)[&2], ["c"]);
+        assert_eq!(by_lane(&second)[&0], ["a", "d"]);
     }
 }

@@ -30,6 +30,7 @@ pub mod lenient;
 pub mod monitor;
 pub mod names;
 mod owner;
+pub mod placement;
 pub mod plan;
 pub mod preflight;
 pub mod preview;

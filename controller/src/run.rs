@@ -141,8 +141,12 @@ async fn work(
             }
         };
         loop {
-            if let Some(decided) = &decided {
-                teller.tell(decided, observations).await;
+            // What is not told in time is told next: a round must not wait for statuses.
+            if let Some(decided) = &decided
+                && let telling = teller.tell(decided, observations)
+                && let Err(late) = timeout(pace.request, telling).await
+            {
+                tracing::warn!(%late, "not all statuses could be written in time");
             }
             tokio::select! {
                 () = &mut next => break,
@@ -161,6 +165,8 @@ async fn round(
     monitor: &Monitor,
 ) -> Result<Decided, RoundError> {
     let mut snapshot = watched.snapshot(settings).await?;
+    let missing = snapshot.fleet.missing(settings.pace.trial, snapshot.now);
+    monitor.fleet(&snapshot.fleet, missing);
     let begun = Instant::now();
     let plan = Plan::new(&snapshot, settings);
     monitor.planned(begun.elapsed().as_secs_f64());

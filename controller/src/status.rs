@@ -99,7 +99,8 @@ impl<'a> Teller<'a> {
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
         let deliveries = observations.lock().deliveries(self.pace.behind);
         let fleet = self.watched.fleet(self.pace);
-        self.monitor.fleet(&fleet);
+        let missing = fleet.missing(self.pace.trial, self.watched.now());
+        self.monitor.fleet(&fleet, missing);
 
         let mut counts = SinkCounts::default();
         let (mut news, mut numbers) = (Vec::new(), Vec::new());
@@ -118,6 +119,7 @@ impl<'a> Teller<'a> {
                 decided,
                 fleet: &fleet,
                 delivery: deliveries.get(alias_of(&told.id).as_str()),
+                patience: self.pace.trial,
             };
             let status = self.status(&told, &facts);
             count(&mut counts, &status);
@@ -192,7 +194,7 @@ impl<'a> Teller<'a> {
                     .await;
             }
             // An object that is none of ours any more cannot be told so.
-            Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) => {
+            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
                 tracing::warn!(sink = %told.id, error = %refusal, "a status was refused");
                 let refused = Written::Refused(told.version);
                 self.written.lock().insert(told.id, refused);

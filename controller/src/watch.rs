@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, NodeStatus, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, NodeSpec, NodeStatus, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::object::HasSpec;
@@ -21,8 +21,8 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::agent;
 use crate::clock::Clock;
-use crate::fleet::{Agent, Fleet, readiness};
-use crate::history::Revisions;
+use crate::files::Files;
+use crate::fleet::{Absent, Agent, Fleet, View, readiness};
 use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
 use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
@@ -30,6 +30,10 @@ use crate::references::{Names, References};
 use crate::resources::{ClusterLogSink, LogSink};
 use crate::settings::{Pace, Settings};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
+
+/// For how many seconds a watch may say nothing before it is begun anew. One whose API
+/// server is gone must not be taken for agents that are late.
+const SILENCE: u32 = 60;
 
 /// Reflections of everything that is watched.
 #[allow(missing_debug_implementations, reason = "a client has none")]
@@ -42,6 +46,8 @@ pub struct Watched {
     pods: Store<Pod>,
     nodes: Store<Node>,
     daemon_sets: Store<DaemonSet>,
+    /// The nodes that had no pod at the last look.
+    absent: parking_lot::Mutex<Absent>,
     changed: Arc<Notify>,
     asked: Mutex<Asked>,
 }
@@ -59,7 +65,14 @@ pub(crate) type StoredSink<K> = Lenient<DeserializeGuard<K>>;
 #[derive(Default)]
 struct Asked {
     references: References,
-    revisions: Revisions,
+    revisions: BTreeMap<String, Known>,
+}
+
+/// The files of a revision, and in how many Secrets they are.
+#[derive(Clone)]
+struct Known {
+    files: Arc<Files>,
+    secrets: usize,
 }
 
 impl Watched {
@@ -79,9 +92,9 @@ impl Watched {
             vital: monitor.vital(),
         };
         let own = settings.namespace.as_str();
-        let agents = watcher::Config::default().labels(&selector(LABEL));
-        let daemon_set = watcher::Config::default().fields(&format!("metadata.name={AGENT}"));
-        let everything = watcher::Config::default;
+        let everything = || watcher::Config::default().timeout(SILENCE);
+        let agents = everything().labels(&selector(LABEL));
+        let daemon_set = everything().fields(&format!("metadata.name={AGENT}"));
         let watched = Self {
             // What we say of a sink is no news.
             log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
@@ -102,8 +115,8 @@ impl Watched {
                 Api::all(client.clone()),
                 everything(),
                 told(),
-                only_conditions,
-                |node| hash(&readiness(node)),
+                only_decisive,
+                decisive,
             ),
             daemon_sets: reflect(
                 Api::namespaced(client.clone(), own),
@@ -113,6 +126,7 @@ impl Watched {
             ),
             client,
             clock: Clock::default(),
+            absent: parking_lot::Mutex::default(),
             changed,
             asked: Mutex::default(),
         };
@@ -148,11 +162,12 @@ impl Watched {
         self.cluster_log_sinks.state()
     }
 
-    /// The agents, in the order of their nodes.
+    /// The agents that run, in the order of their nodes.
     #[must_use]
     pub fn agents(&self) -> Vec<Agent> {
         let pods = self.pods.state();
         let mut agents: Vec<Agent> = pods.iter().filter_map(|pod| Agent::new(pod)).collect();
+        agents.retain(|agent| agent.failed.is_none());
         agents.sort_by(|a, b| a.node.cmp(&b.node));
         agents
     }
@@ -161,16 +176,22 @@ impl Watched {
     #[must_use]
     pub fn fleet(&self, pace: Pace) -> Fleet {
         let (pods, nodes) = (self.pods.state(), self.nodes.state());
-        let daemon_sets = self.daemon_sets.state();
-        let observed = daemon_sets
-            .first()
-            .and_then(|daemon_set| observed(daemon_set));
-        let wanted = observed.map(|(_, wanted)| wanted);
         let (pods, nodes) = (
             pods.iter().map(|pod| &**pod),
             nodes.iter().map(|node| &**node),
         );
-        Fleet::new(pods, nodes, wanted, pace.trial, self.now())
+        let daemon_sets = self.daemon_sets.state();
+        let spec = daemon_sets.first().and_then(|found| found.spec.as_ref());
+        let mut absent = self.absent.lock();
+        let view = View {
+            template: spec.and_then(|spec| spec.template.spec.as_ref()),
+            absent: &absent,
+            patience: pace.trial,
+            now: self.now(),
+        };
+        let fleet = Fleet::new(pods, nodes, view);
+        absent.clone_from(&fleet.absent);
+        fleet
     }
 
     /// Everything that is known now.
@@ -244,7 +265,7 @@ impl Watched {
     async fn add_revisions(
         &self,
         snapshot: &mut Snapshot,
-        known: &mut Revisions,
+        known: &mut BTreeMap<String, Known>,
         settings: &Settings,
     ) -> kube::Result<()> {
         let Snapshot {
@@ -257,8 +278,11 @@ impl Watched {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &settings.namespace);
         *stored = stored_revisions(&self.client, settings).await?;
         // Somebody may have deleted them.
-        let is_stored = |revision: &String| stored.values().any(|stored| stored == revision);
-        known.retain(|revision, _| wanted.contains(revision) && is_stored(revision));
+        let count =
+            |revision: &String| stored.values().filter(|stored| *stored == revision).count();
+        known.retain(|revision, known| {
+            wanted.contains(revision) && count(revision) == known.secrets
+        });
         for revision in wanted {
             if known.contains_key(revision) {
                 continue;
@@ -269,10 +293,14 @@ impl Watched {
             let (files, daemon_set) = agent::from_secrets(secrets);
             // One that was killed while it wrote them may have left some of them.
             if daemon_set.is_some_and(|daemon_set| agent::parts(&daemon_set) == count) {
-                known.insert(revision.clone(), Arc::new(files));
+                let (files, secrets) = (Arc::new(files), count);
+                known.insert(revision.clone(), Known { files, secrets });
             }
         }
-        snapshot.revisions = known.clone();
+        let known = known.iter();
+        snapshot.revisions = known
+            .map(|(revision, known)| (revision.clone(), Arc::clone(&known.files)))
+            .collect();
         Ok(())
     }
 }
@@ -307,11 +335,9 @@ where
     }
 }
 
-/// What its own controller has seen of it, and how many nodes shall have an agent.
-fn observed(daemon_set: &DaemonSet) -> Option<(i64, usize)> {
-    let status = daemon_set.status.as_ref()?;
-    let wanted = status.desired_number_scheduled.max(0) as usize;
-    Some((status.observed_generation?, wanted))
+/// What its own controller has seen of it.
+fn observed(daemon_set: &DaemonSet) -> Option<i64> {
+    daemon_set.status.as_ref()?.observed_generation
 }
 
 fn generation<K: Resource>(object: &K) -> u64 {
@@ -324,13 +350,25 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A node's object is large, and there may be thousands.
-fn only_conditions(node: &mut Node) {
-    node.spec = None;
+/// What decides about a node's agent. Its object is large, and there may be thousands.
+fn only_decisive(node: &mut Node) {
+    node.metadata.annotations = None;
+    node.spec = node.spec.take().map(|spec| NodeSpec {
+        taints: spec.taints,
+        ..NodeSpec::default()
+    });
     node.status = node.status.take().map(|status| NodeStatus {
         conditions: status.conditions,
         ..NodeStatus::default()
     });
+}
+
+/// The same, as one value.
+fn decisive(node: &Node) -> u64 {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let taints = taints.into_iter().flatten();
+    let taints: Vec<_> = taints.map(|it| (&it.key, &it.value, &it.effect)).collect();
+    hash(&(readiness(node), node.labels(), taints))
 }
 
 /// Keeps a store up to date in the background, for as long as the process.

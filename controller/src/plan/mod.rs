@@ -26,8 +26,8 @@ pub use self::refusal::Refusal;
 pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::events::Routes;
-use crate::files::{Files, content_hash, revision};
-use crate::history::Held;
+use crate::files::{Files, revision};
+use crate::history::{File, Kept};
 use crate::lanes::Lanes;
 use crate::render;
 use crate::resources::ClusterLogSinkSpec;
@@ -52,7 +52,17 @@ pub struct Plan {
     /// Where the Events go, of each sink that gets any.
     pub routes: Routes,
     /// The files that agents do not get as they should be, and why.
-    pub held: BTreeMap<String, String>,
+    pub held: BTreeMap<String, Held>,
+}
+
+/// Why agents do not get a file as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What became of the agents that had it.
+    pub why: String,
+    /// Whether another file that was changed with it may be the reason, and it is tried
+    /// again in its turn.
+    pub is_suspect: bool,
 }
 
 impl Plan {
@@ -113,15 +123,19 @@ impl Plan {
         }
         let template = agent::template(settings);
         let mut units = render::units(&tenants, &cluster, settings);
-        let held = hold(&mut units, snapshot);
+        let held = hold(&mut units, &template, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_open) {
                 put_good_back(&mut units, &render::file_of(id), snapshot);
             }
         }
+        // A sink that is refused for a moment must not have its namespace read anew.
+        let sinks = snapshot.log_sinks.keys();
+        let mut namespaces: BTreeSet<&str> = sinks.map(|name| name.namespace.as_str()).collect();
+        namespaces.extend(render::namespaces(&units));
         let lanes = snapshot
             .lanes
-            .assign(render::namespaces(&units), settings.max_lanes);
+            .assign(namespaces.into_iter(), settings.max_lanes);
         let files = render::files(units, &lanes, settings);
         Self {
             revision: revision(&files, &template),
@@ -151,16 +165,22 @@ where
 /// Puts what was good in the place of what is held.
 fn hold(
     units: &mut BTreeMap<String, render::Unit>,
+    template: &str,
     snapshot: &Snapshot,
-) -> BTreeMap<String, String> {
-    let mut held = BTreeMap::new();
-    for (name, Held { content, setback }) in snapshot.history.held(snapshot.now) {
-        let is_the_same = |unit: &render::Unit| content_hash(unit.text.as_bytes()) == *content;
-        if !units.get(name).is_some_and(is_the_same) {
-            continue;
-        }
+) -> BTreeMap<String, Held> {
+    let Snapshot { history, now, .. } = snapshot;
+    let held: BTreeMap<String, Held> = units
+        .iter()
+        .filter_map(|(name, unit)| {
+            let content = unit.text.as_bytes();
+            let Kept { why, is_suspect } =
+                history.keeps_back(File { name, content }, template, *now)?;
+            let why = why.to_owned();
+            Some((name.clone(), Held { why, is_suspect }))
+        })
+        .collect();
+    for name in held.keys() {
         put_good_back(units, name, snapshot);
-        held.insert(name.clone(), setback.why.clone());
     }
     held
 }

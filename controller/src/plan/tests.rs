@@ -703,3 +703,43 @@ fn cluster_sinks_are_bounded() {
         refused[0]
     );
 }
+
+/// Its lane remembers how far each file was read.
+#[test]
+fn a_namespace_whose_sink_is_refused_for_a_moment_keeps_its_lane() {
+    let with_ca = |name: &str| {
+        let ca = serde_json::json!({"secret": {"name": name, "key": "ca.crt"}});
+        spec(serde_json::json!({"host": "logs.example.com", "tls": {"ca": ca}}))
+    };
+    let mut known = snapshot(vec![
+        ("bank", "sink", tcp("logs.example.com")),
+        ("shop", "sink", tcp("logs.example.com")),
+    ]);
+    let lane_of = |plan: &Plan, namespace: &str| {
+        let mut lanes = plan.lanes.by_lane(std::iter::once(namespace)).into_keys();
+        lanes.next()
+    };
+    let first = plan(&known);
+    let lane = lane_of(&first, "bank");
+    assert!(lane.is_some());
+    known.lanes = first.lanes;
+    let name = ObjectName::new("bank", "sink");
+    let stored = Stored::Spec(Box::new(with_ca("gone")));
+    known.log_sinks.insert(name.clone(), stored);
+    // Another one that would take what is free.
+    let other = ObjectName::new("airport", "sink");
+    let stored = || Stored::Spec(Box::new(tcp("logs.example.com")));
+    known.log_sinks.insert(other, stored());
+    let refused = plan(&known);
+    assert!(refused.verdicts[&name.clone().into()].is_err());
+    assert!(!refused.files.contains_key("ns-bank.yaml"));
+    assert_ne!(lane_of(&refused, "airport"), lane);
+    known.lanes = refused.lanes;
+    known.log_sinks.insert(name.clone(), stored());
+    let again = plan(&known);
+    assert_eq!(lane_of(&again, "bank"), lane);
+    // Without any sink it is read anew one day.
+    known.lanes = again.lanes;
+    known.log_sinks.remove(&name);
+    assert_eq!(lane_of(&plan(&known), "bank"), None);
+}

@@ -81,15 +81,15 @@ pub(crate) fn namespaces(units: &BTreeMap<String, Unit>) -> impl Iterator<Item =
 /// All files: those of tenants, and what they share.
 pub(crate) fn files(units: BTreeMap<String, Unit>, lanes: &Lanes, settings: &Settings) -> Files {
     let (mut texts, mut files) = (BTreeMap::new(), Files::new());
-    for (name, unit) in units {
-        texts.insert(name, unit.text);
-        files.extend(unit.certificates);
-    }
-    for (lane, namespaces) in lanes.by_lane() {
+    for (lane, namespaces) in lanes.by_lane(namespaces(&units)) {
         texts.insert(
             format!("lane-{lane}{YAML}"),
             input::lane(lane, &namespaces, settings),
         );
+    }
+    for (name, unit) in units {
+        texts.insert(name, unit.text);
+        files.extend(unit.certificates);
     }
     let reads_any = texts.values().any(|text| text.contains(INPUTS));
     let service = service::service(texts.keys().map(String::as_str), reads_any, settings);

@@ -93,6 +93,22 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether a sink that is not accepted stays so before somebody changes it. What it
+    /// names and is missing may be made at any time, by cert-manager for example.
+    #[must_use]
+    pub const fn needs_change(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidValue
+                | Self::BadCertificate
+                | Self::InvalidObject
+                | Self::TooManySinks
+                | Self::TooLarge
+        )
+    }
+}
+
+impl Reason {
     /// Returns the reason with this name; none where a controller of another
     /// version wrote it.
     #[must_use]

@@ -10,7 +10,7 @@ use transport::ErrorKind;
 use super::Decided;
 use crate::delivery::{Behind, Delivery};
 use crate::fleet::{Agent, Fleet, OutOfReach};
-use crate::plan::Refusal;
+use crate::plan::{Held, Refusal};
 use crate::resources::Reason;
 use crate::tenants::Place;
 
@@ -33,6 +33,8 @@ pub(super) struct Facts<'a> {
     pub(super) decided: &'a Decided,
     pub(super) fleet: &'a Fleet,
     pub(super) delivery: Option<&'a Delivery>,
+    /// How long an agent may take to become ready.
+    pub(super) patience: Duration,
 }
 
 /// A condition without its times.
@@ -68,7 +70,7 @@ pub(super) fn all(
     let last = before
         .iter()
         .find(|before| before.type_ == CONFIGURED && before.observed_generation == generation);
-    let (accepted, configured) = (accepted(facts), configured(facts, last));
+    let (accepted, configured) = (accepted(facts), configured(facts, last, now));
     let (ready, stalled) = (
         ready(&accepted, &configured),
         stalled(&accepted, &configured),
@@ -103,7 +105,7 @@ fn ready(accepted: &Now, configured: &Now) -> Now {
 fn stalled(accepted: &Now, configured: &Now) -> Option<Now> {
     let is_rolled_back = configured.reason == Reason::RolledBack;
     let of = match accepted.status {
-        "False" => accepted,
+        "False" if accepted.reason.needs_change() => accepted,
         _ if is_rolled_back => configured,
         _ => return None,
     };
@@ -135,7 +137,7 @@ fn open(type_: &'static str) -> Now {
 }
 
 /// `before` is what was said of the same spec.
-fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
+fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> Now {
     let Facts {
         verdict,
         decided,
@@ -178,7 +180,8 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
     }
     // One that all nodes had stays so while agents are replaced for others.
     let has_it = |agent: &Agent| {
-        let is_well = agent.ready_since.is_some() || agent.trouble.is_none();
+        let is_ill = agent.trouble.is_some() || agent.is_ill(facts.patience, now);
+        let is_well = agent.ready_since.is_some() || !is_ill;
         with_it.contains(&agent.revision.as_str()) && is_well
     };
     if let Some(before) = before
@@ -200,7 +203,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>) -> Now {
         let trouble = agent.trouble.as_ref()?;
         Some(format!("on {}: {trouble}", agent.node))
     });
-    let message = match agents_trouble(decided).or(of_agent) {
+    let message = match others_trouble(place, decided).or(of_agent) {
         Some(trouble) => format!("{message}; {trouble}"),
         None => message,
     };
@@ -221,19 +224,28 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
 /// Why agents shall not have the sink as it is, if so.
 fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
-    if let Some(why) = plan.held.get(&place.file) {
-        return (!place.is_in(&plan.files)).then_some(why);
+    if let Some(Held { why, is_suspect }) = plan.held.get(&place.file) {
+        return (!is_suspect && !place.is_in(&plan.files)).then_some(why);
     }
     let failed = history.failed.as_ref()?;
     let is_its = failed.is_of_sinks() && failed.revision == plan.revision;
     is_its.then_some(&failed.setback.why)
 }
 
-/// What keeps back all sinks that were changed: agents that fail for another reason.
-fn agents_trouble(decided: &Decided) -> Option<String> {
+/// What keeps a sink back that may not be the reason.
+fn others_trouble(place: &Place, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
+    if let Some(Held { why, is_suspect }) = plan.held.get(&place.file)
+        && *is_suspect
+        && !place.is_in(&plan.files)
+    {
+        return Some(format!(
+            "it was changed together with others, agents failed, and each is tried again in \
+             turn: {why}"
+        ));
+    }
     let blocks = history.blocks(&plan.revision, &plan.template)?;
-    let what = match blocks.template {
+    let what = match blocks.node {
         Some(_) => "the agents' new image or settings failed",
         None => "no new agent starts:",
     };

@@ -7,16 +7,18 @@ use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
 use super::announce::announcement;
-use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, all};
+use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, STALLED, all};
 use super::*;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
 use crate::history::{Failed, Setback};
-use crate::plan::Refusal;
+use crate::plan::{Held, Refusal};
 use crate::resources::{Counts, Reason};
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
 use crate::tenants::Place;
+
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -51,10 +53,7 @@ impl Case {
             created: Some(at(0)),
             has_begun: true,
             ready_since: Some(at(1)),
-            not_ready_since: None,
-            address: None,
-            restarts: 0,
-            trouble: None,
+            ..Agent::default()
         });
         Self {
             verdict,
@@ -79,6 +78,7 @@ impl Case {
             decided: &self.decided,
             fleet: &self.fleet,
             delivery: self.delivery.as_ref(),
+            patience: PATIENCE,
         };
         all(before, Some(1), &facts, at(now))
     }
@@ -147,7 +147,10 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     case.fleet.agents.remove(1);
     let after = case.conditions(&before, 20);
     assert_eq!(after, before);
-    // Not where an agent does not come back.
+    // Not where an agent does not come back, or takes too long.
+    case.fleet.agents[0].created = Some(at(20));
+    assert_eq!(case.conditions(&before, 199)[1].status, "True");
+    assert_eq!(case.conditions(&before, 200)[1].status, "False");
     case.fleet.agents[0].trouble = Some("its container ended with exit code 1".to_owned());
     assert_eq!(case.conditions(&before, 20)[1].status, "False");
 }
@@ -178,7 +181,7 @@ fn what_was_taken_back_says_so() {
 fn what_agents_fail_with_without_a_sink_is_said() {
     let failed = |case: &Case, node: Option<&str>| Failed {
         revision: "another".to_owned(),
-        template: node.map(|_| case.decided.plan.template.clone()),
+        template: Some(case.decided.plan.template.clone()),
         setback: Setback {
             why: "on node node-1: ErrImagePull".to_owned(),
             since: at(1),
@@ -193,10 +196,7 @@ fn what_agents_fail_with_without_a_sink_is_said() {
     let says = "the agents' new image or settings failed on node node-1: ErrImagePull";
     assert!(message.ends_with(says), "{message}");
 
-    case.decided.history.failed = Some(Failed {
-        revision: case.decided.plan.revision.clone(),
-        ..failed(&case, None)
-    });
+    case.decided.history.failed = Some(failed(&case, None));
     let (_, reason, message) = case.says(CONFIGURED);
     assert_eq!(reason, "RollingOut");
     assert!(
@@ -517,4 +517,50 @@ fn other_numbers_are_no_news() {
     assert!(is_news(&SinkStatus::default(), &status(0, 10)));
     assert!(!is_news(&status(0, 10), &status(1, 20)));
     assert!(is_news(&status(2, 10), &status(3, 20)));
+}
+
+/// Tools give up on what is stalled.
+#[test]
+fn what_may_come_by_itself_is_not_stalled() {
+    let mut case = Case::new(0);
+    let mut is_stalled = |reason| {
+        case.verdict = Err(Refusal::new(reason, "why"));
+        let conditions = case.conditions(&[], 0);
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == STALLED)
+    };
+    for reason in [
+        Reason::SecretNotFound,
+        Reason::SecretNotReadable,
+        Reason::ConfigMapNotFound,
+        Reason::ConfigMapNotReadable,
+        Reason::KeyNotFound,
+        Reason::NotLookedUp,
+    ] {
+        assert!(!is_stalled(reason), "{reason}");
+    }
+    assert!(is_stalled(Reason::InvalidValue) && is_stalled(Reason::BadCertificate));
+}
+
+#[test]
+fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
+    let mut case = Case::new(0);
+    // Agents have what was good before.
+    case.decided.plan.files.clear();
+    let file = case.verdict.as_ref().unwrap().file.clone();
+    let mut says = |is_suspect| {
+        let why = "on node node-1: its container ended".to_owned();
+        let held = Held { why, is_suspect };
+        case.decided.plan.held.insert(file.clone(), held);
+        let (_, reason, message) = case.says(CONFIGURED);
+        let conditions = case.conditions(&[], 0);
+        let mut types = conditions.iter().map(|condition| condition.type_.as_str());
+        (reason, message, types.any(|type_| type_ == STALLED))
+    };
+    let (reason, message, is_stalled) = says(true);
+    assert_eq!((reason.as_str(), is_stalled), ("RollingOut", false));
+    assert!(message.contains("each is tried again in turn"), "{message}");
+    let (reason, _, is_stalled) = says(false);
+    assert_eq!((reason.as_str(), is_stalled), ("RolledBack", true));
 }

@@ -168,9 +168,10 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
 /// A sink that is connected and takes nothing does not deliver, until it takes all.
 async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) {
     let why = until_condition(sinks, "slow", "Delivering", "False").await;
-    let words = "Behind: 1 of 1 nodes are connected; messages wait for less than a minute on 1 \
-                 of 1 nodes, on node-0 for example";
-    assert_eq!(why, words);
+    // How long depends on the machine.
+    let words = "Behind: 1 of 1 nodes are connected; messages wait for ";
+    let node = " on 1 of 1 nodes, on node-0 for example";
+    assert!(why.starts_with(words) && why.ends_with(node), "{why}");
     let waiting = |sink: &LogSink| {
         let counts = sink.status.as_ref()?.counts.as_ref()?;
         Some((counts.waiting, counts.oldest_waiting_time.is_some()))
