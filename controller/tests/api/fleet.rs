@@ -1,13 +1,15 @@
 //! Nodes that die, that were never there, and those that are not like the others.
 
 use controller::clock;
-use controller::names::REVISION;
+use controller::names::{AGENT, REVISION};
 use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Pace, Settings};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::world::{
@@ -115,6 +117,67 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
 
     plane.revive_node("node-0").await;
     until_configured(&client, 4, "4 of 4 nodes have the sink, node-9 is left out").await;
+    task.abort();
+}
+
+async fn patch_node(client: &Client, name: &str, patch: Value) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patch = Patch::Merge(patch);
+    nodes
+        .patch(name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+fn taint(key: &str) -> Value {
+    json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}})
+}
+
+/// The `DaemonSet`'s own controller decides by selectors and taints.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_shall_have_no_agent_are_neither_counted_nor_touched() {
+    let Some((mut plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    plane.add_nodes(4).await;
+    let agent = AgentSettings {
+        tolerations: Vec::new(),
+        ..AgentSettings::default()
+    };
+    let own = controllers(&plane).await;
+    let task = controller_with(
+        &own,
+        "only",
+        Settings {
+            agent,
+            ..settings()
+        },
+    );
+    put(&client, "shop", "sink", tcp("a.example.com"))
+        .await
+        .unwrap();
+    until_configured(&client, 1, "4 of 4 nodes").await;
+    let before = revision(&client).await.unwrap();
+
+    // Cordoned, for agents no reason to go; about to go; and one of another kind.
+    patch_node(&client, "node-1", taint("node.kubernetes.io/unschedulable")).await;
+    patch_node(&client, "node-0", taint("ToBeDeletedByClusterAutoscaler")).await;
+    let windows = json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}});
+    patch_node(&client, "node-3", windows).await;
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    until(&daemon_sets, AGENT, |daemon_set| {
+        let status = daemon_set.status.as_ref()?;
+        (status.desired_number_scheduled == 2).then_some(())
+    })
+    .await;
+    put(&client, "shop", "sink", tcp("b.example.com"))
+        .await
+        .unwrap();
+    until_configured(&client, 2, "2 of 2 nodes have the sink").await;
+    let after = revision(&client).await.unwrap();
+    let expected = [("node-0", &before), ("node-1", &after), ("node-2", &after)];
+    let expected = expected.map(|(node, revision)| (node.to_owned(), revision.clone()));
+    assert_eq!(agents(&client).await, expected);
     task.abort();
 }
 
