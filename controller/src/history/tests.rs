@@ -1,7 +1,8 @@
 use k8s_openapi::jiff::SignedDuration;
 
+use super::situation::NOT_BEGUN;
 use super::*;
-use crate::fleet::{Absent, Obstacle, OutOfReach};
+use crate::fleet::{Absent, Fleet, Obstacle, OutOfReach};
 use crate::plan::{Held, Plan};
 use crate::settings::{Settings, Size};
 use crate::snapshot::{ObjectName, Snapshot, Stored, Version};
@@ -677,7 +678,7 @@ fn pods_that_are_not_made_cost_one_node() {
     }
     let failed = world.history().failed.clone().unwrap();
     assert!(
-        failed.setback.why.contains("its pod is not made"),
+        failed.setback.why.contains("no pod is made for it"),
         "{}",
         failed.setback.why
     );

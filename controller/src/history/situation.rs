@@ -1,0 +1,269 @@
+//! What agents do with revisions, and which of them get another one next.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Attempt, Revisions};
+use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach, lasts};
+use crate::plan::Plan;
+use crate::settings::{Pace, Settings};
+use crate::snapshot::Snapshot;
+
+/// On so many nodes a pod may not begin before its revision fails.
+pub(super) const NOT_BEGUN: usize = 3;
+/// The agent of a trial that is not ready for long enough fails after so many times a
+/// trial's length.
+const FLAPS: u32 = 3;
+/// The most pods that are deleted in a step.
+const AT_ONCE: usize = 100;
+
+/// What the next step depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The revision that is wanted.
+    pub wanted: &'a str,
+    /// The agents' template with that.
+    pub template: &'a str,
+    /// The files of the revisions that agents have, and of those of the history.
+    pub revisions: &'a Revisions,
+    /// The agents.
+    pub fleet: &'a Fleet,
+    /// How many agents may be without work at a time because they are replaced.
+    pub at_once: usize,
+    /// When something is done.
+    pub pace: Pace,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl<'a> Situation<'a> {
+    /// Returns the situation in which a plan was made from a snapshot.
+    #[must_use]
+    pub fn new(plan: &'a Plan, snapshot: &'a Snapshot, settings: &Settings) -> Self {
+        let Snapshot {
+            revisions,
+            fleet,
+            now,
+            ..
+        } = snapshot;
+        Self {
+            wanted: &plan.revision,
+            template: &plan.template,
+            revisions,
+            fleet,
+            at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
+            pace: settings.pace,
+            now: *now,
+        }
+    }
+}
+
+/// What is done with the agents next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The revision of the pods that are made from now on.
+    pub template: String,
+    /// The pods that are deleted, so that they are made anew.
+    pub replace: Vec<String>,
+}
+
+/// Why a revision failed.
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// The node whose agent failed with it. None where no agent began.
+    pub(super) node: Option<String>,
+}
+
+impl Situation<'_> {
+    pub(super) fn agents_with<'s>(&'s self, revision: &'s str) -> impl Iterator<Item = &'s Agent> {
+        let agents = self.fleet.agents.iter();
+        agents.filter(move |agent| agent.revision == revision)
+    }
+
+    /// Whether an agent is ready for long enough.
+    pub(super) fn is_settled(&self, agent: &Agent) -> bool {
+        let Pace { settle, .. } = self.pace;
+        let is_long = |since, span| lasts(since, self.now) >= span;
+        // A node's clock may be ahead, the API server's counts then.
+        let is_old = agent
+            .created
+            .is_some_and(|created| is_long(created, settle * 6));
+        let is_ahead = |since| since > self.now && is_old;
+        // Or behind.
+        let since = agent
+            .ready_since
+            .map(|since| Some(since).max(agent.created));
+        let since = since.flatten();
+        since.is_some_and(|since| is_long(since, settle) || is_ahead(since))
+    }
+
+    /// Whether a revision is on all nodes within reach, and does well on those that were
+    /// well.
+    pub(super) fn all_have(&self, roll: &Attempt) -> bool {
+        let agents = &self.fleet.agents;
+        let has_it = |agent: &Agent| agent.revision == roll.revision;
+        let is_well = |agent: &Agent| self.is_settled(agent) || roll.ill.contains(&agent.node);
+        let nodes = self.fleet.within_reach();
+        !agents.is_empty()
+            && nodes.is_some_and(|nodes| agents.len() >= nodes)
+            && agents.iter().all(|agent| has_it(agent) && is_well(agent))
+            && self.fleet.not_started().all(has_it)
+    }
+
+    /// Whether a trial that is not wanted any more is seen through: changes that come all
+    /// the time must not keep one from that, and what an agent has must come to an end.
+    pub(super) fn is_open(&self, trial: &Attempt) -> bool {
+        let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
+        let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
+        with_it.any(|agent| !trial.ill.contains(&agent.node))
+            || lasts(trial.since, self.now) < self.pace.trial
+    }
+
+    /// Whether an agent will not become ready.
+    pub(super) fn is_ill(&self, agent: &Agent) -> bool {
+        agent.is_ill(self.pace.trial, self.now)
+    }
+
+    /// What speaks against a revision: agents that are ill with it, and were not
+    /// before, or that do not even begin.
+    pub(super) fn failure(&self, attempt: &Attempt) -> Option<Failure> {
+        let Attempt { revision, ill, .. } = attempt;
+        let mut failing = self
+            .agents_with(revision)
+            .filter(|agent| agent.has_begun && self.is_ill(agent) && !ill.contains(&agent.node));
+        if let Some(agent) = failing.next() {
+            let trouble = agent.trouble.as_deref().unwrap_or("it is not ready");
+            return Some(Failure {
+                why: format!("on node {}: {trouble}", agent.node),
+                node: Some(agent.node.clone()),
+            });
+        }
+        let on_its_node = || self.failure_on_its_node(attempt);
+        on_its_node().or_else(|| self.failure_to_start(attempt))
+    }
+
+    /// What speaks against a revision on the node that it is tried on.
+    fn failure_on_its_node(&self, attempt: &Attempt) -> Option<Failure> {
+        let (node, chosen) = attempt.node.as_ref()?;
+        let patience = self.pace.trial;
+        if self.fleet.absent.contains_key(node) && lasts(*chosen, self.now) >= patience {
+            return Some(Failure {
+                why: format!("on node {node}: {}", Obstacle::NoPod),
+                node: None,
+            });
+        }
+        let is_long_there = |agent: &Agent| {
+            let created = agent.created;
+            created.is_some_and(|created| lasts(created, self.now) >= patience * FLAPS)
+        };
+        let mut agents = self.agents_with(&attempt.revision);
+        let does_not_stay =
+            agents.any(|agent| agent.node == *node && agent.has_begun && is_long_there(agent));
+        (does_not_stay && !attempt.ill.contains(node)).then(|| Failure {
+            why: format!("on node {node}: it does not stay ready"),
+            node: Some(node.clone()),
+        })
+    }
+
+    /// What speaks against a revision whose pods do not even begin.
+    fn failure_to_start(&self, attempt: &Attempt) -> Option<Failure> {
+        let Attempt { revision, ill, .. } = attempt;
+        let is_its = |out: &OutOfReach| {
+            let agent = out.agent.as_ref();
+            agent.is_some_and(|agent| agent.revision == *revision)
+        };
+        let mut without = self.fleet.without_agent();
+        let with_it = || {
+            let without = self.fleet.without_agent();
+            without.filter(|(node, out)| is_its(out) && !ill.contains(*node))
+        };
+        let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
+        let is_in_vain = attempt.is_careful
+            && lasts(attempt.since, self.now) >= self.pace.trial
+            && self.agents_with(revision).next().is_none();
+        let (node, out) = if is_in_vain {
+            without.next()?
+        } else {
+            with_it().next().filter(|_| is_enough)?
+        };
+        Some(Failure {
+            why: format!("on node {node}: {}", out.obstacle),
+            node: None,
+        })
+    }
+
+    /// Gives one agent what is tried. Pods that are made for another reason get what is
+    /// good, once the one that it is tried on is there.
+    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str) -> Step {
+        let Attempt { revision, ill, .. } = &*trial;
+        let proves = |agent: &Agent| !ill.contains(&agent.node);
+        let mut with_it: Vec<&Agent> = self.agents_with(revision).collect();
+        if with_it.iter().any(|agent| proves(agent)) {
+            // Nodes that joined meanwhile may have it as well.
+            with_it.sort_by_key(|agent| (!proves(agent), !agent.has_begun, agent.created));
+            let is_new = |agent: &&Agent| agent.created >= Some(trial.since);
+            let others = with_it.into_iter().skip(1).filter(is_new);
+            return Step::new(good, others.take(self.at_once));
+        }
+        let is_under_way = |(node, _): &(String, Timestamp)| {
+            self.fleet.ending.contains(node) || self.fleet.absent.contains_key(node)
+        };
+        if trial.node.as_ref().is_some_and(is_under_way) {
+            return Step::new(revision, None);
+        }
+        if trial.is_careful {
+            let not_started = || self.fleet.not_started();
+            let is_its = |agent: &Agent| agent.revision == *revision;
+            if with_it.len() + not_started().filter(|agent| is_its(agent)).count() > 0 {
+                return Step::new(revision, None);
+            }
+            if self.fleet.without_agent().next().is_some() {
+                return Step::new(revision, not_started().next());
+            }
+        }
+        let others = self.fleet.agents.iter();
+        let others = others.filter(|agent| agent.revision != *revision);
+        let chosen = others.min_by_key(|agent| {
+            // What an earlier trial has left, else one that works: it tells the most.
+            let is_left = agent.revision != good;
+            (!proves(agent), !is_left, agent.ready_since.is_none())
+        });
+        // Another node that proves nothing does not help.
+        let chosen = chosen.filter(|agent| proves(agent) || with_it.is_empty());
+        let Some(chosen) = chosen else {
+            return Step::new(good, None);
+        };
+        let step = Step::new(revision, Some(chosen));
+        trial.node = Some((chosen.node.clone(), self.now));
+        step
+    }
+
+    /// Replaces the agents with other revisions, a few at a time. Those that are not
+    /// ready, or out of reach, hold nothing up; those that are ill with a revision that
+    /// cannot be taken back hold it up.
+    pub(super) fn roll(&self, revision: &str, can_come_back: bool) -> Step {
+        let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
+        let others = agents.filter(|agent| agent.revision != revision);
+        let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
+            others.partition(|agent| agent.ready_since.is_some());
+        let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
+        let is_lost = |agent: &&Agent| {
+            let is_its = agent.revision == revision;
+            agent.ready_since.is_some() || (self.is_ill(agent) && (can_come_back || !is_its))
+        };
+        let lost = self.fleet.agents.iter().filter(is_lost);
+        let under_way = nodes.saturating_sub(lost.count());
+        let room = self.at_once.saturating_sub(under_way);
+        let replaced = not_ready.into_iter().chain(ready.into_iter().take(room));
+        Step::new(revision, replaced.take(AT_ONCE))
+    }
+}
+
+impl Step {
+    fn new<'a>(template: &str, replace: impl IntoIterator<Item = &'a Agent>) -> Self {
+        let replace = replace.into_iter().map(|agent| agent.pod.clone());
+        Self {
+            template: template.to_owned(),
+            replace: replace.collect(),
+        }
+    }
+}
