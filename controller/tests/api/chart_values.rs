@@ -1,0 +1,71 @@
+//! The chart's values, and the objects that Helm renders from them.
+
+use std::process::Command;
+
+use controller::settings::Settings;
+use serde_json::{Value, json};
+
+use crate::chart::folder;
+use crate::world::SYSTEM;
+
+/// Renders the chart. `set` are arguments of `--set`.
+///
+/// # Errors
+///
+/// Returns Helm's own message where it refuses a value.
+fn try_render(mut helm: Command, set: &[&str]) -> Result<Vec<Value>, String> {
+    let chart = folder("chart");
+    helm.args(["template", "syslog-sink", "--namespace", SYSTEM]);
+    helm.args(["--set", "crds.install=false"]);
+    for value in set {
+        helm.args(["--set", value]);
+    }
+    let output = helm.arg(chart).output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let documents = text.split("---\n").filter(|text| text.contains("kind:"));
+    let parsed = documents.map(|text| serde_saphyr::from_str(text).unwrap());
+    Ok(parsed.collect())
+}
+
+/// The rendered objects. None, with a reason printed, where there is no Helm.
+fn render(set: &[&str]) -> Option<Vec<Value>> {
+    Some(try_render(cluster::helm()?, set).unwrap())
+}
+
+fn find<'o>(objects: &'o [Value], kind: &str, name: &str) -> Option<&'o Value> {
+    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is_it)
+}
+
+fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
+    let found = find(objects, kind, name);
+    assert!(found.is_some(), "no {kind} {name}");
+    found.unwrap()
+}
+
+/// The controller's pod.
+fn pod(objects: &[Value]) -> &Value {
+    &object(objects, "Deployment", "sink-controller")["spec"]["template"]["spec"]
+}
+
+/// OpenShift gives each namespace its own range of users, and refuses any other.
+#[test]
+fn the_controllers_user_is_the_images() {
+    let Some(objects) = render(&[]) else { return };
+    let context = &pod(&objects)["securityContext"];
+    let wanted = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    assert_eq!(context, &wanted);
+    let image = std::fs::read_to_string(folder("../docker/controller.Dockerfile")).unwrap();
+    // A name would not do: the kubelet cannot know whether it is root's.
+    assert!(image.contains("\nUSER 65532:65532\n"), "{image}");
+}
+
+#[test]
+fn the_controller_runs_on_linux() {
+    let Some(objects) = render(&[]) else { return };
+    let selector = &pod(&objects)["nodeSelector"];
+    assert_eq!(selector, &json!({"kubernetes.io/os": "linux"}));
+}
