@@ -38,6 +38,18 @@ fn process_id_exit_code_and_signals_are_the_programs() {
 }
 
 #[test]
+fn fluent_bit_listens_on_an_address_that_the_kernel_has() {
+    let has_ipv6 = std::net::TcpListener::bind("[::]:0").is_ok();
+    let everywhere = if has_ipv6 { "[::]" } else { "0.0.0.0" };
+    for (given, expected) in [("[::]", everywhere), ("127.0.0.1", "127.0.0.1"), ("", "")] {
+        let mut command = Command::new(AGENT);
+        command.args(["--", "sh", "-c", "echo $HTTP_LISTEN"]);
+        let output = command.env("HTTP_LISTEN", given).output().unwrap();
+        assert_eq!(text(&output.stdout).trim(), expected);
+    }
+}
+
+#[test]
 fn a_program_that_cannot_be_started_is_named() {
     let output = run(&["--", "/no/such/program"]);
     assert_eq!(output.status.code(), Some(127));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use controller::endpoint::serve;
+use controller::endpoint::{listen, serve};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::preflight::{NODE, Question, SINK, answer, objects_in};
@@ -19,7 +19,6 @@ use controller::settings::{LogFormat, Settings};
 use kube::Client;
 use lexopt::{Arg, Parser, ValueExt};
 use out_syslog_sink::hostname;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -152,7 +151,7 @@ async fn start(settings: Option<&Path>) -> Result<(), Failure> {
     let settings = settings_in(settings)?;
     log_as(settings.log);
     let client = client().await?;
-    let listener = TcpListener::bind(settings.listen)
+    let listener = listen(settings.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
     let identity = format!("{}-{}", hostname::own(), std::process::id());
