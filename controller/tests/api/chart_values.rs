@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use controller::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::chart::folder;
