@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,20 +63,16 @@ fn main() -> ExitCode {
         Ok(Command::Run { settings }) => start(settings.as_deref()),
         Ok(Command::Plan { settings }) => plan(settings.as_deref()),
         Ok(Command::Crds) => {
-            for crd in crds() {
-                println!("---\n{}", yaml(&crd));
-            }
-            Ok(())
+            let documents = crds().map(|crd| format!("---\n{}\n", yaml(&crd)));
+            print(&documents.concat())
         }
         Ok(Command::Preflight { objects }) => preflight(&objects),
-        Ok(Command::Help) => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Ok(Command::Version) => {
-            println!("sink-controller {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Ok(Command::Help) => print(&HELP),
+        Ok(Command::Version) => print(&concat!(
+            "sink-controller ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,6 +123,14 @@ fn preflight(objects: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes to stdout, whose reader may have seen enough, as `head` does.
+fn print(text: &impl Display) -> Result<(), Failure> {
+    match write!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 fn settings_in(file: Option<&Path>) -> Result<Settings, Failure> {
     let text = match file {
         Some(file) => std::fs::read_to_string(file)
@@ -142,8 +148,7 @@ async fn client() -> Result<Client, Failure> {
 #[tokio::main]
 async fn plan(settings: Option<&Path>) -> Result<(), Failure> {
     let settings = settings_in(settings)?;
-    print!("{}", preview(client().await?, &settings).await?);
-    Ok(())
+    print(&preview(client().await?, &settings).await?)
 }
 
 #[tokio::main]

@@ -390,12 +390,10 @@ async fn a_preview_says_what_would_change_and_changes_nothing() {
         .await
         .unwrap();
     until_condition(&sinks(&client, "shop"), "sink", "Configured", "True").await;
+    let own = controllers(&plane).await;
     let look = async |image: &str| {
         let settings = with_image(image);
-        preview(client.clone(), &settings)
-            .await
-            .unwrap()
-            .to_string()
+        preview(own.clone(), &settings).await.unwrap().to_string()
     };
     wait_until("the roll has ended", async || {
         look("agent:1")
