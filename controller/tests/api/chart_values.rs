@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use controller::settings::AgentSettings;
 use serde_json::{Value, json};
 
 use crate::chart::folder;
@@ -67,4 +68,20 @@ fn the_controller_runs_on_linux() {
     let Some(objects) = render(&[]) else { return };
     let selector = &pod(&objects)["nodeSelector"];
     assert_eq!(selector, &json!({"kubernetes.io/os": "linux"}));
+}
+
+#[test]
+fn nodes_are_cleaned_where_agents_are_by_default() {
+    let text = std::fs::read_to_string(folder("clean-nodes.yaml")).unwrap();
+    let daemon_set = text.split("---\n").last().unwrap();
+    let daemon_set: Value = serde_saphyr::from_str(daemon_set).unwrap();
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let agents = AgentSettings::default();
+    for (key, value) in [
+        ("nodeSelector", json!(agents.node_selector)),
+        ("affinity", json!(agents.affinity)),
+        ("tolerations", json!(agents.tolerations)),
+    ] {
+        assert_eq!(pod[key], value, "{key}");
+    }
 }
