@@ -433,6 +433,8 @@ impl ControlPlane {
             format!("--token-auth-file={}", self.path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
+            // As on OpenShift: another owner of an object takes the right to delete it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             format!("--advertise-address={}", node::ADDRESS),
             // A node's name is none that anybody could look up.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
