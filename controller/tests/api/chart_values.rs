@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use controller::settings::AgentSettings;
+use controller::settings::{AgentSettings, Settings};
 use serde_json::{Value, json};
 
 use crate::chart::folder;
@@ -84,4 +84,42 @@ fn nodes_are_cleaned_where_agents_are_by_default() {
     ] {
         assert_eq!(pod[key], value, "{key}");
     }
+}
+
+/// The settings that the controller reads.
+fn settings(objects: &[Value]) -> Settings {
+    let map = object(objects, "ConfigMap", "sink-controller");
+    Settings::parse(map["data"]["settings.yaml"].as_str().unwrap()).unwrap()
+}
+
+/// Helm removes a default where its value is null.
+#[test]
+fn defaults_can_be_removed() {
+    let agent = |key: &str| {
+        let objects = render(&[&format!("agent.{key}=null")])?;
+        Some(settings(&objects).agent)
+    };
+    let Some(found) = agent("affinity") else {
+        return;
+    };
+    assert_eq!(json!(found.affinity), json!({}));
+    assert!(agent("nodeSelector").unwrap().node_selector.is_empty());
+    assert!(agent("tolerations").unwrap().tolerations.is_empty());
+    let secrets = agent("imagePullSecrets").unwrap().image_pull_secrets;
+    assert!(secrets.is_empty());
+    let resources = agent("resources").unwrap().resources;
+    assert_eq!(json!(resources), json!({}));
+    assert_eq!(
+        agent("priorityClassName").unwrap().priority_class_name,
+        None
+    );
+    // These have a default that is never nothing.
+    assert_eq!(agent("metricsPort").unwrap().metrics_port, 2020);
+    assert_eq!(agent("logFolders").unwrap().log_folders, ["/var/log"]);
+    let percent = agent("maxUnavailablePercent")
+        .unwrap()
+        .max_unavailable_percent;
+    assert_eq!(percent, AgentSettings::default().max_unavailable_percent);
+    let objects = render(&["settings=null"]).unwrap();
+    assert_eq!(settings(&objects).max_lanes, Settings::default().max_lanes);
 }
