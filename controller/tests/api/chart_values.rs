@@ -123,3 +123,20 @@ fn defaults_can_be_removed() {
     let objects = render(&["settings=null"]).unwrap();
     assert_eq!(settings(&objects).max_lanes, Settings::default().max_lanes);
 }
+
+/// OVN-Kubernetes takes a port's name for all ports.
+#[test]
+fn network_policies_have_numbers_of_ports() {
+    let Some(objects) = render(&["agent.metricsPort=2021"]) else {
+        return;
+    };
+    for (name, port) in [("sink-controller", 8080), ("syslog-sink-agent", 2021)] {
+        let policy = object(&objects, "NetworkPolicy", name);
+        let ports = &policy["spec"]["ingress"][0]["ports"];
+        assert_eq!(ports, &json!([{"port": port}]), "{name}");
+    }
+    assert_eq!(
+        pod(&objects)["containers"][0]["ports"][0]["containerPort"],
+        8080
+    );
+}
