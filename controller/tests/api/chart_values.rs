@@ -140,3 +140,55 @@ fn network_policies_have_numbers_of_ports() {
         8080
     );
 }
+
+/// The annotations of all alerts.
+fn annotations(set: &[&str]) -> Option<Vec<Value>> {
+    let objects = render(&[&["monitoring.rules=true"], set].concat())?;
+    let rules = object(&objects, "PrometheusRule", "syslog-sink");
+    let groups = rules["spec"]["groups"].as_array().unwrap();
+    let rules = groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap());
+    Some(rules.map(|rule| rule["annotations"].clone()).collect())
+}
+
+#[test]
+fn alerts_link_to_their_page_where_its_address_is_known() {
+    let Some(without) = annotations(&[]) else {
+        return;
+    };
+    assert!(without.len() > 10);
+    for annotations in without {
+        assert_eq!(annotations["runbook_url"], Value::Null);
+        assert!(annotations["summary"].is_string(), "{annotations}");
+    }
+    let address = "https://example.com/a: b/ALERTS.md";
+    let with = annotations(&[&format!("monitoring.runbooks={address}")]).unwrap();
+    for annotations in with {
+        let found = annotations["runbook_url"].as_str().unwrap();
+        assert!(
+            found.starts_with(&format!("{address}#syslogsink")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn intervals_of_monitoring_are_those_that_alerts_need() {
+    for (value, is_taken) in [
+        ("15s", true),
+        ("120s", true),
+        ("2m", true),
+        ("0s", false),
+        ("121s", false),
+        ("3m", false),
+        ("1h", false),
+    ] {
+        let Some(helm) = cluster::helm() else { return };
+        let rendered = try_render(helm, &[&format!("monitoring.interval={value}")]);
+        assert_eq!(rendered.is_ok(), is_taken, "{value}: {rendered:?}");
+    }
+    let helm = cluster::helm().unwrap();
+    let error = try_render(helm, &["monitoring.runbooks=docs/ALERTS.md"]).unwrap_err();
+    assert!(error.contains("/monitoring/runbooks"), "{error}");
+}
