@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use controller::agent::daemon_set;
 use controller::settings::{AgentSettings, Settings};
 use serde_json::{Value, json};
 
@@ -191,4 +192,53 @@ fn intervals_of_monitoring_are_those_that_alerts_need() {
     let helm = cluster::helm().unwrap();
     let error = try_render(helm, &["monitoring.runbooks=docs/ALERTS.md"]).unwrap_err();
     assert!(error.contains("/monitoring/runbooks"), "{error}");
+}
+
+/// docs/PLATFORMS.md has the values.
+#[test]
+fn platforms_get_what_they_need() {
+    let Some(plain) = render(&[]) else { return };
+    let constraints = "SecurityContextConstraints";
+    assert!(find(&plain, constraints, "syslog-sink-agent").is_none());
+    assert!(find(&plain, "ResourceQuota", "syslog-sink-priority").is_none());
+
+    let openshift = ["platform.openshift=true", "agent.seLinuxOptions.type=spc_t"];
+    let objects = render(&openshift).unwrap();
+    assert_eq!(objects.len(), plain.len() + 1);
+    let found = object(&objects, constraints, "syslog-sink-agent");
+    let account = format!("system:serviceaccount:{SYSTEM}:syslog-sink-agent");
+    assert_eq!(found["users"], json!([account]));
+    assert_eq!(found["allowHostDirVolumePlugin"], true);
+    assert_eq!(found["allowPrivilegedContainer"], false);
+    let daemon_set = daemon_set(&[], "", &settings(&objects));
+    let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+    let container = pod.containers[0].security_context.clone().unwrap();
+    let selinux = container.se_linux_options.unwrap();
+    assert_eq!(selinux.type_.as_deref(), Some("spc_t"));
+    // Each volume is of a kind that the constraints allow.
+    let allowed = found["volumes"].as_array().unwrap();
+    for volume in pod.volumes.unwrap() {
+        let volume = json!(volume);
+        let kinds: Vec<&String> = volume.as_object().unwrap().keys().collect();
+        let is_allowed = |kind: &&&String| allowed.contains(&json!(kind));
+        assert_eq!(kinds.iter().filter(is_allowed).count(), 1, "{volume}");
+    }
+
+    let objects = render(&["platform.priorityClassQuota=true"]).unwrap();
+    assert_eq!(objects.len(), plain.len() + 1);
+    let quota = object(&objects, "ResourceQuota", "syslog-sink-priority");
+    let classes = &quota["spec"]["scopeSelector"]["matchExpressions"][0]["values"];
+    let settings = settings(&objects);
+    for class in [
+        settings.agent.priority_class_name.map(Value::from),
+        Some(self::pod(&objects)["priorityClassName"].clone()),
+    ] {
+        assert!(classes.as_array().unwrap().contains(&class.unwrap()));
+    }
+
+    let folders = "agent.logFolders={/var/log,/var/lib/docker/containers}";
+    let folders_of = |objects: &[Value]| self::settings(objects).agent.log_folders;
+    let objects = render(&[folders]).unwrap();
+    let wanted = ["/var/log", "/var/lib/docker/containers"];
+    assert_eq!(folders_of(&objects), wanted);
 }
