@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(read.spec, question.spec);
     }
 
-    /// OpenShift gives each namespace its own range of users and groups, and refuses any
+    /// `OpenShift` gives each namespace its own range of users and groups, and refuses any
     /// other.
     #[test]
     fn the_pod_fits_every_platform() {

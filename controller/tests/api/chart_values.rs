@@ -52,7 +52,7 @@ fn pod(objects: &[Value]) -> &Value {
     &object(objects, "Deployment", "sink-controller")["spec"]["template"]["spec"]
 }
 
-/// OpenShift gives each namespace its own range of users, and refuses any other.
+/// `OpenShift` gives each namespace its own range of users, and refuses any other.
 #[test]
 fn the_controllers_user_is_the_images() {
     let Some(objects) = render(&[]) else { return };

@@ -360,7 +360,7 @@ async fn everything_goes_with_the_deployment() {
 }
 
 /// The API server of the tests demands the right to delete an object from who gives it
-/// another owner, as OpenShift's does.
+/// another owner, as `OpenShift`'s does.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_may_get_another_owner() {
     let Some((plane, client)) = start(&[]).await else {
