@@ -10,7 +10,8 @@ use thiserror::Error;
 pub(crate) const HELP: &str = "\
 Starts Fluent Bit after two checks. A database of positions in files (*.db) that
 Fluent Bit cannot use is renamed to <name>.corrupt-<time>. Where no log of a
-container can be read, Fluent Bit is not started.
+container can be read, Fluent Bit is not started. Where the variable HTTP_LISTEN is
+an address of IPv6 and the kernel has no IPv6, Fluent Bit gets 0.0.0.0 instead.
 
 Usage: sink-agent [--state FOLDER] [--logs FOLDER] -- PROGRAM [ARGUMENT]...
        sink-agent [--state FOLDER] --remove

@@ -1,6 +1,7 @@
 //! Whether the logs of containers can be read at all: where they cannot, an agent
 //! would be ready and deliver nothing.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use thiserror::Error;
 /// Between two looks. A container that ends takes its log away, and for a moment the
 /// link to it leads nowhere.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// As many links as the kernel follows.
+const LINKS: usize = 40;
 
 /// Why no log can be read.
 #[derive(Debug, Error)]
@@ -50,11 +54,14 @@ fn look(folder: &Path) -> Result<(), Unreadable> {
     let mut first = None;
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let link = entry.map_err(unreadable)?.path();
+        if link.extension() != Some(OsStr::new("log")) {
+            continue;
+        }
         match File::open(&link) {
             Ok(_) => return Ok(()),
             Err(error) => {
                 first.get_or_insert_with(|| Unreadable::Logs {
-                    target: fs::read_link(&link).unwrap_or_default(),
+                    target: target(&link),
                     link,
                     error,
                 });
@@ -62,4 +69,18 @@ fn look(folder: &Path) -> Result<(), Unreadable> {
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// Returns the path at the end of a chain of links, whether it exists or not. With cri-dockerd,
+/// `/var/log/containers` leads to `/var/log/pods`, and that to Docker's own folder.
+fn target(link: &Path) -> PathBuf {
+    let mut path = link.to_owned();
+    for _ in 0..LINKS {
+        let Ok(next) = fs::read_link(&path) else {
+            break;
+        };
+        // A relative one starts from the folder of its link.
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    path
 }

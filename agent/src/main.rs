@@ -6,6 +6,7 @@
 //!     │                            yes, or unknown: left as it is
 //!     │                            no: set aside, logged
 //!     ├── logs.rs                can any log of a container be read?
+//!     ├── listen.rs              an address for metrics that this kernel has
 //!     ├── exec ────────────────> Fluent Bit, with the same process id
 //!     └── removal.rs             --remove: nothing is left on the node
 //! ```
@@ -17,6 +18,7 @@
 
 mod arguments;
 mod database;
+mod listen;
 mod log;
 mod logs;
 mod removal;
@@ -27,7 +29,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::arguments::{Arguments, HELP, Start, Variables};
-use crate::log::error;
+use crate::log::{error, info};
 
 /// The exit codes of a shell: the command cannot be run, or was not found.
 const CANNOT_RUN: u8 = 126;
@@ -83,8 +85,16 @@ fn main() -> ExitCode {
     if let Some(state) = state {
         state::prepare(&state);
     }
+    let mut command = Command::new(&program);
+    let address = std::env::var(listen::VARIABLE).unwrap_or_default();
+    if let Some(other) = listen::replacement(&address, listen::has_ipv6) {
+        info(&format!(
+            "the kernel has no IPv6: listening on {other} instead of {address}"
+        ));
+        command.env(listen::VARIABLE, other);
+    }
     // Returns only if it fails.
-    let failure = Command::new(&program).args(arguments).exec();
+    let failure = command.args(arguments).exec();
     error(&format!("cannot start {}: {failure}", program.display()));
     ExitCode::from(if failure.kind() == std::io::ErrorKind::NotFound {
         NOT_FOUND

@@ -38,6 +38,18 @@ fn process_id_exit_code_and_signals_are_the_programs() {
 }
 
 #[test]
+fn fluent_bit_listens_on_an_address_that_the_kernel_has() {
+    let has_ipv6 = std::net::TcpListener::bind("[::]:0").is_ok();
+    let everywhere = if has_ipv6 { "[::]" } else { "0.0.0.0" };
+    for (given, expected) in [("[::]", everywhere), ("127.0.0.1", "127.0.0.1"), ("", "")] {
+        let mut command = Command::new(AGENT);
+        command.args(["--", "sh", "-c", "echo $HTTP_LISTEN"]);
+        let output = command.env("HTTP_LISTEN", given).output().unwrap();
+        assert_eq!(text(&output.stdout).trim(), expected);
+    }
+}
+
+#[test]
 fn a_program_that_cannot_be_started_is_named() {
     let output = run(&["--", "/no/such/program"]);
     assert_eq!(output.status.code(), Some(127));
@@ -121,4 +133,30 @@ fn where_no_log_can_be_read_nothing_starts() {
     // One readable log is enough: another container may just have ended.
     File::create(logs.join("web_shop_app-def.log")).unwrap();
     assert_eq!(text(&start().stdout), "started\n");
+}
+
+/// With cri-dockerd the kubelet's links lead to links, and those to Docker's own folder.
+#[test]
+fn the_folder_at_the_end_of_the_links_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["containers", "pods"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    symlink("../pods/0.log", path("containers/web_shop_web-0.log")).unwrap();
+    symlink("/no/docker/containers/0-json.log", path("pods/0.log")).unwrap();
+    // Not a log of a container.
+    File::create(path("containers/.keep")).unwrap();
+    let logs = path("containers").display().to_string();
+    let output = run(&["--logs", &logs, "--", "echo", "started"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    let log = text(&output.stderr);
+    assert!(log.contains("(/no/docker/containers/0-json.log)"), "{log}");
+
+    // A circle has no end.
+    fs::remove_file(path("pods/0.log")).unwrap();
+    symlink("0.log", path("pods/0.log")).unwrap();
+    let output = run(&["--logs", &logs, "--", "echo", "started"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("pods/0.log"));
 }

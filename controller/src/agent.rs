@@ -230,6 +230,8 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                             {"name": "STATE_DIR", "value": paths.state},
                             // And whether any log can be read.
                             {"name": "CONTAINER_LOGS", "value": paths.containers},
+                            // And replaces this where the kernel has no IPv6.
+                            {"name": "HTTP_LISTEN", "value": "[::]"},
                         ],
                         "ports": [{"name": "metrics", "containerPort": metrics_port}],
                         "readinessProbe": {"httpGet": alive, "periodSeconds": 2},

@@ -1,5 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,12 +13,30 @@ use tokio::net::TcpListener;
 
 use crate::monitor::Monitor;
 
+/// Listens on an address; on all of IPv4 where it is `[::]` and the kernel has no IPv6, as
+/// with `ipv6.disable=1`.
+///
+/// # Errors
+///
+/// Where the address is in use, or is none of this machine's.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
 /// Answers for as long as it is polled.
 ///
 /// # Errors
 ///
 /// Where the listener ends.
-pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>) -> io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -47,4 +67,24 @@ async fn ready(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
 async fn metrics(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, OPEN_METRICS)], monitor.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_listened_on() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let listener = listen(any).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let taken = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let error = listen(taken).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
 }

@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use controller::endpoint::serve;
+use controller::endpoint::{listen, serve};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::preflight::{NODE, Question, SINK, answer, objects_in};
@@ -19,7 +21,6 @@ use controller::settings::{LogFormat, Settings};
 use kube::Client;
 use lexopt::{Arg, Parser, ValueExt};
 use out_syslog_sink::hostname;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -62,20 +63,16 @@ fn main() -> ExitCode {
         Ok(Command::Run { settings }) => start(settings.as_deref()),
         Ok(Command::Plan { settings }) => plan(settings.as_deref()),
         Ok(Command::Crds) => {
-            for crd in crds() {
-                println!("---\n{}", yaml(&crd));
-            }
-            Ok(())
+            let documents = crds().map(|crd| format!("---\n{}\n", yaml(&crd)));
+            print(&documents.concat())
         }
         Ok(Command::Preflight { objects }) => preflight(&objects),
-        Ok(Command::Help) => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Ok(Command::Version) => {
-            println!("sink-controller {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Ok(Command::Help) => print(&HELP),
+        Ok(Command::Version) => print(&concat!(
+            "sink-controller ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,6 +123,14 @@ fn preflight(objects: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes to stdout, whose reader may have seen enough, as `head` does.
+fn print(text: &impl Display) -> Result<(), Failure> {
+    match write!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 fn settings_in(file: Option<&Path>) -> Result<Settings, Failure> {
     let text = match file {
         Some(file) => std::fs::read_to_string(file)
@@ -143,8 +148,7 @@ async fn client() -> Result<Client, Failure> {
 #[tokio::main]
 async fn plan(settings: Option<&Path>) -> Result<(), Failure> {
     let settings = settings_in(settings)?;
-    print!("{}", preview(client().await?, &settings).await?);
-    Ok(())
+    print(&preview(client().await?, &settings).await?)
 }
 
 #[tokio::main]
@@ -152,7 +156,7 @@ async fn start(settings: Option<&Path>) -> Result<(), Failure> {
     let settings = settings_in(settings)?;
     log_as(settings.log);
     let client = client().await?;
-    let listener = TcpListener::bind(settings.listen)
+    let listener = listen(settings.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
     let identity = format!("{}-{}", hostname::own(), std::process::id());

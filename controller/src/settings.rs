@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
@@ -42,7 +42,7 @@ pub struct Settings {
     pub events: EventSettings,
     /// When something is done.
     pub pace: Pace,
-    /// Where metrics and health are asked for.
+    /// The address for metrics and health. `[::]` is every address, of IPv4 as well.
     pub listen: SocketAddr,
     /// How the controller's own log is written.
     pub log: LogFormat,
@@ -346,7 +346,7 @@ impl Default for Settings {
             queues: QueueSettings::default(),
             events: EventSettings::default(),
             pace: Pace::default(),
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
             log: LogFormat::default(),
         }
     }

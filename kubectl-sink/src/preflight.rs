@@ -136,6 +136,7 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
         },
         "spec": {
             "nodeName": test.node,
+            "nodeSelector": {"kubernetes.io/os": "linux"},
             "restartPolicy": "Never",
             // Where nobody is left to delete it.
             "activeDeadlineSeconds": test.timeout.as_secs() + 10,
@@ -144,10 +145,8 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
             // Agents run on every node.
             "tolerations": [{"operator": "Exists"}],
             "securityContext": {
+                // The user is the image's, or the one that OpenShift gives the namespace.
                 "runAsNonRoot": true,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [{
@@ -295,5 +294,27 @@ mod tests {
         let sink = spec.containers[0].env.as_ref().unwrap()[0].value.clone();
         let read: Question = serde_json::from_str(&sink.unwrap()).unwrap();
         assert_eq!(read.spec, question.spec);
+    }
+
+    /// `OpenShift` gives each namespace its own range of users and groups, and refuses any
+    /// other.
+    #[test]
+    fn the_pod_fits_every_platform() {
+        let spec = json!({"host": "a"});
+        let question = Question {
+            sink: "shop/siem".to_owned(),
+            namespace: "shop".to_owned(),
+            spec: serde_json::from_value(spec).unwrap(),
+        };
+        let words = ["kubectl-sink", "test", "siem"];
+        let Command::Test(test) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("{words:?}");
+        };
+        let pod = pod(&question, "image:1", &test);
+        let context = &pod["spec"]["securityContext"];
+        let wanted = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+        assert_eq!(context, &wanted);
+        let linux = json!({"kubernetes.io/os": "linux"});
+        assert_eq!(pod["spec"]["nodeSelector"], linux);
     }
 }

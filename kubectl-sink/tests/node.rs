@@ -59,6 +59,8 @@ async fn story(controller: PathBuf) {
         name: IMAGE,
         files: vec![(controller, "/bin/sink-controller")],
         entrypoint: &["/bin/sink-controller"],
+        // As docker/controller.Dockerfile has it.
+        user: "65532:65532",
     };
     world.plane.add_real_node(&[image]).await;
     world.apply(DEPLOYMENT);

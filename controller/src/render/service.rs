@@ -22,7 +22,8 @@ pub(super) fn service<'f>(
         ("grace", "10"),
         ("log_level", "info"),
         ("http_server", "on"),
-        ("http_listen", "0.0.0.0"),
+        // The DaemonSet's variable: all addresses, of IPv4 and IPv6.
+        ("http_listen", "${HTTP_LISTEN}"),
         ("http_port", &port),
         ("health_check", "on"),
         ("storage.path", &chunks),

@@ -5,10 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the controller says of a sink.
+// Without this default, a sink that no controller has seen would be ready for kstatus,
+// which takes an object without conditions for one that needs none.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct SinkStatus {
-    /// The generation that the conditions are about.
+    /// The generation that the conditions are about; -1 until a controller has seen the
+    /// sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: the sink is one that can be configured. `Configured`: the

@@ -32,7 +32,7 @@ metadata:
     pod-security.kubernetes.io/enforce: privileged
 ";
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy")
         .join(name)

@@ -6,6 +6,7 @@
 )]
 
 mod chart;
+mod chart_values;
 mod delivering;
 mod events;
 mod fleet;

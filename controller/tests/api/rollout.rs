@@ -313,12 +313,8 @@ async fn what_somebody_else_changes_is_repaired() {
     task.abort();
 }
 
-/// What the controller made goes when its Deployment goes.
-#[tokio::test(flavor = "multi_thread")]
-async fn everything_goes_with_the_deployment() {
-    let Some((_plane, client)) = start(&[]).await else {
-        return;
-    };
+/// The Deployment that owns what the controller makes.
+async fn create_deployment(client: &Client) -> Settings {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
     let labels = json!({"app": "sink-controller"});
     let deployment = json!({
@@ -337,13 +333,23 @@ async fn everything_goes_with_the_deployment() {
         .create(&PostParams::default(), &deployment)
         .await
         .unwrap();
-    let settings = Settings {
+    Settings {
         deployment: Some("sink-controller".to_owned()),
         ..settings()
+    }
+}
+
+/// What the controller made goes when its Deployment goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_with_the_deployment() {
+    let Some((_plane, client)) = start(&[]).await else {
+        return;
     };
+    let settings = create_deployment(&client).await;
     let task = controller_with(&client, "only", settings);
     until_files(&client, |files| !files.is_empty()).await;
     task.abort();
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
     deployments
         .delete("sink-controller", &DeleteParams::default())
         .await
@@ -351,6 +357,28 @@ async fn everything_goes_with_the_deployment() {
     gone::<DaemonSet>(&client).await;
     gone::<Secret>(&client).await;
     gone::<ConfigMap>(&client).await;
+}
+
+/// The API server of the tests demands the right to delete an object from who gives it
+/// another owner, as `OpenShift`'s does.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_may_get_another_owner() {
+    let Some((plane, client)) = start(&[]).await else {
+        return;
+    };
+    let own = controllers(&plane).await;
+    let task = controller(&own, "before");
+    until_files(&client, |files| !files.is_empty()).await;
+    task.abort();
+    let settings = create_deployment(&client).await;
+    let task = controller_with(&own, "after", settings);
+    // The DaemonSet is the last one that is written.
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
+    until(&daemon_sets, AGENT, |found| {
+        found.metadata.owner_references.as_ref().map(|_| ())
+    })
+    .await;
+    task.abort();
 }
 
 /// Waits until nothing of the controller's is left of a kind.
@@ -390,12 +418,10 @@ async fn a_preview_says_what_would_change_and_changes_nothing() {
         .await
         .unwrap();
     until_condition(&sinks(&client, "shop"), "sink", "Configured", "True").await;
+    let own = controllers(&plane).await;
     let look = async |image: &str| {
         let settings = with_image(image);
-        preview(client.clone(), &settings)
-            .await
-            .unwrap()
-            .to_string()
+        preview(own.clone(), &settings).await.unwrap().to_string()
     };
     wait_until("the roll has ended", async || {
         look("agent:1")

@@ -18,8 +18,8 @@ use rig::process::run;
 use serde_json::{Value, json};
 
 use crate::world::{
-    BOUND, SYSTEM, condition, controller, controllers, put, start, tcp, until, until_files,
-    wait_until,
+    BOUND, SYSTEM, condition, controller, controllers, put, put_cluster, sinks, start, tcp, until,
+    until_files, wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +243,7 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
     let sinks: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), "shop", &ApiResource::erase::<LogSink>(&()));
     let accepted = |object: &DynamicObject| {
-        let condition = &object.data.get("status")?["conditions"][0];
+        let condition = object.data.get("status")?.get("conditions")?.get(0)?;
         Some((condition["status"].clone(), condition["reason"].clone()))
     };
     let (good, _) = until(&sinks, "good", accepted).await;
@@ -302,4 +302,27 @@ async fn kubectl_waits_for_conditions_and_shows_servers() {
         "{row}"
     );
     task.abort();
+}
+
+/// kstatus takes an object without any status for one that is ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_is_not_ready_before_a_controller_has_seen_it() {
+    let Some((_plane, client)) = start(&["shop"]).await else {
+        return;
+    };
+    put(&client, "shop", "sink", tcp("logs.example.com"))
+        .await
+        .unwrap();
+    put_cluster(&client, "all", tcp("logs.example.com")).await;
+    let sink = sinks(&client, "shop").get("sink").await.unwrap();
+    let cluster: Api<ClusterLogSink> = Api::all(client.clone());
+    let all = cluster.get("all").await.unwrap();
+    for (status, generation) in [
+        (sink.status, sink.metadata.generation),
+        (all.status, all.metadata.generation),
+    ] {
+        let status = status.unwrap_or_default();
+        assert_eq!(status.observed_generation, Some(-1));
+        assert_eq!((generation, status.conditions.len()), (Some(1), 0));
+    }
 }

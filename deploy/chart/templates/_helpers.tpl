@@ -16,20 +16,30 @@ app.kubernetes.io/name: sink-controller
 {{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
 {{- end }}
 
-{{/* The controller's settings: those of the chart's own values, and the rest. */}}
+{{/*
+The controller's settings: those of the chart's own values, and the rest. A value of null
+removes a default in Helm, so that it is an empty one here: without the key, the program's own
+default would come back.
+*/}}
 {{- define "syslog-sink.settings" -}}
 {{- $agent := dict
   "image" (include "syslog-sink.image" (dict "image" .Values.agent.image "chart" .Chart))
   "imagePullPolicy" .Values.agent.image.pullPolicy
-  "imagePullSecrets" .Values.agent.imagePullSecrets
-  "resources" .Values.agent.resources
-  "nodeSelector" .Values.agent.nodeSelector
-  "affinity" .Values.agent.affinity
-  "tolerations" .Values.agent.tolerations
+  "imagePullSecrets" (.Values.agent.imagePullSecrets | default list)
+  "resources" (.Values.agent.resources | default dict)
+  "nodeSelector" (.Values.agent.nodeSelector | default dict)
+  "affinity" (.Values.agent.affinity | default dict)
+  "tolerations" (.Values.agent.tolerations | default list)
   "priorityClassName" .Values.agent.priorityClassName
   "logFolders" .Values.agent.logFolders
   "metricsPort" .Values.agent.metricsPort
   "maxUnavailablePercent" .Values.agent.maxUnavailablePercent -}}
+{{- /* The others are never empty: the program's defaults are the chart's. */ -}}
+{{- range $key, $value := $agent -}}
+{{- if kindIs "invalid" $value -}}
+{{- $agent = unset $agent $key -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.agent.seLinuxOptions -}}
 {{- $agent = set $agent "seLinuxOptions" . -}}
 {{- end }}
@@ -38,5 +48,5 @@ app.kubernetes.io/name: sink-controller
   "log" .Values.controller.logFormat
   "paths" (dict "state" .Values.agent.stateFolder)
   "agent" $agent -}}
-{{- merge $own (deepCopy .Values.settings) | toYaml }}
+{{- merge $own (deepCopy (.Values.settings | default dict)) | toYaml }}
 {{- end }}

@@ -22,6 +22,8 @@ pub struct Image {
     pub files: Vec<(PathBuf, &'static str)>,
     /// What is run.
     pub entrypoint: &'static [&'static str],
+    /// The user and group, as numbers; empty for root.
+    pub user: &'static str,
 }
 
 /// Fluent Bit with the plugin and its entry point, as docker/agent.Dockerfile has
@@ -42,6 +44,7 @@ pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
             "-e",
             "/bin/out_syslog_sink.so",
         ],
+        user: "",
     }
 }
 
@@ -64,6 +67,7 @@ pub fn shell() -> Image {
         name: SHELL,
         files: ["/bin/sh", "/bin/sleep"].map(place).into(),
         entrypoint: &["/bin/sh"],
+        user: "",
     }
 }
 
@@ -97,7 +101,11 @@ impl Image {
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "Env": ["PATH=/bin"]},
+            "config": {
+                "Entrypoint": self.entrypoint,
+                "Env": ["PATH=/bin"],
+                "User": self.user,
+            },
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         });
         let manifest = json!([{

@@ -122,6 +122,24 @@ pub fn promtool() -> Option<Command> {
     Some(Command::new(program))
 }
 
+/// `helm`, which renders charts without a cluster. None, with a reason printed, where it
+/// cannot be had.
+#[must_use]
+pub fn helm() -> Option<Command> {
+    let program = programs()?.join("helm");
+    if !program.exists() {
+        rig::skip("there is no Helm");
+        return None;
+    }
+    let mut command = Command::new(program);
+    // Repositories and plugins of this machine.
+    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(folder, std::env::temp_dir().join("no-helm"));
+    }
+    command.stdin(Stdio::null());
+    Some(command)
+}
+
 impl ControlPlane {
     /// Starts it, and waits until it is ready. None, with a reason printed,
     /// where that is not possible here.
@@ -415,6 +433,8 @@ impl ControlPlane {
             format!("--token-auth-file={}", self.path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
+            // As on OpenShift: another owner of an object takes the right to delete it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             format!("--advertise-address={}", node::ADDRESS),
             // A node's name is none that anybody could look up.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),

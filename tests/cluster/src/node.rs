@@ -143,6 +143,7 @@ fn pause(folder: &Path) -> PathBuf {
         name: PAUSE,
         files: vec![(program, "/pause")],
         entrypoint: &["/pause"],
+        user: "",
     };
     image.archive(folder)
 }

@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::wait::{BOUND, until};
 
+/// The address for metrics, as agents' pods have it from their variables.
+const LISTEN: (&str, &str) = ("HTTP_LISTEN", "0.0.0.0");
+
 /// A Fluent Bit that runs until it is dropped.
 #[derive(Debug)]
 pub struct FluentBit {
@@ -63,6 +66,7 @@ impl FluentBit {
             .arg(library)
             .arg("-c")
             .arg(configuration)
+            .env(LISTEN.0, LISTEN.1)
             .envs(variables.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
@@ -89,6 +93,7 @@ impl FluentBit {
             .arg(library)
             .arg("-c")
             .arg(configuration)
+            .env(LISTEN.0, LISTEN.1)
             .envs(variables.iter().map(|(name, value)| (*name, value)))
             .output()
             .expect("Fluent Bit starts");
