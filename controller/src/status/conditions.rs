@@ -22,7 +22,7 @@ pub(super) const CONFIGURED: &str = "Configured";
 pub(super) const DELIVERING: &str = "Delivering";
 
 /// Accepted and configured. With the next one, it is what tools know of any resource
-/// (kstatus): Flux, Argo CD, `helm --wait`.
+/// (kstatus): Flux, and `helm --wait` of Helm 4.
 pub(super) const READY: &str = "Ready";
 /// That will not be so before somebody changes something. It is there only then.
 pub(super) const STALLED: &str = "Stalled";
