@@ -21,8 +21,8 @@ pub(super) const CONFIGURED: &str = "Configured";
 /// They are connected to its server, and it takes what they send.
 pub(super) const DELIVERING: &str = "Delivering";
 
-/// Accepted and configured. With the next one, it is what tools know of any resource
-/// (kstatus): Flux, and `helm --wait` of Helm 4.
+/// Accepted and configured. With `Stalled`, it is what tools know of any resource (kstatus):
+/// Flux, and `helm --wait` of Helm 4. Argo CD needs the script in docs/CONTROLLER.md.
 pub(super) const READY: &str = "Ready";
 /// That will not be so before somebody changes something. It is there only then.
 pub(super) const STALLED: &str = "Stalled";

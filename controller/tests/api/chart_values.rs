@@ -121,6 +121,11 @@ fn defaults_can_be_removed() {
         .unwrap()
         .max_unavailable_percent;
     assert_eq!(percent, AgentSettings::default().max_unavailable_percent);
+    let objects = render(&["agent.stateFolder=null"]).unwrap();
+    assert_eq!(
+        settings(&objects).paths.state,
+        Settings::default().paths.state
+    );
     let objects = render(&["settings=null"]).unwrap();
     assert_eq!(settings(&objects).max_lanes, Settings::default().max_lanes);
 }

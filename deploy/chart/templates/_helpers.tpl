@@ -46,7 +46,7 @@ default would come back.
 {{- $own := dict
   "deployment" "sink-controller"
   "log" .Values.controller.logFormat
-  "paths" (dict "state" .Values.agent.stateFolder)
+  "paths" (dict "state" (.Values.agent.stateFolder | default "/var/lib/syslog-sink"))
   "agent" $agent -}}
 {{- merge $own (deepCopy (.Values.settings | default dict)) | toYaml }}
 {{- end }}
