@@ -200,7 +200,9 @@ impl History {
     /// What keeps this revision from being rolled out, where it is none of its sinks.
     #[must_use]
     pub fn blocks(&self, revision: &str, template: &str) -> Option<&Failed> {
+        let is_good = |good: &Since| good.revision == revision;
         let failed = self.failed.as_ref();
+        let failed = failed.filter(|_| !self.good.as_ref().is_some_and(is_good));
         failed.filter(|failed| !failed.is_of_sinks() && failed.concerns(revision, template))
     }
 

@@ -942,6 +942,27 @@ fn while_no_pod_can_be_made_no_change_costs_another_agent() {
     assert!(world.has("shop", "999.example.com"));
 }
 
+/// What is good has nothing to wait for.
+#[test]
+fn what_failed_to_start_blocks_nothing_once_it_is_not_wanted_any_more() {
+    let mut world = World::settled(10, "");
+    let before = world.snapshot.log_sinks.clone();
+    world.makes_none = true;
+    world.put("shop", "a.example.com");
+    world.rounds(12);
+    let blocks = |world: &World| {
+        let Plan {
+            revision, template, ..
+        } = world.plan();
+        world.history().blocks(&revision, &template).is_some()
+    };
+    assert!(blocks(&world));
+    world.snapshot.log_sinks = before;
+    world.makes_none = false;
+    world.settle();
+    assert!(!blocks(&world));
+}
+
 /// The scheduler is down, for example.
 #[test]
 fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
