@@ -338,7 +338,9 @@ impl Agent {
             node: node_of(pod)?,
             revision: pod.annotations().get(REVISION).cloned().unwrap_or_default(),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            has_begun: status.is_some_and(|status| status.start_time.is_some()),
+            // One that was refused has a time as well, and no container.
+            has_begun: status.is_some_and(|status| status.start_time.is_some())
+                && (failed.is_none() || container.is_some()),
             failed,
             ready_since: since("True"),
             not_ready_since: since("False"),

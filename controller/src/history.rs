@@ -58,6 +58,9 @@ pub struct History {
     /// What is known to be wrong with the agents' template that is good: another one may
     /// change that.
     pub held: Units,
+    /// The nodes that had no agent that was well when what was begun last began: they say
+    /// nothing about it.
+    pub ill: BTreeSet<String>,
     /// What was changed together with something wrong, to be tried again one
     /// group after the other.
     pub suspects: Vec<Units>,
@@ -90,7 +93,7 @@ pub struct File<'a> {
 pub struct Kept<'a> {
     /// What became of the agents that had it.
     pub why: &'a str,
-    /// Whether another file that was changed with it may be the reason.
+    /// Whether something else that was changed with it may be the reason.
     pub is_suspect: bool,
 }
 
@@ -128,9 +131,6 @@ pub struct Attempt {
     pub template: String,
     /// Since when; of a roll, since an agent was replaced for it the last time.
     pub since: Timestamp,
-    /// The nodes whose agents were ill before: they say nothing about it.
-    #[serde(default)]
-    pub ill: BTreeSet<String>,
     /// The node that it is tried on, and when that was chosen.
     #[serde(default)]
     pub node: Option<(String, Timestamp)>,
@@ -177,8 +177,10 @@ impl History {
             let is_open = is_suspect || !held.setback.is_over(now);
             is_open && held.content == content_hash(file.content)
         };
-        let why = &held.setback.why;
-        (is_next() || is_it()).then_some(Kept { why, is_suspect })
+        let (why, is_it) = (&held.setback.why, is_it());
+        // What waits for another template only is not known to be wrong.
+        let is_suspect = is_suspect || !is_it;
+        (is_it || is_next()).then_some(Kept { why, is_suspect })
     }
 
     /// What comes next, and what is remembered then.
@@ -186,9 +188,13 @@ impl History {
     pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
         self.adopt(now);
         self.acquit(now);
+        let before = self.failed.clone();
         self.judge_trial(now);
         self.judge_roll(now);
-        if self.trial.is_none() && self.roll.is_none() {
+        // What is wanted was planned before it was known what failed, and agents that are ill
+        // have what is good again first.
+        let is_back = self.failed == before && !self.is_coming_back(now);
+        if self.trial.is_none() && self.roll.is_none() && is_back {
             self.begin(now);
             // Agents may have it already, where what was wanted before is wanted again.
             self.judge_trial(now);
@@ -221,6 +227,14 @@ impl History {
         let attempts = self.trial.iter().chain(&self.roll);
         let good = self.good.iter().map(|good| &good.revision);
         good.chain(attempts.map(|attempt| &attempt.revision))
+    }
+
+    /// Whether agents still have what failed a moment ago.
+    fn is_coming_back(&self, now: &Situation<'_>) -> bool {
+        self.failed.as_ref().is_some_and(|failed| {
+            let is_recent = lasts(failed.setback.since, now.now) < now.pace.trial;
+            is_recent && now.agents_with(&failed.revision).next().is_some()
+        })
     }
 
     /// Where nothing is known to be good, what agents are ready with is.
@@ -288,10 +302,12 @@ impl History {
                 ..trial
             });
         } else if self.good.is_some()
-            && let Some(failure) = now.failure(&trial)
+            && let Some(failure) = now.failure(&trial, &self.ill)
         {
             self.fail(&trial, failure, now);
-        } else if trial.revision == now.wanted || (self.good.is_some() && now.is_open(&trial)) {
+        } else if trial.revision == now.wanted
+            || (self.good.is_some() && now.is_open(&trial, &self.ill))
+        {
             self.trial = Some(trial);
         }
     }
@@ -308,7 +324,7 @@ impl History {
             // What was before is wanted again.
             Some(good) if good.revision == wanted && is_next => return,
             Some(good) if good.revision != roll.revision => {
-                if let Some(failure) = now.failure(&roll) {
+                if let Some(failure) = now.failure(&roll, &self.ill) {
                     self.fail(&roll, failure, now);
                     return;
                 }
@@ -316,7 +332,7 @@ impl History {
             Some(_) | None => {}
         }
         let was_watched = lasts(roll.since, now.now) >= pace.roll;
-        let is_complete = now.all_have(&roll);
+        let is_complete = now.all_have(&roll, &self.ill);
         if is_complete && (is_next || was_watched) {
             self.end(roll, now);
             if is_next && !self.suspects.is_empty() {
@@ -345,11 +361,15 @@ impl History {
         };
         self.failed.take_if(is_it);
         // What was in it is not wrong, and what was not tried again for so long is gone.
+        let before = self.good.as_ref();
+        let before = before.and_then(|before| now.revisions.get(&before.revision));
         let files = now.revisions.get(&revision);
         self.held.retain(|name, held| {
             let content = files.and_then(|files| files.get(name));
             let was_in_it = content.is_some_and(|content| held.content == content_hash(content));
-            !was_in_it && lasts(held.setback.since, now.now) < LONGEST * 2
+            let before = before.and_then(|before| before.get(name));
+            let is_another = !was_in_it && content.is_some() && content != before;
+            !was_in_it && !is_another && lasts(held.setback.since, now.now) < LONGEST * 2
         });
         self.good = Some(Since {
             revision,
@@ -374,6 +394,10 @@ impl History {
             if !self.suspects.is_empty() {
                 self.suspects.remove(0);
             }
+            // Pods may have begun to start long ago.
+            let is_old =
+                |failed: &mut Failed| failed.node.is_none() && failed.setback.is_over(now.now);
+            self.failed.take_if(is_old);
             return;
         }
         let failed = self.failed.as_ref();
@@ -388,32 +412,35 @@ impl History {
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
         let is_careful =
             failed.is_some_and(|failed| failed.node.is_none() && failed.concerns(wanted, template));
-        let not_started = fleet.not_started().filter(|_| !is_careful);
-        let ill = ill.chain(not_started).filter(is_before);
+        let ill = ill.filter(is_before).map(|agent| &agent.node);
+        let without_agent = fleet.without_agent().map(|(node, _)| node);
+        if !is_careful {
+            self.ill = ill.chain(without_agent).cloned().collect();
+        }
         self.trial = Some(Attempt {
             revision: wanted.to_owned(),
             template: template.to_owned(),
             since: now.now,
-            ill: ill.map(|agent| agent.node.clone()).collect(),
             node: None,
             is_careful,
         });
     }
 
     fn step(&mut self, now: &Situation<'_>) -> Step {
+        let ill = &self.ill;
         match (&mut self.trial, &mut self.roll, &self.good) {
-            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision),
+            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision, ill),
             // There is nothing to come back to.
-            (Some(trial), _, None) => now.roll(&trial.revision, false),
+            (Some(trial), _, None) => now.roll(&trial.revision, ill, false),
             (None, Some(roll), good) => {
-                let step = now.roll(&roll.revision, good.is_some());
+                let step = now.roll(&roll.revision, ill, good.is_some());
                 if !step.replace.is_empty() {
                     roll.since = now.now;
                 }
                 step
             }
-            (None, None, Some(good)) => now.roll(&good.revision, true),
-            (None, None, None) => now.roll(now.wanted, false),
+            (None, None, Some(good)) => now.roll(&good.revision, ill, true),
+            (None, None, None) => now.roll(now.wanted, ill, false),
         }
     }
 

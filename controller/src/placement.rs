@@ -23,8 +23,11 @@ pub enum Placement {
 const NO_SCHEDULE: &str = "NoSchedule";
 const NO_EXECUTE: &str = "NoExecute";
 
-/// What the pods of every `DaemonSet` tolerate.
-const TOLERATED: [(&str, &str); 6] = [
+/// What the pods of every `DaemonSet` tolerate, and the taints of nodes that are not ready:
+/// those are out of reach, and not unwanted.
+const TOLERATED: [(&str, &str); 8] = [
+    ("node.kubernetes.io/not-ready", NO_SCHEDULE),
+    ("node.kubernetes.io/unreachable", NO_SCHEDULE),
     ("node.kubernetes.io/not-ready", NO_EXECUTE),
     ("node.kubernetes.io/unreachable", NO_EXECUTE),
     ("node.kubernetes.io/disk-pressure", NO_SCHEDULE),

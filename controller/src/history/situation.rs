@@ -1,5 +1,7 @@
 //! What agents do with revisions, and which of them get another one next.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Attempt, Revisions};
@@ -15,6 +17,9 @@ pub(super) const NOT_BEGUN: usize = 3;
 const FLAPS: u32 = 3;
 /// The most pods that are deleted in a step.
 const AT_ONCE: usize = 100;
+
+/// Nodes by their names.
+type Nodes = BTreeSet<String>;
 
 /// What the next step depends on.
 #[derive(Clone, Copy, Debug)]
@@ -98,10 +103,10 @@ impl Situation<'_> {
 
     /// Whether a revision is on all nodes within reach, and does well on those that were
     /// well.
-    pub(super) fn all_have(&self, roll: &Attempt) -> bool {
+    pub(super) fn all_have(&self, roll: &Attempt, ill: &Nodes) -> bool {
         let agents = &self.fleet.agents;
         let has_it = |agent: &Agent| agent.revision == roll.revision;
-        let is_well = |agent: &Agent| self.is_settled(agent) || roll.ill.contains(&agent.node);
+        let is_well = |agent: &Agent| self.is_settled(agent) || ill.contains(&agent.node);
         let nodes = self.fleet.within_reach();
         !agents.is_empty()
             && nodes.is_some_and(|nodes| agents.len() >= nodes)
@@ -111,11 +116,19 @@ impl Situation<'_> {
 
     /// Whether a trial that is not wanted any more is seen through: changes that come all
     /// the time must not keep one from that, and what an agent has must come to an end.
-    pub(super) fn is_open(&self, trial: &Attempt) -> bool {
+    pub(super) fn is_open(&self, trial: &Attempt, ill: &Nodes) -> bool {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
-        with_it.any(|agent| !trial.ill.contains(&agent.node))
+        with_it.any(|agent| !ill.contains(&agent.node))
+            || self.is_under_way(trial)
             || lasts(trial.since, self.now) < self.pace.trial
+    }
+
+    /// Whether the pod is still to be made that a trial needs.
+    fn is_under_way(&self, trial: &Attempt) -> bool {
+        let Fleet { absent, ending, .. } = self.fleet;
+        let node = trial.node.as_ref();
+        node.is_some_and(|(node, _)| absent.contains_key(node) || ending.contains(node))
     }
 
     /// Whether an agent will not become ready.
@@ -125,8 +138,8 @@ impl Situation<'_> {
 
     /// What speaks against a revision: agents that are ill with it, and were not
     /// before, or that do not even begin.
-    pub(super) fn failure(&self, attempt: &Attempt) -> Option<Failure> {
-        let Attempt { revision, ill, .. } = attempt;
+    pub(super) fn failure(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
+        let revision = &attempt.revision;
         let mut failing = self
             .agents_with(revision)
             .filter(|agent| agent.has_begun && self.is_ill(agent) && !ill.contains(&agent.node));
@@ -137,15 +150,16 @@ impl Situation<'_> {
                 node: Some(agent.node.clone()),
             });
         }
-        let on_its_node = || self.failure_on_its_node(attempt);
-        on_its_node().or_else(|| self.failure_to_start(attempt))
+        let on_its_node = self.failure_on_its_node(attempt, ill);
+        on_its_node.or_else(|| self.failure_to_start(attempt, ill))
     }
 
     /// What speaks against a revision on the node that it is tried on.
-    fn failure_on_its_node(&self, attempt: &Attempt) -> Option<Failure> {
+    fn failure_on_its_node(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
         let (node, chosen) = attempt.node.as_ref()?;
         let patience = self.pace.trial;
-        if self.fleet.absent.contains_key(node) && lasts(*chosen, self.now) >= patience {
+        let absent = self.fleet.absent.get(node);
+        if absent.is_some_and(|since| lasts(*since.max(chosen), self.now) >= patience) {
             return Some(Failure {
                 why: format!("on node {node}: {}", Obstacle::NoPod),
                 node: None,
@@ -158,30 +172,29 @@ impl Situation<'_> {
         let mut agents = self.agents_with(&attempt.revision);
         let does_not_stay =
             agents.any(|agent| agent.node == *node && agent.has_begun && is_long_there(agent));
-        (does_not_stay && !attempt.ill.contains(node)).then(|| Failure {
+        (does_not_stay && !ill.contains(node)).then(|| Failure {
             why: format!("on node {node}: it does not stay ready"),
             node: Some(node.clone()),
         })
     }
 
     /// What speaks against a revision whose pods do not even begin.
-    fn failure_to_start(&self, attempt: &Attempt) -> Option<Failure> {
-        let Attempt { revision, ill, .. } = attempt;
+    fn failure_to_start(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
+        let revision = &attempt.revision;
         let is_its = |out: &OutOfReach| {
             let agent = out.agent.as_ref();
-            agent.is_some_and(|agent| agent.revision == *revision)
+            // One that was evicted had begun.
+            let has_it = |agent: &Agent| agent.revision == *revision && !agent.has_begun;
+            out.obstacle == Obstacle::NoPod || agent.is_some_and(has_it)
         };
-        let mut without = self.fleet.without_agent();
-        let with_it = || {
-            let without = self.fleet.without_agent();
-            without.filter(|(node, out)| is_its(out) && !ill.contains(*node))
-        };
+        let without = || self.without_agent(ill);
+        let with_it = || without().filter(|(_, out)| is_its(out));
         let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
         let is_in_vain = attempt.is_careful
             && lasts(attempt.since, self.now) >= self.pace.trial
             && self.agents_with(revision).next().is_none();
         let (node, out) = if is_in_vain {
-            without.next()?
+            without().next()?
         } else {
             with_it().next().filter(|_| is_enough)?
         };
@@ -191,10 +204,26 @@ impl Situation<'_> {
         })
     }
 
+    /// The nodes that have lost their agent since what is under way began.
+    fn without_agent<'s>(
+        &'s self,
+        ill: &'s Nodes,
+    ) -> impl Iterator<Item = (&'s String, &'s OutOfReach)> {
+        let without = self.fleet.without_agent();
+        without.filter(|(node, _)| !ill.contains(*node))
+    }
+
+    /// Whether there are such nodes, or may be.
+    fn lacks_agents(&self, ill: &Nodes) -> bool {
+        let Fleet { absent, ending, .. } = self.fleet;
+        let mut on_their_way = absent.keys().chain(ending);
+        on_their_way.any(|node| !ill.contains(node)) || self.without_agent(ill).next().is_some()
+    }
+
     /// Gives one agent what is tried. Pods that are made for another reason get what is
     /// good, once the one that it is tried on is there.
-    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str) -> Step {
-        let Attempt { revision, ill, .. } = &*trial;
+    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str, ill: &Nodes) -> Step {
+        let revision = &trial.revision;
         let proves = |agent: &Agent| !ill.contains(&agent.node);
         let mut with_it: Vec<&Agent> = self.agents_with(revision).collect();
         if with_it.iter().any(|agent| proves(agent)) {
@@ -204,21 +233,17 @@ impl Situation<'_> {
             let others = with_it.into_iter().skip(1).filter(is_new);
             return Step::new(good, others.take(self.at_once));
         }
-        let is_under_way = |(node, _): &(String, Timestamp)| {
-            self.fleet.ending.contains(node) || self.fleet.absent.contains_key(node)
-        };
-        if trial.node.as_ref().is_some_and(is_under_way) {
+        if self.is_under_way(trial) {
             return Step::new(revision, None);
         }
-        if trial.is_careful {
+        if self.fleet.agents.is_empty() || (trial.is_careful && self.lacks_agents(ill)) {
             let not_started = || self.fleet.not_started();
-            let is_its = |agent: &Agent| agent.revision == *revision;
-            if with_it.len() + not_started().filter(|agent| is_its(agent)).count() > 0 {
-                return Step::new(revision, None);
-            }
-            if self.fleet.without_agent().next().is_some() {
-                return Step::new(revision, not_started().next());
-            }
+            let is_tried = not_started().any(|agent| agent.revision == *revision);
+            // Where no agent is left, nothing is to be lost anywhere.
+            let is_anywhere = self.fleet.agents.is_empty();
+            let mut others = not_started()
+                .filter(|agent| !is_tried && (is_anywhere || !ill.contains(&agent.node)));
+            return Step::new(revision, others.next());
         }
         let others = self.fleet.agents.iter();
         let others = others.filter(|agent| agent.revision != *revision);
@@ -240,12 +265,16 @@ impl Situation<'_> {
     /// Replaces the agents with other revisions, a few at a time. Those that are not
     /// ready, or out of reach, hold nothing up; those that are ill with a revision that
     /// cannot be taken back hold it up.
-    pub(super) fn roll(&self, revision: &str, can_come_back: bool) -> Step {
+    pub(super) fn roll(&self, revision: &str, ill: &Nodes, can_come_back: bool) -> Step {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);
         let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
             others.partition(|agent| agent.ready_since.is_some());
         let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
+        // Where a pod that was deleted is not made again, the next one would not be either.
+        let emptied = self.without_agent(ill);
+        let emptied = emptied.filter(|(_, out)| out.obstacle == Obstacle::NoPod);
+        let nodes = nodes.saturating_add(emptied.count());
         let is_lost = |agent: &&Agent| {
             let is_its = agent.revision == revision;
             agent.ready_since.is_some() || (self.is_ill(agent) && (can_come_back || !is_its))

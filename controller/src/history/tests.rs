@@ -907,7 +907,7 @@ fn nothing_is_tried_where_an_agent_was_ill_before() {
     agent.unwrap().ready_since = Some(world.now);
     world.look();
     let trial = world.history().trial.as_ref().unwrap();
-    assert!(trial.ill.contains(&ill) && trial.node.as_ref().unwrap().0 != ill);
+    assert!(world.history().ill.contains(&ill) && trial.node.as_ref().unwrap().0 != ill);
     world.rounds(20);
     assert_eq!(world.with(&plan.revision), 4);
 }
@@ -940,6 +940,98 @@ fn while_no_pod_can_be_made_no_change_costs_another_agent() {
     world.makes_none = false;
     world.rounds(100);
     assert!(world.has("shop", "999.example.com"));
+}
+
+/// An admission webhook that does not answer, for example.
+#[test]
+fn a_roll_stops_where_pods_are_not_made_any_more() {
+    let mut world = World::settled(100, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    while world.with(&revision) < 20 {
+        world.round();
+    }
+    world.makes_none = true;
+    world.rounds(300);
+    let agents = world.nodes.values().filter(|node| node.agent.is_some());
+    let lost = 100 - agents.count();
+    assert!((1..=5).contains(&lost), "{lost} agents are lost");
+    assert_ne!(world.good(), Some(revision.clone()));
+    let why = &world.history().failed.as_ref().unwrap().setback.why;
+    assert!(why.contains("no pod is made"), "{why}");
+    world.makes_none = false;
+    world.rounds(300);
+    assert_eq!(world.with(&revision), 100);
+}
+
+/// It has been full for weeks, and no pod could be made for a moment.
+#[test]
+fn a_node_that_was_full_before_does_not_keep_all_back() {
+    let mut world = World::settled(10, "");
+    world.set(5, Kind::Full);
+    world.nodes.get_mut("node-5").unwrap().agent = None;
+    world.rounds(20);
+    world.makes_none = true;
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(12);
+    assert!(world.history().failed.is_some());
+    world.makes_none = false;
+    world.rounds(100);
+    assert_eq!(world.with(&revision), 10);
+}
+
+#[test]
+fn where_no_agent_is_left_what_is_wanted_is_tried() {
+    let mut world = World::settled(1, "");
+    world.set(0, Kind::Full);
+    world.nodes.get_mut("node-0").unwrap().agent = None;
+    world.rounds(20);
+    world.settings.agent.image = "smaller".to_owned();
+    let revision = world.plan().revision;
+    world.rounds(20);
+    assert_eq!(world.with(&revision), 1);
+    world.set(0, Kind::Well);
+    world.settle();
+    assert_eq!(world.good(), Some(revision));
+}
+
+/// A change that comes while a wrong one is rolled out.
+#[test]
+fn what_is_tried_next_is_without_what_failed() {
+    let mut world = World::settled(40, "bad.example.com");
+    let is_early = |node: &usize| *node == 0;
+    (0..40)
+        .filter(is_early)
+        .for_each(|node| world.set(node, Kind::Well));
+    world.put("shop", "bad.example.com");
+    world.rounds(2);
+    assert!(world.history().roll.is_some());
+    world.put("bank", "good.example.com");
+    world.settle();
+    assert!(world.has("bank", "good.example.com"));
+    assert_eq!(
+        world.plan().held.keys().collect::<Vec<_>>(),
+        ["ns-shop.yaml"]
+    );
+    // What was good, with both, and with what is good alone.
+    assert_eq!(world.given.len(), 4, "{:?}", world.given);
+}
+
+/// Its owner has mended it, and now an image is wrong.
+#[test]
+fn what_waits_for_another_template_is_not_said_to_be_wrong() {
+    let mut world = World::settled(5, "bad.example.com");
+    world.put("shop", "bad.example.com");
+    world.put("bank", "bad.example.com");
+    world.settle();
+    world.put("shop", "good.example.com");
+    world.settle();
+    assert!(!world.history().held.contains_key("ns-shop.yaml"));
+    world.settings.agent.image = "another".to_owned();
+    world.put("bank", "good.example.com");
+    let held = &world.plan().held["ns-bank.yaml"];
+    assert!(held.is_suspect);
 }
 
 /// What is good has nothing to wait for.
