@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    SYSTEM, controller, controllers, put, put_cluster, put_secret, sinks, start, tcp, until,
+    SYSTEM, controller, controllers, pace, put, put_cluster, put_secret, sinks, start, tcp, until,
     until_condition, until_files,
 };
 
@@ -282,8 +282,9 @@ async fn one_that_comes_and_goes_all_the_time() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
-    // Each second gathers at most so long, and a round takes its time as well.
-    let most = 3 + 2 * begun.elapsed().as_secs() as i64;
+    // Without a node a roll stays under way, and changes are gathered for so long then.
+    let rounds = begun.elapsed().as_millis() / pace().quiet.as_millis();
+    let most = 3 + rounds as i64;
     assert!(generation <= Some(most), "{generation:?} of {most}");
     flapping.abort();
     let _ = flapping.await;
