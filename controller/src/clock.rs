@@ -10,7 +10,7 @@ use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 
-/// A smaller difference is none: the header is of a whole second, and an answer takes
+/// The smallest difference that counts: the header has whole seconds, and an answer takes
 /// its time.
 const EXACT: SignedDuration = SignedDuration::from_secs(2);
 

@@ -18,7 +18,7 @@ use crate::monitor::Monitor;
 ///
 /// # Errors
 ///
-/// Where the address is in use, or is none of this machine's.
+/// The address is in use, or this machine does not have it.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error)

@@ -40,15 +40,17 @@ pub struct Fleet {
     pub absent: Absent,
     /// The nodes that nothing can be done on, or found out, for now.
     pub out_of_reach: BTreeMap<String, OutOfReach>,
-    /// The agents of nodes that shall have none any more. They may stay, and are not
+    /// The agents of nodes that should have none any more. They may stay, and are not
     /// made again.
     pub leaving: Vec<Agent>,
+    /// The number of nodes that have had no working agent for longer than it may take.
+    pub missing: usize,
 }
 
 /// Nodes that have no pod, and since when that is known.
 pub type Absent = BTreeMap<String, Timestamp>;
 
-/// What a fleet is seen with, besides its objects.
+/// The context in which pods and nodes are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// The template of the `DaemonSet`, if there is one.
@@ -113,7 +115,7 @@ pub struct Agent {
 }
 
 impl Fleet {
-    /// What these pods and nodes are now.
+    /// Returns the fleet that these pods and nodes make up.
     pub fn new<'a>(
         pods: impl Iterator<Item = &'a Pod>,
         nodes: impl Iterator<Item = &'a Node>,
@@ -161,6 +163,9 @@ impl Fleet {
             }
         }
         fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
+        let agents = fleet.agents.iter();
+        let ill = agents.filter(|agent| agent.is_ill(patience, now));
+        fleet.missing = fleet.out_of_reach.len() + ill.count();
         fleet
     }
 
@@ -192,16 +197,6 @@ impl Fleet {
         Some(self.wanted?.saturating_sub(self.out_of_reach.len()))
     }
 
-    /// How many nodes have had no agent that works for so long.
-    #[must_use]
-    pub fn missing(&self, patience: Duration, now: Timestamp) -> usize {
-        let ill = self
-            .agents
-            .iter()
-            .filter(|agent| agent.is_ill(patience, now));
-        self.out_of_reach.len() + ill.count()
-    }
-
     /// The agents that are ready.
     pub fn ready(&self) -> impl Iterator<Item = &Agent> {
         let agents = self.agents.iter();
@@ -210,11 +205,8 @@ impl Fleet {
 
     /// The agents whose pods do not begin, or were refused.
     pub fn not_started(&self) -> impl Iterator<Item = &Agent> {
-        let out = self.out_of_reach.values();
-        out.filter_map(|OutOfReach { obstacle, agent }| match obstacle {
-            Obstacle::NotBegun(_) | Obstacle::Failed(_) => agent.as_ref(),
-            Obstacle::NodeNotReady(_) | Obstacle::NoPod | Obstacle::NotEnding => None,
-        })
+        let without = self.without_agent();
+        without.filter_map(|(_, out)| out.agent.as_ref())
     }
 
     /// The nodes that have no agent, where neither the node nor the end of the one before
@@ -338,7 +330,7 @@ impl Agent {
             node: node_of(pod)?,
             revision: pod.annotations().get(REVISION).cloned().unwrap_or_default(),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            // One that was refused has a time as well, and no container.
+            // A refused pod has a start time as well, but no statuses of containers.
             has_begun: status.is_some_and(|status| status.start_time.is_some())
                 && (failed.is_none() || container.is_some()),
             failed,

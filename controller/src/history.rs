@@ -33,8 +33,8 @@ pub use self::situation::{Situation, Step};
 use crate::files::{Files, content_hash, units};
 use crate::fleet::{Agent, lasts};
 
-/// What failed is tried again after this: it may have been the node, or there was no room
-/// for a pod.
+/// The wait before something that failed is tried again. The node may have been the reason,
+/// or there was no room for a pod.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
 /// How many times as long the wait is after each further failure,
 const LONGER: u32 = 4;
@@ -55,11 +55,11 @@ pub struct History {
     pub roll: Option<Attempt>,
     /// The last one that failed.
     pub failed: Option<Failed>,
-    /// What is known to be wrong with the agents' template that is good: another one may
-    /// change that.
+    /// Files that agents failed with under the good template. Another template may cure
+    /// that.
     pub held: Units,
-    /// The nodes that had no agent that was well when what was begun last began: they say
-    /// nothing about it.
+    /// The nodes without a working agent at the beginning of the last trial: they say
+    /// nothing about its revision.
     pub ill: BTreeSet<String>,
     /// What was changed together with something wrong, to be tried again one
     /// group after the other.
@@ -79,21 +79,13 @@ pub struct Held {
     pub setback: Setback,
 }
 
-/// A tenant's file.
-#[derive(Clone, Copy, Debug)]
-pub struct File<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its content.
-    pub content: &'a [u8],
-}
-
-/// Why agents do not get a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept<'a> {
+/// Why agents do not get a tenant's file as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
     /// What became of the agents that had it.
-    pub why: &'a str,
-    /// Whether something else that was changed with it may be the reason.
+    pub why: String,
+    /// Whether something else that was changed with it may be the reason, so that it is
+    /// tried again in its turn.
     pub is_suspect: bool,
 }
 
@@ -160,27 +152,33 @@ pub struct Failed {
 pub type Revisions = BTreeMap<String, Arc<Files>>;
 
 impl History {
-    /// Why agents do not get this file of a tenant for now, if so.
+    /// Returns why agents do not get this file of a tenant for now, if so.
     #[must_use]
-    pub fn keeps_back(&self, file: File<'_>, template: &str, now: Timestamp) -> Option<Kept<'_>> {
+    pub fn keeps_back(
+        &self,
+        name: &str,
+        content: &[u8],
+        template: &str,
+        now: Timestamp,
+    ) -> Option<Kept> {
         let mut suspects = self.suspects.iter();
-        let suspected = suspects.find_map(|group| group.get(file.name));
-        let held = suspected.or_else(|| self.held.get(file.name))?;
-        let is_suspect = suspected.is_some();
+        let suspected = suspects.find_map(|group| group.get(name));
+        let held = suspected.or_else(|| self.held.get(name))?;
+        let is_open = suspected.is_some() || !held.setback.is_over(now);
+        let is_it = is_open && held.content == content_hash(content);
         // Nothing that may be wrong is tried together with another template.
-        let is_next = || {
-            self.good
-                .as_ref()
-                .is_some_and(|good| good.differs(template))
-        };
-        let is_it = || {
-            let is_open = is_suspect || !held.setback.is_over(now);
-            is_open && held.content == content_hash(file.content)
-        };
-        let (why, is_it) = (&held.setback.why, is_it());
-        // What waits for another template only is not known to be wrong.
-        let is_suspect = is_suspect || !is_it;
-        (is_it || is_next()).then_some(Kept { why, is_suspect })
+        let is_kept = is_it || self.has_another_template(template);
+        is_kept.then(|| Kept {
+            why: held.setback.why.clone(),
+            // What waits only for another template is not known to be wrong.
+            is_suspect: suspected.is_some() || !is_it,
+        })
+    }
+
+    /// Whether what is good is known to have another template than this one.
+    fn has_another_template(&self, template: &str) -> bool {
+        let good = self.good.as_ref();
+        good.is_some_and(|good| !good.template.is_empty() && good.template != template)
     }
 
     /// What comes next, and what is remembered then.
@@ -348,18 +346,12 @@ impl History {
         let Attempt {
             revision, template, ..
         } = roll;
-        if self
-            .good
-            .as_ref()
-            .is_some_and(|good| good.differs(&template))
-        {
+        if self.has_another_template(&template) {
             self.held.clear();
             self.suspects.clear();
         }
-        let is_it = |failed: &mut Failed| {
-            failed.revision == revision || failed.template.as_ref() == Some(&template)
-        };
-        self.failed.take_if(is_it);
+        self.failed
+            .take_if(|failed| failed.concerns(&revision, &template));
         // What was in it is not wrong, and what was not tried again for so long is gone.
         let before = self.good.as_ref();
         let before = before.and_then(|before| now.revisions.get(&before.revision));
@@ -401,17 +393,15 @@ impl History {
             return;
         }
         let failed = self.failed.as_ref();
-        let keeps_back =
-            |failed: &Failed| failed.concerns(wanted, template) && !failed.setback.is_over(now.now);
-        if self.good.is_some() && failed.is_some_and(keeps_back) {
+        let failed = failed.filter(|failed| failed.concerns(wanted, template));
+        if self.good.is_some() && failed.is_some_and(|failed| !failed.setback.is_over(now.now)) {
             return;
         }
         let ill = fleet.agents.iter().filter(|agent| now.is_ill(agent));
         // With another revision it may be that.
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
-        let is_careful =
-            failed.is_some_and(|failed| failed.node.is_none() && failed.concerns(wanted, template));
+        let is_careful = failed.is_some_and(|failed| failed.node.is_none());
         let ill = ill.filter(is_before).map(|agent| &agent.node);
         let without_agent = fleet.without_agent().map(|(node, _)| node);
         if !is_careful {
@@ -452,7 +442,7 @@ impl History {
         } = attempt;
         let good = self.good.as_ref();
         // Where no agent began, none had its sinks.
-        let is_suspect = node.is_none() || good.is_some_and(|good| good.differs(template));
+        let is_suspect = node.is_none() || self.has_another_template(template);
         let template = is_suspect.then(|| template.clone());
         let before = self.failed.as_ref().filter(|failed| {
             failed.revision == *revision || (template.is_some() && failed.template == template)
@@ -518,13 +508,6 @@ impl Failed {
     #[must_use]
     pub fn concerns(&self, revision: &str, template: &str) -> bool {
         self.revision == revision || self.template.as_deref() == Some(template)
-    }
-}
-
-impl Since {
-    /// Whether it is known to have another template than this one.
-    fn differs(&self, template: &str) -> bool {
-        !self.template.is_empty() && self.template != template
     }
 }
 

@@ -125,7 +125,7 @@ impl Default for Monitor {
             }
         }
         monitor.sinks(SinkCounts::default());
-        monitor.fleet(&Fleet::default(), 0);
+        monitor.fleet(&Fleet::default());
         Self {
             registry,
             ..monitor
@@ -179,7 +179,7 @@ impl Monitor {
     pub(crate) fn leads(&self, leads: bool) {
         self.leading.set(leads.into());
         self.sinks(SinkCounts::default());
-        self.fleet(&Fleet::default(), 0);
+        self.fleet(&Fleet::default());
         self.rollout_blocked.set(0);
         self.events_waiting.set(0);
     }
@@ -229,8 +229,7 @@ impl Monitor {
         self.events_waiting.set(now.waiting.cast_signed());
     }
 
-    /// Tells of the agents, of which so many nodes miss theirs for long.
-    pub(crate) fn fleet(&self, fleet: &Fleet, missing: usize) {
+    pub(crate) fn fleet(&self, fleet: &Fleet) {
         let set = |state, count: usize| {
             self.agents
                 .get_or_create(&State { state })
@@ -239,7 +238,7 @@ impl Monitor {
         set("ready", fleet.ready().count());
         set("wanted", fleet.wanted.unwrap_or(0));
         set("out_of_reach", fleet.out_of_reach.len());
-        set("missing", missing);
+        set("missing", fleet.missing);
     }
 
     pub(crate) fn sinks(&self, counts: SinkCounts) {
@@ -283,9 +282,10 @@ mod tests {
         monitor.leads(true);
         let fleet = Fleet {
             wanted: Some(7),
+            missing: 3,
             ..Fleet::default()
         };
-        monitor.fleet(&fleet, 3);
+        monitor.fleet(&fleet);
         monitor.is_blocked(true);
         monitor.sinks(SinkCounts {
             failing: 3,

@@ -165,8 +165,7 @@ async fn round(
     monitor: &Monitor,
 ) -> Result<Decided, RoundError> {
     let mut snapshot = watched.snapshot(settings).await?;
-    let missing = snapshot.fleet.missing(settings.pace.trial, snapshot.now);
-    monitor.fleet(&snapshot.fleet, missing);
+    monitor.fleet(&snapshot.fleet);
     let begun = Instant::now();
     let plan = Plan::new(&snapshot, settings);
     monitor.planned(begun.elapsed().as_secs_f64());

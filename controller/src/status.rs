@@ -99,8 +99,7 @@ impl<'a> Teller<'a> {
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
         let deliveries = observations.lock().deliveries(self.pace.behind);
         let fleet = self.watched.fleet(self.pace);
-        let missing = fleet.missing(self.pace.trial, self.watched.now());
-        self.monitor.fleet(&fleet, missing);
+        self.monitor.fleet(&fleet);
 
         let mut counts = SinkCounts::default();
         let (mut news, mut numbers) = (Vec::new(), Vec::new());

@@ -88,16 +88,16 @@ impl Situation<'_> {
     pub(super) fn is_settled(&self, agent: &Agent) -> bool {
         let Pace { settle, .. } = self.pace;
         let is_long = |since, span| lasts(since, self.now) >= span;
+        let Agent {
+            created,
+            ready_since,
+            ..
+        } = *agent;
         // A node's clock may be ahead, the API server's counts then.
-        let is_old = agent
-            .created
-            .is_some_and(|created| is_long(created, settle * 6));
+        let is_old = created.is_some_and(|created| is_long(created, settle * 6));
         let is_ahead = |since| since > self.now && is_old;
         // Or behind.
-        let since = agent
-            .ready_since
-            .map(|since| Some(since).max(agent.created));
-        let since = since.flatten();
+        let since = ready_since.map(|since| created.map_or(since, |created| since.max(created)));
         since.is_some_and(|since| is_long(since, settle) || is_ahead(since))
     }
 
@@ -236,11 +236,11 @@ impl Situation<'_> {
         if self.is_under_way(trial) {
             return Step::new(revision, None);
         }
-        if self.fleet.agents.is_empty() || (trial.is_careful && self.lacks_agents(ill)) {
+        // Where no agent is left, nothing is to be lost anywhere.
+        let is_anywhere = self.fleet.agents.is_empty();
+        if is_anywhere || (trial.is_careful && self.lacks_agents(ill)) {
             let not_started = || self.fleet.not_started();
             let is_tried = not_started().any(|agent| agent.revision == *revision);
-            // Where no agent is left, nothing is to be lost anywhere.
-            let is_anywhere = self.fleet.agents.is_empty();
             let mut others = not_started()
                 .filter(|agent| !is_tried && (is_anywhere || !ill.contains(&agent.node)));
             return Step::new(revision, others.next());

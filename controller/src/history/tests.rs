@@ -3,7 +3,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::situation::NOT_BEGUN;
 use super::*;
 use crate::fleet::{Absent, Fleet, Obstacle, OutOfReach};
-use crate::plan::{Held, Plan};
+use crate::plan::Plan;
 use crate::settings::{Settings, Size};
 use crate::snapshot::{ObjectName, Snapshot, Stored, Version};
 
@@ -282,6 +282,18 @@ impl World {
         agents.filter(|agent| agent.revision == revision).count()
     }
 
+    /// How many nodes have an agent's pod.
+    fn pods(&self) -> usize {
+        let nodes = self.nodes.values();
+        nodes.filter(|node| node.agent.is_some()).count()
+    }
+
+    /// How many agents are ready.
+    fn ready(&self) -> usize {
+        let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
+        agents.filter(|agent| agent.ready_since.is_some()).count()
+    }
+
     fn good(&self) -> Option<String> {
         let good = self.history().good.as_ref();
         good.map(|good| good.revision.clone())
@@ -335,7 +347,7 @@ fn what_breaks_agents_is_held_alone() {
     assert!(world.has("shop", "old.example.com"));
     let plan = world.plan();
     let held: Vec<_> = plan.held.iter().collect();
-    let (file, Held { why, is_suspect }) = held[0];
+    let (file, Kept { why, is_suspect }) = held[0];
     assert_eq!((held.len(), file.as_str()), (1, "ns-shop.yaml"));
     assert!(!is_suspect);
     assert!(
@@ -673,8 +685,7 @@ fn pods_that_are_not_made_cost_one_node() {
     world.makes_none = true;
     for _ in 0..20 {
         world.round();
-        let agents = world.nodes.values().filter(|node| node.agent.is_some());
-        assert!(agents.count() >= 9);
+        assert!(world.pods() >= 9);
     }
     let failed = world.history().failed.clone().unwrap();
     assert!(
@@ -935,8 +946,7 @@ fn while_no_pod_can_be_made_no_change_costs_another_agent() {
         world.put("shop", &format!("{number}.example.com"));
         world.round();
     }
-    let agents = world.nodes.values().filter(|node| node.agent.is_some());
-    assert!(agents.count() >= 9);
+    assert!(world.pods() >= 9);
     world.makes_none = false;
     world.rounds(100);
     assert!(world.has("shop", "999.example.com"));
@@ -953,8 +963,7 @@ fn a_roll_stops_where_pods_are_not_made_any_more() {
     }
     world.makes_none = true;
     world.rounds(300);
-    let agents = world.nodes.values().filter(|node| node.agent.is_some());
-    let lost = 100 - agents.count();
+    let lost = 100 - world.pods();
     assert!((1..=5).contains(&lost), "{lost} agents are lost");
     assert_ne!(world.good(), Some(revision.clone()));
     let why = &world.history().failed.as_ref().unwrap().setback.why;
@@ -1070,9 +1079,7 @@ fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
             world.put("shop", &format!("{number}.example.com"));
             world.round();
         }
-        let agents = world.nodes.values().filter_map(|node| node.agent.as_ref());
-        let ready = agents.filter(|agent| agent.ready_since.is_some());
-        let ready = ready.count();
+        let ready = world.ready();
         assert!(
             ready >= 20 - NOT_BEGUN,
             "{ready} {kind:?} {:?}",
@@ -1092,9 +1099,7 @@ fn pods_that_kubelets_refuse_stop_the_roll() {
     (100..140).for_each(|node| world.set(node, Kind::Refusing));
     world.settings.agent.priority_class_name = Some("other".to_owned());
     world.settle();
-    let agents = world.nodes.values().filter_map(|node| node.agent.as_ref());
-    let ready = agents.filter(|agent| agent.ready_since.is_some());
-    let lost = 200 - ready.count();
+    let lost = 200 - world.ready();
     assert!((NOT_BEGUN..=10).contains(&lost), "{lost} agents are lost");
     let failed = world.history().failed.as_ref().unwrap();
     assert!(failed.setback.why.contains("its pod failed"));

@@ -27,7 +27,7 @@ pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::events::Routes;
 use crate::files::{Files, revision};
-use crate::history::{File, Kept};
+use crate::history::Kept;
 use crate::lanes::Lanes;
 use crate::render;
 use crate::resources::ClusterLogSinkSpec;
@@ -52,17 +52,7 @@ pub struct Plan {
     /// Where the Events go, of each sink that gets any.
     pub routes: Routes,
     /// The files that agents do not get as they should be, and why.
-    pub held: BTreeMap<String, Held>,
-}
-
-/// Why agents do not get a file as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// What became of the agents that had it.
-    pub why: String,
-    /// Whether another file that was changed with it may be the reason, and it is tried
-    /// again in its turn.
-    pub is_suspect: bool,
+    pub held: BTreeMap<String, Kept>,
 }
 
 impl Plan {
@@ -167,16 +157,13 @@ fn hold(
     units: &mut BTreeMap<String, render::Unit>,
     template: &str,
     snapshot: &Snapshot,
-) -> BTreeMap<String, Held> {
+) -> BTreeMap<String, Kept> {
     let Snapshot { history, now, .. } = snapshot;
-    let held: BTreeMap<String, Held> = units
+    let held: BTreeMap<String, Kept> = units
         .iter()
         .filter_map(|(name, unit)| {
-            let content = unit.text.as_bytes();
-            let Kept { why, is_suspect } =
-                history.keeps_back(File { name, content }, template, *now)?;
-            let why = why.to_owned();
-            Some((name.clone(), Held { why, is_suspect }))
+            let kept = history.keeps_back(name, unit.text.as_bytes(), template, *now)?;
+            Some((name.clone(), kept))
         })
         .collect();
     for name in held.keys() {

@@ -10,7 +10,8 @@ use transport::ErrorKind;
 use super::Decided;
 use crate::delivery::{Behind, Delivery};
 use crate::fleet::{Agent, Fleet, OutOfReach};
-use crate::plan::{Held, Refusal};
+use crate::history::Kept;
+use crate::plan::Refusal;
 use crate::resources::Reason;
 use crate::tenants::Place;
 
@@ -224,7 +225,7 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
 /// Why agents shall not have the sink as it is, if so.
 fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Held { why, is_suspect }) = plan.held.get(&place.file) {
+    if let Some(Kept { why, is_suspect }) = plan.held.get(&place.file) {
         return (!is_suspect && !place.is_in(&plan.files)).then_some(why);
     }
     let failed = history.failed.as_ref()?;
@@ -235,7 +236,7 @@ fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
 /// What keeps a sink back that may not be the reason.
 fn others_trouble(place: &Place, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Held { why, is_suspect }) = plan.held.get(&place.file)
+    if let Some(Kept { why, is_suspect }) = plan.held.get(&place.file)
         && *is_suspect
         && !place.is_in(&plan.files)
     {

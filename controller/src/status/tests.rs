@@ -11,8 +11,8 @@ use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, STALLED, all};
 use super::*;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
-use crate::history::{Failed, Setback};
-use crate::plan::{Held, Refusal};
+use crate::history::{Failed, Kept, Setback};
+use crate::plan::Refusal;
 use crate::resources::{Counts, Reason};
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
@@ -551,7 +551,7 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     let file = case.verdict.as_ref().unwrap().file.clone();
     let mut says = |is_suspect| {
         let why = "on node node-1: its container ended".to_owned();
-        let held = Held { why, is_suspect };
+        let held = Kept { why, is_suspect };
         case.decided.plan.held.insert(file.clone(), held);
         let (_, reason, message) = case.says(CONFIGURED);
         let conditions = case.conditions(&[], 0);

@@ -110,28 +110,28 @@ pub fn prometheus_crds() -> Option<PathBuf> {
     Some(Path::new(folder).join("example/prometheus-operator-crd"))
 }
 
+/// A program that is built with the control plane's.
+fn program(name: &str) -> Option<Command> {
+    let program = programs()?.join(name);
+    if !program.exists() {
+        rig::skip(&format!("there is no {name}"));
+        return None;
+    }
+    Some(Command::new(program))
+}
+
 /// `promtool`, which tests rules of Prometheus. None, with a reason printed, where it
 /// cannot be had.
 #[must_use]
 pub fn promtool() -> Option<Command> {
-    let program = programs()?.join("promtool");
-    if !program.exists() {
-        rig::skip("there is no promtool");
-        return None;
-    }
-    Some(Command::new(program))
+    program("promtool")
 }
 
 /// `helm`, which renders charts without a cluster. None, with a reason printed, where it
 /// cannot be had.
 #[must_use]
 pub fn helm() -> Option<Command> {
-    let program = programs()?.join("helm");
-    if !program.exists() {
-        rig::skip("there is no Helm");
-        return None;
-    }
-    let mut command = Command::new(program);
+    let mut command = program("helm")?;
     // Repositories and plugins of this machine.
     for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         command.env(folder, std::env::temp_dir().join("no-helm"));
