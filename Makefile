@@ -55,7 +55,7 @@ instructions:
 	@if command -v valgrind >/dev/null; then \
 		test -x $(RUNNER) || $(CARGO) install gungraun-runner --version $(GUNGRAUN) \
 			--locked --quiet --root target/tools/gungraun-$(GUNGRAUN) && \
-		GUNGRAUN_RUNNER=$(CURDIR)/$(RUNNER) $(CARGO) bench --package plugin --bench instructions; \
+		GUNGRAUN_RUNNER=$(CURDIR)/$(RUNNER) $(CARGO) bench --package mapper --bench instructions; \
 	else \
 		echo "skipped: valgrind is not installed"; \
 	fi

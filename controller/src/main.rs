@@ -20,7 +20,7 @@ use controller::run::run;
 use controller::settings::{LogFormat, Settings};
 use kube::Client;
 use lexopt::{Arg, Parser, ValueExt};
-use out_syslog_sink::hostname;
+use mapper::hostname;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 

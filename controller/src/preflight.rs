@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kube::Client;
-use out_syslog_sink::config::Config;
-use out_syslog_sink::hostname;
-use out_syslog_sink::report::push_notice;
+use mapper::config::Config;
+use mapper::hostname;
+use mapper::notice::push_notice;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use syslog::{Batch, Framing, Outcome};

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     NodeSelectorTerm, ResourceRequirements, SELinuxOptions, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use out_syslog_sink::config::{self, size_text};
+use mapper::config::{self, size_text};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use out_syslog_sink::config::{Config, Properties};
-use out_syslog_sink::message::{Mapper, Workspace};
+use mapper::config::{Config, Properties};
+use mapper::message::{Mapper, Workspace};
 use receiver::Splitter;
 use syslog::Batch;
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::runtime::wait::await_condition;
-use out_syslog_sink::hostname;
+use mapper::hostname;
 use serde_json::{Value, json};
 
 use crate::access::{Cluster, Scope};

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// The shared value of each folder.
 #[derive(Debug)]
-pub struct ByFolder<T>(Mutex<Option<HashMap<PathBuf, Weak<T>>>>);
+pub(crate) struct ByFolder<T>(Mutex<Option<HashMap<PathBuf, Weak<T>>>>);
 
 impl<T> ByFolder<T> {
     /// Starts without folders.
@@ -17,12 +17,12 @@ impl<T> ByFolder<T> {
         clippy::new_without_default,
         reason = "a static needs a constant function"
     )]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
     /// Returns the folder's value, which is made if no output uses one.
-    pub fn get_or(&self, folder: &Path, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+    pub(crate) fn get_or(&self, folder: &Path, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
         let mut values = self.0.lock();
         let values = values.get_or_insert_default();
         values.retain(|_, value| value.strong_count() > 0);

@@ -4,30 +4,24 @@
 //! ```text
 //! abi::exports  FLBPluginFlushCtx(tag, chunk)
 //!   -> output   Output::flush
-//!   -> message  Mapper::map_chunk: chunk -> identity -> template -> frames of one batch
-//!   -> transport (crate)  Sink::deliver: event loop -> session -> TLS, TCP, RELP or UDP
-//!   -> acknowledged -> FLB_OK
+//!   -> mapper (crate)     Mapper::map_chunk: chunk -> frames of one batch
+//!   -> queue (crate)      Writer::append -> FLB_OK
+//!      transport (crate)  Sink::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
+//!                         -> acknowledged -> FLB_OK (without a queue)
+//! abi::host     what the plugin asks of Fluent Bit: properties, log, metrics
 //! ```
 //!
 //! Everything up to the batch runs on the thread that calls, allocates nothing
 //! for a record, and needs little stack: Fluent Bit gives it 24 KiB.
 #![deny(unsafe_code)]
 
-pub mod abi;
-pub mod by_folder;
-pub mod chunk;
-pub mod config;
-pub mod hostname;
-pub mod identity;
-pub mod log;
-pub mod message;
-pub mod metrics;
-pub mod orphans;
-pub mod output;
-pub mod report;
-pub mod resume;
-pub mod route;
-pub mod selection;
-pub mod severity;
-pub mod template;
-pub mod witness;
+mod abi;
+mod by_folder;
+mod log;
+mod metrics;
+mod orphans;
+mod output;
+mod report;
+mod resume;
+mod route;
+mod witness;

@@ -9,7 +9,7 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// The log of one output.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     host: Host,
     name: String,
 }
@@ -17,12 +17,12 @@ pub struct Log {
 impl Log {
     /// A log whose lines begin with the output's name.
     #[must_use]
-    pub const fn new(host: Host, name: String) -> Self {
+    pub(crate) const fn new(host: Host, name: String) -> Self {
         Self { host, name }
     }
 
     /// Writes a line.
-    pub fn write(&self, level: Level, text: &str) {
+    pub(crate) fn write(&self, level: Level, text: &str) {
         if self.host.logs(level) {
             let line = format!("[output:syslog_sink:{}] {text}", self.name);
             self.host.print(level, &line);
@@ -32,14 +32,14 @@ impl Log {
 
 /// Lets the first line pass, and then one in 30 seconds; counts the others.
 #[derive(Debug, Default)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     last: Option<Instant>,
     suppressed: u64,
 }
 
 impl Limiter {
     /// Whether a line may be written now; with it goes how many were not.
-    pub fn admit(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         let quiet = self
             .last
             .is_some_and(|last| now.saturating_duration_since(last) < EVERY);

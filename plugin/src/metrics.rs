@@ -11,7 +11,7 @@ use syslog::{Totals, Volume};
 use transport::{ErrorKind, Event, QueueState};
 
 use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
-use crate::message::{Reason, Tally};
+use mapper::message::{Reason, Tally};
 
 /// Upper bounds of the time to an acknowledgement, in seconds.
 const BOUNDS: [f64; 12] = [
@@ -39,7 +39,7 @@ struct Newest {
 
 /// The metrics of one output; nothing where the host has none.
 #[derive(Clone, Debug)]
-pub struct Metrics(Option<Arc<OutputMetrics>>);
+pub(crate) struct Metrics(Option<Arc<OutputMetrics>>);
 
 #[derive(Debug)]
 struct OutputMetrics {
@@ -52,7 +52,7 @@ struct OutputMetrics {
 
 /// Held by an output that owns a context with metrics: they end when it is dropped.
 #[derive(Debug)]
-pub struct ContextGuard(Liveness);
+pub(crate) struct ContextGuard(Liveness);
 
 impl Drop for ContextGuard {
     fn drop(&mut self) {
@@ -115,7 +115,7 @@ impl Metrics {
     /// Makes the metrics of the output of this name, during its init. The guard, if
     /// there is one, is dropped when the output has ended.
     #[must_use]
-    pub fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<ContextGuard>) {
+    pub(crate) fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<ContextGuard>) {
         let mut newest = NEWEST.lock();
         let running = newest.metrics.upgrade();
         let running =
@@ -145,26 +145,26 @@ impl Metrics {
 
     /// The outputs' inits are over: from now on the host may read, and no series is
     /// added to what there is.
-    pub fn seal() {
+    pub(crate) fn seal() {
         NEWEST.lock().metrics = Weak::new();
     }
 
     /// Shows the maximum size of the queue.
-    pub fn show_queue_limit(&self, bytes: usize) {
+    pub(crate) fn show_queue_limit(&self, bytes: usize) {
         if let Some(this) = &self.0 {
             this.add(&this.shared.queue.limit, bytes as f64);
         }
     }
 
     /// Counts a chunk that could not be queued.
-    pub fn count_queue_error(&self) {
+    pub(crate) fn count_queue_error(&self) {
         if let Some(this) = &self.0 {
             this.add(&this.shared.queue.errors, 1.0);
         }
     }
 
     /// Counts what became of a chunk's records.
-    pub fn count(&self, tally: &Tally) {
+    pub(crate) fn count(&self, tally: &Tally) {
         let Some(OutputMetrics { shared, name, .. }) = self.0.as_deref() else {
             return;
         };
@@ -348,7 +348,7 @@ impl QueueMetrics {
 
 /// What one of an output's sinks adds to the metrics.
 #[derive(Debug)]
-pub struct SinkMetrics {
+pub(crate) struct SinkMetrics {
     metrics: Metrics,
     /// What was added so far.
     totals: Totals,
@@ -362,7 +362,7 @@ pub struct SinkMetrics {
 impl SinkMetrics {
     /// Nothing was added yet.
     #[must_use]
-    pub fn new(metrics: Metrics) -> Self {
+    pub(crate) fn new(metrics: Metrics) -> Self {
         let number = metrics.0.as_ref().map_or(0, |of_output| {
             let of_sinks = &mut of_output.oldest.lock().of_sinks;
             of_sinks.push(None);
@@ -379,7 +379,7 @@ impl SinkMetrics {
     }
 
     /// Adds what happened.
-    pub fn on_event(&mut self, event: &Event<'_>) {
+    pub(crate) fn on_event(&mut self, event: &Event<'_>) {
         let Some(this) = self.metrics.0.clone() else {
             return;
         };

@@ -29,7 +29,7 @@ static SWEEPS: ByFolder<Sweep> = ByFolder::new();
 
 /// The deletion of queues in a folder. Dropping it ends the deletion.
 #[derive(Debug)]
-pub struct Sweep(Arc<Shared>);
+pub(crate) struct Sweep(Arc<Shared>);
 
 /// The part of a sweep that its thread shares.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ struct Shared {
 
 impl Sweep {
     /// Claims a queue, and sees to the others in its folder, once for all outputs.
-    pub fn beside(
+    pub(crate) fn beside(
         folder: &Path,
         name: &str,
         age: Duration,

@@ -8,15 +8,15 @@ use syslog::{Batch, Framing, Outcome};
 use transport::{Sender, Sink};
 
 use crate::abi::host::Level;
-use crate::config::Config;
 use crate::log::{Limiter, Log};
-use crate::message::{Mapper, Tally, Workspace};
 use crate::metrics::Metrics;
 use crate::orphans::Sweep;
 use crate::report::Report;
 use crate::resume::Resume;
 use crate::route::{Queued, Route};
 use crate::witness::Witness;
+use mapper::config::Config;
+use mapper::message::{Mapper, Tally, Workspace};
 
 /// Memory that the buffers between two flushes may hold on to. A larger one is
 /// given back: one huge chunk must not be remembered forever.
@@ -27,7 +27,7 @@ const REOPEN: Duration = Duration::from_secs(1);
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Sees to the queues beside this output's.
     _sweep: Option<Arc<Sweep>>,
     mapper: Mapper,
@@ -65,7 +65,7 @@ impl Output {
     /// Opens the sinks. Where the queue cannot be opened, that is tried again with the
     /// chunks that come: an error of one output must not keep the others from starting.
     #[must_use]
-    pub fn open(
+    pub(crate) fn open(
         config: Config,
         sender: &Arc<Sender>,
         log: &Log,
@@ -137,7 +137,7 @@ impl Output {
     /// Takes a chunk: [`Outcome::Delivered`] once the receiver has every byte of
     /// it, or the queue has.
     #[must_use]
-    pub fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
+    pub(crate) fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
         match self.route() {
             Some(Route::Direct(sinks)) => self.deliver(Route::direct(sinks, tag), tag, chunk),
             Some(Route::Queued(queued)) => self.enqueue(queued, tag, chunk),

@@ -2,26 +2,23 @@
 //! sink itself in a message of the plugin's own.
 
 use std::fmt::Write;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
+use mapper::message::{Reason, Tally};
+use mapper::notice::push_notice;
 use parking_lot::Mutex;
-use syslog::{
-    AppName, Batch, Clock, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity,
-    Stamp, StructuredData, Timestamp,
-};
+use syslog::Batch;
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
-use crate::message::{Reason, Tally};
 use crate::metrics::Metrics;
 
 /// Who the plugin is in its own messages.
 const APP_NAME: &str = "syslog_sink";
-const MSGID: &str = "given_up";
 
 /// One for each output.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     log: Log,
     metrics: Metrics,
     hostname: String,
@@ -40,7 +37,7 @@ struct State {
 
 /// What a message of ours says, and is not told again once it is delivered.
 #[derive(Debug)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// From chunks that were delivered before.
     owed: Tally,
 }
@@ -48,7 +45,7 @@ pub struct Notice {
 impl Report {
     /// Nothing was given up yet.
     #[must_use]
-    pub fn new(log: Log, metrics: Metrics, hostname: String) -> Self {
+    pub(crate) fn new(log: Log, metrics: Metrics, hostname: String) -> Self {
         Self {
             log,
             metrics,
@@ -59,7 +56,7 @@ impl Report {
 
     /// Appends the message that tells the sink what was given up, if there is
     /// anything to tell: of the chunk that is in `batch`, or before.
-    pub fn tell(&self, of_chunk: &Tally, batch: &mut Batch) -> Option<Notice> {
+    pub(crate) fn tell(&self, of_chunk: &Tally, batch: &mut Batch) -> Option<Notice> {
         let mut losses = of_chunk.losses();
         let owed = {
             let mut state = self.state.lock();
@@ -75,7 +72,7 @@ impl Report {
     }
 
     /// The message for what the sink was not told when it is closed.
-    pub fn last_words(&self, batch: &mut Batch) {
+    pub(crate) fn last_words(&self, batch: &mut Batch) {
         let untold = std::mem::take(&mut self.state.lock().untold);
         if !untold.is_clean() {
             self.push_message(&untold, batch);
@@ -83,7 +80,7 @@ impl Report {
     }
 
     /// A chunk was delivered, and the notice with it.
-    pub fn delivered(&self, of_chunk: &Tally, notice: Option<&Notice>) {
+    pub(crate) fn delivered(&self, of_chunk: &Tally, notice: Option<&Notice>) {
         if of_chunk.is_clean() {
             return;
         }
@@ -102,7 +99,7 @@ impl Report {
 
     /// A chunk was not delivered, or not as a whole: it comes again, and the
     /// notice with it.
-    pub fn returned(&self, notice: Option<&Notice>) {
+    pub(crate) fn returned(&self, notice: Option<&Notice>) {
         if let Some(Notice { owed }) = notice {
             let mut state = self.state.lock();
             state.untold.merge(owed);
@@ -111,7 +108,7 @@ impl Report {
     }
 
     /// So many messages were given up on their way.
-    pub fn give_up(&self, reason: Reason, count: u64) {
+    pub(crate) fn give_up(&self, reason: Reason, count: u64) {
         let mut tally = Tally::default();
         tally.add_many(reason, count);
         self.delivered(&tally, None);
@@ -140,31 +137,6 @@ impl Drop for Report {
         let unlogged = std::mem::take(&mut self.state.get_mut().unlogged);
         self.write(&unlogged);
     }
-}
-
-/// Appends a message of `app_name`'s own to its receiver: what it does not get, or
-/// that it is tried.
-pub fn push_notice(batch: &mut Batch, hostname: &str, app_name: &str, at: SystemTime, text: &str) {
-    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());
-    let mut frame = batch.frame();
-    let out = frame.bytes();
-    Stamp {
-        pri: Pri::new(Facility::Syslog, Severity::Warning),
-        timestamp: Timestamp::from_unix(at.as_secs().cast_signed(), at.subsec_nanos()).ok(),
-    }
-    .encode(&mut Clock::default(), out);
-    Origin {
-        hostname: Hostname::fit(hostname.as_bytes(), &mut h),
-        app_name: AppName::fit(app_name.as_bytes(), &mut a),
-        procid: ProcId::NIL,
-        msgid: MsgId::fit(MSGID.as_bytes(), &mut m),
-    }
-    .encode(out);
-    StructuredData::begin(out).finish();
-    out.push(b' ');
-    out.extend_from_slice(text.as_bytes());
-    frame.finish();
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const AGE: Duration = Duration::from_secs(3600);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub struct Resume<S = RandomState> {
+pub(crate) struct Resume<S = RandomState> {
     hasher: S,
     /// The oldest first.
     parts: Mutex<VecDeque<Part>>,
@@ -38,7 +38,7 @@ struct Part {
 impl<S: BuildHasher> Resume<S> {
     /// Remembers that the first `frames` messages of a chunk need not be sent
     /// again.
-    pub fn keep(&self, tag: &str, chunk: &[u8], frames: usize, now: Instant) {
+    pub(crate) fn keep(&self, tag: &str, chunk: &[u8], frames: usize, now: Instant) {
         if frames == 0 {
             return;
         }
@@ -58,7 +58,7 @@ impl<S: BuildHasher> Resume<S> {
 
     /// Returns the number of messages of a chunk that need not be sent, and
     /// forgets it. The chunk is hashed only if a remembered chunk has its length.
-    pub fn take(&self, tag: &str, chunk: &[u8], now: Instant) -> usize {
+    pub(crate) fn take(&self, tag: &str, chunk: &[u8], now: Instant) -> usize {
         {
             let mut parts = self.parts.lock();
             forget_expired(&mut parts, now);

@@ -11,7 +11,7 @@ use syslog::{Batch, Framing};
 use transport::{Event, Observer, QueueState, Sender, Sink};
 
 use crate::by_folder::ByFolder;
-use crate::config::{Config, QueueConfig};
+use mapper::config::{Config, QueueConfig};
 
 /// The first output that has the folder says how much its queues may hold.
 static BUDGETS: ByFolder<Budget> = ByFolder::new();
@@ -19,7 +19,7 @@ static BUDGETS: ByFolder<Budget> = ByFolder::new();
 /// See the [module](self). There is one sink, or one for each server among which
 /// tags are shared out.
 #[derive(Debug)]
-pub enum Route {
+pub(crate) enum Route {
     /// A batch is delivered before its chunk counts as taken.
     Direct(Vec<Sink>),
     /// A batch is queued, and delivered later.
@@ -28,7 +28,7 @@ pub enum Route {
 
 /// A sink and its queue.
 #[derive(Debug)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// First, so that it has ended before the queue is closed.
     sink: Sink,
     writer: Writer,
@@ -40,7 +40,7 @@ impl Route {
     /// # Errors
     ///
     /// If a queue cannot be opened.
-    pub fn open<O: Observer + 'static>(
+    pub(crate) fn open<O: Observer + 'static>(
         config: &Config,
         sender: &Arc<Sender>,
         observer: impl Fn() -> O,
@@ -87,7 +87,7 @@ impl Route {
     /// The sink for a tag: always the same one, which keeps the order of its
     /// records.
     #[must_use]
-    pub fn direct<'s>(sinks: &'s [Sink], tag: &str) -> &'s Sink {
+    pub(crate) fn direct<'s>(sinks: &'s [Sink], tag: &str) -> &'s Sink {
         &sinks[index(sinks.len(), tag)]
     }
 }
@@ -98,7 +98,7 @@ impl Queued {
     /// # Errors
     ///
     /// If the disk is full, for example: nothing of the batch is queued.
-    pub fn append(all: &[Self], tag: &str, batch: &mut Batch) -> Result<(), queue::Error> {
+    pub(crate) fn append(all: &[Self], tag: &str, batch: &mut Batch) -> Result<(), queue::Error> {
         let Self { sink, writer } = &all[index(all.len(), tag)];
         writer.append(batch, SystemTime::now())?;
         sink.wake();
@@ -167,7 +167,7 @@ mod tests {
 
     struct Keys(HashMap<&'static str, String>);
 
-    impl crate::config::Properties for Keys {
+    impl mapper::config::Properties for Keys {
         fn get(&self, key: &str) -> Option<String> {
             self.0.get(key).cloned()
         }

@@ -11,14 +11,14 @@ use transport::{Error, Event, Observer, QueueState};
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
-use crate::message::Reason;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::report::Report;
+use mapper::message::Reason;
 
 /// Of one sink. A receiver that is down for long is written of at first, at a
 /// bounded rate afterwards, and when it is back.
 #[derive(Debug)]
-pub struct Witness {
+pub(crate) struct Witness {
     log: Log,
     limiters: Limiters,
     /// The log's last word was that there is no connection.
@@ -47,7 +47,7 @@ impl Witness {
     /// Writes to `log`, and counts in `metrics`; what is given up is told to
     /// `report`.
     #[must_use]
-    pub fn new(log: Log, metrics: Metrics, report: Arc<Report>) -> Self {
+    pub(crate) fn new(log: Log, metrics: Metrics, report: Arc<Report>) -> Self {
         Self {
             log,
             limiters: Limiters::default(),

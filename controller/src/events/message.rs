@@ -116,8 +116,8 @@ fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use out_syslog_sink::config::{Config, Properties};
-    use out_syslog_sink::message::{Mapper, Workspace};
+    use mapper::config::{Config, Properties};
+    use mapper::message::{Mapper, Workspace};
     use serde_json::json;
     use syslog::{Batch, Framing};
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use out_syslog_sink::config::{Config, ConfigError};
-use out_syslog_sink::hostname;
-use out_syslog_sink::message::{Mapper, Workspace};
-use out_syslog_sink::report::push_notice;
+use mapper::config::{Config, ConfigError};
+use mapper::hostname;
+use mapper::message::{Mapper, Workspace};
+use mapper::notice::push_notice;
 use syslog::{Batch, Framing, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
 use transport::{Error, ErrorKind, Event, Observer, Sender, Sink};

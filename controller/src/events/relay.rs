@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::{self, Event as Change};
 use kube::runtime::{WatchStreamExt, watcher::watcher};
 use kube::{Api, Client};
-use out_syslog_sink::message::Workspace;
+use mapper::message::Workspace;
 use parking_lot::Mutex;
 use syslog::Outcome;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use out_syslog_sink::config::Properties;
-use out_syslog_sink::selection::fits;
+use mapper::config::Properties;
+use mapper::selection::fits;
 use transport::tls::Pem;
 
 use super::occurrence::Occurrence;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use out_syslog_sink::config::ConfigError;
+use mapper::config::ConfigError;
 
 use super::refusal::Refusal;
 use crate::resources::Reason;

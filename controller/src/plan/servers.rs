@@ -64,7 +64,7 @@ const fn default_port(transport: Transport) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use out_syslog_sink::config::{Config, Properties};
+    use mapper::config::{Config, Properties};
 
     use super::*;
     use crate::plan::sink::transport_name;

@@ -1,6 +1,6 @@
 //! One sink, checked: the options of its output and the files that they name.
 
-use out_syslog_sink::config::{Config, ConfigError, Properties};
+use mapper::config::{Config, ConfigError, Properties};
 
 use super::fields::{self, Field};
 use super::refusal::Refusal;

@@ -25,7 +25,7 @@ const NAMESPACE: &CStr = c"syslog";
 const SUBSYSTEM: &CStr = c"sink";
 
 /// A context of metrics: that of one output.
-pub struct Registry {
+pub(crate) struct Registry {
     functions: Functions,
     context: NonNull<c_void>,
     liveness: Liveness,
@@ -34,17 +34,17 @@ pub struct Registry {
 /// Whether a context is there: it ends with its output. Read-locked while values
 /// change, write-locked while series are added.
 #[derive(Clone, Debug)]
-pub struct Liveness(Arc<RwLock<bool>>);
+pub(crate) struct Liveness(Arc<RwLock<bool>>);
 
 impl Liveness {
     /// Whether values can still be changed.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         *self.0.read()
     }
 
     /// The context is about to go: from now on no value is changed.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         *self.0.write() = false;
     }
 }
@@ -62,7 +62,7 @@ struct Functions {
 }
 
 /// A counter, a gauge or a histogram.
-pub struct Metric {
+pub(crate) struct Metric {
     add: cmt_add_fn,
     handle: NonNull<c_void>,
     /// How to set a histogram, and the number of its counts.
@@ -84,7 +84,7 @@ impl fmt::Debug for Metric {
 
 /// What a metric is called, and the keys of its labels.
 #[derive(Clone, Copy, Debug)]
-pub struct Description<'a> {
+pub(crate) struct Description<'a> {
     /// The name, without what all have in common.
     pub name: &'a CStr,
     /// What it says, for people.
@@ -140,20 +140,20 @@ impl Registry {
 
     /// Ends the use of all its metrics.
     #[must_use]
-    pub fn liveness(&self) -> Liveness {
+    pub(crate) fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
 
     /// Makes a counter.
     #[must_use]
-    pub fn counter(&self, description: Description<'_>) -> Option<Metric> {
+    pub(crate) fn counter(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
         self.create(functions.counter_create, functions.counter_add, description)
     }
 
     /// Makes a gauge.
     #[must_use]
-    pub fn gauge(&self, description: Description<'_>) -> Option<Metric> {
+    pub(crate) fn gauge(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
         self.create(functions.gauge_create, functions.gauge_add, description)
     }
@@ -189,7 +189,7 @@ impl Registry {
 
     /// Makes a histogram with these upper bounds, which rise.
     #[must_use]
-    pub fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
+    pub(crate) fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
         let Functions {
             buckets_create,
             histogram_create,
@@ -227,7 +227,7 @@ impl Registry {
 impl Metric {
     /// Adds the series that has these labels, at zero. To be called during an output's
     /// init only.
-    pub fn prepare(&self, labels: &[&CStr]) {
+    pub(crate) fn prepare(&self, labels: &[&CStr]) {
         // Nobody else may read the map while it grows.
         let is_alive = self.liveness.0.write();
         if !*is_alive {
@@ -255,7 +255,7 @@ impl Metric {
 
     /// Adds to the value that has these labels; a histogram counts `amount` in
     /// its bucket.
-    pub fn add(&self, amount: f64, labels: &[&CStr]) {
+    pub(crate) fn add(&self, amount: f64, labels: &[&CStr]) {
         let is_alive = self.liveness.0.read();
         if *is_alive {
             // SAFETY: the context is there, and `liveness` is locked.
@@ -299,6 +299,6 @@ fn now() -> u64 {
 
 /// A label's value. A zero cannot be in one.
 #[must_use]
-pub fn label(text: &str) -> CString {
+pub(crate) fn label(text: &str) -> CString {
     CString::new(text.replace('\0', " ")).unwrap_or_default()
 }

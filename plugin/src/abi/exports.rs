@@ -18,11 +18,11 @@ use super::bindings::{
 };
 use super::fence::{fence, report_panics};
 use super::host::{Host, InstanceProperties, Level};
-use crate::config::{Config, Properties};
-use crate::hostname;
 use crate::log::Log;
 use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
+use mapper::config::{Config, Properties};
+use mapper::hostname;
 
 const NAME: &CStr = c"syslog_sink";
 const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP, RELP and UDP";
@@ -35,7 +35,7 @@ static SENDER: Mutex<Weak<Sender>> = Mutex::new(Weak::new());
 
 /// Before registration (2.2 on). There is nothing to prepare.
 #[unsafe(no_mangle)]
-pub extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
+pub(crate) extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
     SUCCESS
 }
 
@@ -45,7 +45,7 @@ pub extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
 ///
 /// `def` is null or points to the host's structure.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
+pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
     fence(FAILURE, || {
         report_panics(&Host::find());
         // SAFETY: the caller's promise; nothing behind the fields that every
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_
 ///
 /// `plugin` is null or points to the host's structure, filled for this output.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_int {
+pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_int {
     fence(FLB_ERROR, || {
         // SAFETY: the caller's promise.
         let Some(plugin) = (unsafe { plugin.as_ref() }) else {
@@ -151,7 +151,7 @@ fn sender() -> std::io::Result<Arc<Sender>> {
 
 /// Before the first flush, after the inits of all outputs (2.2 on).
 #[unsafe(no_mangle)]
-pub extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
+pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
     fence(FLB_OK, || {
         Metrics::seal();
         FLB_OK
@@ -165,7 +165,7 @@ pub extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
 /// `context` is null or what init stored; `data` is null or points to `length`
 /// bytes; `tag` is null or a string that ends with a zero.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn FLBPluginFlushCtx(
+pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
     context: *mut c_void,
     data: *const c_void,
     length: c_int,
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
 /// The flush of hosts that know no contexts. None of those that this library
 /// works with calls it; it cannot say which output a chunk is for.
 #[unsafe(no_mangle)]
-pub extern "C" fn FLBPluginFlush(
+pub(crate) extern "C" fn FLBPluginFlush(
     _data: *const c_void,
     _length: c_int,
     _tag: *const c_char,
@@ -211,7 +211,7 @@ pub extern "C" fn FLBPluginFlush(
 
 /// Before an exit (2.2 on). There is nothing to prepare.
 #[unsafe(no_mangle)]
-pub extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
+pub(crate) extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
 
 /// Closes one output. With the last one the event loop's thread ends.
 ///
@@ -219,7 +219,7 @@ pub extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
 ///
 /// `context` is null or what init stored, and is not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
+pub(crate) unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     fence(FLB_OK, || {
         if !context.is_null() {
             // SAFETY: init made it from a box, and the host gives it up.
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
 
 /// The exit of hosts that know no contexts: see [`FLBPluginFlush`].
 #[unsafe(no_mangle)]
-pub extern "C" fn FLBPluginExit() -> c_int {
+pub(crate) extern "C" fn FLBPluginExit() -> c_int {
     FLB_OK
 }
 
@@ -241,7 +241,7 @@ pub extern "C" fn FLBPluginExit() -> c_int {
 ///
 /// `def` is null or what registration filled.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_def) {
+pub(crate) unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_def) {
     fence((), || {
         // SAFETY: the caller's promise.
         if let Some(def) = unsafe { def.as_mut() } {

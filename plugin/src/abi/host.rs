@@ -9,12 +9,12 @@ use super::bindings::{
 };
 use super::cmetrics::Registry;
 use super::symbol::symbol;
-use crate::config::Properties;
+use mapper::config::Properties;
 
 /// A level of Fluent Bit's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are Fluent Bit's own")]
-pub enum Level {
+pub(crate) enum Level {
     Error,
     Warn,
     Info,
@@ -42,7 +42,7 @@ impl Level {
 /// that Fluent Bit passes differs from version to version, and does not say
 /// which it is.
 #[derive(Clone)]
-pub struct Host {
+pub(crate) struct Host {
     log_print: flb_log_print_fn,
     log_check: flb_output_log_check_fn,
     output_name: flb_output_name_fn,
@@ -68,7 +68,7 @@ unsafe impl Sync for Instance {}
 impl Host {
     /// Looks the functions up.
     #[must_use]
-    pub fn find() -> Self {
+    pub(crate) fn find() -> Self {
         // SAFETY: these are the types of the functions of these names in every
         // version of Fluent Bit that has them.
         unsafe {
@@ -114,7 +114,7 @@ impl Host {
 
     /// Whether a line of this level is written.
     #[must_use]
-    pub fn logs(&self, level: Level) -> bool {
+    pub(crate) fn logs(&self, level: Level) -> bool {
         match self.log_check {
             Some(check) if !self.output.0.is_null() => {
                 // SAFETY: the output is the host's own.
@@ -125,7 +125,7 @@ impl Host {
     }
 
     /// Writes a line into the host's log, or to stderr where it has none.
-    pub fn print(&self, level: Level, text: &str) {
+    pub(crate) fn print(&self, level: Level, text: &str) {
         let Some(print) = self.log_print else {
             eprintln!("[{}] {text}", level.name());
             return;

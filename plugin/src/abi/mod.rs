@@ -10,8 +10,8 @@
     reason = "generated"
 )]
 mod bindings;
-pub mod cmetrics;
-pub mod exports;
+pub(crate) mod cmetrics;
+pub(crate) mod exports;
 mod fence;
-pub mod host;
+pub(crate) mod host;
 mod symbol;

@@ -1,6 +1,6 @@
 //! Conditions name the resource's fields, whatever the plugin's parser says.
 
-use out_syslog_sink::config::{ConfigError, OPTIONS};
+use mapper::config::{ConfigError, OPTIONS};
 use serde_json::{Value as Json, json};
 
 use super::*;

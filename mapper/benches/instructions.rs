@@ -15,9 +15,9 @@ use std::hint::black_box;
 
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind};
-use out_syslog_sink::chunk::Events;
-use out_syslog_sink::config::{Config, Properties};
-use out_syslog_sink::message::{Mapper, Workspace};
+use mapper::chunk::Events;
+use mapper::config::{Config, Properties};
+use mapper::message::{Mapper, Workspace};
 use rig::event::Format;
 use rig::load;
 use syslog::text::{Measure, push_lossy_within};

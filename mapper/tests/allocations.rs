@@ -9,8 +9,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use out_syslog_sink::config::{Config, Properties};
-use out_syslog_sink::message::{Mapper, Workspace};
+use mapper::config::{Config, Properties};
+use mapper::message::{Mapper, Workspace};
 use rig::event::{event, map};
 use rmpv::Value;
 use syslog::{Batch, Framing};
