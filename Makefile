@@ -71,7 +71,8 @@ bindings:
 	$(CARGO) run --package bindings
 
 golden:
-	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib --test crds
+	UPDATE_GOLDEN=1 $(CARGO) test --package api --test crds
+	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --test api chart::the_plain
 
 # PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.

@@ -36,7 +36,6 @@ pub mod preflight;
 pub mod preview;
 mod references;
 mod render;
-pub mod resources;
 pub mod run;
 pub mod scrape;
 pub mod settings;

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use api::{crds, yaml};
 use controller::endpoint::{listen, serve};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::preflight::{NODE, Question, SINK, answer, objects_in};
 use controller::preview::preview;
-use controller::resources::{crds, yaml};
 use controller::run::run;
 use controller::settings::{LogFormat, Settings};
 use kube::Client;

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use api::{EventFormat, LogSinkSpec};
 use kube::Client;
 use mapper::config::Config;
 use mapper::hostname;
@@ -26,7 +27,6 @@ use crate::names::MANAGER;
 use crate::plan::{Scope, check, explanation, with_fields};
 pub use crate::references::Names;
 use crate::references::{Objects, References};
-use crate::resources::{EventFormat, LogSinkSpec};
 use crate::settings::Settings;
 use crate::snapshot::{Data, Lookup, ObjectName, Snapshot};
 

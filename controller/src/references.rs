@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
+use api::LogSinkSpec;
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -12,7 +13,6 @@ use kube::{Api, Client, Resource};
 use tokio::time::Instant;
 
 use crate::lenient::{Doubtful, Lenient};
-use crate::resources::LogSinkSpec;
 use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
 /// How many are asked for at the same time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use api::{ClusterLogSinkSpec, LogSinkSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -11,7 +12,6 @@ use crate::files::Files;
 use crate::fleet::Fleet;
 use crate::history::{History, Revisions};
 use crate::lanes::Lanes;
-use crate::resources::{ClusterLogSinkSpec, LogSinkSpec};
 
 /// Everything that a plan depends on.
 #[derive(Clone, Debug, Default)]

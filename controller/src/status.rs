@@ -12,6 +12,7 @@ mod numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use api::{ClusterLogSink, LogSink, SinkStatus};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
@@ -30,7 +31,6 @@ use crate::monitor::{Monitor, SinkCounts};
 use crate::names::MANAGER;
 use crate::plan::Plan;
 use crate::render::alias_of;
-use crate::resources::{ClusterLogSink, LogSink, SinkStatus};
 use crate::settings::Pace;
 use crate::snapshot::{ObjectName, SinkId, Version};
 use crate::watch::{StoredSink, Watched};

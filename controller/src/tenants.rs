@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::{EventFormat, EventSelection};
+
 use crate::files::Files;
-use crate::resources::{EventFormat, EventSelection};
 use crate::value::Value;
 
 /// A sink that can be configured.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use api::{ClusterLogSink, LogSink};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, NodeSpec, NodeStatus, Pod, Secret};
@@ -27,7 +28,6 @@ use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
 use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
 use crate::references::{Names, References};
-use crate::resources::{ClusterLogSink, LogSink};
 use crate::settings::{Pace, Settings};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 

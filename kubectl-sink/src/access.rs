@@ -1,6 +1,6 @@
 //! The API server, and sinks as it has them.
 
-use controller::resources::{ClusterLogSink, LogSink, LogSinkSpec, SinkStatus};
+use api::{ClusterLogSink, LogSink, LogSinkSpec, SinkStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PostParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use controller::resources::LogSinkSpec;
+use api::{ConditionStatus, ConditionType, LogSinkSpec};
 use serde_json::{Map, Value, json};
 
 use crate::access::{Cluster, Scope, Sink};
@@ -184,17 +184,17 @@ async fn until_delivering(
     let waiting = async {
         loop {
             let sink = cluster.get(scope, name).await?;
-            let conditions = sink.status().conditions;
-            let said = |type_: &str| conditions.iter().find(|c| c.type_ == type_);
-            if let Some(refused) = said("Accepted").filter(|c| c.status == "False") {
-                return Err(Failure::said(refused.message.clone()));
+            let status = sink.status();
+            if let Some(accepted) = status.condition(ConditionType::Accepted)
+                && ConditionStatus::of(accepted) == ConditionStatus::False
+            {
+                return Err(Failure::said(accepted.message.clone()));
             }
-            match said("Delivering") {
-                Some(delivering) if delivering.status == "True" => return Ok(sink),
-                Some(delivering) => {
-                    last = format!("{}: {}", delivering.reason, delivering.message);
+            if let Some(delivering) = status.condition(ConditionType::Delivering) {
+                if ConditionStatus::of(delivering) == ConditionStatus::True {
+                    return Ok(sink);
                 }
-                None => {}
+                last = format!("{}: {}", delivering.reason, delivering.message);
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,6 +1,6 @@
 //! `kubectl sink describe`.
 
-use controller::resources::{Reason, SinkStatus};
+use api::{ConditionStatus, Reason, SinkStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
@@ -95,7 +95,8 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
 /// controller of another version knows more reasons.
 fn advice(status: &SinkStatus) -> Option<&'static str> {
     let mut conditions = status.conditions.iter();
-    let bad = conditions.find(|condition| condition.status != "True")?;
+    let bad =
+        conditions.find(|condition| ConditionStatus::of(condition) != ConditionStatus::True)?;
     what_to_do(Reason::from_name(&bad.reason)?)
 }
 

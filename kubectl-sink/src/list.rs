@@ -1,6 +1,6 @@
 //! `kubectl sink list`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use api::ConditionType;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn heading(is_wide: bool) -> Vec<String> {
 
 fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
     let status = sink.status();
-    let is = |type_: &str| status_of(&status.conditions, type_);
+    let is = |type_| status.status_of(type_).to_string();
     let namespace = match sink.namespace() {
         "" => "(cluster)",
         namespace => namespace,
@@ -90,9 +90,9 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
             .as_str()
             .unwrap_or("tls")
             .to_owned(),
-        is("Accepted"),
-        is("Configured"),
-        is("Delivering"),
+        is(ConditionType::Accepted),
+        is(ConditionType::Configured),
+        is(ConditionType::Delivering),
         age(sink.created(), now),
     ];
     if is_wide {
@@ -109,11 +109,6 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
         }));
     }
     row
-}
-
-fn status_of(conditions: &[Condition], type_: &str) -> String {
-    let found = conditions.iter().find(|condition| condition.type_ == type_);
-    found.map_or("Unknown".to_owned(), |condition| condition.status.clone())
 }
 
 /// The first of its servers, and how many others there are.

@@ -1,6 +1,6 @@
 //! Sinks as they are applied.
 
-use controller::resources::LogSink;
+use api::LogSink;
 use kube::Resource;
 use serde_json::{Map, Value};
 

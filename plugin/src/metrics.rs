@@ -5,13 +5,13 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
+use mapper::message::{Reason, Tally};
 use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
 use transport::{ErrorKind, Event, QueueState};
 
 use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
-use mapper::message::{Reason, Tally};
 
 /// Upper bounds of the time to an acknowledgement, in seconds.
 const BOUNDS: [f64; 12] = [

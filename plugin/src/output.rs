@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use mapper::config::Config;
+use mapper::message::{Mapper, Tally, Workspace};
 use parking_lot::Mutex;
 use syslog::{Batch, Framing, Outcome};
 use transport::{Sender, Sink};
@@ -15,8 +17,6 @@ use crate::report::Report;
 use crate::resume::Resume;
 use crate::route::{Queued, Route};
 use crate::witness::Witness;
-use mapper::config::Config;
-use mapper::message::{Mapper, Tally, Workspace};
 
 /// Memory that the buffers between two flushes may hold on to. A larger one is
 /// given back: one huge chunk must not be remembered forever.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mapper::config::{Config, QueueConfig};
 use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
 use transport::{Event, Observer, QueueState, Sender, Sink};
 
 use crate::by_folder::ByFolder;
-use mapper::config::{Config, QueueConfig};
 
 /// The first output that has the folder says how much its queues may hold.
 static BUDGETS: ByFolder<Budget> = ByFolder::new();

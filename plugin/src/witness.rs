@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mapper::message::Reason;
 use queue::Status;
 use transport::tls::TlsError;
 use transport::{Error, Event, Observer, QueueState};
@@ -13,7 +14,6 @@ use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::report::Report;
-use mapper::message::Reason;
 
 /// Of one sink. A receiver that is down for long is written of at first, at a
 /// bounded rate afterwards, and when it is back.

@@ -4,12 +4,12 @@
 //! APP-NAME is `k8s.event/<namespace>/<object>`, as in PKS, and what an Event
 //! says besides its message is in `kubernetes@47450`.
 
+use api::{EventFormat, EventType};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use rmpv::Value;
 
 use super::occurrence::{Occurrence, Repetition};
-use crate::resources::{EventFormat, EventType};
 
 /// What tells the mapper that a record is an Event.
 pub(super) const TAG: &str = "k8s.event";

@@ -6,12 +6,12 @@
 
 use std::io;
 
+use api::EventType;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::lenient::Lenient;
-use crate::resources::EventType;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use api::EventFormat;
 use mapper::config::{Config, ConfigError};
 use mapper::hostname;
 use mapper::message::{Mapper, Workspace};
@@ -15,7 +16,6 @@ use super::message::{TAG, push_record};
 use super::outlet::Outgoing;
 use super::route::Way;
 use crate::names::MANAGER;
-use crate::resources::EventFormat;
 use crate::snapshot::SinkId;
 
 /// How long the end of a connection may take, when another leader may begin.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::{EventExclusion, EventFormat, EventSelection};
 use k8s_openapi::jiff::Timestamp;
 use mapper::config::Properties;
 use mapper::selection::fits;
@@ -10,7 +11,6 @@ use transport::tls::Pem;
 
 use super::occurrence::Occurrence;
 use crate::files::Files;
-use crate::resources::{EventExclusion, EventFormat, EventSelection};
 use crate::snapshot::{SinkId, Snapshot};
 use crate::tenants::{Accepted, Reads};
 use crate::value::Value;

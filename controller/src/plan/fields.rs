@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
+use api::Reason;
 use mapper::config::ConfigError;
 
 use super::refusal::Refusal;
-use crate::resources::Reason;
 
 /// A key of the plugin, and the field that sets it.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,10 @@
 //! Selectors of labels, checked.
 
+use api::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
 use super::refusal::Refusal;
-use crate::resources::Reason;
 
 /// A selector whose keys and values are ones that labels can have: none of
 /// them means more than itself when the selector is written in one line.

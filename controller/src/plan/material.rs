@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::{CaSource, KeyReference, Reason};
 use transport::tls::{Identity, Pem, TlsError};
 
 use super::fields::{CA_CONFIG_MAP, CA_PEM, CA_SECRET, CLIENT_CERTIFICATE};
 use super::refusal::Refusal;
-use crate::resources::{CaSource, KeyReference, Reason};
 use crate::snapshot::{Lookup, ObjectName, Snapshot, is_object_name};
 
 const CERTIFICATE: &str = "tls.crt";

@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::ClusterLogSinkSpec;
 use kube::core::SelectorExt;
 
 pub(crate) use self::fields::with_fields;
@@ -30,7 +31,6 @@ use crate::files::{Files, revision};
 use crate::history::Kept;
 use crate::lanes::Lanes;
 use crate::render;
-use crate::resources::ClusterLogSinkSpec;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
 use crate::tenants::{Accepted, ClusterTenant, Place, Reads, Tenants};

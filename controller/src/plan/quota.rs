@@ -1,8 +1,9 @@
 //! What sinks may take of every node.
 
+use api::Reason;
+
 use super::fields::BUFFER_LIMIT;
 use super::refusal::Refusal;
-use crate::resources::Reason;
 use crate::settings::{QueueSettings, Settings, Size};
 use crate::tenants::{Accepted, Place};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::resources::Reason;
+use api::Reason;
 
 /// Why a sink is not in force.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]

@@ -1,8 +1,9 @@
 //! The servers of a sink, as the plugin's `addr` has them.
 
+use api::{Reason, Server, Transport};
+
 use super::fields::{Field, HOST, PORT, SERVERS};
 use super::refusal::Refusal;
-use crate::resources::{Reason, Server, Transport};
 
 /// Returns `host:port`, several with commas between them, and the field that has
 /// them.

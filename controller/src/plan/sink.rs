@@ -1,15 +1,15 @@
 //! One sink, checked: the options of its output and the files that they name.
 
+use api::{
+    Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
+    TlsVersion, Transport,
+};
 use mapper::config::{Config, ConfigError, Properties};
 
 use super::fields::{self, Field};
 use super::refusal::Refusal;
 use super::{labels, material, servers};
 use crate::files::{Files, PEM, content_hash};
-use crate::resources::{
-    Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
-    TlsVersion, Transport,
-};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::tenants::Accepted;

@@ -10,10 +10,8 @@ mod fields;
 use super::*;
 use crate::files::PEM;
 use crate::history::Since;
-use crate::resources::{
-    CaSource, Format, KeyReference, LogSinkSpec, Reason, Server, TlsSpec, Transport,
-};
 use crate::settings::Settings;
+use api::{CaSource, Format, KeyReference, LogSinkSpec, Reason, Server, TlsSpec, Transport};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::snapshot::{Lookup, ObjectName, Version};

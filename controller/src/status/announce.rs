@@ -1,14 +1,13 @@
 //! Events on sinks, for what people must see: what turned bad, and what turned
 //! good again.
 
+use api::{ClusterLogSink, ConditionStatus, ConditionType, LogSink, Reason, SinkStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::conditions::{CONFIGURED, DELIVERING, READY, STALLED};
 use crate::names::MANAGER;
-use crate::resources::{ClusterLogSink, LogSink, Reason, SinkStatus};
 use crate::snapshot::{ObjectName, SinkId, Version};
 
 /// Writes Events.
@@ -72,28 +71,26 @@ pub(super) fn announcement(
     now: &Condition,
     has_failed: bool,
 ) -> Option<Event> {
-    // It says what the others say.
-    if [READY, STALLED].contains(&now.type_.as_str()) {
-        return None;
-    }
     let is_same =
         |before: &Condition| (&before.status, &before.reason) == (&now.status, &now.reason);
     if before.is_some_and(is_same) {
         return None;
     }
-    let was_bad = before.is_some_and(|before| before.status == "False");
-    let is_bad = match (now.type_.as_str(), now.status.as_str()) {
-        // On its way is not bad.
-        (CONFIGURED, "False") => now.reason == Reason::RolledBack.as_str(),
-        (_, status) => status == "False" && now.reason != Reason::NotAccepted.as_str(),
+    let turned_good = ConditionStatus::of(now) == ConditionStatus::True;
+    let turned_bad = ConditionStatus::of(now) == ConditionStatus::False;
+    let was_bad = before.map(ConditionStatus::of) == Some(ConditionStatus::False);
+    let (is_bad, is_better) = match ConditionType::from_name(&now.type_)? {
+        ConditionType::Accepted => (turned_bad, turned_good && was_bad),
+        // A roll under way is not bad.
+        ConditionType::Configured => (now.reason == Reason::RolledBack.as_str(), false),
+        ConditionType::Delivering => (
+            turned_bad && now.reason != Reason::NotAccepted.as_str(),
+            // Right after their start, agents have not connected and have not failed.
+            turned_good && has_failed,
+        ),
+        // They repeat what the others say.
+        ConditionType::Ready | ConditionType::Stalled => return None,
     };
-    let is_better = now.status == "True"
-        && match now.type_.as_str() {
-            CONFIGURED => false,
-            // Agents that begin anew know of nothing for a moment.
-            DELIVERING => has_failed,
-            _ => was_bad,
-        };
     (is_bad || is_better).then(|| Event {
         type_: if is_bad {
             EventType::Warning

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::ConditionStatus::{False, True, Unknown};
+use api::ConditionType::{Accepted, Configured, Delivering, Ready, Stalled};
+use api::{ConditionStatus, ConditionType, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use transport::ErrorKind;
@@ -12,21 +15,7 @@ use crate::delivery::{Behind, Delivery};
 use crate::fleet::{Agent, Fleet, OutOfReach};
 use crate::history::Kept;
 use crate::plan::Refusal;
-use crate::resources::Reason;
 use crate::tenants::Place;
-
-/// The sink is one that can be configured.
-pub(super) const ACCEPTED: &str = "Accepted";
-/// The nodes' agents have it.
-pub(super) const CONFIGURED: &str = "Configured";
-/// They are connected to its server, and it takes what they send.
-pub(super) const DELIVERING: &str = "Delivering";
-
-/// Accepted and configured. With `Stalled`, it is what tools know of any resource (kstatus):
-/// Flux, and `helm --wait` of Helm 4. Argo CD needs the script in docs/CONTROLLER.md.
-pub(super) const READY: &str = "Ready";
-/// That will not be so before somebody changes something. It is there only then.
-pub(super) const STALLED: &str = "Stalled";
 
 /// What the conditions are made of.
 pub(super) struct Facts<'a> {
@@ -39,15 +28,15 @@ pub(super) struct Facts<'a> {
 }
 
 /// A condition without its times.
-struct Now {
-    type_: &'static str,
-    status: &'static str,
+struct Finding {
+    type_: ConditionType,
+    status: ConditionStatus,
     reason: Reason,
     message: String,
 }
 
-impl Now {
-    fn new(type_: &'static str, status: &'static str, reason: Reason, message: String) -> Self {
+impl Finding {
+    fn new(type_: ConditionType, status: ConditionStatus, reason: Reason, message: String) -> Self {
         Self {
             type_,
             status,
@@ -63,14 +52,16 @@ pub(super) fn all(
     facts: &Facts<'_>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let since = |type_: &str, status: &str| {
-        let is_so = |condition: &&Condition| condition.type_ == type_ && condition.status == status;
+    let since = |type_: ConditionType, status: ConditionStatus| {
+        let is_so = |condition: &&Condition| {
+            condition.type_ == type_.as_str() && ConditionStatus::of(condition) == status
+        };
         let before = before.iter().find(is_so);
         before.map_or(Time(now), |before| before.last_transition_time.clone())
     };
-    let last = before
-        .iter()
-        .find(|before| before.type_ == CONFIGURED && before.observed_generation == generation);
+    let last = before.iter().find(|before| {
+        before.type_ == Configured.as_str() && before.observed_generation == generation
+    });
     let (accepted, configured) = (accepted(facts), configured(facts, last, now));
     let (ready, stalled) = (
         ready(&accepted, &configured),
@@ -81,8 +72,8 @@ pub(super) fn all(
         .chain(stalled)
         .map(|condition| Condition {
             last_transition_time: since(condition.type_, condition.status),
-            type_: condition.type_.to_owned(),
-            status: condition.status.to_owned(),
+            type_: condition.type_.to_string(),
+            status: condition.status.to_string(),
             reason: condition.reason.to_string(),
             message: condition.message,
             observed_generation: generation,
@@ -90,55 +81,51 @@ pub(super) fn all(
         .collect()
 }
 
-fn ready(accepted: &Now, configured: &Now) -> Now {
+fn ready(accepted: &Finding, configured: &Finding) -> Finding {
     let missing = [accepted, configured]
         .into_iter()
-        .find(|now| now.status != "True");
-    let Now {
+        .find(|finding| finding.status != True);
+    let Finding {
         status,
         reason,
         message,
         ..
     } = missing.unwrap_or(configured);
-    Now::new(READY, status, *reason, message.clone())
+    Finding::new(Ready, *status, *reason, message.clone())
 }
 
-fn stalled(accepted: &Now, configured: &Now) -> Option<Now> {
+fn stalled(accepted: &Finding, configured: &Finding) -> Option<Finding> {
     let is_rolled_back = configured.reason == Reason::RolledBack;
     let of = match accepted.status {
-        "False" if accepted.reason.needs_change() => accepted,
+        False if accepted.reason.needs_change() => accepted,
         _ if is_rolled_back => configured,
         _ => return None,
     };
-    Some(Now::new(STALLED, "True", of.reason, of.message.clone()))
+    Some(Finding::new(Stalled, True, of.reason, of.message.clone()))
 }
 
-fn accepted(facts: &Facts<'_>) -> Now {
+fn accepted(facts: &Facts<'_>) -> Finding {
     match facts.verdict {
         Ok(_) => {
             let message = "the sink can be configured".to_owned();
-            Now::new(ACCEPTED, "True", Reason::Accepted, message)
+            Finding::new(Accepted, True, Reason::Accepted, message)
         }
         Err(refusal) => {
             let Refusal { reason, message } = refusal;
-            let status = if refusal.is_open() {
-                "Unknown"
-            } else {
-                "False"
-            };
-            Now::new(ACCEPTED, status, *reason, message.clone())
+            let status = if refusal.is_open() { Unknown } else { False };
+            Finding::new(Accepted, status, *reason, message.clone())
         }
     }
 }
 
 /// Where it is not known yet whether a sink is accepted.
-fn open(type_: &'static str) -> Now {
+fn open(type_: ConditionType) -> Finding {
     let message = "the nodes that have the sink keep it as it is".to_owned();
-    Now::new(type_, "Unknown", Reason::NotLookedUp, message)
+    Finding::new(type_, Unknown, Reason::NotLookedUp, message)
 }
 
 /// `before` is what was said of the same spec.
-fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> Now {
+fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> Finding {
     let Facts {
         verdict,
         decided,
@@ -147,15 +134,15 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     } = *facts;
     let place = match verdict {
         Ok(place) => place,
-        Err(refusal) if refusal.is_open() => return open(CONFIGURED),
+        Err(refusal) if refusal.is_open() => return open(Configured),
         Err(_) => {
             let message = "no node has the sink".to_owned();
-            return Now::new(CONFIGURED, "False", Reason::NotAccepted, message);
+            return Finding::new(Configured, False, Reason::NotAccepted, message);
         }
     };
     let Some(nodes) = fleet.within_reach() else {
         let message = "it is not known yet which nodes have agents".to_owned();
-        return Now::new(CONFIGURED, "False", Reason::RollingOut, message);
+        return Finding::new(Configured, False, Reason::RollingOut, message);
     };
     let has = |revision: &str| {
         let files = decided.revisions.get(revision);
@@ -177,7 +164,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     );
     // Of a cluster that cannot be reached nothing is known.
     if count >= nodes && (count > 0 || fleet.wanted == Some(0)) {
-        return Now::new(CONFIGURED, "True", Reason::Complete, message);
+        return Finding::new(Configured, True, Reason::Complete, message);
     }
     // One that all nodes had stays so while agents are replaced for others.
     let has_it = |agent: &Agent| {
@@ -186,15 +173,15 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         with_it.contains(&agent.revision.as_str()) && is_well
     };
     if let Some(before) = before
-        && before.status == "True"
+        && ConditionStatus::of(before) == True
         && !fleet.agents.is_empty()
         && fleet.agents.iter().all(has_it)
     {
-        return Now::new(CONFIGURED, "True", Reason::Complete, before.message.clone());
+        return Finding::new(Configured, True, Reason::Complete, before.message.clone());
     }
     if let Some(why) = taken_back(place, decided) {
         let message = format!("{message}; agents that had it did not become ready: {why}");
-        return Now::new(CONFIGURED, "False", Reason::RolledBack, message);
+        return Finding::new(Configured, False, Reason::RolledBack, message);
     }
     let mut ill = fleet
         .agents
@@ -208,7 +195,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         Some(trouble) => format!("{message}; {trouble}"),
         None => message,
     };
-    Now::new(CONFIGURED, "False", Reason::RollingOut, message)
+    Finding::new(Configured, False, Reason::RollingOut, message)
 }
 
 /// Which nodes do not count, and why the first one does not.
@@ -253,13 +240,13 @@ fn others_trouble(place: &Place, decided: &Decided) -> Option<String> {
     Some(format!("{what} {}", blocks.setback.why))
 }
 
-fn delivering(facts: &Facts<'_>) -> Now {
+fn delivering(facts: &Facts<'_>) -> Finding {
     match facts.verdict {
         Ok(_) => {}
-        Err(refusal) if refusal.is_open() => return open(DELIVERING),
+        Err(refusal) if refusal.is_open() => return open(Delivering),
         Err(_) => {
             let message = "the sink is not in force".to_owned();
-            return Now::new(DELIVERING, "False", Reason::NotAccepted, message);
+            return Finding::new(Delivering, False, Reason::NotAccepted, message);
         }
     }
     let nothing = Delivery::default();
@@ -278,7 +265,7 @@ fn delivering(facts: &Facts<'_>) -> Now {
             Some(behind) => format!("{message}; {}", lag(behind, *agents)),
             None => message,
         };
-        return Now::new(DELIVERING, "False", reason(failure.kind), message);
+        return Finding::new(Delivering, False, reason(failure.kind), message);
     }
     let of_nodes = format!("{connected} of {agents} nodes are connected");
     if let Some(events) = &delivery.events
@@ -288,15 +275,15 @@ fn delivering(facts: &Facts<'_>) -> Now {
             "{of_nodes}, and the controller, which sends events, is not: {}",
             explanation(kind)
         );
-        return Now::new(DELIVERING, "False", reason(kind), message);
+        return Finding::new(Delivering, False, reason(kind), message);
     }
     if let Some(behind) = &delivery.behind {
         let message = format!("{of_nodes}; {}", lag(behind, *agents));
-        return Now::new(DELIVERING, "False", Reason::Behind, message);
+        return Finding::new(Delivering, False, Reason::Behind, message);
     }
     if *agents == 0 {
         let message = "no agent that has the sink was asked yet".to_owned();
-        return Now::new(DELIVERING, "Unknown", Reason::NotObserved, message);
+        return Finding::new(Delivering, Unknown, Reason::NotObserved, message);
     }
     let (message, is_complete) = match &delivery.events {
         None => (of_nodes, true),
@@ -306,9 +293,9 @@ fn delivering(facts: &Facts<'_>) -> Now {
         Some(_) => (format!("{of_nodes}, the controller not yet"), false),
     };
     if connected == agents && is_complete {
-        Now::new(DELIVERING, "True", Reason::Connected, message)
+        Finding::new(Delivering, True, Reason::Connected, message)
     } else {
-        Now::new(DELIVERING, "Unknown", Reason::Connecting, message)
+        Finding::new(Delivering, Unknown, Reason::Connecting, message)
     }
 }
 

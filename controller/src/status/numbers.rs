@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use api::{ConditionStatus, ConditionType, Counts, EventCounts, LastError, Reason, SinkStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::conditions::{self, ACCEPTED, CONFIGURED, DELIVERING};
+use super::conditions;
 use crate::delivery::Delivery;
 use crate::monitor::SinkCounts;
-use crate::resources::{Counts, EventCounts, LastError, Reason, SinkStatus};
 
 /// In the place of a node, where it is the controller that failed.
 const CONTROLLER: &str = "controller";
@@ -84,23 +84,19 @@ pub(super) fn last_error(
 
 /// Adds a sink to the number of those that are like it.
 pub(super) fn count(counts: &mut SinkCounts, status: &SinkStatus) {
-    let of_type = |type_: &str| {
-        let mut conditions = status.conditions.iter();
-        conditions.find(|condition| condition.type_ == type_)
-    };
-    let is = |type_, value| of_type(type_).is_some_and(|condition| condition.status == value);
-    if is(ACCEPTED, "False") {
+    if status.status_of(ConditionType::Accepted) == ConditionStatus::False {
         counts.refused += 1;
         return;
     }
-    if is(CONFIGURED, "True") {
+    if status.status_of(ConditionType::Configured) == ConditionStatus::True {
         counts.configured += 1;
     } else {
         counts.rolling_out += 1;
     }
-    if of_type(DELIVERING).is_some_and(|condition| condition.reason == Reason::Behind.as_str()) {
+    let delivering = status.condition(ConditionType::Delivering);
+    if delivering.is_some_and(|condition| condition.reason == Reason::Behind.as_str()) {
         counts.behind += 1;
-    } else if is(DELIVERING, "False") {
+    } else if status.status_of(ConditionType::Delivering) == ConditionStatus::False {
         counts.failing += 1;
     }
 }

@@ -1,19 +1,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::ConditionType::{Accepted, Configured, Delivering, Ready, Stalled};
+use api::{ConditionType, Counts, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use transport::ErrorKind;
 
 use super::announce::announcement;
-use super::conditions::{ACCEPTED, CONFIGURED, DELIVERING, READY, STALLED, all};
+use super::conditions::all;
 use super::*;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
 use crate::history::{Failed, Kept, Setback};
 use crate::plan::Refusal;
-use crate::resources::{Counts, Reason};
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
 use crate::tenants::Place;
@@ -83,9 +84,11 @@ impl Case {
         all(before, Some(1), &facts, at(now))
     }
 
-    fn says(&self, type_: &str) -> (String, String, String) {
+    fn says(&self, type_: ConditionType) -> (String, String, String) {
         let conditions = self.conditions(&[], 0);
-        let found = conditions.into_iter().find(|found| found.type_ == type_);
+        let found = conditions
+            .into_iter()
+            .find(|found| found.type_ == type_.as_str());
         let Condition {
             status,
             reason,
@@ -117,18 +120,18 @@ fn a_condition_keeps_its_time_until_it_turns() {
 #[test]
 fn configured_counts_agents_that_have_the_sink() {
     assert_eq!(
-        Case::new(1).says(CONFIGURED),
+        Case::new(1).says(Configured),
         said("False", "RollingOut", "1 of 3 nodes have the sink")
     );
     assert_eq!(
-        Case::new(3).says(CONFIGURED),
+        Case::new(3).says(Configured),
         said("True", "Complete", "3 of 3 nodes have the sink")
     );
     // One that has it and is not ready does not count, and says why.
     let mut ill = Case::new(3);
     ill.fleet.agents[1].ready_since = None;
     ill.fleet.agents[1].trouble = Some("its container does not start (ErrImagePull)".to_owned());
-    let (_, _, message) = ill.says(CONFIGURED);
+    let (_, _, message) = ill.says(Configured);
     assert_eq!(
         message,
         "2 of 3 nodes have the sink; on node-1: its container does not start (ErrImagePull)"
@@ -140,7 +143,7 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     let mut case = Case::new(2);
     let files = case.decided.revisions[&case.decided.plan.revision].clone();
     case.decided.revisions.insert("old".to_owned(), files);
-    assert_eq!(case.says(CONFIGURED).0, "True");
+    assert_eq!(case.says(Configured).0, "True");
     // Also while an agent is replaced, and one is about to be.
     let before = case.conditions(&[], 10);
     case.fleet.agents[0].ready_since = None;
@@ -168,7 +171,7 @@ fn what_was_taken_back_says_so() {
         },
         node: Some("node-1".to_owned()),
     });
-    let (status, reason, message) = case.says(CONFIGURED);
+    let (status, reason, message) = case.says(Configured);
     assert_eq!(
         (status.as_str(), reason.as_str()),
         ("False", Reason::RolledBack.as_str())
@@ -191,13 +194,13 @@ fn what_agents_fail_with_without_a_sink_is_said() {
     };
     let mut case = Case::new(0);
     case.decided.history.failed = Some(failed(&case, Some("node-1")));
-    let (status, reason, message) = case.says(CONFIGURED);
+    let (status, reason, message) = case.says(Configured);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "RollingOut"));
     let says = "the agents' new image or settings failed on node node-1: ErrImagePull";
     assert!(message.ends_with(says), "{message}");
 
     case.decided.history.failed = Some(failed(&case, None));
-    let (_, reason, message) = case.says(CONFIGURED);
+    let (_, reason, message) = case.says(Configured);
     assert_eq!(reason, "RollingOut");
     assert!(
         message.contains("no new agent starts: on node node-1"),
@@ -209,11 +212,13 @@ fn what_agents_fail_with_without_a_sink_is_said() {
 fn tools_know_what_is_ready_and_what_will_not_be() {
     let said_of = |case: &Case| {
         let conditions = case.conditions(&[], 0);
-        let of = |type_: &str| {
-            let found = conditions.iter().find(|found| found.type_ == type_);
+        let of = |type_: ConditionType| {
+            let found = conditions
+                .iter()
+                .find(|found| found.type_ == type_.as_str());
             found.map(|found| format!("{} {}", found.status, found.reason))
         };
-        (of(READY).unwrap(), of("Stalled"))
+        (of(Ready).unwrap(), of(Stalled))
     };
     let says = |ready: &str, stalled: Option<&str>| (ready.to_owned(), stalled.map(str::to_owned));
     assert_eq!(said_of(&Case::new(3)), says("True Complete", None));
@@ -250,7 +255,7 @@ fn nodes_that_are_left_out_are_named() {
         let obstacle = Obstacle::NodeNotReady("NodeStatusUnknown: gone".to_owned());
         let out = OutOfReach { obstacle, agent };
         case.fleet.out_of_reach.insert(format!("node-{node}"), out);
-        let (status, _, message) = case.says(CONFIGURED);
+        let (status, _, message) = case.says(Configured);
         assert_eq!(status, "True");
         message
     };
@@ -274,17 +279,17 @@ fn one_that_is_refused_is_nowhere() {
         "the Secret a/b does not exist",
     ));
     assert_eq!(
-        case.says(ACCEPTED),
+        case.says(Accepted),
         said("False", "SecretNotFound", "the Secret a/b does not exist")
     );
-    assert_eq!(case.says(CONFIGURED).0, "False");
-    assert_eq!(case.says(DELIVERING).0, "False");
+    assert_eq!(case.says(Configured).0, "False");
+    assert_eq!(case.says(Delivering).0, "False");
 }
 
 #[test]
 fn delivering_is_what_the_agents_say() {
     let mut case = Case::new(3);
-    assert_eq!(case.says(DELIVERING).1, "NotObserved");
+    assert_eq!(case.says(Delivering).1, "NotObserved");
     let mut delivery = Delivery {
         agents: 3,
         connected: 3,
@@ -292,19 +297,19 @@ fn delivering_is_what_the_agents_say() {
     };
     case.delivery = Some(delivery.clone());
     assert_eq!(
-        case.says(DELIVERING),
+        case.says(Delivering),
         said("True", "Connected", "3 of 3 nodes are connected")
     );
     delivery.connected = 2;
     case.delivery = Some(delivery.clone());
-    assert_eq!(case.says(DELIVERING).1, "Connecting");
+    assert_eq!(case.says(Delivering).1, "Connecting");
     delivery.failures = vec![Failure {
         kind: ErrorKind::Tls,
         agents: 1,
         node: "node-2".to_owned(),
     }];
     case.delivery = Some(delivery.clone());
-    let (status, reason, message) = case.says(DELIVERING);
+    let (status, reason, message) = case.says(Delivering);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "TlsFailed"));
     assert!(
         message.starts_with("1 of 3 nodes are not connected: TLS failed"),
@@ -344,7 +349,7 @@ fn connected_and_not_moving_is_not_delivering() {
             ..Delivery::default()
         });
         let error = last_error(None, case.delivery.as_ref(), at(5)).unwrap();
-        let (status, reason, message) = case.says(DELIVERING);
+        let (status, reason, message) = case.says(Delivering);
         assert_eq!((status.as_str(), &reason), ("False", &error.reason));
         (reason, message, error.node)
     };
@@ -400,7 +405,7 @@ fn delivering_is_what_the_controller_says_of_events_as_well() {
             ..Delivery::default()
         });
         let error = last_error(None, case.delivery.as_ref(), at(5));
-        (case.says(DELIVERING), error.map(|error| error.node))
+        (case.says(Delivering), error.map(|error| error.node))
     };
     let nodes = "3 of 3 nodes are connected";
     let well = said(
@@ -458,22 +463,22 @@ fn counts_are_written_now_and_then() {
 
 #[test]
 fn people_are_told_what_turns_bad_and_good_again() {
-    let condition = |type_: &str, status: &str, reason: &str| Condition {
-        type_: type_.to_owned(),
+    let condition = |type_: ConditionType, status: &str, reason: &str| Condition {
+        type_: type_.to_string(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: "m".repeat(2000),
         observed_generation: None,
         last_transition_time: Time(at(0)),
     };
-    let good = condition(DELIVERING, "True", "Connected");
-    let bad = condition(DELIVERING, "False", "TlsFailed");
-    let worse = condition(DELIVERING, "False", "ConnectFailed");
-    let rolling = condition(CONFIGURED, "False", "RollingOut");
-    let back = condition(CONFIGURED, "False", Reason::RolledBack.as_str());
-    let connecting = condition(DELIVERING, "Unknown", "NotObserved");
+    let good = condition(Delivering, "True", "Connected");
+    let bad = condition(Delivering, "False", "TlsFailed");
+    let worse = condition(Delivering, "False", "ConnectFailed");
+    let rolling = condition(Configured, "False", "RollingOut");
+    let back = condition(Configured, "False", Reason::RolledBack.as_str());
+    let connecting = condition(Delivering, "Unknown", "NotObserved");
     let has_failed =
-        |before: &Condition| before.type_ == DELIVERING && before.reason != "Connected";
+        |before: &Condition| before.type_ == Delivering.as_str() && before.reason != "Connected";
     let type_ = |before: Option<&Condition>, now: &Condition| {
         let event = announcement(before, now, before.is_some_and(has_failed))?;
         assert!(event.note.is_some_and(|note| note.len() < 1024));
@@ -489,16 +494,16 @@ fn people_are_told_what_turns_bad_and_good_again() {
         (Some(&connecting), &good, Some(EventType::Normal)),
         (None, &rolling, None),
         // The others say it.
-        (None, &condition(READY, "False", "BadCertificate"), None),
+        (None, &condition(Ready, "False", "BadCertificate"), None),
         (Some(&rolling), &back, Some(EventType::Warning)),
         (
             None,
-            &condition(DELIVERING, "False", Reason::NotAccepted.as_str()),
+            &condition(Delivering, "False", Reason::NotAccepted.as_str()),
             None,
         ),
         (
             None,
-            &condition(ACCEPTED, "False", "BadCertificate"),
+            &condition(Accepted, "False", "BadCertificate"),
             Some(EventType::Warning),
         ),
     ] {
@@ -528,7 +533,7 @@ fn what_may_come_by_itself_is_not_stalled() {
         let conditions = case.conditions(&[], 0);
         conditions
             .iter()
-            .any(|condition| condition.type_ == STALLED)
+            .any(|condition| condition.type_ == Stalled.as_str())
     };
     for reason in [
         Reason::SecretNotFound,
@@ -553,10 +558,14 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
         let why = "on node node-1: its container ended".to_owned();
         let held = Kept { why, is_suspect };
         case.decided.plan.held.insert(file.clone(), held);
-        let (_, reason, message) = case.says(CONFIGURED);
+        let (_, reason, message) = case.says(Configured);
         let conditions = case.conditions(&[], 0);
         let mut types = conditions.iter().map(|condition| condition.type_.as_str());
-        (reason, message, types.any(|type_| type_ == STALLED))
+        (
+            reason,
+            message,
+            types.any(|type_| type_ == Stalled.as_str()),
+        )
     };
     let (reason, message, is_stalled) = says(true);
     assert_eq!((reason.as_str(), is_stalled), ("RollingOut", false));

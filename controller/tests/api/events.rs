@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::{EventCounts, LogSink};
 use cluster::ControlPlane;
 use controller::names::EVENTS;
-use controller::resources::{EventCounts, LogSink};
 use controller::settings::{EventSettings, Settings};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};

@@ -1,8 +1,8 @@
 //! Nodes that die, that were never there, and those that are not like the others.
 
+use api::LogSink;
 use controller::clock;
 use controller::names::{AGENT, REVISION};
-use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Pace, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};

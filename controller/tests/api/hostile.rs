@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use api::{ClusterLogSink, LogSink};
 use controller::names::AGENT;
-use controller::resources::{ClusterLogSink, LogSink};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Secret;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use api::LogSink;
 use controller::lease::LEASE;
 use controller::names::AGENT;
-use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;

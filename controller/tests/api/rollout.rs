@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use api::LogSink;
 use cluster::ControlPlane;
 use controller::apply::Applier;
 use controller::history::Step;
 use controller::names::{AGENT, REVISION};
 use controller::plan::Plan;
 use controller::preview::preview;
-use controller::resources::LogSink;
 use controller::settings::{AgentSettings, Pace, Settings};
 use controller::snapshot::Snapshot;
 use controller::watch::stored_revisions;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::{ClusterLogSink, LogSink, crds};
 use controller::names::{AGENT, REVISION};
-use controller::resources::{ClusterLogSink, LogSink, crds};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::apps::v1::DaemonSet;

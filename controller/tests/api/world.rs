@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use api::{ClusterLogSink, LogSink, SinkStatus};
 use cluster::ControlPlane;
 use controller::agent::from_secrets;
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::names::{AGENT, REVISION};
-use controller::resources::{ClusterLogSink, LogSink, SinkStatus};
 use controller::run::run;
 use controller::settings::{AgentSettings, Pace, Paths, Settings};
 use k8s_openapi::api::apps::v1::DaemonSet;

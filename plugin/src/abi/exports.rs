@@ -8,6 +8,8 @@ use std::ptr;
 use std::slice;
 use std::sync::{Arc, Weak};
 
+use mapper::config::{Config, Properties};
+use mapper::hostname;
 use parking_lot::Mutex;
 use syslog::Outcome;
 use transport::Sender;
@@ -21,8 +23,6 @@ use super::host::{Host, InstanceProperties, Level};
 use crate::log::Log;
 use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
-use mapper::config::{Config, Properties};
-use mapper::hostname;
 
 const NAME: &CStr = c"syslog_sink";
 const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP, RELP and UDP";

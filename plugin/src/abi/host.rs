@@ -3,13 +3,14 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 
+use mapper::config::Properties;
+
 use super::bindings::{
     FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_api, flb_log_print_fn, flb_output_log_check_fn,
     flb_output_name_fn, flbgo_output_plugin,
 };
 use super::cmetrics::Registry;
 use super::symbol::symbol;
-use mapper::config::Properties;
 
 /// A level of Fluent Bit's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use api::LogSink;
 use cluster::ControlPlane;
 use controller::names::{AGENT, LABEL, REVISION, selector};
-use controller::resources::LogSink;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};

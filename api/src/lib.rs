@@ -1,5 +1,10 @@
-//! The resources of `syslogsink.io/v1alpha1`, from which their CRDs are made.
+//! The custom resources of `syslogsink.io/v1alpha1`: their fields, from which the CRDs
+//! are generated, and the conditions and reasons of their status.
+//!
+//! The controller writes what `kubectl sink` reads by the same types.
+#![forbid(unsafe_code)]
 
+mod condition;
 mod events;
 mod reason;
 mod spec;
@@ -8,6 +13,7 @@ mod status;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use self::condition::{ConditionStatus, ConditionType};
 pub use self::events::{EventExclusion, EventFormat, EventSelection, EventType};
 pub use self::reason::Reason;
 pub use self::spec::{

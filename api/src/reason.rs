@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn every_reason_is_documented() {
-        let controller = include_str!("../../../docs/CONTROLLER.md");
-        let operations = include_str!("../../../docs/OPERATIONS.md");
+        let controller = include_str!("../../docs/CONTROLLER.md");
+        let operations = include_str!("../../docs/OPERATIONS.md");
         for reason in Reason::ALL {
             let name = format!("`{reason}`");
             assert!(controller.contains(&name), "{name} in CONTROLLER.md");

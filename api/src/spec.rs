@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EventFormat, EventSelection, SinkStatus};
+use crate::{EventFormat, EventSelection, SinkStatus};
 
 /// The logs of a namespace, to its own syslog server.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]

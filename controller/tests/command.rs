@@ -1,0 +1,22 @@
+//! The command line of `sink-controller`.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it must be"
+)]
+
+use std::process::{Command, Stdio};
+
+/// `sink-controller crds | head`, and `plan`, which prints in the same way.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sink-controller"));
+    command
+        .arg("crds")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.is_empty(), "{log}");
+}
