@@ -1,6 +1,6 @@
 //! `sink-controller run` runs the controller, `sink-controller plan` prints what that
-//! would change, `sink-controller crds` prints the CRDs, and `sink-controller preflight`
-//! tries a sink.
+//! would change, `sink-controller crds` prints the CRDs, and `sink-controller test`
+//! tests a sink.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use api::{crds, yaml};
 use controller::endpoint::{listen, serve};
 use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
-use controller::preflight::{NODE, Question, SINK, answer, objects_in};
 use controller::preview::preview;
 use controller::run::run;
 use controller::settings::{LogFormat, Settings};
+use controller::sink_test::{NODE, SINK, SinkTest, objects_in, run_test};
 use kube::Client;
 use lexopt::{Arg, Parser, ValueExt};
 use mapper::hostname;
@@ -33,10 +33,11 @@ usage:
                                          many agents it would replace; changes
                                          nothing
   sink-controller crds                   prints the CRDs, for kubectl apply
-  sink-controller preflight FOLDER       tries the sink in the variable SINK, and
-                                         prints as JSON how it went; FOLDER has
-                                         the Secrets and ConfigMaps that it names.
-                                         kubectl sink test runs it in a pod
+  sink-controller test FOLDER            tests the sink in the environment variable
+                                         SINK, and prints a report in JSON; FOLDER
+                                         has the Secrets and ConfigMaps that the
+                                         sink names. kubectl sink test runs it in
+                                         a pod
   sink-controller --help | --version
 
 FILE is YAML; docs/CONTROLLER.md has its keys. RUST_LOG says what is logged
@@ -49,7 +50,7 @@ enum Command {
     Run { settings: Option<PathBuf> },
     Plan { settings: Option<PathBuf> },
     Crds,
-    Preflight { objects: PathBuf },
+    Test { objects: PathBuf },
     Help,
     Version,
 }
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
             let documents = crds().map(|crd| format!("---\n{}\n", yaml(&crd)));
             print(&documents.concat())
         }
-        Ok(Command::Preflight { objects }) => preflight(&objects),
+        Ok(Command::Test { objects }) => test(&objects),
         Ok(Command::Help) => print(&HELP),
         Ok(Command::Version) => print(&concat!(
             "sink-controller ",
@@ -97,9 +98,9 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
                 command = Some(Command::Plan { settings: None });
             }
             (Arg::Value(name), None) if name == "crds" => command = Some(Command::Crds),
-            (Arg::Value(name), None) if name == "preflight" => {
+            (Arg::Value(name), None) if name == "test" => {
                 let objects = parser.value()?.parse()?;
-                command = Some(Command::Preflight { objects });
+                command = Some(Command::Test { objects });
             }
             (
                 Arg::Long("settings"),
@@ -110,15 +111,15 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
             (other, _) => return Err(other.unexpected()),
         }
     }
-    command.ok_or_else(|| "one of run, plan, crds and preflight is needed".into())
+    command.ok_or_else(|| "one of run, plan, crds and test is needed".into())
 }
 
-/// How it went is for `kubectl sink test`, also where it went wrong.
-fn preflight(objects: &Path) -> Result<(), Failure> {
+/// `kubectl sink test` reads the report, also that of a failure.
+fn test(objects: &Path) -> Result<(), Failure> {
     let variable = |name| std::env::var(name).map_err(|_| format!("the variable {name} is needed"));
-    let question: Question = serde_json::from_str(&variable(SINK)?)?;
-    let objects = objects_in(objects, &question.namespace)?;
-    let report = answer(&question, objects, &variable(NODE)?)?;
+    let test: SinkTest = serde_json::from_str(&variable(SINK)?)?;
+    let objects = objects_in(objects, &test.namespace)?;
+    let report = run_test(&test, objects, &variable(NODE)?)?;
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

@@ -12,7 +12,7 @@ mod list;
 mod manifest;
 mod migrate;
 mod output;
-mod preflight;
+mod test;
 
 use std::io;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ async fn run(Cli { access, command }: Cli) -> Result<(), Failure> {
         }
         Command::Delete(command) => delete(&Cluster::connect(&access).await?, &command).await?,
         Command::Test(command) => {
-            preflight::test(&Cluster::connect(&access).await?, &command).await?;
+            test::test(&Cluster::connect(&access).await?, &command).await?;
         }
         Command::Migrate(command) => migrate::migrate(&access, &command).await?,
         Command::Completion { completer } => match completer.shell() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mapper::config::key_of;
 use mapper::message::Reason;
 use queue::Status;
 use transport::tls::TlsError;
@@ -215,7 +216,7 @@ impl Observer for Witness {
 fn explain(error: &Error) -> String {
     match error.hint() {
         None => error.chain(),
-        Some(hint) => format!("{} ({hint})", error.chain()),
+        Some(hint) => format!("{} ({})", error.chain(), hint.text(key_of)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use syslog::RelpError;
 use thiserror::Error;
 
+use crate::hint::{Hint, hint};
 use crate::tls::TlsFailure;
 
 /// Why an attempt to connect failed or a connection ended. Every one of them
@@ -35,7 +36,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Nobody answered in time, or the TLS handshake did not end in time.
-    #[error("cannot connect to {peer}: no answer within connect_timeout")]
+    #[error("cannot connect to {peer}: no answer within the connect timeout")]
     ConnectTimeout {
         /// The address, or the name while it was being looked up.
         peer: String,
@@ -99,7 +100,7 @@ pub enum Error {
         peer: SocketAddr,
     },
     /// A message is longer than a datagram can be.
-    #[error("a message of {length} bytes does not fit a datagram: set max_message_size lower")]
+    #[error("a message of {length} bytes does not fit a datagram")]
     DatagramTooLong {
         /// The message's length in bytes.
         length: usize,
@@ -115,7 +116,7 @@ pub enum Error {
         source: RelpError,
     },
     /// The peer acknowledges nothing more.
-    #[error("{peer} acknowledged nothing within write_timeout")]
+    #[error("{peer} acknowledged nothing within the write timeout")]
     WriteTimeout {
         /// The peer's address.
         peer: SocketAddr,
@@ -216,21 +217,28 @@ impl Error {
         text
     }
 
-    /// What the reader of a log can do about it, where that is known.
+    /// Returns advice for the reader of the log, if there is any.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Tls { source, .. } => source.hint(),
+    pub const fn hint(&self) -> Option<Hint> {
+        Some(match self {
+            Self::Tls { source, .. } => return source.hint(),
             Self::ClosedInHandshake {
                 lacks_identity: true,
                 ..
-            } => Some(
-                "the receiver may require a client certificate: set tls_cert_file and tls_key_file",
-            ),
-            Self::ClosedInHandshake { .. } => {
-                Some("the receiver may not speak this transport on this port: see transport")
+            } => {
+                hint!(
+                    "the receiver may require a client certificate: set ",
+                    ClientIdentity
+                )
             }
-            _ => None,
-        }
+            Self::ClosedInHandshake { .. } => {
+                hint!(
+                    "the receiver may not speak this transport on this port: see ",
+                    Transport
+                )
+            }
+            Self::DatagramTooLong { .. } => hint!("lower ", MaxMessageSize),
+            _ => return None,
+        })
     }
 }

@@ -9,9 +9,9 @@
 //! their own (`resolve.rs`), and every wait has an end that the session knows.
 //! A sink that is down therefore costs the others nothing.
 
+pub mod connection_test;
 pub mod endpoint;
 pub mod error;
-pub mod preflight;
 pub mod target;
 pub mod tls;
 
@@ -21,6 +21,7 @@ mod connection;
 mod driver;
 mod event_loop;
 mod feed;
+mod hint;
 mod resolve;
 mod sender;
 mod servers;
@@ -31,5 +32,6 @@ pub use connection::{UDP_MAX_IPV4, UDP_MAX_IPV6};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
 pub use feed::QueueState;
+pub use hint::{Hint, Setting};
 pub use sender::{Sender, Sink};
 pub use target::{Event, Observer, Target, Transport};

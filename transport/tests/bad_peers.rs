@@ -151,12 +151,16 @@ fn relp_without_end() {
 #[test]
 fn relp_that_never_answers() {
     // The handshake has connect_timeout.
-    check(relp(), drain, "no answer within connect_timeout");
+    check(relp(), drain, "no answer within the connect timeout");
     let silent: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
         drain(stream)
     };
-    check(relp(), silent, "acknowledged nothing within write_timeout");
+    check(
+        relp(),
+        silent,
+        "acknowledged nothing within the write timeout",
+    );
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn tls_where_plain_text_is_spoken() {
     check(tls(), talkative, "TLS with 127.0.0.1");
     let closing: Behaviour = read_some;
     check(tls(), closing, "closed the connection during the handshake");
-    check(tls(), drain, "no answer within connect_timeout");
+    check(tls(), drain, "no answer within the connect timeout");
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn a_receiver_that_stops_reading_is_given_up_and_others_are_not_held_up() {
         }
         assert_eq!(end.join().unwrap(), RETRY);
     });
-    slow.wait_for("acknowledged nothing within write_timeout");
+    slow.wait_for("acknowledged nothing within the write timeout");
     assert_eq!(healthy.count(), 100);
 }
 

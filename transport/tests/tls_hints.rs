@@ -103,7 +103,7 @@ fn a_certificate_of_an_unknown_ca() {
         other.trusted(),
         &[
             "no trusted CA signed the certificate",
-            "set tls_ca_file to the CA that signed the receiver's certificate",
+            "set CA to the CA that signed the receiver's certificate",
             "issuer \"CN=Test CA\"",
         ],
     );
@@ -119,7 +119,7 @@ fn a_ca_of_the_same_name_with_another_key() {
         renewed.trusted(),
         &[
             "invalid signature",
-            "tls_ca_file may hold another CA of the same name",
+            "CA may hold another CA of the same name",
         ],
     );
 }
@@ -135,7 +135,7 @@ fn a_self_signed_certificate_that_is_not_configured() {
         other.trusted(),
         &[
             "the certificate is self-signed and not a configured CA",
-            "set tls_ca_file to exactly this certificate",
+            "set CA to exactly this certificate",
         ],
     );
 }
@@ -153,7 +153,7 @@ fn a_ca_certificate_that_is_not_configured() {
             other.trusted(),
             &[
                 "the receiver's own certificate is a CA certificate (CA:TRUE)",
-                "set tls_ca_file to exactly this certificate",
+                "set CA to exactly this certificate",
                 "reissue it without CA:TRUE",
             ],
         );
@@ -203,7 +203,7 @@ fn an_address_where_the_certificate_has_only_dns_names() {
         ca.trusted(),
         &[
             "not valid for 127.0.0.1, only for a.example.com, b.example.com",
-            "set tls_server_name to one of the certificate's DNS names",
+            "set SERVER-NAME to one of the certificate's DNS names",
         ],
     );
 }
@@ -217,7 +217,7 @@ fn a_certificate_of_another_host() {
         ca.trusted(),
         &[
             "not valid for localhost, only for a.example.com, 10.0.0.1",
-            "set tls_server_name to a name that the receiver's certificate has",
+            "set SERVER-NAME to a name that the receiver's certificate has",
         ],
     );
 }
@@ -339,7 +339,7 @@ fn a_fingerprint_that_is_not_configured() {
         },
         &[
             "the certificate's fingerprint matches none of the configured pins",
-            "tls_pin_sha256",
+            "PINS",
         ],
     );
 }
@@ -361,7 +361,7 @@ fn a_server_that_speaks_something_else() {
         &open_port(&sender, "localhost", port, unverified()),
         &[
             "the receiver's answer is not TLS",
-            "the receiver may not speak TLS on this port: see transport",
+            "the receiver may not speak TLS on this port: see TRANSPORT",
         ],
     );
 }
@@ -432,7 +432,7 @@ fn a_server_with_an_old_version_only() {
         options,
         &[
             "the receiver supports none of the offered TLS versions",
-            "set tls_min_version to 1.2",
+            "set MIN-VERSION to 1.2",
         ],
     );
 }
@@ -516,7 +516,7 @@ fn a_server_that_wants_a_client_certificate() {
             unverified(),
             &[
                 "the receiver requires a client certificate",
-                "set tls_cert_file and tls_key_file",
+                "set CLIENT-IDENTITY",
             ],
         );
     }
@@ -533,14 +533,14 @@ fn a_server_that_refuses_the_client_certificate() {
             named(&["client"]),
             [
                 "unknown_ca",
-                "the receiver does not trust the CA that signed the certificate in tls_cert_file",
+                "the receiver does not trust the CA that signed the certificate in CLIENT-CERTIFICATE",
             ],
         ),
         (
             expired,
             [
                 "certificate_expired",
-                "renew the certificate in tls_cert_file",
+                "renew the certificate in CLIENT-CERTIFICATE",
             ],
         ),
     ] {
@@ -636,14 +636,14 @@ fn rsyslog_that_wants_another_client_certificate_or_any() {
             None,
             [
                 "the receiver requires a client certificate",
-                "set tls_cert_file and tls_key_file",
+                "set CLIENT-IDENTITY",
             ],
         ),
         (
             Some(foreign),
             [
                 "the receiver refused the client certificate (alert unknown_ca)",
-                "does not trust the CA that signed the certificate in tls_cert_file",
+                "does not trust the CA that signed the certificate in CLIENT-CERTIFICATE",
             ],
         ),
     ] {
@@ -662,7 +662,7 @@ fn a_server_that_closes_without_a_client_certificate() {
         &server.open(&sender, "localhost", ca.trusted()),
         &[
             "closed the connection during the handshake, after it asked for a client certificate",
-            "the receiver may require a client certificate: set tls_cert_file and tls_key_file",
+            "the receiver may require a client certificate: set CLIENT-IDENTITY",
         ],
     );
 }

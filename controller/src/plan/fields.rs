@@ -3,10 +3,9 @@
 //! The plugin's parser checks most values, and its errors name its keys. Owners of
 //! sinks know the fields, so that a condition names these.
 
-use std::borrow::Cow;
-
 use api::Reason;
 use mapper::config::ConfigError;
+use transport::Setting;
 
 use super::refusal::Refusal;
 
@@ -80,9 +79,8 @@ pub(super) fn refusal(error: &ConfigError, set: impl Iterator<Item = Field>) -> 
     let mut set = set;
     let field = set.find(|field| field.key == *key);
     let name = field.map_or_else(|| name_of(key), |field| field.name);
-    let problem = with_fields(problem);
     match value {
-        Some(value) => Refusal::value(name, value, &problem),
+        Some(value) => Refusal::value(name, value, problem),
         None => Refusal::new(Reason::InvalidValue, &format!("{name}: {problem}")),
     }
 }
@@ -92,20 +90,16 @@ fn name_of(key: &'static str) -> &'static str {
     field.map_or(key, |field| field.name)
 }
 
-/// Replaces the keys in a text by their fields. A key without an underscore is a
-/// word like any other.
-pub(crate) fn with_fields(text: &str) -> String {
-    // One field sets both.
-    let text = text.replace("tls_cert_file and tls_key_file", TLS_CERT.key);
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let parts = text.split_inclusive(|c| !is_word(c));
-    let replaced = parts.map(|part| {
-        let word = part.trim_end_matches(|c| !is_word(c));
-        let mut keys = FIELDS.iter().filter(|field| field.key.contains('_'));
-        match keys.find(|field| field.key == word) {
-            Some(field) => Cow::Owned(part.replace(word, field.name)),
-            None => Cow::Borrowed(part),
-        }
-    });
-    replaced.collect()
+/// Returns the field of a setting that advice on errors refers to.
+pub(crate) const fn field_of(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Transport => TRANSPORT.name,
+        Setting::Ca => TLS_CA.name,
+        // One field has both.
+        Setting::ClientCertificate | Setting::ClientIdentity => TLS_CERT.name,
+        Setting::ServerName => TLS_SERVER_NAME.name,
+        Setting::Pins => TLS_PINS.name,
+        Setting::MinVersion => TLS_MIN_VERSION.name,
+        Setting::MaxMessageSize => MAX_MESSAGE_SIZE.name,
+    }
 }

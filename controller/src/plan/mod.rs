@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::ClusterLogSinkSpec;
 use kube::core::SelectorExt;
 
-pub(crate) use self::fields::with_fields;
+pub(crate) use self::fields::field_of;
 use self::quota::Quota;
 pub use self::refusal::Refusal;
 pub(crate) use self::sink::{Scope, check, explanation};

@@ -19,7 +19,7 @@ pub use self::layout::{
     SeverityFrom,
 };
 use self::options::Options;
-pub use self::options::{OPTIONS, OptionInfo, Properties};
+pub use self::options::{OPTIONS, OptionInfo, Properties, key_of};
 pub use self::queue::QueueConfig;
 pub use self::value::{size, size_text};
 use crate::identity;

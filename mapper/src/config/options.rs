@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use transport::Setting;
 use transport::tls::Pem;
 
 use super::ConfigError;
@@ -93,6 +94,21 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("tlsconfig", ""),
     option("sanitizehost", "on"),
 ];
+
+/// Returns the key, or keys, of a setting that advice on errors refers to.
+#[must_use]
+pub const fn key_of(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Transport => "transport",
+        Setting::Ca => "tls_ca_file",
+        Setting::ClientCertificate => "tls_cert_file",
+        Setting::ClientIdentity => "tls_cert_file and tls_key_file",
+        Setting::ServerName => "tls_server_name",
+        Setting::Pins => "tls_pin_sha256",
+        Setting::MinVersion => "tls_min_version",
+        Setting::MaxMessageSize => "max_message_size",
+    }
+}
 
 /// Typed access to the values.
 pub(super) struct Options<'a> {

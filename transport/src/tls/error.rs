@@ -84,7 +84,7 @@ pub enum TlsError {
         pem: String,
     },
     /// The system has no CA certificates.
-    #[error("the system has no CA certificates: set tls_ca_file")]
+    #[error("the system has no CA certificates, and no CA is configured")]
     NoSystemRoots,
     /// The certificate and the key do not belong together.
     #[error("the private key in {key} does not belong to the certificate in {certificate}")]

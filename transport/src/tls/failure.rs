@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::refusal::Refusal;
 use super::words::words;
+use crate::hint::{Hint, hint};
 
 /// The reason why a TLS handshake failed or a TLS stream broke.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -155,31 +156,48 @@ impl TlsFailure {
 
     /// Returns advice for the reader of the log, if there is any.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub const fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Certificate(refusal) => return refusal.hint(),
-            Self::NotTls => "the receiver may not speak TLS on this port: see transport",
-            Self::Version { only_tls13: false } => "enable TLS 1.2 or 1.3 on the receiver",
+            Self::NotTls => hint!(
+                "the receiver may not speak TLS on this port: see ",
+                Transport
+            ),
+            Self::Version { only_tls13: false } => hint!("enable TLS 1.2 or 1.3 on the receiver"),
             Self::Version { only_tls13: true } => {
-                "set tls_min_version to 1.2, or enable TLS 1.3 on the receiver"
+                hint!(
+                    "set ",
+                    MinVersion,
+                    " to 1.2, or enable TLS 1.3 on the receiver"
+                )
             }
             Self::NothingInCommon(_) => {
-                "the receiver needs TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; one of the groups X25519, P-256 and P-384; and a certificate with a key of RSA, P-256, P-384 or Ed25519 (P-521 is not supported)"
+                hint!(
+                    "the receiver needs TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; one of the groups X25519, P-256 and P-384; and a certificate with a key of RSA, P-256, P-384 or Ed25519 (P-521 is not supported)"
+                )
             }
-            Self::ClientCertificateRequired(_) => "set tls_cert_file and tls_key_file",
+            Self::ClientCertificateRequired(_) => hint!("set ", ClientIdentity),
             Self::ClientCertificateRefused(Alert(AlertDescription::UnknownCA)) => {
-                "the receiver does not trust the CA that signed the certificate in tls_cert_file, or the file lacks the certificates between the two"
+                hint!(
+                    "the receiver does not trust the CA that signed the certificate in ",
+                    ClientCertificate,
+                    ", or the file lacks the certificates between the two"
+                )
             }
             Self::ClientCertificateRefused(Alert(AlertDescription::CertificateExpired)) => {
-                "renew the certificate in tls_cert_file"
+                hint!("renew the certificate in ", ClientCertificate)
             }
             Self::ClientCertificateRefused(_) => {
-                "the receiver does not accept the certificate in tls_cert_file; its log may have the reason"
+                hint!(
+                    "the receiver does not accept the certificate in ",
+                    ClientCertificate,
+                    "; its log may have the reason"
+                )
             }
             Self::Alert(Alert(AlertDescription::UnrecognisedName)) => {
-                "set tls_server_name to a name that the receiver knows"
+                hint!("set ", ServerName, " to a name that the receiver knows")
             }
-            Self::Alert(_) => "the receiver's log may have the reason",
+            Self::Alert(_) => hint!("the receiver's log may have the reason"),
             Self::Protocol(_) | Self::Internal(_) => return None,
         })
     }

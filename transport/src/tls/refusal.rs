@@ -11,6 +11,7 @@ use super::certificate::{self, Name};
 use super::key;
 use super::notes::Refused;
 use super::words::words;
+use crate::hint::{Hint, hint};
 
 /// The reason why a receiver's certificate is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -208,58 +209,100 @@ impl Refusal {
 
     /// Returns advice for the reader of the log, if there is any.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub const fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NotPinned => {
-                "if this is the receiver's certificate, add its fingerprint to tls_pin_sha256"
+                hint!(
+                    "if this is the receiver's certificate, add its fingerprint to ",
+                    Pins
+                )
             }
             Self::UnknownIssuer => {
-                "set tls_ca_file to the CA that signed the receiver's certificate"
+                hint!(
+                    "set ",
+                    Ca,
+                    " to the CA that signed the receiver's certificate"
+                )
             }
             Self::SelfSigned => {
-                "if this is the receiver's certificate, set tls_ca_file to exactly this certificate"
+                hint!(
+                    "if this is the receiver's certificate, set ",
+                    Ca,
+                    " to exactly this certificate"
+                )
             }
             Self::CaCertificate => {
-                "if this is the receiver's certificate, set tls_ca_file to exactly this certificate, or reissue it without CA:TRUE"
+                hint!(
+                    "if this is the receiver's certificate, set ",
+                    Ca,
+                    " to exactly this certificate, or reissue it without CA:TRUE"
+                )
             }
             Self::NoName { .. } => {
-                "reissue it with a subjectAltName for the host, or set tls_ca_file to exactly this certificate"
+                hint!(
+                    "reissue it with a subjectAltName for the host, or set ",
+                    Ca,
+                    " to exactly this certificate"
+                )
             }
             Self::AddressAsDnsName { .. } => {
-                "reissue it with the address as an IP address (openssl: subjectAltName=IP:...)"
+                hint!(
+                    "reissue it with the address as an IP address (openssl: subjectAltName=IP:...)"
+                )
             }
             Self::OnlyDnsNames { .. } => {
-                "set tls_server_name to one of the certificate's DNS names, or use such a name instead of the address"
+                hint!(
+                    "set ",
+                    ServerName,
+                    " to one of the certificate's DNS names, or use such a name instead of the address"
+                )
             }
             Self::OtherName { .. } => {
-                "set tls_server_name to a name that the receiver's certificate has"
+                hint!(
+                    "set ",
+                    ServerName,
+                    " to a name that the receiver's certificate has"
+                )
             }
             Self::Expired {
                 subject: Subject::Receiver,
                 ..
-            } => "renew the receiver's certificate",
+            } => hint!("renew the receiver's certificate"),
             Self::Expired {
                 subject: Subject::Ca,
                 ..
-            } => "renew the CA certificate that the receiver sends with its own",
+            } => hint!("renew the CA certificate that the receiver sends with its own"),
             Self::NotYetValid { .. } => {
-                "check this machine's clock and that of the machine where the certificate was made"
+                hint!(
+                    "check this machine's clock and that of the machine where the certificate was made"
+                )
             }
             Self::NotForServers => {
-                "reissue the receiver's certificate with the extended key usage serverAuth"
+                hint!("reissue the receiver's certificate with the extended key usage serverAuth")
             }
             Self::OldVersion(Subject::Receiver) => {
-                "reissue it as version 3 with a subjectAltName, or set tls_ca_file to exactly this certificate"
+                hint!(
+                    "reissue it as version 3 with a subjectAltName, or set ",
+                    Ca,
+                    " to exactly this certificate"
+                )
             }
-            Self::OldVersion(Subject::Ca) => "reissue that CA certificate as version 3",
+            Self::OldVersion(Subject::Ca) => hint!("reissue that CA certificate as version 3"),
             Self::UnsupportedKey { .. } | Self::UnsupportedSignature(_) => {
-                "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, signed with SHA-256 or SHA-384"
+                hint!(
+                    "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, signed with SHA-256 or SHA-384"
+                )
             }
             Self::BadSignature => {
-                "tls_ca_file may hold another CA of the same name; or a CA's RSA key has not 2048 to 8192 bits"
+                hint!(
+                    Ca,
+                    " may hold another CA of the same name; or a CA's RSA key has not 2048 to 8192 bits"
+                )
             }
             Self::NotItsKey => {
-                "somebody else may answer for the receiver, or its certificate and key do not belong together"
+                hint!(
+                    "somebody else may answer for the receiver, or its certificate and key do not belong together"
+                )
             }
             Self::WrongAlgorithm | Self::CriticalExtension | Self::Other(_) => return None,
         })

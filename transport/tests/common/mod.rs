@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use queue::Writer;
 use receiver::Receiver;
 use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
-use transport::{Endpoint, Event, Observer, QueueState, Sender, Sink, Target, Transport};
+use transport::{Endpoint, Event, Observer, QueueState, Sender, Setting, Sink, Target, Transport};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 pub(crate) const POLICY: Policy = Policy {
@@ -30,6 +30,20 @@ pub(crate) const POLICY: Policy = Policy {
     replay_buffer: ReplayBuffer::Fixed(1024 * 1024),
     replay_age: Duration::from_secs(300),
 };
+
+/// The name that these tests have for a setting, which hints refer to.
+const fn name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Transport => "TRANSPORT",
+        Setting::Ca => "CA",
+        Setting::ClientCertificate => "CLIENT-CERTIFICATE",
+        Setting::ClientIdentity => "CLIENT-IDENTITY",
+        Setting::ServerName => "SERVER-NAME",
+        Setting::Pins => "PINS",
+        Setting::MinVersion => "MIN-VERSION",
+        Setting::MaxMessageSize => "MAX-MESSAGE-SIZE",
+    }
+}
 
 /// Passes what is observed on to the test, as text.
 struct Witness(mpsc::Sender<String>);
@@ -44,8 +58,8 @@ impl Observer for Witness {
             Event::Connected { peer, .. } => format!("connected to {peer}, resumed"),
             Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
             Event::ConnectFailed { error, .. } => {
-                let hint = error.hint().unwrap_or_default();
-                format!("failed: {} {hint}", error.chain())
+                let hint = error.hint().map(|hint| hint.text(name));
+                format!("failed: {} {}", error.chain(), hint.unwrap_or_default())
             }
             Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
             Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),

@@ -1,11 +1,9 @@
 //! Conditions name the resource's fields, whatever the plugin's parser says.
 
-use mapper::config::{ConfigError, OPTIONS};
+use mapper::config::OPTIONS;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::plan::fields::with_fields;
-use crate::plan::sink::explanation;
 
 /// A value that cannot be used for each field that has any, and what the message
 /// has to begin with.
@@ -122,34 +120,6 @@ fn a_condition_names_the_field_and_no_key() {
         assert!(message.starts_with(begin), "{value}: {message}");
         assert!(!has_key(&message), "{message}");
     }
-}
-
-/// The plugin's texts can name a second key.
-#[test]
-fn keys_in_a_text_become_fields_as_well() {
-    let error = ConfigError {
-        key: "tls_key_file",
-        value: None,
-        problem: "is missing, and tls_cert_file is set: set both or none".to_owned(),
-    };
-    assert_eq!(
-        explanation(&error),
-        "tls.clientCertificateSecret: is missing, and tls.clientCertificateSecret is set: \
-         set both or none"
-    );
-    let error = ConfigError {
-        key: "tls_pin_sha256",
-        value: Some("a".to_owned()),
-        problem: "with max_message_size, tls_ca_file or (tls_verify)".to_owned(),
-    };
-    assert_eq!(
-        explanation(&error),
-        "tls.pins \"a\": with maxMessageSize, tls.ca or (tls.insecureSkipVerify)"
-    );
-    assert_eq!(
-        with_fields("set tls_cert_file and tls_key_file"),
-        "set tls.clientCertificateSecret"
-    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! `kubectl sink test`: a pod on a node tries the sink (the controller's
-//! `preflight` module), and its report is printed.
+//! `kubectl sink test`: a pod on a node tests the sink (the controller's module
+//! `sink_test`), and its report is printed.
 
-use controller::preflight::{CONFIG_MAPS, NODE, Question, Report, SECRETS, SINK, answer, objects};
+use controller::sink_test::{
+    CONFIG_MAPS, NODE, SECRETS, SINK, SinkTest, TestReport, objects, run_test,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -11,7 +13,7 @@ use mapper::hostname;
 use serde_json::{Value, json};
 
 use crate::access::{Cluster, Scope};
-use crate::cli::Test;
+use crate::cli::Test as Arguments;
 use crate::failure::Failure;
 use crate::output::document;
 
@@ -32,25 +34,25 @@ const NEVER: [&str; 7] = [
 ];
 
 /// Prints what was found.
-pub(crate) async fn test(cluster: &Cluster, test: &Test) -> Result<(), Failure> {
-    let name = &test.sink.name;
-    let scope = cluster.scope(test.sink.kind.cluster);
+pub(crate) async fn test(cluster: &Cluster, arguments: &Arguments) -> Result<(), Failure> {
+    let name = &arguments.sink.name;
+    let scope = cluster.scope(arguments.sink.kind.cluster);
     let sink = cluster.get(&scope, name).await?;
     let (called, namespace) = match &scope {
         Scope::Namespace(namespace) => (format!("{namespace}/{name}"), namespace),
-        Scope::AllNamespaces | Scope::Cluster => (name.clone(), &test.controller_namespace),
+        Scope::AllNamespaces | Scope::Cluster => (name.clone(), &arguments.controller_namespace),
     };
-    let question = Question {
+    let test = SinkTest {
         sink: called,
         namespace: namespace.clone(),
         spec: sink.spec()?,
     };
-    let report = if test.local {
-        here(cluster, question).await?
+    let report = if arguments.local {
+        here(cluster, test).await?
     } else {
-        Box::pin(in_a_pod(cluster, test, &question)).await?
+        Box::pin(in_a_pod(cluster, arguments, &test)).await?
     };
-    match test.output {
+    match arguments.output {
         Some(output) => print!("{}", document(&report, output)?),
         None => print!("{}", text(&report)),
     }
@@ -61,23 +63,27 @@ pub(crate) async fn test(cluster: &Cluster, test: &Test) -> Result<(), Failure> 
     }
 }
 
-async fn here(cluster: &Cluster, question: Question) -> Result<Report, Failure> {
-    let objects = objects(&cluster.client, &question).await;
+async fn here(cluster: &Cluster, test: SinkTest) -> Result<TestReport, Failure> {
+    let objects = objects(&cluster.client, &test).await;
     let from = format!("here ({})", hostname::own());
-    let asked = move || answer(&question, objects, &from);
-    let answered = tokio::task::spawn_blocking(asked).await;
+    let run = move || run_test(&test, objects, &from);
+    let answered = tokio::task::spawn_blocking(run).await;
     let answered = answered.map_err(|error| Failure::said(error.to_string()))?;
     answered.map_err(|error| Failure::said(format!("cannot start a thread: {error}")))
 }
 
-async fn in_a_pod(cluster: &Cluster, test: &Test, question: &Question) -> Result<Report, Failure> {
-    let namespace = &question.namespace;
+async fn in_a_pod(
+    cluster: &Cluster,
+    arguments: &Arguments,
+    test: &SinkTest,
+) -> Result<TestReport, Failure> {
+    let namespace = &test.namespace;
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-    let image = match &test.image {
+    let image = match &arguments.image {
         Some(image) => image.clone(),
-        None => image(cluster, &test.controller_namespace).await,
+        None => image(cluster, &arguments.controller_namespace).await,
     };
-    let pod = pod(question, &image, test);
+    let pod = pod(test, &image, arguments);
     let pod = serde_json::from_value(pod).expect("it is a pod");
     let created = pods.create(&PostParams::default(), &pod).await;
     let what = format!("cannot create a pod in the namespace {namespace} to test from");
@@ -85,7 +91,7 @@ async fn in_a_pod(cluster: &Cluster, test: &Test, question: &Question) -> Result
     let name = created.metadata.name.unwrap_or_default();
     eprintln!("testing with the pod {namespace}/{name} of the image {image} ...");
     let reported = tokio::select! {
-        reported = report(&pods, &name, test) => reported,
+        reported = report(&pods, &name, arguments) => reported,
         _ = tokio::signal::ctrl_c() => Err(Failure::said("interrupted")),
     };
     let at_once = DeleteParams::default().grace_period(0);
@@ -107,8 +113,8 @@ async fn image(cluster: &Cluster, namespace: &str) -> String {
 }
 
 /// One that has no rights, needs none of the node's, and stays nowhere.
-fn pod(question: &Question, image: &str, test: &Test) -> Value {
-    let names = question.names();
+fn pod(test: &SinkTest, image: &str, arguments: &Arguments) -> Value {
+    let names = test.names();
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     let mut mount = |folder: &str, name: &str, mut source: Value| {
@@ -118,7 +124,7 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
         source["name"] = volume.into();
         volumes.push(source);
     };
-    // One that does not exist is told by the preflight.
+    // The test reports one that does not exist.
     for name in names.secrets() {
         let source = json!({"secret": {"secretName": name, "optional": true}});
         mount(SECRETS, name, source);
@@ -127,7 +133,7 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
         let source = json!({"configMap": {"name": name, "optional": true}});
         mount(CONFIG_MAPS, name, source);
     }
-    let sink = serde_json::to_string(question).expect("it has text keys only");
+    let sink = serde_json::to_string(test).expect("it has text keys only");
     let node = json!({"fieldRef": {"fieldPath": "spec.nodeName"}});
     json!({
         "metadata": {
@@ -135,11 +141,11 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
             "labels": {"app.kubernetes.io/managed-by": "kubectl-sink"},
         },
         "spec": {
-            "nodeName": test.node,
+            "nodeName": arguments.node,
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "restartPolicy": "Never",
             // Where nobody is left to delete it.
-            "activeDeadlineSeconds": test.timeout.as_secs() + 10,
+            "activeDeadlineSeconds": arguments.timeout.as_secs() + 10,
             "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
             // Agents run on every node.
@@ -150,9 +156,9 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [{
-                "name": "preflight",
+                "name": "test",
                 "image": image,
-                "args": ["preflight", FOLDER],
+                "args": ["test", FOLDER],
                 "env": [
                     {"name": SINK, "value": sink},
                     {"name": NODE, "valueFrom": node},
@@ -173,18 +179,18 @@ fn pod(question: &Question, image: &str, test: &Test) -> Value {
     })
 }
 
-async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Failure> {
+async fn report(pods: &Api<Pod>, name: &str, arguments: &Arguments) -> Result<TestReport, Failure> {
     let ended = await_condition(pods.clone(), name, |pod: Option<&Pod>| {
         pod.is_none_or(|pod| has_ended(pod) || never_starts(pod).is_some())
     });
     let what = "cannot see how the pod does";
-    let pod = match tokio::time::timeout(test.timeout, ended).await {
+    let pod = match tokio::time::timeout(arguments.timeout, ended).await {
         Ok(Ok(pod)) => pod,
         Ok(Err(error)) => return Err(Failure::said(format!("{what}: {error}"))),
         Err(_) => pods.get_opt(name).await.map_err(Failure::api(what))?,
     };
     let pod = pod.ok_or_else(|| {
-        let node = test.node.as_ref();
+        let node = arguments.node.as_ref();
         let node = node.map(|node| format!("; is there a node {node}?"));
         Failure::said(format!(
             "somebody deleted the pod{}",
@@ -199,7 +205,7 @@ async fn report(pods: &Api<Pod>, name: &str, test: &Test) -> Result<Report, Fail
     }
     if !has_ended(&pod) {
         let why = condition(&pod);
-        let patience = test.timeout.as_secs();
+        let patience = arguments.timeout.as_secs();
         return Err(Failure::said(format!(
             "the pod did not end in {patience} s: {why}"
         )));
@@ -245,7 +251,7 @@ fn condition(pod: &Pod) -> String {
     })
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &TestReport) -> String {
     let mut lines = vec![format!("Sink {}, from {}", report.sink, report.from)];
     let refused = report.refused.as_ref();
     lines.extend(refused.map(|why| format!("  REFUSED  {why}")));
@@ -276,24 +282,24 @@ mod tests {
             "ca": {"configMap": {"name": "cas", "key": "root"}},
             "clientCertificateSecret": "own",
         }});
-        let question = Question {
+        let test = SinkTest {
             sink: "shop/siem".to_owned(),
             namespace: "shop".to_owned(),
             spec: serde_json::from_value(spec).unwrap(),
         };
         let words = ["kubectl-sink", "test", "siem", "--node", "node-7"];
-        let Command::Test(test) = Cli::try_parse_from(words).unwrap().command else {
+        let Command::Test(arguments) = Cli::try_parse_from(words).unwrap().command else {
             panic!("{words:?}");
         };
-        let pod: Pod = serde_json::from_value(pod(&question, "image:1", &test)).unwrap();
+        let pod: Pod = serde_json::from_value(pod(&test, "image:1", &arguments)).unwrap();
         let spec = pod.spec.unwrap();
         assert_eq!(spec.node_name.as_deref(), Some("node-7"));
         let mounts = spec.containers[0].volume_mounts.clone().unwrap();
         let paths: Vec<&str> = mounts.iter().map(|m| m.mount_path.as_str()).collect();
         assert_eq!(paths, ["/objects/secrets/own", "/objects/configmaps/cas"]);
         let sink = spec.containers[0].env.as_ref().unwrap()[0].value.clone();
-        let read: Question = serde_json::from_str(&sink.unwrap()).unwrap();
-        assert_eq!(read.spec, question.spec);
+        let read: SinkTest = serde_json::from_str(&sink.unwrap()).unwrap();
+        assert_eq!(read.spec, test.spec);
     }
 
     /// `OpenShift` gives each namespace its own range of users and groups, and refuses any
@@ -301,16 +307,16 @@ mod tests {
     #[test]
     fn the_pod_fits_every_platform() {
         let spec = json!({"host": "a"});
-        let question = Question {
+        let test = SinkTest {
             sink: "shop/siem".to_owned(),
             namespace: "shop".to_owned(),
             spec: serde_json::from_value(spec).unwrap(),
         };
         let words = ["kubectl-sink", "test", "siem"];
-        let Command::Test(test) = Cli::try_parse_from(words).unwrap().command else {
+        let Command::Test(arguments) = Cli::try_parse_from(words).unwrap().command else {
             panic!("{words:?}");
         };
-        let pod = pod(&question, "image:1", &test);
+        let pod = pod(&test, "image:1", &arguments);
         let context = &pod["spec"]["securityContext"];
         let wanted = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
         assert_eq!(context, &wanted);

@@ -1,5 +1,5 @@
-//! A look at the way to a server, step by step, for those who wonder why
-//! nothing arrives. It blocks: nothing that delivers uses it.
+//! A test of the connection to a server, step by step, that explains why nothing
+//! arrives. It blocks, and is not part of delivery.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -11,63 +11,64 @@ use crate::resolve::look_up;
 use crate::tls::{Failed, TlsTarget};
 use crate::{Endpoint, Error, Target, Transport};
 
-/// A step on the way to a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Which: `name`, `connect` or `tls`.
-    pub name: &'static str,
-    /// Whether it was made.
-    pub passed: bool,
-    /// What was found, or what went wrong.
-    pub text: String,
-    /// More of it, a line each.
+/// A step of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The look-up of the host's name.
+    Name,
+    /// The TCP connection.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+}
+
+/// The result of a step.
+#[derive(Debug)]
+pub struct Finding {
+    /// The step.
+    pub step: Step,
+    /// What was found, for people, or why the step failed.
+    pub result: Result<String, Error>,
+    /// Details for people, one line each.
     pub details: Vec<String>,
-    /// What can be done about it, where that is known.
-    pub hint: Option<&'static str>,
 }
 
-impl Step {
-    fn passed(name: &'static str, text: String) -> Self {
+impl Finding {
+    fn new(step: Step, result: Result<String, Error>) -> Self {
         Self {
-            name,
-            passed: true,
-            text,
+            step,
+            result,
             details: Vec::new(),
-            hint: None,
-        }
-    }
-
-    fn failed(name: &'static str, error: &Error) -> Self {
-        Self {
-            passed: false,
-            hint: error.hint(),
-            ..Self::passed(name, error.chain())
         }
     }
 }
 
-/// Goes to a server of a target as a sink would, up to the first message. The
-/// last step is the one that failed, if one did.
+/// Connects to a server of a target as a sink would, up to the first message. Of the
+/// findings, only the last one can be a failure.
 #[must_use]
-pub fn preflight(target: &Target, server: &Endpoint) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let Some(addresses) = resolve(target, server, &mut steps) else {
-        return steps;
+pub fn test_connection(target: &Target, server: &Endpoint) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(addresses) = resolve(target, server, &mut findings) else {
+        return findings;
     };
     if matches!(target.transport, Transport::Udp) {
-        return steps;
+        return findings;
     }
-    let Some(stream) = connect(target, &addresses, &mut steps) else {
-        return steps;
+    let Some(stream) = connect(target, &addresses, &mut findings) else {
+        return findings;
     };
     if let Some(tls) = target.transport.tls() {
-        steps.push(shake_hands(target, tls, server, stream));
+        findings.push(shake_hands(target, tls, server, stream));
     }
-    steps
+    findings
 }
 
-/// The server's addresses. None where there are none, which is said.
-fn resolve(target: &Target, server: &Endpoint, steps: &mut Vec<Step>) -> Option<Vec<SocketAddr>> {
+/// Returns the server's addresses; none where the look-up fails.
+fn resolve(
+    target: &Target,
+    server: &Endpoint,
+    findings: &mut Vec<Finding>,
+) -> Option<Vec<SocketAddr>> {
     if let Some(address) = server.address() {
         return Some(vec![address]);
     }
@@ -93,22 +94,22 @@ fn resolve(target: &Target, server: &Endpoint, steps: &mut Vec<Step>) -> Option<
     match found {
         Ok(addresses) => {
             let shown: Vec<String> = addresses.iter().map(|a| a.ip().to_string()).collect();
-            steps.push(Step::passed("name", shown.join(", ")));
+            findings.push(Finding::new(Step::Name, Ok(shown.join(", "))));
             Some(addresses)
         }
         Err(error) => {
-            steps.push(Step::failed("name", &error));
+            findings.push(Finding::new(Step::Name, Err(error)));
             None
         }
     }
 }
 
-/// A connection to the first address that takes one. All are tried: a sink
-/// goes on to the next as well, and somebody should mend the others.
+/// Returns a connection to the first address that accepts one. All are tried: a sink
+/// goes on to the next as well, and those that fail are worth knowing.
 fn connect(
     target: &Target,
     addresses: &[SocketAddr],
-    steps: &mut Vec<Step>,
+    findings: &mut Vec<Finding>,
 ) -> Option<(SocketAddr, TcpStream)> {
     let timeout = target.policy.connect_timeout;
     let mut stream = None;
@@ -125,18 +126,18 @@ fn connect(
             Err(source) => failures.push(connect_error(peer, source)),
         }
     }
-    let details = failures.iter().map(Error::chain);
-    match (&stream, failures.last()) {
-        (Some(_), _) => steps.push(Step {
-            details: details.collect(),
-            ..Step::passed("connect", taken.join(", "))
-        }),
-        (None, Some(last)) => steps.push(Step {
-            details: details.take(failures.len() - 1).collect(),
-            ..Step::failed("connect", last)
-        }),
-        (None, None) => {}
-    }
+    let result = match (&stream, failures.pop()) {
+        (Some(_), last) => {
+            failures.extend(last);
+            Ok(taken.join(", "))
+        }
+        (None, Some(last)) => Err(last),
+        (None, None) => return None,
+    };
+    findings.push(Finding {
+        details: failures.iter().map(Error::chain).collect(),
+        ..Finding::new(Step::Connect, result)
+    });
     stream
 }
 
@@ -154,30 +155,27 @@ fn shake_hands(
     tls: &TlsTarget,
     server: &Endpoint,
     (peer, mut stream): (SocketAddr, TcpStream),
-) -> Step {
+) -> Finding {
     let timeout = Some(target.policy.connect_timeout);
     let bounded = stream
         .set_read_timeout(timeout)
         .and_then(|()| stream.set_write_timeout(timeout));
     if let Err(source) = bounded {
-        return Step::failed("tls", &Error::Broken { peer, source });
+        return Finding::new(Step::Tls, Err(Error::Broken { peer, source }));
     }
     let handshake = tls.shake_hands(server.host(), &mut stream);
-    let step = match handshake.outcome {
-        Ok(agreed) if tls.verifies() => Step::passed("tls", agreed),
-        Ok(agreed) => Step::passed("tls", format!("{agreed}; the certificate is not verified")),
-        Err(failed) => Step::failed(
-            "tls",
-            &handshake_error(peer, handshake.lacks_identity, failed),
-        ),
+    let result = match handshake.outcome {
+        Ok(agreed) if tls.verifies() => Ok(agreed),
+        Ok(agreed) => Ok(format!("{agreed}; the certificate is not verified")),
+        Err(failed) => Err(handshake_error(peer, handshake.lacks_identity, failed)),
     };
     let presented = handshake.presented.iter().enumerate();
     let presented = presented.map(|(number, text)| format!("certificate {number}: {text}"));
     let trusted = tls.trusted();
     let trusted = trusted.map(|names| format!("trusted CAs: {}", names.join(", ")));
-    Step {
+    Finding {
         details: presented.chain(trusted).collect(),
-        ..step
+        ..Finding::new(Step::Tls, result)
     }
 }
 
@@ -213,6 +211,7 @@ mod tests {
     use syslog::Policy;
 
     use super::*;
+    use crate::Setting;
     use crate::tls::{Identity, Pem, TlsOptions};
 
     fn target(transport: Transport) -> Target {
@@ -230,12 +229,27 @@ mod tests {
         }
     }
 
-    /// How a look at a server on this machine ends, whose name is `localhost`.
-    fn last(transport: Transport, port: u16) -> (Vec<&'static str>, Step) {
+    /// Tests a server on this machine by the name `localhost`. Returns the steps and
+    /// the last finding.
+    fn last(transport: Transport, port: u16) -> (Vec<Step>, Finding) {
         let server = Endpoint::new("localhost", port).unwrap();
-        let steps = preflight(&target(transport), &server);
-        let names = steps.iter().map(|step| step.name).collect();
-        (names, steps.into_iter().next_back().unwrap())
+        let findings = test_connection(&target(transport), &server);
+        let steps = findings.iter().map(|finding| finding.step).collect();
+        (steps, findings.into_iter().next_back().unwrap())
+    }
+
+    /// The error of a finding, and its hint, with the settings' own names.
+    fn failure(finding: &Finding) -> (String, String) {
+        let error = finding.result.as_ref().unwrap_err();
+        let hint = error.hint().map(|hint| {
+            hint.text(|setting| match setting {
+                Setting::Ca => "CA",
+                Setting::ServerName => "SERVER-NAME",
+                Setting::ClientIdentity | Setting::ClientCertificate => "CLIENT-CERTIFICATE",
+                _ => "ANOTHER",
+            })
+        });
+        (error.chain(), hint.unwrap_or_default())
     }
 
     fn tls(ca: &std::path::Path, more: TlsOptions) -> Transport {
@@ -261,11 +275,11 @@ mod tests {
         let pki = Pki::new();
         let receiver = receiver(pki.server());
         let transport = tls(&pki.ca(), TlsOptions::default());
-        let (names, step) = last(transport, receiver.port());
-        assert_eq!(names, ["name", "connect", "tls"]);
-        assert!(step.passed, "{step:?}");
-        assert!(step.text.starts_with("TLSv1_3 with TLS13_"), "{step:?}");
-        let details = step.details.join("\n");
+        let (steps, finding) = last(transport, receiver.port());
+        assert_eq!(steps, [Step::Name, Step::Connect, Step::Tls]);
+        let agreed = finding.result.as_ref().unwrap();
+        assert!(agreed.starts_with("TLSv1_3 with TLS13_"), "{finding:?}");
+        let details = finding.details.join("\n");
         for words in [
             "certificate 0: subject \"CN=server\", names localhost 127.0.0.1 ::1, issuer \"CN=Test CA\"",
             "sha-256:",
@@ -279,24 +293,27 @@ mod tests {
     fn a_refused_certificate_is_shown_and_explained() {
         let pki = Pki::new();
         for (pair, ca, problem, hint) in [
-            (pki.server(), pki.other_ca(), "no trusted CA", "tls_ca_file"),
+            (pki.server(), pki.other_ca(), "no trusted CA", "CA"),
             (
                 pki.wrong_name(),
                 pki.ca(),
                 "not valid for localhost, only for elsewhere.example",
-                "tls_server_name",
+                "SERVER-NAME",
             ),
             (pki.expired(), pki.ca(), "expired", "renew"),
         ] {
             let receiver = receiver(pair);
             let transport = tls(&ca, TlsOptions::default());
-            let (_, step) = last(transport, receiver.port());
-            assert!(!step.passed && step.name == "tls", "{step:?}");
-            assert!(step.text.contains(problem), "{step:?}");
-            assert!(step.hint.unwrap().contains(hint), "{step:?}");
+            let (_, finding) = last(transport, receiver.port());
+            let (text, advice) = failure(&finding);
+            assert_eq!(finding.step, Step::Tls, "{finding:?}");
             assert!(
-                step.details[0].starts_with("certificate 0: subject"),
-                "{step:?}"
+                text.contains(problem) && advice.contains(hint),
+                "{text} {advice}"
+            );
+            assert!(
+                finding.details[0].starts_with("certificate 0: subject"),
+                "{finding:?}"
             );
         }
     }
@@ -323,52 +340,53 @@ mod tests {
             (TlsOptions::default(), "requires a client certificate"),
             (ours(pki.foreign_client()), "refused the client certificate"),
         ] {
-            let (_, step) = last(tls(&pki.ca(), more), receiver.port());
-            assert!(!step.passed && step.name == "tls", "{step:?}");
-            assert!(step.text.contains(problem), "{step:?}");
-            assert!(step.hint.unwrap().contains("tls_cert_file"), "{step:?}");
+            let (_, finding) = last(tls(&pki.ca(), more), receiver.port());
+            let (text, hint) = failure(&finding);
+            assert_eq!(finding.step, Step::Tls, "{finding:?}");
+            assert!(text.contains(problem), "{text}");
+            assert!(hint.contains("CLIENT-CERTIFICATE"), "{hint}");
         }
-        let (_, step) = last(tls(&pki.ca(), ours(pki.client())), receiver.port());
-        assert!(step.passed, "{step:?}");
+        let (_, finding) = last(tls(&pki.ca(), ours(pki.client())), receiver.port());
+        assert!(finding.result.is_ok(), "{finding:?}");
     }
 
     #[test]
-    fn a_certificate_that_nobody_looks_at_is_said_to_be_so() {
+    fn an_unverified_certificate_is_reported_as_such() {
         let pki = Pki::new();
         let receiver = receiver(pki.expired());
         let more = TlsOptions {
             insecure_skip_verify: true,
             ..TlsOptions::default()
         };
-        let (_, step) = last(tls(&pki.ca(), more), receiver.port());
-        assert!(
-            step.passed && step.text.ends_with("not verified"),
-            "{step:?}"
-        );
+        let (_, finding) = last(tls(&pki.ca(), more), receiver.port());
+        let agreed = finding.result.as_ref().unwrap();
+        assert!(agreed.ends_with("not verified"), "{finding:?}");
     }
 
     #[test]
-    fn where_the_way_ends_is_the_last_step() {
+    fn a_failure_is_the_last_step() {
         let pki = Pki::new();
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         let port = receiver.port();
-        let (names, step) = last(Transport::Tcp, port);
-        assert!(names == ["name", "connect"] && step.passed, "{step:?}");
-        let (names, step) = last(Transport::Tcp, free_port());
-        assert!(names == ["name", "connect"] && !step.passed, "{step:?}");
-        assert!(step.text.contains("Connection refused"), "{step:?}");
+        let (steps, finding) = last(Transport::Tcp, port);
+        assert_eq!(steps, [Step::Name, Step::Connect]);
+        assert!(finding.result.is_ok(), "{finding:?}");
+        let (steps, finding) = last(Transport::Tcp, free_port());
+        assert_eq!(steps, [Step::Name, Step::Connect]);
+        let (text, _) = failure(&finding);
+        assert!(text.contains("Connection refused"), "{text}");
         // One that closes what it does not understand.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let closing = std::thread::spawn(move || drop(listener.accept()));
         let transport = tls(&pki.ca(), TlsOptions::default());
-        let (names, step) = last(transport, port);
+        let (steps, finding) = last(transport, port);
         closing.join().unwrap();
-        assert!(names.len() == 3 && !step.passed, "{step:?}");
-        let hint = step.hint.unwrap();
-        assert!(hint.contains("speak this transport"), "{step:?}");
+        assert_eq!(steps.len(), 3);
+        let (_, hint) = failure(&finding);
+        assert!(hint.contains("speak this transport"), "{hint}");
         let nowhere = Endpoint::new("no-such-host.invalid", 514).unwrap();
-        let steps = preflight(&target(Transport::Udp), &nowhere);
-        assert!(matches!(&steps[..], [step] if step.name == "name" && !step.passed));
+        let findings = test_connection(&target(Transport::Udp), &nowhere);
+        assert!(matches!(&findings[..], [only] if only.step == Step::Name && only.result.is_err()));
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a sink's servers can be reached from here: what `sink-controller
-//! preflight` says. `kubectl sink test` runs it in a pod.
+//! A test of a sink from where it runs: `sink-controller test`, which `kubectl sink
+//! test` starts in a pod.
 //!
-//! The sink is checked as it is for an agent, each step to each of its servers
-//! is made and explained, and a message is delivered as the plugin delivers.
+//! The sink is checked as it is for an agent, each step to each of its servers is taken
+//! and explained, and a message is delivered as the plugin delivers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,12 +19,12 @@ use mapper::notice::push_notice;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use syslog::{Batch, Framing, Outcome};
-use transport::preflight::preflight;
-use transport::{Endpoint, Event, Observer, Sender, Target, Transport};
+use transport::connection_test::{Finding, Step, test_connection};
+use transport::{Endpoint, Error, Event, Observer, Sender, Target, Transport};
 
 use crate::events::Way;
 use crate::names::MANAGER;
-use crate::plan::{Scope, check, explanation, with_fields};
+use crate::plan::{Scope, check, explanation, field_of};
 pub use crate::references::Names;
 use crate::references::{Objects, References};
 use crate::settings::Settings;
@@ -36,15 +36,15 @@ const EXIT: Duration = Duration::from_secs(2);
 pub const SECRETS: &str = "secrets";
 /// See [`SECRETS`].
 pub const CONFIG_MAPS: &str = "configmaps";
-/// The variable from which `sink-controller preflight` has the [`Question`].
+/// The environment variable with the [`SinkTest`] in JSON.
 pub const SINK: &str = "SINK";
-/// The variable from which it has the name of its node.
+/// The environment variable with the name of the node.
 pub const NODE: &str = "NODE";
 
-/// A sink that is to be tried.
+/// A sink to be tested.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Question {
-    /// What it is called.
+pub struct SinkTest {
+    /// The sink's name.
     pub sink: String,
     /// Where the objects are that it names.
     pub namespace: String,
@@ -52,7 +52,7 @@ pub struct Question {
     pub spec: LogSinkSpec,
 }
 
-impl Question {
+impl SinkTest {
     /// The objects that the sink names.
     #[must_use]
     pub fn names(&self) -> Names {
@@ -62,59 +62,58 @@ impl Question {
     }
 }
 
-/// How it went.
+/// The result of a test.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Report {
-    /// What the sink is called.
+pub struct TestReport {
+    /// The sink's name.
     pub sink: String,
-    /// The node or the machine from which was tried.
+    /// The node or machine where the test ran.
     pub from: String,
-    /// Whether every server took a message.
+    /// Whether every server accepted a message.
     pub passed: bool,
-    /// Why the sink is none that an agent takes; nothing is tried then.
+    /// Why the sink is refused; then no server is tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// How it went with each of its servers.
+    /// The results, server by server.
     #[serde(default)]
     pub servers: Vec<ServerReport>,
 }
 
-/// How it went with a server.
+/// The result for one server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ServerReport {
     /// Its host and port.
     pub server: String,
-    /// In the order in which they were made; the last is the one that failed,
-    /// if one did.
-    pub steps: Vec<Step>,
+    /// The steps taken. Only the last one can have failed.
+    pub steps: Vec<TestStep>,
 }
 
-/// A step on the way to a server.
+/// A step of the test of a server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Step {
-    /// Which: `name`, `connect`, `tls` or `message`.
+pub struct TestStep {
+    /// `name`, `connect`, `tls` or `message`.
     pub name: String,
-    /// Whether it was made.
+    /// Whether it succeeded.
     pub passed: bool,
-    /// What was found, or what went wrong.
+    /// What was found, or why it failed.
     pub text: String,
-    /// More of it.
+    /// Details, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
-    /// What can be done about it, where that is known.
+    /// Advice, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What a sink names, as the API server has it.
-pub async fn objects(client: &Client, question: &Question) -> Objects {
+/// Returns the objects that a sink names, from the API server.
+pub async fn objects(client: &Client, test: &SinkTest) -> Objects {
     let mut references = References::default();
-    let names = question.names();
+    let names = test.names();
     references.look_up(client, names, Duration::ZERO).await
 }
 
-/// What a sink names, as a kubelet puts it into a folder: [`SECRETS`] and
-/// [`CONFIG_MAPS`].
+/// Returns the objects that a sink names, from a folder into which a kubelet mounted
+/// them: [`SECRETS`] and [`CONFIG_MAPS`].
 ///
 /// # Errors
 ///
@@ -157,20 +156,20 @@ fn data(folder: &Path) -> io::Result<Data> {
     Ok(data)
 }
 
-/// Tries. It blocks, for some times the sink's timeouts at most.
+/// Runs a test. It blocks, for a few times the sink's timeouts at most.
 ///
 /// # Errors
 ///
-/// Where the process may have no thread more.
-pub fn answer(question: &Question, objects: Objects, from: &str) -> io::Result<Report> {
-    let mut report = Report {
-        sink: question.sink.clone(),
+/// The event loop's thread cannot be started.
+pub fn run_test(test: &SinkTest, objects: Objects, from: &str) -> io::Result<TestReport> {
+    let mut report = TestReport {
+        sink: test.sink.clone(),
         from: from.to_owned(),
         passed: false,
         refused: None,
         servers: Vec::new(),
     };
-    let config = match config(question, objects) {
+    let config = match config(test, objects) {
         Ok(config) => config,
         Err(why) => {
             report.refused = Some(why);
@@ -178,7 +177,7 @@ pub fn answer(question: &Question, objects: Objects, from: &str) -> io::Result<R
         }
     };
     let sender = Sender::start()?;
-    let text = format!("test message for the sink {} from {from}", question.sink);
+    let text = format!("test message for the sink {} from {from}", test.sink);
     for target in &config.targets {
         for server in &target.servers {
             let steps = steps(target, server, config.framing, &sender, &text);
@@ -194,7 +193,7 @@ pub fn answer(question: &Question, objects: Objects, from: &str) -> io::Result<R
 }
 
 /// The plugin's configuration for the sink; or why there is none.
-fn config(question: &Question, objects: Objects) -> Result<Config, String> {
+fn config(test: &SinkTest, objects: Objects) -> Result<Config, String> {
     let (secrets, config_maps) = objects;
     let snapshot = Snapshot {
         secrets,
@@ -202,8 +201,8 @@ fn config(question: &Question, objects: Objects) -> Result<Config, String> {
         ..Snapshot::default()
     };
     let settings = Settings::default();
-    let scope = Scope::Namespace(&question.namespace);
-    let accepted = check(&question.spec, scope, None, &snapshot, &settings);
+    let scope = Scope::Namespace(&test.namespace);
+    let accepted = check(&test.spec, scope, None, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
     let way = Way {
         options: accepted.options,
@@ -219,10 +218,10 @@ fn steps(
     framing: Framing,
     sender: &Arc<Sender>,
     text: &str,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = preflight(target, server)
+) -> Vec<TestStep> {
+    let mut steps: Vec<TestStep> = test_connection(target, server)
         .into_iter()
-        .map(Step::from)
+        .map(TestStep::from)
         .collect();
     if steps.iter().all(|step| step.passed) {
         let target = Target {
@@ -235,7 +234,7 @@ fn steps(
 }
 
 /// Delivers a message as the plugin does.
-fn deliver(target: Target, framing: Framing, sender: &Arc<Sender>, text: &str) -> Step {
+fn deliver(target: Target, framing: Framing, sender: &Arc<Sender>, text: &str) -> TestStep {
     let mut batch = Batch::new(framing);
     let hostname = hostname::own();
     push_notice(&mut batch, &hostname, MANAGER, SystemTime::now(), text);
@@ -246,7 +245,7 @@ fn deliver(target: Target, framing: Framing, sender: &Arc<Sender>, text: &str) -
     drop(sink);
     let (text, hint) = failure.take();
     let passed = outcome == Outcome::Delivered;
-    Step {
+    TestStep {
         name: "message".to_owned(),
         passed,
         text: if passed { delivered.to_owned() } else { text },
@@ -286,19 +285,25 @@ impl Observer for Failure {
         | Event::Disconnected { error, .. }
         | Event::MessageRefused(error) = event
         {
-            *self.0.lock() = Some((error.chain(), error.hint().map(with_fields)));
+            *self.0.lock() = Some((error.chain(), error.hint().map(|hint| hint.text(field_of))));
         }
     }
 }
 
-impl From<transport::preflight::Step> for Step {
-    fn from(step: transport::preflight::Step) -> Self {
+impl From<Finding> for TestStep {
+    fn from(finding: Finding) -> Self {
+        let hint = finding.result.as_ref().err().and_then(Error::hint);
         Self {
-            name: step.name.to_owned(),
-            passed: step.passed,
-            text: step.text,
-            details: step.details,
-            hint: step.hint.map(with_fields),
+            name: match finding.step {
+                Step::Name => "name",
+                Step::Connect => "connect",
+                Step::Tls => "tls",
+            }
+            .to_owned(),
+            passed: finding.result.is_ok(),
+            text: finding.result.unwrap_or_else(|error| error.chain()),
+            details: finding.details,
+            hint: hint.map(|hint| hint.text(field_of)),
         }
     }
 }

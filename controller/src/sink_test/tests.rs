@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn question(spec: Value) -> Question {
-    Question {
+fn test(spec: Value) -> SinkTest {
+    SinkTest {
         sink: "shop/siem".to_owned(),
         namespace: "shop".to_owned(),
         spec: serde_json::from_value(spec).unwrap(),
     }
 }
 
-fn ask(spec: Value, folder: &Path) -> Report {
+fn ask(spec: Value, folder: &Path) -> TestReport {
     let objects = objects_in(folder, "shop").unwrap();
-    answer(&question(spec), objects, "here").unwrap()
+    run_test(&test(spec), objects, "here").unwrap()
 }
 
 fn tls(pair: Pair, client_ca: Option<PathBuf>) -> Receiver {
@@ -45,7 +45,7 @@ fn nothing() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn names(report: &Report) -> Vec<&str> {
+fn names(report: &TestReport) -> Vec<&str> {
     let steps = report.servers.iter().flat_map(|server| &server.steps);
     steps.map(|step| step.name.as_str()).collect()
 }
