@@ -29,12 +29,12 @@ type Found = BTreeMap<ObjectName, (Lookup, Instant)>;
 
 /// The names in specs.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct ObjectNames {
     secrets: BTreeSet<ObjectName>,
     config_maps: BTreeSet<ObjectName>,
 }
 
-impl Names {
+impl ObjectNames {
     /// The names of the Secrets.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|object| object.name.as_str())
@@ -80,7 +80,7 @@ impl References {
     pub(crate) async fn look_up(
         &mut self,
         client: &Client,
-        names: Names,
+        names: ObjectNames,
         fresh: Duration,
     ) -> Objects {
         let of_secret = |secret: Secret| {

@@ -20,12 +20,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use syslog::{Batch, Framing, Outcome};
 use transport::connection_test::{Finding, Step, test_connection};
-use transport::{Endpoint, Error, Event, Observer, Sender, Target, Transport};
+use transport::{DeliveryEvent, Endpoint, Error, Observer, Sender, Target, Transport};
 
 use crate::events::Way;
 use crate::names::MANAGER;
 use crate::plan::{Scope, check, explanation, field_of};
-pub use crate::references::Names;
+pub use crate::references::ObjectNames;
 use crate::references::{Objects, References};
 use crate::settings::Settings;
 use crate::snapshot::{Data, Lookup, ObjectName, Snapshot};
@@ -55,8 +55,8 @@ pub struct SinkTest {
 impl SinkTest {
     /// The objects that the sink names.
     #[must_use]
-    pub fn names(&self) -> Names {
-        let mut names = Names::default();
+    pub fn names(&self) -> ObjectNames {
+        let mut names = ObjectNames::default();
         names.add(&self.spec, &self.namespace);
         names
     }
@@ -279,11 +279,11 @@ impl Failure {
 }
 
 impl Observer for Failure {
-    fn on_event(&mut self, event: &Event<'_>) {
-        if let Event::AttemptFailed(error)
-        | Event::ConnectFailed { error, .. }
-        | Event::Disconnected { error, .. }
-        | Event::MessageRefused(error) = event
+    fn on_event(&mut self, event: &DeliveryEvent<'_>) {
+        if let DeliveryEvent::AttemptFailed(error)
+        | DeliveryEvent::ConnectFailed { error, .. }
+        | DeliveryEvent::Disconnected { error, .. }
+        | DeliveryEvent::MessageRefused(error) = event
         {
             *self.0.lock() = Some((error.chain(), error.hint().map(|hint| hint.text(field_of))));
         }

@@ -27,7 +27,7 @@ use crate::fleet::{Absent, Agent, Fleet, View, readiness};
 use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
 use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
-use crate::references::{Names, References};
+use crate::references::{ObjectNames, References};
 use crate::settings::{Pace, Settings};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 
@@ -206,7 +206,7 @@ impl Watched {
             fleet: self.fleet(settings.pace),
             ..Snapshot::default()
         };
-        let mut names = Names::default();
+        let mut names = ObjectNames::default();
         for stored in self.log_sinks() {
             let name = ObjectName::of(&*stored);
             let spec = spec_of(&stored);

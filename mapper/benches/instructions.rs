@@ -15,13 +15,13 @@ use std::hint::black_box;
 
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind};
-use mapper::chunk::Events;
+use mapper::chunk::LogEvents;
 use mapper::config::{Config, Properties};
 use mapper::message::{Mapper, Workspace};
 use rig::event::Format;
 use rig::load;
 use syslog::text::{Measure, push_lossy_within};
-use syslog::{Batch, Clock, Facility, Framing, Pri, Severity, Stamp, Timestamp};
+use syslog::{Batch, Facility, Framing, HeaderPrefix, Pri, SecondCache, Severity, Timestamp};
 
 const RECORDS: u64 = 1000;
 
@@ -109,7 +109,7 @@ fn map(warm: &mut Warm) {
 #[bench::current(args = (Format::Current), setup = chunk)]
 #[bench::old(args = (Format::Old), setup = chunk)]
 fn decode((tag, chunk): (String, Vec<u8>)) -> (String, Vec<u8>) {
-    Events::new(black_box(&chunk), b"log").for_each(|event| {
+    LogEvents::new(black_box(&chunk), b"log").for_each(|event| {
         black_box(event);
     });
     (tag, chunk)
@@ -132,8 +132,8 @@ fn forwarded(mut warm: Warm) -> Warm {
 
 /// A stamp, what is the same in all messages, and a text.
 struct Blank {
-    clock: Clock,
-    origin: Vec<u8>,
+    clock: SecondCache,
+    shared_header: Vec<u8>,
     text: Vec<u8>,
     batch: Batch,
 }
@@ -142,8 +142,8 @@ fn blank() -> Blank {
     let mut batch = Batch::new(Framing::OctetCounting);
     batch.reserve(1_000_000, 2000);
     Blank {
-        clock: Clock::default(),
-        origin: vec![b'o'; 230],
+        clock: SecondCache::default(),
+        shared_header: vec![b'o'; 230],
         text: vec![b'x'; load::USUAL_TEXT],
         batch,
     }
@@ -154,12 +154,12 @@ fn blank() -> Blank {
 fn encode(mut blank: Blank) -> Blank {
     let mut out = Vec::with_capacity(1_000_000);
     for number in 0..RECORDS as u32 {
-        let stamp = Stamp {
+        let stamp = HeaderPrefix {
             pri: Pri::new(Facility::User, Severity::Informational),
             timestamp: Timestamp::from_unix(1_772_366_400, number * 1000).ok(),
         };
         stamp.encode(&mut blank.clock, &mut out);
-        out.extend_from_slice(&blank.origin);
+        out.extend_from_slice(&blank.shared_header);
         push_lossy_within(&mut out, &blank.text, 8192, Measure::Escaped);
     }
     black_box(out);

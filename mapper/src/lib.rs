@@ -3,7 +3,7 @@
 //! ```text
 //! keys of an [OUTPUT] -> config::Config
 //!                           v
-//! tag, chunk -> chunk::Events -> message::Mapper -> frames of one syslog::Batch
+//! tag, chunk -> chunk::LogEvents -> message::Mapper -> frames of one syslog::Batch
 //!               (msgpack, in      identity.rs    container and namespace of the record
 //!                place)           selection.rs   containers, labels and streams that are sent
 //!                                 template.rs    values from record accessors

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use syslog::{
-    AppName, Batch, Clock, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity,
-    Stamp, StructuredData, Timestamp,
+    AppName, Batch, Facility, HeaderPrefix, HeaderSource, Hostname, MsgId, Pri, ProcId, Scratch,
+    SecondCache, Severity, StructuredData, Timestamp,
 };
 
 const MSGID: &str = "given_up";
@@ -16,12 +16,12 @@ pub fn push_notice(batch: &mut Batch, hostname: &str, app_name: &str, at: System
     let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());
     let mut frame = batch.frame();
     let out = frame.bytes();
-    Stamp {
+    HeaderPrefix {
         pri: Pri::new(Facility::Syslog, Severity::Warning),
         timestamp: Timestamp::from_unix(at.as_secs().cast_signed(), at.subsec_nanos()).ok(),
     }
-    .encode(&mut Clock::default(), out);
-    Origin {
+    .encode(&mut SecondCache::default(), out);
+    HeaderSource {
         hostname: Hostname::fit(hostname.as_bytes(), &mut h),
         app_name: AppName::fit(app_name.as_bytes(), &mut a),
         procid: ProcId::NIL,

@@ -13,13 +13,13 @@ use crate::identity::Identity;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Only containers with one of these names.
-    pub containers: Option<Names>,
+    pub containers: Option<NamePatterns>,
     /// Only pods with such labels.
     pub pods: Option<LabelSelector>,
     /// Only this stream.
     pub stream: Option<Stream>,
     /// No containers with one of these names.
-    pub excluded_containers: Option<Names>,
+    pub excluded_containers: Option<NamePatterns>,
     /// No pods with such labels.
     pub excluded_pods: Option<LabelSelector>,
 }
@@ -55,7 +55,7 @@ impl Selection {
         } = self;
         let container = identity.map(|identity| identity.container);
         let container = container.filter(|container| !container.is_empty());
-        let named = |names: &Names| container.map(|container| names.contain(container));
+        let named = |names: &NamePatterns| container.map(|container| names.contain(container));
         let labelled = |selector: &LabelSelector| Some(selector.matches(fields.metadata.labels()?));
         let is_from = |stream: &Stream| Some(fields.stream? == stream.name());
 
@@ -67,11 +67,11 @@ impl Selection {
     }
 }
 
-/// Names, in which a `*` stands for any characters or none.
+/// Patterns of names, in which a `*` stands for any characters or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names(Vec<String>);
+pub struct NamePatterns(Vec<String>);
 
-impl Names {
+impl NamePatterns {
     /// Reads names with commas between them.
     ///
     /// # Errors
@@ -94,13 +94,13 @@ impl Names {
     }
 
     fn contain(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| fits(pattern, name))
+        self.0.iter().any(|pattern| matches_pattern(pattern, name))
     }
 }
 
 /// Whether a name is like this, where a `*` stands for any characters or none.
 #[must_use]
-pub fn fits(pattern: &str, name: &str) -> bool {
+pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };
@@ -123,7 +123,7 @@ mod tests {
     use rig::event::{event, map};
 
     use super::*;
-    use crate::chunk::{Event, Events};
+    use crate::chunk::{LogEvent, LogEvents};
 
     #[test]
     fn names_and_patterns() {
@@ -142,14 +142,14 @@ mod tests {
             ("a*a", "a", false),
             ("**", "x", true),
         ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
         }
         assert_eq!(
-            Names::parse("a, b-*").unwrap(),
-            Names(vec!["a".to_owned(), "b-*".to_owned()])
+            NamePatterns::parse("a, b-*").unwrap(),
+            NamePatterns(vec!["a".to_owned(), "b-*".to_owned()])
         );
         for text in ["", "a,", "a b", "Web", "a_b", "é"] {
-            assert!(Names::parse(text).is_err(), "{text:?}");
+            assert!(NamePatterns::parse(text).is_err(), "{text:?}");
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
             entries.push(("kubernetes", map(vec![("labels", labels)])));
         }
         let chunk = event(0, 0, map(entries));
-        let Some(Event::Record(record)) = Events::new(&chunk, b"log").next() else {
+        let Some(LogEvent::Record(record)) = LogEvents::new(&chunk, b"log").next() else {
             unreachable!("it is one")
         };
         let identity = Identity {
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_selected_and_not_excluded_is_sent() {
-        let names = |text| Some(Names::parse(text).unwrap());
+        let names = |text| Some(NamePatterns::parse(text).unwrap());
         let pods = |text| Some(LabelSelector::parse(text).unwrap());
         let everything = Selection::default();
         assert!(takes(&everything, "web", None, "stdout"));
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_sent() {
         let some = Selection {
-            containers: Some(Names::parse("web").unwrap()),
+            containers: Some(NamePatterns::parse("web").unwrap()),
             pods: Some(LabelSelector::parse("app=shop").unwrap()),
             excluded_pods: Some(LabelSelector::parse("!team").unwrap()),
             ..Selection::default()

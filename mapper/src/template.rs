@@ -95,10 +95,10 @@ impl Template {
     /// Whether the text is the same for all records that have the same tag,
     /// identity and `kubernetes` map.
     #[must_use]
-    pub fn is_of_origin(&self) -> bool {
+    pub fn is_of_shared_header(&self) -> bool {
         self.parts.iter().all(|part| match part {
             Part::Text(_) => true,
-            Part::Choice(sources) => sources.iter().all(Source::is_of_origin),
+            Part::Choice(sources) => sources.iter().all(Source::is_of_shared_header),
         })
     }
 
@@ -123,7 +123,7 @@ impl Template {
 }
 
 impl Source {
-    fn is_of_origin(&self) -> bool {
+    fn is_of_shared_header(&self) -> bool {
         match self {
             Self::Tag | Self::TagPart(_) | Self::Default(_) => true,
             Self::Identity(_, path) | Self::Path(path) => {

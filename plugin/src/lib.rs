@@ -6,7 +6,7 @@
 //!   -> output   Output::flush
 //!   -> mapper (crate)     Mapper::map_chunk: chunk -> frames of one batch
 //!   -> queue (crate)      Writer::append -> FLB_OK
-//!      transport (crate)  Sink::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
+//!      transport (crate)  Destination::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
 //!                         -> acknowledged -> FLB_OK (without a queue)
 //! abi::host     what the plugin asks of Fluent Bit: properties, log, metrics
 //! ```

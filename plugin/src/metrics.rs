@@ -9,7 +9,7 @@ use mapper::message::{Reason, Tally};
 use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
-use transport::{ErrorKind, Event, QueueState};
+use transport::{DeliveryEvent, ErrorKind, QueueState};
 
 use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
 
@@ -379,23 +379,26 @@ impl SinkMetrics {
     }
 
     /// Adds what happened.
-    pub(crate) fn on_event(&mut self, event: &Event<'_>) {
+    pub(crate) fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let Some(this) = self.metrics.0.clone() else {
             return;
         };
         let shared = &this.shared;
         match event {
-            Event::Connected { .. } => {
+            DeliveryEvent::Connected { .. } => {
                 this.add(&shared.connects, 1.0);
                 self.connect(&this, true);
             }
-            Event::AttemptFailed(error) => count_error(&this, error.kind()),
-            Event::ConnectFailed { error, .. } | Event::Disconnected { error, .. } => {
+            DeliveryEvent::AttemptFailed(error) => count_error(&this, error.kind()),
+            DeliveryEvent::ConnectFailed { error, .. }
+            | DeliveryEvent::Disconnected { error, .. } => {
                 count_error(&this, error.kind());
                 self.connect(&this, false);
             }
-            Event::Delivered { took } => this.add(&shared.acknowledgement, took.as_secs_f64()),
-            Event::Progress {
+            DeliveryEvent::Delivered { took } => {
+                this.add(&shared.acknowledgement, took.as_secs_f64());
+            }
+            DeliveryEvent::Progress {
                 totals,
                 replay_bytes,
             } => {
@@ -417,7 +420,7 @@ impl SinkMetrics {
                 this.add(&shared.replay_bytes, more);
                 self.replay_bytes = *replay_bytes;
             }
-            Event::Queue(QueueState { status, oldest }) => {
+            DeliveryEvent::Queue(QueueState { status, oldest }) => {
                 let more = |now: u64, before: u64| now as f64 - before as f64;
                 this.add(&shared.queue.bytes, more(status.bytes, self.queue.bytes));
                 this.add(
@@ -430,13 +433,13 @@ impl SinkMetrics {
                 this.add(&shared.queue.oldest, change);
                 self.queue = *status;
             }
-            Event::QueueFailed(_) => this.add(&shared.queue.errors, 1.0),
-            Event::SendingAgain { .. }
-            | Event::MessageRefused(_)
-            | Event::MessageRejected { .. }
-            | Event::WindowExceedsReplay { .. }
-            | Event::ClosedUndelivered { .. }
-            | Event::TlsFiles(_) => {}
+            DeliveryEvent::QueueFailed(_) => this.add(&shared.queue.errors, 1.0),
+            DeliveryEvent::SendingAgain { .. }
+            | DeliveryEvent::MessageRefused(_)
+            | DeliveryEvent::MessageRejected { .. }
+            | DeliveryEvent::WindowExceedsReplay { .. }
+            | DeliveryEvent::ClosedUndelivered { .. }
+            | DeliveryEvent::TlsFiles(_) => {}
         }
     }
 
@@ -451,11 +454,11 @@ impl SinkMetrics {
 impl Drop for SinkMetrics {
     /// A sink can end before its output, which then opens another one.
     fn drop(&mut self) {
-        self.on_event(&Event::Queue(QueueState {
+        self.on_event(&DeliveryEvent::Queue(QueueState {
             status: Status::default(),
             oldest: None,
         }));
-        self.on_event(&Event::Progress {
+        self.on_event(&DeliveryEvent::Progress {
             totals: self.totals,
             replay_bytes: 0,
         });

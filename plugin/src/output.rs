@@ -7,7 +7,7 @@ use mapper::config::Config;
 use mapper::message::{Mapper, Tally, Workspace};
 use parking_lot::Mutex;
 use syslog::{Batch, Framing, Outcome};
-use transport::{Sender, Sink};
+use transport::{Destination, Sender};
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
@@ -145,7 +145,7 @@ impl Output {
         }
     }
 
-    fn deliver(&self, sink: &Sink, tag: &str, chunk: &[u8]) -> Outcome {
+    fn deliver(&self, sink: &Destination, tag: &str, chunk: &[u8]) -> Outcome {
         if sink.is_down() {
             return Outcome::Retry { delivered: 0 };
         }

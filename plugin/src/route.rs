@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use mapper::config::{Config, QueueConfig};
 use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
-use transport::{Event, Observer, QueueState, Sender, Sink};
+use transport::{DeliveryEvent, Destination, Observer, QueueState, Sender};
 
 use crate::by_folder::ByFolder;
 
@@ -21,7 +21,7 @@ static BUDGETS: ByFolder<Budget> = ByFolder::new();
 #[derive(Debug)]
 pub(crate) enum Route {
     /// A batch is delivered before its chunk counts as taken.
-    Direct(Vec<Sink>),
+    Direct(Vec<Destination>),
     /// A batch is queued, and delivered later.
     Queued(Vec<Queued>),
 }
@@ -30,7 +30,7 @@ pub(crate) enum Route {
 #[derive(Debug)]
 pub(crate) struct Queued {
     /// First, so that it has ended before the queue is closed.
-    sink: Sink,
+    sink: Destination,
     writer: Writer,
 }
 
@@ -76,7 +76,7 @@ impl Route {
         }
         if lost != Status::default() {
             // An observer is told of one queue, whose losses only grow.
-            observer().on_event(&Event::Queue(QueueState {
+            observer().on_event(&DeliveryEvent::Queue(QueueState {
                 status: lost,
                 oldest: None,
             }));
@@ -87,7 +87,7 @@ impl Route {
     /// The sink for a tag: always the same one, which keeps the order of its
     /// records.
     #[must_use]
-    pub(crate) fn direct<'s>(sinks: &'s [Sink], tag: &str) -> &'s Sink {
+    pub(crate) fn direct<'s>(sinks: &'s [Destination], tag: &str) -> &'s Destination {
         &sinks[index(sinks.len(), tag)]
     }
 }
@@ -178,8 +178,8 @@ mod tests {
     struct Losses(Arc<Mutex<Vec<(u64, u64)>>>);
 
     impl Observer for Losses {
-        fn on_event(&mut self, event: &Event<'_>) {
-            if let Event::Queue(QueueState { status, .. }) = event {
+        fn on_event(&mut self, event: &DeliveryEvent<'_>) {
+            if let DeliveryEvent::Queue(QueueState { status, .. }) = event {
                 self.0.lock().push((status.evicted, status.damaged));
             }
         }

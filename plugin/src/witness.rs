@@ -9,7 +9,7 @@ use mapper::config::key_of;
 use mapper::message::Reason;
 use queue::Status;
 use transport::tls::TlsError;
-use transport::{Error, Event, Observer, QueueState};
+use transport::{DeliveryEvent, Error, Observer, QueueState};
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
@@ -113,25 +113,25 @@ impl Witness {
 }
 
 impl Observer for Witness {
-    fn on_event(&mut self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         self.metrics.on_event(event);
         match event {
-            Event::Connected { peer, .. } => self.write_connected(*peer),
-            Event::AttemptFailed(error) => {
+            DeliveryEvent::Connected { peer, .. } => self.write_connected(*peer),
+            DeliveryEvent::AttemptFailed(error) => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.attempts,
                     || format!("{}; another address is used", explain(error)),
                 );
             }
-            Event::ConnectFailed { error, retry_in } => {
+            DeliveryEvent::ConnectFailed { error, retry_in } => {
                 self.told_down |= self.write(
                     Level::Error,
                     |limiters| &mut limiters.failures,
                     || format!("{}; retrying in {}", explain(error), seconds(*retry_in)),
                 );
             }
-            Event::Disconnected {
+            DeliveryEvent::Disconnected {
                 error,
                 unfinished,
                 retry_in,
@@ -148,7 +148,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            Event::SendingAgain { bytes } => {
+            DeliveryEvent::SendingAgain { bytes } => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.again,
@@ -159,7 +159,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            Event::MessageRefused(error) => {
+            DeliveryEvent::MessageRefused(error) => {
                 self.report.give_up(Reason::Datagram, 1);
                 self.write(
                     Level::Error,
@@ -167,7 +167,7 @@ impl Observer for Witness {
                     || explain(error),
                 );
             }
-            Event::MessageRejected { length } => {
+            DeliveryEvent::MessageRejected { length } => {
                 self.report.give_up(Reason::Rejected, 1);
                 self.write(
                     Level::Error,
@@ -179,7 +179,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            Event::WindowExceedsReplay { window, kept } => {
+            DeliveryEvent::WindowExceedsReplay { window, kept } => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.windows,
@@ -190,7 +190,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            Event::ClosedUndelivered {
+            DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             } => self.log.write(
@@ -199,16 +199,16 @@ impl Observer for Witness {
                     "closed with {batches} chunks undelivered, and with {replay_bytes} bytes not sent again that the receiver may have lost unread"
                 ),
             ),
-            Event::Queue(QueueState { status, .. }) => self.report_lost(*status),
-            Event::QueueFailed(error) => {
+            DeliveryEvent::Queue(QueueState { status, .. }) => self.report_lost(*status),
+            DeliveryEvent::QueueFailed(error) => {
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.queue,
                     || error.chain(),
                 );
             }
-            Event::TlsFiles(read) => self.write_files(*read),
-            Event::Delivered { .. } | Event::Progress { .. } => {}
+            DeliveryEvent::TlsFiles(read) => self.write_files(*read),
+            DeliveryEvent::Delivered { .. } | DeliveryEvent::Progress { .. } => {}
         }
     }
 }

@@ -5,7 +5,7 @@
 //! caller's buffer, and a [`Session`] is told what happened and when.
 //!
 //! ```text
-//! Stamp -> Origin -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
+//! HeaderPrefix -> HeaderSource -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
 //! ```
 //!
 //! A value that exists is valid: a [`Hostname`] is never longer than RFC 5424
@@ -29,7 +29,7 @@ pub mod totals;
 pub use backoff::Backoff;
 pub use batch::{Batch, Frame, Framing};
 pub use field::{AppName, Field, FieldError, Hostname, MsgId, ProcId, Scratch};
-pub use header::{Origin, Stamp};
+pub use header::{HeaderPrefix, HeaderSource};
 pub use pri::{Facility, Pri, Severity};
 pub use relp::{Relp, RelpError};
 pub use replay::ReplayBuffer;
@@ -37,5 +37,5 @@ pub use session::{Outcome, Policy, Session};
 pub use structured_data::{
     DuplicateSdId, SdId, SdIdBuf, SdName, SdNameBuf, SdNameError, StructuredData,
 };
-pub use timestamp::{Clock, Timestamp, TimestampError};
+pub use timestamp::{SecondCache, Timestamp, TimestampError};
 pub use totals::{Totals, Volume};

@@ -63,7 +63,7 @@ enum State {
 struct Entry<T> {
     batch: Batch,
     /// None for frames that are sent again: nobody waits for them.
-    tag: Option<T>,
+    token: Option<T>,
     /// The offset of the first frame to be sent.
     from: usize,
     /// Up to where the connection has taken the batch.
@@ -77,10 +77,10 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    fn new(batch: Batch, from: usize, tag: Option<T>) -> Self {
+    fn new(batch: Batch, from: usize, token: Option<T>) -> Self {
         Self {
             batch,
-            tag,
+            token,
             from,
             taken: from,
             acknowledged: from,
@@ -159,7 +159,7 @@ impl<T> Session<T> {
     /// delivered before. While the peer is known to be down, or is being
     /// searched for the frame that ends its connections, the batch finishes at
     /// once, with [`Outcome::Retry`].
-    pub fn submit(&mut self, batch: Batch, skip: usize, tag: T) {
+    pub fn submit(&mut self, batch: Batch, skip: usize, token: T) {
         let mut skip = skip;
         let mut from = batch.frame_start(skip);
         while from < batch.bytes().len()
@@ -175,14 +175,14 @@ impl<T> Session<T> {
         } else if self.down || self.is_searching() {
             Outcome::Retry { delivered: skip }
         } else {
-            let mut entry = Entry::new(batch, from, Some(tag));
+            let mut entry = Entry::new(batch, from, Some(token));
             entry.is_suspect = self.suspects.is_suspect(entry.first_frame());
             self.queue.push_back(entry);
             return;
         };
         self.finished.push_back(Finished {
             batch: Some(batch),
-            tag,
+            token,
             outcome,
             took: None,
         });
@@ -444,7 +444,8 @@ impl<T> Session<T> {
         let Some(front) = self.queue.front() else {
             return;
         };
-        let (Some(since), Some(began), Some(_)) = (front.since, self.connection.began, &front.tag)
+        let (Some(since), Some(began), Some(_)) =
+            (front.since, self.connection.began, &front.token)
         else {
             return;
         };
@@ -539,7 +540,7 @@ impl<T> Session<T> {
         entry.since.get_or_insert(now);
         let range = entry.taken..entry.taken + count;
         self.totals.sent.add(&entry.batch, range.clone());
-        if entry.tag.is_none() {
+        if entry.token.is_none() {
             self.totals.resent.add(&entry.batch, range);
         }
         entry.taken += count;
@@ -608,7 +609,7 @@ impl<T> Session<T> {
                 self.deliver_front(now);
             }
         }
-        let sends_again = self.queue.iter().any(|entry| entry.tag.is_none());
+        let sends_again = self.queue.iter().any(|entry| entry.token.is_none());
         if self.connection.resending == Resending::UnderWay && !sends_again {
             self.connection.resending = Resending::Done { at: now };
             if !self.suspects.is_searching() {
@@ -743,13 +744,13 @@ impl<T> Session<T> {
     fn fail(&mut self, entry: Entry<T>, now: Instant) {
         let Entry {
             mut batch,
-            tag,
+            token,
             from,
             acknowledged,
             since,
             ..
         } = entry;
-        let Some(tag) = tag else {
+        let Some(token) = token else {
             // Also what was acknowledged: the peer may have lost it again.
             if !self.suspects.is_searching() {
                 self.replay.keep(batch, from, now);
@@ -765,7 +766,7 @@ impl<T> Session<T> {
         };
         self.finished.push_back(Finished {
             batch,
-            tag,
+            token,
             outcome: Outcome::Retry { delivered },
             took: since.map(|since| now.saturating_duration_since(since)),
         });
@@ -775,14 +776,14 @@ impl<T> Session<T> {
         let Some(entry) = self.queue.pop_front() else {
             return;
         };
-        if entry.tag.is_none() && self.suspects.is_searching() {
+        if entry.token.is_none() && self.suspects.is_searching() {
             return;
         }
         let batch = self.replay.keep(entry.batch, entry.from, now);
-        if let Some(tag) = entry.tag {
+        if let Some(token) = entry.token {
             self.finished.push_back(Finished {
                 batch,
-                tag,
+                token,
                 outcome: Outcome::Delivered,
                 took: entry
                     .since

@@ -151,17 +151,17 @@ impl Timestamp {
 
     /// Appends the timestamp.
     pub fn encode(self, out: &mut Vec<u8>) {
-        self.encode_with(&mut Clock::default(), out);
+        self.encode_with(&mut SecondCache::default(), out);
     }
 
-    /// Appends the timestamp. The clock was used for one before it, which is
+    /// Appends the timestamp. The cache was used for one before it, which is
     /// likely of the same second.
-    pub fn encode_with(self, clock: &mut Clock, out: &mut Vec<u8>) {
+    pub fn encode_with(self, cache: &mut SecondCache, out: &mut Vec<u8>) {
         let length = match self.digits {
             0 => 19,
             digits => 20 + usize::from(digits),
         };
-        out.extend_from_slice(&clock.text_at(self.local(), self.micros)[..length]);
+        out.extend_from_slice(&cache.text_at(self.local(), self.micros)[..length]);
         if self.offset == 0 {
             out.push(b'Z');
         } else {
@@ -180,13 +180,13 @@ impl Timestamp {
 
 /// The moment that was written last, as text.
 #[derive(Clone, Debug)]
-pub struct Clock {
+pub struct SecondCache {
     /// Seconds since 1970-01-01T00:00:00, of local time.
     second: i64,
     text: [u8; 26],
 }
 
-impl Default for Clock {
+impl Default for SecondCache {
     fn default() -> Self {
         Self {
             second: 0,
@@ -195,7 +195,7 @@ impl Default for Clock {
     }
 }
 
-impl Clock {
+impl SecondCache {
     fn text_at(&mut self, second: i64, micros: u32) -> &[u8; 26] {
         if self.second != second {
             self.set(second);
@@ -390,7 +390,7 @@ mod tests {
             from in any_timestamp(),
             steps in proptest::collection::vec((-2_i64..3, -60_i16..61), 1..20),
         ) {
-            let mut clock = Clock::default();
+            let mut clock = SecondCache::default();
             for (seconds, offset) in steps {
                 let timestamp = Timestamp { seconds: from.seconds + seconds, offset, ..from };
                 let mut out = Vec::new();

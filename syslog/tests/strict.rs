@@ -12,8 +12,8 @@ use receiver::message::parse;
 use receiver::{Message, Splitter};
 use syslog::text::push_lossy;
 use syslog::{
-    AppName, Batch, Clock, Facility, Framing, Hostname, MsgId, Origin, Pri, ProcId, Scratch, SdId,
-    SdName, Severity, Stamp, StructuredData, Timestamp,
+    AppName, Batch, Facility, Framing, HeaderPrefix, HeaderSource, Hostname, MsgId, Pri, ProcId,
+    Scratch, SdId, SdName, SecondCache, Severity, StructuredData, Timestamp,
 };
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
         Scratch::default(),
     );
     let start = out.len();
-    Stamp {
+    HeaderPrefix {
         pri: Pri::new(
             Facility::from_name(&input.facility.to_string()).unwrap(),
             Severity::from_number(input.severity).unwrap(),
@@ -92,9 +92,9 @@ fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
                 .with_digits(digits)
         }),
     }
-    .encode(&mut Clock::default(), out);
-    assert!(out.len() - start <= Stamp::MAX);
-    Origin {
+    .encode(&mut SecondCache::default(), out);
+    assert!(out.len() - start <= HeaderPrefix::MAX);
+    HeaderSource {
         hostname: Hostname::fit(hostname, &mut h),
         app_name: AppName::fit(app_name, &mut a),
         procid: ProcId::fit(procid, &mut p),

@@ -17,7 +17,7 @@ use crate::connection::{Connection, Heard};
 use crate::feed::{Feed, QueueState};
 use crate::servers::Servers;
 use crate::turn::{Turn, Wish};
-use crate::{Error, Event, Observer, Target};
+use crate::{DeliveryEvent, Error, Observer, Target};
 
 /// The most bytes that a connection is given at a time. What a peer has of a
 /// batch is known in steps of this size; smaller ones cost more processor time,
@@ -119,7 +119,7 @@ impl Driver {
                 Ok(Some(batch)) => self.session.restore(batch, now),
                 Ok(None) => break,
                 Err(error) => {
-                    self.observer.on_event(&Event::QueueFailed(&error));
+                    self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
                     break;
                 }
             }
@@ -291,7 +291,7 @@ impl Driver {
         self.closed = None;
         let batches = self.answer();
         if (batches, replay_bytes) != (0, 0) && self.feed.is_none() {
-            self.tell(&Event::ClosedUndelivered {
+            self.tell(&DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             });
@@ -364,7 +364,7 @@ impl Driver {
         if let Some(tls) = self.target.transport.tls()
             && let Some(files) = tls.refresh()
         {
-            self.tell(&Event::TlsFiles(files.as_ref().copied()));
+            self.tell(&DeliveryEvent::TlsFiles(files.as_ref().copied()));
         }
         if let Some(address) = self.target.servers[server].address() {
             self.connect(server, [address].into(), turn);
@@ -380,7 +380,7 @@ impl Driver {
 
     fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, turn: &Turn<'_>) {
         let observer = &mut self.observer;
-        let tell = |error: &Error| observer.on_event(&Event::AttemptFailed(error));
+        let tell = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
         match Attempt::connect(&self.target, server, addresses, turn, tell) {
             Ok(attempt) => self.attempt = Some(attempt),
             Err(error) => self.fail(server, &error, turn),
@@ -425,12 +425,12 @@ impl Driver {
             return;
         };
         let bytes = self.session.on_connected(turn.now);
-        self.tell(&Event::Connected {
+        self.tell(&DeliveryEvent::Connected {
             peer: connection.peer(),
             resumed: connection.is_resumed(),
         });
         if bytes > 0 {
-            self.tell(&Event::SendingAgain { bytes });
+            self.tell(&DeliveryEvent::SendingAgain { bytes });
         }
         self.up = Some(Up {
             connection,
@@ -451,7 +451,7 @@ impl Driver {
         if others.is_empty() {
             self.fail(server, error, turn);
         } else {
-            self.tell(&Event::AttemptFailed(error));
+            self.tell(&DeliveryEvent::AttemptFailed(error));
             self.connect(server, others, turn);
         }
     }
@@ -462,13 +462,13 @@ impl Driver {
         self.servers.fail(server, turn.now, random());
         let is_in_use = self.up.is_some() || self.closed.is_some();
         if is_in_use || self.servers.pick(turn.now).is_some() {
-            return self.tell(&Event::AttemptFailed(error));
+            return self.tell(&DeliveryEvent::AttemptFailed(error));
         }
         let retry_in = self.servers.wait(turn.now);
         self.session.on_failed(turn.now, retry_in);
         self.down.store(true, Ordering::Relaxed);
         // The reason is known before anybody is told to try again.
-        self.tell(&Event::ConnectFailed { error, retry_in });
+        self.tell(&DeliveryEvent::ConnectFailed { error, retry_in });
         self.answer();
     }
 
@@ -514,7 +514,7 @@ impl Driver {
                 true
             }
             Err(error) => {
-                self.observer.on_event(&Event::QueueFailed(&error));
+                self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
                 false
             }
         }
@@ -550,7 +550,8 @@ impl Driver {
             let taken = match connection.write(bytes) {
                 Ok(taken) => taken,
                 Err(error @ Error::DatagramTooLong { .. }) => {
-                    self.observer.on_event(&Event::MessageRefused(&error));
+                    self.observer
+                        .on_event(&DeliveryEvent::MessageRefused(&error));
                     self.session.on_refused(turn.now);
                     continue;
                 }
@@ -573,7 +574,7 @@ impl Driver {
         {
             let kept = self.session.replay_limit();
             self.observer
-                .on_event(&Event::WindowExceedsReplay { window, kept });
+                .on_event(&DeliveryEvent::WindowExceedsReplay { window, kept });
         }
         let acknowledged = connection.acknowledged()?;
         self.session.on_acknowledged(acknowledged, turn.now);
@@ -630,7 +631,7 @@ impl Driver {
         }
         // A better one takes over from one that has read everything.
         if end != End::Answered {
-            self.tell(&Event::Disconnected {
+            self.tell(&DeliveryEvent::Disconnected {
                 error,
                 unfinished,
                 retry_in,
@@ -644,7 +645,7 @@ impl Driver {
         let is_down = self.session.is_down() || self.session.is_searching();
         self.down.store(is_down, Ordering::Relaxed);
         while let Some(length) = self.session.poll_rejected() {
-            self.tell(&Event::MessageRejected { length });
+            self.tell(&DeliveryEvent::MessageRejected { length });
         }
         let mut again = 0;
         while let Some(finished) = self.session.poll_finished() {
@@ -654,23 +655,23 @@ impl Driver {
                     if let Some(up) = &self.up {
                         self.servers.reset(up.server);
                     }
-                    self.tell(&Event::Delivered { took });
+                    self.tell(&DeliveryEvent::Delivered { took });
                 }
                 // It was delivered before.
                 (Outcome::Delivered, None) => {}
             }
             let Finished {
                 batch,
-                tag,
+                token,
                 outcome,
                 took,
             } = finished;
-            match (tag, &mut self.feed) {
+            match (token, &mut self.feed) {
                 (Waiter::Queue { first }, Some(feed)) => feed.on_finished(first, outcome, batch),
                 (Waiter::Queue { .. }, None) => {}
                 (Waiter::Reply(reply), _) => reply(Finished {
                     batch,
-                    tag: (),
+                    token: (),
                     outcome,
                     took,
                 }),
@@ -699,11 +700,11 @@ impl Driver {
         if let Some(feed) = &mut self.feed
             && let Err(error) = feed.save(held)
         {
-            self.observer.on_event(&Event::QueueFailed(&error));
+            self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
         }
     }
 
-    fn tell(&mut self, event: &Event<'_>) {
+    fn tell(&mut self, event: &DeliveryEvent<'_>) {
         self.observer.on_event(event);
     }
 
@@ -712,13 +713,13 @@ impl Driver {
         if let Some(feed) = &mut self.feed {
             let state = feed.state(&mut turn.scratch.borrow_mut());
             if self.told_queue.replace(state) != Some(state) {
-                self.tell(&Event::Queue(state));
+                self.tell(&DeliveryEvent::Queue(state));
             }
         }
         let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
         if self.told != (totals, replay_bytes) {
             self.told = (totals, replay_bytes);
-            self.tell(&Event::Progress {
+            self.tell(&DeliveryEvent::Progress {
                 totals,
                 replay_bytes,
             });

@@ -1,7 +1,7 @@
 //! Delivery over real sockets: one thread for all sinks of a process.
 //!
 //! ```text
-//! Sink::deliver(batch) -> Sender's event loop -> Driver (one a sink)
+//! Destination::deliver(batch) -> Sender's event loop -> Driver (one a sink)
 //!   -> syslog::Session decides -> Connection: TCP, TLS, RELP or UDP -> acknowledged
 //! ```
 //!
@@ -33,5 +33,5 @@ pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
 pub use feed::QueueState;
 pub use hint::{Hint, Setting};
-pub use sender::{Sender, Sink};
-pub use target::{Event, Observer, Target, Transport};
+pub use sender::{Destination, Sender};
+pub use target::{DeliveryEvent, Observer, Target, Transport};

@@ -1,4 +1,4 @@
-//! The handles: a [`Sender`] for the process, a [`Sink`] for each receiver.
+//! The handles: a [`Sender`] for the process, a [`Destination`] for each receiver.
 
 use std::io;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Sender {
         target: Target,
         observer: Box<dyn Observer>,
         exit_timeout: Duration,
-    ) -> Sink {
+    ) -> Destination {
         self.add(target, observer, None, exit_timeout)
     }
 
@@ -71,7 +71,7 @@ impl Sender {
         target: Target,
         observer: Box<dyn Observer>,
         queue: queue::Reader,
-    ) -> Sink {
+    ) -> Destination {
         self.add(target, observer, Some(queue), QUEUE_EXIT)
     }
 
@@ -87,7 +87,7 @@ impl Sender {
         observer: Box<dyn Observer>,
         queue: Option<queue::Reader>,
         exit_timeout: Duration,
-    ) -> Sink {
+    ) -> Destination {
         let down = Arc::new(AtomicBool::new(false));
         let id = self.next_sink.fetch_add(1, Ordering::Relaxed);
         let mut driver = Driver::new(target, observer, Arc::clone(&down));
@@ -95,7 +95,7 @@ impl Sender {
             driver.attach(queue, Instant::now());
         }
         self.send(Command::Open(id, Box::new(driver)));
-        Sink {
+        Destination {
             id,
             sender: Arc::clone(self),
             down,
@@ -122,14 +122,14 @@ impl Drop for Sender {
 /// One receiver. Dropping it delivers what is under way, within the bound
 /// that it was opened with, and says goodbye to the receiver.
 #[derive(Debug)]
-pub struct Sink {
+pub struct Destination {
     id: usize,
     sender: Arc<Sender>,
     down: Arc<AtomicBool>,
     exit_timeout: Duration,
 }
 
-impl Sink {
+impl Destination {
     /// Whether the receiver is known not to be reachable now: a delivery would
     /// end at once with [`Outcome::Retry`].
     #[must_use]
@@ -161,7 +161,7 @@ impl Sink {
         }
     }
 
-    /// Delivers a batch like [`Sink::deliver`], and does not wait: `done` is
+    /// Delivers a batch like [`Destination::deliver`], and does not wait: `done` is
     /// told what became of it, on the event loop's thread, and must not block.
     /// It is dropped untold where the loop is gone.
     pub fn submit(&self, batch: Batch, skip: usize, done: impl FnOnce(Outcome) + Send + 'static) {
@@ -185,7 +185,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for Destination {
     fn drop(&mut self) {
         let (done, closed) = bounded(0);
         self.sender.send(Command::Close {

@@ -58,7 +58,7 @@ impl Transport {
 
 /// Something that happened to a sink's connection.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum DeliveryEvent<'a> {
     /// There is a connection, and it is ready for messages.
     Connected {
         /// The receiver's address.
@@ -134,8 +134,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Is told of every [`Event`], on the event loop's thread: it must not block.
+/// Is told of every [`DeliveryEvent`], on the event loop's thread: it must not block.
 pub trait Observer: Send {
     /// Something happened.
-    fn on_event(&mut self, event: &Event<'_>);
+    fn on_event(&mut self, event: &DeliveryEvent<'_>);
 }

@@ -10,7 +10,7 @@ use mapper::message::{Mapper, Workspace};
 use mapper::notice::push_notice;
 use syslog::{Batch, Framing, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
-use transport::{Error, ErrorKind, Event, Observer, Sender, Sink};
+use transport::{DeliveryEvent, Destination, Error, ErrorKind, Observer, Sender};
 
 use super::message::{TAG, push_record};
 use super::outlet::Outgoing;
@@ -24,7 +24,7 @@ const EXIT: Duration = Duration::from_secs(2);
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Port {
-    sink: Sink,
+    sink: Destination,
     line: Line,
     mapper: Mapper,
     framing: Framing,
@@ -130,25 +130,27 @@ impl Port {
 }
 
 impl Observer for Line {
-    fn on_event(&mut self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         match event {
-            Event::Connected { .. } => self.say(Signal::Connected),
-            Event::ConnectFailed { error, .. } => self.say(failed(error)),
+            DeliveryEvent::Connected { .. } => self.say(Signal::Connected),
+            DeliveryEvent::ConnectFailed { error, .. } => self.say(failed(error)),
             // Else it is made anew at once.
-            Event::Disconnected {
+            DeliveryEvent::Disconnected {
                 error, retry_in, ..
             } if !retry_in.is_zero() => self.say(failed(error)),
-            Event::MessageRefused(_) | Event::MessageRejected { .. } => self.say(Signal::GivenUp),
-            Event::Disconnected { .. }
-            | Event::AttemptFailed(_)
-            | Event::SendingAgain { .. }
-            | Event::WindowExceedsReplay { .. }
-            | Event::ClosedUndelivered { .. }
-            | Event::TlsFiles(_)
-            | Event::Queue(_)
-            | Event::QueueFailed(_)
-            | Event::Delivered { .. }
-            | Event::Progress { .. } => {}
+            DeliveryEvent::MessageRefused(_) | DeliveryEvent::MessageRejected { .. } => {
+                self.say(Signal::GivenUp);
+            }
+            DeliveryEvent::Disconnected { .. }
+            | DeliveryEvent::AttemptFailed(_)
+            | DeliveryEvent::SendingAgain { .. }
+            | DeliveryEvent::WindowExceedsReplay { .. }
+            | DeliveryEvent::ClosedUndelivered { .. }
+            | DeliveryEvent::TlsFiles(_)
+            | DeliveryEvent::Queue(_)
+            | DeliveryEvent::QueueFailed(_)
+            | DeliveryEvent::Delivered { .. }
+            | DeliveryEvent::Progress { .. } => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::{EventExclusion, EventFormat, EventSelection};
 use k8s_openapi::jiff::Timestamp;
 use mapper::config::Properties;
-use mapper::selection::fits;
+use mapper::selection::matches_pattern;
 use transport::tls::Pem;
 
 use super::occurrence::Occurrence;
@@ -97,7 +97,8 @@ impl Route {
         let reason = occurrence.event.reason.as_deref().unwrap_or_default();
         let kind = occurrence.event.involved_object.kind.as_deref();
         let kind = kind.unwrap_or_default();
-        let has = |patterns: &[String], name: &str| patterns.iter().any(|p| fits(p, name));
+        let has =
+            |patterns: &[String], name: &str| patterns.iter().any(|p| matches_pattern(p, name));
         self.reads.contains(occurrence.namespace())
             && type_ >= *minimum_level
             && (types.is_empty() || types.contains(&type_))

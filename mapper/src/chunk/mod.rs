@@ -1,10 +1,10 @@
 //! Chunks: what Fluent Bit hands to an output.
 
-pub mod events;
 pub mod fields;
 pub mod json;
+pub mod log_events;
 pub mod msgpack;
 
-pub use events::{Event, Events, Record, Time};
 pub use fields::{Fields, Metadata};
+pub use log_events::{LogEvent, LogEvents, Record, Time};
 pub use msgpack::{Map, Value};

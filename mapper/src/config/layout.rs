@@ -50,7 +50,7 @@ pub struct Layout {
 
 impl Layout {
     /// What HOSTNAME, APP-NAME, PROCID, MSGID and structured data are made of.
-    pub fn origin_templates(&self) -> impl Iterator<Item = &Template> {
+    pub fn shared_header_templates(&self) -> impl Iterator<Item = &Template> {
         let fields = [&self.hostname, &self.app_name, &self.procid, &self.msgid];
         let params = self.structured_data.iter().flat_map(|sd| &sd.params);
         fields

@@ -23,7 +23,7 @@ pub use self::options::{OPTIONS, OptionInfo, Properties, key_of};
 pub use self::queue::QueueConfig;
 pub use self::value::{size, size_text};
 use crate::identity;
-use crate::selection::{LabelSelector, Names, Selection, Stream};
+use crate::selection::{LabelSelector, NamePatterns, Selection, Stream};
 
 /// One `[OUTPUT]`.
 #[derive(Clone, Debug)]
@@ -266,7 +266,7 @@ fn namespace(
 }
 
 fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {
-    let names = |key| options.optional(key, Names::parse);
+    let names = |key| options.optional(key, NamePatterns::parse);
     let labels = |key| {
         let parse = |text: &str| LabelSelector::parse(text).map_err(|error| error.to_string());
         options.optional(key, parse)

@@ -1,27 +1,27 @@
 //! Records to messages, by the configuration's layout.
 //!
 //! ```text
-//! Events -> fence (namespace) -> selection -> Stamp, Origin, StructuredData, text -> Frame -> Batch
+//! Events -> fence (namespace) -> selection -> HeaderPrefix, HeaderSource, StructuredData, text -> Frame -> Batch
 //!                                                                   too long: parts -> Frames -> Batch
 //! ```
 
 mod escape;
 mod kubernetes;
-mod origins;
 mod parts;
+mod shared_headers;
 mod tally;
 mod time;
 
 use syslog::text::push_lossy_within;
 use syslog::{
-    AppName, Batch, Clock, Facility, Hostname, MsgId, Origin, Pri, ProcId, Scratch, Severity,
-    Stamp, StructuredData, Timestamp,
+    AppName, Batch, Facility, HeaderPrefix, HeaderSource, Hostname, MsgId, Pri, ProcId, Scratch,
+    SecondCache, Severity, StructuredData, Timestamp,
 };
 
-use self::origins::Origins;
+use self::shared_headers::SharedHeaders;
 pub use self::tally::{Reason, Tally};
 use crate::chunk::json::push_json;
-use crate::chunk::{self, Event, Events, Fields, Time, Value};
+use crate::chunk::{self, Fields, LogEvent, LogEvents, Time, Value};
 use crate::config::{
     Config, ControlCharacters, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom,
 };
@@ -36,7 +36,7 @@ pub struct Mapper {
     layout: Layout,
     /// Whether what records say besides their metadata can change more of a
     /// message than its stamp and text.
-    origin_varies: bool,
+    shared_header_varies: bool,
     identity: Source,
     /// Whether a record's `cluster_name` becomes HOSTNAME.
     record_cluster_name: bool,
@@ -56,13 +56,13 @@ pub struct Workspace {
     msgid: Vec<u8>,
     /// One value at a time: a level, a parameter.
     value: Vec<u8>,
-    clock: Clock,
+    second: SecondCache,
     /// HOSTNAME to STRUCTURED-DATA: the same for record after record.
-    origin: Vec<u8>,
-    /// How many labels and parameters had no place in `origin`.
+    shared_header: Vec<u8>,
+    /// How many labels and parameters had no place in `shared_header`.
     omitted: u64,
-    /// The origins of the chunk.
-    origins: Origins,
+    /// The shared headers of the chunk.
+    shared_headers: SharedHeaders,
     text: Vec<u8>,
     /// The text with its control characters escaped.
     escaped: Vec<u8>,
@@ -80,18 +80,26 @@ impl Workspace {
             procid,
             msgid,
             value,
-            clock: _,
-            origin,
+            second: _,
+            shared_header,
             omitted: _,
-            origins,
+            shared_headers,
             text,
             escaped,
             head,
         } = self;
         let buffers = [
-            hostname, app_name, procid, msgid, value, origin, text, escaped, head,
+            hostname,
+            app_name,
+            procid,
+            msgid,
+            value,
+            shared_header,
+            text,
+            escaped,
+            head,
         ];
-        buffers.into_iter().map(Vec::capacity).sum::<usize>() + origins.capacity()
+        buffers.into_iter().map(Vec::capacity).sum::<usize>() + shared_headers.capacity()
     }
 }
 
@@ -107,7 +115,10 @@ impl Mapper {
     pub fn new(config: &Config, own_hostname: String) -> Self {
         Self {
             layout: config.layout.clone(),
-            origin_varies: !config.layout.origin_templates().all(Template::is_of_origin),
+            shared_header_varies: !config
+                .layout
+                .shared_header_templates()
+                .all(Template::is_of_shared_header),
             identity: config.identity,
             record_cluster_name: config.record_cluster_name,
             namespace: config.namespace.clone(),
@@ -138,19 +149,19 @@ impl Mapper {
         } else {
             None
         };
-        // The metadata and the identity of the record that the origin was made for.
+        // The metadata and the identity of the record that the shared_header was made for.
         let mut last = None;
-        // Another tag, or another mapper, makes other origins.
-        space.origins.clear();
-        for event in Events::new(chunk, self.layout.message_key.as_bytes()) {
+        // Another tag, or another mapper, makes other shared_headers.
+        space.shared_headers.clear();
+        for event in LogEvents::new(chunk, self.layout.message_key.as_bytes()) {
             let chunk::Record {
                 time,
                 body,
                 mut fields,
             } = match event {
-                Event::Record(record) => record,
-                Event::GroupMarker => continue,
-                Event::Damaged => {
+                LogEvent::Record(record) => record,
+                LogEvent::GroupMarker => continue,
+                LogEvent::Damaged => {
                     tally.add(Reason::Damaged);
                     continue;
                 }
@@ -159,12 +170,12 @@ impl Mapper {
                 fields.metadata.cluster_name = None;
             }
             let metadata = fields.metadata;
-            let is_fixed = !self.origin_varies && !metadata.is_ambiguous;
+            let is_fixed = !self.shared_header_varies && !metadata.is_ambiguous;
             let before = last
                 .filter(|(known, _)| is_fixed && *known == metadata)
                 .map(|(_, identity)| identity);
             let kept = if is_fixed && before.is_none() {
-                space.origins.get(&metadata)
+                space.shared_headers.get(&metadata)
             } else {
                 None
             };
@@ -197,14 +208,16 @@ impl Mapper {
             };
             if before.is_none() {
                 if let Some(kept) = kept {
-                    space.origin.clear();
-                    space.origin.extend_from_slice(kept.origin());
+                    space.shared_header.clear();
+                    space.shared_header.extend_from_slice(kept.header());
                     space.omitted = kept.omitted();
                 } else {
-                    self.make_origin(&record, space);
+                    self.make_shared_header(&record, space);
                     if is_fixed {
-                        let (origin, omitted) = (&space.origin, space.omitted);
-                        space.origins.keep(&metadata, identity, origin, omitted);
+                        let (shared_header, omitted) = (&space.shared_header, space.omitted);
+                        space
+                            .shared_headers
+                            .keep(&metadata, identity, shared_header, omitted);
                     }
                 }
                 last = is_fixed.then_some((metadata, identity));
@@ -237,8 +250,8 @@ impl Mapper {
         } = self.layout;
         let mut frame = batch.frame();
         let stamp = self.stamp(record, &mut space.value);
-        stamp.encode(&mut space.clock, frame.bytes());
-        frame.bytes().extend_from_slice(&space.origin);
+        stamp.encode(&mut space.second, frame.bytes());
+        frame.bytes().extend_from_slice(&space.shared_header);
         let head = frame.len();
         frame.bytes().push(b' ');
         let bom = if self.layout.bom { BOM } else { b"" };
@@ -282,13 +295,13 @@ impl Mapper {
     }
 
     /// Everything between a message's stamp and its text.
-    fn make_origin(&self, record: &Record<'_>, space: &mut Workspace) {
-        space.origin.clear();
-        self.push_origin(record, space);
+    fn make_shared_header(&self, record: &Record<'_>, space: &mut Workspace) {
+        space.shared_header.clear();
+        self.push_header_source(record, space);
         self.push_structured_data(record, space);
     }
 
-    fn push_origin(&self, record: &Record<'_>, space: &mut Workspace) {
+    fn push_header_source(&self, record: &Record<'_>, space: &mut Workspace) {
         let layout = &self.layout;
         let scope = &record.scope;
 
@@ -308,7 +321,7 @@ impl Mapper {
             Scratch::default(),
             Scratch::default(),
         );
-        Origin {
+        HeaderSource {
             hostname: if layout.sanitize_host {
                 Hostname::fit_with(hostname, &mut h, is_host_character, b'-')
             } else {
@@ -318,23 +331,23 @@ impl Mapper {
             procid: ProcId::fit(procid, &mut p),
             msgid: MsgId::fit(msgid, &mut m),
         }
-        .encode(&mut space.origin);
+        .encode(&mut space.shared_header);
     }
 
     /// Header and structured data never take more than three quarters of a
     /// message.
     fn push_structured_data(&self, record: &Record<'_>, space: &mut Workspace) {
-        let limit = self.layout.max_message_size / 4 * 3 - Stamp::MAX;
+        let limit = self.layout.max_message_size / 4 * 3 - HeaderPrefix::MAX;
         let Workspace {
-            origin,
+            shared_header,
             omitted,
             value,
             ..
         } = space;
-        let header = origin.len();
+        let header = shared_header.len();
         *omitted = 0;
 
-        let mut data = StructuredData::begin(origin);
+        let mut data = StructuredData::begin(shared_header);
         for SdElement { id, params } in &self.layout.structured_data {
             let mut element = data
                 .element(id.as_name())
@@ -355,15 +368,15 @@ impl Mapper {
         data.finish();
 
         // Only with a small max_message_size and a long header.
-        if origin.len() > limit {
-            origin.truncate(header);
-            StructuredData::begin(origin).finish();
+        if shared_header.len() > limit {
+            shared_header.truncate(header);
+            StructuredData::begin(shared_header).finish();
             *omitted += 1;
         }
     }
 
-    fn stamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Stamp {
-        Stamp {
+    fn stamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> HeaderPrefix {
+        HeaderPrefix {
             pri: self.pri(record, value),
             timestamp: self.timestamp(record, value),
         }

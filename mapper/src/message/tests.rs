@@ -467,10 +467,10 @@ proptest! {
 }
 
 proptest! {
-    /// Few kinds of records, many of each, so that nearly all origins are found and
+    /// Few kinds of records, many of each, so that nearly all shared_headers are found and
     /// not made.
     #[test]
-    fn an_origin_that_is_found_is_the_one_that_would_be_made(
+    fn a_cached_shared_header_equals_a_new_one(
         bodies in proptest::collection::vec(any_pod(), 1..40),
         order in proptest::collection::vec(any::<prop::sample::Index>(), 1..120),
         keys in proptest::option::of(proptest::sample::select(vec![

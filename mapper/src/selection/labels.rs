@@ -135,13 +135,13 @@ mod tests {
     use rig::event::{event, map};
 
     use super::*;
-    use crate::chunk::{Event, Events};
+    use crate::chunk::{LogEvent, LogEvents};
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
         let labels = labels.iter().map(|(k, v)| (*k, (*v).into())).collect();
         let record = map(vec![("kubernetes", map(vec![("labels", map(labels))]))]);
         let chunk = event(0, 0, record);
-        let Some(Event::Record(record)) = Events::new(&chunk, b"log").next() else {
+        let Some(LogEvent::Record(record)) = LogEvents::new(&chunk, b"log").next() else {
             unreachable!("it is one")
         };
         let labels = record.fields.metadata.labels().unwrap();

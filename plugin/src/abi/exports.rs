@@ -18,8 +18,8 @@ use super::bindings::{
     FLB_ERROR, FLB_OK, FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, FLB_RETRY, flb_plugin_proxy_def,
     flbgo_output_plugin,
 };
-use super::fence::{fence, report_panics};
 use super::host::{Host, InstanceProperties, Level};
+use super::panic::{catch_panic, report_panics};
 use crate::log::Log;
 use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
@@ -46,7 +46,7 @@ pub(crate) extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
 /// `def` is null or points to the host's structure.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
-    fence(FAILURE, || {
+    catch_panic(FAILURE, || {
         report_panics(&Host::find());
         // SAFETY: the caller's promise; nothing behind the fields that every
         // version has is touched.
@@ -73,7 +73,7 @@ pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def
 /// `plugin` is null or points to the host's structure, filled for this output.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_int {
-    fence(FLB_ERROR, || {
+    catch_panic(FLB_ERROR, || {
         // SAFETY: the caller's promise.
         let Some(plugin) = (unsafe { plugin.as_ref() }) else {
             return FLB_ERROR;
@@ -152,7 +152,7 @@ fn sender() -> std::io::Result<Arc<Sender>> {
 /// Before the first flush, after the inits of all outputs (2.2 on).
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
-    fence(FLB_OK, || {
+    catch_panic(FLB_OK, || {
         Metrics::seal();
         FLB_OK
     })
@@ -171,7 +171,7 @@ pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
     length: c_int,
     tag: *const c_char,
 ) -> c_int {
-    fence(FLB_RETRY, || {
+    catch_panic(FLB_RETRY, || {
         // SAFETY: the caller's promise. Flushes share the output.
         let Some(OpenOutput { output, .. }) = (unsafe { context.cast::<OpenOutput>().as_ref() })
         else {
@@ -220,7 +220,7 @@ pub(crate) extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
 /// `context` is null or what init stored, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
-    fence(FLB_OK, || {
+    catch_panic(FLB_OK, || {
         if !context.is_null() {
             // SAFETY: init made it from a box, and the host gives it up.
             drop(unsafe { Box::from_raw(context.cast::<OpenOutput>()) });
@@ -242,7 +242,7 @@ pub(crate) extern "C" fn FLBPluginExit() -> c_int {
 /// `def` is null or what registration filled.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_def) {
-    fence((), || {
+    catch_panic((), || {
         // SAFETY: the caller's promise.
         if let Some(def) = unsafe { def.as_mut() } {
             for text in [&mut def.name, &mut def.description] {

@@ -12,6 +12,6 @@
 mod bindings;
 pub(crate) mod cmetrics;
 pub(crate) mod exports;
-mod fence;
 pub(crate) mod host;
+mod panic;
 mod symbol;

@@ -64,7 +64,7 @@ pub struct Finished<T> {
     /// A batch, not always the same, for its memory to be used again.
     pub batch: Option<Batch>,
     /// The driver's own.
-    pub tag: T,
+    pub token: T,
     /// The batch's end.
     pub outcome: Outcome,
     /// The time from its first byte's sending to its end, where it was sent.

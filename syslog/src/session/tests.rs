@@ -48,7 +48,7 @@ const RETRY: Outcome = Outcome::Retry { delivered: 0 };
 
 fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
     std::iter::from_fn(|| session.poll_finished())
-        .map(|finished| (finished.tag, finished.outcome))
+        .map(|finished| (finished.token, finished.outcome))
         .collect()
 }
 
@@ -76,8 +76,8 @@ fn delivered_means_acknowledged_to_the_last_byte() {
 fn batches_go_out_in_order_and_end_in_order() {
     let now = Instant::now();
     let mut session = up(now);
-    for (tag, text) in [(1, "a"), (2, "b"), (3, "c")] {
-        session.submit(batch(&[text]), 0, tag);
+    for (token, text) in [(1, "a"), (2, "b"), (3, "c")] {
+        session.submit(batch(&[text]), 0, token);
     }
     for (wire, expected) in [(3, b"1 a"), (6, b"1 b"), (9, b"1 c")] {
         assert_eq!(session.transmit(), expected);
@@ -227,8 +227,8 @@ fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String 
 fn delivered_two_of_three(now: Instant) -> Session<u32> {
     let mut session = up(now);
     let mut wire = 0;
-    for (tag, text) in [(1, "a"), (2, "b")] {
-        session.submit(batch(&[text]), 0, tag);
+    for (token, text) in [(1, "a"), (2, "b")] {
+        session.submit(batch(&[text]), 0, token);
         send_all(&mut session, &mut wire, now);
     }
     session.submit(batch(&["c"]), 0, 3);
@@ -390,8 +390,8 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
 
     let mut session = up(now);
     let long = "x".repeat(600);
-    for tag in 0..5 {
-        session.submit(batch(&[&long]), 0, tag);
+    for token in 0..5 {
+        session.submit(batch(&[&long]), 0, token);
     }
     send_all(&mut session, &mut 0, now);
     session.on_ended(now + second(1), End::Broken);
@@ -497,8 +497,8 @@ fn what_a_peer_may_have_lost_and_is_not_kept_is_counted() {
         let mut session = up(now);
         session.on_window(window);
         let mut wire = 0;
-        for tag in 0..5 {
-            session.submit(batch(&[&long]), 0, tag);
+        for token in 0..5 {
+            session.submit(batch(&[&long]), 0, token);
             send_all(&mut session, &mut wire, now);
         }
         session.on_ended(now, end);

@@ -23,7 +23,7 @@ const POLICY: Policy = Policy {
 struct Witness(mpsc::Sender<String>);
 
 impl Observer for Witness {
-    fn on_event(&mut self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let _ = self.0.send(format!("{event:?}"));
     }
 }

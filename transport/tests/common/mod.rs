@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use queue::Writer;
 use receiver::Receiver;
 use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
-use transport::{Endpoint, Event, Observer, QueueState, Sender, Setting, Sink, Target, Transport};
+use transport::{
+    DeliveryEvent, Destination, Endpoint, Observer, QueueState, Sender, Setting, Target, Transport,
+};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 pub(crate) const POLICY: Policy = Policy {
@@ -49,38 +51,40 @@ const fn name(setting: Setting) -> &'static str {
 struct Witness(mpsc::Sender<String>);
 
 impl Observer for Witness {
-    fn on_event(&mut self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let text = match event {
-            Event::Connected {
+            DeliveryEvent::Connected {
                 peer,
                 resumed: false,
             } => format!("connected to {peer}"),
-            Event::Connected { peer, .. } => format!("connected to {peer}, resumed"),
-            Event::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
-            Event::ConnectFailed { error, .. } => {
+            DeliveryEvent::Connected { peer, .. } => format!("connected to {peer}, resumed"),
+            DeliveryEvent::AttemptFailed(error) => format!("attempt failed: {}", error.chain()),
+            DeliveryEvent::ConnectFailed { error, .. } => {
                 let hint = error.hint().map(|hint| hint.text(name));
                 format!("failed: {} {}", error.chain(), hint.unwrap_or_default())
             }
-            Event::Disconnected { error, .. } => format!("ended: {}", error.chain()),
-            Event::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
-            Event::MessageRefused(error) => format!("refused: {}", error.chain()),
-            Event::MessageRejected { length } => format!("rejected: {length} bytes"),
-            Event::WindowExceedsReplay { .. } => "window exceeds replay".to_owned(),
-            Event::ClosedUndelivered {
+            DeliveryEvent::Disconnected { error, .. } => format!("ended: {}", error.chain()),
+            DeliveryEvent::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
+            DeliveryEvent::MessageRefused(error) => format!("refused: {}", error.chain()),
+            DeliveryEvent::MessageRejected { length } => format!("rejected: {length} bytes"),
+            DeliveryEvent::WindowExceedsReplay { .. } => "window exceeds replay".to_owned(),
+            DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
-            Event::TlsFiles(Ok(())) => "read files again".to_owned(),
-            Event::TlsFiles(Err(error)) => format!("files: {error}"),
-            Event::QueueFailed(error) => format!("queue: {error}"),
-            Event::Queue(QueueState {
+            DeliveryEvent::TlsFiles(Ok(())) => "read files again".to_owned(),
+            DeliveryEvent::TlsFiles(Err(error)) => format!("files: {error}"),
+            DeliveryEvent::QueueFailed(error) => format!("queue: {error}"),
+            DeliveryEvent::Queue(QueueState {
                 status,
                 oldest: Some(oldest),
             }) => {
                 let age = oldest.elapsed().unwrap_or_default();
                 format!("queue: {} wait, the oldest for {age:?}", status.waiting)
             }
-            Event::Delivered { .. } | Event::Progress { .. } | Event::Queue(_) => return,
+            DeliveryEvent::Delivered { .. }
+            | DeliveryEvent::Progress { .. }
+            | DeliveryEvent::Queue(_) => return,
         };
         // A test that has seen enough does not listen any more.
         let _ = self.0.send(text);
@@ -88,7 +92,7 @@ impl Observer for Witness {
 }
 
 pub(crate) struct Fixture {
-    pub(crate) sink: Sink,
+    pub(crate) sink: Destination,
     pub(crate) events: mpsc::Receiver<String>,
 }
 

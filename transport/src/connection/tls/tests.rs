@@ -10,7 +10,7 @@ use syslog::{Batch, Framing, Outcome, Policy, ReplayBuffer};
 use super::*;
 use crate::connection::{Connection, Progress};
 use crate::tls::{Pem, TlsOptions, TlsTarget};
-use crate::{Endpoint, Event, Observer, Sender, Target, Transport};
+use crate::{DeliveryEvent, Endpoint, Observer, Sender, Target, Transport};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -73,7 +73,7 @@ fn limited(limit: u64) -> (Pki, Receiver, Target) {
 struct Deaf;
 
 impl Observer for Deaf {
-    fn on_event(&mut self, _: &Event<'_>) {}
+    fn on_event(&mut self, _: &DeliveryEvent<'_>) {}
 }
 
 #[test]

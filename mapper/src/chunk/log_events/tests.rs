@@ -23,29 +23,29 @@ enum Format {
 }
 
 fn texts(chunk: &[u8]) -> Vec<Option<String>> {
-    Events::new(chunk, b"log")
+    LogEvents::new(chunk, b"log")
         .map(|event| match event {
-            Event::Record(record) => match record.fields.message {
+            LogEvent::Record(record) => match record.fields.message {
                 Some(Value::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
                 _ => Some(String::new()),
             },
-            Event::GroupMarker => Some("marker".to_owned()),
-            Event::Damaged => None,
+            LogEvent::GroupMarker => Some("marker".to_owned()),
+            LogEvent::Damaged => None,
         })
         .collect()
 }
 
-fn time_of(time: &[u8]) -> Event<'_> {
+fn time_of(time: &[u8]) -> LogEvent<'_> {
     let chunk = [&[0x92], time, &[0x80]].concat();
-    Events::new(chunk.leak(), b"log").next().unwrap()
+    LogEvents::new(chunk.leak(), b"log").next().unwrap()
 }
 
-fn at(seconds: i64, nanos: u32) -> Event<'static> {
-    let mut events = Events::new(&[0x92, 0x00, 0x80], b"log");
-    let Some(Event::Record(record)) = events.next() else {
+fn at(seconds: i64, nanos: u32) -> LogEvent<'static> {
+    let mut events = LogEvents::new(&[0x92, 0x00, 0x80], b"log");
+    let Some(LogEvent::Record(record)) = events.next() else {
         panic!("not a record");
     };
-    Event::Record(Record {
+    LogEvent::Record(Record {
         time: Some(Time { seconds, nanos }),
         ..record
     })
@@ -77,7 +77,7 @@ fn negative_times_are_no_log_lines() {
         b"\xd1\xff\x00",
         b"\xcb\xbf\xf0\x00\x00\x00\x00\x00\x00",
     ] {
-        assert_eq!(time_of(bytes), Event::GroupMarker);
+        assert_eq!(time_of(bytes), LogEvent::GroupMarker);
     }
 }
 
@@ -91,7 +91,7 @@ fn a_record_without_a_known_time_is_a_record() {
         b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
     ] {
         assert!(
-            matches!(time_of(bytes), Event::Record(Record { time: None, .. })),
+            matches!(time_of(bytes), LogEvent::Record(Record { time: None, .. })),
             "{bytes:?}"
         );
     }
@@ -174,6 +174,6 @@ proptest! {
 
     #[test]
     fn any_bytes_come_to_an_end(bytes: Vec<u8>) {
-        Events::new(&bytes, b"log").for_each(drop);
+        LogEvents::new(&bytes, b"log").for_each(drop);
     }
 }

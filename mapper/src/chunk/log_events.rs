@@ -15,7 +15,7 @@ pub struct Time {
 
 /// One element of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event<'a> {
+pub enum LogEvent<'a> {
     /// A log record.
     Record(Record<'a>),
     /// The start or the end of a group (OpenTelemetry's resources and scopes),
@@ -39,7 +39,7 @@ pub struct Record<'a> {
 
 /// Reads the events of a chunk.
 #[derive(Clone, Debug)]
-pub struct Events<'a> {
+pub struct LogEvents<'a> {
     chunk: &'a [u8],
     message_key: &'a [u8],
     /// Where the next event begins.
@@ -52,7 +52,7 @@ pub struct Events<'a> {
 const GROUP_START: i32 = -1;
 const GROUP_END: i32 = -2;
 
-impl<'a> Events<'a> {
+impl<'a> LogEvents<'a> {
     /// The events of a chunk's bytes, in whose records this key is the text's.
     #[must_use]
     pub const fn new(chunk: &'a [u8], message_key: &'a [u8]) -> Self {
@@ -67,7 +67,7 @@ impl<'a> Events<'a> {
     /// Reads the value at `start`, which is an event or not, and gives what
     /// follows it.
     #[inline]
-    fn read(&self, start: usize) -> Read<'a, Option<Event<'a>>> {
+    fn read(&self, start: usize) -> Read<'a, Option<LogEvent<'a>>> {
         let bytes = &self.chunk[start..];
         let (Value::Array(array), first) = msgpack::head(bytes)? else {
             return Ok((None, msgpack::skip(bytes)?));
@@ -106,15 +106,15 @@ impl<'a> Events<'a> {
                 _ => None,
             })
             .filter(|start| *start >= from)
-            .find(|start| matches!(self.read(*start), Ok((Some(Event::Record(_)), _))))
+            .find(|start| matches!(self.read(*start), Ok((Some(LogEvent::Record(_)), _))))
     }
 }
 
-impl<'a> Iterator for Events<'a> {
-    type Item = Event<'a>;
+impl<'a> Iterator for LogEvents<'a> {
+    type Item = LogEvent<'a>;
 
     #[inline]
-    fn next(&mut self) -> Option<Event<'a>> {
+    fn next(&mut self) -> Option<LogEvent<'a>> {
         let start = self.next;
         if start == self.chunk.len() {
             return None;
@@ -126,9 +126,9 @@ impl<'a> Iterator for Events<'a> {
         let Some(event) = event else {
             // A wrong length may have made it swallow events that are whole.
             self.next = self.search(start + 1).unwrap_or(behind);
-            return Some(Event::Damaged);
+            return Some(LogEvent::Damaged);
         };
-        if let Event::Record(record) = event {
+        if let LogEvent::Record(record) = event {
             self.known = record.fields.metadata.kubernetes;
         }
         self.next = behind;
@@ -137,14 +137,14 @@ impl<'a> Iterator for Events<'a> {
 }
 
 #[inline]
-fn event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<Event<'a>> {
+fn event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<LogEvent<'a>> {
     let time = match timestamp(time) {
         Timestamp::At(time) => Some(time),
         Timestamp::Unknown => None,
-        Timestamp::GroupMarker => return Some(Event::GroupMarker),
+        Timestamp::GroupMarker => return Some(LogEvent::GroupMarker),
         Timestamp::Wrong => return None,
     };
-    Some(Event::Record(Record { time, body, fields }))
+    Some(LogEvent::Record(Record { time, body, fields }))
 }
 
 enum Timestamp {

@@ -1,10 +1,10 @@
-//! The origins of a chunk, each made once.
+//! The shared headers of a chunk, each made once.
 //!
 //! The records of a chunk from the forward input are of many pods in turn. So the
-//! last origin is of no use for the next record, but an earlier one is.
+//! last shared header is of no use for the next record, but an earlier one is.
 //!
 //! ```text
-//! metadata ── hash ──> table ──> entry ──> bytes: kubernetes, cluster_name, origin
+//! metadata ── hash ──> table ──> entry ──> bytes: kubernetes, cluster_name, shared header
 //! ```
 //!
 //! The content is that of one chunk: tag and configuration are the same for all of
@@ -15,38 +15,38 @@ use std::ops::Range;
 use crate::chunk::{Map, Metadata};
 use crate::identity::Identity;
 
-/// The maximum number of origins; further ones are made for each record.
+/// The maximum number of shared headers; further ones are made for each record.
 const ENTRIES: usize = 256;
-/// The maximum number of bytes of all keys and origins.
+/// The maximum number of bytes of all keys and shared headers.
 const BYTES: usize = 256 * 1024;
 /// The number of slots: a power of two, half of them free.
 const SLOTS: usize = 2 * ENTRIES;
 
-/// Origins by the metadata that they are made from.
+/// Shared headers by the metadata that they are made from.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
-    /// The keys and the origins, in the order of the entries.
+pub(super) struct SharedHeaders {
+    /// The keys and the shared headers, in the order of the entries.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// For each slot the number of an entry, counted from one; zero if it is free.
     table: Vec<u16>,
 }
 
-/// An origin and its key in `bytes`.
+/// a shared header and its key in `bytes`.
 #[derive(Debug)]
 struct Entry {
     hash: u64,
     /// The number of the map's keys, if there is a map.
     kubernetes: Option<usize>,
     has_cluster_name: bool,
-    /// The offsets of the map, the cluster's name, the origin, and of its end.
+    /// The offsets of the map, the cluster's name, the shared header, and of its end.
     at: [u32; 4],
     omitted: u64,
     /// Where the namespace, the pod and the container are in the map.
     identity: Option<[Range<u32>; 3]>,
 }
 
-/// An origin that is kept.
+/// a shared header that is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept<'o> {
     bytes: &'o [u8],
@@ -54,13 +54,13 @@ pub(super) struct Kept<'o> {
 }
 
 impl<'o> Kept<'o> {
-    /// The origin.
-    pub(super) fn origin(self) -> &'o [u8] {
+    /// The shared header.
+    pub(super) fn header(self) -> &'o [u8] {
         let [.., start, end] = self.entry.at;
         &self.bytes[range(&(start..end))]
     }
 
-    /// How many labels and parameters had no room in the origin.
+    /// How many labels and parameters had no room in the shared header.
     pub(super) const fn omitted(self) -> u64 {
         self.entry.omitted
     }
@@ -78,14 +78,14 @@ impl<'o> Kept<'o> {
     }
 }
 
-impl Origins {
+impl SharedHeaders {
     pub(super) const fn capacity(&self) -> usize {
         self.bytes.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.table.capacity() * size_of::<u16>()
     }
 
-    /// Forgets all origins, for the next chunk.
+    /// Forgets all shared headers, for the next chunk.
     pub(super) fn clear(&mut self) {
         // Few entries, and so few slots to be freed, are the rule.
         for entry in self.entries.drain(..) {
@@ -98,7 +98,7 @@ impl Origins {
         self.bytes.clear();
     }
 
-    /// Returns the origin that was made from this metadata.
+    /// Returns the shared header that was made from this metadata.
     pub(super) fn get(&self, metadata: &Metadata<'_>) -> Option<Kept<'_>> {
         let hash = hash(metadata);
         let mut slot = first_slot(hash);
@@ -113,24 +113,24 @@ impl Origins {
         }
     }
 
-    /// Keeps an origin that [`Origins::get`] has not found, if there is room. The
+    /// Keeps a shared header that [`SharedHeaders::get`] has not found, if there is room. The
     /// identity is the one in the metadata.
     pub(super) fn keep(
         &mut self,
         metadata: &Metadata<'_>,
         identity: Option<Identity<'_>>,
-        origin: &[u8],
+        header: &[u8],
         omitted: u64,
     ) {
         let kubernetes = metadata.kubernetes.map_or(&[][..], |map| map.bytes());
         let cluster_name = metadata.cluster_name.unwrap_or_default();
-        let length = kubernetes.len() + cluster_name.len() + origin.len();
+        let length = kubernetes.len() + cluster_name.len() + header.len();
         if self.entries.len() == ENTRIES || self.bytes.len() + length > BYTES {
             return;
         }
         let mut end = self.bytes.len() as u32;
         let mut at = [end; 4];
-        for (part, next) in [kubernetes, cluster_name, origin].into_iter().zip(1..) {
+        for (part, next) in [kubernetes, cluster_name, header].into_iter().zip(1..) {
             self.bytes.extend_from_slice(part);
             end += part.len() as u32;
             at[next] = end;
@@ -159,11 +159,11 @@ impl Origins {
             cluster_name,
             is_ambiguous: _,
         } = metadata;
-        let [map, name, origin, _] = entry.at;
+        let [map, name, header, _] = entry.at;
         entry.kubernetes == kubernetes.map(|map| map.len())
             && entry.has_cluster_name == cluster_name.is_some()
             && kubernetes.is_none_or(|found| self.bytes[range(&(map..name))] == *found.bytes())
-            && cluster_name.is_none_or(|found| self.bytes[range(&(name..origin))] == *found)
+            && cluster_name.is_none_or(|found| self.bytes[range(&(name..header))] == *found)
     }
 }
 
@@ -262,21 +262,21 @@ mod tests {
             metadata(&one, None),
             metadata(&one, Some(b"a")),
         ];
-        let mut origins = Origins::default();
+        let mut shared_headers = SharedHeaders::default();
         for (number, key) in keys.iter().enumerate() {
-            assert!(origins.get(key).is_none(), "{key:?}");
-            let origin = format!("origin {number}");
-            origins.keep(key, None, origin.as_bytes(), number as u64);
+            assert!(shared_headers.get(key).is_none(), "{key:?}");
+            let header = format!("header {number}");
+            shared_headers.keep(key, None, header.as_bytes(), number as u64);
         }
         for (number, key) in keys.iter().enumerate() {
-            let origin = format!("origin {number}");
-            let kept = origins.get(key).unwrap();
-            assert_eq!(kept.origin(), origin.as_bytes());
+            let header = format!("header {number}");
+            let kept = shared_headers.get(key).unwrap();
+            assert_eq!(kept.header(), header.as_bytes());
             assert_eq!(kept.omitted(), number as u64);
         }
-        origins.clear();
-        assert!(keys.iter().all(|key| origins.get(key).is_none()));
-        assert!(origins.table.iter().all(|slot| *slot == 0));
+        shared_headers.clear();
+        assert!(keys.iter().all(|key| shared_headers.get(key).is_none()));
+        assert!(shared_headers.table.iter().all(|slot| *slot == 0));
     }
 
     #[test]
@@ -293,11 +293,14 @@ mod tests {
             let first = metadata(&bytes, None);
             let identity = Identity::from_record(first.kubernetes.unwrap());
             assert!(identity.is_some());
-            let mut origins = Origins::default();
-            origins.keep(&first, identity, b"origin", 0);
+            let mut shared_headers = SharedHeaders::default();
+            shared_headers.keep(&first, identity, b"header", 0);
             let again = bytes.clone();
             let second = metadata(&again, None);
-            assert_eq!(origins.get(&second).unwrap().identity(&second), identity);
+            assert_eq!(
+                shared_headers.get(&second).unwrap().identity(&second),
+                identity
+            );
         }
         let bytes = of(None);
         let key = metadata(&bytes, None);
@@ -306,24 +309,24 @@ mod tests {
             pod: "web",
             container: "",
         };
-        let mut origins = Origins::default();
-        origins.keep(&key, Some(elsewhere), b"origin", 0);
-        assert_eq!(origins.get(&key).unwrap().identity(&key), None);
+        let mut shared_headers = SharedHeaders::default();
+        shared_headers.keep(&key, Some(elsewhere), b"header", 0);
+        assert_eq!(shared_headers.get(&key).unwrap().identity(&key), None);
     }
 
     #[test]
     fn their_number_and_their_bytes_are_bounded() {
         for (padding, expected) in [(0, ENTRIES), (8 * 1024, 31)] {
-            let mut origins = Origins::default();
+            let mut shared_headers = SharedHeaders::default();
             let pods: Vec<Vec<u8>> = (0..2 * ENTRIES)
                 .map(|number| pod(number, padding))
                 .collect();
             for pod in &pods {
-                origins.keep(&metadata(pod, None), None, b"origin", 0);
+                shared_headers.keep(&metadata(pod, None), None, b"header", 0);
             }
-            let is_kept = |pod: &&Vec<u8>| origins.get(&metadata(pod, None)).is_some();
+            let is_kept = |pod: &&Vec<u8>| shared_headers.get(&metadata(pod, None)).is_some();
             assert_eq!(pods.iter().filter(is_kept).count(), expected);
-            assert!(origins.bytes.len() <= BYTES);
+            assert!(shared_headers.bytes.len() <= BYTES);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::host::{Host, Level};
 
 /// Runs `body`; where it panics, gives `on_panic`. Each caller chooses that
 /// value on purpose: a zero would be `FLB_ERROR`, which loses data.
-pub(super) fn fence<T>(on_panic: T, body: impl FnOnce() -> T) -> T {
+pub(super) fn catch_panic<T>(on_panic: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(on_panic)
 }
 
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_the_value_chosen_for_it() {
-        assert_eq!(fence(2, || panic!("on purpose")), 2);
-        assert_eq!(fence(2, || 1), 1);
+        assert_eq!(catch_panic(2, || panic!("on purpose")), 2);
+        assert_eq!(catch_panic(2, || 1), 1);
     }
 }
