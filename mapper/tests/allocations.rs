@@ -87,7 +87,7 @@ fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
     count
 }
 
-/// The records are of many pods in turn, more than shared_headers are kept.
+/// The records are of many pods in turn, more than headers are kept.
 #[test]
 fn nothing_is_allocated_for_a_pod() {
     let mapper = |identity| {
