@@ -7,16 +7,16 @@
 //! ```
 
 mod checkpoint;
-mod exchange;
+mod connection;
+mod distributor;
 mod join;
 mod message;
 mod occurrence;
-mod outlet;
-mod port;
 mod relay;
 mod route;
+mod sink_queue;
 mod store;
 
 pub(crate) use self::relay::Relay;
+pub(crate) use self::route::EventOutput;
 pub use self::route::Routes;
-pub(crate) use self::route::Way;

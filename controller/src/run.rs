@@ -72,7 +72,7 @@ pub async fn run(
                 () = lead(&client, &watched, settings, monitor, &mut relay) => {}
             }
             monitor.leads(false);
-            relay.abdicate();
+            relay.stop();
         }
     });
     let ended = tokio::select! {

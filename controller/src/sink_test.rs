@@ -22,7 +22,7 @@ use syslog::{Batch, Framing, Outcome};
 use transport::connection_test::{Finding, Step, test_connection};
 use transport::{DeliveryEvent, Endpoint, Error, Observer, Sender, Target, Transport};
 
-use crate::events::Way;
+use crate::events::EventOutput;
 use crate::names::MANAGER;
 use crate::plan::{Scope, check, explanation, field_of};
 pub use crate::references::ObjectNames;
@@ -204,12 +204,12 @@ fn config(test: &SinkTest, objects: Objects) -> Result<Config, String> {
     let scope = Scope::Namespace(&test.namespace);
     let accepted = check(&test.spec, scope, None, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
-    let way = Way {
+    let output = EventOutput {
         options: accepted.options,
         files: accepted.files,
         format: EventFormat::Text,
     };
-    Config::parse(&way).map_err(|error| explanation(&error))
+    Config::parse(&output).map_err(|error| explanation(&error))
 }
 
 fn steps(

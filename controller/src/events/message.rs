@@ -122,7 +122,7 @@ mod tests {
     use syslog::{Batch, Framing};
 
     use super::super::occurrence::tests::occurrence;
-    use super::super::route::Way;
+    use super::super::route::EventOutput;
     use super::*;
     use crate::files::Files;
     use crate::value;
@@ -139,15 +139,15 @@ mod tests {
             ("cluster", "on"),
         ];
         let all = all.iter().chain(options);
-        let way = Way {
+        let output = EventOutput {
             options: all
                 .map(|(key, text)| (*key, value::Value::new(text).unwrap()))
                 .collect(),
             files: Files::new(),
             format,
         };
-        assert_eq!(way.get("message"), None);
-        let mapper = Mapper::new(&Config::parse(&way).unwrap(), "controller-1".to_owned());
+        assert_eq!(output.get("message"), None);
+        let mapper = Mapper::new(&Config::parse(&output).unwrap(), "controller-1".to_owned());
         let (mut chunk, mut batch) = (Vec::new(), Batch::new(Framing::Datagram));
         push_record(&occurrence(7, fields), format, &mut chunk);
         mapper.map_chunk(TAG, &chunk, &mut batch, &mut Workspace::default());

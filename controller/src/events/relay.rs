@@ -1,5 +1,4 @@
-//! Moves Events from the API server to the sinks: does what the exchange
-//! decides.
+//! Moves Events from the API server to the sinks, as the distributor decides.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +20,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use transport::{ErrorKind, Sender};
 
 use super::checkpoint::Checkpoint;
-use super::exchange::Exchange;
+use super::connection::{Connection, ConnectionId, Notifier, Signal};
+use super::distributor::Distributor;
 use super::join::{Joined, Joins, PAGE};
 use super::occurrence::Occurrence;
-use super::port::{Line, Port, Signal, Ticket};
 use super::route::{Route, Routes};
 use super::store::Store;
 use crate::delivery::{EventDelivery, Observations};
@@ -45,53 +44,56 @@ pub(crate) struct Relay<'a> {
     settings: &'a Settings,
     monitor: &'a Monitor,
     sender: Arc<Sender>,
-    exchange: Exchange,
-    connections: BTreeMap<SinkId, Connection>,
-    /// How many ports were opened.
-    ports: u64,
+    distributor: Distributor,
+    sinks: BTreeMap<SinkId, SinkState>,
+    /// The number of connections opened so far.
+    opened: u64,
     space: Workspace,
-    line: UnboundedSender<(Ticket, Signal)>,
-    signals: UnboundedReceiver<(Ticket, Signal)>,
+    /// The two ends of the channel in which connections report their signals.
+    notify: UnboundedSender<(ConnectionId, Signal)>,
+    signals: UnboundedReceiver<(ConnectionId, Signal)>,
 }
 
-/// A sink's port, and how it is.
+/// The connection of a sink, and its state.
 #[derive(Debug)]
-struct Connection {
+struct SinkState {
+    /// The number of the connection.
     number: u64,
-    /// What the port was opened for, and what it shall be for, if that is another.
+    /// The route that the connection was opened for.
     route: Arc<Route>,
+    /// The route to change to, if it has changed since.
     wanted: Option<Arc<Route>>,
-    /// None where it could not be opened.
-    port: Option<Port>,
+    /// None if it could not be opened.
+    connection: Option<Connection>,
     is_connected: bool,
     failing: Option<ErrorKind>,
-    /// Nothing is sent before there is a connection again.
+    /// Whether sending is suspended until the connection is established again.
     waits: bool,
 }
 
 impl<'a> Relay<'a> {
-    /// One that does nothing yet.
+    /// Creates a relay that is not running yet.
     ///
     /// # Errors
     ///
-    /// Where the process may have no more threads or descriptors.
+    /// Returns an error if the event loop's thread cannot be started.
     pub(crate) fn new(
         client: &Client,
         settings: &'a Settings,
         monitor: &'a Monitor,
     ) -> io::Result<Self> {
-        let (line, signals) = unbounded_channel();
+        let (notify, signals) = unbounded_channel();
         Ok(Self {
             client: client.clone(),
             store: Store::new(client, settings),
             settings,
             monitor,
             sender: Sender::start()?,
-            exchange: Exchange::new(Checkpoint::default(), settings.events),
-            connections: BTreeMap::new(),
-            ports: 0,
+            distributor: Distributor::new(Checkpoint::default(), settings.events),
+            sinks: BTreeMap::new(),
+            opened: 0,
             space: Workspace::default(),
-            line,
+            notify,
             signals,
         })
     }
@@ -102,13 +104,13 @@ impl<'a> Relay<'a> {
         mut routes: watch::Receiver<Routes>,
         observations: &Mutex<Observations>,
     ) {
-        // Nothing is watched that nobody wants.
+        // Events are not watched before a sink wants them.
         let some = |routes: &Routes| !routes.open.is_empty();
         if routes.wait_for(some).await.is_err() {
             return;
         }
         let checkpoint = self.store.read().await;
-        self.exchange = Exchange::new(checkpoint.clone(), self.settings.events);
+        self.distributor = Distributor::new(checkpoint.clone(), self.settings.events);
         let (checkpoints, newest) = watch::channel(checkpoint);
         let store = self.store.clone();
         tokio::join!(
@@ -132,16 +134,16 @@ impl<'a> Relay<'a> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // Routes go first: what is read is put into their queues.
+                // Routes first: the Events read later are queued for them.
                 biased;
                 Ok(()) = routes.changed() => {
                     let routes = routes.borrow_and_update().clone();
                     self.set_routes(&routes, &mut joins);
                 }
-                Some((ticket, signal)) = self.signals.recv() => self.on_signal(&ticket, &signal),
+                Some((id, signal)) = self.signals.recv() => self.on_signal(&id, &signal),
                 _ = ticks.tick() => {
                     self.observe(observations);
-                    let newest = self.exchange.checkpoint();
+                    let newest = self.distributor.checkpoint();
                     checkpoints.send_if_modified(|checkpoint| {
                         let is_news = *checkpoint != newest;
                         *checkpoint = newest;
@@ -157,48 +159,48 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Writes down what was delivered, as the last thing that a leader does that
-    /// stops of its own will: the next one sends nothing again.
+    /// Stores the checkpoint when this leader stops in an orderly way, so that the next
+    /// one sends no Event again.
     pub(crate) async fn end(&mut self) {
         let answers = async {
-            while self.exchange.awaits_any() {
-                if let Some((ticket, Signal::Done(number, outcome))) = self.signals.recv().await {
-                    self.exchange.on_outcome(&ticket.sink, number, outcome);
+            while self.distributor.awaits_any() {
+                if let Some((id, Signal::Done(number, outcome))) = self.signals.recv().await {
+                    self.distributor.on_outcome(&id.sink, number, outcome);
                 }
             }
         };
-        // What is not known by then is sent again.
+        // Batches without an outcome by then are sent again.
         let _ = timeout(LAST, answers).await;
-        if !self.connections.is_empty() {
-            let checkpoint = self.exchange.checkpoint();
+        if !self.sinks.is_empty() {
+            let checkpoint = self.distributor.checkpoint();
             let _ = timeout(LAST, self.store.write(&checkpoint)).await;
         }
-        self.abdicate();
+        self.stop();
     }
 
-    /// Sends nothing more: another controller leads.
-    pub(crate) fn abdicate(&mut self) {
-        self.exchange = Exchange::new(Checkpoint::default(), self.settings.events);
-        // What is still under way is nothing to the next reign, which counts its
-        // batches anew.
-        (self.line, self.signals) = unbounded_channel();
-        for (_, connection) in std::mem::take(&mut self.connections) {
-            connection.close();
+    /// Closes all connections: this controller no longer leads.
+    pub(crate) fn stop(&mut self) {
+        self.distributor = Distributor::new(Checkpoint::default(), self.settings.events);
+        // When this controller leads again, it numbers its batches from the start, so
+        // that late outcomes of batches still in flight must not reach it.
+        (self.notify, self.signals) = unbounded_channel();
+        for (_, state) in std::mem::take(&mut self.sinks) {
+            state.close();
         }
     }
 
     fn set_routes(&mut self, routes: &Routes, joins: &mut Joins) {
-        for (id, list) in self.exchange.set_routes(routes) {
+        for (id, list) in self.distributor.set_routes(routes) {
             joins.begin(&self.client, id.clone(), list, &routes.open[&id].reads);
         }
-        let gone = |id: &SinkId, _: &mut Connection| !routes.open.contains_key(id);
-        for (_, connection) in self.connections.extract_if(.., gone) {
-            connection.close();
+        let gone = |id: &SinkId, _: &mut SinkState| !routes.open.contains_key(id);
+        for (_, state) in self.sinks.extract_if(.., gone) {
+            state.close();
         }
         for (id, route) in &routes.open {
-            if let Some(connection) = self.connections.get_mut(id) {
-                let is_another = connection.route.way != route.way;
-                connection.wanted = is_another.then(|| Arc::clone(route));
+            if let Some(state) = self.sinks.get_mut(id) {
+                let is_another = state.route.output != route.output;
+                state.wanted = is_another.then(|| Arc::clone(route));
             } else {
                 self.open(id, Arc::clone(route));
             }
@@ -206,59 +208,59 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Opens a port in the place of the one before, if there was any.
+    /// Opens a connection in the place of the one before, if there was any.
     fn open(&mut self, id: &SinkId, route: Arc<Route>) {
-        self.exchange.start_over(id);
-        self.ports += 1;
-        let line = Line {
-            of: Ticket {
+        self.distributor.start_over(id);
+        self.opened += 1;
+        let notifier = Notifier {
+            id: ConnectionId {
                 sink: id.clone(),
-                number: self.ports,
+                number: self.opened,
             },
-            to: self.line.clone(),
+            signals: self.notify.clone(),
         };
-        let port = Port::open(&route.way, &self.sender, line);
-        let failing = port.as_ref().err().map(|error| {
+        let connection = Connection::open(&route.output, &self.sender, notifier);
+        let failing = connection.as_ref().err().map(|error| {
             let error = explanation(error);
             tracing::warn!(sink = %id, error, "Events cannot be sent");
             ErrorKind::Tls
         });
-        let connection = Connection {
-            number: self.ports,
+        let state = SinkState {
+            number: self.opened,
             route,
             wanted: None,
-            port: port.ok(),
+            connection: connection.ok(),
             is_connected: false,
             failing,
             waits: false,
         };
-        if let Some(before) = self.connections.insert(id.clone(), connection) {
+        if let Some(before) = self.sinks.insert(id.clone(), state) {
             before.close();
         }
     }
 
     fn on_change(&mut self, change: Change<Lenient<Event>>) {
         match change {
-            Change::Init => self.exchange.begin_list(),
+            Change::Init => self.distributor.begin_list(),
             Change::InitApply(event) => {
                 if let Some(occurrence) = self.occurrence(event) {
-                    self.exchange.on_listed(occurrence);
+                    self.distributor.on_listed(occurrence);
                 }
             }
             Change::InitDone => {
-                self.exchange.end_list();
-                let all: Vec<SinkId> = self.connections.keys().cloned().collect();
+                self.distributor.end_list();
+                let all: Vec<SinkId> = self.sinks.keys().cloned().collect();
                 self.send_all(&all);
             }
             Change::Apply(event) => {
                 if let Some(occurrence) = self.occurrence(event) {
-                    let wanting = self.exchange.on_watched(occurrence);
+                    let wanting = self.distributor.on_watched(occurrence);
                     self.send_all(&wanting);
                 }
             }
             Change::Delete(Lenient(event)) => {
                 let uid = event.metadata.uid.unwrap_or_default();
-                self.exchange.on_expired(&uid);
+                self.distributor.on_expired(&uid);
             }
         }
     }
@@ -272,46 +274,46 @@ impl<'a> Relay<'a> {
         match joined {
             Joined::Page(id, list, events) => {
                 for occurrence in events.into_iter().filter_map(Occurrence::new) {
-                    self.exchange.on_joined(&id, list, occurrence);
+                    self.distributor.on_joined(&id, list, occurrence);
                 }
             }
             Joined::Complete(id, list) => {
-                self.exchange.end_joining(&id, list);
+                self.distributor.end_joining(&id, list);
                 self.send(&id);
             }
         }
     }
 
-    fn on_signal(&mut self, Ticket { sink, number }: &Ticket, signal: &Signal) {
-        // Also of a port that is closed: what it had sent was under way.
+    fn on_signal(&mut self, ConnectionId { sink, number }: &ConnectionId, signal: &Signal) {
+        // Closed connections count as well: their batches were in flight.
         if let Signal::Done(batch, outcome) = signal {
-            self.exchange.on_outcome(sink, *batch, *outcome);
+            self.distributor.on_outcome(sink, *batch, *outcome);
         }
-        let Some(connection) = self.connections.get_mut(sink) else {
+        let Some(state) = self.sinks.get_mut(sink) else {
             return;
         };
-        if connection.number != *number {
+        if state.number != *number {
             return self.send(sink);
         }
         match signal {
             Signal::Connected => {
-                if connection.failing.take().is_some() {
+                if state.failing.take().is_some() {
                     tracing::info!(%sink, "Events are sent again");
                 }
-                connection.is_connected = true;
-                connection.waits = false;
+                state.is_connected = true;
+                state.waits = false;
             }
             Signal::Failed(kind, why) => {
-                // It is tried for ever, and told once.
-                if connection.failing.replace(*kind) != Some(*kind) {
+                // Retried forever, but logged only once for each kind of failure.
+                if state.failing.replace(*kind) != Some(*kind) {
                     tracing::warn!(%sink, why, "Events cannot be sent");
                 }
-                connection.is_connected = false;
+                state.is_connected = false;
             }
-            Signal::GivenUp => self.exchange.on_given_up(sink),
+            Signal::GivenUp => self.distributor.on_given_up(sink),
             Signal::Done(_, outcome) => {
-                let is_down = connection.port.as_ref().is_some_and(Port::is_down);
-                connection.waits = *outcome != Outcome::Delivered && is_down;
+                let is_down = state.connection.as_ref().is_some_and(Connection::is_down);
+                state.waits = *outcome != Outcome::Delivered && is_down;
             }
         }
         self.send(sink);
@@ -323,45 +325,45 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Sends what is next, if that may be sent now. The port is changed only
+    /// Sends the next batch, if it may be sent now. The connection is replaced only
     /// between two batches.
     fn send(&mut self, id: &SinkId) {
-        if !self.exchange.is_sending(id)
-            && let Some(connection) = self.connections.get_mut(id)
-            && let Some(route) = connection.wanted.take()
+        if !self.distributor.is_sending(id)
+            && let Some(state) = self.sinks.get_mut(id)
+            && let Some(route) = state.wanted.take()
         {
             self.open(id, route);
         }
-        if let Some(connection) = self.connections.get(id)
-            && let Some(port) = &connection.port
-            && !connection.waits
-            && let Some(outgoing) = self.exchange.next(id, Timestamp::now())
+        if let Some(state) = self.sinks.get(id)
+            && let Some(connection) = &state.connection
+            && !state.waits
+            && let Some(outgoing) = self.distributor.next(id, Timestamp::now())
         {
-            port.send(outgoing, &mut self.space);
+            connection.send(outgoing, &mut self.space);
         }
     }
 
-    /// Tells those who write statuses and answer for metrics.
+    /// Publishes the counts for the statuses and the metrics.
     fn observe(&self, observations: &Mutex<Observations>) {
         let mut deliveries = BTreeMap::new();
-        for (id, tally) in self.exchange.tallies() {
-            let connection = self.connections.get(id);
+        for (id, tally) in self.distributor.tallies() {
+            let state = self.sinks.get(id);
             let delivery = EventDelivery {
-                is_connected: connection.is_some_and(|connection| connection.is_connected),
-                failing: connection.and_then(|connection| connection.failing),
+                is_connected: state.is_some_and(|state| state.is_connected),
+                failing: state.and_then(|state| state.failing),
                 tally,
             };
             deliveries.insert(alias_of(id), delivery);
         }
-        self.monitor.events(self.exchange.totals());
+        self.monitor.events(self.distributor.totals());
         observations.lock().events = deliveries;
     }
 }
 
-impl Connection {
+impl SinkState {
     fn close(self) {
-        if let Some(port) = self.port {
-            port.close();
+        if let Some(connection) = self.connection {
+            connection.close();
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Routes {
 /// Where a sink's events go, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) way: Way,
+    pub(crate) output: EventOutput,
     pub(crate) reads: Reads,
     pub(crate) selection: EventSelection,
     /// When the sink was made: what happened before is none of its business.
@@ -39,7 +39,7 @@ pub(crate) struct Route {
 
 /// How to get there, and what messages look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct EventOutput {
     /// The plugin's keys.
     pub(crate) options: Vec<(&'static str, Value)>,
     /// The certificates and keys that they name.
@@ -55,7 +55,7 @@ impl Routes {
             return;
         };
         let route = Route {
-            way: Way {
+            output: EventOutput {
                 options: sink.options.clone(),
                 files: sink.files.clone(),
                 format,
@@ -80,7 +80,7 @@ fn created(id: &SinkId, snapshot: &Snapshot) -> Option<Timestamp> {
 
 impl Route {
     /// Whether the sink wants it.
-    pub(crate) fn takes(&self, occurrence: &Occurrence) -> bool {
+    pub(crate) fn matches(&self, occurrence: &Occurrence) -> bool {
         let EventSelection {
             minimum_level,
             types,
@@ -110,12 +110,12 @@ impl Route {
     }
 
     /// Whether the sink wants it, of all that was there when it was asked for.
-    pub(crate) fn takes_listed(&self, occurrence: &Occurrence) -> bool {
-        self.since.is_none_or(|since| occurrence.is_since(since)) && self.takes(occurrence)
+    pub(crate) fn matches_listed(&self, occurrence: &Occurrence) -> bool {
+        self.since.is_none_or(|since| occurrence.is_since(since)) && self.matches(occurrence)
     }
 }
 
-impl Properties for Way {
+impl Properties for EventOutput {
     fn get(&self, key: &str) -> Option<String> {
         // An Event's type says how grave it is.
         if key == "severity" {
@@ -160,7 +160,7 @@ pub(crate) mod tests {
     /// The route of a namespace's sink, whose selection is this.
     pub(crate) fn route(namespace: &str, selection: Json) -> Route {
         Route {
-            way: Way {
+            output: EventOutput {
                 options: Vec::new(),
                 files: Files::new(),
                 format: EventFormat::Text,
@@ -187,7 +187,7 @@ pub(crate) mod tests {
             (json!({"exclude": {"kinds": ["P*"]}}), false, false),
         ] {
             let route = route("shop", selection.clone());
-            let taken = (route.takes(&failed), route.takes(&started));
+            let taken = (route.matches(&failed), route.matches(&started));
             assert_eq!(taken, (of_failed, of_started), "{selection}");
         }
     }
@@ -195,12 +195,12 @@ pub(crate) mod tests {
     #[test]
     fn other_namespaces_events_are_never_taken() {
         let event = occurrence(1, &json!({}));
-        assert!(!route("other", json!({})).takes(&event));
+        assert!(!route("other", json!({})).matches(&event));
         let mut cluster = route("", json!({}));
         cluster.reads = Reads::AllBut(BTreeSet::new());
-        assert!(cluster.takes(&event));
+        assert!(cluster.matches(&event));
         cluster.reads = Reads::AllBut(BTreeSet::from(["shop".to_owned()]));
-        assert!(!cluster.takes(&event));
+        assert!(!cluster.matches(&event));
     }
 
     #[test]
@@ -208,8 +208,8 @@ pub(crate) mod tests {
         let event = occurrence(1, &json!({}));
         let mut route = route("shop", json!({}));
         route.since = Some("2026-03-01T12:00:00Z".parse().unwrap());
-        assert!(route.takes_listed(&event));
+        assert!(route.matches_listed(&event));
         route.since = Some("2026-03-01T12:00:01Z".parse().unwrap());
-        assert!(!route.takes_listed(&event) && route.takes(&event));
+        assert!(!route.matches_listed(&event) && route.matches(&event));
     }
 }

@@ -15,28 +15,28 @@ const BATCH_BYTES: usize = 512 * 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct SinkQueue {
     /// None while the sink is refused: what happens is listed for it later.
     pub(super) route: Option<Arc<Route>>,
     /// When the sink was made.
     pub(super) since: Option<Timestamp>,
     /// What is not newer than this is not to be taken from a list.
     pub(super) from: u64,
-    /// Which list for it alone is under way, of the Events from before.
+    /// Which list for it alone is under output, of the Events from before.
     pub(super) joining: Option<u64>,
     pub(super) waiting: BTreeMap<u64, Arc<Occurrence>>,
     pub(super) waiting_bytes: usize,
-    pub(super) under_way: Option<Outgoing>,
+    pub(super) in_flight: Option<EventBatch>,
     pub(super) is_sending: bool,
     pub(super) acknowledged: u64,
     pub(super) dropped: u64,
     /// How many of those the sink was not told of.
-    pub(super) untold: u64,
+    pub(super) unreported: u64,
 }
 
 /// What a sink gets next.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct EventBatch {
     /// No other batch has it.
     pub(crate) number: u64,
     /// How many occurrences before these it does not get.
@@ -48,7 +48,7 @@ pub(crate) struct Outgoing {
     pub(crate) delivered: usize,
 }
 
-impl Outlet {
+impl SinkQueue {
     pub(super) const fn new(since: Option<Timestamp>, from: u64) -> Self {
         Self {
             route: None,
@@ -57,11 +57,11 @@ impl Outlet {
             joining: None,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
-            under_way: None,
+            in_flight: None,
             is_sending: false,
             acknowledged: 0,
             dropped: 0,
-            untold: 0,
+            unreported: 0,
         }
     }
 
@@ -107,10 +107,10 @@ impl Outlet {
     /// One that the sink does not get.
     pub(super) const fn count_dropped(&mut self) {
         self.dropped += 1;
-        self.untold += 1;
+        self.unreported += 1;
     }
 
-    pub(super) fn batch(&mut self, number: u64, now: Timestamp) -> Option<Outgoing> {
+    pub(super) fn batch(&mut self, number: u64, now: Timestamp) -> Option<EventBatch> {
         let mut occurrences = Vec::new();
         let mut bytes = 0;
         while occurrences.len() < BATCH
@@ -121,10 +121,10 @@ impl Outlet {
             occurrences.push(oldest);
         }
         self.waiting_bytes -= bytes;
-        let is_something = !occurrences.is_empty() || self.untold > 0;
-        is_something.then_some(Outgoing {
+        let is_something = !occurrences.is_empty() || self.unreported > 0;
+        is_something.then_some(EventBatch {
             number,
-            dropped: self.untold,
+            dropped: self.unreported,
             at: now,
             occurrences,
             delivered: 0,
@@ -134,20 +134,20 @@ impl Outlet {
     /// The newest version up to which the sink needs nothing any more; none where
     /// it needs nothing at all.
     pub(super) fn place(&self, is_listing: bool) -> Option<u64> {
-        let under_way = self.under_way.as_ref().and_then(|o| o.occurrences.first());
-        let under_way = under_way.map(|oldest| oldest.version.saturating_sub(1));
+        let in_flight = self.in_flight.as_ref().and_then(|o| o.occurrences.first());
+        let in_flight = in_flight.map(|oldest| oldest.version.saturating_sub(1));
         let waiting = self.waiting.first_key_value();
         let waiting = waiting.map(|(version, _)| version.saturating_sub(1));
         let listed = (!self.is_watching() || is_listing).then_some(self.from);
-        under_way.into_iter().chain(waiting).chain(listed).min()
+        in_flight.into_iter().chain(waiting).chain(listed).min()
     }
 
     pub(super) fn tally(&self) -> EventTally {
-        let under_way = self.under_way.as_ref().map_or(0, |o| o.occurrences.len());
+        let in_flight = self.in_flight.as_ref().map_or(0, |o| o.occurrences.len());
         EventTally {
             acknowledged: self.acknowledged,
             dropped: self.dropped,
-            waiting: (self.waiting.len() + under_way) as u64,
+            waiting: (self.waiting.len() + in_flight) as u64,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A sink's connection, and the messages that go over it.
+//! The connection to a sink's server, and the messages sent over it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,68 +13,71 @@ use tokio::sync::mpsc::UnboundedSender;
 use transport::{DeliveryEvent, Destination, Error, ErrorKind, Observer, Sender};
 
 use super::message::{TAG, push_record};
-use super::outlet::Outgoing;
-use super::route::Way;
+use super::route::EventOutput;
+use super::sink_queue::EventBatch;
 use crate::names::MANAGER;
 use crate::snapshot::SinkId;
 
-/// How long the end of a connection may take, when another leader may begin.
+/// The time for closing a connection, after which another leader may start.
 const EXIT: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Port {
+pub(super) struct Connection {
     sink: Destination,
-    line: Line,
+    notifier: Notifier,
     mapper: Mapper,
     framing: Framing,
     format: EventFormat,
     hostname: String,
 }
 
-/// What is told of a port.
+/// A change of a connection's state.
 #[derive(Debug)]
 pub(super) enum Signal {
-    /// There is a connection.
+    /// The connection is established.
     Connected,
-    /// There is none, and no server that could be connected to; and why, for
-    /// people.
+    /// No server could be connected to. The text explains why, for people.
     Failed(ErrorKind, String),
-    /// A message was given up that no datagram takes.
+    /// The receiver does not take a message, for example one too long for a datagram.
     GivenUp,
-    /// What became of the batch of this number.
+    /// The batch with this number was delivered, or was not.
     Done(u64, Outcome),
 }
 
-/// Which port: a sink has another one when its server is another.
+/// The identity of a connection: a sink whose server changes gets a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct ConnectionId {
     pub(super) sink: SinkId,
     pub(super) number: u64,
 }
 
-/// Who is told, and of which port.
+/// Sends the signals of one connection to the relay.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) of: Ticket,
-    pub(super) to: UnboundedSender<(Ticket, Signal)>,
+pub(super) struct Notifier {
+    pub(super) id: ConnectionId,
+    pub(super) signals: UnboundedSender<(ConnectionId, Signal)>,
 }
 
-impl Line {
-    fn say(&self, signal: Signal) {
-        // Nobody listens any more when nobody leads any more.
-        let _ = self.to.send((self.of.clone(), signal));
+impl Notifier {
+    fn notify(&self, signal: Signal) {
+        // Without a relay this controller no longer leads.
+        let _ = self.signals.send((self.id.clone(), signal));
     }
 }
 
-impl Port {
-    /// Begins to connect.
+impl Connection {
+    /// Starts to connect.
     ///
     /// # Errors
     ///
-    /// Where the plugin's keys cannot be used here: the system has no CAs.
-    pub(super) fn open(way: &Way, sender: &Arc<Sender>, line: Line) -> Result<Self, ConfigError> {
-        let config = Config::parse(way)?;
+    /// Returns an error if the sink relies on the system's CAs, and this system has none.
+    pub(super) fn open(
+        output: &EventOutput,
+        sender: &Arc<Sender>,
+        notifier: Notifier,
+    ) -> Result<Self, ConfigError> {
+        let config = Config::parse(output)?;
         let hostname = hostname::own();
         let mapper = Mapper::new(&config, hostname.clone());
         let Config {
@@ -83,31 +86,31 @@ impl Port {
         let target = targets.into_iter().next();
         let target = target.expect("a configuration has a server at least");
         Ok(Self {
-            sink: sender.open(target, Box::new(line.clone()), EXIT),
-            line,
+            sink: sender.open(target, Box::new(notifier.clone()), EXIT),
+            notifier,
             mapper,
             framing,
-            format: way.format,
+            format: output.format,
             hostname,
         })
     }
 
-    /// Whether there is no server that could be connected to.
+    /// Returns whether no server could be connected to.
     pub(super) fn is_down(&self) -> bool {
         self.sink.is_down()
     }
 
-    /// Sends a batch, and tells what became of it.
-    pub(super) fn send(&self, outgoing: &Outgoing, space: &mut Workspace) {
+    /// Sends a batch. [`Signal::Done`] reports its outcome.
+    pub(super) fn send(&self, outgoing: &EventBatch, space: &mut Workspace) {
         let batch = self.batch(outgoing, space);
-        let line = self.line.clone();
+        let notifier = self.notifier.clone();
         let number = outgoing.number;
         self.sink.submit(batch, outgoing.delivered, move |outcome| {
-            line.say(Signal::Done(number, outcome));
+            notifier.notify(Signal::Done(number, outcome));
         });
     }
 
-    fn batch(&self, outgoing: &Outgoing, space: &mut Workspace) -> Batch {
+    fn batch(&self, outgoing: &EventBatch, space: &mut Workspace) -> Batch {
         let mut batch = Batch::new(self.framing);
         if outgoing.dropped > 0 {
             let text = format!("{} events dropped: too many waited", outgoing.dropped);
@@ -123,23 +126,23 @@ impl Port {
         batch
     }
 
-    /// Ends the connection, which may take a while.
+    /// Closes the connection in the background, which may take [`EXIT`].
     pub(super) fn close(self) {
         tokio::task::spawn_blocking(move || drop(self.sink));
     }
 }
 
-impl Observer for Line {
+impl Observer for Notifier {
     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         match event {
-            DeliveryEvent::Connected { .. } => self.say(Signal::Connected),
-            DeliveryEvent::ConnectFailed { error, .. } => self.say(failed(error)),
-            // Else it is made anew at once.
+            DeliveryEvent::Connected { .. } => self.notify(Signal::Connected),
+            DeliveryEvent::ConnectFailed { error, .. } => self.notify(failed(error)),
+            // Otherwise it reconnects at once.
             DeliveryEvent::Disconnected {
                 error, retry_in, ..
-            } if !retry_in.is_zero() => self.say(failed(error)),
+            } if !retry_in.is_zero() => self.notify(failed(error)),
             DeliveryEvent::MessageRefused(_) | DeliveryEvent::MessageRejected { .. } => {
-                self.say(Signal::GivenUp);
+                self.notify(Signal::GivenUp);
             }
             DeliveryEvent::Disconnected { .. }
             | DeliveryEvent::AttemptFailed(_)

@@ -28,35 +28,35 @@ fn event(version: u64, number: usize, count: u64) -> Occurrence {
     )
 }
 
-fn exchange(names: &[&str], settings: EventSettings) -> Exchange {
-    let mut exchange = Exchange::new(Checkpoint::default(), settings);
+fn exchange(names: &[&str], settings: EventSettings) -> Distributor {
+    let mut exchange = Distributor::new(Checkpoint::default(), settings);
     assert!(exchange.set_routes(&routes(names)).is_empty());
     exchange.begin_list();
     exchange.end_list();
     exchange
 }
 
-fn next(exchange: &mut Exchange, name: &str) -> Option<Vec<u64>> {
+fn next(exchange: &mut Distributor, name: &str) -> Option<Vec<u64>> {
     let outgoing = exchange.next(&id(name), Timestamp::UNIX_EPOCH)?;
     let versions = outgoing.occurrences.iter().map(|o| o.version);
     Some(versions.collect())
 }
 
 /// The number of what is under way to a sink.
-fn number(exchange: &Exchange, name: &str) -> u64 {
-    exchange.outlets[&id(name)]
-        .under_way
+fn number(exchange: &Distributor, name: &str) -> u64 {
+    exchange.queues[&id(name)]
+        .in_flight
         .as_ref()
         .unwrap()
         .number
 }
 
-fn delivered(exchange: &mut Exchange, name: &str) {
+fn delivered(exchange: &mut Distributor, name: &str) {
     let number = number(exchange, name);
     exchange.on_outcome(&id(name), number, Outcome::Delivered);
 }
 
-fn failed(exchange: &mut Exchange, name: &str, delivered: usize) {
+fn failed(exchange: &mut Distributor, name: &str, delivered: usize) {
     let number = number(exchange, name);
     exchange.on_outcome(&id(name), number, Outcome::Retry { delivered });
 }
@@ -234,13 +234,13 @@ fn a_sink_that_was_made_anew_is_another_one() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
-    let under_way = number(&exchange, "a");
+    let in_flight = number(&exchange, "a");
     exchange.on_watched(event(6, 2, 1));
     let mut anew = routes(&["a"]);
     let route = anew.open.get_mut(&id("a")).unwrap();
     Arc::make_mut(route).since = Some("2027-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(exchange.set_routes(&anew), [(id("a"), 1)]);
-    exchange.on_outcome(&id("a"), under_way, Outcome::Delivered);
+    exchange.on_outcome(&id("a"), in_flight, Outcome::Delivered);
     exchange.on_joined(&id("a"), 1, event(6, 2, 1));
     exchange.end_joining(&id("a"), 1);
     exchange.on_watched(event(7, 3, 1));
@@ -265,7 +265,7 @@ struct World {
     /// The version and the count of each Event.
     events: BTreeMap<usize, (u64, u64)>,
     version: u64,
-    exchange: Exchange,
+    distributor: Distributor,
     stored: Checkpoint,
     names: Vec<&'static str>,
     refused: BTreeSet<&'static str>,
@@ -321,7 +321,7 @@ impl World {
         let mut world = Self {
             events: BTreeMap::new(),
             version: 0,
-            exchange: Exchange::new(Checkpoint::default(), EventSettings::default()),
+            distributor: Distributor::new(Checkpoint::default(), EventSettings::default()),
             stored: Checkpoint::default(),
             names: vec!["a"],
             refused: BTreeSet::new(),
@@ -334,8 +334,8 @@ impl World {
     }
 
     fn lead(&mut self) {
-        self.exchange = Exchange::new(self.stored.clone(), EventSettings::default());
-        self.exchange.set_routes(&self.routes());
+        self.distributor = Distributor::new(self.stored.clone(), EventSettings::default());
+        self.distributor.set_routes(&self.routes());
         self.list();
     }
 
@@ -356,25 +356,25 @@ impl World {
 
     fn list(&mut self) {
         self.begin_list(self.events.len());
-        self.exchange.end_list();
+        self.distributor.end_list();
     }
 
     /// Lists the first of the Events.
     fn begin_list(&mut self, first: usize) {
-        self.exchange.begin_list();
+        self.distributor.begin_list();
         for (number, (version, count)) in self.events.iter().take(first) {
-            self.exchange.on_listed(event(*version, *number, *count));
+            self.distributor.on_listed(event(*version, *number, *count));
         }
     }
 
     /// The first of the Events are listed for those who missed some. Gives whose
     /// lists these are.
     fn begin_join(&mut self, first: usize) -> Vec<(SinkId, u64)> {
-        let joining = self.exchange.set_routes(&self.routes());
+        let joining = self.distributor.set_routes(&self.routes());
         for (joined, list) in &joining {
             for (number, (version, count)) in self.events.iter().take(first) {
                 let listed = event(*version, *number, *count);
-                self.exchange.on_joined(joined, *list, listed);
+                self.distributor.on_joined(joined, *list, listed);
             }
         }
         joining
@@ -382,12 +382,12 @@ impl World {
 
     fn join(&mut self) {
         for (joined, list) in self.begin_join(self.events.len()) {
-            self.exchange.end_joining(&joined, list);
+            self.distributor.end_joining(&joined, list);
         }
     }
 
     fn end(&mut self) {
-        self.stored = self.exchange.checkpoint();
+        self.stored = self.distributor.checkpoint();
         self.lead();
     }
 
@@ -401,20 +401,20 @@ impl World {
             self.happened.insert(number, *version);
         }
         let written = event(*version, number, *count);
-        self.exchange.on_watched(written);
+        self.distributor.on_watched(written);
     }
 
     /// A batch is sent, and arrives or not.
     fn send(&mut self, index: Index, arrives: bool) {
         let name = *index.get(&self.names);
-        let Some(versions) = next(&mut self.exchange, name) else {
+        let Some(versions) = next(&mut self.distributor, name) else {
             return;
         };
         if arrives {
             self.got.get_mut(name).unwrap().extend(versions);
-            delivered(&mut self.exchange, name);
+            delivered(&mut self.distributor, name);
         } else {
-            failed(&mut self.exchange, name, 0);
+            failed(&mut self.distributor, name, 0);
         }
     }
 
@@ -424,7 +424,7 @@ impl World {
             Step::Touched(number) if self.events.contains_key(number) => self.write(*number, 0),
             Step::Delivered(index) => self.send(*index, true),
             Step::Failed(index) => self.send(*index, false),
-            Step::Stored => self.stored = self.exchange.checkpoint(),
+            Step::Stored => self.stored = self.distributor.checkpoint(),
             Step::Relisted => self.list(),
             Step::Killed => self.lead(),
             Step::Ended => self.end(),
@@ -465,9 +465,9 @@ proptest! {
         }
         world.take(&Step::Accepted);
         for name in world.names.clone() {
-            while let Some(versions) = next(&mut world.exchange, name) {
+            while let Some(versions) = next(&mut world.distributor, name) {
                 world.got.get_mut(name).unwrap().extend(versions);
-                delivered(&mut world.exchange, name);
+                delivered(&mut world.distributor, name);
             }
         }
         let was_killed = steps.iter().any(|step| matches!(step, Step::Killed));

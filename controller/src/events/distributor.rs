@@ -20,8 +20,8 @@ use syslog::Outcome;
 
 use super::checkpoint::Checkpoint;
 use super::occurrence::{Occurrence, Repetition};
-use super::outlet::{Outgoing, Outlet};
 use super::route::{Route, Routes};
+use super::sink_queue::{EventBatch, SinkQueue};
 use crate::delivery::EventTally;
 use crate::settings::EventSettings;
 use crate::snapshot::SinkId;
@@ -29,11 +29,11 @@ use crate::tenants::Reads;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct Distributor {
     settings: EventSettings,
     /// Where the next leader begins, for sinks that this one has not seen.
     checkpoint: Checkpoint,
-    outlets: BTreeMap<SinkId, Outlet>,
+    queues: BTreeMap<SinkId, SinkQueue>,
     /// Those who wanted none when it was said last who wants what.
     off: BTreeSet<SinkId>,
     /// How many batches there were, and how many lists for single sinks.
@@ -68,13 +68,13 @@ enum Stage {
     Watching,
 }
 
-impl Exchange {
+impl Distributor {
     pub(crate) fn new(checkpoint: Checkpoint, settings: EventSettings) -> Self {
         Self {
             settings,
             position: checkpoint.version,
             checkpoint,
-            outlets: BTreeMap::new(),
+            queues: BTreeMap::new(),
             off: BTreeSet::new(),
             batches: 0,
             joins: 0,
@@ -89,7 +89,7 @@ impl Exchange {
     }
 
     /// Takes the sinks that there are now. Gives those for which the Events have
-    /// to be listed that were there before ([`Exchange::on_joined`]), and numbers
+    /// to be listed that were there before ([`Distributor::on_joined`]), and numbers
     /// for their lists.
     pub(crate) fn set_routes(&mut self, routes: &Routes) -> Vec<(SinkId, u64)> {
         let Routes { open, refused, off } = routes;
@@ -98,13 +98,13 @@ impl Exchange {
             Some(route) => Some(route.since),
             None => refused.get(id).copied(),
         };
-        let is_gone = |id: &SinkId, outlet: &mut Outlet| made(id) != Some(outlet.since);
-        for (_, outlet) in self.outlets.extract_if(.., is_gone) {
-            self.waiting_bytes -= outlet.waiting_bytes;
+        let is_gone = |id: &SinkId, queue: &mut SinkQueue| made(id) != Some(queue.since);
+        for (_, queue) in self.queues.extract_if(.., is_gone) {
+            self.waiting_bytes -= queue.waiting_bytes;
         }
         let position = self.position;
         for (id, since) in refused {
-            self.outlet(id, *since).close(position);
+            self.queue(id, *since).close(position);
         }
         // The first list is for all.
         let is_before_first_list = self.stage == Stage::Begun;
@@ -112,15 +112,15 @@ impl Exchange {
         for (id, route) in open {
             let was_off = self.off.contains(id);
             let list = self.joins + 1;
-            let outlet = self.outlet(id, route.since);
-            let was_open = outlet.route.replace(Arc::clone(route)).is_some();
+            let queue = self.queue(id, route.since);
+            let was_open = queue.route.replace(Arc::clone(route)).is_some();
             if was_open || is_before_first_list {
                 continue;
             }
             if was_off {
-                outlet.from = position;
+                queue.from = position;
             } else {
-                outlet.joining = Some(list);
+                queue.joining = Some(list);
                 self.joins = list;
                 joining.push((id.clone(), list));
             }
@@ -130,22 +130,22 @@ impl Exchange {
         joining
     }
 
-    /// The outlet of a sink, made where there is none.
-    fn outlet(&mut self, id: &SinkId, since: Option<Timestamp>) -> &mut Outlet {
+    /// The queue of a sink, made where there is none.
+    fn queue(&mut self, id: &SinkId, since: Option<Timestamp>) -> &mut SinkQueue {
         let from = match self.stage {
             Stage::Begun => self.checkpoint.place_of(id, since),
             // Of a sink that is new everything is listed.
             _ => 0,
         };
-        let outlet = self.outlets.entry(id.clone());
-        outlet.or_insert_with(|| Outlet::new(since, from))
+        let queue = self.queues.entry(id.clone());
+        queue.or_insert_with(|| SinkQueue::new(since, from))
     }
 
     fn index(&mut self) {
         self.by_namespace.clear();
         self.of_many.clear();
-        for (id, outlet) in &self.outlets {
-            match outlet.route.as_ref().map(|route| &route.reads) {
+        for (id, queue) in &self.queues {
+            match queue.route.as_ref().map(|route| &route.reads) {
                 Some(Reads::Only(namespaces)) => {
                     for namespace in namespaces {
                         let ids = self.by_namespace.entry(namespace.clone()).or_default();
@@ -163,8 +163,8 @@ impl Exchange {
     pub(crate) fn begin_list(&mut self) {
         // One that was broken off is gone on with.
         if self.stage == Stage::Watching {
-            for outlet in self.outlets.values_mut().filter(|o| o.is_watching()) {
-                outlet.from = self.position;
+            for queue in self.queues.values_mut().filter(|o| o.is_watching()) {
+                queue.from = self.position;
             }
         }
         self.stage = Stage::Listing {
@@ -185,8 +185,8 @@ impl Exchange {
         if self.told.get(&uid) == Some(&repetition) {
             return;
         }
-        self.route(occurrence, |outlet, route, occurrence| {
-            occurrence.version > outlet.from && route.takes_listed(occurrence)
+        self.route(occurrence, |queue, route, occurrence| {
+            occurrence.version > queue.from && route.matches_listed(occurrence)
         });
     }
 
@@ -207,7 +207,7 @@ impl Exchange {
         if self.told.insert(uid, repetition) == Some(repetition) {
             return Vec::new();
         }
-        self.route(occurrence, |_, route, occurrence| route.takes(occurrence))
+        self.route(occurrence, |_, route, occurrence| route.matches(occurrence))
     }
 
     /// An Event is no longer kept.
@@ -217,63 +217,63 @@ impl Exchange {
 
     /// One that was there before the sink was known, by the list of this number.
     pub(crate) fn on_joined(&mut self, id: &SinkId, list: u64, occurrence: Occurrence) {
-        if let Some(outlet) = self.outlets.get_mut(id)
-            && let Some(route) = &outlet.route
-            && outlet.joining == Some(list)
-            && occurrence.version > outlet.from
-            && route.takes_listed(&occurrence)
+        if let Some(queue) = self.queues.get_mut(id)
+            && let Some(route) = &queue.route
+            && queue.joining == Some(list)
+            && occurrence.version > queue.from
+            && route.matches_listed(&occurrence)
         {
-            self.waiting_bytes += outlet.push(Arc::new(occurrence));
+            self.waiting_bytes += queue.push(Arc::new(occurrence));
             self.trim(id);
         }
     }
 
     /// All of those were told.
     pub(crate) fn end_joining(&mut self, id: &SinkId, list: u64) {
-        if let Some(outlet) = self.outlets.get_mut(id) {
-            outlet.joining.take_if(|joining| *joining == list);
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.joining.take_if(|joining| *joining == list);
         }
     }
 
     /// What the sink gets next, if it gets anything; until it is told what became
     /// of that it gets no more.
-    pub(crate) fn next(&mut self, id: &SinkId, now: Timestamp) -> Option<&Outgoing> {
-        let outlet = self.outlets.get_mut(id)?;
-        let is_listed = self.stage == Stage::Watching && outlet.is_watching();
-        if outlet.is_sending || !is_listed {
+    pub(crate) fn next(&mut self, id: &SinkId, now: Timestamp) -> Option<&EventBatch> {
+        let queue = self.queues.get_mut(id)?;
+        let is_listed = self.stage == Stage::Watching && queue.is_watching();
+        if queue.is_sending || !is_listed {
             return None;
         }
-        if outlet.under_way.is_none() {
-            let before = outlet.waiting_bytes;
+        if queue.in_flight.is_none() {
+            let before = queue.waiting_bytes;
             self.batches += 1;
-            outlet.under_way = outlet.batch(self.batches, now);
-            self.waiting_bytes -= before - outlet.waiting_bytes;
+            queue.in_flight = queue.batch(self.batches, now);
+            self.waiting_bytes -= before - queue.waiting_bytes;
         }
-        outlet.is_sending = outlet.under_way.is_some();
-        outlet.under_way.as_ref()
+        queue.is_sending = queue.in_flight.is_some();
+        queue.in_flight.as_ref()
     }
 
     /// What became of the batch of this number.
     pub(crate) fn on_outcome(&mut self, id: &SinkId, number: u64, outcome: Outcome) {
-        let Some(outlet) = self.outlets.get_mut(id) else {
+        let Some(queue) = self.queues.get_mut(id) else {
             return;
         };
-        let is_it = |outgoing: &mut Outgoing| outgoing.number == number;
-        let Some(mut outgoing) = outlet.under_way.take_if(is_it) else {
+        let is_it = |outgoing: &mut EventBatch| outgoing.number == number;
+        let Some(mut outgoing) = queue.in_flight.take_if(is_it) else {
             // The sink was another one then.
             return;
         };
-        outlet.is_sending = false;
+        queue.is_sending = false;
         match outcome {
             Outcome::Delivered => {
                 let count = outgoing.occurrences.len() as u64;
-                outlet.acknowledged += count;
+                queue.acknowledged += count;
                 self.totals.acknowledged += count;
-                outlet.untold -= outgoing.dropped;
+                queue.unreported -= outgoing.dropped;
             }
             Outcome::Retry { delivered } => {
                 outgoing.delivered = delivered;
-                outlet.under_way = Some(outgoing);
+                queue.in_flight = Some(outgoing);
             }
         }
     }
@@ -281,37 +281,37 @@ impl Exchange {
     /// The server is another one, or its messages are: what failed is sent from
     /// its beginning.
     pub(crate) fn start_over(&mut self, id: &SinkId) {
-        let outlet = self.outlets.get_mut(id);
-        if let Some(outgoing) = outlet.and_then(|outlet| outlet.under_way.as_mut()) {
+        let queue = self.queues.get_mut(id);
+        if let Some(outgoing) = queue.and_then(|queue| queue.in_flight.as_mut()) {
             outgoing.delivered = 0;
         }
     }
 
-    /// A message of a batch was given up on its way.
+    /// A message of a batch was given up on its output.
     pub(crate) fn on_given_up(&mut self, id: &SinkId) {
-        if let Some(outlet) = self.outlets.get_mut(id) {
-            outlet.count_dropped();
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.count_dropped();
             self.totals.dropped += 1;
         }
     }
 
     /// Whether it is not known yet what became of what was sent to this sink.
     pub(crate) fn is_sending(&self, id: &SinkId) -> bool {
-        self.outlets.get(id).is_some_and(|outlet| outlet.is_sending)
+        self.queues.get(id).is_some_and(|queue| queue.is_sending)
     }
 
     /// The same, of any sink.
     pub(crate) fn awaits_any(&self) -> bool {
-        self.outlets.values().any(|outlet| outlet.is_sending)
+        self.queues.values().any(|queue| queue.is_sending)
     }
 
     pub(crate) fn tallies(&self) -> impl Iterator<Item = (&SinkId, EventTally)> {
-        self.outlets.iter().map(|(id, outlet)| (id, outlet.tally()))
+        self.queues.iter().map(|(id, queue)| (id, queue.tally()))
     }
 
     /// What became of all occurrences, for each sink that wanted them.
     pub(crate) fn totals(&self) -> EventTally {
-        let waiting = self.outlets.values().map(|o| o.tally().waiting).sum();
+        let waiting = self.queues.values().map(|o| o.tally().waiting).sum();
         EventTally {
             waiting,
             ..self.totals
@@ -320,15 +320,15 @@ impl Exchange {
 
     /// From where the next leader has to go on.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let newest = self.outlets.values().filter_map(|o| o.since).max();
+        let newest = self.queues.values().filter_map(|o| o.since).max();
         let mut checkpoint = Checkpoint {
             version: self.position,
             sinks_until: newest,
             places: BTreeMap::new(),
         };
         let is_listing = self.stage != Stage::Watching;
-        let place = |outlet: &Outlet| outlet.place(is_listing).unwrap_or(self.position);
-        let places = self.outlets.iter().map(|(id, o)| (id, o, place(o)));
+        let place = |queue: &SinkQueue| queue.place(is_listing).unwrap_or(self.position);
+        let places = self.queues.iter().map(|(id, o)| (id, o, place(o)));
         let (behind, others): (Vec<_>, Vec<_>) =
             places.partition(|(_, _, place)| *place < self.position);
         // Of those made with the newest one, the time does not tell who is known.
@@ -351,18 +351,18 @@ impl Exchange {
     fn route(
         &mut self,
         occurrence: Occurrence,
-        wants: impl Fn(&Outlet, &Route, &Occurrence) -> bool,
+        wants: impl Fn(&SinkQueue, &Route, &Occurrence) -> bool,
     ) -> Vec<SinkId> {
         let own = self.by_namespace.get(occurrence.namespace());
         let may_want = own.into_iter().flatten().chain(&self.of_many);
         let occurrence = Arc::new(occurrence);
         let mut wanting = Vec::new();
         for id in may_want {
-            if let Some(outlet) = self.outlets.get_mut(id)
-                && let Some(route) = &outlet.route
-                && wants(outlet, route, &occurrence)
+            if let Some(queue) = self.queues.get_mut(id)
+                && let Some(route) = &queue.route
+                && wants(queue, route, &occurrence)
             {
-                self.waiting_bytes += outlet.push(Arc::clone(&occurrence));
+                self.waiting_bytes += queue.push(Arc::clone(&occurrence));
                 wanting.push(id.clone());
             }
         }
@@ -375,15 +375,15 @@ impl Exchange {
     /// Gives up the oldest of what is too much for this sink's queue, or the
     /// longest queue's where all of them are too much.
     fn trim(&mut self, id: &SinkId) {
-        if let Some(outlet) = self.outlets.get_mut(id) {
-            while outlet.waiting_bytes > self.settings.max_bytes_per_sink {
-                self.waiting_bytes -= outlet.give_up_oldest();
+        if let Some(queue) = self.queues.get_mut(id) {
+            while queue.waiting_bytes > self.settings.max_bytes_per_sink {
+                self.waiting_bytes -= queue.give_up_oldest();
                 self.totals.dropped += 1;
             }
         }
         while self.waiting_bytes > self.settings.max_bytes {
-            let longest = self.outlets.values_mut().max_by_key(|o| o.waiting_bytes);
-            match longest.map(Outlet::give_up_oldest) {
+            let longest = self.queues.values_mut().max_by_key(|o| o.waiting_bytes);
+            match longest.map(SinkQueue::give_up_oldest) {
                 None | Some(0) => break,
                 Some(bytes) => {
                     self.waiting_bytes -= bytes;
