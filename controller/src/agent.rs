@@ -7,15 +7,19 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::ObjectMeta;
+use serde::Serialize;
 use serde_json::json;
 
-use crate::files::{Files, content_hash};
+use crate::configuration::{Configuration, Files, TenantPart, content_hash};
 use crate::names::{AGENT, AGENT_CONTAINER, LABEL, MANAGED_BY, REVISION, SERVICE};
 use crate::settings::{AgentSettings, Settings};
 
 /// Beside a revision's files: its `DaemonSet`, so that it can come back as a
 /// whole.
 const DAEMON_SET: &str = "agent.json";
+/// Beside the tenants' files in a Secret: their [`TenantPart`]s. The Secret's number
+/// follows, because agents mount all Secrets into one folder.
+const PARTS: &str = "parts-";
 /// The most bytes of files in a Secret; the API server takes 1 MiB, of which
 /// base64 and names have a part.
 const SECRET: usize = 700_000;
@@ -24,32 +28,43 @@ const SECRET: usize = 700_000;
 #[must_use]
 pub fn template(settings: &Settings) -> String {
     let daemon_set = daemon_set(&[], "", settings);
-    let text = serde_json::to_vec(&daemon_set).expect("it is JSON");
-    content_hash(&text)
+    content_hash(&to_json(&daemon_set))
 }
 
 /// The Secrets of a revision, and the `DaemonSet` that reads them. A file is in
 /// one of them as a whole.
 #[must_use]
-pub fn objects(files: &Files, revision: &str, settings: &Settings) -> (Vec<Secret>, DaemonSet) {
-    let mut parts: Vec<Files> = vec![Files::new()];
+pub fn objects(
+    configuration: &Configuration,
+    revision: &str,
+    settings: &Settings,
+) -> (Vec<Secret>, DaemonSet) {
+    let mut contents: Vec<Files> = vec![Files::new()];
     let mut size = 0;
-    for (name, content) in files {
+    for (name, content) in &configuration.files {
         size += name.len() + content.len();
         if size > SECRET {
-            parts.push(Files::new());
+            contents.push(Files::new());
             size = name.len() + content.len();
         }
-        if let Some(part) = parts.last_mut() {
-            part.insert(name.clone(), content.clone());
+        if let Some(last) = contents.last_mut() {
+            last.insert(name.clone(), content.clone());
         }
     }
-    let names: Vec<String> = (0..parts.len())
-        .map(|part| secret_name(revision, part))
+    for (number, files) in contents.iter_mut().enumerate() {
+        let parts: BTreeMap<&String, &TenantPart> = files
+            .keys()
+            .filter_map(|name| configuration.parts.get_key_value(name))
+            .collect();
+        if !parts.is_empty() {
+            files.insert(format!("{PARTS}{number}.json"), to_json(&parts));
+        }
+    }
+    let names: Vec<String> = (0..contents.len())
+        .map(|number| secret_name(revision, number))
         .collect();
     let daemon_set = daemon_set(&names, revision, settings);
-    let text = serde_json::to_vec(&daemon_set).expect("it is JSON");
-    parts[0].insert(DAEMON_SET.to_owned(), text);
+    contents[0].insert(DAEMON_SET.to_owned(), to_json(&daemon_set));
     let labelled = |name: &str| {
         let mut metadata = metadata(name, settings);
         let labels = metadata.labels.get_or_insert_default();
@@ -68,7 +83,7 @@ pub fn objects(files: &Files, revision: &str, settings: &Settings) -> (Vec<Secre
         immutable: Some(true),
         ..Secret::default()
     };
-    let secrets = names.into_iter().zip(parts).map(secret).collect();
+    let secrets = names.into_iter().zip(contents).map(secret).collect();
     (secrets, daemon_set)
 }
 
@@ -78,17 +93,28 @@ pub fn secret_name(revision: &str, part: usize) -> String {
     format!("{AGENT}-{revision}-{part}")
 }
 
-/// The files in a revision's Secrets, and the `DaemonSet` that reads them.
+/// Reads a revision's configuration, and the `DaemonSet` that has it, from its Secrets.
 #[must_use]
-pub fn from_secrets(secrets: Vec<Secret>) -> (Files, Option<DaemonSet>) {
-    let mut files: Files = secrets
-        .into_iter()
-        .flat_map(|secret| secret.data.unwrap_or_default())
-        .map(|(name, content)| (name, content.0))
-        .collect();
-    let daemon_set = files.remove(DAEMON_SET);
-    let daemon_set = daemon_set.and_then(|text| serde_json::from_slice(&text).ok());
-    (files, daemon_set)
+pub fn from_secrets(secrets: Vec<Secret>) -> (Configuration, Option<DaemonSet>) {
+    let mut configuration = Configuration::default();
+    let mut daemon_set = None;
+    let data = secrets.into_iter().filter_map(|secret| secret.data);
+    for (name, content) in data.flatten() {
+        if name == DAEMON_SET {
+            daemon_set = serde_json::from_slice(&content.0).ok();
+        } else if name.starts_with(PARTS) {
+            let parts: Option<BTreeMap<String, TenantPart>> =
+                serde_json::from_slice(&content.0).ok();
+            configuration.parts.extend(parts.into_iter().flatten());
+        } else {
+            configuration.files.insert(name, content.0);
+        }
+    }
+    (configuration, daemon_set)
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("objects and parts have only text keys")
 }
 
 /// How many Secrets a revision's `DaemonSet` reads.
@@ -254,4 +280,29 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         },
     });
     serde_json::from_value(object).expect("the object is one of this kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_back_from_its_secrets() {
+        let part = |namespace: &str| TenantPart {
+            namespace: Some(namespace.to_owned()),
+            sinks: BTreeMap::from([(format!("{namespace}/siem"), content_hash(b"section"))]),
+            ..TenantPart::default()
+        };
+        let names = ["ns-a.yaml", "ns-b.yaml"].map(str::to_owned);
+        let mut configuration = Configuration::default();
+        for name in &names {
+            // Together, they are too large for one Secret.
+            let content = vec![b'#'; SECRET / 2 + 1];
+            configuration.files.insert(name.clone(), content);
+            configuration.parts.insert(name.clone(), part(name));
+        }
+        let (secrets, daemon_set) = objects(&configuration, "1", &Settings::default());
+        assert_eq!(secrets.len(), 2);
+        assert_eq!(from_secrets(secrets), (configuration, Some(daemon_set)));
+    }
 }

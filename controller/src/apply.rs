@@ -127,7 +127,8 @@ impl<'a> Applier<'a> {
         let stored = &snapshot.stored;
 
         let daemon_set = if step.template == plan.revision {
-            let (wanted, daemon_set) = agent::objects(&plan.files, &plan.revision, self.settings);
+            let (wanted, daemon_set) =
+                agent::objects(&plan.configuration, &plan.revision, self.settings);
             for secret in &wanted {
                 // Immutable, and named by its content: what is there is right.
                 if !stored.contains_key(&secret.name_any()) {

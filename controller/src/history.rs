@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use self::situation::Failure;
 pub use self::situation::{Situation, Step};
-use crate::files::{Files, content_hash, units};
+use crate::configuration::{Configuration, content_hash};
 use crate::fleet::{Agent, lasts};
 
 /// The wait before something that failed is tried again. The node may have been the reason,
@@ -148,8 +148,8 @@ pub struct Failed {
     pub node: Option<String>,
 }
 
-/// The files of revisions.
-pub type Revisions = BTreeMap<String, Arc<Files>>;
+/// The configurations of revisions, by their names.
+pub type Revisions = BTreeMap<String, Arc<Configuration>>;
 
 impl History {
     /// Returns why agents do not get this file of a tenant for now, if so.
@@ -355,11 +355,11 @@ impl History {
         // What was in it is not wrong, and what was not tried again for so long is gone.
         let before = self.good.as_ref();
         let before = before.and_then(|before| now.revisions.get(&before.revision));
-        let files = now.revisions.get(&revision);
+        let now_good = now.revisions.get(&revision);
         self.held.retain(|name, held| {
-            let content = files.and_then(|files| files.get(name));
+            let content = now_good.and_then(|now_good| now_good.files.get(name));
             let was_in_it = content.is_some_and(|content| held.content == content_hash(content));
-            let before = before.and_then(|before| before.get(name));
+            let before = before.and_then(|before| before.files.get(name));
             let is_another = !was_in_it && content.is_some() && content != before;
             !was_in_it && !is_another && lasts(held.setback.since, now.now) < LONGEST * 2
         });
@@ -464,9 +464,11 @@ impl History {
         };
         let good = good.and_then(|good| revisions.get(&good.revision));
         if failed.is_of_sinks()
-            && let (Some(files), Some(good)) = (revisions.get(revision), good)
+            && let (Some(failed), Some(good)) = (revisions.get(revision), good)
         {
-            let changed = units(files).filter(|(name, content)| good.get(*name) != Some(content));
+            let changed = failed
+                .tenant_files()
+                .filter(|(name, content)| good.files.get(*name) != Some(content));
             let changed = changed.map(|(name, content)| {
                 let content = content_hash(content);
                 let is_its = |held: &&Held| held.content == content;

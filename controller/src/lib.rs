@@ -18,10 +18,10 @@
 pub mod agent;
 pub mod apply;
 pub mod clock;
+pub mod configuration;
 pub mod delivery;
 pub mod endpoint;
 pub mod events;
-pub mod files;
 pub mod fleet;
 pub mod history;
 pub mod lanes;

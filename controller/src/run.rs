@@ -202,7 +202,7 @@ async fn round(
     );
 
     let of_plan = snapshot.revisions.entry(plan.revision.clone());
-    of_plan.or_insert_with(|| Arc::new(plan.files.clone()));
+    of_plan.or_insert_with(|| Arc::new(plan.configuration.clone()));
     let decided = Decided {
         plan,
         versions: snapshot.versions,

@@ -205,7 +205,7 @@ fn config(test: &SinkTest, objects: Objects) -> Result<Config, String> {
     let accepted = check(&test.spec, scope, None, &snapshot, &settings);
     let accepted = accepted.map_err(|refusal| format!("{}: {refusal}", refusal.reason))?;
     let output = EventOutput {
-        options: accepted.options,
+        keys: accepted.keys,
         files: accepted.files,
         format: EventFormat::Text,
     };

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
-use crate::files::Files;
+use crate::configuration::Configuration;
 use crate::fleet::Fleet;
 use crate::history::{History, Revisions};
 use crate::lanes::Lanes;
@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub history: History,
     /// The version of the object that has both of them, if there is one.
     pub state_version: Option<String>,
-    /// The files of the revisions that agents have, or had when all was well.
+    /// The configurations of the revisions that agents have, and of the last good one.
     pub revisions: Revisions,
     /// The revision of each Secret that has files of one, by the Secret's name.
     pub stored: BTreeMap<String, String>,
@@ -45,11 +45,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The files of the last revision that was good.
+    /// The configuration of the last good revision.
     #[must_use]
-    pub fn good(&self) -> Option<&Files> {
-        let files = self.revisions.get(&self.history.good.as_ref()?.revision)?;
-        Some(files)
+    pub fn good(&self) -> Option<&Configuration> {
+        let configuration = self.revisions.get(&self.history.good.as_ref()?.revision)?;
+        Some(configuration)
     }
 
     /// The UID of a sink: another one of the same name has another.

@@ -50,7 +50,7 @@ pub struct Decided {
     pub versions: BTreeMap<SinkId, Version>,
     /// What became of revisions.
     pub history: History,
-    /// The files of the revisions that agents may have.
+    /// The configurations of the revisions that agents may have.
     pub revisions: Revisions,
 }
 

@@ -4,14 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::{EventFormat, EventSelection};
 
-use crate::files::Files;
+use crate::configuration::Files;
 use crate::value::Value;
+
+/// The plugin's keys of an output, in the order in which they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputKeys(Vec<(&'static str, Value)>);
+
+impl OutputKeys {
+    pub(crate) fn push(&mut self, key: &'static str, value: Value) {
+        self.0.push((key, value));
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let mut keys = self.iter();
+        keys.find_map(|(name, value)| (name == key).then_some(value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+}
 
 /// A sink that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// The plugin's keys, in the order in which they are written.
-    pub(crate) options: Vec<(&'static str, Value)>,
+    pub(crate) keys: OutputKeys,
     /// Certificates and keys, by file name.
     pub(crate) files: Files,
     /// How many bytes may wait on a node's disk.
@@ -56,23 +74,5 @@ impl Reads {
             Self::AllBut(_) => true,
             Self::Only(namespaces) => !namespaces.is_empty(),
         }
-    }
-}
-
-/// Where a sink is in the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Which file.
-    pub file: String,
-    /// The part of it.
-    pub section: String,
-}
-
-impl Place {
-    /// Whether the sink is in these files, as it shall be.
-    #[must_use]
-    pub fn is_in(&self, files: &Files) -> bool {
-        let text = files.get(&self.file);
-        text.is_some_and(|text| memchr::memmem::find(text, self.section.as_bytes()).is_some())
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::agent;
 use crate::clock::Clock;
-use crate::files::Files;
+use crate::configuration::Configuration;
 use crate::fleet::{Absent, Agent, Fleet, View, readiness};
 use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
@@ -68,10 +68,10 @@ struct Asked {
     revisions: BTreeMap<String, Known>,
 }
 
-/// The files of a revision, and in how many Secrets they are.
+/// The configuration of a revision, and the number of Secrets with it.
 #[derive(Clone)]
 struct Known {
-    files: Arc<Files>,
+    configuration: Arc<Configuration>,
     secrets: usize,
 }
 
@@ -290,16 +290,19 @@ impl Watched {
             let labelled = ListParams::default().labels(&format!("{REVISION}={revision}"));
             let secrets = api.list(&labelled).await?.items;
             let count = secrets.len();
-            let (files, daemon_set) = agent::from_secrets(secrets);
+            let (configuration, daemon_set) = agent::from_secrets(secrets);
             // One that was killed while it wrote them may have left some of them.
             if daemon_set.is_some_and(|daemon_set| agent::parts(&daemon_set) == count) {
-                let (files, secrets) = (Arc::new(files), count);
-                known.insert(revision.clone(), Known { files, secrets });
+                let known_now = Known {
+                    configuration: Arc::new(configuration),
+                    secrets: count,
+                };
+                known.insert(revision.clone(), known_now);
             }
         }
         let known = known.iter();
         snapshot.revisions = known
-            .map(|(revision, known)| (revision.clone(), Arc::clone(&known.files)))
+            .map(|(revision, known)| (revision.clone(), Arc::clone(&known.configuration)))
             .collect();
         Ok(())
     }

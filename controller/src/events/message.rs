@@ -124,7 +124,8 @@ mod tests {
     use super::super::occurrence::tests::occurrence;
     use super::super::route::EventOutput;
     use super::*;
-    use crate::files::Files;
+    use crate::configuration::Files;
+    use crate::tenants::OutputKeys;
     use crate::value;
 
     /// The message as a sink with these options sends it.
@@ -138,11 +139,12 @@ mod tests {
             ("transport", "tcp"),
             ("cluster", "on"),
         ];
-        let all = all.iter().chain(options);
+        let mut keys = OutputKeys::default();
+        for (key, text) in all.iter().chain(options) {
+            keys.push(key, value::Value::new(text).unwrap());
+        }
         let output = EventOutput {
-            options: all
-                .map(|(key, text)| (*key, value::Value::new(text).unwrap()))
-                .collect(),
+            keys,
             files: Files::new(),
             format,
         };

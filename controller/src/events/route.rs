@@ -10,10 +10,9 @@ use mapper::selection::matches_pattern;
 use transport::tls::Pem;
 
 use super::occurrence::Occurrence;
-use crate::files::Files;
+use crate::configuration::Files;
 use crate::snapshot::{SinkId, Snapshot};
-use crate::tenants::{Accepted, Reads};
-use crate::value::Value;
+use crate::tenants::{Accepted, OutputKeys, Reads};
 
 /// Which sinks get events, and which do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +39,7 @@ pub(crate) struct Route {
 /// How to get there, and what messages look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventOutput {
-    /// The plugin's keys.
-    pub(crate) options: Vec<(&'static str, Value)>,
+    pub(crate) keys: OutputKeys,
     /// The certificates and keys that they name.
     pub(crate) files: Files,
     pub(crate) format: EventFormat,
@@ -56,7 +54,7 @@ impl Routes {
         };
         let route = Route {
             output: EventOutput {
-                options: sink.options.clone(),
+                keys: sink.keys.clone(),
                 files: sink.files.clone(),
                 format,
             },
@@ -121,9 +119,7 @@ impl Properties for EventOutput {
         if key == "severity" {
             return Some("$severity".to_owned());
         }
-        let mut options = self.options.iter();
-        let (_, value) = options.find(|(name, _)| *name == key)?;
-        // What is about logs only: which of them, and what they say.
+        // The other keys are about logs only: their selection and their format.
         let is_of_events = key == "addr"
             || key == "transport"
             || key.starts_with("tls_")
@@ -136,7 +132,7 @@ impl Properties for EventOutput {
                     | "namespace"
                     | "cluster"
             );
-        is_of_events.then(|| value.as_str().to_owned())
+        is_of_events.then(|| self.keys.get(key))?.map(str::to_owned)
     }
 
     fn pem(&self, path: &str) -> Pem {
@@ -161,7 +157,7 @@ pub(crate) mod tests {
     pub(crate) fn route(namespace: &str, selection: Json) -> Route {
         Route {
             output: EventOutput {
-                options: Vec::new(),
+                keys: OutputKeys::default(),
                 files: Files::new(),
                 format: EventFormat::Text,
             },

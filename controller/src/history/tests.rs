@@ -167,7 +167,7 @@ impl World {
                 .get(&self.template)
                 .is_some_and(|image| image == self.poison)
                 || files.is_some_and(|files| {
-                    let mut texts = files.values();
+                    let mut texts = files.files.values();
                     texts.any(|text| String::from_utf8_lossy(text).contains(self.poison))
                 }));
         for (name, Node { agent, kind }) in &mut self.nodes {
@@ -230,7 +230,7 @@ impl World {
         let image = &self.settings.agent.image;
         self.images.insert(plan.revision.clone(), image.clone());
         let of_plan = self.snapshot.revisions.entry(plan.revision);
-        of_plan.or_insert(Arc::new(plan.files));
+        of_plan.or_insert(Arc::new(plan.configuration));
         let is_known = self.template == step.template;
         self.template = step.template;
         if !is_known {
@@ -272,7 +272,9 @@ impl World {
         let [revision] = *revisions else {
             panic!("agents have {revisions:?}")
         };
-        let file = self.snapshot.revisions[revision].get(&format!("ns-{namespace}.yaml"));
+        let file = self.snapshot.revisions[revision]
+            .files
+            .get(&format!("ns-{namespace}.yaml"));
         file.is_some_and(|text| String::from_utf8_lossy(text).contains(host))
     }
 
@@ -378,7 +380,7 @@ fn a_sink_that_is_new_and_breaks_agents_is_left_out() {
     let plan = world.plan();
     assert_eq!(plan.held.len(), 1);
     // Nothing reads what nothing sends.
-    assert!(!plan.files.contains_key("lane-0.yaml"));
+    assert!(!plan.configuration.files.contains_key("lane-0.yaml"));
 }
 
 #[test]
@@ -1024,7 +1026,7 @@ fn what_is_tried_next_is_without_what_failed() {
         ["ns-shop.yaml"]
     );
     let has = |revision: &String, host: &str| {
-        let mut texts = world.snapshot.revisions[revision].values();
+        let mut texts = world.snapshot.revisions[revision].files.values();
         texts.any(|text| String::from_utf8_lossy(text).contains(host))
     };
     let has_both =

@@ -26,20 +26,20 @@ use self::quota::Quota;
 pub use self::refusal::Refusal;
 pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
+use crate::configuration::{Configuration, RenderedSink, revision};
 use crate::events::Routes;
-use crate::files::{Files, revision};
 use crate::history::Kept;
 use crate::lanes::Lanes;
 use crate::render;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-use crate::tenants::{Accepted, ClusterTenant, Place, Reads, Tenants};
+use crate::tenants::{Accepted, ClusterTenant, Reads, Tenants};
 
 /// What shall be.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The agents' configuration and certificates.
-    pub files: Files,
+    pub configuration: Configuration,
     /// A name for the agents' template besides the files.
     pub template: String,
     /// A name for the files' and the template's content, the same for the same
@@ -48,7 +48,7 @@ pub struct Plan {
     /// Which input reads which namespace, to be remembered.
     pub lanes: Lanes,
     /// What became of each sink.
-    pub verdicts: BTreeMap<SinkId, Result<Place, Refusal>>,
+    pub verdicts: BTreeMap<SinkId, Result<RenderedSink, Refusal>>,
     /// Where the Events go, of each sink that gets any.
     pub routes: Routes,
     /// The files that agents do not get as they should be, and why.
@@ -73,14 +73,14 @@ impl Plan {
                 }
             };
             let verdict = checked.and_then(|accepted| {
-                let place = render::place(&name.namespace, &name.name, &accepted);
+                let rendered = render::sink(&name.namespace, &name.name, &accepted);
                 let quota = quotas.entry(&name.namespace).or_default();
-                quota.take(&accepted, &place, settings)?;
+                quota.take(&accepted, &rendered, settings)?;
                 let reads = Reads::Only(BTreeSet::from([name.namespace.clone()]));
                 routes.add(name.clone().into(), &accepted, reads, snapshot);
                 let tenant = tenants.entry(name.namespace.clone()).or_default();
                 tenant.insert(name.name.clone(), accepted);
-                Ok(place)
+                Ok(rendered)
             });
             verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
         }
@@ -101,9 +101,9 @@ impl Plan {
                     accepted, reads, ..
                 } = &tenant;
                 routes.add(name.clone().into(), accepted, reads.clone(), snapshot);
-                let place = render::cluster_place(name, &tenant, settings);
+                let rendered = render::cluster_sink(name, &tenant, settings);
                 cluster.insert(name.clone(), tenant);
-                Ok(place)
+                Ok(rendered)
             });
             verdicts.insert(SinkId::Cluster(name.clone()), verdict);
         }
@@ -112,24 +112,24 @@ impl Plan {
             routes.refuse(id.clone(), snapshot);
         }
         let template = agent::template(settings);
-        let mut units = render::units(&tenants, &cluster, settings);
-        let held = hold(&mut units, &template, snapshot);
+        let mut tenants = render::tenants(&tenants, &cluster, settings);
+        let held = hold(&mut tenants, &template, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_open) {
-                put_good_back(&mut units, &render::file_of(id), snapshot);
+                put_good_back(&mut tenants, &render::file_of(id), snapshot);
             }
         }
         // A sink that is refused for a moment must not have its namespace read anew.
         let sinks = snapshot.log_sinks.keys();
         let mut namespaces: BTreeSet<&str> = sinks.map(|name| name.namespace.as_str()).collect();
-        namespaces.extend(render::namespaces(&units));
+        namespaces.extend(render::namespaces(&tenants));
         let lanes = snapshot
             .lanes
             .assign(namespaces.into_iter(), settings.max_lanes);
-        let files = render::files(units, &lanes, settings);
+        let configuration = render::configuration(tenants, &lanes, settings);
         Self {
-            revision: revision(&files, &template),
-            files,
+            revision: revision(&configuration.files, &template),
+            configuration,
             template,
             lanes,
             verdicts,
@@ -154,30 +154,30 @@ where
 
 /// Puts what was good in the place of what is held.
 fn hold(
-    units: &mut BTreeMap<String, render::Unit>,
+    tenants: &mut BTreeMap<String, render::Tenant>,
     template: &str,
     snapshot: &Snapshot,
 ) -> BTreeMap<String, Kept> {
     let Snapshot { history, now, .. } = snapshot;
-    let held: BTreeMap<String, Kept> = units
+    let held: BTreeMap<String, Kept> = tenants
         .iter()
-        .filter_map(|(name, unit)| {
-            let kept = history.keeps_back(name, unit.text.as_bytes(), template, *now)?;
+        .filter_map(|(name, tenant)| {
+            let kept = history.keeps_back(name, tenant.text.as_bytes(), template, *now)?;
             Some((name.clone(), kept))
         })
         .collect();
     for name in held.keys() {
-        put_good_back(units, name, snapshot);
+        put_good_back(tenants, name, snapshot);
     }
     held
 }
 
 /// Leaves a tenant's file as the good revision has it.
-fn put_good_back(units: &mut BTreeMap<String, render::Unit>, name: &str, snapshot: &Snapshot) {
+fn put_good_back(tenants: &mut BTreeMap<String, render::Tenant>, name: &str, snapshot: &Snapshot) {
     let good = snapshot.good();
-    match good.and_then(|good| render::Unit::of(name, good)) {
-        Some(before) => units.insert(name.to_owned(), before),
-        None => units.remove(name),
+    match good.and_then(|good| render::Tenant::of(name, good)) {
+        Some(before) => tenants.insert(name.to_owned(), before),
+        None => tenants.remove(name),
     };
 }
 

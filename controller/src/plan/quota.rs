@@ -4,8 +4,9 @@ use api::Reason;
 
 use super::fields::BUFFER_LIMIT;
 use super::refusal::Refusal;
+use crate::configuration::RenderedSink;
 use crate::settings::{QueueSettings, Settings, Size};
-use crate::tenants::{Accepted, Place};
+use crate::tenants::Accepted;
 
 /// The most bytes of a namespace's configuration and certificates: a Secret
 /// takes 1 MiB.
@@ -25,7 +26,7 @@ impl Quota {
     pub(super) fn take(
         &mut self,
         sink: &Accepted,
-        place: &Place,
+        rendered: &RenderedSink,
         settings: &Settings,
     ) -> Result<(), Refusal> {
         let most = settings.max_sinks_per_namespace;
@@ -37,7 +38,7 @@ impl Quota {
             return Err(Refusal::new(Reason::TooManySinks, &message));
         }
         let files: usize = sink.files.values().map(Vec::len).sum();
-        let size = place.section.len() + files;
+        let size = rendered.size + files;
         if self.bytes + size > BYTES {
             let message = format!(
                 "with {size} bytes for this one the namespace's sinks have more than {BYTES} bytes \

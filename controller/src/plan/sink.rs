@@ -9,10 +9,10 @@ use mapper::config::{Config, ConfigError, Properties};
 use super::fields::{self, Field};
 use super::refusal::Refusal;
 use super::{labels, material, servers};
-use crate::files::{Files, PEM, content_hash};
+use crate::configuration::{Files, PEM, content_hash};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::tenants::Accepted;
+use crate::tenants::{Accepted, OutputKeys};
 use crate::value::Value;
 
 /// The namespace whose records a sink gets.
@@ -52,7 +52,8 @@ pub(crate) fn check(
     let mut options = Options {
         secure,
         folder: &settings.paths.config,
-        values: Vec::new(),
+        keys: OutputKeys::default(),
+        set: Vec::new(),
         files: Files::new(),
     };
     let (field, address) =
@@ -85,9 +86,8 @@ pub(crate) fn check(
     if let Some(tls) = tls {
         options.push_certificates(tls, namespace, snapshot)?;
     }
-    let key = |(field, value): (Field, Value)| (field.key, value);
     Ok(Accepted {
-        options: options.values.into_iter().map(key).collect(),
+        keys: options.keys,
         files: options.files,
         buffer_limit: config.queue.map_or(0, |queue| queue.limit as u64),
         events: events.then(|| (event_selection.clone(), format.events)),
@@ -123,15 +123,17 @@ struct Options<'a> {
     secure: bool,
     /// Where an agent has the files.
     folder: &'a str,
-    values: Vec<(Field, Value)>,
+    keys: OutputKeys,
+    /// The fields whose keys are set.
+    set: Vec<Field>,
     files: Files,
 }
 
 impl Options<'_> {
     /// Adds the value of a field.
     fn push(&mut self, field: Field, value: &str) -> Result<(), Refusal> {
-        let value = self::value(field.name, value)?;
-        self.values.push((field, value));
+        self.keys.push(field.key, self::value(field.name, value)?);
+        self.set.push(field);
         Ok(())
     }
 
@@ -280,8 +282,7 @@ impl Options<'_> {
 
     /// Returns the plugin's configuration for the values.
     fn check(&self) -> Result<Config, Refusal> {
-        let set = self.values.iter().map(|(field, _)| *field);
-        Config::parse(self).map_err(|error| fields::refusal(&error, set))
+        Config::parse(self).map_err(|error| fields::refusal(&error, self.set.iter().copied()))
     }
 }
 
@@ -291,8 +292,6 @@ impl Properties for Options<'_> {
             // Else the plugin looks for CAs, which are the agents'.
             return Some("off".to_owned());
         }
-        let mut values = self.values.iter();
-        let (_, value) = values.find(|(field, _)| field.key == key)?;
-        Some(value.as_str().to_owned())
+        self.keys.get(key).map(str::to_owned)
     }
 }

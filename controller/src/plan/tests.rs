@@ -8,7 +8,7 @@ use rig::pki::Pki;
 mod fields;
 
 use super::*;
-use crate::files::PEM;
+use crate::configuration::PEM;
 use crate::history::Since;
 use crate::settings::Settings;
 use api::{CaSource, Format, KeyReference, LogSinkSpec, Reason, Server, TlsSpec, Transport};
@@ -57,7 +57,7 @@ fn plan(snapshot: &Snapshot) -> Plan {
 }
 
 fn text<'p>(plan: &'p Plan, file: &str) -> &'p str {
-    std::str::from_utf8(&plan.files[file]).unwrap()
+    std::str::from_utf8(&plan.configuration.files[file]).unwrap()
 }
 
 fn refusal(plan: &Plan, namespace: &str, name: &str) -> Refusal {
@@ -148,7 +148,7 @@ fn the_configuration_is_the_golden_one() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        for (name, content) in &plan.files {
+        for (name, content) in &plan.configuration.files {
             std::fs::write(folder.join(name), content).unwrap();
         }
     }
@@ -161,8 +161,8 @@ fn the_configuration_is_the_golden_one() {
         })
         .collect();
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&plan.files), names(&golden));
-    for (name, content) in &plan.files {
+    assert_eq!(names(&plan.configuration.files), names(&golden));
+    for (name, content) in &plan.configuration.files {
         let ours = String::from_utf8_lossy(content);
         assert_eq!(ours, String::from_utf8_lossy(&golden[name]), "{name}");
     }
@@ -178,9 +178,10 @@ fn one_sink_more_changes_its_own_file_only() {
     known.log_sinks.insert(name, stored);
     let after = plan(&known);
     let changed: Vec<&String> = after
+        .configuration
         .files
         .iter()
-        .filter(|(name, content)| before.files.get(*name) != Some(content))
+        .filter(|(name, content)| before.configuration.files.get(*name) != Some(content))
         .map(|(name, _)| name)
         .collect();
     assert_eq!(changed, ["ns-team-a.yaml"]);
@@ -190,7 +191,7 @@ fn one_sink_more_changes_its_own_file_only() {
 #[test]
 fn without_sinks_an_agent_reads_nothing() {
     let plan = plan(&Snapshot::default());
-    let files: Vec<&String> = plan.files.keys().collect();
+    let files: Vec<&String> = plan.configuration.files.keys().collect();
     assert_eq!(files, ["fluent-bit.yaml"]);
     assert!(!text(&plan, "fluent-bit.yaml").contains("tail"));
 }
@@ -413,7 +414,7 @@ fn what_is_not_known_yet_stays_as_nodes_have_it() {
     known.secrets.insert(name.clone(), ca);
     let before = plan(&known);
 
-    let files = Arc::new(before.files.clone());
+    let files = Arc::new(before.configuration.clone());
     let mut later = snapshot(vec![
         ("shop", "tls", with_ca("new.example.com")),
         ("shop", "tcp", tcp("new.example.com")),
@@ -433,13 +434,13 @@ fn what_is_not_known_yet_stays_as_nodes_have_it() {
     let refusal = refusal(&plan, "shop", "tls");
     assert!(refusal.is_open() && refusal.message.contains("etcd is down"));
     // With its certificate.
-    for (name, content) in &before.files {
+    for (name, content) in &before.configuration.files {
         if name == "ns-shop.yaml" || name.ends_with(PEM) {
-            assert_eq!(plan.files.get(name), Some(content), "{name}");
+            assert_eq!(plan.configuration.files.get(name), Some(content), "{name}");
         }
     }
     assert!(text(&plan, "ns-bank.yaml").contains("new.example.com"));
-    assert!(!plan.files.contains_key("ns-zoo.yaml"));
+    assert!(!plan.configuration.files.contains_key("ns-zoo.yaml"));
 }
 
 #[test]
@@ -488,6 +489,7 @@ fn a_client_certificate_has_to_fit_its_key() {
     assert!(plan.verdicts.values().all(Result::is_ok));
     let yaml = ["fluent-bit.yaml", "lane-0.yaml", "ns-shop.yaml"];
     let others = plan
+        .configuration
         .files
         .keys()
         .filter(|name| !yaml.contains(&name.as_str()));
@@ -512,8 +514,8 @@ proptest! {
         evil.buffer_limit.clone_from(&texts[4]);
         let known = snapshot(vec![("shop", "evil", evil), ("team-a", "good", tcp("a.example.com"))]);
         let plan = plan(&known);
-        prop_assert!(plan.files.contains_key("ns-team-a.yaml"));
-        for (name, content) in plan.files.iter().filter(|(name, _)| name.starts_with("ns-")) {
+        prop_assert!(plan.configuration.files.contains_key("ns-team-a.yaml"));
+        for (name, content) in plan.configuration.files.iter().filter(|(name, _)| name.starts_with("ns-")) {
             let parsed: serde_json::Value =
                 serde_saphyr::from_str(std::str::from_utf8(content).unwrap()).unwrap();
             let outputs = parsed["pipeline"]["outputs"].as_array().unwrap();
@@ -543,8 +545,8 @@ fn a_thousand_sinks_are_planned_at_once() {
     }
     let plan = plan(&known);
     assert!(plan.verdicts.values().all(Result::is_ok));
-    assert_eq!(plan.files.len(), 1 + 32 + 500);
-    let size: usize = plan.files.values().map(Vec::len).sum();
+    assert_eq!(plan.configuration.files.len(), 1 + 32 + 500);
+    let size: usize = plan.configuration.files.values().map(Vec::len).sum();
     assert!(size < 500_000, "{size} bytes");
 }
 
@@ -673,7 +675,7 @@ fn names_as_long_as_they_may_be_are_files() {
         known.cluster_log_sinks.insert(name, stored);
     }
     let plan = plan(&known);
-    let names: Vec<&String> = plan.files.keys().collect();
+    let names: Vec<&String> = plan.configuration.files.keys().collect();
     assert_eq!(names.len(), 3);
     // A file's name may have 255 bytes, a Secret's key 253.
     assert!(names.iter().all(|name| name.len() < 220), "{names:?}");
@@ -730,7 +732,7 @@ fn a_namespace_whose_sink_is_refused_for_a_moment_keeps_its_lane() {
     known.log_sinks.insert(other, stored());
     let refused = plan(&known);
     assert!(refused.verdicts[&name.clone().into()].is_err());
-    assert!(!refused.files.contains_key("ns-bank.yaml"));
+    assert!(!refused.configuration.files.contains_key("ns-bank.yaml"));
     assert_ne!(lane_of(&refused, "airport"), lane);
     known.lanes = refused.lanes;
     known.log_sinks.insert(name.clone(), stored());

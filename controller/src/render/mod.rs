@@ -18,103 +18,155 @@ mod output;
 mod service;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::files::{CLUSTER, Files, NAMESPACE, PEM, YAML, content_hash};
+use crate::configuration::{Configuration, Files, RenderedSink, TenantPart, content_hash};
 use crate::lanes::Lanes;
 use crate::names::SERVICE;
 use crate::settings::Settings;
 use crate::snapshot::{ObjectName, SinkId};
-use crate::tenants::{Accepted, ClusterTenant, Place, Tenants};
+use crate::tenants::{Accepted, ClusterTenant, Tenants};
 
-/// A file that is one tenant's, and the certificates that it names.
+/// The names of tenants' files: a prefix for each kind, and the extension.
+const NAMESPACE: &str = "ns-";
+const CLUSTER: &str = "cluster-";
+const YAML: &str = ".yaml";
+
+/// One tenant's part of the configuration, with its content.
 #[derive(Clone, Debug)]
-pub(crate) struct Unit {
+pub(crate) struct Tenant {
+    part: TenantPart,
+    /// The content of the tenant's file.
     pub(crate) text: String,
     certificates: Files,
 }
 
-impl Unit {
-    /// One of a revision.
-    pub(crate) fn of(name: &str, files: &Files) -> Option<Self> {
-        let text = String::from_utf8(files.get(name)?.clone()).ok()?;
-        let is_named = |file: &str| file.strip_suffix(PEM).is_some() && text.contains(file);
-        let certificates = files.iter().filter(|(file, _)| is_named(file));
+impl Tenant {
+    fn new(
+        namespace: Option<&str>,
+        has_input: bool,
+        certificates: Files,
+        sinks: BTreeMap<String, String>,
+        text: String,
+    ) -> Self {
+        let part = TenantPart {
+            namespace: namespace.map(str::to_owned),
+            has_input,
+            certificates: certificates.keys().cloned().collect(),
+            sinks,
+        };
+        Self {
+            part,
+            text,
+            certificates,
+        }
+    }
+
+    /// Returns the tenant's part as another revision has it.
+    pub(crate) fn of(file: &str, configuration: &Configuration) -> Option<Self> {
+        let part = configuration.parts.get(file)?.clone();
+        let text = String::from_utf8(configuration.files.get(file)?.clone()).ok()?;
+        let certificates = part.certificates.iter();
         Some(Self {
             certificates: certificates
+                .filter_map(|name| configuration.files.get_key_value(name))
                 .map(|(name, content)| (name.clone(), content.clone()))
                 .collect(),
             text,
+            part,
         })
     }
 }
 
-/// The files of all tenants.
-pub(crate) fn units(
-    tenants: &Tenants,
+/// Renders the part of each tenant. The result is by file name.
+pub(crate) fn tenants(
+    namespaces: &Tenants,
     cluster: &BTreeMap<String, ClusterTenant>,
     settings: &Settings,
-) -> BTreeMap<String, Unit> {
-    let of_namespaces = tenants.iter().map(|(namespace, sinks)| {
-        let unit = Unit {
-            text: output::namespace(namespace, sinks),
-            certificates: sinks.values().flat_map(|sink| sink.files.clone()).collect(),
-        };
-        (namespace_file(namespace), unit)
+) -> BTreeMap<String, Tenant> {
+    let of_namespaces = namespaces.iter().map(|(namespace, sinks)| {
+        let sections: BTreeMap<&String, String> = sinks
+            .iter()
+            .map(|(name, sink)| (name, output::of_namespace(namespace, name, sink)))
+            .collect();
+        let hashes = sections
+            .iter()
+            .map(|(name, section)| (alias(namespace, name), content_hash(section.as_bytes())));
+        let hashes = hashes.collect();
+        let certificates = sinks.values().flat_map(|sink| sink.files.clone()).collect();
+        let text = output::list(sections.into_values());
+        let tenant = Tenant::new(Some(namespace), false, certificates, hashes, text);
+        (namespace_file(namespace), tenant)
     });
     let of_cluster = cluster.iter().map(|(name, tenant)| {
-        let unit = Unit {
-            text: cluster_text(name, tenant, settings),
-            certificates: tenant.accepted.files.clone(),
-        };
-        (cluster_file(name), unit)
+        let text = cluster_text(name, tenant, settings);
+        let hashes = BTreeMap::from([(cluster_alias(name), content_hash(text.as_bytes()))]);
+        let certificates = tenant.accepted.files.clone();
+        let has_input = tenant.reads.any();
+        let tenant = Tenant::new(None, has_input, certificates, hashes, text);
+        (cluster_file(name), tenant)
     });
     of_namespaces.chain(of_cluster).collect()
 }
 
-/// The namespaces that have a file.
-pub(crate) fn namespaces(units: &BTreeMap<String, Unit>) -> impl Iterator<Item = &str> {
-    let names = units.keys();
-    names.filter_map(|file| file.strip_prefix(NAMESPACE)?.strip_suffix(YAML))
+/// The namespaces whose logs are read by inputs of several.
+pub(crate) fn namespaces(tenants: &BTreeMap<String, Tenant>) -> BTreeSet<&str> {
+    let parts = tenants.values().map(|tenant| &tenant.part);
+    parts.filter_map(|part| part.namespace.as_deref()).collect()
 }
 
-/// All files: those of tenants, and what they share.
-pub(crate) fn files(units: BTreeMap<String, Unit>, lanes: &Lanes, settings: &Settings) -> Files {
-    let (mut texts, mut files) = (BTreeMap::new(), Files::new());
-    for (lane, namespaces) in lanes.by_lane(namespaces(&units)) {
+/// Renders the whole configuration: the tenants' parts, and what they share.
+pub(crate) fn configuration(
+    tenants: BTreeMap<String, Tenant>,
+    lanes: &Lanes,
+    settings: &Settings,
+) -> Configuration {
+    let (mut texts, mut files, mut parts) = (BTreeMap::new(), Files::new(), BTreeMap::new());
+    let by_lane = lanes.by_lane(namespaces(&tenants).into_iter());
+    let has_input = !by_lane.is_empty() || tenants.values().any(|tenant| tenant.part.has_input);
+    for (lane, namespaces) in by_lane {
         texts.insert(
             format!("lane-{lane}{YAML}"),
             input::lane(lane, &namespaces, settings),
         );
     }
-    for (name, unit) in units {
-        texts.insert(name, unit.text);
-        files.extend(unit.certificates);
+    for (name, tenant) in tenants {
+        files.extend(tenant.certificates);
+        texts.insert(name.clone(), tenant.text);
+        parts.insert(name, tenant.part);
     }
-    let reads_any = texts.values().any(|text| text.contains(INPUTS));
-    let service = service::service(texts.keys().map(String::as_str), reads_any, settings);
+    let service = service::service(texts.keys().map(String::as_str), has_input, settings);
     texts.insert(SERVICE.to_owned(), service);
     files.extend(
         texts
             .into_iter()
             .map(|(name, text)| (name, text.into_bytes())),
     );
-    files
+    Configuration { files, parts }
 }
 
-/// Where a namespace's sink is.
-pub(crate) fn place(namespace: &str, name: &str, sink: &Accepted) -> Place {
-    Place {
-        file: namespace_file(namespace),
-        section: output::of_namespace(namespace, name, sink),
-    }
+/// Renders a namespace's sink.
+pub(crate) fn sink(namespace: &str, name: &str, sink: &Accepted) -> RenderedSink {
+    let section = output::of_namespace(namespace, name, sink);
+    rendered(namespace_file(namespace), alias(namespace, name), &section)
 }
 
-/// Where a cluster sink is: its file is its own.
-pub(crate) fn cluster_place(name: &str, tenant: &ClusterTenant, settings: &Settings) -> Place {
-    Place {
-        file: cluster_file(name),
-        section: cluster_text(name, tenant, settings),
+/// Renders a cluster sink, whose file is its own.
+pub(crate) fn cluster_sink(
+    name: &str,
+    tenant: &ClusterTenant,
+    settings: &Settings,
+) -> RenderedSink {
+    let text = cluster_text(name, tenant, settings);
+    rendered(cluster_file(name), cluster_alias(name), &text)
+}
+
+fn rendered(file: String, alias: String, sections: &str) -> RenderedSink {
+    RenderedSink {
+        file,
+        alias,
+        hash: content_hash(sections.as_bytes()),
+        size: sections.len(),
     }
 }
 
@@ -143,10 +195,6 @@ pub(crate) fn alias_of(id: &SinkId) -> String {
         SinkId::Cluster(name) => cluster_alias(name),
     }
 }
-
-/// How the list of inputs begins. No value has a line's end, so that this is
-/// nothing else.
-const INPUTS: &str = "\n  inputs:\n";
 
 fn namespace_file(namespace: &str) -> String {
     format!("{NAMESPACE}{namespace}{YAML}")

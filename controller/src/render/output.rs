@@ -1,20 +1,15 @@
 //! Where it goes: an output for each sink.
 
-use std::collections::BTreeMap;
-
 use super::yaml::{self, Section};
 use super::{alias, cluster_alias};
 use crate::tenants::Accepted;
 
-/// The outputs of a namespace's sinks.
-pub(super) fn namespace(namespace: &str, sinks: &BTreeMap<String, Accepted>) -> String {
-    let outputs = sinks
-        .iter()
-        .map(|(name, sink)| of_namespace(namespace, name, sink));
+/// The list of a namespace's outputs.
+pub(super) fn list(outputs: impl IntoIterator<Item = String>) -> String {
     format!("pipeline:\n{}", yaml::list("outputs", outputs))
 }
 
-/// One of them.
+/// The output of a namespace's sink.
 pub(super) fn of_namespace(namespace: &str, name: &str, sink: &Accepted) -> String {
     let tags = format!("sink.ns.{namespace}.*");
     output(&alias(namespace, name), &tags, sink)
@@ -30,9 +25,10 @@ fn output(alias: &str, tags: &str, sink: &Accepted) -> String {
     let section = Section::new("syslog_sink")
         .key("alias", alias)
         .key("match", tags);
-    let section = sink.options.iter().fold(section, |section, (key, value)| {
-        section.key(key, value.as_str())
-    });
+    let section = sink
+        .keys
+        .iter()
+        .fold(section, |section, (key, value)| section.key(key, value));
     section
         // A chunk is tried again only while the queue's disk is full.
         .key("retry_limit", "no_limits")

@@ -11,15 +11,15 @@ use k8s_openapi::jiff::Timestamp;
 use transport::ErrorKind;
 
 use super::Decided;
+use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery};
 use crate::fleet::{Agent, Fleet, OutOfReach};
 use crate::history::Kept;
 use crate::plan::Refusal;
-use crate::tenants::Place;
 
 /// What the conditions are made of.
 pub(super) struct Facts<'a> {
-    pub(super) verdict: &'a Result<Place, Refusal>,
+    pub(super) verdict: &'a Result<RenderedSink, Refusal>,
     pub(super) decided: &'a Decided,
     pub(super) fleet: &'a Fleet,
     pub(super) delivery: Option<&'a Delivery>,
@@ -132,8 +132,8 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         fleet,
         ..
     } = *facts;
-    let place = match verdict {
-        Ok(place) => place,
+    let sink = match verdict {
+        Ok(sink) => sink,
         Err(refusal) if refusal.is_open() => return open(Configured),
         Err(_) => {
             let message = "no node has the sink".to_owned();
@@ -145,8 +145,8 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         return Finding::new(Configured, False, Reason::RollingOut, message);
     };
     let has = |revision: &str| {
-        let files = decided.revisions.get(revision);
-        files.is_some_and(|files| place.is_in(files))
+        let configuration = decided.revisions.get(revision);
+        configuration.is_some_and(|configuration| configuration.has(sink))
     };
     let with_it: Vec<&str> = decided
         .revisions
@@ -179,7 +179,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     {
         return Finding::new(Configured, True, Reason::Complete, before.message.clone());
     }
-    if let Some(why) = taken_back(place, decided) {
+    if let Some(why) = taken_back(sink, decided) {
         let message = format!("{message}; agents that had it did not become ready: {why}");
         return Finding::new(Configured, False, Reason::RolledBack, message);
     }
@@ -191,7 +191,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         let trouble = agent.trouble.as_ref()?;
         Some(format!("on {}: {trouble}", agent.node))
     });
-    let message = match others_trouble(place, decided).or(of_agent) {
+    let message = match others_trouble(sink, decided).or(of_agent) {
         Some(trouble) => format!("{message}; {trouble}"),
         None => message,
     };
@@ -210,10 +210,10 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
 }
 
 /// Why agents shall not have the sink as it is, if so.
-fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
+fn taken_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Kept { why, is_suspect }) = plan.held.get(&place.file) {
-        return (!is_suspect && !place.is_in(&plan.files)).then_some(why);
+    if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file) {
+        return (!is_suspect && !plan.configuration.has(sink)).then_some(why);
     }
     let failed = history.failed.as_ref()?;
     let is_its = failed.is_of_sinks() && failed.revision == plan.revision;
@@ -221,11 +221,11 @@ fn taken_back<'d>(place: &Place, decided: &'d Decided) -> Option<&'d str> {
 }
 
 /// What keeps a sink back that may not be the reason.
-fn others_trouble(place: &Place, decided: &Decided) -> Option<String> {
+fn others_trouble(sink: &RenderedSink, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Kept { why, is_suspect }) = plan.held.get(&place.file)
+    if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file)
         && *is_suspect
-        && !place.is_in(&plan.files)
+        && !plan.configuration.has(sink)
     {
         return Some(format!(
             "it was changed together with others, agents failed, and each is tried again in \

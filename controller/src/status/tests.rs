@@ -11,13 +11,13 @@ use transport::ErrorKind;
 use super::announce::announcement;
 use super::conditions::all;
 use super::*;
+use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
 use crate::history::{Failed, Kept, Setback};
 use crate::plan::Refusal;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
-use crate::tenants::Place;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -28,7 +28,7 @@ fn at(second: i64) -> Timestamp {
 /// A sink on the first `ready` of three nodes.
 struct Case {
     decided: Decided,
-    verdict: Result<Place, Refusal>,
+    verdict: Result<RenderedSink, Refusal>,
     fleet: Fleet,
     delivery: Option<Delivery>,
 }
@@ -44,7 +44,7 @@ impl Case {
         let verdict = plan.verdicts[&SinkId::Namespaced(name)].clone();
         let (new, old) = (plan.revision.clone(), "old".to_owned());
         let revisions = BTreeMap::from([
-            (new.clone(), Arc::new(plan.files.clone())),
+            (new.clone(), Arc::new(plan.configuration.clone())),
             (old.clone(), Arc::default()),
         ]);
         let agents = (0..3).map(|number| Agent {
@@ -552,7 +552,7 @@ fn what_may_come_by_itself_is_not_stalled() {
 fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     let mut case = Case::new(0);
     // Agents have what was good before.
-    case.decided.plan.files.clear();
+    case.decided.plan.configuration.parts.clear();
     let file = case.verdict.as_ref().unwrap().file.clone();
     let mut says = |is_suspect| {
         let why = "on node node-1: its container ended".to_owned();

@@ -32,7 +32,7 @@ pub(crate) fn stored<T: serde::de::DeserializeOwned>(spec: Value) -> Stored<T> {
 /// Writes the plan's files, and gives the first one.
 pub(crate) fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
     let folder = dir.path().join("config");
-    for (name, content) in &plan.files {
+    for (name, content) in &plan.configuration.files {
         fs::write(folder.join(name), content).unwrap();
     }
     folder.join("fluent-bit.yaml")

@@ -238,9 +238,9 @@ pub(crate) async fn files_of(client: &Client, revision: &str) -> BTreeMap<String
         .list(&ListParams::default().labels(&selector))
         .await
         .unwrap();
-    let (files, _) = from_secrets(found.items);
+    let (configuration, _) = from_secrets(found.items);
     let text = |(name, content)| (name, String::from_utf8(content).unwrap());
-    files.into_iter().map(text).collect()
+    configuration.files.into_iter().map(text).collect()
 }
 
 pub(crate) async fn until_files(
