@@ -230,7 +230,7 @@ impl History {
     /// Whether agents still have what failed a moment ago.
     fn is_coming_back(&self, now: &Situation<'_>) -> bool {
         self.failed.as_ref().is_some_and(|failed| {
-            let is_recent = lasts(failed.setback.since, now.now) < now.pace.trial;
+            let is_recent = lasts(failed.setback.since, now.now) < now.timing.canary_timeout;
             is_recent && now.agents_with(&failed.revision).next().is_some()
         })
     }
@@ -316,7 +316,7 @@ impl History {
         let Some(roll) = self.roll.take() else {
             return;
         };
-        let Situation { wanted, pace, .. } = *now;
+        let Situation { wanted, timing, .. } = *now;
         let is_next = roll.revision != wanted;
         match &self.good {
             // What was before is wanted again.
@@ -329,7 +329,7 @@ impl History {
             }
             Some(_) | None => {}
         }
-        let was_watched = lasts(roll.since, now.now) >= pace.roll;
+        let was_watched = lasts(roll.since, now.now) >= timing.rollout_timeout;
         let is_complete = now.all_have(&roll, &self.ill);
         if is_complete && (is_next || was_watched) {
             self.end(roll, now);

@@ -108,13 +108,13 @@ async fn work(
     routes: &watch::Sender<Routes>,
     monitor: &Monitor,
 ) {
-    let pace = settings.pace;
-    let teller = Teller::new(client.clone(), watched, monitor, pace);
+    let timing = settings.timing;
+    let teller = Teller::new(client.clone(), watched, monitor, timing);
     let mut failures = 0;
     let mut decided: Option<Decided> = None;
     loop {
         let round = timeout(
-            pace.request,
+            timing.request_timeout,
             round(client, watched, settings, routes, monitor),
         )
         .await;
@@ -126,31 +126,31 @@ async fn work(
                 // What is under way, or is next, has to be looked at, and agents that are
                 // replaced are changes all the time.
                 let (again, most) = if new.history.is_settled(&new.plan.revision) {
-                    (pace.resync, pace.gather)
+                    (timing.resync, timing.max_debounce)
                 } else {
-                    (pace.settle.min(pace.resync), pace.quiet)
+                    (timing.canary_ready.min(timing.resync), timing.debounce)
                 };
                 decided = Some(new);
-                Box::pin(gather(watched, pace.quiet, most, again))
+                Box::pin(gather(watched, timing.debounce, most, again))
             }
             Err(error) => {
                 tracing::warn!(%error, failures, "not everything could be applied");
-                let wait = pace.retry * 2_u32.saturating_pow(failures);
+                let wait = timing.retry * 2_u32.saturating_pow(failures);
                 failures += 1;
-                Box::pin(sleep(wait.min(pace.resync)))
+                Box::pin(sleep(wait.min(timing.resync)))
             }
         };
         loop {
             // What is not told in time is told next: a round must not wait for statuses.
             if let Some(decided) = &decided
                 && let telling = teller.tell(decided, observations)
-                && let Err(late) = timeout(pace.request, telling).await
+                && let Err(late) = timeout(timing.request_timeout, telling).await
             {
                 tracing::warn!(%late, "not all statuses could be written in time");
             }
             tokio::select! {
                 () = &mut next => break,
-                () = sleep(pace.observe) => {}
+                () = sleep(timing.scrape_interval) => {}
             }
         }
     }

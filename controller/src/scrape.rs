@@ -42,7 +42,7 @@ pub async fn scrape(
         let pods: BTreeSet<&str> = agents.iter().map(|agent| agent.pod.as_str()).collect();
         observations.lock().retain(|pod| pods.contains(pod));
         for group in agents.chunks(EACH_INTERVAL) {
-            let next = Instant::now() + settings.pace.observe;
+            let next = Instant::now() + settings.timing.scrape_interval;
             let asked = group
                 .iter()
                 .map(|agent| one(&http, agent, settings, observations, monitor));
@@ -54,7 +54,7 @@ pub async fn scrape(
             sleep_until(next).await;
         }
         if agents.is_empty() {
-            sleep(settings.pace.observe).await;
+            sleep(settings.timing.scrape_interval).await;
         }
     }
 }

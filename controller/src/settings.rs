@@ -40,8 +40,8 @@ pub struct Settings {
     pub queues: QueueSettings,
     /// What the controller keeps of the cluster's Events.
     pub events: EventSettings,
-    /// When something is done.
-    pub pace: Pace,
+    /// Intervals and timeouts.
+    pub timing: Timing,
     /// The address for metrics and health. `[::]` is every address, of IPv4 as well.
     pub listen: SocketAddr,
     /// How the controller's own log is written.
@@ -181,51 +181,52 @@ impl Default for EventSettings {
     }
 }
 
-/// When something is done.
+/// The intervals and timeouts of the controller. The settings have them in seconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Pace {
-    /// Changes are gathered until there was none for so long,
-    #[serde(deserialize_with = "seconds")]
-    pub quiet: Duration,
-    /// but no longer than this.
-    #[serde(deserialize_with = "seconds")]
-    pub gather: Duration,
-    /// After this everything is looked at again, changed or not: the Secrets
-    /// that sinks name are not watched.
-    #[serde(deserialize_with = "seconds")]
+pub struct Timing {
+    /// The time without changes after which the gathered changes are applied.
+    #[serde(rename = "debounceSeconds", deserialize_with = "seconds")]
+    pub debounce: Duration,
+    /// The maximum time for which changes are gathered.
+    #[serde(rename = "maxDebounceSeconds", deserialize_with = "seconds")]
+    pub max_debounce: Duration,
+    /// The interval at which everything is read and applied again, changed or not: the
+    /// Secrets that sinks name are not watched.
+    #[serde(rename = "resyncSeconds", deserialize_with = "seconds")]
     pub resync: Duration,
-    /// The wait after a failure, twice as long after each further one, up to
-    /// the resync.
-    #[serde(deserialize_with = "seconds")]
+    /// The wait after a failure. It doubles with each further failure, up to the resync
+    /// interval.
+    #[serde(rename = "retrySeconds", deserialize_with = "seconds")]
     pub retry: Duration,
-    /// How often the agents are asked how they deliver.
-    #[serde(deserialize_with = "seconds")]
-    pub observe: Duration,
-    /// How often what they have counted is written down, where nothing else
+    /// The interval at which the agents' metrics are read.
+    #[serde(rename = "scrapeIntervalSeconds", deserialize_with = "seconds")]
+    pub scrape_interval: Duration,
+    /// The interval at which changed counts are written to the statuses, if nothing else
     /// changes.
-    #[serde(deserialize_with = "seconds")]
-    pub count: Duration,
-    /// For how long the oldest message may wait before its sink is behind.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(rename = "statusIntervalSeconds", deserialize_with = "seconds")]
+    pub status_interval: Duration,
+    /// The age of the oldest waiting message from which a sink is behind.
+    #[serde(rename = "behindSeconds", deserialize_with = "seconds")]
     pub behind: Duration,
-    /// For how long the first agent of a revision has to be ready before the
-    /// others follow.
-    #[serde(deserialize_with = "seconds")]
-    pub settle: Duration,
-    /// After how long without any agent that is ready a revision is taken back.
-    #[serde(deserialize_with = "seconds")]
-    pub trial: Duration,
-    /// For how long a roll under way keeps the next one waiting.
-    #[serde(deserialize_with = "seconds")]
-    pub roll: Duration,
-    /// How often it is written down which Events were delivered: after a crash
-    /// the next leader sends again what was delivered since.
-    #[serde(deserialize_with = "seconds")]
-    pub checkpoint: Duration,
-    /// How long a round of requests to the API server may take.
-    #[serde(deserialize_with = "seconds")]
-    pub request: Duration,
+    /// The time for which the canary agent of a revision must be ready before the others
+    /// follow.
+    #[serde(rename = "canaryReadySeconds", deserialize_with = "seconds")]
+    pub canary_ready: Duration,
+    /// The time in which the canary agent must become ready; otherwise the revision is
+    /// rolled back.
+    #[serde(rename = "canaryTimeoutSeconds", deserialize_with = "seconds")]
+    pub canary_timeout: Duration,
+    /// The time after which an unfinished rollout no longer delays the next one.
+    #[serde(rename = "rolloutTimeoutSeconds", deserialize_with = "seconds")]
+    pub rollout_timeout: Duration,
+    /// The interval at which the position in the Events is stored: after a crash the next
+    /// leader sends again what was delivered since.
+    #[serde(rename = "checkpointIntervalSeconds", deserialize_with = "seconds")]
+    pub checkpoint_interval: Duration,
+    /// The maximum time for a round of requests to the API server.
+    #[serde(rename = "requestTimeoutSeconds", deserialize_with = "seconds")]
+    pub request_timeout: Duration,
 }
 
 /// How the log is written.
@@ -345,7 +346,7 @@ impl Default for Settings {
             agent: AgentSettings::default(),
             queues: QueueSettings::default(),
             events: EventSettings::default(),
-            pace: Pace::default(),
+            timing: Timing::default(),
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
             log: LogFormat::default(),
         }
@@ -408,21 +409,21 @@ fn elsewhere() -> Affinity {
     }
 }
 
-impl Default for Pace {
+impl Default for Timing {
     fn default() -> Self {
         Self {
-            quiet: Duration::from_secs(3),
-            gather: Duration::from_secs(15),
+            debounce: Duration::from_secs(3),
+            max_debounce: Duration::from_secs(15),
             resync: Duration::from_secs(60),
             retry: Duration::from_secs(1),
-            observe: Duration::from_secs(5),
-            count: Duration::from_secs(60),
+            scrape_interval: Duration::from_secs(5),
+            status_interval: Duration::from_secs(60),
             behind: Duration::from_secs(60),
-            settle: Duration::from_secs(10),
-            trial: Duration::from_secs(180),
-            roll: Duration::from_secs(120),
-            checkpoint: Duration::from_secs(2),
-            request: Duration::from_secs(60),
+            canary_ready: Duration::from_secs(10),
+            canary_timeout: Duration::from_secs(180),
+            rollout_timeout: Duration::from_secs(120),
+            checkpoint_interval: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -448,18 +449,18 @@ mod tests {
         for text in ["", "# nothing\n{}"] {
             let settings = Settings::parse(text).unwrap();
             assert_eq!(settings.max_lanes, 32);
-            assert_eq!(settings.pace.quiet, Duration::from_secs(3));
+            assert_eq!(settings.timing.debounce, Duration::from_secs(3));
         }
         let settings = Settings::parse(
             "namespace: logs\nagent:\n  image: registry/agent:1\n  tolerations: []\n\
-             pace:\n  quiet: 0.5\nlisten: 127.0.0.1:9000\nlog: text\n",
+             timing:\n  debounceSeconds: 0.5\nlisten: 127.0.0.1:9000\nlog: text\n",
         )
         .unwrap();
         assert_eq!(settings.namespace, "logs");
         assert_eq!(settings.agent.image, "registry/agent:1");
         assert!(settings.agent.tolerations.is_empty());
         assert_eq!(settings.agent.metrics_port, 2020);
-        assert_eq!(settings.pace.quiet, Duration::from_millis(500));
+        assert_eq!(settings.timing.debounce, Duration::from_millis(500));
         assert_eq!(settings.log, LogFormat::Text);
     }
 
@@ -468,7 +469,7 @@ mod tests {
         for (text, words) in [
             ("namespaces: a", "namespaces"),
             ("agent:\n  imagee: a", "imagee"),
-            ("pace:\n  quiet: 0", "between 0.001 and 86400"),
+            ("timing:\n  debounceSeconds: 0", "between 0.001 and 86400"),
             ("listen: nowhere", "socket address"),
             ("maxLanes: 0", "maxLanes is 0, allowed is 1 to 1000"),
             (

@@ -31,7 +31,7 @@ use crate::monitor::{Monitor, SinkCounts};
 use crate::names::MANAGER;
 use crate::plan::Plan;
 use crate::render::alias_of;
-use crate::settings::Pace;
+use crate::settings::Timing;
 use crate::snapshot::{ObjectName, SinkId, Version};
 use crate::watch::{StoredSink, Watched};
 
@@ -60,7 +60,7 @@ pub struct Teller<'a> {
     client: Client,
     watched: &'a Watched,
     monitor: &'a Monitor,
-    pace: Pace,
+    timing: Timing,
     announcer: Announcer,
     written: Mutex<BTreeMap<SinkId, Written>>,
 }
@@ -83,13 +83,13 @@ struct Told {
 impl<'a> Teller<'a> {
     /// One that has told nobody yet.
     #[must_use]
-    pub fn new(client: Client, watched: &'a Watched, monitor: &'a Monitor, pace: Pace) -> Self {
+    pub fn new(client: Client, watched: &'a Watched, monitor: &'a Monitor, timing: Timing) -> Self {
         Self {
             announcer: Announcer::new(client.clone()),
             client,
             watched,
             monitor,
-            pace,
+            timing,
             written: Mutex::default(),
         }
     }
@@ -97,8 +97,8 @@ impl<'a> Teller<'a> {
     /// Writes the status of each sink whose status is another one now. One that
     /// cannot be written does not keep the others from theirs.
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
-        let deliveries = observations.lock().deliveries(self.pace.behind);
-        let fleet = self.watched.fleet(self.pace);
+        let deliveries = observations.lock().deliveries(self.timing.behind);
+        let fleet = self.watched.fleet(self.timing);
         self.monitor.fleet(&fleet);
 
         let mut counts = SinkCounts::default();
@@ -118,7 +118,7 @@ impl<'a> Teller<'a> {
                 decided,
                 fleet: &fleet,
                 delivery: deliveries.get(alias_of(&told.id).as_str()),
-                patience: self.pace.trial,
+                patience: self.timing.canary_timeout,
             };
             let status = self.status(&told, &facts);
             count(&mut counts, &status);
@@ -173,7 +173,13 @@ impl<'a> Teller<'a> {
             counts: match facts.delivery {
                 Some(delivery) => {
                     let before = before.counts.as_ref();
-                    Some(counts(before, delivery, is_news, self.pace.count, now))
+                    Some(counts(
+                        before,
+                        delivery,
+                        is_news,
+                        self.timing.status_interval,
+                        now,
+                    ))
                 }
                 None => before.counts.clone(),
             },

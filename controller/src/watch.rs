@@ -28,7 +28,7 @@ use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
 use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
 use crate::references::{ObjectNames, References};
-use crate::settings::{Pace, Settings};
+use crate::settings::{Settings, Timing};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 
 /// For how many seconds a watch may say nothing before it is begun anew. One whose API
@@ -174,7 +174,7 @@ impl Watched {
 
     /// The agents, and the nodes that are out of reach.
     #[must_use]
-    pub fn fleet(&self, pace: Pace) -> Fleet {
+    pub fn fleet(&self, timing: Timing) -> Fleet {
         let (pods, nodes) = (self.pods.state(), self.nodes.state());
         let (pods, nodes) = (
             pods.iter().map(|pod| &**pod),
@@ -186,7 +186,7 @@ impl Watched {
         let view = View {
             template: spec.and_then(|spec| spec.template.spec.as_ref()),
             absent: &absent,
-            patience: pace.trial,
+            patience: timing.canary_timeout,
             now: self.now(),
         };
         let fleet = Fleet::new(pods, nodes, view);
@@ -203,7 +203,7 @@ impl Watched {
         self.clock.set(&self.client).await?;
         let mut snapshot = Snapshot {
             now: self.now(),
-            fleet: self.fleet(settings.pace),
+            fleet: self.fleet(settings.timing),
             ..Snapshot::default()
         };
         let mut names = ObjectNames::default();
@@ -237,7 +237,7 @@ impl Watched {
             references,
             revisions,
         } = &mut *asked;
-        let fresh = settings.pace.resync;
+        let fresh = settings.timing.resync;
         (snapshot.secrets, snapshot.config_maps) =
             references.look_up(&self.client, names, fresh).await;
         self.add_revisions(&mut snapshot, revisions, settings)

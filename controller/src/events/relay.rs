@@ -130,7 +130,7 @@ impl<'a> Relay<'a> {
         let events: Api<Lenient<Event>> = Api::all(self.client.clone());
         let config = watcher::Config::default().page_size(PAGE);
         let mut events = std::pin::pin!(watcher(events, config).default_backoff());
-        let mut ticks = interval(self.settings.pace.checkpoint);
+        let mut ticks = interval(self.settings.timing.checkpoint_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -29,9 +29,9 @@ impl Store {
     pub(super) fn new(client: &Client, settings: &Settings) -> Self {
         Self {
             api: Api::namespaced(client.clone(), &settings.namespace),
-            every: settings.pace.checkpoint,
-            patience: settings.pace.request,
-            retry: settings.pace.retry,
+            every: settings.timing.checkpoint_interval,
+            patience: settings.timing.request_timeout,
+            retry: settings.timing.retry,
         }
     }
 

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{Attempt, Revisions};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach, lasts};
 use crate::plan::Plan;
-use crate::settings::{Pace, Settings};
+use crate::settings::{Settings, Timing};
 use crate::snapshot::Snapshot;
 
 /// On so many nodes a pod may not begin before its revision fails.
@@ -35,7 +35,7 @@ pub struct Situation<'a> {
     /// How many agents may be without work at a time because they are replaced.
     pub at_once: usize,
     /// When something is done.
-    pub pace: Pace,
+    pub timing: Timing,
     /// The time.
     pub now: Timestamp,
 }
@@ -56,7 +56,7 @@ impl<'a> Situation<'a> {
             revisions,
             fleet,
             at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
-            pace: settings.pace,
+            timing: settings.timing,
             now: *now,
         }
     }
@@ -86,7 +86,7 @@ impl Situation<'_> {
 
     /// Whether an agent is ready for long enough.
     pub(super) fn is_settled(&self, agent: &Agent) -> bool {
-        let Pace { settle, .. } = self.pace;
+        let Timing { canary_ready, .. } = self.timing;
         let is_long = |since, span| lasts(since, self.now) >= span;
         let Agent {
             created,
@@ -94,11 +94,11 @@ impl Situation<'_> {
             ..
         } = *agent;
         // A node's clock may be ahead, the API server's counts then.
-        let is_old = created.is_some_and(|created| is_long(created, settle * 6));
+        let is_old = created.is_some_and(|created| is_long(created, canary_ready * 6));
         let is_ahead = |since| since > self.now && is_old;
         // Or behind.
         let since = ready_since.map(|since| created.map_or(since, |created| since.max(created)));
-        since.is_some_and(|since| is_long(since, settle) || is_ahead(since))
+        since.is_some_and(|since| is_long(since, canary_ready) || is_ahead(since))
     }
 
     /// Whether a revision is on all nodes within reach, and does well on those that were
@@ -121,7 +121,7 @@ impl Situation<'_> {
         let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
         with_it.any(|agent| !ill.contains(&agent.node))
             || self.is_under_way(trial)
-            || lasts(trial.since, self.now) < self.pace.trial
+            || lasts(trial.since, self.now) < self.timing.canary_timeout
     }
 
     /// Whether the pod is still to be made that a trial needs.
@@ -133,7 +133,7 @@ impl Situation<'_> {
 
     /// Whether an agent will not become ready.
     pub(super) fn is_ill(&self, agent: &Agent) -> bool {
-        agent.is_ill(self.pace.trial, self.now)
+        agent.is_ill(self.timing.canary_timeout, self.now)
     }
 
     /// What speaks against a revision: agents that are ill with it, and were not
@@ -157,7 +157,7 @@ impl Situation<'_> {
     /// What speaks against a revision on the node that it is tried on.
     fn failure_on_its_node(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
         let (node, chosen) = attempt.node.as_ref()?;
-        let patience = self.pace.trial;
+        let patience = self.timing.canary_timeout;
         let absent = self.fleet.absent.get(node);
         if absent.is_some_and(|since| lasts(*since.max(chosen), self.now) >= patience) {
             return Some(Failure {
@@ -191,7 +191,7 @@ impl Situation<'_> {
         let with_it = || without().filter(|(_, out)| is_its(out));
         let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
         let is_in_vain = attempt.is_careful
-            && lasts(attempt.since, self.now) >= self.pace.trial
+            && lasts(attempt.since, self.now) >= self.timing.canary_timeout
             && self.agents_with(revision).next().is_none();
         let (node, out) = if is_in_vain {
             without().next()?

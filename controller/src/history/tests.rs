@@ -121,7 +121,7 @@ impl World {
             wanted: (!self.template.is_empty()).then_some(self.nodes.len()),
             ..Fleet::default()
         };
-        let patience = self.settings.pace.trial;
+        let patience = self.settings.timing.canary_timeout;
         for (name, Node { agent, kind }) in &self.nodes {
             let since = self.absent.get(name).copied().unwrap_or(self.now);
             let obstacle = match agent {

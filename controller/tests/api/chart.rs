@@ -151,7 +151,10 @@ async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
     let port = free_port();
     settings["namespace"] = json!(SYSTEM);
     settings["listen"] = json!(format!("127.0.0.1:{port}"));
-    settings["pace"] = json!({"quiet": 0.2, "resync": 1, "observe": 0.5, "settle": 1});
+    settings["timing"] = json!({
+        "debounceSeconds": 0.2, "resyncSeconds": 1,
+        "scrapeIntervalSeconds": 0.5, "canaryReadySeconds": 1,
+    });
     let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
     plane.start_controller(program, &settings).await;
     port

@@ -74,7 +74,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     };
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings_in(&dir);
-    settings.pace.behind = Duration::from_secs(1);
+    settings.timing.behind = Duration::from_secs(1);
     plane.add_nodes(1).await;
     let own = controllers(&plane).await;
     let task = controller_with(&own, "only", settings);

@@ -268,7 +268,7 @@ async fn start_program(plane: &mut ControlPlane) -> u32 {
     let settings = json!({
         "namespace": SYSTEM,
         "listen": format!("127.0.0.1:{}", free_port()),
-        "pace": {"quiet": 0.2, "observe": 0.5},
+        "timing": {"debounceSeconds": 0.2, "scrapeIntervalSeconds": 0.5},
     });
     plane.start_controller(program, &settings).await
 }

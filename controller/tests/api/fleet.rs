@@ -3,7 +3,7 @@
 use api::LogSink;
 use controller::clock;
 use controller::names::{AGENT, REVISION};
-use controller::settings::{AgentSettings, Pace, Settings};
+use controller::settings::{AgentSettings, Settings, Timing};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::world::{
-    SYSTEM, condition, controller_with, controllers, pace, put, revision, settings, sinks, start,
-    tcp, until, until_condition, wait_until,
+    SYSTEM, condition, controller_with, controllers, put, revision, settings, sinks, start, tcp,
+    timing, until, until_condition, wait_until,
 };
 
 /// Objects say when they were made by a clock that need not be ours.
@@ -38,10 +38,10 @@ fn with_image(image: &str) -> Settings {
             image: image.to_owned(),
             ..AgentSettings::default()
         },
-        pace: Pace {
-            trial: Duration::from_secs(8),
-            roll: Duration::from_secs(5),
-            ..pace()
+        timing: Timing {
+            canary_timeout: Duration::from_secs(8),
+            rollout_timeout: Duration::from_secs(5),
+            ..timing()
         },
         ..settings()
     }

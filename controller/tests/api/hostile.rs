@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::world::{
-    SYSTEM, controller, controllers, pace, put, put_cluster, put_secret, sinks, start, tcp, until,
-    until_condition, until_files,
+    SYSTEM, controller, controllers, put, put_cluster, put_secret, sinks, start, tcp, timing,
+    until, until_condition, until_files,
 };
 
 /// That a sink of another namespace is in force.
@@ -283,7 +283,7 @@ async fn one_that_comes_and_goes_all_the_time() {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     // Without a node a roll stays under way, and changes are gathered for so long then.
-    let rounds = begun.elapsed().as_millis() / pace().quiet.as_millis();
+    let rounds = begun.elapsed().as_millis() / timing().debounce.as_millis();
     let most = 3 + rounds as i64;
     assert!(generation <= Some(most), "{generation:?} of {most}");
     flapping.abort();

@@ -12,7 +12,7 @@ use controller::history::Step;
 use controller::names::{AGENT, REVISION};
 use controller::plan::Plan;
 use controller::preview::preview;
-use controller::settings::{AgentSettings, Pace, Settings};
+use controller::settings::{AgentSettings, Settings, Timing};
 use controller::snapshot::Snapshot;
 use controller::watch::stored_revisions;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -24,8 +24,8 @@ use serde_json::json;
 use tower::filter::FilterLayer;
 
 use crate::world::{
-    SYSTEM, condition, controller, controller_with, controllers, pace, put, revision, settings,
-    sinks, start, tcp, until, until_condition, until_files, wait_until,
+    SYSTEM, condition, controller, controller_with, controllers, put, revision, settings, sinks,
+    start, tcp, timing, until, until_condition, until_files, wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,9 +407,9 @@ async fn a_preview_says_what_would_change_and_changes_nothing() {
             image: image.to_owned(),
             ..AgentSettings::default()
         },
-        pace: Pace {
-            roll: Duration::from_secs(2),
-            ..pace()
+        timing: Timing {
+            rollout_timeout: Duration::from_secs(2),
+            ..timing()
         },
         ..settings()
     };

@@ -11,7 +11,7 @@ use controller::lease::{Candidate, Terms};
 use controller::monitor::Monitor;
 use controller::names::{AGENT, REVISION};
 use controller::run::run;
-use controller::settings::{AgentSettings, Pace, Paths, Settings};
+use controller::settings::{AgentSettings, Paths, Settings, Timing};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -31,7 +31,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(180);
 pub(crate) fn settings() -> Settings {
     Settings {
         namespace: SYSTEM.to_owned(),
-        pace: pace(),
+        timing: timing(),
         ..Settings::default()
     }
 }
@@ -57,15 +57,15 @@ pub(crate) fn settings_in(dir: &TempDir) -> Settings {
     }
 }
 
-pub(crate) fn pace() -> Pace {
-    Pace {
-        quiet: Duration::from_millis(200),
-        gather: Duration::from_secs(1),
+pub(crate) fn timing() -> Timing {
+    Timing {
+        debounce: Duration::from_millis(200),
+        max_debounce: Duration::from_secs(1),
         resync: Duration::from_secs(2),
         retry: Duration::from_millis(200),
-        observe: Duration::from_millis(500),
-        settle: Duration::from_secs(1),
-        ..Pace::default()
+        scrape_interval: Duration::from_millis(500),
+        canary_ready: Duration::from_secs(1),
+        ..Timing::default()
     }
 }
 

@@ -148,7 +148,7 @@ impl Demo {
             "agent": agent,
             "listen": "127.0.0.1:0",
             // Faster than it has to be with many nodes.
-            "pace": {"quiet": 1, "observe": 2},
+            "timing": {"debounceSeconds": 1, "scrapeIntervalSeconds": 2},
         });
         // Built beside this program, by make.
         let program = std::env::current_exe().expect("a program");
