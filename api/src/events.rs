@@ -1,13 +1,13 @@
-//! What users write about Kubernetes' events.
+//! The selection and format of Kubernetes events.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which events. A `*` in a name stands for any characters.
+/// Selects events. A `*` in a name stands for any characters.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventSelection {
-    /// Only events that are at least as grave.
+    /// Only events of this type or a more severe one.
     #[serde(default)]
     pub minimum_level: EventType,
     /// Only events of these types.
@@ -25,12 +25,12 @@ pub struct EventSelection {
     #[schemars(length(max = 100), inner(regex(pattern = r"^[A-Za-z0-9*]{1,63}$")))]
     #[serde(default)]
     pub kinds: Vec<String>,
-    /// Not these, though they are selected.
+    /// Excludes selected events.
     #[serde(default)]
     pub exclude: EventExclusion,
 }
 
-/// Which events are left out. A `*` in a name stands for any characters.
+/// Excludes events. A `*` in a name stands for any characters.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventExclusion {
@@ -51,25 +51,25 @@ pub struct EventExclusion {
     pub kinds: Vec<String>,
 }
 
-/// The types that events have, the graver one later.
+/// The type of an event, in order of severity.
 #[derive(
     Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 pub enum EventType {
-    /// Something happened as it should. Also what has none of these types.
+    /// An expected event, or one of an unknown type.
     #[default]
     Normal,
-    /// Something went wrong.
+    /// A problem.
     Warning,
 }
 
-/// What the message of an event is.
+/// The format of the MSG of events.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventFormat {
-    /// What the event says.
+    /// The event's message.
     #[default]
     Text,
-    /// The event as the API has it, in one line of JSON.
+    /// The whole event as one line of JSON.
     Json,
 }

@@ -22,13 +22,13 @@ pub use self::spec::{
 };
 pub use self::status::{Counts, EventCounts, LastError, SinkStatus};
 
-/// Both CRDs, in the order in which they are documented.
+/// Returns both CRDs, in the order in which they are documented.
 #[must_use]
 pub fn crds() -> [CustomResourceDefinition; 2] {
     [LogSink::crd(), ClusterLogSink::crd()]
 }
 
-/// A CRD as `kubectl apply` takes it.
+/// Returns a CRD in YAML, as `kubectl apply` accepts it.
 #[must_use]
 pub fn yaml(crd: &CustomResourceDefinition) -> String {
     serde_saphyr::to_string(crd).expect("a CRD has only maps with text keys")

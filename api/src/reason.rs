@@ -31,7 +31,7 @@ reasons! {
     // Of `Accepted`.
     /// The sink can be configured.
     Accepted,
-    /// A field has a value that cannot be used.
+    /// A field has an invalid value.
     InvalidValue,
     /// A Secret that the sink names does not exist.
     SecretNotFound,
@@ -47,7 +47,7 @@ reasons! {
     KeyNotFound,
     /// A certificate or private key cannot be used.
     BadCertificate,
-    /// The stored object does not match the schema any more.
+    /// The stored object does not match the current schema.
     InvalidObject,
     /// The limit for the number of sinks is reached.
     TooManySinks,
@@ -55,12 +55,12 @@ reasons! {
     TooLarge,
 
     // Of `Configured`.
-    /// All nodes have the sink.
+    /// All nodes run a ready agent with the sink.
     Complete,
     /// Agents are being replaced.
     RollingOut,
-    /// Agents did not become ready with the sink and have the last good
-    /// configuration again.
+    /// Agents did not become ready with the sink, and the last good configuration was
+    /// restored.
     RolledBack,
 
     // Of `Configured` and `Delivering`.
@@ -68,15 +68,15 @@ reasons! {
     NotAccepted,
 
     // Of `Delivering`.
-    /// All agents are connected to the server, and it takes what they send.
+    /// All agents are connected to the server, and it accepts what they send.
     Connected,
     /// Some agents are not connected yet.
     Connecting,
     /// No agent with the sink has reported yet.
     NotObserved,
-    /// The receiver takes less than is written: messages wait on the nodes' disks.
+    /// The receiver accepts less than is written: messages wait on the nodes' disks.
     Behind,
-    /// The host's name has no address.
+    /// The host name cannot be resolved.
     NameNotResolved,
     /// Nothing accepts connections at the host and port.
     ConnectFailed,
@@ -93,8 +93,9 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether a sink that is not accepted stays so before somebody changes it. What it
-    /// names and is missing may be made at any time, by cert-manager for example.
+    /// Returns whether a sink that is not accepted stays so until somebody changes it. A
+    /// missing Secret, on the other hand, may be created at any time, for example by
+    /// cert-manager.
     #[must_use]
     pub const fn needs_change(self) -> bool {
         matches!(

@@ -1,8 +1,8 @@
-//! What users write.
+//! The specs of the resources.
 //!
-//! The schema refuses what it can with a message; what it cannot see (whether
-//! a Secret exists, whether a template is one) is the plan's to refuse.
-#![allow(unreachable_pub, reason = "what the derives make; all of it is public")]
+//! The schema rejects invalid values with a message where it can. The controller rejects
+//! the rest, such as a reference to a Secret that does not exist or an invalid template.
+#![allow(unreachable_pub, reason = "the derives generate public items")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventFormat, EventSelection, SinkStatus};
 
-/// The logs of a namespace, to its own syslog server.
+/// Sends the logs and events of a namespace to a syslog server.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "syslogsink.io",
@@ -40,7 +40,7 @@ use crate::{EventFormat, EventSelection, SinkStatus};
         .message("sharing balance is for several servers")
 )]
 pub struct LogSinkSpec {
-    /// What the sink speaks.
+    /// The protocol of the sink.
     #[serde(default, rename = "type")]
     pub kind: SinkType,
     /// The name or address of the server.
@@ -50,35 +50,35 @@ pub struct LogSinkSpec {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Its port; without it that of the transport: 6514 for TLS, 514 for TCP
-    /// and UDP, 2514 for RELP.
+    /// The server's port. Defaults to 6514 for TLS, 514 for TCP and UDP, and 2514 for
+    /// RELP.
     #[schemars(range(min = 1, max = 65535))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Several servers in the place of one, the preferred one first: whichever
-    /// answers has everything.
+    /// Several servers instead of one host, the preferred one first. How they are used is
+    /// set by `sharing`.
     #[schemars(length(min = 1, max = 8))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<Vec<Server>>,
-    /// How several servers share the work.
+    /// How several servers share the messages.
     #[serde(default)]
     pub sharing: Sharing,
-    /// How messages get there.
+    /// The transport protocol.
     #[serde(default)]
     pub transport: Transport,
-    /// For the transports `tls` and `relp+tls`.
+    /// TLS settings, for the transports `tls` and `relp+tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Which of the containers' logs; all of them by default.
+    /// Selects the containers whose logs are sent; all of them by default.
     #[serde(default)]
     pub selection: Selection,
-    /// Whether Kubernetes' events are sent as well, by the controller.
+    /// Whether the controller sends Kubernetes events as well.
     #[serde(default = "default_events")]
     pub events: bool,
-    /// Which of the events; all of them by default.
+    /// Selects the events that are sent; all of them by default.
     #[serde(default)]
     pub event_selection: EventSelection,
-    /// What messages look like, where it is not the usual.
+    /// Changes to the format of messages.
     #[serde(default)]
     pub format: Format,
     /// The maximum size of a message in bytes, 8000 by default (1180 for UDP); a
@@ -87,9 +87,9 @@ pub struct LogSinkSpec {
     #[schemars(range(min = 1024, max = 16_777_216))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<u32>,
-    /// The maximum number of bytes that wait on a node's disk for this sink: `50M` to
-    /// `1000G`, such as `512M` or `2G`. Beyond it the oldest messages are lost and
-    /// counted. With `sharing: balance` each server has an equal part.
+    /// The maximum size of this sink's queue on the disk of each node: `50M` to `1000G`,
+    /// such as `512M` or `2G`. When the queue is full, the oldest messages are lost and
+    /// counted. With `sharing: balance`, each server has an equal part of it.
     #[schemars(length(max = 16))]
     #[x_kube(
         validation = Rule::new("self.matches('^([5-9][0-9]|[1-9][0-9]{2,5})M$|^([1-9][0-9]{0,2}|1000)G$')")
@@ -99,7 +99,7 @@ pub struct LogSinkSpec {
     pub buffer_limit: String,
 }
 
-/// The logs of many namespaces, to an operator's syslog server.
+/// Sends the logs and events of many namespaces to an operator's syslog server.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "syslogsink.io",
@@ -129,16 +129,16 @@ pub struct ClusterLogSinkSpec {
     #[serde(default)]
     pub exclude_namespaces: Vec<String>,
     /// Whether the agents' own log is sent as well. While the receiver is down, each
-    /// failed try adds a line, which is tried as well: up to `bufferLimit`.
+    /// failed attempt adds a line to the queue, up to `bufferLimit`.
     #[serde(default)]
     pub include_agent_logs: bool,
 }
 
-/// What a sink speaks.
+/// The protocol of a sink.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkType {
-    /// RFC 5424.
+    /// Syslog (RFC 5424).
     #[default]
     Syslog,
 }
@@ -146,31 +146,31 @@ pub enum SinkType {
 /// One of several servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Server {
-    /// The name or address.
+    /// The name or address of the server.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$")
     )]
     pub host: String,
-    /// The port; without it that of the transport.
+    /// The server's port. Defaults to the port of the transport.
     #[schemars(range(min = 1, max = 65535))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
 
-/// How several servers share the work.
+/// How several servers share the messages.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
-    /// The first that answers has all of it.
+    /// All messages go to the first server that can be reached.
     #[default]
     Failover,
-    /// Each container's log goes to one of them.
+    /// The log of each container goes to one of the servers.
     Balance,
 }
 
-/// Which logs. One of which it is not known whether it is meant, because the
-/// agent could not ask for its pod's labels, is sent.
+/// Selects logs. A log is sent as well if the agent does not know whether it is selected,
+/// because it could not look up the pod's labels.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
@@ -178,18 +178,18 @@ pub struct Selection {
     #[schemars(length(max = 100))]
     #[serde(default)]
     pub containers: Vec<String>,
-    /// Only pods with such labels.
+    /// Only pods with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
-    /// Only what containers write to this stream.
+    /// Only this stream of the containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
-    /// Not these, though they are selected.
+    /// Excludes selected logs.
     #[serde(default)]
     pub exclude: Exclusion,
 }
 
-/// What is left out.
+/// Excludes logs.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exclusion {
@@ -197,22 +197,22 @@ pub struct Exclusion {
     #[schemars(length(max = 100))]
     #[serde(default)]
     pub containers: Vec<String>,
-    /// Pods with such labels.
+    /// Pods with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
 }
 
-/// What a container writes to.
+/// An output stream of a container.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
-    /// Its standard output.
+    /// Standard output.
     Stdout,
-    /// Its standard error.
+    /// Standard error.
     Stderr,
 }
 
-/// How messages get there.
+/// A transport protocol.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Transport {
     /// TLS (RFC 5425).
@@ -222,10 +222,10 @@ pub enum Transport {
     /// Plain TCP (RFC 6587).
     #[serde(rename = "tcp")]
     Tcp,
-    /// UDP (RFC 5426): nothing is acknowledged.
+    /// UDP (RFC 5426), without acknowledgement.
     #[serde(rename = "udp")]
     Udp,
-    /// RELP: the receiver's program acknowledges each message.
+    /// RELP, in which the receiver's program acknowledges each message.
     #[serde(rename = "relp")]
     Relp,
     /// RELP over TLS.
@@ -233,40 +233,40 @@ pub enum Transport {
     RelpTls,
 }
 
-/// Whom to trust, and who we are.
+/// TLS settings.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// The CAs that may sign the receiver's certificate, and certificates that
-    /// the receiver may present itself, such as a self-signed one; the CAs of
-    /// the agent's image where there is none.
+    /// The CA certificates that are trusted to sign the receiver's certificate, or the
+    /// receiver's certificate itself if it is self-signed. Defaults to the CAs in the agents'
+    /// image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
-    /// A Secret of the type `kubernetes.io/tls` with our certificate.
+    /// The Secret of the type `kubernetes.io/tls` with the client certificate.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_secret: Option<String>,
-    /// The name in the receiver's certificate, where it is not the host's.
+    /// The name that the receiver's certificate must have. Defaults to the host.
     #[schemars(length(min = 1, max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// SHA-256 fingerprints that the receiver's certificate may have, such as
+    /// The SHA-256 fingerprints of accepted receiver certificates, such as
     /// `sha-256:AB:CD:...` (RFC 5425, section 4.2.2).
     #[schemars(length(max = 8))]
     #[serde(default)]
     pub pins: Vec<String>,
-    /// The oldest version of TLS.
+    /// The minimum version of TLS.
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// Trust any certificate.
+    /// Accept any certificate, without verification.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }
 
-/// Where CA certificates come from, in PEM.
+/// A source of CA certificates in PEM.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -274,7 +274,7 @@ pub struct TlsSpec {
         .message("exactly one of pem, secret and configMap is needed")
 )]
 pub struct CaSource {
-    /// The certificates themselves.
+    /// The certificates.
     #[schemars(length(max = 100_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,
@@ -286,17 +286,17 @@ pub struct CaSource {
     pub config_map: Option<KeyReference>,
 }
 
-/// A key of an object in the sink's own namespace; for a `ClusterLogSink`, in
-/// the controller's.
+/// A key of an object in the sink's namespace, or in the controller's namespace for a
+/// `ClusterLogSink`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct KeyReference {
-    /// The object.
+    /// The name of the object.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Its key.
+    /// The key in the object.
     #[schemars(length(min = 1, max = 253))]
     #[serde(default = "default_ca_key")]
     pub key: String,
@@ -314,7 +314,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// What messages look like: the plugin's keys, with its templates
+/// The format of messages: the plugin's keys, with its templates
 /// (docs/CONFIGURATION.md).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -327,31 +327,31 @@ pub struct Format {
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
-    /// HOSTNAME: a template; the node by default.
+    /// HOSTNAME, as a template. Defaults to the node's name.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// APP-NAME: a template; `pod.log/<namespace>/<pod>/<container>` by default.
+    /// APP-NAME, as a template. Defaults to `pod.log/<namespace>/<pod>/<container>`.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_name: Option<String>,
-    /// PROCID: a template; `-` by default.
+    /// PROCID, as a template. Defaults to `-`.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub procid: Option<String>,
-    /// MSGID: a template; `-` by default.
+    /// MSGID, as a template. Defaults to `-`.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub msgid: Option<String>,
-    /// MSG: a template; the line by default.
+    /// MSG, as a template. Defaults to the line.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Structured data besides `kubernetes@47450`.
+    /// Structured data in addition to `kubernetes@47450`.
     #[schemars(length(min = 1, max = 4096))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_data: Option<String>,
-    /// What the message of an event is.
+    /// The format of the MSG of events.
     #[serde(default)]
     pub events: EventFormat,
 }

@@ -1,10 +1,10 @@
-//! What the controller says of a sink.
+//! The status of a sink, which the controller writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the controller says of a sink.
+/// The state of a sink.
 // Without this default, a sink that no controller has seen would be ready for kstatus,
 // which takes an object without conditions for one that needs none.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -15,65 +15,65 @@ pub struct SinkStatus {
     /// sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`: the sink is one that can be configured. `Configured`: the
-    /// nodes' agents have it. `Delivering`: they, and the controller for events,
-    /// are connected to its server, and it takes what they send. `Ready`, for
-    /// tools that know nothing else: it is accepted, and all nodes have it; `Stalled`: that will not be without a change.
+    /// `Accepted`: the sink is valid. `Configured`: the agents of all nodes run with it.
+    /// `Delivering`: the agents, and the controller for events, are connected to the server,
+    /// and it accepts what they send. `Ready`: the sink is accepted and configured.
+    /// `Stalled`: it will not become ready without a change.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
-    /// What the agents have counted, each since its start.
+    /// Counts of the agents, each since its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// The last failure that was seen; it stays when all is well again.
+    /// The last failure. It stays after recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 }
 
-/// What the agents have counted, each since its start. Looked at once a minute.
-// What is absent is written as null, which removes it: the status is a merge patch.
+/// Counts of the agents, each since its start. Updated once a minute.
+// Absent fields are written as null, which removes them: the status is a merge patch.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Messages that the receiver acknowledged.
     pub acknowledged: u64,
-    /// Records that were given up.
+    /// Records that were dropped.
     pub dropped: u64,
-    /// Messages on the nodes' disks that the receiver has not acknowledged.
+    /// Messages in the nodes' queues that the receiver has not acknowledged.
     #[serde(default)]
     pub waiting: u64,
-    /// When the oldest of them was written there.
+    /// The time at which the oldest waiting message was queued.
     #[serde(default)]
     pub oldest_waiting_time: Option<Time>,
-    /// What became of Kubernetes' events, if the sink gets any.
+    /// Counts of Kubernetes events, if the sink gets any.
     #[serde(default)]
     pub events: Option<EventCounts>,
-    /// When this was so.
+    /// The time of these counts.
     pub observed_time: Time,
-    /// When a message more was acknowledged than before.
+    /// The last time at which the number of acknowledged messages had grown.
     #[serde(default)]
     pub last_acknowledged_time: Option<Time>,
 }
 
-/// What became of Kubernetes' events, since this controller leads.
+/// Counts of Kubernetes events since the reporting controller became leader.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventCounts {
     /// Events that the receiver acknowledged.
     pub acknowledged: u64,
-    /// Events that were given up because too many waited.
+    /// Events that were dropped because too many waited.
     pub dropped: u64,
-    /// Events that wait for the receiver.
+    /// Events that the receiver has not acknowledged yet.
     pub waiting: u64,
 }
 
 /// A failure to deliver.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LastError {
-    /// Which kind of failure, as in the condition `Delivering`.
+    /// The kind of failure, as in the condition `Delivering`.
     pub reason: String,
-    /// A node where it was seen; `controller` where that is who sends events.
+    /// A node with the failure, or `controller` for events.
     pub node: String,
-    /// When it was seen first.
+    /// The time at which it was first seen.
     pub time: Time,
 }
