@@ -46,7 +46,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Kube(#[from] kube::Error),
     /// Somebody deleted the Secrets of a revision.
-    #[error("the Secrets of revision {0} are gone, so it cannot come back")]
+    #[error("cannot roll back to revision {0}: its Secrets are missing")]
     Gone(String),
 }
 
@@ -146,7 +146,7 @@ impl<'a> Applier<'a> {
         if is_observed(&daemon_set) || self.changes.is_some() {
             let pods: Api<Pod> = self.api();
             for pod in &step.replace {
-                tracing::info!(pod, revision = step.template, "an agent is replaced");
+                tracing::info!(pod, revision = step.template, "replacing an agent");
                 self.delete(&pods, pod).await?;
             }
         }
@@ -156,7 +156,7 @@ impl<'a> Applier<'a> {
         let secrets: Api<Secret> = self.api();
         for (name, revision) in stored {
             if !kept.contains(revision) {
-                tracing::info!(revision, "no agent has it any more");
+                tracing::info!(revision, "deleting a Secret of an unused revision");
                 self.delete(&secrets, name).await?;
             }
         }

@@ -43,7 +43,7 @@ impl Clock {
             let seconds = ahead.as_secs();
             tracing::warn!(
                 seconds,
-                "the controller's clock is ahead of the API server's, which counts"
+                "the controller's clock is ahead of the API server's clock, which is used"
             );
         }
         Ok(())

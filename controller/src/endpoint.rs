@@ -59,7 +59,7 @@ async fn ready(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the API server was not heard yet",
+            "no answer from the API server yet",
         )
     }
 }

@@ -232,10 +232,10 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeNotReady(why) => write!(f, "the node is not ready ({why})"),
-            Self::NotBegun(why) => write!(f, "its pod does not start ({why})"),
-            Self::NoPod => f.write_str("no pod is made for it"),
-            Self::NotEnding => f.write_str("its pod does not end"),
-            Self::Failed(why) => write!(f, "its pod failed ({why})"),
+            Self::NotBegun(why) => write!(f, "the pod does not start ({why})"),
+            Self::NoPod => f.write_str("the pod is not created"),
+            Self::NotEnding => f.write_str("the pod does not terminate"),
+            Self::Failed(why) => write!(f, "the pod failed ({why})"),
         }
     }
 }
@@ -254,7 +254,7 @@ pub(crate) fn readiness(node: &Node) -> Result<Option<Timestamp>, Obstacle> {
             Err(Obstacle::NodeNotReady(why(reason, message)))
         }
         None => {
-            let why = "its kubelet never said so";
+            let why = "never reported by the kubelet";
             Err(Obstacle::NodeNotReady(why.to_owned()))
         }
     }
@@ -366,7 +366,7 @@ impl Agent {
         let failed = self.failed.clone().map(Obstacle::Failed);
         let not_begun = || {
             let why = self.trouble.as_deref();
-            let why = why.unwrap_or("its kubelet does not take it");
+            let why = why.unwrap_or("not taken by the kubelet");
             (!self.has_begun && self.is_late(patience, now))
                 .then(|| Obstacle::NotBegun(why.to_owned()))
         };
@@ -395,12 +395,12 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
         .and_then(|state| state.waiting.as_ref());
     match (ended, waiting) {
         (Some(ended), _) => Some(format!(
-            "its container ended with exit code {} ({})",
+            "the container exited with code {} ({})",
             ended.exit_code,
             why(ended.reason.as_deref(), ended.message.as_deref())
         )),
         (None, Some(waiting)) if !is_usual(waiting) => Some(format!(
-            "its container does not start ({})",
+            "the container does not start ({})",
             why(waiting.reason.as_deref(), waiting.message.as_deref())
         )),
         (None, _) => None,
@@ -466,16 +466,13 @@ mod tests {
         let pulling = agent(&container(&waiting("ErrImagePull"), &json!({}), 0)).unwrap();
         let trouble = pulling.trouble.clone().unwrap();
         assert!(
-            trouble.starts_with("its container does not start (ErrImagePull: mmm"),
+            trouble.starts_with("the container does not start (ErrImagePull: mmm"),
             "{trouble}"
         );
         assert!(trouble.len() < 300 && !pulling.is_crashing());
         let crashing = agent(&container(&waiting("CrashLoopBackOff"), &ended, 2)).unwrap();
         let trouble = crashing.trouble.as_deref();
-        assert_eq!(
-            trouble,
-            Some("its container ended with exit code 1 (Error)")
-        );
+        assert_eq!(trouble, Some("the container exited with code 1 (Error)"));
         assert!(crashing.is_crashing());
     }
 
@@ -548,7 +545,7 @@ mod tests {
         let obstacle = fleet.out_of_reach["c"].obstacle.to_string();
         assert_eq!(
             obstacle,
-            "its pod failed (Evicted: The node was low on resource.)"
+            "the pod failed (Evicted: The node was low on resource.)"
         );
     }
 
@@ -665,7 +662,7 @@ mod tests {
         assert_eq!(late.agents, []);
         assert_eq!(
             late.out_of_reach["a"].obstacle.to_string(),
-            "its pod does not start (Unschedulable: 0/4 nodes are available: 1 Insufficient \
+            "the pod does not start (Unschedulable: 0/4 nodes are available: 1 Insufficient \
              memory.)"
         );
     }

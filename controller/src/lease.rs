@@ -90,11 +90,11 @@ impl Candidate {
             let begun = Instant::now();
             match self.attempt().await {
                 Ok(true) => {
-                    tracing::info!(identity = self.identity, "leading");
+                    tracing::info!(identity = self.identity, "acquired leadership");
                     return begun;
                 }
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot ask for the Lease"),
+                Err(error) => tracing::warn!(%error, "cannot acquire the lease"),
             }
             sleep(self.terms.renew).await;
         }
@@ -106,7 +106,7 @@ impl Candidate {
         while let Ok(Some(begun)) = timeout_at(renewed + self.terms.deadline, self.renew()).await {
             renewed = begun;
         }
-        tracing::warn!(identity = self.identity, "not leading any more");
+        tracing::warn!(identity = self.identity, "lost leadership");
     }
 
     /// Renews the Lease, and gives the time at which that began. None where somebody
@@ -118,7 +118,7 @@ impl Candidate {
             match self.attempt().await {
                 Ok(true) => return Some(begun),
                 Ok(false) => return None,
-                Err(error) => tracing::warn!(%error, "cannot renew the Lease"),
+                Err(error) => tracing::warn!(%error, "cannot renew the lease"),
             }
         }
     }

@@ -21,7 +21,10 @@ pub(crate) async fn owner(
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &settings.namespace);
     let found = deployments.get_opt(name).await?;
     if found.is_none() {
-        tracing::warn!(deployment = name, "it does not exist, so it owns nothing");
+        tracing::warn!(
+            deployment = name,
+            "owner Deployment not found, objects have no owner reference"
+        );
     }
     Ok(found.and_then(|found| found.owner_ref(&())))
 }

@@ -134,7 +134,7 @@ async fn work(
                 Box::pin(gather(watched, timing.debounce, most, again))
             }
             Err(error) => {
-                tracing::warn!(%error, failures, "not everything could be applied");
+                tracing::warn!(%error, failures, "cannot apply the configuration");
                 let wait = timing.retry * 2_u32.saturating_pow(failures);
                 failures += 1;
                 Box::pin(sleep(wait.min(timing.resync)))
@@ -146,7 +146,7 @@ async fn work(
                 && let telling = teller.tell(decided, observations)
                 && let Err(late) = timeout(timing.request_timeout, telling).await
             {
-                tracing::warn!(%late, "not all statuses could be written in time");
+                tracing::warn!(%late, "timed out while writing statuses");
             }
             tokio::select! {
                 () = &mut next => break,
@@ -186,7 +186,7 @@ async fn round(
         tracing::error!(
             revision = failed.revision,
             why = failed.setback.why,
-            "a revision is taken back"
+            "rolling back a revision"
         );
     }
     let blocks = history.blocks(&plan.revision, &plan.template);

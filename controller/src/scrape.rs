@@ -78,7 +78,7 @@ async fn one(
         }
         // It may have just begun, or be about to end.
         Err(error) => {
-            tracing::debug!(node = agent.node, error, "an agent did not answer");
+            tracing::debug!(node = agent.node, error, "cannot read an agent's metrics");
             observations.lock().forget(&agent.pod);
             false
         }

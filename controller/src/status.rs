@@ -200,12 +200,12 @@ impl<'a> Teller<'a> {
             }
             // An object that is none of ours any more cannot be told so.
             Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
-                tracing::warn!(sink = %told.id, error = %refusal, "a status was refused");
+                tracing::warn!(sink = %told.id, error = %refusal, "the API server rejected a status");
                 let refused = Written::Refused(told.version);
                 self.written.lock().insert(told.id, refused);
             }
             Err(error) => {
-                tracing::warn!(sink = %told.id, %error, "a status could not be written");
+                tracing::warn!(sink = %told.id, %error, "cannot write a status");
             }
         }
     }

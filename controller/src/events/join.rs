@@ -66,7 +66,7 @@ impl Joins {
         self.tasks.spawn(async move {
             let _permit = permits.acquire_owned().await;
             while let Err(error) = list(&api, &id, number, &sender).await {
-                tracing::warn!(sink = %id, %error, "Events could not be listed");
+                tracing::warn!(sink = %id, %error, "cannot list events");
                 sleep(AGAIN).await;
             }
             // Whoever does not listen any more does not lead any more.

@@ -153,7 +153,7 @@ impl<'a> Relay<'a> {
                 joined = joins.next() => self.on_joined(joined),
                 Some(change) = events.next() => match change {
                     Ok(change) => self.on_change(change),
-                    Err(error) => tracing::warn!(%error, "the watch of Events was interrupted"),
+                    Err(error) => tracing::warn!(%error, "the watch of events was interrupted"),
                 },
             }
         }
@@ -222,7 +222,7 @@ impl<'a> Relay<'a> {
         let connection = Connection::open(&route.output, &self.sender, notifier);
         let failing = connection.as_ref().err().map(|error| {
             let error = explanation(error);
-            tracing::warn!(sink = %id, error, "Events cannot be sent");
+            tracing::warn!(sink = %id, error, "cannot deliver events");
             ErrorKind::Tls
         });
         let state = SinkState {
@@ -298,7 +298,7 @@ impl<'a> Relay<'a> {
         match signal {
             Signal::Connected => {
                 if state.failing.take().is_some() {
-                    tracing::info!(%sink, "Events are sent again");
+                    tracing::info!(%sink, "events are delivered again");
                 }
                 state.is_connected = true;
                 state.waits = false;
@@ -306,7 +306,7 @@ impl<'a> Relay<'a> {
             Signal::Failed(kind, why) => {
                 // Retried forever, but logged only once for each kind of failure.
                 if state.failing.replace(*kind) != Some(*kind) {
-                    tracing::warn!(%sink, why, "Events cannot be sent");
+                    tracing::warn!(%sink, why, "cannot deliver events");
                 }
                 state.is_connected = false;
             }

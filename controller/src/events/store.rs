@@ -36,13 +36,13 @@ impl Store {
     }
 
     /// What the last leader left. What somebody broke is as good as nothing:
-    /// Events are sent again that the API still has.
+    /// events are delivered again that the API still has.
     pub(super) async fn read(&self) -> Checkpoint {
         loop {
             let stored = match timeout(self.patience, self.api.get_opt(EVENTS)).await {
                 Ok(Ok(stored)) => stored,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the checkpoint of Events cannot be read");
+                    tracing::warn!(%error, "cannot read the event checkpoint");
                     sleep(self.retry).await;
                     continue;
                 }
@@ -53,7 +53,7 @@ impl Store {
                 return Checkpoint::default();
             };
             return serde_json::from_str(text).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the checkpoint of Events is none, so it begins anew");
+                tracing::warn!(%error, "invalid event checkpoint, starting from scratch");
                 Checkpoint::default()
             });
         }
@@ -84,7 +84,7 @@ impl Store {
         match timeout(self.patience, written).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the checkpoint of Events cannot be written");
+                tracing::warn!(%error, "cannot write the event checkpoint");
                 false
             }
             Err(_) => false,

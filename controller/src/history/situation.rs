@@ -144,7 +144,7 @@ impl Situation<'_> {
             .agents_with(revision)
             .filter(|agent| agent.has_begun && self.is_ill(agent) && !ill.contains(&agent.node));
         if let Some(agent) = failing.next() {
-            let trouble = agent.trouble.as_deref().unwrap_or("it is not ready");
+            let trouble = agent.trouble.as_deref().unwrap_or("the agent is not ready");
             return Some(Failure {
                 why: format!("on node {}: {trouble}", agent.node),
                 node: Some(agent.node.clone()),
@@ -173,7 +173,7 @@ impl Situation<'_> {
         let does_not_stay =
             agents.any(|agent| agent.node == *node && agent.has_begun && is_long_there(agent));
         (does_not_stay && !ill.contains(node)).then(|| Failure {
-            why: format!("on node {node}: it does not stay ready"),
+            why: format!("on node {node}: the agent does not stay ready"),
             node: Some(node.clone()),
         })
     }

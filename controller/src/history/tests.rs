@@ -198,7 +198,7 @@ impl World {
                 restarts: if ends { 2 } else { 0 },
                 trouble: match (begins, ends) {
                     (false, _) => Some("Unschedulable".to_owned()),
-                    (true, true) => Some("its container ended with exit code 1".to_owned()),
+                    (true, true) => Some("the container exited with code 1".to_owned()),
                     (true, false) => None,
                 },
                 ..Agent::default()
@@ -353,7 +353,7 @@ fn what_breaks_agents_is_held_alone() {
     assert_eq!((held.len(), file.as_str()), (1, "ns-shop.yaml"));
     assert!(!is_suspect);
     assert!(
-        why.contains("node-0") && why.contains("exit code 1"),
+        why.contains("node-0") && why.contains("exited with code 1"),
         "{why}"
     );
     // Halves of nine: bounded by the logarithm, and each was tried once.
@@ -435,7 +435,7 @@ fn a_revision_that_is_never_ready_is_taken_back() {
         let agent = node.agent.as_mut().unwrap();
         if agent.revision == revision {
             agent.ready_since = None;
-            agent.trouble = Some("its container does not start (ErrImagePull)".to_owned());
+            agent.trouble = Some("the container does not start (ErrImagePull)".to_owned());
         }
     }
     world.rounds(8);
@@ -691,7 +691,7 @@ fn pods_that_are_not_made_cost_one_node() {
     }
     let failed = world.history().failed.clone().unwrap();
     assert!(
-        failed.setback.why.contains("no pod is made for it"),
+        failed.setback.why.contains("the pod is not created"),
         "{}",
         failed.setback.why
     );
@@ -969,7 +969,7 @@ fn a_roll_stops_where_pods_are_not_made_any_more() {
     assert!((1..=5).contains(&lost), "{lost} agents are lost");
     assert_ne!(world.good(), Some(revision.clone()));
     let why = &world.history().failed.as_ref().unwrap().setback.why;
-    assert!(why.contains("no pod is made"), "{why}");
+    assert!(why.contains("the pod is not created"), "{why}");
     world.makes_none = false;
     world.rounds(300);
     assert_eq!(world.with(&revision), 100);
@@ -1104,7 +1104,7 @@ fn pods_that_kubelets_refuse_stop_the_roll() {
     let lost = 200 - world.ready();
     assert!((NOT_BEGUN..=10).contains(&lost), "{lost} agents are lost");
     let failed = world.history().failed.as_ref().unwrap();
-    assert!(failed.setback.why.contains("its pod failed"));
+    assert!(failed.setback.why.contains("the pod failed"));
 }
 
 /// One version of the controller renders files in other words than the one before.
@@ -1179,7 +1179,7 @@ fn a_node_without_a_pod_keeps_no_roll_open() {
     world.set(7, Kind::Dead);
     world.nodes.get_mut("node-7").unwrap().agent = None;
     world.rounds(12);
-    // Its kubelet is well, but no pod is made for it.
+    // Its kubelet is well, but the pod is not created.
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(60);

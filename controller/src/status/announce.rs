@@ -35,7 +35,7 @@ impl Announcer {
             };
             let about = reference(id, version);
             if let Err(error) = self.0.publish(&event, &about).await {
-                tracing::warn!(sink = %id, %error, "an Event could not be written");
+                tracing::warn!(sink = %id, %error, "cannot write an event");
             }
         }
     }

@@ -120,7 +120,7 @@ fn accepted(facts: &Facts<'_>) -> Finding {
 
 /// Where it is not known yet whether a sink is accepted.
 fn open(type_: ConditionType) -> Finding {
-    let message = "the nodes that have the sink keep it as it is".to_owned();
+    let message = "waiting for the API server; nodes keep the sink as it is".to_owned();
     Finding::new(type_, Unknown, Reason::NotLookedUp, message)
 }
 
@@ -136,12 +136,12 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         Ok(sink) => sink,
         Err(refusal) if refusal.is_open() => return open(Configured),
         Err(_) => {
-            let message = "no node has the sink".to_owned();
+            let message = "no node runs with the sink".to_owned();
             return Finding::new(Configured, False, Reason::NotAccepted, message);
         }
     };
     let Some(nodes) = fleet.within_reach() else {
-        let message = "it is not known yet which nodes have agents".to_owned();
+        let message = "the nodes with agents are not known yet".to_owned();
         return Finding::new(Configured, False, Reason::RollingOut, message);
     };
     let has = |revision: &str| {
@@ -159,7 +159,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         .filter(|agent| with_it.contains(&agent.revision.as_str()))
         .count();
     let message = format!(
-        "{count} of {nodes} nodes have the sink{}",
+        "{count} of {nodes} nodes run a ready agent with the sink{}",
         left_out(&fleet.out_of_reach)
     );
     // Of a cluster that cannot be reached nothing is known.
@@ -180,7 +180,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         return Finding::new(Configured, True, Reason::Complete, before.message.clone());
     }
     if let Some(why) = taken_back(sink, decided) {
-        let message = format!("{message}; agents that had it did not become ready: {why}");
+        let message = format!("{message}; agents with this sink did not become ready: {why}");
         return Finding::new(Configured, False, Reason::RolledBack, message);
     }
     let mut ill = fleet
@@ -204,8 +204,8 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
         return String::new();
     };
     match nodes.len() {
-        1 => format!(", {node} is left out: {obstacle}"),
-        count => format!(", {count} are left out: on {node}, {obstacle}"),
+        1 => format!(", {node} is excluded: {obstacle}"),
+        count => format!(", {count} are excluded: on {node}, {obstacle}"),
     }
 }
 
@@ -228,8 +228,8 @@ fn others_trouble(sink: &RenderedSink, decided: &Decided) -> Option<String> {
         && !plan.configuration.has(sink)
     {
         return Some(format!(
-            "it was changed together with others, agents failed, and each is tried again in \
-             turn: {why}"
+            "agents failed after this sink and others had changed, and each change is \
+             retried in turn: {why}"
         ));
     }
     let blocks = history.blocks(&plan.revision, &plan.template)?;
@@ -245,7 +245,7 @@ fn delivering(facts: &Facts<'_>) -> Finding {
         Ok(_) => {}
         Err(refusal) if refusal.is_open() => return open(Delivering),
         Err(_) => {
-            let message = "the sink is not in force".to_owned();
+            let message = "the sink is not accepted".to_owned();
             return Finding::new(Delivering, False, Reason::NotAccepted, message);
         }
     }
@@ -272,7 +272,7 @@ fn delivering(facts: &Facts<'_>) -> Finding {
         && let Some(kind) = events.failing
     {
         let message = format!(
-            "{of_nodes}, and the controller, which sends events, is not: {}",
+            "{of_nodes}, but the controller, which sends events, is not: {}",
             explanation(kind)
         );
         return Finding::new(Delivering, False, reason(kind), message);
@@ -282,7 +282,7 @@ fn delivering(facts: &Facts<'_>) -> Finding {
         return Finding::new(Delivering, False, Reason::Behind, message);
     }
     if *agents == 0 {
-        let message = "no agent that has the sink was asked yet".to_owned();
+        let message = "no agent running this sink has reported yet".to_owned();
         return Finding::new(Delivering, Unknown, Reason::NotObserved, message);
     }
     let (message, is_complete) = match &delivery.events {
@@ -309,7 +309,7 @@ fn lag(behind: &Behind, agents: usize) -> String {
         node,
     } = behind;
     let full = if *is_half_full {
-        ", and what waits fills at least half of bufferLimit"
+        ", and the queue is at least half full (bufferLimit)"
     } else {
         ""
     };
@@ -354,15 +354,15 @@ pub(super) const fn reason(kind: ErrorKind) -> Reason {
 /// The same for people.
 const fn explanation(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Resolve => "the host's name has no address",
-        ErrorKind::Connect => "nothing takes a connection at this host and port",
+        ErrorKind::Resolve => "the host name cannot be resolved",
+        ErrorKind::Connect => "no connection can be made to this host and port",
         ErrorKind::Timeout => "the receiver did not answer in time",
         ErrorKind::Tls => {
-            "TLS failed (a certificate was refused, or this port does not speak TLS; the \
-             agent's or controller's log has the details)"
+            "TLS failed (a certificate was rejected, or this port does not speak TLS; see the \
+             log of the agent or the controller)"
         }
-        ErrorKind::Relp => "the receiver does not speak RELP, or refused a message",
-        ErrorKind::Broken => "connections break",
-        ErrorKind::Closed => "the receiver closes connections",
+        ErrorKind::Relp => "the receiver does not speak RELP, or rejected a message",
+        ErrorKind::Broken => "the connection breaks",
+        ErrorKind::Closed => "the receiver closes the connection",
     }
 }

@@ -121,20 +121,28 @@ fn a_condition_keeps_its_time_until_it_turns() {
 fn configured_counts_agents_that_have_the_sink() {
     assert_eq!(
         Case::new(1).says(Configured),
-        said("False", "RollingOut", "1 of 3 nodes have the sink")
+        said(
+            "False",
+            "RollingOut",
+            "1 of 3 nodes run a ready agent with the sink"
+        )
     );
     assert_eq!(
         Case::new(3).says(Configured),
-        said("True", "Complete", "3 of 3 nodes have the sink")
+        said(
+            "True",
+            "Complete",
+            "3 of 3 nodes run a ready agent with the sink"
+        )
     );
     // One that has it and is not ready does not count, and says why.
     let mut ill = Case::new(3);
     ill.fleet.agents[1].ready_since = None;
-    ill.fleet.agents[1].trouble = Some("its container does not start (ErrImagePull)".to_owned());
+    ill.fleet.agents[1].trouble = Some("the container does not start (ErrImagePull)".to_owned());
     let (_, _, message) = ill.says(Configured);
     assert_eq!(
         message,
-        "2 of 3 nodes have the sink; on node-1: its container does not start (ErrImagePull)"
+        "2 of 3 nodes run a ready agent with the sink; on node-1: the container does not start (ErrImagePull)"
     );
 }
 
@@ -144,7 +152,7 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     let files = case.decided.revisions[&case.decided.plan.revision].clone();
     case.decided.revisions.insert("old".to_owned(), files);
     assert_eq!(case.says(Configured).0, "True");
-    // Also while an agent is replaced, and one is about to be.
+    // Also while replacing an agent, and one is about to be.
     let before = case.conditions(&[], 10);
     case.fleet.agents[0].ready_since = None;
     case.fleet.agents.remove(1);
@@ -154,7 +162,7 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     case.fleet.agents[0].created = Some(at(20));
     assert_eq!(case.conditions(&before, 199)[1].status, "True");
     assert_eq!(case.conditions(&before, 200)[1].status, "False");
-    case.fleet.agents[0].trouble = Some("its container ended with exit code 1".to_owned());
+    case.fleet.agents[0].trouble = Some("the container exited with code 1".to_owned());
     assert_eq!(case.conditions(&before, 20)[1].status, "False");
 }
 
@@ -165,7 +173,7 @@ fn what_was_taken_back_says_so() {
         revision: case.decided.plan.revision.clone(),
         template: None,
         setback: Setback {
-            why: "on node node-1: its container ended with exit code 1 (Error)".to_owned(),
+            why: "on node node-1: the container exited with code 1 (Error)".to_owned(),
             since: at(1),
             times: 1,
         },
@@ -176,7 +184,7 @@ fn what_was_taken_back_says_so() {
         (status.as_str(), reason.as_str()),
         ("False", Reason::RolledBack.as_str())
     );
-    assert!(message.contains("exit code 1"), "{message}");
+    assert!(message.contains("exited with code 1"), "{message}");
 }
 
 /// Whoever changes a sink can do nothing about it, and need not.
@@ -228,7 +236,7 @@ fn tools_know_what_is_ready_and_what_will_not_be() {
         revision: case.decided.plan.revision.clone(),
         template: None,
         setback: Setback {
-            why: "on node node-1: its container ended".to_owned(),
+            why: "on node node-1: the container exited".to_owned(),
             since: at(1),
             times: 1,
         },
@@ -261,12 +269,12 @@ fn nodes_that_are_left_out_are_named() {
     };
     assert_eq!(
         leave_out(2),
-        "2 of 2 nodes have the sink, node-2 is left out: the node is not ready \
+        "2 of 2 nodes run a ready agent with the sink, node-2 is excluded: the node is not ready \
          (NodeStatusUnknown: gone)"
     );
     assert_eq!(
         leave_out(1),
-        "1 of 1 nodes have the sink, 2 are left out: on node-1, the node is not ready \
+        "1 of 1 nodes run a ready agent with the sink, 2 are excluded: on node-1, the node is not ready \
          (NodeStatusUnknown: gone)"
     );
 }
@@ -372,7 +380,7 @@ fn connected_and_not_moving_is_not_delivering() {
     };
     let (_, message, _) = says(&full, &[]);
     assert!(
-        message.ends_with("and what waits fills at least half of bufferLimit"),
+        message.ends_with("and the queue is at least half full (bufferLimit)"),
         "{message}"
     );
 
@@ -424,13 +432,13 @@ fn delivering_is_what_the_controller_says_of_events_as_well() {
         "False",
         "ConnectFailed",
         &format!(
-            "{nodes}, and the controller, which sends events, is not: nothing takes a connection \
-             at this host and port"
+            "{nodes}, but the controller, which sends events, is not: no connection can be made \
+             to this host and port"
         ),
     );
     let by = Some("controller".to_owned());
     assert_eq!(says(3, false, Some(ErrorKind::Connect)), (failed, by));
-    let nobody = "no agent that has the sink was asked yet";
+    let nobody = "no agent running this sink has reported yet";
     let (found, _) = says(0, true, None);
     assert_eq!(found, said("Unknown", "NotObserved", nobody));
 }
@@ -555,7 +563,7 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     case.decided.plan.configuration.parts.clear();
     let file = case.verdict.as_ref().unwrap().file.clone();
     let mut says = |is_suspect| {
-        let why = "on node node-1: its container ended".to_owned();
+        let why = "on node node-1: the container exited".to_owned();
         let held = Kept { why, is_suspect };
         case.decided.plan.held.insert(file.clone(), held);
         let (_, reason, message) = case.says(Configured);
@@ -569,7 +577,7 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     };
     let (reason, message, is_stalled) = says(true);
     assert_eq!((reason.as_str(), is_stalled), ("RollingOut", false));
-    assert!(message.contains("each is tried again in turn"), "{message}");
+    assert!(message.contains("retried in turn"), "{message}");
     let (reason, _, is_stalled) = says(false);
     assert_eq!((reason.as_str(), is_stalled), ("RolledBack", true));
 }

@@ -120,7 +120,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     for (name, words) in [
         (
             "wrong-port",
-            "ConnectFailed: 1 of 1 nodes are not connected: nothing takes",
+            "ConnectFailed: 1 of 1 nodes are not connected: no connection can be made",
         ),
         (
             "unknown-host",

@@ -87,7 +87,7 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
     put(&client, "shop", "sink", tcp("a.example.com"))
         .await
         .unwrap();
-    until_configured(&client, 1, "4 of 4 nodes have the sink").await;
+    until_configured(&client, 1, "4 of 4 nodes run a ready agent with the sink").await;
     let before = revision(&client).await.unwrap();
 
     // As many as are replaced at a time.
@@ -96,7 +96,7 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
         put(&client, "shop", "sink", tcp(host)).await.unwrap();
         let why = until_configured(&client, generation, "3 of 3 nodes").await;
         assert!(
-            why.contains("node-0 is left out: the node is not ready (NodeStatusUnknown"),
+            why.contains("node-0 is excluded: the node is not ready (NodeStatusUnknown"),
             "{why}"
         );
     }
@@ -110,13 +110,23 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
     put(&client, "shop", "sink", tcp("d.example.com"))
         .await
         .unwrap();
-    until_configured(&client, 4, "3 of 3 nodes have the sink, 2 are left out").await;
+    until_configured(
+        &client,
+        4,
+        "3 of 3 nodes run a ready agent with the sink, 2 are excluded",
+    )
+    .await;
     // It was left alone: what cannot end would stay in the way.
     let agents = agents(&client).await;
     assert_eq!(agents[0], ("node-0".to_owned(), before));
 
     plane.revive_node("node-0").await;
-    until_configured(&client, 4, "4 of 4 nodes have the sink, node-9 is left out").await;
+    until_configured(
+        &client,
+        4,
+        "4 of 4 nodes run a ready agent with the sink, node-9 is excluded",
+    )
+    .await;
     task.abort();
 }
 
@@ -173,7 +183,7 @@ async fn nodes_that_shall_have_no_agent_are_neither_counted_nor_touched() {
     put(&client, "shop", "sink", tcp("b.example.com"))
         .await
         .unwrap();
-    until_configured(&client, 2, "2 of 2 nodes have the sink").await;
+    until_configured(&client, 2, "2 of 2 nodes run a ready agent with the sink").await;
     let after = revision(&client).await.unwrap();
     let expected = [("node-0", &before), ("node-1", &after), ("node-2", &after)];
     let expected = expected.map(|(node, revision)| (node.to_owned(), revision.clone()));
@@ -226,7 +236,7 @@ async fn agents_that_crash_on_some_nodes_come_back_on_all() {
         return;
     };
     assert!(
-        why.contains("on node node-3: its container ended with exit code 1"),
+        why.contains("on node node-3: the container exited with code 1"),
         "{why}"
     );
 }

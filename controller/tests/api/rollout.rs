@@ -145,7 +145,7 @@ async fn agents_that_crash_come_back_as_they_were() {
     })
     .await;
     assert!(
-        why.contains("0 of 10 nodes") && why.contains("exit code 1"),
+        why.contains("0 of 10 nodes") && why.contains("exited with code 1"),
         "{why}"
     );
     // The others never noticed.
