@@ -1,4 +1,4 @@
-//! The API server, and sinks as it has them.
+//! Access to the sinks in a cluster.
 
 use api::{ClusterLogSink, LogSink, LogSinkSpec, SinkStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -14,18 +14,18 @@ use crate::failure::Failure;
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) client: Client,
-    /// What is meant where none is named.
+    /// The default namespace.
     pub(crate) namespace: String,
 }
 
-/// Which sinks.
+/// A set of sinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// A namespace's.
+    /// The `LogSink`s of a namespace.
     Namespace(String),
-    /// Those of all namespaces.
+    /// The `LogSink`s of all namespaces.
     AllNamespaces,
-    /// The cluster's own.
+    /// The `ClusterLogSink`s.
     Cluster,
 }
 
@@ -37,7 +37,7 @@ impl Scope {
         }
     }
 
-    /// What a sink of it is called.
+    /// Returns the kind and full name of a sink.
     pub(crate) fn name(&self, name: &str) -> String {
         match self {
             Self::Namespace(namespace) => format!("LogSink {namespace}/{name}"),
@@ -54,13 +54,13 @@ impl Scope {
     }
 }
 
-/// A sink as the API server has it. It is not read further than it is asked
-/// for: one that is odd costs itself only.
+/// A sink as JSON, of which only the requested fields are read: an invalid one does not
+/// break a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Sink(pub(crate) Value);
 
 impl Sink {
-    /// Who wrote which field is for the API server only, as kubectl has it.
+    /// Removes `managedFields`, as kubectl does.
     fn new(mut object: Value) -> Self {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some(metadata) = metadata {
@@ -69,7 +69,7 @@ impl Sink {
         Self(object)
     }
 
-    /// A text of the object, or nothing.
+    /// Returns a string of the object; empty if there is none.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let found = self.0.pointer(pointer).and_then(Value::as_str);
         found.unwrap_or_default()
@@ -79,7 +79,7 @@ impl Sink {
         self.text("/metadata/name")
     }
 
-    /// Nothing for a sink of the cluster.
+    /// Returns the namespace; empty for a `ClusterLogSink`.
     pub(crate) fn namespace(&self) -> &str {
         self.text("/metadata/namespace")
     }
@@ -88,13 +88,13 @@ impl Sink {
         self.text("/metadata/creationTimestamp").parse().ok()
     }
 
-    pub(crate) fn is_the_clusters(&self) -> bool {
+    pub(crate) fn is_cluster_scoped(&self) -> bool {
         self.text("/kind") == Scope::Cluster.kind()
     }
 
-    /// Where the fields of a `LogSink`'s spec are.
+    /// Returns the part of the spec with the fields of a `LogSink`.
     pub(crate) fn sink(&self) -> &Value {
-        let pointer = if self.is_the_clusters() {
+        let pointer = if self.is_cluster_scoped() {
             "/spec/sink"
         } else {
             "/spec"
@@ -105,11 +105,11 @@ impl Sink {
     pub(crate) fn spec(&self) -> Result<LogSinkSpec, Failure> {
         serde_json::from_value(self.sink().clone()).map_err(|error| {
             let name = self.name();
-            Failure::said(format!("the spec of {name} cannot be read: {error}"))
+            Failure::new(format!("the spec of {name} cannot be read: {error}"))
         })
     }
 
-    /// Nothing known, where the controller has not said anything.
+    /// Returns the status; empty if the controller has not written one.
     pub(crate) fn status(&self) -> SinkStatus {
         let status = self.0.get("status").cloned();
         let status = status.and_then(|status| serde_json::from_value(status).ok());
@@ -120,7 +120,7 @@ impl Sink {
 impl Cluster {
     pub(crate) async fn connect(access: &Access) -> Result<Self, Failure> {
         let unusable = |error: &dyn std::error::Error| {
-            Failure::said(format!("there is no cluster to talk to: {error}"))
+            Failure::new(format!("cannot connect to a cluster: {error}"))
         };
         let options = KubeConfigOptions {
             context: access.context.clone(),
@@ -141,9 +141,9 @@ impl Cluster {
         })
     }
 
-    /// Where sinks of a kind are.
-    pub(crate) fn scope(&self, is_the_clusters: bool) -> Scope {
-        if is_the_clusters {
+    /// Returns the scope of a kind of sink.
+    pub(crate) fn scope(&self, is_cluster_scoped: bool) -> Scope {
+        if is_cluster_scoped {
             Scope::Cluster
         } else {
             Scope::Namespace(self.namespace.clone())
@@ -201,7 +201,7 @@ impl Cluster {
     }
 }
 
-/// An item of a list, which does not say of each what it is.
+/// Completes an item of a list, which has no `apiVersion` and `kind` of its own.
 pub(crate) fn of_list(mut item: Value, version: &str, kind: &str) -> Value {
     if let Some(fields) = item.as_object_mut() {
         fields.insert("apiVersion".to_owned(), version.into());

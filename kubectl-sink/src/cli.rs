@@ -1,4 +1,4 @@
-//! What can be written on the command line.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ Examples:
   kubectl sink migrate -A | kubectl apply --server-side -f -
 
 Exit status:
-  0  done
-  1  it failed; what and why is on standard error
-  2  the command line is none
-  3  migrate: done, but for what has no equal
-  4  test: the sink's server cannot be reached, or the sink is refused";
+  0  success
+  1  failure, explained on standard error
+  2  usage error
+  3  migrate: some sinks could not be converted, or only in part
+  4  test: the sink is rejected, or its server cannot be reached";
 
-/// Syslog sinks: where a namespace's logs and events go.
+/// Manages syslog sinks for the logs and events of namespaces.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-sink",
@@ -35,44 +35,44 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Which cluster, and where in it.
+/// The cluster and the namespace.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Access {
-    /// The namespace; that of the context by default.
+    /// The namespace (default: the namespace of the context).
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// The kubeconfig's context; its current one by default.
+    /// The context of the kubeconfig (default: the current one).
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The kubeconfig; `$KUBECONFIG` or `~/.kube/config` by default.
+    /// The kubeconfig (default: `$KUBECONFIG` or `~/.kube/config`).
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Makes a sink.
+    /// Creates a sink.
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Box<Create>),
-    /// Lists sinks, and whether they deliver.
+    /// Lists sinks and whether they deliver.
     List(List),
-    /// Says everything about a sink, and what to do where it does not deliver.
+    /// Shows the state of a sink, with advice if it does not deliver.
     Describe(Named),
-    /// Deletes sinks. What waits for them on the nodes is lost.
+    /// Deletes sinks. Messages that wait for them on the nodes are lost.
     Delete(Delete),
-    /// Tries a sink from a node: its name, TCP, TLS, and a message.
+    /// Tests a sink from a node: name look-up, TCP, TLS, and a message.
     #[command(after_help = TEST_EXAMPLES)]
     Test(Test),
-    /// Makes sinks of PKS's.
+    /// Converts PKS sinks to `LogSink`s.
     #[command(after_help = MIGRATE_EXAMPLES)]
     Migrate(Migrate),
-    /// Prints what makes a shell complete these commands.
+    /// Prints a completion script for a shell or for kubectl.
     #[command(after_help = COMPLETION_EXAMPLES)]
     Completion {
-        /// For which program: a shell that runs `kubectl-sink`, or kubectl.
+        /// The program to complete for: kubectl, or a shell that runs `kubectl-sink`.
         completer: Completer,
     },
-    /// What could be the last of these words.
+    /// Prints completions of the last word.
     #[command(name = "__complete", hide = true)]
     Complete {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -95,16 +95,17 @@ Examples:
   kubectl sink test audit --cluster --node node-7
   kubectl sink test siem --local
 
-A pod of the controller's image tries it: in the sink's namespace, whose Secrets
-it mounts; for a ClusterLogSink in the controller's. It is deleted afterwards.";
+The test runs in a pod of the controller's image: in the sink's namespace, whose
+Secrets it mounts, or in the controller's namespace for a ClusterLogSink. The pod is
+deleted afterwards.";
 
 const MIGRATE_EXAMPLES: &str = "\
 Examples:
   kubectl sink migrate -A > sinks.yaml
   kubectl sink migrate -f pks-sinks.yaml
 
-Read are LogSink and ClusterLogSink of observability.knative.dev and pksapi.io,
-and Sink and ClusterSink of apps.pivotal.io. Nothing is changed in the cluster.";
+Reads LogSink and ClusterLogSink of observability.knative.dev and pksapi.io, and Sink
+and ClusterSink of apps.pivotal.io. Changes nothing in the cluster.";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
@@ -112,17 +113,17 @@ Examples:
   chmod +x kubectl_complete-sink   # into a folder of PATH: kubectl runs it
   kubectl sink completion bash > /etc/bash_completion.d/kubectl-sink";
 
-/// A sink's kind.
+/// The kind of a sink.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// A `ClusterLogSink`, in the place of a `LogSink`.
+    /// Use a `ClusterLogSink` instead of a `LogSink`.
     #[arg(long)]
     pub(crate) cluster: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Named {
-    /// The sink.
+    /// The name of the sink.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     #[command(flatten)]
@@ -131,7 +132,7 @@ pub(crate) struct Named {
 
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
-    /// The sinks.
+    /// The names of the sinks.
     #[arg(value_name = "NAME", required = true)]
     pub(crate) names: Vec<String>,
     #[command(flatten)]
@@ -140,30 +141,30 @@ pub(crate) struct Delete {
 
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// Those of all namespaces, and `ClusterLogSink`s.
+    /// List across all namespaces, including `ClusterLogSink`s.
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
     #[command(flatten)]
     pub(crate) kind: Kind,
-    /// The form.
+    /// The output format.
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<ListOutput>,
 }
 
-/// What a list looks like.
+/// The format of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListOutput {
-    /// More columns.
+    /// With more columns.
     Wide,
-    /// The objects.
+    /// The objects in JSON.
     Json,
-    /// The objects.
+    /// The objects in YAML.
     Yaml,
-    /// Only kinds and names.
+    /// Kinds and names only.
     Name,
 }
 
-/// What a document looks like.
+/// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Json,
@@ -175,45 +176,45 @@ pub(crate) struct Create {
     #[command(flatten)]
     pub(crate) sink: Named,
     #[command(flatten)]
-    pub(crate) way: Way,
+    pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) tls: Tls,
     #[command(flatten)]
-    pub(crate) choice: Choice,
-    /// The most bytes that wait on a node's disk, such as 512M or 2G.
+    pub(crate) selection: Selection,
+    /// The maximum size of the queue on each node's disk, such as 512M or 2G.
     #[arg(long, value_name = "SIZE")]
     pub(crate) buffer_limit: Option<String>,
     /// The maximum size of a message in bytes (8000 by default; 1180 for UDP).
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_message_size: Option<u32>,
-    /// Wait until it delivers, so long at most (such as 90s or 2m).
+    /// Wait until the sink delivers, at most for this time, such as 90s or 2m.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "dry_run")]
     pub(crate) wait: Option<std::time::Duration>,
-    /// Print it, and make nothing.
+    /// Print the object without creating it.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Print the object.
+    /// Print the created object in this format.
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<Output>,
 }
 
-/// Where messages go to.
+/// The servers and the transport.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Server")]
-pub(crate) struct Way {
+pub(crate) struct Connection {
     /// The server's name or address.
     #[arg(long, required_unless_present = "servers", conflicts_with = "servers")]
     pub(crate) host: Option<String>,
-    /// Its port; that of the transport by default.
+    /// The server's port (default: the port of the transport).
     #[arg(long, requires = "host")]
     pub(crate) port: Option<u16>,
-    /// One of several servers, the preferred one first.
+    /// A server; repeat for several, the preferred one first.
     #[arg(long = "server", value_name = "HOST[:PORT]", value_parser = server)]
     pub(crate) servers: Vec<(String, Option<u16>)>,
-    /// Share the work among the servers: each container's log goes to one.
+    /// Balance messages between the servers: each container's log goes to one of them.
     #[arg(long, conflicts_with = "host")]
     pub(crate) balance: bool,
-    /// How messages get there; by TLS by default.
+    /// The transport protocol (default: tls).
     #[arg(long, value_parser = ["tls", "tcp", "udp", "relp", "relp+tls"])]
     pub(crate) transport: Option<String>,
 }
@@ -221,57 +222,57 @@ pub(crate) struct Way {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "TLS")]
 pub(crate) struct Tls {
-    /// A Secret with the CA's certificate; the key is ca.crt by default.
+    /// The Secret with the CA certificate (default key: ca.crt).
     #[arg(long, value_name = "NAME[/KEY]", group = "ca")]
     pub(crate) ca_secret: Option<String>,
-    /// A `ConfigMap` with the CA's certificate; the key is ca.crt by default.
+    /// The `ConfigMap` with the CA certificate (default key: ca.crt).
     #[arg(long, value_name = "NAME[/KEY]", group = "ca")]
     pub(crate) ca_config_map: Option<String>,
-    /// A file with the CA's certificate, which is written into the sink.
+    /// The file with the CA certificate, which is copied into the sink.
     #[arg(long, value_name = "FILE", group = "ca")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// A Secret with our own certificate (tls.crt) and its key (tls.key).
+    /// The Secret with the client certificate (tls.crt) and its key (tls.key).
     #[arg(long, value_name = "NAME")]
     pub(crate) client_certificate_secret: Option<String>,
-    /// The name in the server's certificate, where it is not the host.
+    /// The name that the server's certificate must have (default: the host).
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
-    /// A SHA-256 fingerprint that the server's certificate may have.
+    /// The SHA-256 fingerprint of an accepted server certificate; may be repeated.
     #[arg(long = "pin", value_name = "FINGERPRINT")]
     pub(crate) pins: Vec<String>,
-    /// The oldest version of TLS.
+    /// The minimum version of TLS.
     #[arg(long, value_parser = ["1.2", "1.3"])]
     pub(crate) min_tls_version: Option<String>,
-    /// Trust any certificate.
+    /// Accept any certificate, without verification.
     #[arg(long)]
     pub(crate) insecure_skip_verify: bool,
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "What is sent")]
-pub(crate) struct Choice {
-    /// Only containers of this name; * stands for any characters.
+#[command(next_help_heading = "Selection")]
+pub(crate) struct Selection {
+    /// Only containers with this name, in which * stands for any characters.
     #[arg(long = "container", value_name = "NAME")]
     pub(crate) containers: Vec<String>,
-    /// Not containers of this name.
+    /// Exclude containers with this name.
     #[arg(long = "exclude-container", value_name = "NAME")]
     pub(crate) excluded_containers: Vec<String>,
     /// Only pods with this label.
     #[arg(long = "pod-label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) pod_labels: Vec<(String, String)>,
-    /// Only what is written to this stream.
+    /// Only this output stream of the containers.
     #[arg(long, value_parser = ["stdout", "stderr"])]
     pub(crate) stream: Option<String>,
-    /// No Kubernetes events.
+    /// Send no Kubernetes events.
     #[arg(long)]
     pub(crate) no_events: bool,
-    /// Only events that are warnings.
+    /// Send only events of the type Warning.
     #[arg(long, conflicts_with = "no_events")]
     pub(crate) only_warnings: bool,
     /// Only namespaces with this label.
     #[arg(long = "namespace-label", value_name = "KEY=VALUE", value_parser = label, requires = "cluster")]
     pub(crate) namespace_labels: Vec<(String, String)>,
-    /// Not this namespace.
+    /// Exclude this namespace.
     #[arg(long = "exclude-namespace", value_name = "NAME", requires = "cluster")]
     pub(crate) excluded_namespaces: Vec<String>,
     /// Send the agents' own log as well.
@@ -283,44 +284,43 @@ pub(crate) struct Choice {
 pub(crate) struct Test {
     #[command(flatten)]
     pub(crate) sink: Named,
-    /// From this node; from any by default.
+    /// The node to test from (default: any).
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
-    /// From here, and not from a node.
+    /// Test from this machine instead of a node.
     #[arg(long, conflicts_with_all = ["node", "image"])]
     pub(crate) local: bool,
-    /// The controller's image; that of its Deployment by default, if it may be
-    /// read.
+    /// The controller's image (default: the image of its Deployment, if that can be read).
     #[arg(long)]
     pub(crate) image: Option<String>,
-    /// Where the controller is.
+    /// The controller's namespace.
     #[arg(long, value_name = "NAME", default_value = "syslog-sink")]
     pub(crate) controller_namespace: String,
-    /// How long it may take (such as 90s or 2m).
+    /// The maximum time for the test, such as 90s or 2m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "90s")]
     pub(crate) timeout: std::time::Duration,
-    /// Print what was found as a document.
+    /// Print the report in this format.
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<Output>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
-    /// Those of all namespaces, and of the cluster.
+    /// Convert the sinks of all namespaces and of the cluster.
     #[arg(short = 'A', long, conflicts_with = "file")]
     pub(crate) all_namespaces: bool,
-    /// From a file, and not from the cluster; - is standard input.
+    /// Read a file instead of the cluster; - is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// The form.
+    /// The output format.
     #[arg(short, long, value_enum, default_value = "yaml")]
     pub(crate) output: Output,
 }
 
-/// For whom completions are.
+/// A program that completes command lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Completer {
-    /// kubectl's own completion, which asks a program of ours.
+    /// kubectl, whose completion runs `kubectl_complete-sink`.
     Kubectl,
     Bash,
     Zsh,
@@ -331,7 +331,7 @@ pub(crate) enum Completer {
 }
 
 impl Completer {
-    /// None for kubectl.
+    /// Returns the shell; none for kubectl.
     pub(crate) const fn shell(self) -> Option<Shell> {
         match self {
             Self::Kubectl => None,
@@ -351,18 +351,18 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
     };
     match digits.parse::<u64>() {
         Ok(number @ 1..=86_400) => Ok(std::time::Duration::from_secs(number * unit)),
-        _ => Err("allowed is a number of seconds or minutes, such as 90s or 2m".to_owned()),
+        _ => Err("expected a number of seconds or minutes, such as 90s or 2m".to_owned()),
     }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("allowed is key=value".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
-/// An address of IPv6 is in brackets where there is a port.
+/// Parses `HOST[:PORT]`. An IPv6 address with a port is in brackets.
 fn server(text: &str) -> Result<(String, Option<u16>), String> {
     let is_bare = text.parse::<std::net::Ipv6Addr>().is_ok();
     let (host, port) = match text.rsplit_once(':') {
@@ -370,7 +370,7 @@ fn server(text: &str) -> Result<(String, Option<u16>), String> {
         _ => (text, None),
     };
     let port = port.map(str::parse).transpose();
-    let port = port.map_err(|_| "allowed are ports from 1 to 65535".to_owned())?;
+    let port = port.map_err(|_| "expected a port from 1 to 65535".to_owned())?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Ok((host.to_owned(), port))
 }
@@ -387,11 +387,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_one() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
-    /// The command lines of a text, each in one line.
+    /// Returns the commands in a text, each on one line.
     fn lines_of(text: &str) -> Vec<String> {
         let text = text.replace("\\\n", " ");
         let lines = text.lines().map(str::trim);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_in_help_and_docs_is_one() {
+    fn every_command_in_help_and_docs_is_valid() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         let docs = fs::read_dir(docs).unwrap();
         let docs = docs.map(|file| file.unwrap().path());

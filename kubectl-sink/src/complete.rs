@@ -1,4 +1,4 @@
-//! What could be the last of some words: `kubectl_complete-sink` asks this.
+//! Completion of command lines, for `kubectl_complete-sink`.
 
 use std::iter;
 
@@ -8,21 +8,21 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueHint};
 use crate::access::Cluster;
 use crate::cli::{Access, Cli};
 
-/// Commands whose arguments are names of sinks.
+/// Commands that take names of sinks.
 const OF_SINKS: [&str; 3] = ["describe", "delete", "test"];
 
-/// What kubectl runs: it stands in a folder of PATH.
+/// The program `kubectl_complete-sink`, which kubectl runs from a folder of PATH.
 pub(crate) const SCRIPT: &str = "\
 #!/bin/sh
-# kubectl asks this program what could be the last word of `kubectl sink ...`.
+# kubectl runs this program to complete the last word of `kubectl sink ...`.
 exec kubectl-sink __complete -- \"$@\"
 ";
-/// What kubectl's library (cobra) is told: to offer files where there are no
-/// offers, or nothing (`ShellCompDirectiveNoFileComp`).
+/// Directives for kubectl's library (cobra): complete file names if there are no
+/// completions, or nothing (`ShellCompDirectiveNoFileComp`).
 const FILES: &str = ":0";
 const NO_FILES: &str = ":4";
 
-/// The answer is what is printed: an offer a line, and how to take them.
+/// Returns the completions, one a line, and the directive.
 pub(crate) async fn complete(words: &[String]) -> String {
     let (last, before) = words
         .split_last()
@@ -41,7 +41,7 @@ pub(crate) async fn complete(words: &[String]) -> String {
     offers.join("\n") + "\n"
 }
 
-/// The flag that a word is, if a value follows it.
+/// Returns the flag that a word names, if a value follows it.
 fn flag<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
     let mut flags = command.get_arguments();
     let is_it = |flag: &&Arg| {
@@ -53,7 +53,7 @@ fn flag<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
     found.filter(|flag| flag.get_action().takes_values())
 }
 
-/// What the command line's own words are there.
+/// Returns the completions that need no cluster.
 fn offers(command: &Command, flag: Option<&Arg>, last: &str) -> Vec<String> {
     let names = |values: Vec<PossibleValue>| -> Vec<String> {
         let values = values.iter();
@@ -73,15 +73,15 @@ fn offers(command: &Command, flag: Option<&Arg>, last: &str) -> Vec<String> {
     commands.chain(names(values.collect())).collect()
 }
 
-/// The subcommand that these words are of.
+/// Returns the subcommand of a command line.
 fn command<'c>(root: &'c Command, words: &[String]) -> &'c Command {
     let found = words.iter().find_map(|word| root.find_subcommand(word));
     found.unwrap_or(root)
 }
 
-/// The names of the sinks that are meant, if the cluster says them.
+/// Returns the names of the sinks in the cluster, if it can be reached.
 async fn names(words: &[String]) -> Option<Vec<String>> {
-    // What is being written lacks something always.
+    // An unfinished command line is never valid.
     let command = Cli::command().ignore_errors(true);
     let words = iter::once("kubectl-sink").chain(words.iter().map(String::as_str));
     let matches = command.try_get_matches_from(words).ok()?;
@@ -100,7 +100,7 @@ async fn names(words: &[String]) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// What is offered, without how to take it.
+    /// Returns the completions without the directive.
     fn offered(line: &str) -> Vec<String> {
         let mut lines = answered(line);
         lines.pop();

@@ -7,7 +7,7 @@ use api::{ConditionStatus, ConditionType, LogSinkSpec};
 use serde_json::{Map, Value, json};
 
 use crate::access::{Cluster, Scope, Sink};
-use crate::cli::{Access, Choice, Create, Output, Tls, Way};
+use crate::cli::{Access, Connection, Create, Output, Selection, Tls};
 use crate::failure::Failure;
 use crate::manifest::{add, manifest};
 use crate::output::document;
@@ -18,16 +18,16 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The answer is what is printed.
 pub(crate) async fn create(access: &Access, create: &Create) -> Result<String, Failure> {
     let name = &create.sink.name;
-    let is_the_clusters = create.sink.kind.cluster;
+    let is_cluster_scoped = create.sink.kind.cluster;
     let spec = spec(create)?;
     if create.dry_run {
         let namespace = access.namespace.as_deref();
-        let object = manifest(name, namespace, is_the_clusters, spec);
+        let object = manifest(name, namespace, is_cluster_scoped, spec);
         return document(&object, create.output.unwrap_or(Output::Yaml));
     }
     let cluster = Cluster::connect(access).await?;
-    let scope = cluster.scope(is_the_clusters);
-    let object = manifest(name, Some(&cluster.namespace), is_the_clusters, spec);
+    let scope = cluster.scope(is_cluster_scoped);
+    let object = manifest(name, Some(&cluster.namespace), is_cluster_scoped, spec);
     let mut sink = cluster.create(&scope, &object).await?;
     if let Some(patience) = create.wait {
         sink = until_delivering(&cluster, &scope, name, patience).await?;
@@ -43,22 +43,22 @@ pub(crate) async fn create(access: &Access, create: &Create) -> Result<String, F
 fn spec(create: &Create) -> Result<Map<String, Value>, Failure> {
     let Create {
         sink,
-        way,
+        connection,
         tls,
-        choice,
+        selection,
         buffer_limit,
         max_message_size,
         wait: _,
         dry_run: _,
         output: _,
     } = create;
-    let Way {
+    let Connection {
         host,
         port,
         servers,
         balance,
         transport,
-    } = way;
+    } = connection;
     let mut spec = Map::new();
     let servers: Vec<Value> = servers.iter().map(server).collect();
     add(&mut spec, "host", host.as_deref());
@@ -67,25 +67,29 @@ fn spec(create: &Create) -> Result<Map<String, Value>, Failure> {
     add(&mut spec, "sharing", balance.then_some("balance"));
     add(&mut spec, "transport", transport.as_deref());
     add(&mut spec, "tls", some_map(tls_of(tls)?));
-    add(&mut spec, "selection", some_map(selection(choice)));
-    add(&mut spec, "events", choice.no_events.then_some(false));
+    add(
+        &mut spec,
+        "selection",
+        some_map(selection_fields(selection)),
+    );
+    add(&mut spec, "events", selection.no_events.then_some(false));
     let warnings = json!({"minimumLevel": "Warning"});
-    let warnings = choice.only_warnings.then_some(warnings);
+    let warnings = selection.only_warnings.then_some(warnings);
     add(&mut spec, "eventSelection", warnings);
     add(&mut spec, "bufferLimit", buffer_limit.as_deref());
     add(&mut spec, "maxMessageSize", *max_message_size);
     let typed = serde_json::from_value::<LogSinkSpec>(Value::Object(spec.clone()));
-    typed.map_err(|error| Failure::said(format!("no sink can be made of this: {error}")))?;
+    typed.map_err(|error| Failure::new(format!("no sink can be made of this: {error}")))?;
     if !sink.kind.cluster {
         return Ok(spec);
     }
     let mut whole = Map::new();
     whole.insert("sink".to_owned(), Value::Object(spec));
-    let labels = some_map(labels(&choice.namespace_labels));
+    let labels = some_map(labels(&selection.namespace_labels));
     add(&mut whole, "namespaceSelector", labels.map(selector));
-    let excluded = some(choice.excluded_namespaces.clone());
+    let excluded = some(selection.excluded_namespaces.clone());
     add(&mut whole, "excludeNamespaces", excluded);
-    let agent_logs = choice.include_agent_logs.then_some(true);
+    let agent_logs = selection.include_agent_logs.then_some(true);
     add(&mut whole, "includeAgentLogs", agent_logs);
     Ok(whole)
 }
@@ -110,7 +114,7 @@ fn tls_of(tls: &Tls) -> Result<Map<String, Value>, Failure> {
     } = tls;
     let pem = ca_file.as_ref().map(|file| {
         fs::read_to_string(file)
-            .map_err(|error| Failure::said(format!("cannot read {}: {error}", file.display())))
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))
     });
     let mut ca = Map::new();
     add(&mut ca, "pem", pem.transpose()?);
@@ -140,21 +144,21 @@ fn reference(text: &str) -> Value {
     }
 }
 
-fn selection(choice: &Choice) -> Map<String, Value> {
+fn selection_fields(selection: &Selection) -> Map<String, Value> {
     let mut excluded = Map::new();
-    let names = choice.excluded_containers.clone();
+    let names = selection.excluded_containers.clone();
     add(&mut excluded, "containers", some(names));
-    let mut selection = Map::new();
+    let mut fields = Map::new();
     add(
-        &mut selection,
+        &mut fields,
         "containers",
-        some(choice.containers.clone()),
+        some(selection.containers.clone()),
     );
-    let pods = some_map(labels(&choice.pod_labels));
-    add(&mut selection, "podSelector", pods.map(selector));
-    add(&mut selection, "stream", choice.stream.as_deref());
-    add(&mut selection, "exclude", some_map(excluded));
-    selection
+    let pods = some_map(labels(&selection.pod_labels));
+    add(&mut fields, "podSelector", pods.map(selector));
+    add(&mut fields, "stream", selection.stream.as_deref());
+    add(&mut fields, "exclude", some_map(excluded));
+    fields
 }
 
 fn labels(labels: &[(String, String)]) -> Map<String, Value> {
@@ -188,7 +192,7 @@ async fn until_delivering(
             if let Some(accepted) = status.condition(ConditionType::Accepted)
                 && ConditionStatus::of(accepted) == ConditionStatus::False
             {
-                return Err(Failure::said(accepted.message.clone()));
+                return Err(Failure::new(accepted.message.clone()));
             }
             if let Some(delivering) = status.condition(ConditionType::Delivering) {
                 if ConditionStatus::of(delivering) == ConditionStatus::True {
@@ -203,7 +207,7 @@ async fn until_delivering(
     waited.unwrap_or_else(|_| {
         let name = scope.name(name);
         let problem = format!("the {name} was created, and does not deliver yet: {last}");
-        Err(Failure::said(problem))
+        Err(Failure::new(problem))
     })
 }
 

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::list::server;
 use crate::output::{age, document, table};
 
-/// The answer is what is printed.
+/// Returns the text to print.
 pub(crate) async fn describe(cluster: &Cluster, named: &Named) -> Result<String, Failure> {
     let scope = cluster.scope(named.kind.cluster);
     let sink = cluster.get(&scope, &named.name).await?;
@@ -45,12 +45,14 @@ fn ago(time: Timestamp, now: Timestamp) -> String {
 
 fn conditions(sink: &Sink, status: &SinkStatus, now: Timestamp) -> Vec<String> {
     if status.conditions.is_empty() {
-        return vec!["Conditions:  none: no controller has seen the sink".to_owned()];
+        return vec!["Conditions:  none, no controller has seen the sink yet".to_owned()];
     }
     let generation = sink.0["metadata"]["generation"].as_i64();
     let mut lines = vec!["Conditions:".to_owned()];
     if status.observed_generation != generation {
-        lines.push("  (of an earlier spec: the controller has not seen this one)".to_owned());
+        lines.push(
+            "  (of an earlier spec; the controller has not seen the current one yet)".to_owned(),
+        );
     }
     let row = |condition: &Condition| {
         vec![
@@ -70,7 +72,7 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
         return Vec::new();
     };
     let mut lines = vec![format!(
-        "Logs:        {} acknowledged, {} dropped, by the agents that run, since each one's start; as of {}",
+        "Logs:        {} acknowledged, {} dropped (by the running agents, each since its start), as of {}",
         counts.acknowledged,
         counts.dropped,
         ago(counts.observed_time.0, now),
@@ -91,8 +93,8 @@ fn counts(status: &SinkStatus, now: Timestamp) -> Vec<String> {
     lines
 }
 
-/// Advice on the first condition that is not good; none where all are, or where a
-/// controller of another version knows more reasons.
+/// Returns advice on the first condition that is not `True`; none if all are, or if the
+/// reason is unknown to this version.
 fn advice(status: &SinkStatus) -> Option<&'static str> {
     let mut conditions = status.conditions.iter();
     let bad =
@@ -100,7 +102,7 @@ fn advice(status: &SinkStatus) -> Option<&'static str> {
     what_to_do(Reason::from_name(&bad.reason)?)
 }
 
-/// Advice on a reason; none where nothing is wrong.
+/// Returns advice on a reason; none if nothing is wrong.
 const fn what_to_do(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Accepted | Reason::Complete | Reason::Connected => return None,
@@ -108,7 +110,7 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         Reason::SecretNotFound | Reason::ConfigMapNotFound => {
             "create it in the sink's namespace (for a ClusterLogSink: the controller's)"
         }
-        Reason::NotLookedUp => "wait: the API server did not answer the controller",
+        Reason::NotLookedUp => "wait until the API server answers the controller",
         Reason::SecretNotReadable => {
             "allow the controller to read it: bind its ServiceAccount to the ClusterRole \
              syslog-sink-secrets in this namespace"
@@ -116,32 +118,32 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         Reason::ConfigMapNotReadable => {
             "ask the operator: the controller's ClusterRole must allow it to get ConfigMaps"
         }
-        Reason::KeyNotFound => "name one of the keys that the condition lists",
-        Reason::BadCertificate => "put a certificate in PEM there, and the key that belongs to it",
+        Reason::KeyNotFound => "refer to one of the keys that the condition lists",
+        Reason::BadCertificate => "provide a certificate in PEM, and the key that belongs to it",
         Reason::InvalidObject => {
-            "write the sink again: it was stored under an older schema, and the condition says \
-             what does not match"
+            "apply the sink again: it was stored under an older schema, and the condition \
+             explains what does not match"
         }
         Reason::TooManySinks | Reason::TooLarge => {
-            "delete or shorten a sink, or ask the operator for more"
+            "delete a sink or make one smaller, or ask the operator to raise the limit"
         }
-        Reason::RollingOut => "wait: the agents are replaced a few at a time",
+        Reason::RollingOut => "wait: agents are being replaced, a few at a time",
         Reason::RolledBack => {
-            "change the sink: agents did not do well with it, and the same content is tried again \
-             only after hours"
+            "see the condition for what happened to the agents; change the sink if it is the cause: \
+             unchanged, it is retried only after minutes to hours"
         }
         Reason::NotAccepted => "see the condition Accepted",
         Reason::Connecting => {
-            "wait: the agents are connecting; if this stays, `kubectl sink test` finds the step \
-             that fails"
+            "wait: the agents are connecting; if this does not change, run `kubectl sink test` to find the \
+             step that fails"
         }
         Reason::NotObserved => {
-            "wait: no agent has reported yet; if this stays, the agents are not ready, or the \
-             controller cannot reach their metrics"
+            "wait: no agent has reported yet; if this does not change, the agents are not ready, \
+             or the controller cannot read their metrics"
         }
         Reason::Behind => {
-            "find out why the receiver takes less than is written: its log, its disk, the \
-             network; beyond bufferLimit the oldest messages are lost"
+            "find out why the receiver accepts less than is written (its log, its disk, the \
+             network): beyond bufferLimit the oldest messages are lost"
         }
         Reason::ConnectFailed
         | Reason::NameNotResolved
@@ -149,7 +151,9 @@ const fn what_to_do(reason: Reason) -> Option<&'static str> {
         | Reason::TlsFailed
         | Reason::RelpFailed
         | Reason::ConnectionBroken
-        | Reason::ConnectionClosed => "`kubectl sink test` finds the step that fails, and why",
+        | Reason::ConnectionClosed => {
+            "run `kubectl sink test` to find the step that fails, and why"
+        }
     })
 }
 

@@ -1,37 +1,38 @@
-//! Why a command did not do what it was asked for.
+//! The failures of commands, with their exit codes.
 
 use std::process::ExitCode;
 
 use thiserror::Error;
 
-/// Why a command did not do what it was asked for.
+/// The failure of a command.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
-    /// Something went wrong, which is said so.
+    /// A failure explained by its text.
     #[error("{0}")]
-    Said(String),
-    /// The API server answers with an error, or not at all.
-    #[error("{what}: {}", of(source))]
+    Message(String),
+    /// An error of the API server.
+    #[error("{what}: {}", message(source))]
     Api {
-        /// What was tried.
+        /// The attempted operation.
         what: String,
-        /// What went wrong.
+        /// The error.
         source: kube::Error,
     },
-    /// Done, but for some; which is said already.
-    #[error("{0} of them have no equal, or not in full")]
-    NoEqual(usize),
-    /// What the test found is said already.
-    #[error("the sink does not work from there")]
-    NotReached,
+    /// The number of sinks that were not converted, or only in part; details are printed
+    /// before.
+    #[error("{0} sinks could not be converted, or only in part")]
+    Incomplete(usize),
+    /// A test that failed; its report is printed before.
+    #[error("the test failed")]
+    TestFailed,
 }
 
 impl Failure {
-    pub(crate) fn said(text: impl Into<String>) -> Self {
-        Self::Said(text.into())
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self::Message(text.into())
     }
 
-    /// For an error of the API server while something was tried.
+    /// Returns a function that adds the attempted operation to an error of the API server.
     pub(crate) fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
         move |source| Self::Api { what, source }
@@ -39,24 +40,24 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Said(_) | Self::Api { .. } => 1,
-            Self::NoEqual(_) => 3,
-            Self::NotReached => 4,
+            Self::Message(_) | Self::Api { .. } => 1,
+            Self::Incomplete(_) => 3,
+            Self::TestFailed => 4,
         })
     }
 }
 
-/// What an API server says, without how kube-rs puts it.
-fn of(error: &kube::Error) -> String {
+/// Returns the API server's message, or the error of kube-rs with its causes.
+fn message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => {
             let mut text = other.to_string();
             let mut cause = std::error::Error::source(other);
             while let Some(error) = cause {
-                let said = error.to_string();
-                if !text.contains(&said) {
-                    text = format!("{text}: {said}");
+                let next = error.to_string();
+                if !text.contains(&next) {
+                    text = format!("{text}: {next}");
                 }
                 cause = error.source();
             }

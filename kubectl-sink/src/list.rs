@@ -9,7 +9,7 @@ use crate::cli::{List, ListOutput, Output};
 use crate::failure::Failure;
 use crate::output::{age, document, table};
 
-/// The answer is what is printed.
+/// Returns the text to print.
 pub(crate) async fn list(cluster: &Cluster, list: &List) -> Result<String, Failure> {
     let mut sinks = Vec::new();
     if list.all_namespaces || list.kind.cluster {
@@ -53,7 +53,7 @@ fn place(cluster: &Cluster, list: &List) -> String {
     }
 }
 
-/// As `kubectl get -o name` has it.
+/// Returns the name as `kubectl get -o name` prints it.
 fn name(sink: &Sink) -> String {
     let kind = sink.text("/kind").to_lowercase();
     format!("{kind}.syslogsink.io/{}\n", sink.name())
@@ -111,7 +111,7 @@ fn row(sink: &Sink, is_wide: bool, now: Timestamp) -> Vec<String> {
     row
 }
 
-/// The first of its servers, and how many others there are.
+/// Returns the first server, and the number of others.
 pub(crate) fn server(sink: &Sink) -> String {
     let sink = sink.sink();
     let others = sink["servers"].as_array().map_or(0, Vec::len);

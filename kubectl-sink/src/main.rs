@@ -1,5 +1,5 @@
-//! `kubectl sink`: syslog sinks from the command line. kubectl runs it where
-//! `kubectl-sink` is in a folder of PATH.
+//! `kubectl sink`: syslog sinks from the command line. kubectl runs the program
+//! `kubectl-sink` in a folder of PATH.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -14,7 +14,6 @@ mod migrate;
 mod output;
 mod test;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -22,6 +21,7 @@ use clap::{CommandFactory, Parser};
 use crate::access::Cluster;
 use crate::cli::{Cli, Command, Delete};
 use crate::failure::Failure;
+use crate::output::print;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -36,14 +36,14 @@ async fn main() -> ExitCode {
 
 async fn run(Cli { access, command }: Cli) -> Result<(), Failure> {
     match command {
-        Command::Create(command) => print!("{}", create::create(&access, &command).await?),
+        Command::Create(command) => print(&create::create(&access, &command).await?)?,
         Command::List(command) => {
             let cluster = Cluster::connect(&access).await?;
-            print!("{}", list::list(&cluster, &command).await?);
+            print(&list::list(&cluster, &command).await?)?;
         }
         Command::Describe(command) => {
             let cluster = Cluster::connect(&access).await?;
-            print!("{}", describe::describe(&cluster, &command).await?);
+            print(&describe::describe(&cluster, &command).await?)?;
         }
         Command::Delete(command) => delete(&Cluster::connect(&access).await?, &command).await?,
         Command::Test(command) => {
@@ -53,22 +53,25 @@ async fn run(Cli { access, command }: Cli) -> Result<(), Failure> {
         Command::Completion { completer } => match completer.shell() {
             Some(shell) => {
                 let command = &mut Cli::command();
-                clap_complete::generate(shell, command, "kubectl-sink", &mut io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, command, "kubectl-sink", &mut script);
+                print(&String::from_utf8_lossy(&script))?;
             }
-            None => print!("{}", complete::SCRIPT),
+            None => print(complete::SCRIPT)?,
         },
-        Command::Complete { words } => print!("{}", complete::complete(&words).await),
+        Command::Complete { words } => print(&complete::complete(&words).await)?,
     }
     Ok(())
 }
 
-/// All that can be; the last that could not is the failure.
+/// Deletes all sinks that can be deleted. The last failure is returned, others are
+/// printed.
 async fn delete(cluster: &Cluster, command: &Delete) -> Result<(), Failure> {
     let scope = cluster.scope(command.kind.cluster);
     let mut failure = None;
     for name in &command.names {
         match cluster.delete(&scope, name).await {
-            Ok(()) => println!("{} deleted", scope.name(name)),
+            Ok(()) => print(&format!("{} deleted\n", scope.name(name)))?,
             Err(error) => {
                 if let Some(before) = failure.replace(error) {
                     eprintln!("error: {before}");

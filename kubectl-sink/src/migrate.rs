@@ -1,6 +1,6 @@
-//! `kubectl sink migrate`: sinks of Pivotal's PKS as ours.
+//! `kubectl sink migrate`: converts the sinks of Pivotal's PKS.
 //!
-//! Its resources had three names in time, and the same fields: `type`, `host`,
+//! PKS renamed its resources twice and kept their fields: `type`, `host`,
 //! `port`, `enable_tls` and `insecure_skip_verify`
 //! (`github.com/knative/observability`, `pkg/apis/sink/v1alpha1/types.go`).
 
@@ -14,9 +14,9 @@ use crate::access::{Cluster, of_list};
 use crate::cli::{Access, Migrate, Output};
 use crate::failure::Failure;
 use crate::manifest::{add, manifest};
-use crate::output::document;
+use crate::output::{document, print};
 
-/// API versions, and the names in paths of namespaces' and clusters' sinks.
+/// API versions, with the plural names of the namespaced and the cluster-scoped resource.
 const RESOURCES: [(&str, &str, &str); 3] = [
     (
         "observability.knative.dev/v1alpha1",
@@ -27,21 +27,21 @@ const RESOURCES: [(&str, &str, &str); 3] = [
     ("apps.pivotal.io/v1beta1", "sinks", "clustersinks"),
 ];
 
-/// What became of a sink.
+/// A converted sink.
 #[derive(Debug, PartialEq)]
 struct Migrated {
-    /// What it was called.
+    /// The name of the PKS sink.
     name: String,
-    /// None where it has no equal.
+    /// The new object; none if the sink cannot be converted.
     manifest: Option<Value>,
-    /// What is to be known.
+    /// Notes for the user.
     notes: Vec<String>,
-    /// What has no equal.
+    /// Settings that cannot be converted.
     lost: Vec<String>,
 }
 
 impl Migrated {
-    /// What is to be known, a line each: whoever wrote the sink cannot end one.
+    /// Returns the notes, one line each. Text of the PKS sink cannot break a line.
     fn remarks(&self) -> impl Iterator<Item = String> {
         let all = self.lost.iter().chain(&self.notes);
         let lines = all.map(|remark| format!("{}: {remark}", self.name));
@@ -49,8 +49,7 @@ impl Migrated {
     }
 }
 
-/// Prints the sinks; what is to be known of them goes to standard error, and
-/// into YAML as comments.
+/// Prints the converted sinks. Notes go to standard error, and into YAML as comments.
 pub(crate) async fn migrate(access: &Access, migrate: &Migrate) -> Result<(), Failure> {
     let objects = match &migrate.file {
         Some(file) => read(file)?,
@@ -60,13 +59,13 @@ pub(crate) async fn migrate(access: &Access, migrate: &Migrate) -> Result<(), Fa
         .iter()
         .map(|object| sink(object, access.namespace.as_deref()))
         .collect();
-    print!("{}", text(&migrated, migrate.output)?);
+    print(&text(&migrated, migrate.output)?)?;
     for sink in &migrated {
         sink.remarks().for_each(|line| eprintln!("{line}"));
     }
     match migrated.iter().filter(|sink| !sink.lost.is_empty()).count() {
         0 => Ok(()),
-        count => Err(Failure::NoEqual(count)),
+        count => Err(Failure::Incomplete(count)),
     }
 }
 
@@ -97,17 +96,17 @@ fn read(file: &std::path::Path) -> Result<Vec<Value>, Failure> {
         fs::read_to_string(file)
     };
     let shown = file.display();
-    let text = text.map_err(|error| Failure::said(format!("cannot read {shown}: {error}")))?;
+    let text = text.map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .map_err(|error| Failure::said(format!("{shown} is no YAML: {error}")))?;
+        .map_err(|error| Failure::new(format!("{shown} is not valid YAML: {error}")))?;
     let objects: Vec<Value> = documents.into_iter().flat_map(items).collect();
     if objects.is_empty() {
-        return Err(Failure::said(format!("{shown} has no objects")));
+        return Err(Failure::new(format!("{shown} contains no objects")));
     }
     Ok(objects)
 }
 
-/// Those of a list, or the object itself.
+/// Returns the items of a list, or the object itself.
 fn items(object: Value) -> Vec<Value> {
     match object {
         Value::Null => Vec::new(),
@@ -137,7 +136,7 @@ async fn ask(cluster: &Cluster, all: bool) -> Result<Vec<Value>, Failure> {
             let what = format!("cannot list {place} of {version}");
             let request = Request::get(format!("/apis/{version}/{place}"));
             let request = request.body(Vec::new());
-            let request = request.map_err(|error| Failure::said(format!("{what}: {error}")))?;
+            let request = request.map_err(|error| Failure::new(format!("{what}: {error}")))?;
             match cluster.client.request::<Value>(request).await {
                 Ok(list) => {
                     is_any_known = true;
@@ -151,8 +150,8 @@ async fn ask(cluster: &Cluster, all: bool) -> Result<Vec<Value>, Failure> {
     if !is_any_known {
         let versions: Vec<&str> = RESOURCES.iter().map(|(version, ..)| *version).collect();
         let versions = versions.join(", ");
-        return Err(Failure::said(format!(
-            "the cluster knows none of {versions}"
+        return Err(Failure::new(format!(
+            "the cluster has none of the API versions {versions}"
         )));
     }
     Ok(found)
@@ -168,7 +167,7 @@ fn named(item: Value, version: &str) -> Value {
     of_list(item, version, kind)
 }
 
-/// A sink of ours for one of PKS's. `namespace` is for those that name none.
+/// Converts a PKS sink. `namespace` is used if the object has none.
 fn sink(object: &Value, namespace: Option<&str>) -> Migrated {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let name = text("/metadata/name").unwrap_or("<no name>");
@@ -184,14 +183,14 @@ fn sink(object: &Value, namespace: Option<&str>) -> Migrated {
         notes: Vec::new(),
         lost: Vec::new(),
     };
-    let is_the_clusters = match kind {
+    let is_cluster_scoped = match kind {
         _ if !RESOURCES.iter().any(|(known, ..)| *known == version) => None,
         "LogSink" | "Sink" => Some(false),
         "ClusterLogSink" | "ClusterSink" => Some(true),
         _ => None,
     };
-    let Some(is_the_clusters) = is_the_clusters else {
-        let problem = format!("has no equal: {kind} of {version} is no log sink of PKS");
+    let Some(is_cluster_scoped) = is_cluster_scoped else {
+        let problem = format!("cannot be converted: {kind} of {version} is not a PKS log sink");
         migrated.lost.push(problem);
         return migrated;
     };
@@ -203,10 +202,10 @@ fn sink(object: &Value, namespace: Option<&str>) -> Migrated {
     let Some(mut spec) = spec(fields, &mut migrated) else {
         return migrated;
     };
-    if is_the_clusters {
+    if is_cluster_scoped {
         spec = Map::from_iter([("sink".to_owned(), Value::Object(spec))]);
     }
-    let mut manifest = manifest(name, namespace, is_the_clusters, spec);
+    let mut manifest = manifest(name, namespace, is_cluster_scoped, spec);
     if let Some(labels) = object.pointer("/metadata/labels") {
         manifest["metadata"]["labels"] = labels.clone();
     }
@@ -214,7 +213,7 @@ fn sink(object: &Value, namespace: Option<&str>) -> Migrated {
     migrated
 }
 
-/// None where nothing of it can be kept.
+/// Returns the new spec; none if the sink cannot be converted.
 fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<String, Value>> {
     let Migrated { notes, lost, .. } = migrated;
     let is_set = |key: &str| fields.get(key).and_then(Value::as_bool) == Some(true);
@@ -223,7 +222,9 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
         .and_then(Value::as_str)
         .unwrap_or("syslog");
     if kind != "syslog" {
-        lost.push(format!("has no equal: type {kind:?}, only syslog is sent"));
+        lost.push(format!(
+            "cannot be converted: type {kind:?}, only syslog is supported"
+        ));
         return None;
     }
     let host = fields
@@ -231,7 +232,7 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
         .and_then(Value::as_str)
         .unwrap_or_default();
     if host.is_empty() {
-        lost.push("has no equal: it names no host".to_owned());
+        lost.push("cannot be converted: host is missing".to_owned());
         return None;
     }
     let is_secure = is_set("enable_tls");
@@ -239,7 +240,7 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
     add(&mut spec, "host", Some(host));
     match fields.get("port").map(port) {
         Some(Some(port)) => add(&mut spec, "port", Some(port)),
-        Some(None) => lost.push(format!("its port {} is none", fields["port"])),
+        Some(None) => lost.push(format!("invalid port {}", fields["port"])),
         None => notes.push("it names no port: that of the transport is used".to_owned()),
     }
     add(&mut spec, "transport", (!is_secure).then_some("tcp"));
@@ -265,7 +266,7 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
     ];
     for (key, value) in fields {
         if !known.contains(&key.as_str()) {
-            lost.push(format!("{key} has no equal: {value}"));
+            lost.push(format!("{key} cannot be converted: {value}"));
         }
     }
     Some(spec)
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_equal_is_named() {
+    fn settings_that_cannot_be_converted_are_named() {
         let of = |spec: Value| sink(&pks("pksapi.io/v1beta1", "LogSink", &spec), None);
         for (spec, words) in [
             (
@@ -355,7 +356,7 @@ mod tests {
                 json!({"type": "http", "output_properties": {}}),
                 "type \"http\"",
             ),
-            (json!({"type": "syslog"}), "no host"),
+            (json!({"type": "syslog"}), "host is missing"),
         ] {
             let migrated = of(spec);
             assert!(migrated.manifest.is_none());
@@ -369,8 +370,8 @@ mod tests {
         assert_eq!(
             filtered.lost,
             [
-                "its port \":53\" is none",
-                "filters has no equal: [{\"x\":1}]"
+                "invalid port \":53\"",
+                "filters cannot be converted: [{\"x\":1}]"
             ]
         );
         let mut hostile = pks("pksapi.io/v1beta1", "LogSink", &json!({"a": "\n- b"}));
@@ -380,6 +381,6 @@ mod tests {
         let metrics = sink(&pks("pksapi.io/v1beta1", "MetricSink", &json!({})), None);
         assert!(metrics.lost[0].contains("MetricSink of pksapi.io/v1beta1"));
         let ours = sink(&pks("syslogsink.io/v1alpha1", "LogSink", &json!({})), None);
-        assert!(ours.lost[0].contains("no log sink of PKS"));
+        assert!(ours.lost[0].contains("not a PKS log sink"));
     }
 }

@@ -1,4 +1,6 @@
-//! What is printed.
+//! Printing: documents, tables, ages.
+
+use std::io::{self, Write};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
@@ -6,17 +8,28 @@ use serde::Serialize;
 use crate::cli::Output;
 use crate::failure::Failure;
 
-/// A value as a document, with a line end.
+/// Writes to standard output. A reader that has closed its end, as `head` does, is no
+/// error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Returns a value in JSON or YAML, with a line feed at the end.
 pub(crate) fn document(value: &impl Serialize, output: Output) -> Result<String, Failure> {
     let text = match output {
         Output::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
         Output::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
     };
-    let text = text.map_err(Failure::said)?;
+    let text = text.map_err(Failure::new)?;
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Columns as kubectl has them; the first row is the heading.
+/// Aligns columns as kubectl does. The first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
@@ -34,7 +47,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// How long ago a time was, in one unit, as kubectl says it.
+/// Returns the time since `then` in one unit, as kubectl does.
 pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
     let Some(then) = then else {
         return "<unknown>".to_owned();

@@ -15,14 +15,15 @@ use serde_json::{Value, json};
 use crate::access::{Cluster, Scope};
 use crate::cli::Test as Arguments;
 use crate::failure::Failure;
-use crate::output::document;
+use crate::output::{document, print};
 
-/// The controller's Deployment, and what its image is called if nobody may know.
+/// The name of the controller's Deployment, and of its image if the Deployment cannot be
+/// read.
 const CONTROLLER: &str = "sink-controller";
 const IMAGE: &str = concat!("syslog-sink-controller:", env!("CARGO_PKG_VERSION"));
-/// Where the pod has what the sink names.
+/// The folder of the pod with the Secrets and `ConfigMap`s of the sink.
 const FOLDER: &str = "/objects";
-/// Why a container will never start.
+/// Reasons for which a container never starts.
 const NEVER: [&str; 7] = [
     "CreateContainerConfigError",
     "CreateContainerError",
@@ -33,7 +34,7 @@ const NEVER: [&str; 7] = [
     "RunContainerError",
 ];
 
-/// Prints what was found.
+/// Runs a test and prints its report.
 pub(crate) async fn test(cluster: &Cluster, arguments: &Arguments) -> Result<(), Failure> {
     let name = &arguments.sink.name;
     let scope = cluster.scope(arguments.sink.kind.cluster);
@@ -48,28 +49,28 @@ pub(crate) async fn test(cluster: &Cluster, arguments: &Arguments) -> Result<(),
         spec: sink.spec()?,
     };
     let report = if arguments.local {
-        here(cluster, test).await?
+        on_this_machine(cluster, test).await?
     } else {
         Box::pin(in_a_pod(cluster, arguments, &test)).await?
     };
     match arguments.output {
-        Some(output) => print!("{}", document(&report, output)?),
-        None => print!("{}", text(&report)),
+        Some(output) => print(&document(&report, output)?)?,
+        None => print(&text(&report))?,
     }
     if report.passed {
         Ok(())
     } else {
-        Err(Failure::NotReached)
+        Err(Failure::TestFailed)
     }
 }
 
-async fn here(cluster: &Cluster, test: SinkTest) -> Result<TestReport, Failure> {
+async fn on_this_machine(cluster: &Cluster, test: SinkTest) -> Result<TestReport, Failure> {
     let objects = objects(&cluster.client, &test).await;
-    let from = format!("here ({})", hostname::own());
+    let from = format!("this machine ({})", hostname::own());
     let run = move || run_test(&test, objects, &from);
     let answered = tokio::task::spawn_blocking(run).await;
-    let answered = answered.map_err(|error| Failure::said(error.to_string()))?;
-    answered.map_err(|error| Failure::said(format!("cannot start a thread: {error}")))
+    let answered = answered.map_err(|error| Failure::new(error.to_string()))?;
+    answered.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
 }
 
 async fn in_a_pod(
@@ -92,17 +93,17 @@ async fn in_a_pod(
     eprintln!("testing with the pod {namespace}/{name} of the image {image} ...");
     let reported = tokio::select! {
         reported = report(&pods, &name, arguments) => reported,
-        _ = tokio::signal::ctrl_c() => Err(Failure::said("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")),
     };
     let at_once = DeleteParams::default().grace_period(0);
     if let Err(error) = pods.delete(&name, &at_once).await {
-        let what = format!("cannot delete the pod {namespace}/{name}: do it by hand");
+        let what = format!("cannot delete the pod {namespace}/{name}: delete it by hand");
         eprintln!("{}", Failure::api(what)(error));
     }
     reported
 }
 
-/// That of the controller that runs, if it may be read.
+/// Returns the image of the running controller, if it can be read.
 async fn image(cluster: &Cluster, namespace: &str) -> String {
     let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), namespace);
     let found = deployments.get(CONTROLLER).await.ok();
@@ -112,7 +113,7 @@ async fn image(cluster: &Cluster, namespace: &str) -> String {
     image.unwrap_or_else(|| IMAGE.to_owned())
 }
 
-/// One that has no rights, needs none of the node's, and stays nowhere.
+/// Returns a pod without rights in the cluster and on the node.
 fn pod(test: &SinkTest, image: &str, arguments: &Arguments) -> Value {
     let names = test.names();
     let mut volumes = Vec::new();
@@ -144,14 +145,14 @@ fn pod(test: &SinkTest, image: &str, arguments: &Arguments) -> Value {
             "nodeName": arguments.node,
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "restartPolicy": "Never",
-            // Where nobody is left to delete it.
+            // If this program cannot delete it.
             "activeDeadlineSeconds": arguments.timeout.as_secs() + 10,
             "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
-            // Agents run on every node.
+            // Like the agents', so that it can run on every node.
             "tolerations": [{"operator": "Exists"}],
             "securityContext": {
-                // The user is the image's, or the one that OpenShift gives the namespace.
+                // No user is set: OpenShift assigns one to each namespace.
                 "runAsNonRoot": true,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
@@ -183,31 +184,28 @@ async fn report(pods: &Api<Pod>, name: &str, arguments: &Arguments) -> Result<Te
     let ended = await_condition(pods.clone(), name, |pod: Option<&Pod>| {
         pod.is_none_or(|pod| has_ended(pod) || never_starts(pod).is_some())
     });
-    let what = "cannot see how the pod does";
+    let what = "cannot watch the pod";
     let pod = match tokio::time::timeout(arguments.timeout, ended).await {
         Ok(Ok(pod)) => pod,
-        Ok(Err(error)) => return Err(Failure::said(format!("{what}: {error}"))),
+        Ok(Err(error)) => return Err(Failure::new(format!("{what}: {error}"))),
         Err(_) => pods.get_opt(name).await.map_err(Failure::api(what))?,
     };
     let pod = pod.ok_or_else(|| {
         let node = arguments.node.as_ref();
-        let node = node.map(|node| format!("; is there a node {node}?"));
-        Failure::said(format!(
-            "somebody deleted the pod{}",
-            node.unwrap_or_default()
-        ))
+        let node = node.map(|node| format!("; does the node {node} exist?"));
+        Failure::new(format!("the pod was deleted{}", node.unwrap_or_default()))
     })?;
     if let Some(why) = never_starts(&pod) {
-        let hint = "--image names another image";
-        return Err(Failure::said(format!(
+        let hint = "--image sets another image";
+        return Err(Failure::new(format!(
             "the pod cannot start: {why} ({hint})"
         )));
     }
     if !has_ended(&pod) {
         let why = condition(&pod);
         let patience = arguments.timeout.as_secs();
-        return Err(Failure::said(format!(
-            "the pod did not end in {patience} s: {why}"
+        return Err(Failure::new(format!(
+            "the pod did not finish within {patience} s: {why}"
         )));
     }
     let log = pods.logs(name, &LogParams::default()).await;
@@ -218,7 +216,10 @@ async fn report(pods: &Api<Pod>, name: &str, arguments: &Arguments) -> Result<Te
             .status
             .and_then(|status| status.message)
             .unwrap_or_default();
-        Failure::said(format!("the pod has no report: {why}\n{}", log.trim_end()))
+        Failure::new(format!(
+            "the pod printed no report: {why}\n{}",
+            log.trim_end()
+        ))
     })
 }
 
@@ -240,12 +241,12 @@ fn never_starts(pod: &Pod) -> Option<String> {
         .then(|| format!("{reason}: {message}"))
 }
 
-/// What keeps a pod from running.
+/// Returns what keeps a pod from running.
 fn condition(pod: &Pod) -> String {
     let conditions = pod.status.iter().flat_map(|status| &status.conditions);
     let mut conditions = conditions.flatten();
     let bad = conditions.find(|condition| condition.status == "False");
-    bad.map_or("it is still running".to_owned(), |condition| {
+    bad.map_or("the pod is still running".to_owned(), |condition| {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         format!("{} {}", part(&condition.reason), part(&condition.message))
     })

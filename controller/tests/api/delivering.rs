@@ -124,7 +124,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
         ),
         (
             "unknown-host",
-            "NameNotResolved: 1 of 1 nodes are not connected: the host's name",
+            "NameNotResolved: 1 of 1 nodes are not connected: the host name",
         ),
         (
             "refused",

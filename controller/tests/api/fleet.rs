@@ -246,5 +246,5 @@ async fn pods_that_no_kubelet_takes_come_back_as_they_were() {
     let Some(why) = upgrade_in_vain("stuck", 5, "no new agent starts").await else {
         return;
     };
-    assert!(why.contains("its pod does not start"), "{why}");
+    assert!(why.contains("the pod does not start"), "{why}");
 }
