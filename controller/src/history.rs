@@ -1,4 +1,5 @@
-//! What became of revisions, and which one the agents shall have.
+//! The state of the rollout: the results of revisions, and the revision that the agents
+//! should have.
 //!
 //! ```text
 //! wanted ──> trial ──────────> roll ────────────────> good
@@ -33,100 +34,99 @@ pub use self::situation::{Situation, Step};
 use crate::configuration::{Configuration, content_hash};
 use crate::fleet::{Agent, lasts};
 
-/// The wait before something that failed is tried again. The node may have been the reason,
-/// or there was no room for a pod.
+/// The wait before a failed revision is tried again. The cause may have been the node, or a
+/// lack of room for a pod.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
-/// How many times as long the wait is after each further failure,
+/// The factor by which the wait grows with each further failure.
 const LONGER: u32 = 4;
-/// and the longest.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
-/// The most files that are held.
+/// The maximum number of files that are held back.
 const HELD: usize = 1000;
 
-/// See the [module](self).
+/// The state of the rollout, as it is stored.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct History {
-    /// The last revision that agents were seen well with.
+    /// The last revision with which all agents were healthy.
     pub good: Option<Since>,
-    /// The one that is tried on one node.
+    /// The revision on trial on one node.
     pub trial: Option<Attempt>,
-    /// The one that all nodes get, after one had it.
+    /// The revision that is being rolled out to all nodes.
     pub roll: Option<Attempt>,
-    /// The last one that failed.
+    /// The last failed revision.
     pub failed: Option<Failed>,
-    /// Files that agents failed with under the good template. Another template may cure
-    /// that.
+    /// The files with which agents failed under the good template. Another template may
+    /// repair that.
     pub held: Units,
-    /// The nodes without a working agent at the beginning of the last trial: they say
-    /// nothing about its revision.
+    /// The nodes without a healthy agent at the beginning of the last trial: they are no
+    /// evidence about its revision.
     pub ill: BTreeSet<String>,
-    /// What was changed together with something wrong, to be tried again one
-    /// group after the other.
+    /// Files that changed together with a failure, to be tried again group by group.
     pub suspects: Vec<Units>,
 }
 
-/// Files of tenants that agents do not get, by their names.
+/// The files of tenants that are held back, by name.
 pub type Units = BTreeMap<String, Held>;
 
-/// A file's content that agents do not get.
+/// The content of a file that is held back.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Held {
-    /// The content's hash: another content is another matter.
+    /// The hash of the content. Other contents of the file are not held back.
     pub content: String,
-    /// How it failed.
+    /// The failure.
     #[serde(flatten)]
     pub setback: Setback,
 }
 
-/// Why agents do not get a tenant's file as it should be.
+/// The reason why a tenant's file is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// What became of the agents that had it.
+    /// The failure of the agents that had it, for people.
     pub why: String,
-    /// Whether something else that was changed with it may be the reason, so that it is
-    /// tried again in its turn.
+    /// Whether another change may be the cause, so that this one is tried again in turn.
     pub is_suspect: bool,
 }
 
-/// How something failed, the last time.
+/// A failure, and how often it has occurred.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Setback {
-    /// What became of the agents that had it.
+    /// The failure of the agents, for people.
     pub why: String,
-    /// When.
+    /// The time of the last failure.
     pub since: Timestamp,
-    /// How often it has failed.
+    /// The number of failures.
     pub times: u32,
 }
 
-/// A revision, and since when it is what it is.
+/// A revision with the time since which it has its role.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Since {
-    /// Which.
+    /// The revision.
     pub revision: String,
-    /// The agents' template with it; empty where that is not known.
+    /// The name of its template; empty if unknown.
     #[serde(default)]
     pub template: String,
-    /// Since when.
+    /// The time.
     pub since: Timestamp,
 }
 
-/// A revision that nodes get.
+/// A revision that is being tried or rolled out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Attempt {
-    /// Which.
+    /// The revision.
     pub revision: String,
-    /// The agents' template with it.
+    /// The name of its template.
     #[serde(default)]
     pub template: String,
-    /// Since when; of a roll, since an agent was replaced for it the last time.
+    /// The time at which it began; for a roll, the time at which an agent was last
+    /// replaced.
     pub since: Timestamp,
-    /// The node that it is tried on, and when that was chosen.
+    /// The node of the trial, and when it was chosen.
     #[serde(default)]
     pub node: Option<(String, Timestamp)>,
-    /// Whether it is tried only on nodes that have no agent, while there are any: pods did
+    /// Whether the trial uses only nodes without an agent, while there are any: pods did
     /// not start the last time.
     #[serde(default)]
     pub is_careful: bool,
@@ -135,15 +135,15 @@ pub struct Attempt {
 /// A revision that failed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Failed {
-    /// Which.
+    /// The revision.
     pub revision: String,
-    /// The agents' template with it, where that may be the reason.
+    /// The name of its template, if the template may be the cause.
     #[serde(default)]
     pub template: Option<String>,
-    /// How it failed.
+    /// The failure.
     #[serde(flatten)]
     pub setback: Setback,
-    /// The node whose agent failed with it. None where no agent began.
+    /// The node whose agent failed with it; none if no agent started.
     #[serde(default)]
     pub node: Option<String>,
 }
@@ -175,13 +175,13 @@ impl History {
         })
     }
 
-    /// Whether what is good is known to have another template than this one.
+    /// Returns whether the good revision is known to have another template.
     fn has_another_template(&self, template: &str) -> bool {
         let good = self.good.as_ref();
         good.is_some_and(|good| !good.template.is_empty() && good.template != template)
     }
 
-    /// What comes next, and what is remembered then.
+    /// Returns the next state and the step to take.
     #[must_use]
     pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
         self.adopt(now);
@@ -201,7 +201,7 @@ impl History {
         (self, step)
     }
 
-    /// What keeps this revision from being rolled out, where it is none of its sinks.
+    /// Returns the failure that blocks this revision, if its sinks are not the cause.
     #[must_use]
     pub fn blocks(&self, revision: &str, template: &str) -> Option<&Failed> {
         let is_good = |good: &Since| good.revision == revision;
@@ -210,7 +210,7 @@ impl History {
         failed.filter(|failed| !failed.is_of_sinks() && failed.concerns(revision, template))
     }
 
-    /// Whether nothing is under way, and the agents shall have what is wanted.
+    /// Returns whether no trial or roll is under way and the wanted revision is good.
     #[must_use]
     pub fn is_settled(&self, wanted: &str) -> bool {
         let good = self.good.as_ref();
@@ -220,14 +220,14 @@ impl History {
             && good.is_some_and(|good| good.revision == wanted)
     }
 
-    /// The revisions whose files are still needed.
+    /// Returns the revisions whose files are still needed.
     pub fn revisions(&self) -> impl Iterator<Item = &String> {
         let attempts = self.trial.iter().chain(&self.roll);
         let good = self.good.iter().map(|good| &good.revision);
         good.chain(attempts.map(|attempt| &attempt.revision))
     }
 
-    /// Whether agents still have what failed a moment ago.
+    /// Returns whether agents still run with a revision that has just failed.
     fn is_coming_back(&self, now: &Situation<'_>) -> bool {
         self.failed.as_ref().is_some_and(|failed| {
             let is_recent = lasts(failed.setback.since, now.now) < now.timing.canary_timeout;
@@ -235,7 +235,7 @@ impl History {
         })
     }
 
-    /// Where nothing is known to be good, what agents are ready with is.
+    /// Adopts the revision that agents are ready with as good, if none is known to be good.
     fn adopt(&mut self, now: &Situation<'_>) {
         let Situation {
             wanted, revisions, ..
@@ -262,8 +262,8 @@ impl History {
         }
     }
 
-    /// Where an agent is ill with what is good as well, its node was the reason, and no
-    /// revision.
+    /// Clears a failed revision if the agent on its node fails with the good one as well:
+    /// the node was the cause.
     fn acquit(&mut self, now: &Situation<'_>) {
         let (Some(failed), Some(good)) = (&self.failed, &self.good) else {
             return;
@@ -284,8 +284,7 @@ impl History {
         }
     }
 
-    /// Ends the trial where it is known what came of it, or where something else is
-    /// wanted by now.
+    /// Ends the trial if its result is known, or if another revision is wanted by now.
     fn judge_trial(&mut self, now: &Situation<'_>) {
         let Some(trial) = self.trial.take() else {
             return;
@@ -310,8 +309,8 @@ impl History {
         }
     }
 
-    /// Ends the roll where its agents are ill, where all have it, or where it gets no
-    /// further and something else is wanted.
+    /// Ends the roll if its agents fail, if all agents have it, or if it makes no progress
+    /// and another revision is wanted.
     fn judge_roll(&mut self, now: &Situation<'_>) {
         let Some(roll) = self.roll.take() else {
             return;
@@ -341,7 +340,7 @@ impl History {
         }
     }
 
-    /// Takes note of a roll that all agents do well with.
+    /// Records a roll with which all agents are healthy as good.
     fn end(&mut self, roll: Attempt, now: &Situation<'_>) {
         let Attempt {
             revision, template, ..
@@ -370,7 +369,7 @@ impl History {
         });
     }
 
-    /// Begins what is wanted, if it is to be tried.
+    /// Begins a trial or a roll of the wanted revision, if it may be tried.
     fn begin(&mut self, now: &Situation<'_>) {
         let Situation {
             wanted,
@@ -481,7 +480,7 @@ impl History {
         self.failed = Some(failed);
     }
 
-    /// Holds what was changed in a revision that failed.
+    /// Holds back the files that changed in a failed revision.
     fn hold(&mut self, mut changed: Vec<(String, Held)>) {
         // The object that has them may be 1 MiB, and so many are not their tenants' doing.
         let suspects: usize = self.suspects.iter().map(Units::len).sum();
@@ -499,14 +498,14 @@ impl History {
 }
 
 impl Failed {
-    /// Whether sinks are the reason. Where no agent began they are not; where the template
-    /// was another one as well, nobody knows.
+    /// Returns whether sinks are the cause. They are not if no agent started; if the
+    /// template changed as well, the cause is unknown.
     #[must_use]
     pub const fn is_of_sinks(&self) -> bool {
         self.template.is_none()
     }
 
-    /// Whether this revision failed, or any with this template may.
+    /// Returns whether this revision failed, or may fail because of its template.
     #[must_use]
     pub fn concerns(&self, revision: &str, template: &str) -> bool {
         self.revision == revision || self.template.as_deref() == Some(template)
@@ -514,7 +513,7 @@ impl Failed {
 }
 
 impl Setback {
-    /// Whether what failed may be tried again.
+    /// Returns whether the wait is over.
     fn is_over(&self, now: Timestamp) -> bool {
         let waits = LONGER.saturating_pow(self.times.saturating_sub(1));
         lasts(self.since, now) >= AGAIN.saturating_mul(waits).min(LONGEST)

@@ -1,5 +1,5 @@
-//! The Secrets and `ConfigMap`s that sinks name. They are asked for one by
-//! one: to watch them would need the right to read every Secret of the cluster.
+//! The Secrets and `ConfigMap`s that sinks refer to. They are read one by one: watching
+//! them would need the right to read every Secret of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use crate::lenient::{Doubtful, Lenient};
 use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
-/// How many are asked for at the same time.
+/// The maximum number of objects read at the same time.
 const AT_ONCE: usize = 8;
 
-/// What was found, and when.
+/// The objects that were read, and when.
 #[derive(Debug, Default)]
 pub(crate) struct References {
     secrets: Found,
@@ -27,7 +27,7 @@ pub(crate) struct References {
 
 type Found = BTreeMap<ObjectName, (Lookup, Instant)>;
 
-/// The names in specs.
+/// The names of the objects that specs refer to.
 #[derive(Debug, Default)]
 pub struct ObjectNames {
     secrets: BTreeSet<ObjectName>,
@@ -35,17 +35,17 @@ pub struct ObjectNames {
 }
 
 impl ObjectNames {
-    /// The names of the Secrets.
+    /// Returns the names of the Secrets.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|object| object.name.as_str())
     }
 
-    /// The names of the `ConfigMap`s.
+    /// Returns the names of the `ConfigMap`s.
     pub fn config_maps(&self) -> impl Iterator<Item = &str> {
         self.config_maps.iter().map(|object| object.name.as_str())
     }
 
-    /// Adds those of a sink whose objects are in this namespace.
+    /// Adds the names in the spec of a sink whose objects are in this namespace.
     pub(crate) fn add(&mut self, spec: &LogSinkSpec, namespace: &str) {
         let Some(tls) = &spec.tls else {
             return;
@@ -61,8 +61,7 @@ impl ObjectNames {
     }
 }
 
-/// The objects of these names, but those that are none: they could be a way to
-/// other objects.
+/// Returns the valid names. An invalid one could be a path to another object.
 fn objects<'n>(
     names: impl IntoIterator<Item = &'n String>,
     namespace: &str,
@@ -71,12 +70,11 @@ fn objects<'n>(
     names.map(|name| ObjectName::new(namespace, name))
 }
 
-/// Both kinds, by name.
+/// The objects of both kinds, by name.
 pub(crate) type Objects = (BTreeMap<ObjectName, Lookup>, BTreeMap<ObjectName, Lookup>);
 
 impl References {
-    /// The objects of these names. What was found less than `fresh` ago is not
-    /// asked for again.
+    /// Reads objects. One that was read less than `fresh` ago is not read again.
     pub(crate) async fn look_up(
         &mut self,
         client: &Client,

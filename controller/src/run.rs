@@ -1,5 +1,5 @@
-//! The controller's life: watch, gather, plan, decide, apply, tell, again; and
-//! beside it, Events to the sinks.
+//! The main loop, the equivalent of a `reconcile` function for the whole cluster: watch,
+//! gather changes, plan, decide, apply, write statuses. Events are relayed beside it.
 
 use std::io;
 use std::pin::Pin;
@@ -24,18 +24,18 @@ use crate::settings::Settings;
 use crate::status::{Decided, Teller};
 use crate::watch::Watched;
 
-/// Why the controller ended.
+/// The reason why the controller ended.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// A watch ended.
     #[error("cannot watch the API server: {0}")]
     Watch(#[from] reflector::store::WriterDropped),
-    /// There is no thread or descriptor to send Events with.
+    /// The event loop that sends events cannot be started.
     #[error("cannot send events: {0}")]
     Send(#[from] io::Error),
 }
 
-/// Why a round failed.
+/// The reason why a round failed.
 #[derive(Debug, Error)]
 enum RoundError {
     #[error(transparent)]
@@ -46,8 +46,7 @@ enum RoundError {
     Late(#[from] Elapsed),
 }
 
-/// Runs until `stop` is ready. Only one controller of a cluster does anything:
-/// the one that leads.
+/// Runs until `stop` is ready. Of several controllers in a cluster, only the leader acts.
 ///
 /// # Errors
 ///
@@ -156,7 +155,8 @@ async fn work(
     }
 }
 
-/// One time from what is known to what is applied.
+/// Runs one round, from the snapshot to the applied objects: `reconcile`, in the words of
+/// kube-rs.
 async fn round(
     client: &Client,
     watched: &Watched,
@@ -212,8 +212,8 @@ async fn round(
     Ok(decided)
 }
 
-/// Waits for a change and until there was none for `quiet`, but no longer than `most`;
-/// or for the time when everything is looked at again.
+/// Waits for a change, and then until there was none for `quiet`, at most for `most`.
+/// Returns without a change after `again`.
 async fn gather(watched: &Watched, quiet: Duration, most: Duration, again: Duration) {
     if timeout_at(Instant::now() + again, watched.changed())
         .await

@@ -1,4 +1,4 @@
-//! What an operator sets for the whole cluster, in a YAML file.
+//! The controller's settings: a YAML file, written by the operator.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,37 +14,37 @@ use mapper::config::{self, size_text};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-/// See the [module](self). Every key may be absent.
+/// The settings of the controller. Every key is optional.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// The controller's own namespace, and the agents'; that of the pod
-    /// (`POD_NAMESPACE`) where it is not said.
+    /// The namespace of the controller and the agents. Defaults to the pod's namespace
+    /// (`POD_NAMESPACE`).
     pub namespace: String,
-    /// The Deployment that the controller runs as. What the controller makes
-    /// goes when that goes.
+    /// The Deployment of the controller. It owns the objects that the controller creates,
+    /// so that they are deleted with it.
     pub deployment: Option<String>,
-    /// How many tail inputs an agent may have for the sinks of namespaces: each
+    /// The maximum number of tail inputs of an agent for the sinks of namespaces. Each
     /// takes an inotify instance, of which a user has 128 on most nodes.
     pub max_lanes: u16,
-    /// How many sinks a namespace may have: each takes a thread, a
-    /// connection and a queue on every node.
+    /// The maximum number of sinks of a namespace. Each takes a connection and a queue on
+    /// every node.
     pub max_sinks_per_namespace: u16,
-    /// How many cluster sinks there may be: each takes a tail input.
+    /// The maximum number of cluster sinks. Each takes a tail input.
     pub max_cluster_sinks: u16,
-    /// The agents' folders.
+    /// The folders of the agents.
     pub paths: Paths,
-    /// The agents.
+    /// The agents' pods.
     pub agent: AgentSettings,
-    /// What waits for sinks on a node's disk.
+    /// The limits of queues on the nodes' disks.
     pub queues: QueueSettings,
-    /// What the controller keeps of the cluster's Events.
+    /// The limits of events that wait in the controller.
     pub events: EventSettings,
     /// Intervals and timeouts.
     pub timing: Timing,
-    /// The address for metrics and health. `[::]` is every address, of IPv4 as well.
+    /// The address of the endpoint for metrics and health. `[::]` accepts IPv4 as well.
     pub listen: SocketAddr,
-    /// How the controller's own log is written.
+    /// The format of the controller's log.
     pub log: LogFormat,
 }
 
@@ -52,16 +52,16 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Paths {
-    /// The rendered files.
+    /// The folder of the configuration.
     pub config: String,
-    /// What has to outlive the agent: positions in files, chunks, queues.
+    /// The folder for data that outlives an agent: positions in files, chunks, queues.
     pub state: String,
-    /// The log files of containers, as the kubelet names them.
+    /// The folder of the containers' log files, as the kubelet names them.
     pub containers: String,
 }
 
 impl Paths {
-    /// The folder of all sinks' queues.
+    /// Returns the folder of the sinks' queues.
     #[must_use]
     pub fn queues(&self) -> String {
         format!("{}/queues", self.state)
@@ -78,40 +78,41 @@ impl Default for Paths {
     }
 }
 
-/// What the agents' pods are like.
+/// The settings of the agents' pods.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AgentSettings {
-    /// Fluent Bit with the plugin.
+    /// The image: Fluent Bit with the plugin.
     pub image: String,
-    /// As in a pod.
+    /// The pull policy, as in a container.
     pub image_pull_policy: Option<String>,
-    /// As in a pod.
+    /// The pull secrets, as in a pod.
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// As in a container.
+    /// The resources, as in a container.
     pub resources: ResourceRequirements,
-    /// As in a pod; by default agents run on every node.
+    /// The tolerations, as in a pod. By default all taints are tolerated.
     pub tolerations: Vec<Toleration>,
-    /// As in a pod; by default nodes with Linux.
+    /// The node selector, as in a pod. Defaults to Linux.
     pub node_selector: BTreeMap<String, String>,
-    /// As in a pod; by default no nodes that run pods elsewhere, which have no folder
-    /// of containers' logs.
+    /// The affinity, as in a pod. By default, virtual nodes are excluded: they run pods
+    /// elsewhere and have no log files.
     pub affinity: Affinity,
-    /// As in a pod.
+    /// The priority class, as in a pod.
     pub priority_class_name: Option<String>,
-    /// As in a container: a node with `SELinux` lets only some types read others' logs.
+    /// The `SELinux` options, as in a container. A node with `SELinux` allows only some
+    /// types to read the logs of other containers.
     pub se_linux_options: Option<SELinuxOptions>,
-    /// The nodes' folders that agents read, each mounted where it is on the node:
-    /// those of the logs, and those to which links in them lead.
+    /// The folders of the node with logs, and those that links in them lead to. Each is
+    /// mounted at its own path.
     pub log_folders: Vec<String>,
-    /// Where Fluent Bit answers for its metrics and health.
+    /// The port of Fluent Bit's endpoint for metrics and health.
     pub metrics_port: u16,
-    /// How many percent of the agents may be replaced at a time.
+    /// The maximum percentage of agents that are replaced at the same time.
     pub max_unavailable_percent: u8,
 }
 
 impl AgentSettings {
-    /// How many of so many agents may be replaced at a time.
+    /// Returns the number of agents that may be replaced at the same time.
     #[must_use]
     pub fn at_once(&self, agents: usize) -> usize {
         let percent = usize::from(self.max_unavailable_percent);
@@ -119,7 +120,7 @@ impl AgentSettings {
     }
 }
 
-/// The maximum of a node's disk that may hold what waits for sinks.
+/// The limits of queues on a node's disk.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct QueueSettings {
@@ -127,7 +128,7 @@ pub struct QueueSettings {
     pub max_per_sink: Size,
     /// The largest sum of the `bufferLimit`s of a namespace's sinks.
     pub max_per_namespace: Size,
-    /// What the queues of all sinks may hold together: beyond it the largest queue
+    /// The maximum size of all queues of a node. When it is exceeded, the largest queue
     /// loses its oldest messages.
     pub max_per_node: Size,
 }
@@ -142,7 +143,7 @@ impl Default for QueueSettings {
     }
 }
 
-/// A number of bytes, written like `512M` or `20G`.
+/// A number of bytes, written as `512M` or `20G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub struct Size(pub u64);
 
@@ -161,14 +162,14 @@ impl fmt::Display for Size {
     }
 }
 
-/// What the controller keeps of Events for sinks that do not take them. What is
-/// more is dropped, the oldest first.
+/// The limits of events that wait in the controller for sinks. Beyond them, the oldest are
+/// dropped.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EventSettings {
-    /// For one sink.
+    /// The maximum number of bytes for one sink.
     pub max_bytes_per_sink: usize,
-    /// For all of them.
+    /// The maximum number of bytes for all sinks.
     pub max_bytes: usize,
 }
 
@@ -229,44 +230,44 @@ pub struct Timing {
     pub request_timeout: Duration,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// An object on each line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// Why the settings cannot be used.
+/// The reason why settings are invalid.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// There is no such file, or it cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the settings: {0}")]
     Unreadable(#[from] std::io::Error),
-    /// It is not what settings look like.
+    /// The text is not YAML, or has unknown keys.
     #[error("the settings are wrong: {0}")]
     Malformed(String),
-    /// A value that is not allowed.
+    /// A value is not allowed.
     #[error("the settings' {key} is {value}, allowed is {allowed}")]
     NotAllowed {
-        /// Which.
+        /// The key.
         key: &'static str,
-        /// What it is.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         allowed: &'static str,
     },
 }
 
 impl Settings {
-    /// Reads settings.
+    /// Parses settings.
     ///
     /// # Errors
     ///
-    /// Names the key that is not known, or the value that is not allowed.
+    /// Returns an error that names the unknown key, or the value that is not allowed.
     pub fn parse(yaml: &str) -> Result<Self, SettingsError> {
         let settings: Self = if yaml.trim().is_empty() {
             Self::default()
@@ -384,7 +385,7 @@ impl Default for AgentSettings {
     }
 }
 
-/// Not the nodes that stand for somebody else's machines.
+/// Excludes nodes that stand for machines elsewhere.
 fn elsewhere() -> Affinity {
     let no = |key: &str, value: &str| NodeSelectorRequirement {
         key: key.to_owned(),
@@ -428,7 +429,7 @@ impl Default for Timing {
     }
 }
 
-/// A number of seconds that is more than nothing.
+/// Deserializes a number of seconds, which may have a fraction.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let number = f64::deserialize(deserializer)?;
     if (0.001..=86_400.0).contains(&number) {

@@ -1,4 +1,4 @@
-//! What is known of the cluster, as one value.
+//! The known state of the cluster, as one value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,90 +13,91 @@ use crate::fleet::Fleet;
 use crate::history::{History, Revisions};
 use crate::lanes::Lanes;
 
-/// Everything that a plan depends on.
+/// The state that a plan depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The sinks of namespaces.
+    /// The `LogSink`s.
     pub log_sinks: BTreeMap<ObjectName, Stored<LogSinkSpec>>,
-    /// The sinks of operators, by name.
+    /// The `ClusterLogSink`s, by name.
     pub cluster_log_sinks: BTreeMap<String, Stored<ClusterLogSinkSpec>>,
-    /// Which versions of them these are.
+    /// The versions of the sinks.
     pub versions: BTreeMap<SinkId, Version>,
     /// The labels of each namespace.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// The Secrets that sinks name.
+    /// The Secrets that sinks refer to.
     pub secrets: BTreeMap<ObjectName, Lookup>,
-    /// The `ConfigMap`s that sinks name.
+    /// The `ConfigMap`s that sinks refer to.
     pub config_maps: BTreeMap<ObjectName, Lookup>,
-    /// The inputs' namespaces so far.
+    /// The current assignment of namespaces to inputs.
     pub lanes: Lanes,
-    /// What became of revisions so far.
+    /// The state of the rollout.
     pub history: History,
-    /// The version of the object that has both of them, if there is one.
+    /// The version of the `ConfigMap` with the two above, if it exists.
     pub state_version: Option<String>,
     /// The configurations of the revisions that agents have, and of the last good one.
     pub revisions: Revisions,
-    /// The revision of each Secret that has files of one, by the Secret's name.
+    /// The revision of each stored Secret, by the Secret's name.
     pub stored: BTreeMap<String, String>,
     /// The agents.
     pub fleet: Fleet,
-    /// The time of the API server at which this was known.
+    /// The API server's time at which the snapshot was taken.
     pub now: Timestamp,
 }
 
 impl Snapshot {
-    /// The configuration of the last good revision.
+    /// Returns the configuration of the last good revision.
     #[must_use]
     pub fn good(&self) -> Option<&Configuration> {
         let configuration = self.revisions.get(&self.history.good.as_ref()?.revision)?;
         Some(configuration)
     }
 
-    /// The UID of a sink: another one of the same name has another.
+    /// Returns the UID of a sink. A sink that is deleted and created again has a new one.
     #[must_use]
     pub fn uid(&self, id: &SinkId) -> Option<&str> {
         Some(&self.versions.get(id)?.uid)
     }
 }
 
-/// The keys of a Secret or `ConfigMap`.
+/// The data of a Secret or `ConfigMap`.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
-/// What came of asking for an object.
+/// The result of reading an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// It is there.
+    /// The object exists.
     Found(Data),
-    /// There is none of this name.
+    /// The object does not exist.
     Missing,
-    /// The API server does not give it, and says why.
+    /// The API server refuses to return the object, for this reason.
     Unreadable(String),
-    /// The API server has never answered for it, and this is its last error.
+    /// The API server has not answered yet; this is its last error.
     Unknown(String),
 }
 
-/// A spec, or why the stored object has none.
+/// A stored sink.
 #[derive(Clone, Debug)]
 pub enum Stored<T> {
-    /// What the user wrote.
+    /// A valid spec.
     Spec(Box<T>),
-    /// An object that an older schema let in.
+    /// An object that does not match the schema, for this reason; an older schema accepted
+    /// it.
     Invalid(String),
 }
 
-/// A version of an object: its identity, and how often its spec was changed.
+/// The version of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Version {
-    /// The identity.
+    /// The UID.
     pub uid: String,
-    /// The number of the spec.
+    /// The generation of the spec.
     pub generation: Option<i64>,
-    /// When the object was made.
+    /// The time of creation.
     pub created: Option<Timestamp>,
 }
 
 impl Version {
-    /// That of an object.
+    /// Returns the version of an object.
     #[must_use]
     pub fn of(metadata: &ObjectMeta) -> Self {
         Self {
@@ -107,23 +108,23 @@ impl Version {
     }
 }
 
-/// An object in a namespace.
+/// The name of an object, with its namespace.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ObjectName {
-    /// Its namespace.
+    /// The namespace; empty for a cluster-scoped object.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
 }
 
 impl ObjectName {
-    /// That of an object; one of the cluster is in no namespace.
+    /// Returns the name of an object.
     #[must_use]
     pub fn of(object: &impl Resource) -> Self {
         Self::new(&object.namespace().unwrap_or_default(), &object.name_any())
     }
 
-    /// The object of this name.
+    /// Creates a name.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
@@ -133,7 +134,7 @@ impl ObjectName {
     }
 }
 
-/// Whether an object can have this name (an RFC 1123 subdomain).
+/// Returns whether the name is valid for an object (an RFC 1123 subdomain).
 #[must_use]
 pub fn is_object_name(name: &str) -> bool {
     let allowed = |byte: u8| {
@@ -153,7 +154,7 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// A sink of either kind.
+/// The identity of a sink of either kind.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum SinkId {
     /// A `LogSink`.

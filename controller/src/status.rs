@@ -1,4 +1,4 @@
-//! What each sink is told of itself.
+//! The status of each sink.
 //!
 //! ```text
 //! verdict (plan), agents, their metrics -> conditions -> written where they are others
@@ -35,26 +35,26 @@ use crate::settings::Timing;
 use crate::snapshot::{ObjectName, SinkId, Version};
 use crate::watch::{StoredSink, Watched};
 
-/// How many statuses are written at the same time.
+/// The maximum number of statuses written at the same time.
 const AT_ONCE: usize = 8;
-/// How many are written at a time that say the same with other numbers: with
-/// hundreds of sinks, a roll over many nodes must not be a storm of writes.
+/// The maximum number of statuses written in a round if only their numbers changed: with
+/// hundreds of sinks, a rollout over many nodes must not cause a storm of writes.
 const NUMBERS: usize = 20;
 
-/// What was decided last.
+/// The latest decisions of the controller.
 #[derive(Debug)]
 pub struct Decided {
     /// The plan.
     pub plan: Plan,
-    /// Which sinks it is about, as they were.
+    /// The versions of the sinks that the plan is about.
     pub versions: BTreeMap<SinkId, Version>,
-    /// What became of revisions.
+    /// The state of the rollout.
     pub history: History,
     /// The configurations of the revisions that agents may have.
     pub revisions: Revisions,
 }
 
-/// Tells sinks.
+/// Writes statuses.
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Teller<'a> {
     client: Client,
@@ -65,15 +65,15 @@ pub struct Teller<'a> {
     written: Mutex<BTreeMap<SinkId, Written>>,
 }
 
-/// What came of the last write.
+/// The result of the last write.
 #[derive(Clone, Debug)]
 enum Written {
     At(Instant),
-    /// The API server did not take it, and will not take it again either.
+    /// The API server rejected it, and will reject it again.
     Refused(Version),
 }
 
-/// A sink, and what it was told last.
+/// A sink, and its last status.
 struct Told {
     id: SinkId,
     version: Version,
@@ -81,7 +81,7 @@ struct Told {
 }
 
 impl<'a> Teller<'a> {
-    /// One that has told nobody yet.
+    /// Creates a writer that has written no status yet.
     #[must_use]
     pub fn new(client: Client, watched: &'a Watched, monitor: &'a Monitor, timing: Timing) -> Self {
         Self {
@@ -94,8 +94,8 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Writes the status of each sink whose status is another one now. One that
-    /// cannot be written does not keep the others from theirs.
+    /// Writes the statuses that have changed. One that cannot be written does not delay the
+    /// others.
     pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
         let deliveries = observations.lock().deliveries(self.timing.behind);
         let fleet = self.watched.fleet(self.timing);
@@ -260,7 +260,7 @@ impl Told {
     }
 }
 
-/// Whether a status says more than other numbers.
+/// Returns whether a status differs in more than its numbers.
 fn is_news(before: &SinkStatus, now: &SinkStatus) -> bool {
     before.observed_generation != now.observed_generation
         || before.last_error != now.last_error

@@ -1,4 +1,4 @@
-//! What agents do with revisions, and which of them get another one next.
+//! The evidence of agents about revisions, and the choice of the agents to replace next.
 
 use std::collections::BTreeSet;
 
@@ -10,33 +10,32 @@ use crate::plan::Plan;
 use crate::settings::{Settings, Timing};
 use crate::snapshot::Snapshot;
 
-/// On so many nodes a pod may not begin before its revision fails.
+/// The number of nodes on which pods must fail to start before a revision fails.
 pub(super) const NOT_BEGUN: usize = 3;
-/// The agent of a trial that is not ready for long enough fails after so many times a
-/// trial's length.
+/// The number of canary timeouts after which a trial fails whose agent does not stay ready.
 const FLAPS: u32 = 3;
-/// The most pods that are deleted in a step.
+/// The maximum number of pods deleted in a step.
 const AT_ONCE: usize = 100;
 
-/// Nodes by their names.
+/// The names of nodes.
 type Nodes = BTreeSet<String>;
 
-/// What the next step depends on.
+/// The facts that the next step depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// The revision that is wanted.
+    /// The wanted revision.
     pub wanted: &'a str,
-    /// The agents' template with that.
+    /// The name of its template.
     pub template: &'a str,
-    /// The files of the revisions that agents have, and of those of the history.
+    /// The configurations of the revisions that agents or the history have.
     pub revisions: &'a Revisions,
     /// The agents.
     pub fleet: &'a Fleet,
-    /// How many agents may be without work at a time because they are replaced.
+    /// The maximum number of agents that are being replaced at the same time.
     pub at_once: usize,
-    /// When something is done.
+    /// The intervals and timeouts.
     pub timing: Timing,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -62,19 +61,19 @@ impl<'a> Situation<'a> {
     }
 }
 
-/// What is done with the agents next.
+/// The next step of the rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The revision of the pods that are made from now on.
+    /// The revision of pods that are created from now on.
     pub template: String,
-    /// The pods that are deleted, so that they are made anew.
+    /// The pods to delete, so that they are created again.
     pub replace: Vec<String>,
 }
 
-/// Why a revision failed.
+/// The failure of a revision.
 pub(super) struct Failure {
     pub(super) why: String,
-    /// The node whose agent failed with it. None where no agent began.
+    /// The node whose agent failed with it; none if no agent started.
     pub(super) node: Option<String>,
 }
 
@@ -84,7 +83,7 @@ impl Situation<'_> {
         agents.filter(move |agent| agent.revision == revision)
     }
 
-    /// Whether an agent is ready for long enough.
+    /// Returns whether an agent has been ready for long enough.
     pub(super) fn is_settled(&self, agent: &Agent) -> bool {
         let Timing { canary_ready, .. } = self.timing;
         let is_long = |since, span| lasts(since, self.now) >= span;
@@ -101,8 +100,8 @@ impl Situation<'_> {
         since.is_some_and(|since| is_long(since, canary_ready) || is_ahead(since))
     }
 
-    /// Whether a revision is on all nodes within reach, and does well on those that were
-    /// well.
+    /// Returns whether all nodes within reach have the revision, and its agents are healthy
+    /// except on nodes that were unhealthy before.
     pub(super) fn all_have(&self, roll: &Attempt, ill: &Nodes) -> bool {
         let agents = &self.fleet.agents;
         let has_it = |agent: &Agent| agent.revision == roll.revision;
@@ -114,8 +113,8 @@ impl Situation<'_> {
             && self.fleet.not_started().all(has_it)
     }
 
-    /// Whether a trial that is not wanted any more is seen through: changes that come all
-    /// the time must not keep one from that, and what an agent has must come to an end.
+    /// Returns whether a trial that is no longer wanted must be completed: frequent changes
+    /// must not prevent that, and an agent's revision must get a result.
     pub(super) fn is_open(&self, trial: &Attempt, ill: &Nodes) -> bool {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
@@ -124,20 +123,20 @@ impl Situation<'_> {
             || lasts(trial.since, self.now) < self.timing.canary_timeout
     }
 
-    /// Whether the pod is still to be made that a trial needs.
+    /// Returns whether the pod of a trial is still to be created.
     fn is_under_way(&self, trial: &Attempt) -> bool {
         let Fleet { absent, ending, .. } = self.fleet;
         let node = trial.node.as_ref();
         node.is_some_and(|(node, _)| absent.contains_key(node) || ending.contains(node))
     }
 
-    /// Whether an agent will not become ready.
+    /// Returns whether an agent will not become ready.
     pub(super) fn is_ill(&self, agent: &Agent) -> bool {
         agent.is_ill(self.timing.canary_timeout, self.now)
     }
 
-    /// What speaks against a revision: agents that are ill with it, and were not
-    /// before, or that do not even begin.
+    /// Returns the failure of a revision: of agents that were healthy before, or that do
+    /// not start.
     pub(super) fn failure(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
         let revision = &attempt.revision;
         let mut failing = self
@@ -154,7 +153,7 @@ impl Situation<'_> {
         on_its_node.or_else(|| self.failure_to_start(attempt, ill))
     }
 
-    /// What speaks against a revision on the node that it is tried on.
+    /// Returns the failure of a revision on the node of its trial.
     fn failure_on_its_node(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
         let (node, chosen) = attempt.node.as_ref()?;
         let patience = self.timing.canary_timeout;
@@ -178,7 +177,7 @@ impl Situation<'_> {
         })
     }
 
-    /// What speaks against a revision whose pods do not even begin.
+    /// Returns the failure of a revision whose pods do not start.
     fn failure_to_start(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
         let revision = &attempt.revision;
         let is_its = |out: &OutOfReach| {
@@ -204,7 +203,7 @@ impl Situation<'_> {
         })
     }
 
-    /// The nodes that have lost their agent since what is under way began.
+    /// Returns the nodes that have lost their agent since the current trial or roll began.
     fn without_agent<'s>(
         &'s self,
         ill: &'s Nodes,
@@ -213,15 +212,15 @@ impl Situation<'_> {
         without.filter(|(node, _)| !ill.contains(*node))
     }
 
-    /// Whether there are such nodes, or may be.
+    /// Returns whether nodes have lost their agent, or may have.
     fn lacks_agents(&self, ill: &Nodes) -> bool {
         let Fleet { absent, ending, .. } = self.fleet;
         let mut on_their_way = absent.keys().chain(ending);
         on_their_way.any(|node| !ill.contains(node)) || self.without_agent(ill).next().is_some()
     }
 
-    /// Gives one agent what is tried. Pods that are made for another reason get what is
-    /// good, once the one that it is tried on is there.
+    /// Gives one agent the revision on trial. Pods created for other reasons get the good
+    /// revision, once the pod of the trial exists.
     pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str, ill: &Nodes) -> Step {
         let revision = &trial.revision;
         let proves = |agent: &Agent| !ill.contains(&agent.node);
@@ -262,9 +261,9 @@ impl Situation<'_> {
         step
     }
 
-    /// Replaces the agents with other revisions, a few at a time. Those that are not
-    /// ready, or out of reach, hold nothing up; those that are ill with a revision that
-    /// cannot be taken back hold it up.
+    /// Replaces agents with other revisions, a few at a time. Agents that are not ready or
+    /// out of reach do not delay that; agents that fail with a revision that cannot be
+    /// rolled back do.
     pub(super) fn roll(&self, revision: &str, ill: &Nodes, can_come_back: bool) -> Step {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);

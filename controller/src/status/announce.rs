@@ -1,5 +1,4 @@
-//! Events on sinks, for what people must see: what turned bad, and what turned
-//! good again.
+//! Kubernetes Events on sinks: for conditions that turn bad, and good again.
 
 use api::{ClusterLogSink, ConditionStatus, ConditionType, LogSink, Reason, SinkStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -18,7 +17,7 @@ impl Announcer {
         Self(Recorder::new(client, Reporter::from(MANAGER)))
     }
 
-    /// Says what is different in a status.
+    /// Writes Events about the changes of a status.
     pub(super) async fn announce(
         &self,
         id: &SinkId,
@@ -41,7 +40,7 @@ impl Announcer {
     }
 }
 
-/// What an Event is about.
+/// Returns the object that an Event is about.
 fn reference(id: &SinkId, version: &Version) -> ObjectReference {
     fn kind<K: Resource<DynamicType = ()>>() -> ObjectReference {
         ObjectReference {
@@ -64,8 +63,8 @@ fn reference(id: &SinkId, version: &Version) -> ObjectReference {
     }
 }
 
-/// What people are told of a condition of a sink that has failed to deliver
-/// before, or has not.
+/// Returns the Event for a changed condition, if it needs one. `has_failed` is set if the
+/// sink has ever failed to deliver.
 pub(super) fn announcement(
     before: Option<&Condition>,
     now: &Condition,

@@ -1,4 +1,4 @@
-//! The conditions of a sink, each with the time since when it is so.
+//! The conditions of a sink.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::fleet::{Agent, Fleet, OutOfReach};
 use crate::history::Kept;
 use crate::plan::Refusal;
 
-/// What the conditions are made of.
+/// The facts that conditions are derived from.
 pub(super) struct Facts<'a> {
     pub(super) verdict: &'a Result<RenderedSink, Refusal>,
     pub(super) decided: &'a Decided,
     pub(super) fleet: &'a Fleet,
     pub(super) delivery: Option<&'a Delivery>,
-    /// How long an agent may take to become ready.
+    /// The time in which an agent must become ready.
     pub(super) patience: Duration,
 }
 
-/// A condition without its times.
+/// A condition without its time.
 struct Finding {
     type_: ConditionType,
     status: ConditionStatus,
@@ -118,13 +118,13 @@ fn accepted(facts: &Facts<'_>) -> Finding {
     }
 }
 
-/// Where it is not known yet whether a sink is accepted.
+/// Returns a condition of a sink about which the API server has not answered yet.
 fn open(type_: ConditionType) -> Finding {
     let message = "waiting for the API server; nodes keep the sink as it is".to_owned();
     Finding::new(type_, Unknown, Reason::NotLookedUp, message)
 }
 
-/// `before` is what was said of the same spec.
+/// Returns the condition `Configured`. `before` is the last one for the same spec.
 fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> Finding {
     let Facts {
         verdict,
@@ -198,7 +198,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     Finding::new(Configured, False, Reason::RollingOut, message)
 }
 
-/// Which nodes do not count, and why the first one does not.
+/// Describes the nodes that are excluded, with the reason of the first.
 fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
     let Some((node, OutOfReach { obstacle, .. })) = nodes.iter().next() else {
         return String::new();
@@ -209,7 +209,7 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
     }
 }
 
-/// Why agents shall not have the sink as it is, if so.
+/// Returns why the sink was rolled back, if it was.
 fn taken_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
     if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file) {
@@ -220,7 +220,7 @@ fn taken_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> 
     is_its.then_some(&failed.setback.why)
 }
 
-/// What keeps a sink back that may not be the reason.
+/// Returns what delays a sink that may not be the cause.
 fn others_trouble(sink: &RenderedSink, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
     if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file)
@@ -299,8 +299,8 @@ fn delivering(facts: &Facts<'_>) -> Finding {
     }
 }
 
-/// How far agents are behind. Ages are coarse, so that a message does not change with
-/// every look.
+/// Describes how far agents are behind. Ages are coarse, so that a message does not change
+/// with every scrape.
 fn lag(behind: &Behind, agents: usize) -> String {
     let Behind {
         agents: late,
@@ -319,7 +319,7 @@ fn lag(behind: &Behind, agents: usize) -> String {
     )
 }
 
-/// "more than an hour", for example.
+/// Rounds an age down, for example to "more than an hour".
 fn coarse(age: Duration) -> &'static str {
     const STEPS: [(u64, &str); 10] = [
         (7 * 24 * 3600, "more than a week"),
@@ -338,7 +338,7 @@ fn coarse(age: Duration) -> &'static str {
     step.map_or("less than a minute", |(_, text)| text)
 }
 
-/// The reason for a kind of failure.
+/// Returns the reason for a kind of failure.
 pub(super) const fn reason(kind: ErrorKind) -> Reason {
     match kind {
         ErrorKind::Resolve => Reason::NameNotResolved,
@@ -351,7 +351,7 @@ pub(super) const fn reason(kind: ErrorKind) -> Reason {
     }
 }
 
-/// The same for people.
+/// Returns the explanation of a kind of failure, for people.
 const fn explanation(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Resolve => "the host name cannot be resolved",

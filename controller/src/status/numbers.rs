@@ -1,4 +1,4 @@
-//! What is counted, of one sink and of all.
+//! The counts of one sink, and of all sinks.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::conditions;
 use crate::delivery::Delivery;
 use crate::monitor::SinkCounts;
 
-/// In the place of a node, where it is the controller that failed.
+/// The name that stands for a node if the controller failed.
 const CONTROLLER: &str = "controller";
 
-/// What the agents have counted, as it was written last where nothing else is
-/// new.
+/// Returns the counts of the agents. They stay as written last if nothing else has changed
+/// recently.
 pub(super) fn counts(
     before: Option<&Counts>,
     delivery: &Delivery,
@@ -54,7 +54,7 @@ pub(super) fn counts(
     }
 }
 
-/// The last failure: this one, or that of before.
+/// Returns the last failure: the current one, or else the previous one.
 pub(super) fn last_error(
     before: Option<&LastError>,
     delivery: Option<&Delivery>,
@@ -82,7 +82,7 @@ pub(super) fn last_error(
     }
 }
 
-/// Adds a sink to the number of those that are like it.
+/// Counts a sink by its conditions.
 pub(super) fn count(counts: &mut SinkCounts, status: &SinkStatus) {
     if status.status_of(ConditionType::Accepted) == ConditionStatus::False {
         counts.refused += 1;
