@@ -1,5 +1,4 @@
-//! The agents' objects: a `DaemonSet`, its `ServiceAccount`, and the Secrets
-//! with a revision.
+//! The agents' objects: a `DaemonSet`, its `ServiceAccount`, and the Secrets of a revision.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +13,25 @@ use crate::configuration::{Configuration, Files, TenantPart, content_hash};
 use crate::names::{AGENT, AGENT_CONTAINER, LABEL, MANAGED_BY, REVISION, SERVICE};
 use crate::settings::{AgentSettings, Settings};
 
-/// Beside a revision's files: its `DaemonSet`, so that it can come back as a
-/// whole.
+/// The key of the revision's `DaemonSet` in its first Secret, so that the revision can be
+/// restored as a whole.
 const DAEMON_SET: &str = "agent.json";
-/// Beside the tenants' files in a Secret: their [`TenantPart`]s. The Secret's number
-/// follows, because agents mount all Secrets into one folder.
+/// The prefix of the key of the tenants' parts in a Secret. The Secret's number follows,
+/// because agents mount all Secrets into one folder.
 const PARTS: &str = "parts-";
-/// The most bytes of files in a Secret; the API server takes 1 MiB, of which
-/// base64 and names have a part.
+/// The maximum number of bytes of files in a Secret; the API server accepts 1 MiB,
+/// including names and overhead.
 const SECRET: usize = 700_000;
 
-/// A name for what the agents are besides their files.
+/// Returns the name of the agents' template: a hash of the `DaemonSet` without its files.
 #[must_use]
 pub fn template(settings: &Settings) -> String {
     let daemon_set = daemon_set(&[], "", settings);
     content_hash(&to_json(&daemon_set))
 }
 
-/// The Secrets of a revision, and the `DaemonSet` that reads them. A file is in
-/// one of them as a whole.
+/// Returns the Secrets of a revision, and the `DaemonSet` that mounts them. A file is never
+/// split between Secrets.
 #[must_use]
 pub fn objects(
     configuration: &Configuration,
@@ -87,13 +86,13 @@ pub fn objects(
     (secrets, daemon_set)
 }
 
-/// The Secret with this part of a revision.
+/// Returns the name of a Secret of a revision, by its number.
 #[must_use]
 pub fn secret_name(revision: &str, part: usize) -> String {
     format!("{AGENT}-{revision}-{part}")
 }
 
-/// Reads a revision's configuration, and the `DaemonSet` that has it, from its Secrets.
+/// Reads a revision's configuration and `DaemonSet` from its Secrets.
 #[must_use]
 pub fn from_secrets(secrets: Vec<Secret>) -> (Configuration, Option<DaemonSet>) {
     let mut configuration = Configuration::default();
@@ -117,7 +116,7 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("objects and parts have only text keys")
 }
 
-/// How many Secrets a revision's `DaemonSet` reads.
+/// Returns the number of Secrets that a revision's `DaemonSet` mounts.
 #[must_use]
 pub fn parts(daemon_set: &DaemonSet) -> usize {
     let pod = daemon_set
@@ -134,7 +133,7 @@ pub fn parts(daemon_set: &DaemonSet) -> usize {
         .map_or(0, Vec::len)
 }
 
-/// What every object has that the controller makes.
+/// Returns the metadata common to all objects of the controller.
 #[must_use]
 pub fn metadata(name: &str, settings: &Settings) -> ObjectMeta {
     ObjectMeta {
@@ -148,9 +147,9 @@ pub fn metadata(name: &str, settings: &Settings) -> ObjectMeta {
     }
 }
 
-/// The `DaemonSet` of a revision, as it is written now. Which nodes have agents is not the
-/// revision's: the `DaemonSet`'s controller makes and deletes pods for that at once, on all
-/// nodes, and would do so again and again while one of them tries another revision.
+/// Returns the `DaemonSet` of a revision as it is applied. The selection of nodes is not
+/// part of the revision: the `DaemonSet`'s controller acts on it at once, on all nodes, and
+/// would do so again and again while a node tries another revision.
 #[must_use]
 pub fn placed(mut daemon_set: DaemonSet, settings: &Settings) -> DaemonSet {
     let now = self::daemon_set(&[], "", settings);
@@ -167,8 +166,7 @@ pub fn placed(mut daemon_set: DaemonSet, settings: &Settings) -> DaemonSet {
     daemon_set
 }
 
-/// Whom the agents are for the API server. What they may is not the
-/// controller's to say.
+/// Returns the agents' `ServiceAccount`; its RBAC is installed separately.
 #[must_use]
 pub fn service_account(settings: &Settings) -> ServiceAccount {
     ServiceAccount {
@@ -177,7 +175,7 @@ pub fn service_account(settings: &Settings) -> ServiceAccount {
     }
 }
 
-/// The `DaemonSet` whose pods have these Secrets.
+/// Returns the `DaemonSet` whose pods mount these Secrets.
 #[must_use]
 pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> DaemonSet {
     let AgentSettings {

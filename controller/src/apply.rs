@@ -1,5 +1,5 @@
-//! The plan's objects, in the API server: each is written before what refers
-//! to it, so that whatever ends in between leaves nothing half done.
+//! Applies the plan's objects. Each is written before the objects that refer to it, so that
+//! an interruption leaves nothing half done.
 //!
 //! ```text
 //! ConfigMaps -> Secrets of the revision -> DaemonSet -> pods that are replaced, and
@@ -28,24 +28,24 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 
-/// Writes objects for one who leads.
+/// Writes objects on behalf of the leader.
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Applier<'a> {
     client: Client,
     settings: &'a Settings,
-    /// With whom everything goes.
+    /// The owner of all objects.
     owner: Option<OwnerReference>,
-    /// The changes of a dry run; none where objects are really written.
+    /// The changes found by a dry run; none if objects are really written.
     changes: Option<Mutex<Vec<Change>>>,
 }
 
-/// Why something was not applied.
+/// The reason why objects were not applied.
 #[derive(Debug, Error)]
 pub enum ApplyError {
-    /// The API server refuses it, or cannot be reached.
+    /// The API server rejects a request, or cannot be reached.
     #[error(transparent)]
     Kube(#[from] kube::Error),
-    /// Somebody deleted the Secrets of a revision.
+    /// The Secrets of a revision were deleted.
     #[error("cannot roll back to revision {0}: its Secrets are missing")]
     Gone(String),
 }
@@ -71,12 +71,12 @@ pub enum ChangeKind {
 }
 
 impl<'a> Applier<'a> {
-    /// One that makes everything the Deployment's of the settings, if there is
-    /// such a one.
+    /// Creates an applier whose objects are owned by the Deployment in the settings, if it
+    /// exists.
     ///
     /// # Errors
     ///
-    /// Where the API server cannot be asked for it.
+    /// Returns an error if the API server cannot be reached.
     pub async fn new(client: Client, settings: &'a Settings) -> kube::Result<Self> {
         Ok(Self {
             owner: owner(&client, settings).await?,
@@ -105,11 +105,13 @@ impl<'a> Applier<'a> {
         self.changes.map(Mutex::into_inner).unwrap_or_default()
     }
 
-    /// Writes what differs. `history` and `step` are what comes next.
+    /// Writes the objects that differ. `history` and `step` are the next state of the
+    /// rollout and the next step.
     ///
     /// # Errors
     ///
-    /// Where the API server refuses or cannot be reached, or a revision is gone.
+    /// Returns an error if the API server rejects a request or cannot be reached, or if the
+    /// Secrets of a revision are missing.
     pub async fn apply(
         &self,
         plan: &Plan,
@@ -163,7 +165,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// The `DaemonSet` as a revision had it.
+    /// Returns the `DaemonSet` of a revision.
     async fn daemon_set_of(&self, revision: &str) -> kube::Result<Option<DaemonSet>> {
         let secrets: Api<Secret> = self.api();
         let first = secrets.get_opt(&agent::secret_name(revision, 0)).await?;
@@ -184,7 +186,8 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// What is in it is written by those who send Events.
+    /// Returns the `ConfigMap` for the position in the Events. Its content is written by
+    /// the relay.
     fn events(&self) -> ConfigMap {
         ConfigMap {
             metadata: agent::metadata(EVENTS, self.settings),
@@ -199,7 +202,7 @@ impl<'a> Applier<'a> {
         Api::namespaced(self.client.clone(), &self.settings.namespace)
     }
 
-    /// Server-side apply: the API server changes nothing where nothing differs.
+    /// Writes an object by server-side apply, which changes nothing if nothing differs.
     async fn write<K>(&self, object: &K) -> kube::Result<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -232,7 +235,7 @@ impl<'a> Applier<'a> {
         Ok(after)
     }
 
-    /// Deletes an object that may be gone already.
+    /// Deletes an object, which may already be gone.
     async fn delete<K>(&self, api: &Api<K>, name: &str) -> kube::Result<()>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -253,8 +256,8 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// An object without what the API server writes into it, and without a Secret's values,
-/// whose hash is in its name.
+/// Returns the content of an object without the fields of the API server, and without the
+/// values of a Secret, whose hash is in its name.
 fn content<K>(object: &K) -> serde_json::Value
 where
     K: Resource<DynamicType = ()> + Serialize,
@@ -282,7 +285,7 @@ where
     object
 }
 
-/// Whether the `DaemonSet`'s controller knows this version of it.
+/// Returns whether the `DaemonSet`'s controller has observed the current generation.
 fn is_observed(daemon_set: &DaemonSet) -> bool {
     let status = daemon_set.status.as_ref();
     let observed = status.and_then(|status| status.observed_generation);

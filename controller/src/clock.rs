@@ -1,7 +1,7 @@
 //! The API server's clock.
 //!
-//! Objects say when they were made by this clock. The controller's own may be minutes off,
-//! and every new pod would be late then, or none ever.
+//! Objects have timestamps of this clock. The controller's own may be minutes off, and then
+//! every new pod would count as late, or none ever would.
 
 use http::Request;
 use http::header::DATE;
@@ -10,23 +10,23 @@ use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 
-/// The smallest difference that counts: the header has whole seconds, and an answer takes
-/// its time.
+/// The smallest difference that counts: the header has a resolution of seconds, and an
+/// answer takes time.
 const EXACT: SignedDuration = SignedDuration::from_secs(2);
 
-/// See the [module](self).
+/// The API server's clock, as an offset from the controller's own.
 #[derive(Debug, Default)]
 pub struct Clock {
-    /// How far the controller's own clock is ahead.
+    /// The offset by which the controller's clock is ahead.
     ahead: Mutex<SignedDuration>,
 }
 
 impl Clock {
-    /// Sets it by the API server's.
+    /// Sets the clock by the API server's.
     ///
     /// # Errors
     ///
-    /// Where that cannot be reached.
+    /// Returns an error if the API server cannot be reached.
     pub async fn set(&self, client: &Client) -> kube::Result<()> {
         // A proxy may take the date away. Ours is the best that there is then.
         let ahead = ask(client).await?.map_or(SignedDuration::ZERO, |date| {
@@ -49,18 +49,19 @@ impl Clock {
         Ok(())
     }
 
-    /// The time.
+    /// Returns the API server's current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now() - *self.ahead.lock()
     }
 }
 
-/// Asks the API server for the time, which says it to the second (RFC 9110, section 6.6.1).
+/// Returns the API server's time from the header Date, with a resolution of seconds (RFC
+/// 9110, section 6.6.1).
 ///
 /// # Errors
 ///
-/// Where it cannot be reached.
+/// Returns an error if the API server cannot be reached.
 pub async fn ask(client: &Client) -> kube::Result<Option<Timestamp>> {
     let request = Request::get("/version").body(Body::empty());
     let request = request.map_err(kube::Error::HttpError)?;
@@ -80,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// An API server whose answers have this date.
+    /// Returns a client of an API server whose answers have this date.
     fn answers(date: Option<String>) -> Client {
         let answer = move |_: Request<Body>| {
             let mut response = Response::new(Body::empty());

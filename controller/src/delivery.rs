@@ -1,4 +1,4 @@
-//! How the agents deliver, by their own metrics (docs/METRICS.md).
+//! The agents' delivery, from their metrics (docs/METRICS.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use transport::ErrorKind;
 
 const KINDS: usize = ErrorKind::ALL.len();
 
-/// What an agent has counted for one output.
+/// The metrics of one output of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     connected: bool,
@@ -26,31 +26,31 @@ struct Queue {
     bytes: u64,
     limit: u64,
     messages: u64,
-    /// When the oldest of them was queued, in seconds since the epoch by the
-    /// agent's clock; none of them waits where it is zero.
+    /// The time at which the oldest waiting message was queued, in seconds since the epoch
+    /// by the agent's clock; zero if none waits.
     oldest: u64,
 }
 
 /// The metrics of an agent.
 #[derive(Debug, Default)]
 pub struct Answer<'t> {
-    /// Its outputs, by alias.
+    /// The outputs, by alias.
     outputs: BTreeMap<&'t str, Sample>,
-    /// Its clock, in seconds since the epoch.
+    /// The agent's clock, in seconds since the epoch.
     clock: u64,
 }
 
-/// What is known of one output of an agent.
+/// The derived state of one output of an agent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     sample: Sample,
     failing: Option<ErrorKind>,
 }
 
-/// How far an output is behind.
+/// The delay of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lag {
-    /// How long the oldest message has waited, by the agent's own clock.
+    /// The age of the oldest waiting message, by the agent's clock.
     age: Duration,
     is_half_full: bool,
 }
@@ -59,13 +59,13 @@ struct Lag {
 #[derive(Debug, Default)]
 pub struct Observations {
     agents: BTreeMap<String, OfAgent>,
-    /// Each alias once, however many agents have it.
+    /// The aliases, shared between agents.
     aliases: BTreeSet<Arc<str>>,
-    /// How the controller itself delivers Events, by alias.
+    /// The controller's own delivery of events, by alias.
     pub(crate) events: BTreeMap<String, EventDelivery>,
 }
 
-/// How the controller delivers a sink's Events.
+/// The controller's delivery of a sink's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct EventDelivery {
     pub(crate) is_connected: bool,
@@ -73,7 +73,7 @@ pub(crate) struct EventDelivery {
     pub(crate) tally: EventTally,
 }
 
-/// What became of a sink's Events, since this controller leads.
+/// The counts of a sink's events, since this controller leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EventTally {
     pub(crate) acknowledged: u64,
@@ -84,55 +84,55 @@ pub(crate) struct EventTally {
 #[derive(Debug)]
 struct OfAgent {
     node: String,
-    /// As in [`Answer`].
+    /// The agent's clock, as in [`Answer`].
     clock: u64,
     outputs: BTreeMap<Arc<str>, Observation>,
 }
 
-/// How all agents together deliver to one sink.
+/// The delivery of all agents to one sink.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delivery {
-    /// How many agents were asked that have the sink.
+    /// The number of scraped agents that have the sink.
     pub agents: usize,
-    /// How many of them are connected.
+    /// The number of connected agents.
     pub connected: usize,
-    /// How many of them fail, and how.
+    /// The failures, with the number of agents of each.
     pub failures: Vec<Failure>,
     /// Messages that the receiver acknowledged, since each agent's start.
     pub acknowledged: u64,
-    /// Records that were given up, since each agent's start.
+    /// Records that were dropped, since each agent's start.
     pub dropped: u64,
     /// Messages in the agents' queues that the receiver has not acknowledged.
     pub waiting: u64,
-    /// When the oldest of them was queued.
+    /// The time at which the oldest waiting message was queued.
     pub oldest: Option<Timestamp>,
-    /// The agents that are behind, if any is.
+    /// The agents that are behind, if there are any.
     pub behind: Option<Behind>,
-    /// How its Events are delivered, if it gets any.
+    /// The delivery of its events, if it gets any.
     pub(crate) events: Option<EventDelivery>,
 }
 
 /// Agents whose queue is not delivered as fast as it is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// How many.
+    /// The number of agents.
     pub agents: usize,
-    /// How long the oldest message of all has waited.
+    /// The age of the oldest waiting message of all agents.
     pub age: Duration,
-    /// Whether the queue of any is half full or more.
+    /// Whether the queue of any agent is at least half full.
     pub is_half_full: bool,
-    /// One of their nodes: the first by name, so that it stays the same.
+    /// The first of their nodes by name.
     pub node: String,
 }
 
 /// Agents that fail in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// How.
+    /// The kind of failure.
     pub kind: ErrorKind,
-    /// How many.
+    /// The number of agents.
     pub agents: usize,
-    /// One of their nodes: the first by name, so that it stays the same.
+    /// The first of their nodes by name.
     pub node: String,
 }
 
@@ -184,7 +184,7 @@ pub fn parse(text: &str) -> Answer<'_> {
 /// The parts of an agent's clock: its start, and the time since.
 const CLOCK: [&str; 2] = ["fluentbit_process_start_time_seconds", "fluentbit_uptime"];
 
-/// What is of interest.
+/// The metrics that are read.
 #[derive(Clone, Copy)]
 enum Count {
     Connected,
@@ -262,7 +262,7 @@ impl Queue {
     }
 }
 
-/// The kind of which there are the most since then.
+/// Returns the kind of error with the largest increase.
 fn latest(errors: &[u64; KINDS], before: &[u64; KINDS]) -> Option<ErrorKind> {
     let since = ErrorKind::ALL.into_iter().zip(errors).zip(before);
     let since = since.map(|((kind, now), then)| (kind, now.saturating_sub(*then)));
@@ -273,7 +273,7 @@ fn latest(errors: &[u64; KINDS], before: &[u64; KINDS]) -> Option<ErrorKind> {
 }
 
 impl Observations {
-    /// Takes what an agent has said.
+    /// Records the metrics of an agent.
     pub fn take(&mut self, pod: &str, node: &str, answer: &Answer<'_>) {
         let before = self.agents.remove(pod);
         let outputs = answer.outputs.iter().map(|(alias, sample)| {
@@ -299,19 +299,19 @@ impl Observations {
         );
     }
 
-    /// Forgets what an agent has said.
+    /// Removes an agent.
     pub fn forget(&mut self, pod: &str) {
         self.agents.remove(pod);
     }
 
-    /// Forgets all agents but these.
+    /// Removes all agents except those for which `is_there` returns true.
     pub fn retain(&mut self, mut is_there: impl FnMut(&str) -> bool) {
         self.agents.retain(|pod, _| is_there(pod));
         self.aliases.retain(|alias| Arc::strong_count(alias) > 1);
     }
 
-    /// How each sink's messages are delivered, by its output's alias. A sink is behind
-    /// where its oldest message has waited for `patience`, or its queue is half full.
+    /// Returns the delivery to each sink, by the alias of its output. A sink is behind if
+    /// its oldest message has waited for `patience`, or its queue is half full.
     #[must_use]
     pub fn deliveries(&self, patience: Duration) -> BTreeMap<Arc<str>, Delivery> {
         let mut deliveries: BTreeMap<Arc<str>, Delivery> = BTreeMap::new();
@@ -392,7 +392,7 @@ impl Delivery {
         });
     }
 
-    /// What most of the agents fail with, if any does.
+    /// Returns the failure of the largest number of agents, if any fails.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         self.failures.iter().max_by_key(|failure| failure.agents)

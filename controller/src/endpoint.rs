@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! The HTTP endpoint: `/metrics`, `/healthz` and `/readyz`.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 
 use crate::monitor::Monitor;
 
-/// Listens on an address; on all of IPv4 where it is `[::]` and the kernel has no IPv6, as
-/// with `ipv6.disable=1`.
+/// Listens on an address. If the kernel has no IPv6, as with `ipv6.disable=1`, `[::]`
+/// stands for all IPv4 addresses.
 ///
 /// # Errors
 ///
-/// The address is in use, or this machine does not have it.
+/// Returns an error if the address is in use or does not belong to this machine.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error)
@@ -31,11 +31,11 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Answers for as long as it is polled.
+/// Serves requests for as long as it is polled.
 ///
 /// # Errors
 ///
-/// Where the listener ends.
+/// Returns an error if the listener fails.
 pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>) -> io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(healthy))

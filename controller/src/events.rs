@@ -1,4 +1,4 @@
-//! Kubernetes' Events to the sinks, from the controller that leads.
+//! Delivery of Kubernetes Events to sinks, by the leading controller.
 //!
 //! ```text
 //! API server -> watch -> occurrence -> exchange: a queue for each sink that wants it

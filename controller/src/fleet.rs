@@ -1,5 +1,4 @@
-//! The agents, as their pods' status has them, and the nodes that nothing can be done
-//! on for now.
+//! The agents by the status of their pods, and the nodes that are out of reach.
 //!
 //! ```text
 //! node that shall have no agent     ──> its agent, if it has one, is left alone
@@ -20,34 +19,35 @@ use kube::ResourceExt;
 use crate::names::{AGENT, REVISION};
 use crate::placement::{Placement, placement};
 
-/// After so many ends of its container an agent is ill. One can be an accident.
+/// The number of exits of its container after which an agent is unhealthy. A single one can
+/// be an accident.
 const CRASHES: i32 = 2;
-/// The most characters of what a kubelet says, which goes into statuses.
+/// The maximum length, in characters, of a kubelet's message in a status.
 const LONGEST: usize = 200;
-/// How long a pod may be there after the end of its grace period.
+/// The time for which a pod may exist after the end of its grace period.
 const END: Duration = Duration::from_secs(60);
 
 /// All agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// How many nodes shall have an agent, where there is a `DaemonSet`.
+    /// The number of nodes that should have an agent, if the `DaemonSet` exists.
     pub wanted: Option<usize>,
-    /// The agents that shall stay, in the order of their nodes.
+    /// The agents of nodes that should have one, ordered by node.
     pub agents: Vec<Agent>,
-    /// The nodes whose agent is ending.
+    /// The nodes whose agent is terminating.
     pub ending: Vec<String>,
-    /// The nodes for which no pod is made, and since when.
+    /// The nodes without a pod, and since when.
     pub absent: Absent,
-    /// The nodes that nothing can be done on, or found out, for now.
+    /// The nodes on which agents cannot be replaced or judged at present.
     pub out_of_reach: BTreeMap<String, OutOfReach>,
-    /// The agents of nodes that should have none any more. They may stay, and are not
-    /// made again.
+    /// The agents of nodes that should no longer have one. They may stay, and are not
+    /// created again.
     pub leaving: Vec<Agent>,
-    /// The number of nodes that have had no working agent for longer than it may take.
+    /// The number of nodes that have had no working agent for longer than is normal.
     pub missing: usize,
 }
 
-/// Nodes that have no pod, and since when that is known.
+/// The nodes without a pod, and since when that is known.
 pub type Absent = BTreeMap<String, Timestamp>;
 
 /// The context in which pods and nodes are judged.
@@ -55,62 +55,62 @@ pub type Absent = BTreeMap<String, Timestamp>;
 pub struct View<'a> {
     /// The template of the `DaemonSet`, if there is one.
     pub template: Option<&'a PodSpec>,
-    /// The nodes that had no pod at the last look.
+    /// The nodes that had no pod at the last evaluation.
     pub absent: &'a Absent,
-    /// How long a pod may take to be made, and a kubelet to take it.
+    /// The time in which a pod must be created and taken by a kubelet.
     pub patience: Duration,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// A node that shall have an agent, and is left out.
+/// A node that should have an agent, and is excluded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfReach {
-    /// Why.
+    /// The reason.
     pub obstacle: Obstacle,
-    /// The agent that it has, unless that is ending.
+    /// The node's agent, unless it is terminating.
     pub agent: Option<Agent>,
 }
 
-/// Why a node is out of reach.
+/// The reason why a node is out of reach.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Obstacle {
     /// The node is not ready, with its condition's reason and message.
     NodeNotReady(String),
-    /// Its pod is not scheduled, or the kubelet does not take it.
+    /// The pod is not scheduled, or the kubelet does not take it.
     NotBegun(String),
-    /// No pod is made for it: a quota or an admission webhook may be the reason.
+    /// No pod is created, for example because of a quota or an admission webhook.
     NoPod,
-    /// Its pod should have ended long ago.
+    /// The pod should have terminated.
     NotEnding,
-    /// The kubelet has evicted its pod, or does not admit it.
+    /// The kubelet has evicted the pod, or does not admit it.
     Failed(String),
 }
 
-/// One agent.
+/// An agent.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
 pub struct Agent {
     /// The pod's name.
     pub pod: String,
-    /// Its node.
+    /// The node's name.
     pub node: String,
-    /// The revision that it has.
+    /// The agent's revision.
     pub revision: String,
-    /// When its pod was made.
+    /// The time at which the pod was created.
     pub created: Option<Timestamp>,
-    /// Whether the kubelet has taken its pod.
+    /// Whether the kubelet has taken the pod.
     pub has_begun: bool,
-    /// Why the kubelet has given its pod up, if it has.
+    /// The reason why the kubelet has failed the pod, if it has.
     pub failed: Option<String>,
-    /// Since when it is ready, if it is.
+    /// The time since which the agent is ready, if it is.
     pub ready_since: Option<Timestamp>,
-    /// Since when it is not, if its kubelet says so.
+    /// The time since which the agent is not ready, if its kubelet reports that.
     pub not_ready_since: Option<Timestamp>,
-    /// Its address, once it has one.
+    /// The pod's address, once it has one.
     pub address: Option<String>,
-    /// How often its container has ended.
+    /// The number of times that its container has exited.
     pub restarts: i32,
-    /// What keeps it from being ready.
+    /// The problem that keeps it from being ready.
     pub trouble: Option<String>,
 }
 
@@ -169,7 +169,7 @@ impl Fleet {
         fleet
     }
 
-    /// Adds the pod of a node that shall have one.
+    /// Adds the pod of a node that should have one.
     fn add(&mut self, pod: &Pod, name: String, node: &Node, view: View<'_>) {
         let ready = readiness(node);
         let mut agent = Agent::new(pod);
@@ -191,26 +191,26 @@ impl Fleet {
         }
     }
 
-    /// How many nodes can have an agent, once that is known.
+    /// Returns the number of nodes that can have an agent, once that is known.
     #[must_use]
     pub fn within_reach(&self) -> Option<usize> {
         Some(self.wanted?.saturating_sub(self.out_of_reach.len()))
     }
 
-    /// The agents that are ready.
+    /// Returns the agents that are ready.
     pub fn ready(&self) -> impl Iterator<Item = &Agent> {
         let agents = self.agents.iter();
         agents.filter(|agent| agent.ready_since.is_some())
     }
 
-    /// The agents whose pods do not begin, or were refused.
+    /// Returns the agents whose pods do not start or were rejected.
     pub fn not_started(&self) -> impl Iterator<Item = &Agent> {
         let without = self.without_agent();
         without.filter_map(|(_, out)| out.agent.as_ref())
     }
 
-    /// The nodes that have no agent, where neither the node nor the end of the one before
-    /// is the reason.
+    /// Returns the nodes without an agent, except those that are not ready or whose
+    /// previous agent is terminating.
     pub fn without_agent(&self) -> impl Iterator<Item = (&String, &OutOfReach)> {
         let out = self.out_of_reach.iter();
         out.filter(|(_, OutOfReach { obstacle, .. })| match obstacle {
@@ -219,7 +219,7 @@ impl Fleet {
         })
     }
 
-    /// The revisions that pods have.
+    /// Returns the revisions of all pods.
     pub fn revisions(&self) -> impl Iterator<Item = &String> {
         let others = self.out_of_reach.values();
         let others = others.filter_map(|out| out.agent.as_ref());
@@ -240,7 +240,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Since when a node is ready, or why it is not.
+/// Returns since when a node is ready, or why it is not.
 pub(crate) fn readiness(node: &Node) -> Result<Option<Timestamp>, Obstacle> {
     let status = node.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -260,14 +260,14 @@ pub(crate) fn readiness(node: &Node) -> Result<Option<Timestamp>, Obstacle> {
     }
 }
 
-/// Whether a pod is an agent's, and not somebody else's with the same label.
+/// Returns whether a pod belongs to the `DaemonSet`, and does not merely have its label.
 fn is_made_by_daemon_set(pod: &Pod) -> bool {
     let mut owners = pod.owner_references().iter();
     owners.any(|owner| owner.kind == "DaemonSet" && owner.name == AGENT)
 }
 
-/// The node that a pod is on, or is for: that of a `DaemonSet` has only one to be
-/// scheduled to.
+/// Returns the node of a pod. A pod of a `DaemonSet` that is not scheduled yet names the
+/// only node that it can be scheduled to.
 fn node_of(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     if spec.node_name.is_some() {
@@ -287,19 +287,19 @@ fn node_of(pod: &Pod) -> Option<String> {
     names.next()?.values.as_ref()?.first().cloned()
 }
 
-/// Whether a pod should have ended.
+/// Returns an obstacle if a pod should have terminated.
 fn not_ending(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
     let end = pod.metadata.deletion_timestamp.as_ref()?.0;
     (lasts(end, now) >= END).then_some(Obstacle::NotEnding)
 }
 
-/// How long something lasts that has begun then.
+/// Returns the time since `since`.
 pub(crate) fn lasts(since: Timestamp, now: Timestamp) -> Duration {
     now.duration_since(since).try_into().unwrap_or_default()
 }
 
 impl Agent {
-    /// The agent of a pod that shall stay.
+    /// Returns the agent of a pod that is not terminating.
     #[must_use]
     pub fn new(pod: &Pod) -> Option<Self> {
         if pod.metadata.deletion_timestamp.is_some() {
@@ -342,13 +342,13 @@ impl Agent {
         })
     }
 
-    /// Whether it ends again and again.
+    /// Returns whether its container keeps exiting.
     #[must_use]
     pub const fn is_crashing(&self) -> bool {
         self.ready_since.is_none() && self.restarts >= CRASHES
     }
 
-    /// Whether it has not been ready for that long.
+    /// Returns whether it has not been ready for this time.
     #[must_use]
     pub fn is_late(&self, patience: Duration, now: Timestamp) -> bool {
         let is_long = |since| lasts(since, now) >= patience;
@@ -356,7 +356,7 @@ impl Agent {
         self.ready_since.is_none() && since.is_some_and(is_long)
     }
 
-    /// Whether it will not become ready.
+    /// Returns whether it will not become ready.
     #[must_use]
     pub fn is_ill(&self, patience: Duration, now: Timestamp) -> bool {
         self.is_crashing() || self.is_late(patience, now)
@@ -374,7 +374,7 @@ impl Agent {
     }
 }
 
-/// A reason and its message, which may be long.
+/// Formats a reason and its message, which may be long.
 fn why(reason: Option<&str>, message: Option<&str>) -> String {
     let reason = reason.unwrap_or_default();
     match message {
@@ -407,7 +407,7 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
     }
 }
 
-/// What every container waits for once.
+/// Returns whether a container waits for a usual reason, such as its creation.
 fn is_usual(waiting: &ContainerStateWaiting) -> bool {
     let reason = waiting.reason.as_deref().unwrap_or_default();
     matches!(reason, "ContainerCreating" | "PodInitializing")

@@ -1,4 +1,4 @@
-//! Which input reads which namespace.
+//! Lanes: the assignment of namespaces to tail inputs.
 //!
 //! An input remembers how far it has read each file. So a namespace stays with
 //! its input for as long as it has sinks.
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Lanes(BTreeMap<String, u16>);
 
 impl Lanes {
-    /// The lanes of these namespaces: those that have one keep it, and each
-    /// other one gets the lane with the fewest.
+    /// Assigns lanes: a namespace keeps its lane, and a new one gets the lane with the
+    /// fewest namespaces.
     #[must_use]
     pub fn assign<'n>(&self, namespaces: impl Iterator<Item = &'n str>, max: u16) -> Self {
         let mut load = vec![0_usize; usize::from(max.max(1))];
@@ -39,7 +39,7 @@ impl Lanes {
         Self(assigned)
     }
 
-    /// These namespaces by their lanes.
+    /// Groups namespaces by lane.
     #[must_use]
     pub fn by_lane<'n>(
         &self,

@@ -1,4 +1,4 @@
-//! Who of several controllers leads: the holder of a Lease.
+//! Leader election by a Lease.
 //!
 //! A holder's clock is not trusted. One that does not lead watches whether the
 //! Lease changes, and takes it when it did not for as long as it is valid, by
@@ -18,17 +18,17 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::owner::owner;
 use crate::settings::Settings;
 
-/// The Lease's name.
+/// The name of the Lease.
 pub const LEASE: &str = "sink-controller";
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// For how long a Lease is valid that is not renewed.
+    /// The time for which a Lease is valid without renewal.
     pub valid: Duration,
-    /// A leader that could not renew it for so long, which is less, stops.
+    /// The time without renewal after which a leader stops; less than `valid`.
     pub deadline: Duration,
-    /// How often it is renewed, or looked at.
+    /// The interval between renewals, or between checks by a candidate.
     pub renew: Duration,
 }
 
@@ -43,13 +43,13 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// How long an attempt may take.
+    /// Returns the maximum time of a request.
     fn patience(&self) -> Duration {
         self.deadline / 3
     }
 }
 
-/// Why it is not known who leads.
+/// The reason why the leader is unknown.
 #[derive(Debug, Error)]
 enum LeaseError {
     #[error(transparent)]
@@ -58,7 +58,7 @@ enum LeaseError {
     Late(#[from] Elapsed),
 }
 
-/// One that wants to lead.
+/// A candidate for leadership.
 #[allow(missing_debug_implementations, reason = "an API has none")]
 pub struct Candidate {
     client: Client,
@@ -66,12 +66,12 @@ pub struct Candidate {
     api: Api<Lease>,
     identity: String,
     terms: Terms,
-    /// The version of another's Lease, and since when it is that.
+    /// The version of another holder's Lease, and when it was first seen.
     seen: Option<(String, Instant)>,
 }
 
 impl Candidate {
-    /// A candidate whose identity no other has.
+    /// Creates a candidate. No other candidate may have the same identity.
     #[must_use]
     pub fn new(client: &Client, settings: &Settings, identity: &str, terms: Terms) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Candidate {
         }
     }
 
-    /// Waits until it leads, and gives the time since when it may.
+    /// Waits for leadership. Returns the time from which it counts.
     pub async fn lead(&mut self) -> Instant {
         loop {
             let begun = Instant::now();
@@ -100,8 +100,8 @@ impl Candidate {
         }
     }
 
-    /// Leads for as long as it may, and returns when it may not any more: whatever the
-    /// API server does, a deadline after the beginning of the last renewal.
+    /// Keeps leadership, and returns when it is lost: at the latest a deadline after the
+    /// start of the last successful renewal, whatever the API server does.
     pub async fn stay(&mut self, mut renewed: Instant) {
         while let Ok(Some(begun)) = timeout_at(renewed + self.terms.deadline, self.renew()).await {
             renewed = begun;
@@ -109,8 +109,8 @@ impl Candidate {
         tracing::warn!(identity = self.identity, "lost leadership");
     }
 
-    /// Renews the Lease, and gives the time at which that began. None where somebody
-    /// else has it.
+    /// Renews the Lease. Returns the time at which the renewal began; none if another
+    /// candidate holds the Lease.
     async fn renew(&mut self) -> Option<Instant> {
         loop {
             sleep(self.terms.renew).await;
@@ -123,7 +123,7 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease up, if it has it, so that another need not wait.
+    /// Releases the Lease, if it is held, so that another candidate need not wait.
     pub async fn resign(&mut self) {
         // Whoever is next has it without this as well, only later.
         let _ = timeout(self.terms.patience(), self.give_up()).await;
@@ -144,14 +144,14 @@ impl Candidate {
         }
     }
 
-    /// The same, within a part of the time that there is: an API server that
-    /// does not answer must not make two leaders.
+    /// Tries to acquire or renew the Lease within the maximum time of a request: an API
+    /// server that does not answer must not cause two leaders.
     async fn attempt(&mut self) -> Result<bool, LeaseError> {
         Ok(timeout(self.terms.patience(), self.try_lead()).await??)
     }
 
-    /// Whether it leads now. Two that want the Lease at once write the same
-    /// version of it, and the API server takes one.
+    /// Tries to acquire or renew the Lease, and returns whether it is held. Of two
+    /// candidates that write the same version of it, the API server accepts one.
     async fn try_lead(&mut self) -> kube::Result<bool> {
         let parameters = PostParams::default();
         let written = match self.api.get_opt(LEASE).await? {
@@ -237,8 +237,8 @@ mod tests {
 
     use super::*;
 
-    /// An API server that answers so many requests, and then none any more. Whatever is
-    /// written is taken.
+    /// Returns a client of an API server that answers a number of requests, and then none.
+    /// It accepts every write.
     fn answers(count: u32) -> Client {
         let asked = Arc::new(AtomicU32::new(0));
         let answer = move |request: Request<Body>| {

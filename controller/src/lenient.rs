@@ -1,5 +1,5 @@
-//! Objects of tenants, read so that none makes a list unreadable that others
-//! are in.
+//! Lenient deserialisation of tenants' objects, so that an invalid one does not make a
+//! whole list unreadable.
 //!
 //! A time that the API server takes can be one that there is no type for here:
 //! the last hours of the year 9999 are. Tenants can write such times, also into
@@ -16,13 +16,13 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// An object without what it says of who wrote it.
+/// An object without its `managedFields`.
 #[derive(Clone, Debug)]
 pub struct Lenient<K>(pub K);
 
-/// What can be read leniently.
+/// A kind of object that can be read leniently.
 pub trait Doubtful: DeserializeOwned {
-    /// The keys without which an object is read that cannot be read with them.
+    /// The keys that are removed if the object cannot be read with them.
     const KEYS: &'static [&'static str] = &[];
 }
 

@@ -1,4 +1,4 @@
-//! What the controller says of itself: its metrics, and whether it is ready.
+//! The controller's own metrics and health.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use prometheus_client::registry::{Metric, Registry};
 use crate::delivery::EventTally;
 use crate::fleet::Fleet;
 
-/// See the [module](self). docs/METRICS.md has the list.
+/// The metrics and the health of the controller. docs/METRICS.md lists the metrics.
 #[derive(Debug)]
 pub struct Monitor {
     registry: Registry,
@@ -31,11 +31,11 @@ pub struct Monitor {
     events_read: Counter,
     events: Family<Outcome, Counter>,
     events_waiting: Gauge,
-    /// What was told of Events last, which begins anew with each reign.
+    /// The last totals of events, which start again with each leadership.
     events_before: Mutex<EventTally>,
 }
 
-/// When it is dropped, a task has ended that has to run.
+/// Marks the process as unhealthy when dropped: a task has ended that must run forever.
 #[derive(Debug)]
 pub(crate) struct Vital(Arc<AtomicBool>);
 
@@ -45,13 +45,13 @@ impl Drop for Vital {
     }
 }
 
-/// How something ended.
+/// The label for a result.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Outcome {
     outcome: &'static str,
 }
 
-/// What something is like.
+/// The label for a state.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct State {
     state: &'static str,
@@ -65,16 +65,16 @@ impl Outcome {
     }
 }
 
-/// How many sinks there are, and how they are.
+/// The numbers of sinks by state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SinkCounts {
-    /// Not accepted.
+    /// Sinks that are not accepted.
     pub refused: usize,
-    /// Accepted, and not on all nodes yet.
+    /// Accepted sinks that are not on all nodes yet.
     pub rolling_out: usize,
-    /// On all nodes.
+    /// Sinks on all nodes.
     pub configured: usize,
-    /// Of those that are configured somewhere, those that cannot deliver.
+    /// Sinks that cannot deliver, of those configured on any node.
     pub failing: usize,
     /// Sinks that deliver less than is written.
     pub behind: usize,
@@ -133,7 +133,7 @@ impl Default for Monitor {
     }
 }
 
-/// A metric of this name.
+/// Registers a metric.
 fn add<M>(registry: &mut Registry, name: &str, help: &str) -> M
 where
     M: Metric + Clone + Default,
@@ -144,7 +144,7 @@ where
 }
 
 impl Monitor {
-    /// The metrics in the text format of `OpenMetrics`.
+    /// Returns the metrics in the text format of `OpenMetrics`.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -153,19 +153,19 @@ impl Monitor {
         text
     }
 
-    /// Whether everything that is watched is there.
+    /// Returns whether all watches have been listed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Whether everything runs that has to.
+    /// Returns whether all tasks that must run are running.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         !self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// For a task that has to run for as long as the process.
+    /// Returns a guard for a task that must run as long as the process.
     pub(crate) fn vital(&self) -> Vital {
         Vital(Arc::clone(&self.has_failed))
     }
@@ -174,8 +174,8 @@ impl Monitor {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// Says whether this controller leads. One that does not, knows nothing of sinks and
-    /// agents.
+    /// Sets whether this controller leads. Without leadership, the metrics about sinks and
+    /// agents are reset.
     pub(crate) fn leads(&self, leads: bool) {
         self.leading.set(leads.into());
         self.sinks(SinkCounts::default());

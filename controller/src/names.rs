@@ -1,31 +1,31 @@
-//! What the controller's objects are called.
+//! The names of the controller's objects.
 
-/// The `DaemonSet`, and the agents' `ServiceAccount`.
+/// The name of the `DaemonSet` and of the agents' `ServiceAccount`.
 pub const AGENT: &str = "syslog-sink-agent";
-/// The container of the agents' pods.
+/// The name of the container in the agents' pods.
 pub const AGENT_CONTAINER: &str = "fluent-bit";
-/// The label that the agents' pods have, whatever their revision.
+/// The label of the agents' pods of all revisions.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", AGENT);
-/// On Secrets and on the agents' pods: which revision they are of.
+/// The label or annotation with the revision, on Secrets and agents' pods.
 pub const REVISION: &str = "syslogsink.io/revision";
-/// On everything that the controller made.
+/// The label of everything that the controller created.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
-/// Who owns the fields that are written (server-side apply).
+/// The field manager of server-side apply.
 pub const MANAGER: &str = "sink-controller";
-/// The `ConfigMap` that remembers what cannot be seen, and its keys.
+/// The name of the `ConfigMap` with the controller's state.
 pub const STATE: &str = "syslog-sink-state";
-/// In it: which input reads which namespace.
+/// Its key with the assignment of namespaces to inputs.
 pub const LANES: &str = "lanes.json";
-/// In it: what became of revisions.
+/// Its key with the state of the rollout.
 pub const HISTORY: &str = "history.json";
-/// The `ConfigMap` that remembers which Events were delivered, and its key.
+/// The name of the `ConfigMap` with the position in the Events.
 pub const EVENTS: &str = "syslog-sink-events";
-/// In it: from where the next leader goes on.
+/// Its key with the position.
 pub const CHECKPOINT: &str = "checkpoint.json";
-/// The file that Fluent Bit is started with.
+/// The configuration file that Fluent Bit is started with.
 pub const SERVICE: &str = "fluent-bit.yaml";
 
-/// What selects the objects with this label.
+/// Returns the label selector for a label.
 #[must_use]
 pub fn selector((key, value): (&str, &str)) -> String {
     format!("{key}={value}")

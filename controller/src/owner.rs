@@ -1,4 +1,4 @@
-//! With whom everything goes that the controller makes: its own Deployment.
+//! Owner reference for everything the controller creates: its own Deployment.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -6,11 +6,11 @@ use kube::{Api, Client, Resource};
 
 use crate::settings::Settings;
 
-/// The Deployment of the settings, if there is such a one.
+/// Returns the owner reference to the Deployment in the settings, if it exists.
 ///
 /// # Errors
 ///
-/// Where the API server cannot be asked for it.
+/// Returns an error if the API server cannot be reached.
 pub(crate) async fn owner(
     client: &Client,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! Which nodes shall have an agent: what the `DaemonSet`'s controller decides by labels and
-//! taints (`NodeShouldRunDaemonPod` in Kubernetes' sources).
+//! The nodes that should have an agent, as the `DaemonSet`'s controller decides by labels
+//! and taints (`NodeShouldRunDaemonPod` in Kubernetes' sources).
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 
-/// What becomes of an agent on a node.
+/// The decision about the agent of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// There shall be one.
+    /// The node should have one.
     Wanted,
-    /// One that is there may stay, and is not made again.
+    /// An existing one may stay, but is not created again.
     Tolerated,
-    /// There shall be none.
+    /// The node should have none.
     Unwanted,
 }
 
@@ -23,8 +23,8 @@ pub enum Placement {
 const NO_SCHEDULE: &str = "NoSchedule";
 const NO_EXECUTE: &str = "NoExecute";
 
-/// What the pods of every `DaemonSet` tolerate, and the taints of nodes that are not ready:
-/// those are out of reach, and not unwanted.
+/// The taints that the pods of every `DaemonSet` tolerate, and those of nodes that are not
+/// ready: such nodes are out of reach, not unwanted.
 const TOLERATED: [(&str, &str); 8] = [
     ("node.kubernetes.io/not-ready", NO_SCHEDULE),
     ("node.kubernetes.io/unreachable", NO_SCHEDULE),
@@ -36,7 +36,7 @@ const TOLERATED: [(&str, &str); 8] = [
     ("node.kubernetes.io/unschedulable", NO_SCHEDULE),
 ];
 
-/// Decides about a node, for the pods of a `DaemonSet`.
+/// Returns the decision about a node, for the pods of a `DaemonSet`.
 #[must_use]
 pub fn placement(node: &Node, pod: &PodSpec) -> Placement {
     if !is_selected(node, pod) {
@@ -57,7 +57,7 @@ pub fn placement(node: &Node, pod: &PodSpec) -> Placement {
     }
 }
 
-/// Whether a node has the labels that pods ask for.
+/// Returns whether a node has the labels that a pod requires.
 fn is_selected(node: &Node, pod: &PodSpec) -> bool {
     let labels = node.labels();
     let mut selector = pod.node_selector.iter().flatten();
@@ -74,7 +74,7 @@ fn is_selected(node: &Node, pod: &PodSpec) -> bool {
         })
 }
 
-/// An empty term matches nothing.
+/// Returns whether a node matches a term; an empty term matches nothing.
 fn matches_term(node: &Node, term: &NodeSelectorTerm) -> bool {
     let name = BTreeMap::from([("metadata.name".to_owned(), node.name_any())]);
     let expressions = term.match_expressions.iter().flatten();

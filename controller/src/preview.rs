@@ -1,4 +1,4 @@
-//! What this version of the controller would do, without doing it.
+//! A dry run: the changes that this version of the controller would make.
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::watch::Watched;
 
-/// What would be done next.
+/// The changes that the controller would make next.
 #[derive(Debug)]
 pub struct Preview {
-    /// The revision that is wanted.
+    /// The wanted revision.
     pub revision: String,
-    /// How many agents have another one, and would be replaced.
+    /// The number of agents with another revision, which would be replaced.
     pub replaced: usize,
-    /// How many agents there are.
+    /// The number of agents.
     pub agents: usize,
-    /// The objects that would be written or deleted now. A roll takes more than one
-    /// round: what it deletes later is not among them.
+    /// The objects that would be written or deleted now. A roll takes several rounds; what
+    /// it deletes later is not included.
     pub changes: Vec<Change>,
 }
 
-/// Why it is not known.
+/// The reason why a dry run failed.
 #[derive(Debug, Error)]
 pub enum PreviewError {
     /// A watch ended.
@@ -36,16 +36,16 @@ pub enum PreviewError {
     /// The API server refused something.
     #[error("the API server refused: {0}")]
     Kube(#[from] kube::Error),
-    /// What is to be written cannot be.
+    /// A change could not be applied in the dry run.
     #[error(transparent)]
     Apply(#[from] ApplyError),
 }
 
-/// Asks the API server what would become of what the controller wants.
+/// Runs a round as a dry run.
 ///
 /// # Errors
 ///
-/// Where it cannot be reached, or refuses.
+/// Returns an error if the API server cannot be reached or rejects a change.
 pub async fn preview(client: Client, settings: &Settings) -> Result<Preview, PreviewError> {
     let watched = Watched::start(client.clone(), settings, &Monitor::default()).await?;
     let snapshot = watched.snapshot(settings).await?;
@@ -65,7 +65,7 @@ pub async fn preview(client: Client, settings: &Settings) -> Result<Preview, Pre
 }
 
 impl fmt::Display for Preview {
-    /// Comments, and the objects as YAML.
+    /// Writes comments, and the objects as YAML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             revision,

@@ -1,4 +1,4 @@
-//! Asks the agents for their metrics, a bounded number at a time.
+//! Scrapes the agents' metrics, a bounded number at a time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::monitor::Monitor;
 use crate::settings::Settings;
 use crate::watch::Watched;
 
-/// How many agents are asked in an interval: an agent of 500 sinks says more
-/// than half a megabyte.
+/// The number of agents scraped in an interval: the metrics of an agent with 500 sinks are
+/// larger than half a megabyte.
 const EACH_INTERVAL: usize = 100;
-/// How many at the same time.
+/// The maximum number of concurrent scrapes.
 const AT_ONCE: usize = 16;
-/// How long an agent may take.
+/// The timeout of a scrape.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most bytes that an agent may say.
+/// The maximum size of an agent's metrics in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
 type Http = Client<HttpConnector, Empty<&'static [u8]>>;
 
-/// Asks all agents, again and again, for as long as it is polled.
+/// Scrapes all agents in turn, for as long as it is polled.
 pub async fn scrape(
     watched: &Watched,
     settings: &Settings,

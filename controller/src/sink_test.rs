@@ -30,11 +30,11 @@ use crate::references::{Objects, References};
 use crate::settings::Settings;
 use crate::snapshot::{Data, Lookup, ObjectName, Snapshot};
 
-/// How long the end of a connection may take.
+/// The timeout for closing a connection.
 const EXIT: Duration = Duration::from_secs(2);
-/// The folders of the objects that a sink names, one in it for each of them.
+/// The folder with the Secrets that a sink refers to, one subfolder for each.
 pub const SECRETS: &str = "secrets";
-/// See [`SECRETS`].
+/// The folder with the `ConfigMap`s, like [`SECRETS`].
 pub const CONFIG_MAPS: &str = "configmaps";
 /// The environment variable with the [`SinkTest`] in JSON.
 pub const SINK: &str = "SINK";
@@ -46,14 +46,14 @@ pub const NODE: &str = "NODE";
 pub struct SinkTest {
     /// The sink's name.
     pub sink: String,
-    /// Where the objects are that it names.
+    /// The namespace of the objects that it refers to.
     pub namespace: String,
-    /// The sink.
+    /// The spec of the sink.
     pub spec: LogSinkSpec,
 }
 
 impl SinkTest {
-    /// The objects that the sink names.
+    /// Returns the names of the objects that the sink refers to.
     #[must_use]
     pub fn names(&self) -> ObjectNames {
         let mut names = ObjectNames::default();
@@ -82,7 +82,7 @@ pub struct TestReport {
 /// The result for one server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ServerReport {
-    /// Its host and port.
+    /// The server's host and port.
     pub server: String,
     /// The steps taken. Only the last one can have failed.
     pub steps: Vec<TestStep>,
@@ -95,7 +95,7 @@ pub struct TestStep {
     pub name: String,
     /// Whether it succeeded.
     pub passed: bool,
-    /// What was found, or why it failed.
+    /// The finding, or the reason of the failure.
     pub text: String,
     /// Details, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -105,19 +105,19 @@ pub struct TestStep {
     pub hint: Option<String>,
 }
 
-/// Returns the objects that a sink names, from the API server.
+/// Reads the objects that a sink refers to from the API server.
 pub async fn objects(client: &Client, test: &SinkTest) -> Objects {
     let mut references = References::default();
     let names = test.names();
     references.look_up(client, names, Duration::ZERO).await
 }
 
-/// Returns the objects that a sink names, from a folder into which a kubelet mounted
-/// them: [`SECRETS`] and [`CONFIG_MAPS`].
+/// Reads the objects that a sink refers to from a folder into which a kubelet mounted them:
+/// [`SECRETS`] and [`CONFIG_MAPS`].
 ///
 /// # Errors
 ///
-/// Where a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub fn objects_in(folder: &Path, namespace: &str) -> io::Result<Objects> {
     let secrets = objects_of(&folder.join(SECRETS), namespace)?;
     Ok((secrets, objects_of(&folder.join(CONFIG_MAPS), namespace)?))
@@ -160,7 +160,7 @@ fn data(folder: &Path) -> io::Result<Data> {
 ///
 /// # Errors
 ///
-/// The event loop's thread cannot be started.
+/// Returns an error if the event loop's thread cannot be started.
 pub fn run_test(test: &SinkTest, objects: Objects, from: &str) -> io::Result<TestReport> {
     let mut report = TestReport {
         sink: test.sink.clone(),
@@ -192,7 +192,7 @@ pub fn run_test(test: &SinkTest, objects: Objects, from: &str) -> io::Result<Tes
     Ok(report)
 }
 
-/// The plugin's configuration for the sink; or why there is none.
+/// Returns the plugin's configuration of the sink, or the reason why there is none.
 fn config(test: &SinkTest, objects: Objects) -> Result<Config, String> {
     let (secrets, config_maps) = objects;
     let snapshot = Snapshot {
@@ -264,11 +264,11 @@ const fn acknowledged_by(transport: &Transport) -> &'static str {
     }
 }
 
-/// What went wrong last, and what can be done about it.
+/// Records the last failure of a delivery, with advice.
 #[derive(Clone, Debug, Default)]
 struct Failure(Arc<Mutex<Option<Problem>>>);
 
-/// For people, and a hint.
+/// An explanation for people, and advice.
 type Problem = (String, Option<String>);
 
 impl Failure {

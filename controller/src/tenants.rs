@@ -1,4 +1,4 @@
-//! Sinks that are in force, and where they are.
+//! Accepted sinks, by tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,22 +26,22 @@ impl OutputKeys {
     }
 }
 
-/// A sink that can be configured.
+/// An accepted sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) keys: OutputKeys,
     /// Certificates and keys, by file name.
     pub(crate) files: Files,
-    /// How many bytes may wait on a node's disk.
+    /// The maximum size of its queue on a node's disk, in bytes.
     pub(crate) buffer_limit: u64,
-    /// Which events it gets, if it gets any, and as what.
+    /// The selection and format of its events, if it gets any.
     pub(crate) events: Option<(EventSelection, EventFormat)>,
 }
 
-/// A namespace's sinks, by name.
+/// The sinks of each namespace, by name.
 pub(crate) type Tenants = BTreeMap<String, BTreeMap<String, Accepted>>;
 
-/// A cluster sink that is in force.
+/// An accepted cluster sink.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterTenant {
     pub(crate) accepted: Accepted,
@@ -50,17 +50,17 @@ pub(crate) struct ClusterTenant {
     pub(crate) agent_logs: bool,
 }
 
-/// What a cluster sink reads.
+/// The namespaces that a cluster sink reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// Everything but these namespaces.
+    /// All namespaces except these.
     AllBut(BTreeSet<String>),
-    /// These namespaces.
+    /// Only these namespaces.
     Only(BTreeSet<String>),
 }
 
 impl Reads {
-    /// Whether this is one of them.
+    /// Returns whether a namespace is read.
     pub(crate) fn contains(&self, namespace: &str) -> bool {
         match self {
             Self::AllBut(namespaces) => !namespaces.contains(namespace),
@@ -68,7 +68,7 @@ impl Reads {
         }
     }
 
-    /// Whether that is any namespace.
+    /// Returns whether any namespace may be read.
     pub(crate) fn any(&self) -> bool {
         match self {
             Self::AllBut(_) => true,

@@ -1,33 +1,33 @@
-//! A value that stays one, whatever is in it.
+//! Values that are safe in Fluent Bit's configuration.
 
 use thiserror::Error;
 
-/// A text that can be the value of any key of Fluent Bit.
+/// A text that is safe as the value of any key of Fluent Bit.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Value(String);
 
-/// Why a text cannot be a value.
+/// The reason why a text is not a safe value.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(crate) enum ValueError {
-    /// It could end a line.
+    /// A character that may end the line.
     #[error("has the character {0:?}; control characters are not allowed")]
     Control(char),
-    /// Fluent Bit would replace it by a variable of the agent's environment.
+    /// A reference that Fluent Bit would replace with an environment variable of the agent.
     #[error("has ${{...}}, which Fluent Bit would replace; write the value itself")]
     Variable,
-    /// Fluent Bit would take it for absent, or trim it.
+    /// A blank text, or one with spaces at an end, which Fluent Bit would ignore or trim.
     #[error("begins or ends with a space, or is empty")]
     Blank,
-    /// Longer than Fluent Bit reads.
+    /// A text longer than Fluent Bit reads.
     #[error("has {0} bytes, at most {max} are allowed", max = Value::MAX)]
     TooLong(usize),
 }
 
 impl Value {
-    /// The most bytes.
+    /// The maximum length in bytes.
     pub(crate) const MAX: usize = 8192;
 
-    /// The value with this text.
+    /// Creates a value.
     pub(crate) fn new(text: &str) -> Result<Self, ValueError> {
         if let Some(character) = text.chars().find(|c| c.is_control() || is_line_end(*c)) {
             return Err(ValueError::Control(character));
@@ -49,7 +49,8 @@ impl Value {
     }
 }
 
-/// What YAML takes for the end of a line besides control characters.
+/// Returns whether YAML treats a character as the end of a line, in addition to control
+/// characters.
 fn is_line_end(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }

@@ -1,4 +1,4 @@
-//! What the API server says, kept up to date, as a [`Snapshot`].
+//! The watched state of the cluster, from which a [`Snapshot`] is taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -31,11 +31,11 @@ use crate::references::{ObjectNames, References};
 use crate::settings::{Settings, Timing};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
 
-/// For how many seconds a watch may say nothing before it is begun anew. One whose API
-/// server is gone must not be taken for agents that are late.
+/// The number of seconds without a message after which a watch is restarted. Silence of a
+/// dead API server must not be mistaken for late agents.
 const SILENCE: u32 = 60;
 
-/// Reflections of everything that is watched.
+/// Local copies of all watched objects.
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Watched {
     client: Client,
@@ -46,22 +46,22 @@ pub struct Watched {
     pods: Store<Pod>,
     nodes: Store<Node>,
     daemon_sets: Store<DaemonSet>,
-    /// The nodes that had no pod at the last look.
+    /// The nodes that had no pod at the last evaluation.
     absent: parking_lot::Mutex<Absent>,
     changed: Arc<Notify>,
     asked: Mutex<Asked>,
 }
 
-/// Whom a reflection tells of changes, and of its end.
+/// The receivers of a reflector's changes, and of its end.
 struct Told {
     changed: Arc<Notify>,
     vital: Vital,
 }
 
-/// A sink, or why the stored object is none.
+/// A stored sink, or the reason why it cannot be read.
 pub(crate) type StoredSink<K> = Lenient<DeserializeGuard<K>>;
 
-/// What is asked for, and remembered.
+/// Cached reads of objects that are not watched.
 #[derive(Default)]
 struct Asked {
     references: References,
@@ -76,11 +76,11 @@ struct Known {
 }
 
 impl Watched {
-    /// Begins to watch, and waits until everything is there once.
+    /// Starts all watches, and waits until each has been listed once.
     ///
     /// # Errors
     ///
-    /// Where a watch ended before.
+    /// Returns an error if a watch ended before.
     pub async fn start(
         client: Client,
         settings: &Settings,
@@ -139,30 +139,30 @@ impl Watched {
         Ok(watched)
     }
 
-    /// Waits until something is different.
+    /// Waits for a change.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// The time, as the API server has it.
+    /// Returns the API server's time.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The sinks of namespaces, as they are stored.
+    /// Returns the stored `LogSink`s.
     #[must_use]
     pub(crate) fn log_sinks(&self) -> Vec<Arc<StoredSink<LogSink>>> {
         self.log_sinks.state()
     }
 
-    /// The sinks of operators, as they are stored.
+    /// Returns the stored `ClusterLogSink`s.
     #[must_use]
     pub(crate) fn cluster_log_sinks(&self) -> Vec<Arc<StoredSink<ClusterLogSink>>> {
         self.cluster_log_sinks.state()
     }
 
-    /// The agents that run, in the order of their nodes.
+    /// Returns the agents, ordered by node.
     #[must_use]
     pub fn agents(&self) -> Vec<Agent> {
         let pods = self.pods.state();
@@ -172,7 +172,7 @@ impl Watched {
         agents
     }
 
-    /// The agents, and the nodes that are out of reach.
+    /// Returns the agents, and the nodes that are out of reach.
     #[must_use]
     pub fn fleet(&self, timing: Timing) -> Fleet {
         let (pods, nodes) = (self.pods.state(), self.nodes.state());
@@ -194,11 +194,11 @@ impl Watched {
         fleet
     }
 
-    /// Everything that is known now.
+    /// Takes a snapshot.
     ///
     /// # Errors
     ///
-    /// Where the API server cannot be asked for what is not watched.
+    /// Returns an error if an object that is not watched cannot be read.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         self.clock.set(&self.client).await?;
         let mut snapshot = Snapshot {
@@ -245,8 +245,8 @@ impl Watched {
         Ok(snapshot)
     }
 
-    /// Adds what the controller remembers. What somebody broke is as good as
-    /// none: files are read again, and the agents' revision is tried anew.
+    /// Adds the controller's stored state. Invalid state counts as missing: files are then
+    /// read again from their beginning, and the agents' revision is tried again.
     async fn add_state(&self, snapshot: &mut Snapshot, settings: &Settings) -> kube::Result<()> {
         fn read<T: DeserializeOwned + Default>(data: &BTreeMap<String, String>, key: &str) -> T {
             let text = data.get(key).map_or("null", String::as_str);
@@ -261,7 +261,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Adds the files of the revisions that agents have, or shall have again.
+    /// Adds the configurations of the revisions that agents or the history have.
     async fn add_revisions(
         &self,
         snapshot: &mut Snapshot,
@@ -308,11 +308,11 @@ impl Watched {
     }
 }
 
-/// The revision of each Secret that has files of one, by the Secret's name.
+/// Returns the revision of each stored Secret, by the Secret's name.
 ///
 /// # Errors
 ///
-/// Where the API server cannot be asked.
+/// Returns an error if the API server cannot be reached.
 pub async fn stored_revisions(
     client: &Client,
     settings: &Settings,
@@ -338,7 +338,7 @@ where
     }
 }
 
-/// What its own controller has seen of it.
+/// Returns the generation that the `DaemonSet`'s controller has observed.
 fn observed(daemon_set: &DaemonSet) -> Option<i64> {
     daemon_set.status.as_ref()?.observed_generation
 }
@@ -353,7 +353,8 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// What decides about a node's agent. Its object is large, and there may be thousands.
+/// Reduces a node to the fields that decide about its agent: nodes are large, and there may
+/// be thousands.
 fn only_decisive(node: &mut Node) {
     node.metadata.annotations = None;
     node.spec = node.spec.take().map(|spec| NodeSpec {
@@ -366,7 +367,7 @@ fn only_decisive(node: &mut Node) {
     });
 }
 
-/// The same, as one value.
+/// Returns a hash of the fields that decide about a node's agent.
 fn decisive(node: &Node) -> u64 {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let taints = taints.into_iter().flatten();
@@ -374,8 +375,8 @@ fn decisive(node: &Node) -> u64 {
     hash(&(readiness(node), node.labels(), taints))
 }
 
-/// Keeps a store up to date in the background, for as long as the process.
-/// `aspect` is what has to be another for an object to be a changed one.
+/// Keeps a store up to date in the background, for as long as the process. An object counts
+/// as changed if the value of `aspect` changes.
 fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -388,7 +389,7 @@ where
     reflect_part(api, config, told, |_| (), aspect)
 }
 
-/// The same, of what is left of each object.
+/// Keeps a store of reduced objects up to date: see [`reflect`].
 fn reflect_part<K>(
     api: Api<K>,
     config: watcher::Config,

@@ -1,5 +1,5 @@
-//! What a leader leaves to the next one: up to which Event the sinks have
-//! everything.
+//! The checkpoint, which a leader leaves to the next: the versions up to which sinks have
+//! all Events.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,31 @@ use serde::{Deserialize, Serialize};
 use crate::render::alias_of;
 use crate::snapshot::SinkId;
 
-/// The most sinks that have a place of their own: a `ConfigMap` takes 1 MiB.
+/// The maximum number of sinks with a position of their own: a `ConfigMap` holds 1 MiB.
 const PLACES: usize = 2000;
 
-/// See the [module](self).
+/// The positions of sinks in the stream of Events.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Checkpoint {
     /// The version of the newest Event.
     pub(crate) version: u64,
-    /// When the newest sink was made that was known then.
+    /// The creation time of the newest sink known at that time.
     pub(crate) sinks_until: Option<Timestamp>,
-    /// The sinks that have everything up to another version.
+    /// The sinks whose position differs from `version`.
     pub(crate) places: BTreeMap<String, u64>,
 }
 
 impl Checkpoint {
-    /// Says that this sink has everything up to this version. Of too many, those
-    /// that were first keep their place, and of the others what waits is lost
-    /// with this leader.
+    /// Sets the position of a sink. If there are too many, the first ones keep theirs; of
+    /// the others, Events that wait are lost with this leader.
     pub(crate) fn put(&mut self, id: &SinkId, version: u64) {
         if self.places.len() < PLACES {
             self.places.insert(alias_of(id), version);
         }
     }
 
-    /// Up to which version a sink that was made at this time has everything.
+    /// Returns the position of a sink with this creation time.
     pub(crate) fn place_of(&self, id: &SinkId, since: Option<Timestamp>) -> u64 {
         match self.places.get(&alias_of(id)) {
             Some(place) => *place,

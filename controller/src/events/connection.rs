@@ -21,7 +21,7 @@ use crate::snapshot::SinkId;
 /// The time for closing a connection, after which another leader may start.
 const EXIT: Duration = Duration::from_secs(2);
 
-/// See the [module](self).
+/// The connection to a sink's server.
 #[derive(Debug)]
 pub(super) struct Connection {
     sink: Destination,

@@ -1,5 +1,5 @@
-//! Which occurrence goes to which sink, and what waits for whom: a pure part,
-//! to which somebody tells what was read and what was delivered.
+//! Distribution of Events to the sinks' queues. Pure: it is notified of what was read and
+//! what was delivered.
 //!
 //! ```text
 //! list, watch -> is it one? -> each sink that wants it -> its queue, by version
@@ -27,44 +27,45 @@ use crate::settings::EventSettings;
 use crate::snapshot::SinkId;
 use crate::tenants::Reads;
 
-/// See the [module](self).
+/// The queues of all sinks, and the position in the stream of Events.
 #[derive(Debug)]
 pub(crate) struct Distributor {
     settings: EventSettings,
-    /// Where the next leader begins, for sinks that this one has not seen.
+    /// The checkpoint of the previous leader, for sinks that this one has not seen yet.
     checkpoint: Checkpoint,
     queues: BTreeMap<SinkId, SinkQueue>,
-    /// Those who wanted none when it was said last who wants what.
+    /// The sinks that wanted no events at the last change of routes.
     off: BTreeSet<SinkId>,
-    /// How many batches there were, and how many lists for single sinks.
+    /// The numbers of batches, and of lists for single sinks, so far.
     batches: u64,
     joins: u64,
-    /// Who may want a namespace's Events: its own sinks, and those of others.
+    /// The sinks that may want a namespace's Events, by namespace; `of_many` are those of
+    /// several.
     by_namespace: HashMap<String, Vec<SinkId>>,
     of_many: Vec<SinkId>,
-    /// The version of the newest occurrence.
+    /// The version of the newest Event.
     position: u64,
     stage: Stage,
-    /// The repetition of each Event that was told last, both as hashes: one that
-    /// is written again without having happened again is no occurrence.
+    /// The last repetition of each Event, both as hashes: an Event that is written again
+    /// without a new occurrence is ignored.
     told: HashMap<u64, u64>,
     hasher: RandomState,
-    /// The bytes of all queues.
+    /// The size of all queues in bytes.
     waiting_bytes: usize,
     totals: EventTally,
 }
 
 #[derive(Debug, PartialEq)]
 enum Stage {
-    /// Nothing was read yet.
+    /// Nothing has been read yet.
     Begun,
     /// All Events are being listed.
     Listing {
-        /// What takes the place of `told`.
+        /// The replacement of `told`.
         told: HashMap<u64, u64>,
         newest: u64,
     },
-    /// What happens is read as it happens.
+    /// Events are watched.
     Watching,
 }
 
@@ -88,9 +89,8 @@ impl Distributor {
         }
     }
 
-    /// Takes the sinks that there are now. Gives those for which the Events have
-    /// to be listed that were there before ([`Distributor::on_joined`]), and numbers
-    /// for their lists.
+    /// Sets the current sinks. Returns those for which existing Events must be listed
+    /// ([`Distributor::on_joined`]), with the numbers of their lists.
     pub(crate) fn set_routes(&mut self, routes: &Routes) -> Vec<(SinkId, u64)> {
         let Routes { open, refused, off } = routes;
         // One that was made anew has only its name in common with the one before.
@@ -130,7 +130,7 @@ impl Distributor {
         joining
     }
 
-    /// The queue of a sink, made where there is none.
+    /// Returns the queue of a sink, and creates it if there is none.
     fn queue(&mut self, id: &SinkId, since: Option<Timestamp>) -> &mut SinkQueue {
         let from = match self.stage {
             Stage::Begun => self.checkpoint.place_of(id, since),
@@ -158,8 +158,7 @@ impl Distributor {
         }
     }
 
-    /// All Events are being listed: for the first time, or because the watch has
-    /// missed some.
+    /// Starts a list of all Events: the first one, or one after the watch has missed some.
     pub(crate) fn begin_list(&mut self) {
         // One that was broken off is gone on with.
         if self.stage == Stage::Watching {
@@ -173,7 +172,7 @@ impl Distributor {
         };
     }
 
-    /// One that was listed.
+    /// Adds an Event of the list.
     pub(crate) fn on_listed(&mut self, occurrence: Occurrence) {
         let (uid, repetition) = self.marks(&occurrence);
         let Stage::Listing { told, newest } = &mut self.stage else {
@@ -190,7 +189,7 @@ impl Distributor {
         });
     }
 
-    /// All were listed; from now on it is told what happens.
+    /// Ends the list. The watch follows.
     pub(crate) fn end_list(&mut self) {
         if let Stage::Listing { told, newest } = std::mem::replace(&mut self.stage, Stage::Watching)
         {
@@ -199,7 +198,7 @@ impl Distributor {
         }
     }
 
-    /// One that has just happened. Gives the sinks that want it.
+    /// Adds a watched Event. Returns the sinks that want it.
     pub(crate) fn on_watched(&mut self, occurrence: Occurrence) -> Vec<SinkId> {
         // It goes back only where a database was restored.
         self.position = occurrence.version;
@@ -210,12 +209,12 @@ impl Distributor {
         self.route(occurrence, |_, route, occurrence| route.matches(occurrence))
     }
 
-    /// An Event is no longer kept.
+    /// Removes an Event that has expired.
     pub(crate) fn on_expired(&mut self, uid: &str) {
         self.told.remove(&self.hasher.hash_one(uid));
     }
 
-    /// One that was there before the sink was known, by the list of this number.
+    /// Adds an Event to a new sink, from the list with this number.
     pub(crate) fn on_joined(&mut self, id: &SinkId, list: u64, occurrence: Occurrence) {
         if let Some(queue) = self.queues.get_mut(id)
             && let Some(route) = &queue.route
@@ -228,15 +227,14 @@ impl Distributor {
         }
     }
 
-    /// All of those were told.
+    /// Ends the list for a new sink.
     pub(crate) fn end_joining(&mut self, id: &SinkId, list: u64) {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.joining.take_if(|joining| *joining == list);
         }
     }
 
-    /// What the sink gets next, if it gets anything; until it is told what became
-    /// of that it gets no more.
+    /// Returns the next batch of a sink, if there is one and none is in flight.
     pub(crate) fn next(&mut self, id: &SinkId, now: Timestamp) -> Option<&EventBatch> {
         let queue = self.queues.get_mut(id)?;
         let is_listed = self.stage == Stage::Watching && queue.is_watching();
@@ -253,7 +251,7 @@ impl Distributor {
         queue.in_flight.as_ref()
     }
 
-    /// What became of the batch of this number.
+    /// Handles the outcome of the batch with this number.
     pub(crate) fn on_outcome(&mut self, id: &SinkId, number: u64, outcome: Outcome) {
         let Some(queue) = self.queues.get_mut(id) else {
             return;
@@ -278,8 +276,8 @@ impl Distributor {
         }
     }
 
-    /// The server is another one, or its messages are: what failed is sent from
-    /// its beginning.
+    /// Resets the progress of a batch in flight, because the server or the format of
+    /// messages has changed.
     pub(crate) fn start_over(&mut self, id: &SinkId) {
         let queue = self.queues.get_mut(id);
         if let Some(outgoing) = queue.and_then(|queue| queue.in_flight.as_mut()) {
@@ -287,7 +285,7 @@ impl Distributor {
         }
     }
 
-    /// A message of a batch was given up on its output.
+    /// Counts a message of a batch that the receiver does not accept.
     pub(crate) fn on_given_up(&mut self, id: &SinkId) {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.count_dropped();
@@ -295,12 +293,12 @@ impl Distributor {
         }
     }
 
-    /// Whether it is not known yet what became of what was sent to this sink.
+    /// Returns whether a batch to this sink is in flight.
     pub(crate) fn is_sending(&self, id: &SinkId) -> bool {
         self.queues.get(id).is_some_and(|queue| queue.is_sending)
     }
 
-    /// The same, of any sink.
+    /// Returns whether a batch to any sink is in flight.
     pub(crate) fn awaits_any(&self) -> bool {
         self.queues.values().any(|queue| queue.is_sending)
     }
@@ -309,7 +307,7 @@ impl Distributor {
         self.queues.iter().map(|(id, queue)| (id, queue.tally()))
     }
 
-    /// What became of all occurrences, for each sink that wanted them.
+    /// Returns the counts of all sinks together.
     pub(crate) fn totals(&self) -> EventTally {
         let waiting = self.queues.values().map(|o| o.tally().waiting).sum();
         EventTally {
@@ -318,7 +316,7 @@ impl Distributor {
         }
     }
 
-    /// From where the next leader has to go on.
+    /// Returns the checkpoint for the next leader.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         let newest = self.queues.values().filter_map(|o| o.since).max();
         let mut checkpoint = Checkpoint {
@@ -347,7 +345,7 @@ impl Distributor {
         )
     }
 
-    /// Puts it into the queues of those who want it, and says who they are.
+    /// Adds an Event to the queues of the sinks that want it, and returns these.
     fn route(
         &mut self,
         occurrence: Occurrence,
@@ -372,8 +370,8 @@ impl Distributor {
         wanting
     }
 
-    /// Gives up the oldest of what is too much for this sink's queue, or the
-    /// longest queue's where all of them are too much.
+    /// Drops the oldest Events of this sink's queue if it is too large, or of the largest
+    /// queue if all together are.
     fn trim(&mut self, id: &SinkId) {
         if let Some(queue) = self.queues.get_mut(id) {
             while queue.waiting_bytes > self.settings.max_bytes_per_sink {

@@ -1,4 +1,4 @@
-//! The Events from before a sink was known, listed for it alone.
+//! Lists of existing Events for sinks that are new.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use crate::lenient::Lenient;
 use crate::snapshot::SinkId;
 use crate::tenants::Reads;
 
-/// How many Events are asked for at a time. All of them are in memory at once,
-/// and each can have more than a megabyte.
+/// The number of Events in a page. A page is in memory as a whole, and each Event can be
+/// larger than a megabyte.
 pub(super) const PAGE: u32 = 50;
-/// How many lists are made at the same time.
+/// The maximum number of concurrent lists.
 const AT_ONCE: usize = 4;
-/// How many pages may wait.
+/// The maximum number of pages that wait.
 const PAGES: usize = 4;
-/// The wait before a list that failed is tried again.
+/// The wait before a failed list is repeated.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// What is listed for a sink.
+/// A part of a list.
 #[derive(Debug)]
 pub(super) enum Joined {
     Page(SinkId, u64, Vec<Lenient<Event>>),
     Complete(SinkId, u64),
 }
 
-/// Lists that are being made. They end when this is dropped.
+/// The lists in progress. Dropping it ends them.
 #[derive(Debug)]
 pub(super) struct Joins {
     tasks: JoinSet<()>,
@@ -52,7 +52,7 @@ impl Joins {
         }
     }
 
-    /// Lists what a sink reads, under this number.
+    /// Starts the list of the Events that a sink reads, with this number.
     pub(super) fn begin(&mut self, client: &Client, id: SinkId, number: u64, reads: &Reads) {
         while self.tasks.try_join_next().is_some() {}
         let api = match reads {
@@ -74,7 +74,7 @@ impl Joins {
         });
     }
 
-    /// What was listed next.
+    /// Returns the next part of any list.
     pub(super) async fn next(&mut self) -> Joined {
         let next = self.receiver.recv().await;
         next.expect("a sender is kept beside it")

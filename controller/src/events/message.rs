@@ -1,8 +1,8 @@
-//! An occurrence as the record from which the plugin's mapper makes a message:
-//! what a sink says of its messages holds for Events too.
+//! Conversion of an Event to the record from which the mapper makes a message, so that a
+//! sink's format applies to Events as well.
 //!
-//! APP-NAME is `k8s.event/<namespace>/<object>`, as in PKS, and what an Event
-//! says besides its message is in `kubernetes@47450`.
+//! APP-NAME is `k8s.event/<namespace>/<object>`, as in PKS. The other fields of an Event
+//! are in `kubernetes@47450`.
 
 use api::{EventFormat, EventType};
 use k8s_openapi::api::core::v1::Event;
@@ -11,10 +11,10 @@ use rmpv::Value;
 
 use super::occurrence::{Occurrence, Repetition};
 
-/// What tells the mapper that a record is an Event.
+/// The tag by which the mapper recognises Events.
 pub(super) const TAG: &str = "k8s.event";
 
-/// Appends the occurrence, as Fluent Bit has records.
+/// Appends an Event as a record of Fluent Bit.
 pub(super) fn push_record(occurrence: &Occurrence, format: EventFormat, chunk: &mut Vec<u8>) {
     let text = match format {
         EventFormat::Text => occurrence.event.message.clone().unwrap_or_default(),
@@ -70,7 +70,7 @@ fn kubernetes(occurrence: &Occurrence, Repetition { count, last }: Repetition) -
     ])
 }
 
-/// Who says it.
+/// Returns the component that reported the Event.
 fn component(event: &Event) -> Option<String> {
     let source = event.source.as_ref();
     let of_source = source.and_then(|source| source.component.clone());
@@ -79,7 +79,7 @@ fn component(event: &Event) -> Option<String> {
         .or_else(|| event.reporting_component.clone())
 }
 
-/// Where it happened, if that is on a node.
+/// Returns the node of the Event, if there is one.
 fn node(event: &Event) -> Option<String> {
     let source = event.source.as_ref();
     let of_source = source.and_then(|source| source.host.clone());
@@ -95,7 +95,7 @@ fn node(event: &Event) -> Option<String> {
     })
 }
 
-/// A time as the forward protocol has it; nil where it has no such time.
+/// Encodes a time as the forward protocol does; nil if it is out of range.
 fn time(moment: Option<Timestamp>) -> Value {
     let seconds = moment.map(|moment| u32::try_from(moment.as_second()));
     let (Some(moment), Some(Ok(seconds))) = (moment, seconds) else {
@@ -128,7 +128,7 @@ mod tests {
     use crate::tenants::OutputKeys;
     use crate::value;
 
-    /// The message as a sink with these options sends it.
+    /// Returns the message of a sink with these options.
     fn message_with(
         options: &[(&'static str, &str)],
         format: EventFormat,

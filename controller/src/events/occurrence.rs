@@ -1,5 +1,5 @@
-//! One time that something happened: one version of an Event. The API keeps
-//! what repeats in one Event, whose count and last time change.
+//! An occurrence: one version of an Event. The API keeps repetitions in one Event, whose
+//! count and last time change.
 //!
 //! Both of the API's groups show the same Events. Those written by way of
 //! `events.k8s.io/v1` count in a series, those of core/v1 in `count`.
@@ -13,19 +13,18 @@ use kube::ResourceExt;
 
 use crate::lenient::Lenient;
 
-/// See the [module](self).
+/// An occurrence of an Event.
 #[derive(Debug)]
 pub(crate) struct Occurrence {
-    /// Later occurrences have greater ones. Versions of objects of a resource
-    /// can be compared since Kubernetes says so (KEP-5504), and could before.
+    /// The resource version; greater for later occurrences. Kubernetes guarantees that
+    /// versions of a resource can be compared (KEP-5504).
     pub(crate) version: u64,
     pub(crate) event: Event,
-    /// About how many bytes of memory it takes.
+    /// The approximate memory use in bytes.
     pub(crate) weight: usize,
 }
 
-/// How often an Event has happened, and when last: what is another with each
-/// occurrence.
+/// The count and the last time of an Event, which change with each occurrence.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(crate) struct Repetition {
     pub(crate) count: i32,
@@ -33,7 +32,8 @@ pub(crate) struct Repetition {
 }
 
 impl Occurrence {
-    /// None where the Event has no version, which no API server leaves out.
+    /// Creates an occurrence; none if the Event has no version, which API servers always
+    /// set.
     pub(crate) fn new(Lenient(mut event): Lenient<Event>) -> Option<Self> {
         let version = event.metadata.resource_version.as_ref()?.parse().ok()?;
         // None of it says what happened, and it can be long.
@@ -50,13 +50,13 @@ impl Occurrence {
         })
     }
 
-    /// The Event's namespace, which is that of the object it is about; where
-    /// that has none, `default`.
+    /// Returns the Event's namespace, which is that of its object, or `default` for
+    /// cluster-scoped objects.
     pub(crate) fn namespace(&self) -> &str {
         self.event.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The same for all occurrences of an Event.
+    /// Returns the Event's UID, which is the same for all its occurrences.
     pub(crate) fn uid(&self) -> &str {
         self.event.metadata.uid.as_deref().unwrap_or_default()
     }
@@ -90,15 +90,15 @@ impl Occurrence {
         }
     }
 
-    /// When it happened first.
+    /// Returns the time of the first occurrence.
     pub(crate) fn first(&self) -> Option<Timestamp> {
         let first = self.event.first_timestamp.as_ref().map(|time| time.0);
         let in_detail = self.event.event_time.as_ref().map(|time| time.0);
         in_detail.or(first).or_else(|| self.created())
     }
 
-    /// Whether it is of a time not before this one. An Event says of itself
-    /// what it likes, but not when it was made.
+    /// Returns whether the Event is not older than a time. The fields of an Event are free
+    /// text, except for its creation time.
     pub(crate) fn is_since(&self, time: Timestamp) -> bool {
         let is_since = |moment: Timestamp| moment.as_second() >= time.as_second();
         self.created().is_some_and(is_since) || self.repetition().last.is_some_and(is_since)
@@ -109,7 +109,7 @@ impl Occurrence {
     }
 }
 
-/// How much was written.
+/// Counts written bytes.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -129,7 +129,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// An occurrence of an Event that the API server could have.
+    /// Creates an occurrence with these fields.
     pub(crate) fn occurrence(version: u64, fields: &Value) -> Occurrence {
         let mut event = json!({
             "metadata": {

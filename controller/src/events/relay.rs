@@ -34,10 +34,11 @@ use crate::render::alias_of;
 use crate::settings::Settings;
 use crate::snapshot::SinkId;
 
-/// How long the end waits for what is under way, and then for the API server.
+/// The time for which a stopping leader waits for batches in flight, and then for the API
+/// server.
 const LAST: Duration = Duration::from_secs(2);
 
-/// See the [module](self).
+/// The relay of Events to sinks.
 pub(crate) struct Relay<'a> {
     client: Client,
     store: Store,
@@ -208,7 +209,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Opens a connection in the place of the one before, if there was any.
+    /// Opens a connection, and closes the sink's previous one.
     fn open(&mut self, id: &SinkId, route: Arc<Route>) {
         self.distributor.start_over(id);
         self.opened += 1;

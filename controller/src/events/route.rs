@@ -1,4 +1,4 @@
-//! Where a sink's events go, and which of them.
+//! The routes of events to sinks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,39 +14,39 @@ use crate::configuration::Files;
 use crate::snapshot::{SinkId, Snapshot};
 use crate::tenants::{Accepted, OutputKeys, Reads};
 
-/// Which sinks get events, and which do not.
+/// The routes of all sinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// Those that get any.
+    /// The sinks that get events.
     pub(crate) open: BTreeMap<SinkId, Arc<Route>>,
-    /// Those that are refused, and when they were made: what happens meanwhile is
-    /// theirs when they are accepted.
+    /// The refused sinks with their creation times: they get the events of the meantime
+    /// once they are accepted.
     pub(crate) refused: BTreeMap<SinkId, Option<Timestamp>>,
-    /// Those whose owners want none.
+    /// The sinks that want no events.
     pub(crate) off: BTreeSet<SinkId>,
 }
 
-/// Where a sink's events go, and which of them.
+/// The route of events to one sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) output: EventOutput,
     pub(crate) reads: Reads,
     pub(crate) selection: EventSelection,
-    /// When the sink was made: what happened before is none of its business.
+    /// The sink's creation time: it gets no older events from a list.
     pub(crate) since: Option<Timestamp>,
 }
 
-/// How to get there, and what messages look like.
+/// The output for a sink's events: the keys of its connection and format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventOutput {
     pub(crate) keys: OutputKeys,
-    /// The certificates and keys that they name.
+    /// The certificates and keys that the keys refer to.
     pub(crate) files: Files,
     pub(crate) format: EventFormat,
 }
 
 impl Routes {
-    /// Adds a sink that is accepted.
+    /// Adds an accepted sink.
     pub(crate) fn add(&mut self, id: SinkId, sink: &Accepted, reads: Reads, snapshot: &Snapshot) {
         let Some((selection, format)) = sink.events.clone() else {
             self.off.insert(id);
@@ -65,7 +65,7 @@ impl Routes {
         self.open.insert(id, Arc::new(route));
     }
 
-    /// Adds a sink that is refused.
+    /// Adds a refused sink.
     pub(crate) fn refuse(&mut self, id: SinkId, snapshot: &Snapshot) {
         let created = created(&id, snapshot);
         self.refused.insert(id, created);
@@ -77,7 +77,7 @@ fn created(id: &SinkId, snapshot: &Snapshot) -> Option<Timestamp> {
 }
 
 impl Route {
-    /// Whether the sink wants it.
+    /// Returns whether the sink wants an event.
     pub(crate) fn matches(&self, occurrence: &Occurrence) -> bool {
         let EventSelection {
             minimum_level,
@@ -107,7 +107,7 @@ impl Route {
             && !has(excluded_kinds, kind)
     }
 
-    /// Whether the sink wants it, of all that was there when it was asked for.
+    /// Returns whether the sink wants an event of a list.
     pub(crate) fn matches_listed(&self, occurrence: &Occurrence) -> bool {
         self.since.is_none_or(|since| occurrence.is_since(since)) && self.matches(occurrence)
     }
@@ -153,7 +153,7 @@ pub(crate) mod tests {
     use super::super::occurrence::tests::occurrence;
     use super::*;
 
-    /// The route of a namespace's sink, whose selection is this.
+    /// Creates the route of a namespaced sink.
     pub(crate) fn route(namespace: &str, selection: Json) -> Route {
         Route {
             output: EventOutput {

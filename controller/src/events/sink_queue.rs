@@ -1,4 +1,4 @@
-//! What waits for one sink, and what is under way to it.
+//! The queue of a sink's Events, and the batch in flight.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use super::occurrence::Occurrence;
 use super::route::Route;
 use crate::delivery::EventTally;
 
-/// The most occurrences of a batch, and about how many bytes they have.
+/// The maximum number of Events in a batch, and its approximate maximum size in bytes.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// See the [module](self).
+/// The queue of a sink.
 #[derive(Debug)]
 pub(super) struct SinkQueue {
-    /// None while the sink is refused: what happens is listed for it later.
+    /// The route; none while the sink is refused. Events of that time are listed later.
     pub(super) route: Option<Arc<Route>>,
-    /// When the sink was made.
+    /// The sink's creation time.
     pub(super) since: Option<Timestamp>,
-    /// What is not newer than this is not to be taken from a list.
+    /// The version up to which Events of a list are ignored.
     pub(super) from: u64,
-    /// Which list for it alone is under output, of the Events from before.
+    /// The number of the list of existing Events in progress for this sink.
     pub(super) joining: Option<u64>,
     pub(super) waiting: BTreeMap<u64, Arc<Occurrence>>,
     pub(super) waiting_bytes: usize,
@@ -30,21 +30,21 @@ pub(super) struct SinkQueue {
     pub(super) is_sending: bool,
     pub(super) acknowledged: u64,
     pub(super) dropped: u64,
-    /// How many of those the sink was not told of.
+    /// The number of dropped Events that were not reported to the sink yet.
     pub(super) unreported: u64,
 }
 
-/// What a sink gets next.
+/// A batch of Events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventBatch {
-    /// No other batch has it.
+    /// The unique number.
     pub(crate) number: u64,
-    /// How many occurrences before these it does not get.
+    /// The number of Events dropped before this batch, to be reported to the sink.
     pub(crate) dropped: u64,
-    /// When that was noticed.
+    /// The time of that report.
     pub(crate) at: Timestamp,
     pub(crate) occurrences: Vec<Arc<Occurrence>>,
-    /// How many of its first messages were delivered already.
+    /// The number of its first messages that were already delivered.
     pub(crate) delivered: usize,
 }
 
@@ -65,13 +65,12 @@ impl SinkQueue {
         }
     }
 
-    /// Whether what happens is put into its queue, and nothing from before is
-    /// missing there.
+    /// Returns whether watched Events are queued, and no older ones are missing.
     pub(super) const fn is_watching(&self) -> bool {
         self.route.is_some() && self.joining.is_none()
     }
 
-    /// The sink is refused: what happens from now on is not put into its queue.
+    /// Stops queueing, because the sink is refused.
     pub(super) fn close(&mut self, position: u64) {
         if self.is_watching() {
             self.from = position;
@@ -80,7 +79,7 @@ impl SinkQueue {
         self.joining = None;
     }
 
-    /// The answer is how many bytes more wait.
+    /// Adds an Event. Returns the number of bytes added.
     pub(super) fn push(&mut self, occurrence: Arc<Occurrence>) -> usize {
         let weight = occurrence.weight;
         if self
@@ -94,7 +93,7 @@ impl SinkQueue {
         weight
     }
 
-    /// The answer is how many bytes fewer wait.
+    /// Drops the oldest Event. Returns the number of bytes removed.
     pub(super) fn give_up_oldest(&mut self) -> usize {
         let Some((_, oldest)) = self.waiting.pop_first() else {
             return 0;
@@ -104,7 +103,7 @@ impl SinkQueue {
         oldest.weight
     }
 
-    /// One that the sink does not get.
+    /// Counts a dropped Event.
     pub(super) const fn count_dropped(&mut self) {
         self.dropped += 1;
         self.unreported += 1;
@@ -131,8 +130,7 @@ impl SinkQueue {
         })
     }
 
-    /// The newest version up to which the sink needs nothing any more; none where
-    /// it needs nothing at all.
+    /// Returns the version up to which the sink has everything; none if nothing waits.
     pub(super) fn place(&self, is_listing: bool) -> Option<u64> {
         let in_flight = self.in_flight.as_ref().and_then(|o| o.occurrences.first());
         let in_flight = in_flight.map(|oldest| oldest.version.saturating_sub(1));

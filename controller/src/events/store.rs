@@ -1,4 +1,4 @@
-//! The checkpoint in its `ConfigMap`.
+//! Storage of the checkpoint in a `ConfigMap`.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::checkpoint::Checkpoint;
 use crate::names::{CHECKPOINT, EVENTS};
 use crate::settings::Settings;
 
-/// Whose the checkpoint is, in a `ConfigMap` that is otherwise the applier's.
+/// The field manager of the checkpoint; the `ConfigMap` itself is applied by another.
 const MANAGER: &str = "sink-controller-events";
 
-/// Where the checkpoint is.
+/// The storage of the checkpoint.
 #[derive(Clone)]
 pub(super) struct Store {
     api: Api<ConfigMap>,
@@ -35,8 +35,8 @@ impl Store {
         }
     }
 
-    /// What the last leader left. What somebody broke is as good as nothing:
-    /// events are delivered again that the API still has.
+    /// Reads the checkpoint. An invalid one counts as missing: Events that the API server
+    /// still has are delivered again.
     pub(super) async fn read(&self) -> Checkpoint {
         loop {
             let stored = match timeout(self.patience, self.api.get_opt(EVENTS)).await {
@@ -59,7 +59,7 @@ impl Store {
         }
     }
 
-    /// Writes down each checkpoint that is another one than before.
+    /// Stores each checkpoint that differs from the previous one.
     pub(super) async fn keep(&self, mut newest: watch::Receiver<Checkpoint>) {
         while newest.changed().await.is_ok() {
             let checkpoint = newest.borrow_and_update().clone();
@@ -70,7 +70,7 @@ impl Store {
         }
     }
 
-    /// Says whether it was written.
+    /// Stores a checkpoint. Returns whether that succeeded.
     pub(super) async fn write(&self, checkpoint: &Checkpoint) -> bool {
         let text = serde_json::to_string(checkpoint).expect("names, numbers and a time");
         let patch = Patch::Apply(json!({

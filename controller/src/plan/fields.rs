@@ -1,7 +1,7 @@
-//! The fields of a sink that set the plugin's keys.
+//! The fields of a sink and the plugin's keys that they set.
 //!
-//! The plugin's parser checks most values, and its errors name its keys. Owners of
-//! sinks know the fields, so that a condition names these.
+//! The plugin's parser checks most values, and its errors name keys. Owners of sinks know
+//! fields, so conditions name these.
 
 use api::Reason;
 use mapper::config::ConfigError;
@@ -68,7 +68,7 @@ pub(super) const CA_SECRET: &str = "tls.ca.secret";
 pub(super) const CA_CONFIG_MAP: &str = "tls.ca.configMap";
 pub(super) const CLIENT_CERTIFICATE: &str = TLS_CERT.name;
 
-/// Returns an error of the plugin in the words of the resource. `set` are the
+/// Explains an error of the plugin's parser by the fields of the resource. `set` are the
 /// fields that the sink has set.
 pub(super) fn refusal(error: &ConfigError, set: impl Iterator<Item = Field>) -> Refusal {
     let ConfigError {

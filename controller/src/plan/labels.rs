@@ -1,4 +1,4 @@
-//! Selectors of labels, checked.
+//! The check of label selectors.
 
 use api::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -6,8 +6,8 @@ use kube::core::Selector;
 
 use super::refusal::Refusal;
 
-/// A selector whose keys and values are ones that labels can have: none of
-/// them means more than itself when the selector is written in one line.
+/// Parses a selector. Its keys and values are valid for labels, so that none has a special
+/// meaning when the selector is written in one line.
 pub(super) fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, Refusal> {
     let LabelSelector {
         match_expressions,

@@ -1,4 +1,4 @@
-//! Certificates and keys: found, and checked before an agent reads them.
+//! Certificates and keys: looked up, and checked before an agent reads them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::snapshot::{Lookup, ObjectName, Snapshot, is_object_name};
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// The CA certificates that a sink names, in PEM.
+/// Returns the CA certificates of a sink, in PEM.
 pub(super) fn ca(
     source: &CaSource,
     namespace: &str,
@@ -45,7 +45,7 @@ pub(super) fn ca(
     Ok(pem)
 }
 
-/// The certificate and the key of a Secret, in PEM.
+/// Returns the client certificate and its key from a Secret, in PEM.
 pub(super) fn identity(
     secret: &str,
     namespace: &str,
@@ -73,7 +73,7 @@ fn in_memory(name: String, text: &[u8]) -> Pem {
     Pem::Text { name, text }
 }
 
-/// The kinds of objects that a sink can name.
+/// The kinds of objects that a sink can refer to.
 #[derive(Clone, Copy)]
 enum Kind {
     Secret,

@@ -1,4 +1,4 @@
-//! What shall be: a pure function of what is known.
+//! The plan: the wanted configuration, a pure function of a snapshot.
 //!
 //! ```text
 //! each sink -> sink::check -> accepted: options and files
@@ -35,28 +35,27 @@ use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
 use crate::tenants::{Accepted, ClusterTenant, Reads, Tenants};
 
-/// What shall be.
+/// The wanted configuration.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The agents' configuration and certificates.
     pub configuration: Configuration,
-    /// A name for the agents' template besides the files.
+    /// The name of the agents' template, which does not depend on the files.
     pub template: String,
-    /// A name for the files' and the template's content, the same for the same
-    /// content.
+    /// The name of the revision: a hash of the files and the template.
     pub revision: String,
-    /// Which input reads which namespace, to be remembered.
+    /// The assignment of namespaces to inputs, to be stored.
     pub lanes: Lanes,
-    /// What became of each sink.
+    /// The result of each sink.
     pub verdicts: BTreeMap<SinkId, Result<RenderedSink, Refusal>>,
-    /// Where the Events go, of each sink that gets any.
+    /// The routes of events to sinks.
     pub routes: Routes,
-    /// The files that agents do not get as they should be, and why.
+    /// The files that are held back, and why.
     pub held: BTreeMap<String, Kept>,
 }
 
 impl Plan {
-    /// Makes the plan.
+    /// Creates the plan for a snapshot.
     #[must_use]
     pub fn new(snapshot: &Snapshot, settings: &Settings) -> Self {
         let mut verdicts = BTreeMap::new();
@@ -139,7 +138,7 @@ impl Plan {
     }
 }
 
-/// A quota is first come, first served.
+/// Returns the sinks ordered by age: quotas are first come, first served.
 fn oldest_first<'s, K, T>(sinks: &'s BTreeMap<K, T>, snapshot: &Snapshot) -> Vec<(&'s K, &'s T)>
 where
     K: Clone + Into<SinkId>,
@@ -152,7 +151,7 @@ where
     sinks
 }
 
-/// Puts what was good in the place of what is held.
+/// Replaces the files that are held back by those of the good revision.
 fn hold(
     tenants: &mut BTreeMap<String, render::Tenant>,
     template: &str,
@@ -172,7 +171,7 @@ fn hold(
     held
 }
 
-/// Leaves a tenant's file as the good revision has it.
+/// Replaces a tenant's file by that of the good revision.
 fn put_good_back(tenants: &mut BTreeMap<String, render::Tenant>, name: &str, snapshot: &Snapshot) {
     let good = snapshot.good();
     match good.and_then(|good| render::Tenant::of(name, good)) {
@@ -193,7 +192,7 @@ fn cluster_tenant(
     })
 }
 
-/// Which namespaces a cluster sink reads.
+/// Returns the namespaces that a cluster sink reads.
 fn reads(spec: &ClusterLogSinkSpec, snapshot: &Snapshot) -> Result<Reads, Refusal> {
     let excluded: BTreeSet<String> = spec.exclude_namespaces.iter().cloned().collect();
     if let Some(name) = excluded.iter().find(|name| !is_namespace(name)) {
@@ -218,7 +217,7 @@ fn reads(spec: &ClusterLogSinkSpec, snapshot: &Snapshot) -> Result<Reads, Refusa
     Ok(Reads::Only(chosen.collect()))
 }
 
-/// An RFC 1123 label.
+/// Returns whether a name is an RFC 1123 label.
 fn is_namespace(name: &str) -> bool {
     let character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(character)

@@ -1,4 +1,4 @@
-//! What sinks may take of every node.
+//! Quotas: the share of every node that sinks may use.
 
 use api::Reason;
 
@@ -8,21 +8,21 @@ use crate::configuration::RenderedSink;
 use crate::settings::{QueueSettings, Settings, Size};
 use crate::tenants::Accepted;
 
-/// The most bytes of a namespace's configuration and certificates: a Secret
-/// takes 1 MiB.
+/// The maximum number of bytes of a namespace's configuration and certificates: a Secret
+/// holds 1 MiB.
 const BYTES: usize = 512 * 1024;
 
-/// What a namespace has taken so far.
+/// The usage of a namespace so far.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     sinks: usize,
     bytes: usize,
-    /// Of a node's disk.
+    /// The sum of the queues' limits on a node's disk, in bytes.
     queued: u64,
 }
 
 impl Quota {
-    /// Takes a sink's part.
+    /// Adds the usage of a sink.
     pub(super) fn take(
         &mut self,
         sink: &Accepted,
@@ -80,7 +80,7 @@ impl Quota {
     }
 }
 
-/// Whether there may be one more than so many.
+/// Checks the number of cluster sinks.
 pub(super) fn has_room_for_cluster_sink(
     cluster_sinks: usize,
     settings: &Settings,

@@ -1,16 +1,16 @@
-//! Why a sink is not in force.
+//! The reason why a sink is not accepted.
 
 use thiserror::Error;
 
 use api::Reason;
 
-/// Why a sink is not in force.
+/// The reason why a sink is not accepted.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{message}")]
 pub struct Refusal {
     /// The kind of problem, for programs.
     pub reason: Reason,
-    /// For people: what, its value, and what is allowed.
+    /// The explanation for people: the field, its value, and what is allowed.
     pub message: String,
 }
 
@@ -22,13 +22,13 @@ impl Refusal {
         }
     }
 
-    /// Whether nothing is wrong with the sink: it is not known yet what it is.
+    /// Returns whether the sink may be valid: the API server has not answered yet.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.reason == Reason::NotLookedUp
     }
 
-    /// A stored object that is not one of ours any more.
+    /// Creates the refusal of a stored object that does not match the schema.
     pub(crate) fn invalid(problem: &str) -> Self {
         Self::new(
             Reason::InvalidObject,
@@ -36,7 +36,7 @@ impl Refusal {
         )
     }
 
-    /// A value that cannot be used.
+    /// Creates the refusal of an invalid value.
     pub(crate) fn value(field: &str, value: &str, problem: &str) -> Self {
         let shown: String = value.chars().take(100).collect();
         Self::new(

@@ -1,4 +1,4 @@
-//! The servers of a sink, as the plugin's `addr` has them.
+//! The servers of a sink, in the syntax of the plugin's key `addr`.
 
 use api::{Reason, Server, Transport};
 

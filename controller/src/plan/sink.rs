@@ -1,4 +1,4 @@
-//! One sink, checked: the options of its output and the files that they name.
+//! The check of one sink: the keys of its output, and the files that they refer to.
 
 use api::{
     Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
@@ -15,17 +15,17 @@ use crate::snapshot::Snapshot;
 use crate::tenants::{Accepted, OutputKeys};
 use crate::value::Value;
 
-/// The namespace whose records a sink gets.
+/// The scope of a sink's records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scope<'a> {
-    /// One namespace's, of which its Secrets are as well.
+    /// One namespace, which also has the objects that the sink refers to.
     Namespace(&'a str),
-    /// Those of all namespaces that it reads; its Secrets are this one's.
+    /// All namespaces that the sink reads; the objects are in this one.
     Cluster(&'a str),
 }
 
-/// Checks a sink. Its queue on the nodes' disks is named by its UID; a sink without
-/// one has no queue.
+/// Checks a sink. The UID names its queue on the nodes' disks; a sink without a UID has no
+/// queue.
 pub(crate) fn check(
     spec: &LogSinkSpec,
     scope: Scope<'_>,
@@ -94,12 +94,12 @@ pub(crate) fn check(
     })
 }
 
-/// The error of the plugin's parser in the words of the resource.
+/// Explains an error of the plugin's parser by the fields of the resource.
 pub(crate) fn explanation(error: &ConfigError) -> String {
     fields::refusal(error, std::iter::empty()).message
 }
 
-/// A value that a user wrote into a field.
+/// Checks a value of a field.
 fn value(field: &str, text: &str) -> Result<Value, Refusal> {
     Value::new(text).map_err(|error| Refusal::value(field, text, &error.to_string()))
 }
@@ -121,7 +121,7 @@ const fn transport_is_secure(transport: Transport) -> bool {
 struct Options<'a> {
     /// Whether the transport has TLS.
     secure: bool,
-    /// Where an agent has the files.
+    /// The agents' folder of the files.
     folder: &'a str,
     keys: OutputKeys,
     /// The fields whose keys are set.
@@ -137,8 +137,8 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// Adds the only namespace whose records are sent, or that there is none.
-    /// Returns the namespace of what the sink names.
+    /// Adds the key for the scope. Returns the namespace of the objects that the sink
+    /// refers to.
     fn push_scope<'s>(&mut self, scope: Scope<'s>) -> Result<&'s str, Refusal> {
         match scope {
             Scope::Namespace(namespace) => {
@@ -152,8 +152,8 @@ impl Options<'_> {
         }
     }
 
-    /// Adds the queue. Whoever makes a sink of the same name later has another UID,
-    /// and never gets what is left of this one.
+    /// Adds the queue's keys. A sink created later with the same name has another UID, and
+    /// never gets messages of this queue.
     fn push_queue(&mut self, uid: &str, limit: &str, settings: &Settings) -> Result<(), Refusal> {
         self.push(fields::QUEUE_PATH, &settings.paths.queues())?;
         self.push(fields::QUEUE_NAME, uid)?;
@@ -272,7 +272,7 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// A file is named by its content: the same CA of many sinks is one file.
+    /// Adds a file. It is named by its content: a CA of many sinks is one file.
     fn push_file(&mut self, field: Field, content: Vec<u8>) -> Result<(), Refusal> {
         let name = format!("{}{PEM}", content_hash(&content));
         self.push(field, &format!("{}/{name}", self.folder))?;
@@ -280,7 +280,7 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// Returns the plugin's configuration for the values.
+    /// Parses the keys with the plugin's parser.
     fn check(&self) -> Result<Config, Refusal> {
         Config::parse(self).map_err(|error| fields::refusal(&error, self.set.iter().copied()))
     }

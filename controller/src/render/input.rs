@@ -1,16 +1,17 @@
-//! The inputs: the log files of containers.
+//! The inputs, which tail the containers' log files.
 
 use super::yaml::{self, Section};
 use crate::names::{AGENT, AGENT_CONTAINER};
 use crate::settings::{Paths, Settings};
 use crate::tenants::{ClusterTenant, Reads};
 
-/// Pod, namespace and container; none of them can have an underscore.
+/// Matches the pod, namespace and container of a path; none of them can contain an
+/// underscore.
 const FILE: &str = r"(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\.log)$";
-/// The end of the names of a `DaemonSet`'s pods.
+/// The glob of the random suffix of a `DaemonSet`'s pods.
 const SUFFIX: &str = "[a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9]";
 
-/// The namespaces that share an input.
+/// Renders the input of a lane's namespaces.
 pub(super) fn lane(lane: u16, namespaces: &[&str], settings: &Settings) -> String {
     let paths = &settings.paths;
     let path = globs(namespaces.iter().copied(), paths);
@@ -19,7 +20,7 @@ pub(super) fn lane(lane: u16, namespaces: &[&str], settings: &Settings) -> Strin
     format!("pipeline:\n{}", yaml::list("inputs", [input.into_text()]))
 }
 
-/// The files that a cluster sink reads.
+/// Renders the input of a cluster sink.
 pub(super) fn cluster(name: &str, tenant: &ClusterTenant, settings: &Settings) -> String {
     let ClusterTenant {
         accepted: _,
@@ -44,13 +45,13 @@ pub(super) fn cluster(name: &str, tenant: &ClusterTenant, settings: &Settings) -
     format!("pipeline:\n{}", yaml::list("inputs", [input.into_text()]))
 }
 
-/// The files of all containers.
+/// Returns the glob of all containers' files.
 fn all(paths: &Paths) -> String {
     format!("{}/*.log", paths.containers)
 }
 
-/// The agents' own log. With a receiver that is down, each of its lines would be a
-/// chunk that is tried again, and each try another line.
+/// Returns the glob of the agents' own log. With a receiver that is down, each of its lines
+/// would cause an attempt, and each attempt another line.
 fn agents(settings: &Settings) -> String {
     let Settings {
         namespace, paths, ..
@@ -59,7 +60,7 @@ fn agents(settings: &Settings) -> String {
     format!("{folder}/{AGENT}-{SUFFIX}_{namespace}_{AGENT_CONTAINER}-*.log")
 }
 
-/// The files of these namespaces' containers.
+/// Returns the globs of the files of these namespaces.
 fn globs(namespaces: impl IntoIterator<Item = impl AsRef<str>>, paths: &Paths) -> String {
     glob_list(namespaces, paths).join(",")
 }

@@ -109,7 +109,7 @@ pub(crate) fn tenants(
     of_namespaces.chain(of_cluster).collect()
 }
 
-/// The namespaces whose logs are read by inputs of several.
+/// Returns the namespaces that are read by lanes.
 pub(crate) fn namespaces(tenants: &BTreeMap<String, Tenant>) -> BTreeSet<&str> {
     let parts = tenants.values().map(|tenant| &tenant.part);
     parts.filter_map(|part| part.namespace.as_deref()).collect()
@@ -170,17 +170,17 @@ fn rendered(file: String, alias: String, sections: &str) -> RenderedSink {
     }
 }
 
-/// What the output of a namespace's sink is called, in metrics as well.
+/// Returns the alias of a namespaced sink's output, which is its name in metrics as well.
 fn alias(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-/// What the output of a cluster sink is called. No namespace has an underscore.
+/// Returns the alias of a cluster sink's output. No namespace contains an underscore.
 fn cluster_alias(name: &str) -> String {
     format!("_cluster/{name}")
 }
 
-/// The file that a sink is in.
+/// Returns the name of a sink's file.
 pub(crate) fn file_of(id: &SinkId) -> String {
     match id {
         SinkId::Namespaced(ObjectName { namespace, .. }) => namespace_file(namespace),
@@ -188,7 +188,7 @@ pub(crate) fn file_of(id: &SinkId) -> String {
     }
 }
 
-/// What a sink's output is called.
+/// Returns the alias of a sink's output.
 pub(crate) fn alias_of(id: &SinkId) -> String {
     match id {
         SinkId::Namespaced(ObjectName { namespace, name }) => alias(namespace, name),
@@ -209,9 +209,9 @@ fn cluster_text(name: &str, tenant: &ClusterTenant, settings: &Settings) -> Stri
     input::cluster(&tag, tenant, settings) + &output::cluster(name, &tag, &tenant.accepted)
 }
 
-/// A name without dots, which separate the parts of a tag, and not too long for
-/// a file's name or a Secret's key. No name of Kubernetes has an underscore, so
-/// that no two become the same.
+/// Returns a name without dots, which separate the parts of a tag, and short enough for the
+/// name of a file and a Secret's key. Names of Kubernetes contain no underscore, so
+/// different names stay different.
 fn tag_part(name: &str) -> String {
     const LONGEST: usize = 164;
     let part = name.replace('.', "_");

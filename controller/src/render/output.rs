@@ -1,21 +1,21 @@
-//! Where it goes: an output for each sink.
+//! The outputs, one for each sink.
 
 use super::yaml::{self, Section};
 use super::{alias, cluster_alias};
 use crate::tenants::Accepted;
 
-/// The list of a namespace's outputs.
+/// Renders the list of a namespace's outputs.
 pub(super) fn list(outputs: impl IntoIterator<Item = String>) -> String {
     format!("pipeline:\n{}", yaml::list("outputs", outputs))
 }
 
-/// The output of a namespace's sink.
+/// Renders the output of a namespaced sink.
 pub(super) fn of_namespace(namespace: &str, name: &str, sink: &Accepted) -> String {
     let tags = format!("sink.ns.{namespace}.*");
     output(&alias(namespace, name), &tags, sink)
 }
 
-/// The output of a cluster sink, whose tags have this in the place of its name.
+/// Renders the output of a cluster sink, whose tags contain `tag`.
 pub(super) fn cluster(name: &str, tag: &str, sink: &Accepted) -> String {
     let tags = format!("sink.cluster.{tag}.*");
     yaml::list("outputs", [output(&cluster_alias(name), &tags, sink)])

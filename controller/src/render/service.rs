@@ -1,15 +1,16 @@
-//! What all agents have: the service, the parser of tags, the filter that adds
+//! The part common to all agents: the service, the parser of tags, and the filter that adds
 //! labels.
 
 use super::yaml::{self, Section, quoted};
 use crate::settings::Settings;
 
-/// Whose, then the container.
+/// Parses a tag: the tenant, then the container.
 const TAG: &str = "^(?:ns|cluster)\\.[^.]+\\.var\\.log\\.containers\\.\
                    (?<pod_name>[^_]+)_(?<namespace_name>[^_]+)_(?<container_name>.+)-\
                    (?<docker_id>[a-z0-9]{64})\\.log$";
 
-/// Names the other files, of which any reads something or none does.
+/// Renders the main file, which includes the others. `reads_any` is set if any of them has
+/// an input.
 pub(super) fn service<'f>(
     files: impl Iterator<Item = &'f str>,
     reads_any: bool,

@@ -1,13 +1,12 @@
-//! Sections, as YAML: keys are ours, and every value is quoted.
+//! Sections in YAML. Keys are constants, and every value is quoted.
 
 use std::fmt::Write;
 
-/// A section of the pipeline (an input, a filter, an output) or another list's
-/// element.
+/// A section of the pipeline (an input, a filter, an output), or another list's element.
 pub(super) struct Section(String);
 
 impl Section {
-    /// Begins with the plugin's name.
+    /// Creates a section with the plugin's name.
     pub(super) fn new(name: &str) -> Self {
         let mut section = Self(String::new());
         section.line("    - ", "name", name);
@@ -20,7 +19,7 @@ impl Section {
         self
     }
 
-    /// Adds a key where there is a value.
+    /// Adds a key if there is a value.
     pub(super) fn key_if(self, key: &str, value: Option<&str>) -> Self {
         match value {
             Some(value) => self.key(key, value),
@@ -28,7 +27,7 @@ impl Section {
         }
     }
 
-    /// What it is.
+    /// Returns the text.
     pub(super) fn into_text(self) -> String {
         self.0
     }
@@ -38,15 +37,14 @@ impl Section {
     }
 }
 
-/// A list of sections: `pipeline`'s `inputs`, `filters` or `outputs`.
+/// Renders a list of sections: the `inputs`, `filters` or `outputs` of the pipeline.
 pub(super) fn list(name: &str, sections: impl IntoIterator<Item = String>) -> String {
     let mut text = format!("  {name}:\n");
     text.extend(sections);
     text
 }
 
-/// A text between double quotes. JSON's escapes are YAML's as well (YAML 1.2,
-/// section 5.7).
+/// Quotes a text. JSON's escapes are valid in YAML as well (YAML 1.2, section 5.7).
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
