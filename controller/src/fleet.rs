@@ -111,7 +111,7 @@ pub struct Agent {
     /// The number of times that its container has exited.
     pub restarts: i32,
     /// The problem that keeps it from being ready.
-    pub trouble: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl Fleet {
@@ -164,7 +164,7 @@ impl Fleet {
         }
         fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
         let agents = fleet.agents.iter();
-        let ill = agents.filter(|agent| agent.is_ill(patience, now));
+        let ill = agents.filter(|agent| agent.is_unhealthy(patience, now));
         fleet.missing = fleet.out_of_reach.len() + ill.count();
         fleet
     }
@@ -338,7 +338,7 @@ impl Agent {
             not_ready_since: since("False"),
             address: status.and_then(|status| status.pod_ip.clone()),
             restarts: container.map_or(0, |container| container.restart_count),
-            trouble: container.and_then(trouble).or(not_scheduled),
+            problem: container.and_then(problem).or(not_scheduled),
         })
     }
 
@@ -358,14 +358,14 @@ impl Agent {
 
     /// Returns whether it will not become ready.
     #[must_use]
-    pub fn is_ill(&self, patience: Duration, now: Timestamp) -> bool {
+    pub fn is_unhealthy(&self, patience: Duration, now: Timestamp) -> bool {
         self.is_crashing() || self.is_late(patience, now)
     }
 
     fn not_started(&self, patience: Duration, now: Timestamp) -> Option<Obstacle> {
         let failed = self.failed.clone().map(Obstacle::Failed);
         let not_begun = || {
-            let why = self.trouble.as_deref();
+            let why = self.problem.as_deref();
             let why = why.unwrap_or("not taken by the kubelet");
             (!self.has_begun && self.is_late(patience, now))
                 .then(|| Obstacle::NotBegun(why.to_owned()))
@@ -386,7 +386,7 @@ fn why(reason: Option<&str>, message: Option<&str>) -> String {
     }
 }
 
-fn trouble(container: &ContainerStatus) -> Option<String> {
+fn problem(container: &ContainerStatus) -> Option<String> {
     let last = container.last_state.as_ref();
     let ended = last.and_then(|state| state.terminated.as_ref());
     let waiting = container
@@ -453,7 +453,7 @@ mod tests {
             Some("2026-03-01T12:00:00Z".parse().unwrap())
         );
         assert_eq!(ready.address.as_deref(), Some("10.0.0.7"));
-        assert_eq!((ready.trouble, ready.restarts), (None, 0));
+        assert_eq!((ready.problem, ready.restarts), (None, 0));
     }
 
     #[test]
@@ -462,17 +462,17 @@ mod tests {
             |reason: &str| json!({"waiting": {"reason": reason, "message": "m".repeat(1000)}});
         let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
         let creating = agent(&container(&waiting("ContainerCreating"), &json!({}), 0)).unwrap();
-        assert_eq!(creating.trouble, None);
+        assert_eq!(creating.problem, None);
         let pulling = agent(&container(&waiting("ErrImagePull"), &json!({}), 0)).unwrap();
-        let trouble = pulling.trouble.clone().unwrap();
+        let problem = pulling.problem.clone().unwrap();
         assert!(
-            trouble.starts_with("the container does not start (ErrImagePull: mmm"),
-            "{trouble}"
+            problem.starts_with("the container does not start (ErrImagePull: mmm"),
+            "{problem}"
         );
-        assert!(trouble.len() < 300 && !pulling.is_crashing());
+        assert!(problem.len() < 300 && !pulling.is_crashing());
         let crashing = agent(&container(&waiting("CrashLoopBackOff"), &ended, 2)).unwrap();
-        let trouble = crashing.trouble.as_deref();
-        assert_eq!(trouble, Some("the container exited with code 1 (Error)"));
+        let problem = crashing.problem.as_deref();
+        assert_eq!(problem, Some("the container exited with code 1 (Error)"));
         assert!(crashing.is_crashing());
     }
 

@@ -61,7 +61,7 @@ pub struct History {
     pub held: Units,
     /// The nodes without a healthy agent at the beginning of the last trial: they are no
     /// evidence about its revision.
-    pub ill: BTreeSet<String>,
+    pub unhealthy: BTreeSet<String>,
     /// Files that changed together with a failure, to be tried again group by group.
     pub suspects: Vec<Units>,
 }
@@ -271,7 +271,7 @@ impl History {
         let is_the_node = |agent: &&Agent| {
             Some(&agent.node) == failed.node.as_ref()
                 && agent.revision == good.revision
-                && now.is_ill(agent)
+                && now.is_unhealthy(agent)
         };
         if now.fleet.agents.iter().any(|agent| is_the_node(&agent)) {
             let is_its = |held: &Held| held.setback.why == failed.setback.why;
@@ -289,21 +289,21 @@ impl History {
         let Some(trial) = self.trial.take() else {
             return;
         };
-        let is_well = now
+        let is_healthy = now
             .agents_with(&trial.revision)
             .any(|agent| now.is_settled(agent));
-        if is_well {
+        if is_healthy {
             self.roll = Some(Attempt {
                 since: now.now,
                 node: None,
                 ..trial
             });
         } else if self.good.is_some()
-            && let Some(failure) = now.failure(&trial, &self.ill)
+            && let Some(failure) = now.failure(&trial, &self.unhealthy)
         {
             self.fail(&trial, failure, now);
         } else if trial.revision == now.wanted
-            || (self.good.is_some() && now.is_open(&trial, &self.ill))
+            || (self.good.is_some() && now.is_open(&trial, &self.unhealthy))
         {
             self.trial = Some(trial);
         }
@@ -321,7 +321,7 @@ impl History {
             // What was before is wanted again.
             Some(good) if good.revision == wanted && is_next => return,
             Some(good) if good.revision != roll.revision => {
-                if let Some(failure) = now.failure(&roll, &self.ill) {
+                if let Some(failure) = now.failure(&roll, &self.unhealthy) {
                     self.fail(&roll, failure, now);
                     return;
                 }
@@ -329,7 +329,7 @@ impl History {
             Some(_) | None => {}
         }
         let was_watched = lasts(roll.since, now.now) >= timing.rollout_timeout;
-        let is_complete = now.all_have(&roll, &self.ill);
+        let is_complete = now.all_have(&roll, &self.unhealthy);
         if is_complete && (is_next || was_watched) {
             self.end(roll, now);
             if is_next && !self.suspects.is_empty() {
@@ -396,15 +396,15 @@ impl History {
         if self.good.is_some() && failed.is_some_and(|failed| !failed.setback.is_over(now.now)) {
             return;
         }
-        let ill = fleet.agents.iter().filter(|agent| now.is_ill(agent));
+        let unhealthy = fleet.agents.iter().filter(|agent| now.is_unhealthy(agent));
         // With another revision it may be that.
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
         let is_careful = failed.is_some_and(|failed| failed.node.is_none());
-        let ill = ill.filter(is_before).map(|agent| &agent.node);
+        let unhealthy = unhealthy.filter(is_before).map(|agent| &agent.node);
         let without_agent = fleet.without_agent().map(|(node, _)| node);
         if !is_careful {
-            self.ill = ill.chain(without_agent).cloned().collect();
+            self.unhealthy = unhealthy.chain(without_agent).cloned().collect();
         }
         self.trial = Some(Attempt {
             revision: wanted.to_owned(),
@@ -416,20 +416,20 @@ impl History {
     }
 
     fn step(&mut self, now: &Situation<'_>) -> Step {
-        let ill = &self.ill;
+        let unhealthy = &self.unhealthy;
         match (&mut self.trial, &mut self.roll, &self.good) {
-            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision, ill),
+            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision, unhealthy),
             // There is nothing to come back to.
-            (Some(trial), _, None) => now.roll(&trial.revision, ill, false),
+            (Some(trial), _, None) => now.roll(&trial.revision, unhealthy, false),
             (None, Some(roll), good) => {
-                let step = now.roll(&roll.revision, ill, good.is_some());
+                let step = now.roll(&roll.revision, unhealthy, good.is_some());
                 if !step.replace.is_empty() {
                     roll.since = now.now;
                 }
                 step
             }
-            (None, None, Some(good)) => now.roll(&good.revision, ill, true),
-            (None, None, None) => now.roll(now.wanted, ill, false),
+            (None, None, Some(good)) => now.roll(&good.revision, unhealthy, true),
+            (None, None, None) => now.roll(now.wanted, unhealthy, false),
         }
     }
 

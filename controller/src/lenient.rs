@@ -21,21 +21,21 @@ use serde_json::Value;
 pub struct Lenient<K>(pub K);
 
 /// A kind of object that can be read leniently.
-pub trait Doubtful: DeserializeOwned {
+pub trait ReadLeniently: DeserializeOwned {
     /// The keys that are removed if the object cannot be read with them.
     const KEYS: &'static [&'static str] = &[];
 }
 
-impl Doubtful for Secret {}
-impl Doubtful for ConfigMap {}
-impl Doubtful for PartialObjectMeta<Namespace> {}
-impl<K: DeserializeOwned + Resource> Doubtful for DeserializeGuard<K> {}
-impl Doubtful for Event {
+impl ReadLeniently for Secret {}
+impl ReadLeniently for ConfigMap {}
+impl ReadLeniently for PartialObjectMeta<Namespace> {}
+impl<K: DeserializeOwned + Resource> ReadLeniently for DeserializeGuard<K> {}
+impl ReadLeniently for Event {
     const KEYS: &'static [&'static str] =
         &["eventTime", "firstTimestamp", "lastTimestamp", "series"];
 }
 
-impl<'de, K: Doubtful> Deserialize<'de> for Lenient<K> {
+impl<'de, K: ReadLeniently> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {

@@ -58,9 +58,9 @@ struct State {
 }
 
 impl Outcome {
-    const fn new(is_well: bool) -> Self {
+    const fn new(is_healthy: bool) -> Self {
         Self {
-            outcome: if is_well { "success" } else { "error" },
+            outcome: if is_healthy { "success" } else { "error" },
         }
     }
 }
@@ -120,8 +120,8 @@ impl Default for Monitor {
             ..
         } = &monitor;
         for family in [rounds, scrapes, status_writes, events] {
-            for is_well in [true, false] {
-                drop(family.get_or_create(&Outcome::new(is_well)));
+            for is_healthy in [true, false] {
+                drop(family.get_or_create(&Outcome::new(is_healthy)));
             }
         }
         monitor.sinks(SinkCounts::default());
@@ -184,8 +184,8 @@ impl Monitor {
         self.events_waiting.set(0);
     }
 
-    pub(crate) fn round(&self, is_well: bool) {
-        self.rounds.get_or_create(&Outcome::new(is_well)).inc();
+    pub(crate) fn round(&self, is_healthy: bool) {
+        self.rounds.get_or_create(&Outcome::new(is_healthy)).inc();
     }
 
     pub(crate) fn planned(&self, seconds: f64) {
@@ -204,9 +204,9 @@ impl Monitor {
         self.scrapes.get_or_create(&Outcome::new(is_answered)).inc();
     }
 
-    pub(crate) fn wrote_status(&self, is_well: bool) {
+    pub(crate) fn wrote_status(&self, is_healthy: bool) {
         self.status_writes
-            .get_or_create(&Outcome::new(is_well))
+            .get_or_create(&Outcome::new(is_healthy))
             .inc();
     }
 
@@ -219,9 +219,9 @@ impl Monitor {
         let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         let acknowledged = more(now.acknowledged, before.acknowledged);
         let dropped = more(now.dropped, before.dropped);
-        let count = |is_well, more| {
+        let count = |is_healthy, more| {
             self.events
-                .get_or_create(&Outcome::new(is_well))
+                .get_or_create(&Outcome::new(is_healthy))
                 .inc_by(more)
         };
         count(true, acknowledged);

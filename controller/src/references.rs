@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, Resource};
 use tokio::time::Instant;
 
-use crate::lenient::{Doubtful, Lenient};
+use crate::lenient::{Lenient, ReadLeniently};
 use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
 /// The maximum number of objects read at the same time.
@@ -116,7 +116,7 @@ async fn refresh<K>(
     data: impl Fn(K) -> Data,
 ) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + Doubtful,
+    K: Clone + Debug + ReadLeniently,
 {
     found.retain(|name, _| names.contains(name));
     let is_fresh = |(lookup, at): &(Lookup, Instant)| {
@@ -152,7 +152,7 @@ async fn refresh<K>(
 async fn ask<K>(client: Client, name: ObjectName) -> (ObjectName, kube::Result<Option<K>>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + Doubtful,
+    K: Clone + Debug + ReadLeniently,
 {
     let api: Api<Lenient<K>> = Api::namespaced(client, &name.namespace);
     let answer = api.get_opt(&name.name).await;

@@ -21,7 +21,7 @@ use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::scrape::scrape;
 use crate::settings::Settings;
-use crate::status::{Decided, Teller};
+use crate::status::{Decided, StatusWriter};
 use crate::watch::Watched;
 
 /// The reason why the controller ended.
@@ -108,7 +108,7 @@ async fn work(
     monitor: &Monitor,
 ) {
     let timing = settings.timing;
-    let teller = Teller::new(client.clone(), watched, monitor, timing);
+    let status_writer = StatusWriter::new(client.clone(), watched, monitor, timing);
     let mut failures = 0;
     let mut decided: Option<Decided> = None;
     loop {
@@ -142,8 +142,8 @@ async fn work(
         loop {
             // What is not told in time is told next: a round must not wait for statuses.
             if let Some(decided) = &decided
-                && let telling = teller.tell(decided, observations)
-                && let Err(late) = timeout(timing.request_timeout, telling).await
+                && let writing = status_writer.write_all(decided, observations)
+                && let Err(late) = timeout(timing.request_timeout, writing).await
             {
                 tracing::warn!(%late, "timed out while writing statuses");
             }

@@ -56,7 +56,7 @@ pub struct Decided {
 
 /// Writes statuses.
 #[allow(missing_debug_implementations, reason = "a client has none")]
-pub struct Teller<'a> {
+pub struct StatusWriter<'a> {
     client: Client,
     watched: &'a Watched,
     monitor: &'a Monitor,
@@ -74,13 +74,13 @@ enum Written {
 }
 
 /// A sink, and its last status.
-struct Told {
+struct Subject {
     id: SinkId,
     version: Version,
     before: SinkStatus,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> StatusWriter<'a> {
     /// Creates a writer that has written no status yet.
     #[must_use]
     pub fn new(client: Client, watched: &'a Watched, monitor: &'a Monitor, timing: Timing) -> Self {
@@ -96,61 +96,61 @@ impl<'a> Teller<'a> {
 
     /// Writes the statuses that have changed. One that cannot be written does not delay the
     /// others.
-    pub async fn tell(&self, decided: &Decided, observations: &Mutex<Observations>) {
+    pub async fn write_all(&self, decided: &Decided, observations: &Mutex<Observations>) {
         let deliveries = observations.lock().deliveries(self.timing.behind);
         let fleet = self.watched.fleet(self.timing);
         self.monitor.fleet(&fleet);
 
         let mut counts = SinkCounts::default();
         let (mut news, mut numbers) = (Vec::new(), Vec::new());
-        let told = told(self.watched);
-        self.forget_others(&told);
-        for told in told {
+        let subjects = subjects(self.watched);
+        self.forget_others(&subjects);
+        for subject in subjects {
             // One that came after the plan is the next one's.
-            if decided.versions.get(&told.id) != Some(&told.version) {
+            if decided.versions.get(&subject.id) != Some(&subject.version) {
                 continue;
             }
-            let Some(verdict) = decided.plan.verdicts.get(&told.id) else {
+            let Some(verdict) = decided.plan.verdicts.get(&subject.id) else {
                 continue;
             };
             let facts = Facts {
                 verdict,
                 decided,
                 fleet: &fleet,
-                delivery: deliveries.get(alias_of(&told.id).as_str()),
+                delivery: deliveries.get(alias_of(&subject.id).as_str()),
                 patience: self.timing.canary_timeout,
             };
-            let status = self.status(&told, &facts);
+            let status = self.status(&subject, &facts);
             count(&mut counts, &status);
-            if status == told.before || self.is_refused(&told) {
+            if status == subject.before || self.is_refused(&subject) {
                 continue;
             }
-            if is_news(&told.before, &status) {
-                news.push((told, status));
+            if is_news(&subject.before, &status) {
+                news.push((subject, status));
             } else {
-                numbers.push((told, status));
+                numbers.push((subject, status));
             }
         }
         self.monitor.sinks(counts);
         // Those that waited longest.
-        numbers.sort_by_cached_key(|(told, _)| self.written_at(&told.id));
+        numbers.sort_by_cached_key(|(subject, _)| self.written_at(&subject.id));
         numbers.truncate(NUMBERS);
         news.append(&mut numbers);
         futures::stream::iter(news)
-            .map(|(told, status)| self.write(told, status))
+            .map(|(subject, status)| self.write(subject, status))
             .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
     }
 
-    fn forget_others(&self, told: &[Told]) {
-        let there: BTreeSet<&SinkId> = told.iter().map(|told| &told.id).collect();
+    fn forget_others(&self, subjects: &[Subject]) {
+        let there: BTreeSet<&SinkId> = subjects.iter().map(|subject| &subject.id).collect();
         self.written.lock().retain(|id, _| there.contains(id));
     }
 
-    fn is_refused(&self, told: &Told) -> bool {
+    fn is_refused(&self, subject: &Subject) -> bool {
         let written = self.written.lock();
-        matches!(written.get(&told.id), Some(Written::Refused(version)) if *version == told.version)
+        matches!(written.get(&subject.id), Some(Written::Refused(version)) if *version == subject.version)
     }
 
     fn written_at(&self, id: &SinkId) -> Option<Instant> {
@@ -160,10 +160,10 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn status(&self, told: &Told, facts: &Facts<'_>) -> SinkStatus {
-        let Told {
+    fn status(&self, subject: &Subject, facts: &Facts<'_>) -> SinkStatus {
+        let Subject {
             version, before, ..
-        } = told;
+        } = subject;
         let now = self.watched.now();
         let conditions = conditions::all(&before.conditions, version.generation, facts, now);
         let is_news = turned(&before.conditions, &conditions);
@@ -187,25 +187,25 @@ impl<'a> Teller<'a> {
         }
     }
 
-    async fn write(&self, told: Told, status: SinkStatus) {
-        let result = self.patch(&told.id, &status).await;
+    async fn write(&self, subject: Subject, status: SinkStatus) {
+        let result = self.patch(&subject.id, &status).await;
         self.monitor.wrote_status(result.is_ok());
         match result {
             Ok(()) => {
                 let now = Written::At(Instant::now());
-                self.written.lock().insert(told.id.clone(), now);
+                self.written.lock().insert(subject.id.clone(), now);
                 self.announcer
-                    .announce(&told.id, &told.version, &told.before, &status)
+                    .announce(&subject.id, &subject.version, &subject.before, &status)
                     .await;
             }
-            // An object that is none of ours any more cannot be told so.
+            // An object that is none of ours any more cannot be subject so.
             Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
-                tracing::warn!(sink = %told.id, error = %refusal, "the API server rejected a status");
-                let refused = Written::Refused(told.version);
-                self.written.lock().insert(told.id, refused);
+                tracing::warn!(sink = %subject.id, error = %refusal, "the API server rejected a status");
+                let refused = Written::Refused(subject.version);
+                self.written.lock().insert(subject.id, refused);
             }
             Err(error) => {
-                tracing::warn!(sink = %told.id, %error, "cannot write a status");
+                tracing::warn!(sink = %subject.id, %error, "cannot write a status");
             }
         }
     }
@@ -235,18 +235,18 @@ impl<'a> Teller<'a> {
     }
 }
 
-fn told(watched: &Watched) -> Vec<Told> {
+fn subjects(watched: &Watched) -> Vec<Subject> {
     let log_sinks = watched
         .log_sinks()
         .into_iter()
-        .map(|stored| Told::new(SinkId::Namespaced(ObjectName::of(&*stored)), &stored));
+        .map(|stored| Subject::new(SinkId::Namespaced(ObjectName::of(&*stored)), &stored));
     let cluster_log_sinks = watched.cluster_log_sinks().into_iter();
     let cluster_log_sinks =
-        cluster_log_sinks.map(|stored| Told::new(SinkId::Cluster(stored.name_any()), &stored));
+        cluster_log_sinks.map(|stored| Subject::new(SinkId::Cluster(stored.name_any()), &stored));
     log_sinks.chain(cluster_log_sinks).collect()
 }
 
-impl Told {
+impl Subject {
     fn new<K>(id: SinkId, Lenient(stored): &StoredSink<K>) -> Self
     where
         K: Resource + HasStatus<Status = SinkStatus>,

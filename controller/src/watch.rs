@@ -53,7 +53,7 @@ pub struct Watched {
 }
 
 /// The receivers of a reflector's changes, and of its end.
-struct Told {
+struct Watchers {
     changed: Arc<Notify>,
     vital: Vital,
 }
@@ -87,7 +87,7 @@ impl Watched {
         monitor: &Monitor,
     ) -> Result<Self, reflector::store::WriterDropped> {
         let changed = Arc::new(Notify::new());
-        let told = || Told {
+        let told = || Watchers {
             changed: Arc::clone(&changed),
             vital: monitor.vital(),
         };
@@ -380,7 +380,7 @@ fn decisive(node: &Node) -> u64 {
 fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
-    told: Told,
+    told: Watchers,
     aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
 where
@@ -393,7 +393,7 @@ where
 fn reflect_part<K>(
     api: Api<K>,
     config: watcher::Config,
-    told: Told,
+    told: Watchers,
     reduce: fn(&mut K),
     aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
@@ -409,7 +409,7 @@ where
         })
         .reflect(writer);
     tokio::spawn(async move {
-        let Told {
+        let Watchers {
             changed,
             vital: _vital,
         } = told;

@@ -48,7 +48,7 @@ pub(crate) struct Distributor {
     stage: Stage,
     /// The last repetition of each Event, both as hashes: an Event that is written again
     /// without a new occurrence is ignored.
-    told: HashMap<u64, u64>,
+    last_seen: HashMap<u64, u64>,
     hasher: RandomState,
     /// The size of all queues in bytes.
     waiting_bytes: usize,
@@ -62,7 +62,7 @@ enum Stage {
     /// All Events are being listed.
     Listing {
         /// The replacement of `told`.
-        told: HashMap<u64, u64>,
+        last_seen: HashMap<u64, u64>,
         newest: u64,
     },
     /// Events are watched.
@@ -82,7 +82,7 @@ impl Distributor {
             by_namespace: HashMap::new(),
             of_many: Vec::new(),
             stage: Stage::Begun,
-            told: HashMap::new(),
+            last_seen: HashMap::new(),
             hasher: RandomState::new(),
             waiting_bytes: 0,
             totals: EventTally::default(),
@@ -167,7 +167,7 @@ impl Distributor {
             }
         }
         self.stage = Stage::Listing {
-            told: HashMap::new(),
+            last_seen: HashMap::new(),
             newest: 0,
         };
     }
@@ -175,13 +175,13 @@ impl Distributor {
     /// Adds an Event of the list.
     pub(crate) fn on_listed(&mut self, occurrence: Occurrence) {
         let (uid, repetition) = self.marks(&occurrence);
-        let Stage::Listing { told, newest } = &mut self.stage else {
+        let Stage::Listing { last_seen, newest } = &mut self.stage else {
             debug_assert!(false, "nothing is being listed");
             return;
         };
-        told.insert(uid, repetition);
+        last_seen.insert(uid, repetition);
         *newest = occurrence.version.max(*newest);
-        if self.told.get(&uid) == Some(&repetition) {
+        if self.last_seen.get(&uid) == Some(&repetition) {
             return;
         }
         self.route(occurrence, |queue, route, occurrence| {
@@ -191,9 +191,10 @@ impl Distributor {
 
     /// Ends the list. The watch follows.
     pub(crate) fn end_list(&mut self) {
-        if let Stage::Listing { told, newest } = std::mem::replace(&mut self.stage, Stage::Watching)
+        if let Stage::Listing { last_seen, newest } =
+            std::mem::replace(&mut self.stage, Stage::Watching)
         {
-            self.told = told;
+            self.last_seen = last_seen;
             self.position = self.position.max(newest);
         }
     }
@@ -203,7 +204,7 @@ impl Distributor {
         // It goes back only where a database was restored.
         self.position = occurrence.version;
         let (uid, repetition) = self.marks(&occurrence);
-        if self.told.insert(uid, repetition) == Some(repetition) {
+        if self.last_seen.insert(uid, repetition) == Some(repetition) {
             return Vec::new();
         }
         self.route(occurrence, |_, route, occurrence| route.matches(occurrence))
@@ -211,7 +212,7 @@ impl Distributor {
 
     /// Removes an Event that has expired.
     pub(crate) fn on_expired(&mut self, uid: &str) {
-        self.told.remove(&self.hasher.hash_one(uid));
+        self.last_seen.remove(&self.hasher.hash_one(uid));
     }
 
     /// Adds an Event to a new sink, from the list with this number.

@@ -102,23 +102,25 @@ impl Situation<'_> {
 
     /// Returns whether all nodes within reach have the revision, and its agents are healthy
     /// except on nodes that were unhealthy before.
-    pub(super) fn all_have(&self, roll: &Attempt, ill: &Nodes) -> bool {
+    pub(super) fn all_have(&self, roll: &Attempt, unhealthy: &Nodes) -> bool {
         let agents = &self.fleet.agents;
         let has_it = |agent: &Agent| agent.revision == roll.revision;
-        let is_well = |agent: &Agent| self.is_settled(agent) || ill.contains(&agent.node);
+        let is_healthy = |agent: &Agent| self.is_settled(agent) || unhealthy.contains(&agent.node);
         let nodes = self.fleet.within_reach();
         !agents.is_empty()
             && nodes.is_some_and(|nodes| agents.len() >= nodes)
-            && agents.iter().all(|agent| has_it(agent) && is_well(agent))
+            && agents
+                .iter()
+                .all(|agent| has_it(agent) && is_healthy(agent))
             && self.fleet.not_started().all(has_it)
     }
 
     /// Returns whether a trial that is no longer wanted must be completed: frequent changes
     /// must not prevent that, and an agent's revision must get a result.
-    pub(super) fn is_open(&self, trial: &Attempt, ill: &Nodes) -> bool {
+    pub(super) fn is_open(&self, trial: &Attempt, unhealthy: &Nodes) -> bool {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
-        with_it.any(|agent| !ill.contains(&agent.node))
+        with_it.any(|agent| !unhealthy.contains(&agent.node))
             || self.is_under_way(trial)
             || lasts(trial.since, self.now) < self.timing.canary_timeout
     }
@@ -131,30 +133,30 @@ impl Situation<'_> {
     }
 
     /// Returns whether an agent will not become ready.
-    pub(super) fn is_ill(&self, agent: &Agent) -> bool {
-        agent.is_ill(self.timing.canary_timeout, self.now)
+    pub(super) fn is_unhealthy(&self, agent: &Agent) -> bool {
+        agent.is_unhealthy(self.timing.canary_timeout, self.now)
     }
 
     /// Returns the failure of a revision: of agents that were healthy before, or that do
     /// not start.
-    pub(super) fn failure(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
+    pub(super) fn failure(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
         let revision = &attempt.revision;
-        let mut failing = self
-            .agents_with(revision)
-            .filter(|agent| agent.has_begun && self.is_ill(agent) && !ill.contains(&agent.node));
+        let mut failing = self.agents_with(revision).filter(|agent| {
+            agent.has_begun && self.is_unhealthy(agent) && !unhealthy.contains(&agent.node)
+        });
         if let Some(agent) = failing.next() {
-            let trouble = agent.trouble.as_deref().unwrap_or("the agent is not ready");
+            let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
             return Some(Failure {
-                why: format!("on node {}: {trouble}", agent.node),
+                why: format!("on node {}: {problem}", agent.node),
                 node: Some(agent.node.clone()),
             });
         }
-        let on_its_node = self.failure_on_its_node(attempt, ill);
-        on_its_node.or_else(|| self.failure_to_start(attempt, ill))
+        let on_its_node = self.failure_on_its_node(attempt, unhealthy);
+        on_its_node.or_else(|| self.failure_to_start(attempt, unhealthy))
     }
 
     /// Returns the failure of a revision on the node of its trial.
-    fn failure_on_its_node(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
+    fn failure_on_its_node(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
         let (node, chosen) = attempt.node.as_ref()?;
         let patience = self.timing.canary_timeout;
         let absent = self.fleet.absent.get(node);
@@ -171,14 +173,14 @@ impl Situation<'_> {
         let mut agents = self.agents_with(&attempt.revision);
         let does_not_stay =
             agents.any(|agent| agent.node == *node && agent.has_begun && is_long_there(agent));
-        (does_not_stay && !ill.contains(node)).then(|| Failure {
+        (does_not_stay && !unhealthy.contains(node)).then(|| Failure {
             why: format!("on node {node}: the agent does not stay ready"),
             node: Some(node.clone()),
         })
     }
 
     /// Returns the failure of a revision whose pods do not start.
-    fn failure_to_start(&self, attempt: &Attempt, ill: &Nodes) -> Option<Failure> {
+    fn failure_to_start(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
         let revision = &attempt.revision;
         let is_its = |out: &OutOfReach| {
             let agent = out.agent.as_ref();
@@ -186,7 +188,7 @@ impl Situation<'_> {
             let has_it = |agent: &Agent| agent.revision == *revision && !agent.has_begun;
             out.obstacle == Obstacle::NoPod || agent.is_some_and(has_it)
         };
-        let without = || self.without_agent(ill);
+        let without = || self.without_agent(unhealthy);
         let with_it = || without().filter(|(_, out)| is_its(out));
         let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
         let is_in_vain = attempt.is_careful
@@ -206,24 +208,25 @@ impl Situation<'_> {
     /// Returns the nodes that have lost their agent since the current trial or roll began.
     fn without_agent<'s>(
         &'s self,
-        ill: &'s Nodes,
+        unhealthy: &'s Nodes,
     ) -> impl Iterator<Item = (&'s String, &'s OutOfReach)> {
         let without = self.fleet.without_agent();
-        without.filter(|(node, _)| !ill.contains(*node))
+        without.filter(|(node, _)| !unhealthy.contains(*node))
     }
 
     /// Returns whether nodes have lost their agent, or may have.
-    fn lacks_agents(&self, ill: &Nodes) -> bool {
+    fn lacks_agents(&self, unhealthy: &Nodes) -> bool {
         let Fleet { absent, ending, .. } = self.fleet;
         let mut on_their_way = absent.keys().chain(ending);
-        on_their_way.any(|node| !ill.contains(node)) || self.without_agent(ill).next().is_some()
+        on_their_way.any(|node| !unhealthy.contains(node))
+            || self.without_agent(unhealthy).next().is_some()
     }
 
     /// Gives one agent the revision on trial. Pods created for other reasons get the good
     /// revision, once the pod of the trial exists.
-    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str, ill: &Nodes) -> Step {
+    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str, unhealthy: &Nodes) -> Step {
         let revision = &trial.revision;
-        let proves = |agent: &Agent| !ill.contains(&agent.node);
+        let proves = |agent: &Agent| !unhealthy.contains(&agent.node);
         let mut with_it: Vec<&Agent> = self.agents_with(revision).collect();
         if with_it.iter().any(|agent| proves(agent)) {
             // Nodes that joined meanwhile may have it as well.
@@ -237,11 +240,11 @@ impl Situation<'_> {
         }
         // Where no agent is left, nothing is to be lost anywhere.
         let is_anywhere = self.fleet.agents.is_empty();
-        if is_anywhere || (trial.is_careful && self.lacks_agents(ill)) {
+        if is_anywhere || (trial.is_careful && self.lacks_agents(unhealthy)) {
             let not_started = || self.fleet.not_started();
             let is_tried = not_started().any(|agent| agent.revision == *revision);
             let mut others = not_started()
-                .filter(|agent| !is_tried && (is_anywhere || !ill.contains(&agent.node)));
+                .filter(|agent| !is_tried && (is_anywhere || !unhealthy.contains(&agent.node)));
             return Step::new(revision, others.next());
         }
         let others = self.fleet.agents.iter();
@@ -264,19 +267,19 @@ impl Situation<'_> {
     /// Replaces agents with other revisions, a few at a time. Agents that are not ready or
     /// out of reach do not delay that; agents that fail with a revision that cannot be
     /// rolled back do.
-    pub(super) fn roll(&self, revision: &str, ill: &Nodes, can_come_back: bool) -> Step {
+    pub(super) fn roll(&self, revision: &str, unhealthy: &Nodes, can_come_back: bool) -> Step {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);
         let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
             others.partition(|agent| agent.ready_since.is_some());
         let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
         // Where a pod that was deleted is not made again, the next one would not be either.
-        let emptied = self.without_agent(ill);
+        let emptied = self.without_agent(unhealthy);
         let emptied = emptied.filter(|(_, out)| out.obstacle == Obstacle::NoPod);
         let nodes = nodes.saturating_add(emptied.count());
         let is_lost = |agent: &&Agent| {
             let is_its = agent.revision == revision;
-            agent.ready_since.is_some() || (self.is_ill(agent) && (can_come_back || !is_its))
+            agent.ready_since.is_some() || (self.is_unhealthy(agent) && (can_come_back || !is_its))
         };
         let lost = self.fleet.agents.iter().filter(is_lost);
         let under_way = nodes.saturating_sub(lost.count());

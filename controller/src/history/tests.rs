@@ -196,7 +196,7 @@ impl World {
                 failed: (*kind == Kind::Refusing).then(|| "refused".to_owned()),
                 ready_since: (begins && !ends).then_some(self.now),
                 restarts: if ends { 2 } else { 0 },
-                trouble: match (begins, ends) {
+                problem: match (begins, ends) {
                     (false, _) => Some("Unschedulable".to_owned()),
                     (true, true) => Some("the container exited with code 1".to_owned()),
                     (true, false) => None,
@@ -435,7 +435,7 @@ fn a_revision_that_is_never_ready_is_taken_back() {
         let agent = node.agent.as_mut().unwrap();
         if agent.revision == revision {
             agent.ready_since = None;
-            agent.trouble = Some("the container does not start (ErrImagePull)".to_owned());
+            agent.problem = Some("the container does not start (ErrImagePull)".to_owned());
         }
     }
     world.rounds(8);
@@ -649,7 +649,7 @@ fn a_trial_that_does_not_end_costs_one_node() {
         world.put("shop", &format!("{number}.example.com"));
         world.round();
         let good = world.good().unwrap();
-        let mut ill = 0;
+        let mut unhealthy = 0;
         for agent in world
             .nodes
             .values_mut()
@@ -657,10 +657,10 @@ fn a_trial_that_does_not_end_costs_one_node() {
         {
             if agent.revision != good {
                 agent.ready_since = None;
-                ill += 1;
+                unhealthy += 1;
             }
         }
-        assert!(ill <= 1, "{ill} agents");
+        assert!(unhealthy <= 1, "{unhealthy} agents");
     }
 }
 
@@ -747,9 +747,11 @@ fn what_breaks_some_nodes_only_is_taken_back_from_all() {
             world.put("bank", "good.example.com");
         }
         world.round();
-        let ill = world.nodes.values().filter_map(|node| node.agent.as_ref());
-        let ill = ill.filter(|agent| agent.ready_since.is_none()).count();
-        most = most.max(ill);
+        let unhealthy = world.nodes.values().filter_map(|node| node.agent.as_ref());
+        let unhealthy = unhealthy
+            .filter(|agent| agent.ready_since.is_none())
+            .count();
+        most = most.max(unhealthy);
     }
     assert!((1..=2).contains(&most), "{most} agents ended at a time");
     assert_eq!((world.with(&revision), world.with(&before)), (0, 0));
@@ -914,13 +916,16 @@ fn nothing_is_tried_where_an_agent_was_ill_before() {
     world.make_agents();
     world.put("shop", "a.example.com");
     // At the first look at it; at the second one it happens to be ready.
-    let (plan, ill) = (world.plan(), "node-0".to_owned());
+    let (plan, unhealthy) = (world.plan(), "node-0".to_owned());
     world.look();
     let agent = world.nodes.get_mut("node-0").unwrap().agent.as_mut();
     agent.unwrap().ready_since = Some(world.now);
     world.look();
     let trial = world.history().trial.as_ref().unwrap();
-    assert!(world.history().ill.contains(&ill) && trial.node.as_ref().unwrap().0 != ill);
+    assert!(
+        world.history().unhealthy.contains(&unhealthy)
+            && trial.node.as_ref().unwrap().0 != unhealthy
+    );
     world.rounds(20);
     assert_eq!(world.with(&plan.revision), 4);
 }

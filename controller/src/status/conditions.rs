@@ -168,9 +168,9 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     }
     // One that all nodes had stays so while agents are replaced for others.
     let has_it = |agent: &Agent| {
-        let is_ill = agent.trouble.is_some() || agent.is_ill(facts.patience, now);
-        let is_well = agent.ready_since.is_some() || !is_ill;
-        with_it.contains(&agent.revision.as_str()) && is_well
+        let is_unhealthy = agent.problem.is_some() || agent.is_unhealthy(facts.patience, now);
+        let is_healthy = agent.ready_since.is_some() || !is_unhealthy;
+        with_it.contains(&agent.revision.as_str()) && is_healthy
     };
     if let Some(before) = before
         && ConditionStatus::of(before) == True
@@ -179,20 +179,20 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     {
         return Finding::new(Configured, True, Reason::Complete, before.message.clone());
     }
-    if let Some(why) = taken_back(sink, decided) {
+    if let Some(why) = rolled_back(sink, decided) {
         let message = format!("{message}; agents with this sink did not become ready: {why}");
         return Finding::new(Configured, False, Reason::RolledBack, message);
     }
-    let mut ill = fleet
+    let mut unhealthy = fleet
         .agents
         .iter()
         .filter(|agent| agent.ready_since.is_none() && with_it.contains(&agent.revision.as_str()));
-    let of_agent = ill.find_map(|agent| {
-        let trouble = agent.trouble.as_ref()?;
-        Some(format!("on {}: {trouble}", agent.node))
+    let of_agent = unhealthy.find_map(|agent| {
+        let problem = agent.problem.as_ref()?;
+        Some(format!("on {}: {problem}", agent.node))
     });
-    let message = match others_trouble(sink, decided).or(of_agent) {
-        Some(trouble) => format!("{message}; {trouble}"),
+    let message = match other_cause(sink, decided).or(of_agent) {
+        Some(problem) => format!("{message}; {problem}"),
         None => message,
     };
     Finding::new(Configured, False, Reason::RollingOut, message)
@@ -210,7 +210,7 @@ fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
 }
 
 /// Returns why the sink was rolled back, if it was.
-fn taken_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> {
+fn rolled_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
     if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file) {
         return (!is_suspect && !plan.configuration.has(sink)).then_some(why);
@@ -221,7 +221,7 @@ fn taken_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> 
 }
 
 /// Returns what delays a sink that may not be the cause.
-fn others_trouble(sink: &RenderedSink, decided: &Decided) -> Option<String> {
+fn other_cause(sink: &RenderedSink, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
     if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file)
         && *is_suspect

@@ -138,7 +138,7 @@ fn configured_counts_agents_that_have_the_sink() {
     // One that has it and is not ready does not count, and says why.
     let mut ill = Case::new(3);
     ill.fleet.agents[1].ready_since = None;
-    ill.fleet.agents[1].trouble = Some("the container does not start (ErrImagePull)".to_owned());
+    ill.fleet.agents[1].problem = Some("the container does not start (ErrImagePull)".to_owned());
     let (_, _, message) = ill.says(Configured);
     assert_eq!(
         message,
@@ -162,7 +162,7 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
     case.fleet.agents[0].created = Some(at(20));
     assert_eq!(case.conditions(&before, 199)[1].status, "True");
     assert_eq!(case.conditions(&before, 200)[1].status, "False");
-    case.fleet.agents[0].trouble = Some("the container exited with code 1".to_owned());
+    case.fleet.agents[0].problem = Some("the container exited with code 1".to_owned());
     assert_eq!(case.conditions(&before, 20)[1].status, "False");
 }
 
