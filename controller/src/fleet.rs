@@ -8,7 +8,7 @@
 //! any other node's pod              ──> an agent, or one that is ending
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ pub struct Agent {
     pub address: Option<String>,
     /// The number of times that its container has exited.
     pub restarts: i32,
+    /// Whether its container has ever run.
+    pub has_run: bool,
     /// The problem that keeps it from being ready.
     pub problem: Option<String>,
 }
@@ -163,6 +165,7 @@ impl Fleet {
             }
         }
         fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
+        fleet.forget_replaced();
         let agents = fleet.agents.iter();
         let ill = agents.filter(|agent| agent.is_unhealthy(patience, now));
         fleet.missing = fleet.out_of_reach.len() + ill.count();
@@ -189,6 +192,17 @@ impl Fleet {
             (None, Some(agent)) => self.agents.push(agent),
             (None, None) => self.ending.push(name),
         }
+    }
+
+    /// Removes pods that do not terminate from nodes that already have the next one.
+    fn forget_replaced(&mut self) {
+        let agents = self.agents.iter().map(|agent| agent.node.as_str());
+        let with_agent: BTreeSet<&str> = agents.collect();
+        self.ending
+            .retain(|node| !with_agent.contains(node.as_str()));
+        self.out_of_reach.retain(|node, out| {
+            out.obstacle != Obstacle::NotEnding || !with_agent.contains(node.as_str())
+        });
     }
 
     /// Returns the number of nodes that can have an agent, once that is known.
@@ -338,6 +352,7 @@ impl Agent {
             not_ready_since: since("False"),
             address: status.and_then(|status| status.pod_ip.clone()),
             restarts: container.map_or(0, |container| container.restart_count),
+            has_run: container.is_some_and(has_run),
             problem: container.and_then(problem).or(not_scheduled),
         })
     }
@@ -352,7 +367,9 @@ impl Agent {
     #[must_use]
     pub fn is_late(&self, patience: Duration, now: Timestamp) -> bool {
         let is_long = |since| lasts(since, now) >= patience;
-        let since = self.not_ready_since.max(self.created);
+        // A node's clock may be ahead.
+        let not_ready_since = self.not_ready_since.filter(|since| *since <= now);
+        let since = not_ready_since.max(self.created);
         self.ready_since.is_none() && since.is_some_and(is_long)
     }
 
@@ -384,6 +401,12 @@ fn why(reason: Option<&str>, message: Option<&str>) -> String {
         }
         None => reason.to_owned(),
     }
+}
+
+fn has_run(container: &ContainerStatus) -> bool {
+    let states = container.state.iter().chain(&container.last_state);
+    let mut states = states.map(|state| state.running.is_some() || state.terminated.is_some());
+    states.any(|has_run| has_run)
 }
 
 fn problem(container: &ContainerStatus) -> Option<String> {
@@ -665,5 +688,34 @@ mod tests {
             "the pod does not start (Unschedulable: 0/4 nodes are available: 1 Insufficient \
              memory.)"
         );
+    }
+
+    /// A finalizer keeps a terminated pod, and the next one runs already.
+    #[test]
+    fn a_pod_that_does_not_terminate_beside_the_next_one_does_not_count() {
+        let mut old = pod("a");
+        old["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:00Z");
+        let mut new = pod("a");
+        new["metadata"]["name"] = json!("agent-a-2");
+        let nodes = ["a", "b"].map(|name| node(name, "True"));
+        for pods in [[old.clone(), new.clone()], [new, old]] {
+            let fleet = fleet(&pods, &nodes, "2026-03-01T12:02:00Z");
+            assert_eq!(nodes_with_agents(&fleet), ["a"]);
+            assert_eq!(
+                (fleet.within_reach(), fleet.out_of_reach.len()),
+                (Some(2), 0)
+            );
+        }
+    }
+
+    #[test]
+    fn a_nodes_clock_that_is_ahead_makes_no_agent_late_for_ever() {
+        let mut pod = pod("a");
+        pod["status"]["conditions"] = json!([{
+            "type": "Ready", "status": "False", "lastTransitionTime": "2026-03-02T13:00:00Z",
+        }]);
+        let now = "2026-03-01T16:00:00Z";
+        let fleet = fleet(&[pod], &[node("a", "True")], now);
+        assert!(fleet.agents[0].is_late(PATIENCE, now.parse().unwrap()));
     }
 }

@@ -41,6 +41,8 @@ const AGAIN: Duration = Duration::from_secs(15 * 60);
 const LONGER: u32 = 4;
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// The number of failures of a file after which it waits whatever its content.
+const FREQUENT: u32 = 3;
 /// The maximum number of files that are held back.
 const HELD: usize = 1000;
 
@@ -64,6 +66,24 @@ pub struct History {
     pub unhealthy: BTreeSet<String>,
     /// Files that changed together with a failure, to be tried again group by group.
     pub suspects: Vec<Units>,
+    /// The nodes whose working agent was deleted and has not been replaced by another one
+    /// yet, with the time of the deletion.
+    pub risked: Risked,
+}
+
+/// Nodes whose working agent was deleted.
+pub type Risked = BTreeMap<String, Risk>;
+
+/// The deletion of a working agent.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Risk {
+    /// The time of the deletion.
+    pub deleted: Timestamp,
+    /// Whether a new agent has started elsewhere since, so that the node has a fault of its
+    /// own.
+    #[serde(default)]
+    pub is_its_own: bool,
 }
 
 /// The files of tenants that are held back, by name.
@@ -123,6 +143,9 @@ pub struct Attempt {
     /// The time at which it began; for a roll, the time at which an agent was last
     /// replaced.
     pub since: Timestamp,
+    /// The time at which it began.
+    #[serde(default)]
+    pub begun: Timestamp,
     /// The node of the trial, and when it was chosen.
     #[serde(default)]
     pub node: Option<(String, Timestamp)>,
@@ -161,18 +184,38 @@ impl History {
         template: &str,
         now: Timestamp,
     ) -> Option<Kept> {
+        let content = content_hash(content);
         let mut suspects = self.suspects.iter();
         let suspected = suspects.find_map(|group| group.get(name));
-        let held = suspected.or_else(|| self.held.get(name))?;
-        let is_open = suspected.is_some() || !held.setback.is_over(now);
-        let is_it = is_open && held.content == content_hash(content);
+        let held = self.held.get(name);
+        let is_suspected = suspected.is_some_and(|held| held.content == content);
+        let is_held = held.is_some_and(
+            |Held {
+                 content: held,
+                 setback,
+             }| {
+                // A file of which several contents in a row have failed gives others a turn.
+                let is_frequent = setback.times >= FREQUENT && lasts(setback.since, now) < AGAIN;
+                is_frequent || (*held == content && !setback.is_over(now))
+            },
+        );
         // Nothing that may be wrong is tried together with another template.
-        let is_kept = is_it || self.has_another_template(template);
+        let is_kept = is_suspected || is_held || self.has_another_template(template);
+        let Held { setback, .. } = held.filter(|_| is_held).or(suspected).or(held)?;
         is_kept.then(|| Kept {
-            why: held.setback.why.clone(),
+            why: setback.why.clone(),
             // What waits only for another template is not known to be wrong.
-            is_suspect: suspected.is_some() || !is_it,
+            is_suspect: !is_held,
         })
+    }
+
+    /// Returns whether a template that failed together with files is to be tried without any
+    /// change of files, so that neither keeps the other back.
+    #[must_use]
+    pub fn tries_template_alone(&self, template: &str) -> bool {
+        let failed = self.failed.as_ref();
+        let has_failed = failed.is_some_and(|failed| failed.template.as_deref() == Some(template));
+        has_failed && self.has_another_template(template)
     }
 
     /// Returns whether the good revision is known to have another template.
@@ -184,7 +227,9 @@ impl History {
     /// Returns the next state and the step to take.
     #[must_use]
     pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
+        self.clamp(now.now);
         self.adopt(now);
+        now.recover(&mut self.risked);
         self.acquit(now);
         let before = self.failed.clone();
         self.judge_trial(now);
@@ -198,7 +243,43 @@ impl History {
             self.judge_trial(now);
         }
         let step = self.step(now);
+        self.take_risk(&step, now);
         (self, step)
+    }
+
+    /// Sets times in the future to now: a former leader's clock was ahead.
+    fn clamp(&mut self, now: Timestamp) {
+        let attempts = self.trial.iter_mut().chain(&mut self.roll);
+        let attempts = attempts.flat_map(|attempt| {
+            let node = attempt.node.iter_mut().map(|(_, chosen)| chosen);
+            node.chain([&mut attempt.since, &mut attempt.begun])
+        });
+        let units = self.suspects.iter_mut().chain([&mut self.held]);
+        let setbacks = units.flat_map(|units| units.values_mut().map(|held| &mut held.setback));
+        let setbacks = setbacks.chain(self.failed.iter_mut().map(|failed| &mut failed.setback));
+        let times = attempts
+            .chain(setbacks.map(|setback| &mut setback.since))
+            .chain(self.good.iter_mut().map(|good| &mut good.since))
+            .chain(self.risked.values_mut().map(|risk| &mut risk.deleted));
+        times.for_each(|time| *time = now.min(*time));
+    }
+
+    /// Records the nodes whose working agent a step deletes. A node whose agent did not work
+    /// is no evidence about the revision that it gets.
+    fn take_risk(&mut self, step: &Step, now: &Situation<'_>) {
+        let is_attempt = self.trial.is_some() || self.roll.is_some();
+        let agents = now.fleet.agents.iter().chain(now.fleet.not_started());
+        for agent in agents.filter(|agent| step.replace.contains(&agent.pod)) {
+            if agent.ready_since.is_some() {
+                let risk = Risk {
+                    deleted: now.now,
+                    is_its_own: false,
+                };
+                self.risked.insert(agent.node.clone(), risk);
+            } else if is_attempt {
+                self.unhealthy.insert(agent.node.clone());
+            }
+        }
     }
 
     /// Returns the failure that blocks this revision, if its sinks are not the cause.
@@ -280,7 +361,17 @@ impl History {
                 group.retain(|_, held| !is_its(held));
             }
             self.suspects.retain(|group| !group.is_empty());
-            self.failed = None;
+            // With several nodes it is not one node's fault, and no sink's either.
+            self.failed = now.is_braked(&self.risked).then(|| Failed {
+                revision: now.wanted.to_owned(),
+                template: Some(now.template.to_owned()),
+                setback: Setback {
+                    why: now.loss(&self.risked).unwrap_or_default(),
+                    since: now.now,
+                    times: 1,
+                },
+                node: None,
+            });
         }
     }
 
@@ -289,17 +380,25 @@ impl History {
         let Some(trial) = self.trial.take() else {
             return;
         };
+        // Where containers never run, the node is the cause, or the template.
+        if !self.has_another_template(&trial.template) {
+            let never_ran = now.never_ran(&trial.revision);
+            self.unhealthy
+                .extend(never_ran.map(|agent| agent.node.clone()));
+        }
+        let is_retry = self.is_retry(&trial.revision, now);
         let is_healthy = now
             .agents_with(&trial.revision)
-            .any(|agent| now.is_settled(agent));
+            .any(|agent| now.is_settled(agent) && (!is_retry || now.is_proven(agent)));
         if is_healthy {
             self.roll = Some(Attempt {
                 since: now.now,
+                begun: now.now,
                 node: None,
                 ..trial
             });
         } else if self.good.is_some()
-            && let Some(failure) = now.failure(&trial, &self.unhealthy)
+            && let Some(failure) = now.failure(&trial, &self.unhealthy, &self.risked)
         {
             self.fail(&trial, failure, now);
         } else if trial.revision == now.wanted
@@ -321,7 +420,12 @@ impl History {
             // What was before is wanted again.
             Some(good) if good.revision == wanted && is_next => return,
             Some(good) if good.revision != roll.revision => {
-                if let Some(failure) = now.failure(&roll, &self.unhealthy) {
+                if !self.has_another_template(&roll.template) {
+                    let never_ran = now.never_ran(&roll.revision);
+                    self.unhealthy
+                        .extend(never_ran.map(|agent| agent.node.clone()));
+                }
+                if let Some(failure) = now.failure(&roll, &self.unhealthy, &self.risked) {
                     self.fail(&roll, failure, now);
                     return;
                 }
@@ -329,7 +433,8 @@ impl History {
             Some(_) | None => {}
         }
         let was_watched = lasts(roll.since, now.now) >= timing.rollout_timeout;
-        let is_complete = now.all_have(&roll, &self.unhealthy);
+        let has_good = self.good.is_some();
+        let is_complete = now.all_have(&roll, &self.unhealthy, &self.risked, has_good);
         if is_complete && (is_next || was_watched) {
             self.end(roll, now);
             if is_next && !self.suspects.is_empty() {
@@ -338,6 +443,21 @@ impl History {
         } else if !(is_next && was_watched) {
             self.roll = Some(roll);
         }
+    }
+
+    /// Returns whether a revision has failed before, or has a file that has.
+    fn is_retry(&self, revision: &str, now: &Situation<'_>) -> bool {
+        let failed = self.failed.as_ref();
+        let has_failed = |name: &String, content: &[u8]| {
+            let mut units = self.suspects.iter().chain([&self.held]);
+            let content = content_hash(content);
+            units.any(|units| units.get(name).is_some_and(|held| held.content == content))
+        };
+        failed.is_some_and(|failed| failed.revision == revision && failed.node.is_some())
+            || now.revisions.get(revision).is_some_and(|configuration| {
+                let mut files = configuration.tenant_files();
+                files.any(|(name, content)| has_failed(name, content))
+            })
     }
 
     /// Records a roll with which all agents are healthy as good.
@@ -396,40 +516,48 @@ impl History {
         if self.good.is_some() && failed.is_some_and(|failed| !failed.setback.is_over(now.now)) {
             return;
         }
-        let unhealthy = fleet.agents.iter().filter(|agent| now.is_unhealthy(agent));
+        let agents = fleet.agents.iter();
+        let unhealthy = agents.filter(|agent| agent.ready_since.is_none());
         // With another revision it may be that.
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
-        let is_careful = failed.is_some_and(|failed| failed.node.is_none());
+        let is_careful = failed.is_some_and(|failed| failed.node.is_none())
+            || (self.good.is_some() && now.is_braked(&self.risked));
         let unhealthy = unhealthy.filter(is_before).map(|agent| &agent.node);
         let without_agent = fleet.without_agent().map(|(node, _)| node);
-        if !is_careful {
-            self.unhealthy = unhealthy.chain(without_agent).cloned().collect();
+        let unhealthy = unhealthy.chain(without_agent).cloned();
+        if is_careful {
+            self.unhealthy.extend(unhealthy);
+        } else {
+            self.unhealthy = unhealthy.collect();
         }
         self.trial = Some(Attempt {
             revision: wanted.to_owned(),
             template: template.to_owned(),
             since: now.now,
+            begun: now.now,
             node: None,
             is_careful,
         });
     }
 
     fn step(&mut self, now: &Situation<'_>) -> Step {
-        let unhealthy = &self.unhealthy;
+        let (unhealthy, risked) = (&self.unhealthy, &self.risked);
         match (&mut self.trial, &mut self.roll, &self.good) {
-            (Some(trial), _, Some(good)) => now.try_on_one(trial, &good.revision, unhealthy),
+            (Some(trial), _, Some(good)) => {
+                now.try_on_one(trial, &good.revision, unhealthy, risked)
+            }
             // There is nothing to come back to.
-            (Some(trial), _, None) => now.roll(&trial.revision, unhealthy, false),
+            (Some(trial), _, None) => now.roll(&trial.revision, risked, false),
             (None, Some(roll), good) => {
-                let step = now.roll(&roll.revision, unhealthy, good.is_some());
+                let step = now.roll(&roll.revision, risked, good.is_some());
                 if !step.replace.is_empty() {
                     roll.since = now.now;
                 }
                 step
             }
-            (None, None, Some(good)) => now.roll(&good.revision, unhealthy, true),
-            (None, None, None) => now.roll(now.wanted, unhealthy, false),
+            (None, None, Some(good)) => now.roll(&good.revision, risked, true),
+            (None, None, None) => now.roll(now.wanted, risked, false),
         }
     }
 
@@ -451,7 +579,7 @@ impl History {
             since: now.now,
             // To see whether pods start by now costs no agent.
             times: before
-                .filter(|_| node.is_some())
+                .filter(|_| node.is_some() || !attempt.is_careful)
                 .map_or(0, |before| before.times)
                 + 1,
         };
@@ -470,9 +598,7 @@ impl History {
                 .filter(|(name, content)| good.files.get(*name) != Some(content));
             let changed = changed.map(|(name, content)| {
                 let content = content_hash(content);
-                let is_its = |held: &&Held| held.content == content;
-                let before = self.held.get(name).filter(is_its);
-                let setback = setback(before.map(|held| &held.setback));
+                let setback = setback(self.held.get(name).map(|held| &held.setback));
                 (name.clone(), Held { content, setback })
             });
             self.hold(changed.collect());

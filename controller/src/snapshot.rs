@@ -52,6 +52,15 @@ impl Snapshot {
         Some(configuration)
     }
 
+    /// Returns the configuration that agents are getting, or else the last good one.
+    #[must_use]
+    pub fn current(&self) -> Option<&Configuration> {
+        let History { trial, roll, .. } = &self.history;
+        let attempt = trial.as_ref().or(roll.as_ref());
+        let current = attempt.and_then(|attempt| self.revisions.get(&attempt.revision));
+        current.map(AsRef::as_ref).or_else(|| self.good())
+    }
+
     /// Returns the UID of a sink. A sink that is deleted and created again has a new one.
     #[must_use]
     pub fn uid(&self, id: &SinkId) -> Option<&str> {

@@ -1,16 +1,16 @@
 //! The evidence of agents about revisions, and the choice of the agents to replace next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Attempt, Revisions};
-use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach, lasts};
+use super::{Attempt, LONGEST, Revisions, Risk, Risked};
+use crate::fleet::{Agent, Fleet, Obstacle, lasts};
 use crate::plan::Plan;
 use crate::settings::{Settings, Timing};
 use crate::snapshot::Snapshot;
 
-/// The number of nodes on which pods must fail to start before a revision fails.
+/// The number of nodes that must lose their working agents before no further one is risked.
 pub(super) const NOT_BEGUN: usize = 3;
 /// The number of canary timeouts after which a trial fails whose agent does not stay ready.
 const FLAPS: u32 = 3;
@@ -70,6 +70,15 @@ pub struct Step {
     pub replace: Vec<String>,
 }
 
+/// A node that has no working agent since its agent was deleted.
+struct Lost<'a> {
+    node: &'a String,
+    risk: Risk,
+    why: String,
+    /// The agent that does not work, if it can be replaced.
+    agent: Option<&'a Agent>,
+}
+
 /// The failure of a revision.
 pub(super) struct Failure {
     pub(super) why: String,
@@ -100,19 +109,137 @@ impl Situation<'_> {
         since.is_some_and(|since| is_long(since, canary_ready) || is_ahead(since))
     }
 
-    /// Returns whether all nodes within reach have the revision, and its agents are healthy
-    /// except on nodes that were unhealthy before.
-    pub(super) fn all_have(&self, roll: &Attempt, unhealthy: &Nodes) -> bool {
-        let agents = &self.fleet.agents;
+    /// Returns whether an agent has been ready for so long that a slow failure would have
+    /// shown.
+    pub(super) fn is_proven(&self, agent: &Agent) -> bool {
+        let span = self.timing.canary_timeout * 2;
+        let is_long = |since: Timestamp| lasts(since, self.now) >= span;
+        agent.ready_since.max(agent.created).is_some_and(is_long)
+    }
+
+    /// Returns whether all agents have the revision, and every agent that was replaced by a
+    /// working one works, except on nodes that were unhealthy before. An agent that is ready
+    /// again and again without staying so does not delay that forever, and neither do nodes
+    /// that join, if there is a good revision (`has_good`).
+    pub(super) fn all_have(
+        &self,
+        roll: &Attempt,
+        unhealthy: &Nodes,
+        risked: &Risked,
+        has_good: bool,
+    ) -> bool {
+        let Fleet {
+            agents,
+            absent,
+            ending,
+            ..
+        } = self.fleet;
         let has_it = |agent: &Agent| agent.revision == roll.revision;
-        let is_healthy = |agent: &Agent| self.is_settled(agent) || unhealthy.contains(&agent.node);
-        let nodes = self.fleet.within_reach();
-        !agents.is_empty()
-            && nodes.is_some_and(|nodes| agents.len() >= nodes)
-            && agents
-                .iter()
-                .all(|agent| has_it(agent) && is_healthy(agent))
+        let is_done = |agent: &Agent| {
+            let may_take_time = has_good && !risked.contains_key(&agent.node);
+            self.is_settled(agent)
+                || unhealthy.contains(&agent.node)
+                || (!self.is_unhealthy(agent) && (may_take_time || self.is_long_there(agent)))
+        };
+        let mut under_way = absent.keys().chain(ending);
+        let is_missing = |node: &String| {
+            (!has_good || risked.contains_key(node)) && !self.fleet.out_of_reach.contains_key(node)
+        };
+        self.fleet.wanted.is_some()
+            && !agents.is_empty()
+            && agents.iter().all(|agent| has_it(agent) && is_done(agent))
             && self.fleet.not_started().all(has_it)
+            && !under_way.any(is_missing)
+    }
+
+    /// Returns whether an agent had enough time to become ready several times.
+    fn is_long_there(&self, agent: &Agent) -> bool {
+        let span = self.timing.canary_timeout * FLAPS;
+        let is_long = |created| lasts(created, self.now) >= span;
+        agent.created.is_some_and(is_long)
+    }
+
+    /// Removes the nodes from `risked` that have a working agent again, that are gone, or
+    /// that were lost long ago. A node that works again shows that agents start: those whose
+    /// agents were deleted no later have faults of their own.
+    pub(super) fn recover(&self, risked: &mut Risked) {
+        let settled = self
+            .fleet
+            .agents
+            .iter()
+            .filter(|agent| self.is_settled(agent));
+        let recovered: Vec<(&String, Timestamp)> = settled
+            .filter_map(|agent| {
+                let deleted = risked.get(&agent.node)?.deleted;
+                (agent.created >= Some(deleted)).then_some((&agent.node, deleted))
+            })
+            .collect();
+        let latest = recovered.iter().map(|(_, deleted)| *deleted).max();
+        for (node, _) in recovered {
+            risked.remove(node);
+        }
+        let Fleet {
+            absent,
+            ending,
+            out_of_reach,
+            agents,
+            ..
+        } = self.fleet;
+        let agents: BTreeSet<&String> = agents.iter().map(|agent| &agent.node).collect();
+        risked.retain(|node, risk| {
+            risk.is_its_own |= Some(risk.deleted) <= latest;
+            let is_there = agents.contains(node)
+                || absent.contains_key(node)
+                || ending.contains(node)
+                || out_of_reach.contains_key(node);
+            is_there && lasts(risk.deleted, self.now) < LONGEST
+        });
+    }
+
+    /// Returns the nodes in `risked` that have no working agent.
+    fn lost<'s>(&'s self, risked: &'s Risked) -> impl Iterator<Item = Lost<'s>> {
+        let agents = self.fleet.agents.iter();
+        let agents = agents.filter(|agent| risked.contains_key(&agent.node));
+        let agents: BTreeMap<&String, &Agent> = agents.map(|agent| (&agent.node, agent)).collect();
+        risked.iter().filter_map(move |(node, risk)| {
+            let (agent, out) = (agents.get(node), self.fleet.out_of_reach.get(node));
+            if agent.is_some_and(|agent| agent.ready_since.is_some()) {
+                return None;
+            }
+            let is_long = lasts(risk.deleted, self.now) >= self.timing.canary_timeout;
+            let is_unhealthy = agent.is_some_and(|agent| self.is_unhealthy(agent));
+            let is_lost = is_long || is_unhealthy || out.is_some();
+            let problem = agent.and_then(|agent| agent.problem.clone());
+            let obstacle = out.map(|out| out.obstacle.to_string());
+            let why = problem.or(obstacle);
+            let is_dead = self.is_dead(node);
+            let agent = agent.copied().or(out.and_then(|out| out.agent.as_ref()));
+            is_lost.then(|| Lost {
+                node,
+                risk: *risk,
+                why: why.unwrap_or_else(|| "the agent is not ready".to_owned()),
+                agent: agent.filter(|_| !is_dead),
+            })
+        })
+    }
+
+    /// Returns whether so many nodes have lost their agent that no further one is risked.
+    pub(super) fn is_braked(&self, risked: &Risked) -> bool {
+        let lost = self.lost(risked).filter(|lost| !lost.risk.is_its_own);
+        lost.count() >= NOT_BEGUN
+    }
+
+    /// Describes the first lost node.
+    pub(super) fn loss(&self, risked: &Risked) -> Option<String> {
+        let mut lost = self.lost(risked);
+        let Lost { node, why, .. } = lost.next()?;
+        Some(format!("on node {node}: {why}"))
+    }
+
+    /// Returns the agents of a revision that are late although their containers never ran.
+    pub(super) fn never_ran<'s>(&'s self, revision: &'s str) -> impl Iterator<Item = &'s Agent> {
+        let agents = self.agents_with(revision);
+        agents.filter(|agent| !agent.has_run && self.is_unhealthy(agent))
     }
 
     /// Returns whether a trial that is no longer wanted must be completed: frequent changes
@@ -129,7 +256,21 @@ impl Situation<'_> {
     fn is_under_way(&self, trial: &Attempt) -> bool {
         let Fleet { absent, ending, .. } = self.fleet;
         let node = trial.node.as_ref();
-        node.is_some_and(|(node, _)| absent.contains_key(node) || ending.contains(node))
+        node.is_some_and(|(node, _)| {
+            let is_absent = absent.contains_key(node) && !self.is_dead(node);
+            is_absent || ending.contains(node)
+        })
+    }
+
+    fn is_dead(&self, node: &str) -> bool {
+        let out = self.fleet.out_of_reach.get(node);
+        out.is_some_and(|out| matches!(out.obstacle, Obstacle::NodeNotReady(_)))
+    }
+
+    /// Returns whether an agent that is not ready has been settled before.
+    fn was_ready(&self, agent: &Agent) -> bool {
+        let since = agent.not_ready_since.zip(agent.created);
+        since.is_some_and(|(since, created)| lasts(created, since) >= self.timing.canary_ready)
     }
 
     /// Returns whether an agent will not become ready.
@@ -139,10 +280,28 @@ impl Situation<'_> {
 
     /// Returns the failure of a revision: of agents that were healthy before, or that do
     /// not start.
-    pub(super) fn failure(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
+    pub(super) fn failure(
+        &self,
+        attempt: &Attempt,
+        unhealthy: &Nodes,
+        risked: &Risked,
+    ) -> Option<Failure> {
+        let begun = |lost: &Lost<'_>| lost.risk.deleted >= attempt.begun;
+        let is_enough = self.lost(risked).filter(begun).count() >= NOT_BEGUN;
+        if (is_enough || self.is_braked(risked)) && !attempt.is_careful {
+            let why = self.loss(risked)?;
+            return Some(Failure { why, node: None });
+        }
         let revision = &attempt.revision;
+        // An agent that is merely late is evidence only where one worked before.
+        let worked = |agent: &Agent| {
+            agent.is_crashing() || risked.contains_key(&agent.node) || self.was_ready(agent)
+        };
         let mut failing = self.agents_with(revision).filter(|agent| {
-            agent.has_begun && self.is_unhealthy(agent) && !unhealthy.contains(&agent.node)
+            agent.has_begun
+                && self.is_unhealthy(agent)
+                && worked(agent)
+                && !unhealthy.contains(&agent.node)
         });
         if let Some(agent) = failing.next() {
             let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
@@ -152,79 +311,63 @@ impl Situation<'_> {
             });
         }
         let on_its_node = self.failure_on_its_node(attempt, unhealthy);
-        on_its_node.or_else(|| self.failure_to_start(attempt, unhealthy))
+        on_its_node.or_else(|| self.failure_to_start(attempt, unhealthy, risked))
     }
 
     /// Returns the failure of a revision on the node of its trial.
     fn failure_on_its_node(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
         let (node, chosen) = attempt.node.as_ref()?;
         let patience = self.timing.canary_timeout;
-        let absent = self.fleet.absent.get(node);
+        let absent = self.fleet.absent.get(node).filter(|_| !self.is_dead(node));
         if absent.is_some_and(|since| lasts(*since.max(chosen), self.now) >= patience) {
             return Some(Failure {
                 why: format!("on node {node}: {}", Obstacle::NoPod),
                 node: None,
             });
         }
-        let is_long_there = |agent: &Agent| {
-            let created = agent.created;
-            created.is_some_and(|created| lasts(created, self.now) >= patience * FLAPS)
-        };
         let mut agents = self.agents_with(&attempt.revision);
         let does_not_stay =
-            agents.any(|agent| agent.node == *node && agent.has_begun && is_long_there(agent));
+            agents.any(|agent| agent.node == *node && agent.has_begun && self.is_long_there(agent));
         (does_not_stay && !unhealthy.contains(node)).then(|| Failure {
             why: format!("on node {node}: the agent does not stay ready"),
             node: Some(node.clone()),
         })
     }
 
-    /// Returns the failure of a revision whose pods do not start.
-    fn failure_to_start(&self, attempt: &Attempt, unhealthy: &Nodes) -> Option<Failure> {
-        let revision = &attempt.revision;
-        let is_its = |out: &OutOfReach| {
-            let agent = out.agent.as_ref();
-            // One that was evicted had begun.
-            let has_it = |agent: &Agent| agent.revision == *revision && !agent.has_begun;
-            out.obstacle == Obstacle::NoPod || agent.is_some_and(has_it)
-        };
-        let without = || self.without_agent(unhealthy);
-        let with_it = || without().filter(|(_, out)| is_its(out));
-        let is_enough = with_it().count() >= NOT_BEGUN || self.fleet.agents.is_empty();
-        let is_in_vain = attempt.is_careful
-            && lasts(attempt.since, self.now) >= self.timing.canary_timeout
-            && self.agents_with(revision).next().is_none();
-        let (node, out) = if is_in_vain {
-            without().next()?
+    /// Returns the failure of a revision that no agent starts with: of one on trial on nodes
+    /// without an agent, or where no node has an agent any longer.
+    fn failure_to_start(
+        &self,
+        attempt: &Attempt,
+        unhealthy: &Nodes,
+        risked: &Risked,
+    ) -> Option<Failure> {
+        let is_late = lasts(attempt.since, self.now) >= self.timing.canary_timeout;
+        let why = if attempt.is_careful && is_late {
+            self.loss(risked)
+        } else if self.fleet.agents.is_empty() {
+            let mut without = self.fleet.without_agent();
+            let first = without.find(|(node, out)| {
+                let agent = out.agent.as_ref();
+                let has_it = |agent: &Agent| agent.revision == attempt.revision && !agent.has_begun;
+                !unhealthy.contains(*node) && agent.is_none_or(has_it)
+            });
+            first.map(|(node, out)| format!("on node {node}: {}", out.obstacle))
         } else {
-            with_it().next().filter(|_| is_enough)?
+            None
         };
-        Some(Failure {
-            why: format!("on node {node}: {}", out.obstacle),
-            node: None,
-        })
-    }
-
-    /// Returns the nodes that have lost their agent since the current trial or roll began.
-    fn without_agent<'s>(
-        &'s self,
-        unhealthy: &'s Nodes,
-    ) -> impl Iterator<Item = (&'s String, &'s OutOfReach)> {
-        let without = self.fleet.without_agent();
-        without.filter(|(node, _)| !unhealthy.contains(*node))
-    }
-
-    /// Returns whether nodes have lost their agent, or may have.
-    fn lacks_agents(&self, unhealthy: &Nodes) -> bool {
-        let Fleet { absent, ending, .. } = self.fleet;
-        let mut on_their_way = absent.keys().chain(ending);
-        on_their_way.any(|node| !unhealthy.contains(node))
-            || self.without_agent(unhealthy).next().is_some()
+        why.map(|why| Failure { why, node: None })
     }
 
     /// Gives one agent the revision on trial. Pods created for other reasons get the good
     /// revision, once the pod of the trial exists.
-    pub(super) fn try_on_one(&self, trial: &mut Attempt, good: &str, unhealthy: &Nodes) -> Step {
+    pub(super) fn try_on_one(
+        &self,
+        trial: &mut Attempt,
+        good: &str,
+        unhealthy: &Nodes,
+        risked: &Risked,
+    ) -> Step {
         let revision = &trial.revision;
         let proves = |agent: &Agent| !unhealthy.contains(&agent.node);
         let mut with_it: Vec<&Agent> = self.agents_with(revision).collect();
@@ -239,14 +382,21 @@ impl Situation<'_> {
             return Step::new(revision, None);
         }
         // Where no agent is left, nothing is to be lost anywhere.
-        let is_anywhere = self.fleet.agents.is_empty();
-        if is_anywhere || (trial.is_careful && self.lacks_agents(unhealthy)) {
-            let not_started = || self.fleet.not_started();
-            let is_tried = not_started().any(|agent| agent.revision == *revision);
-            let mut others = not_started()
-                .filter(|agent| !is_tried && (is_anywhere || !unhealthy.contains(&agent.node)));
-            return Step::new(revision, others.next());
+        if self.fleet.agents.is_empty() {
+            let mut others = self.fleet.not_started();
+            let is_tried = |agent: &Agent| agent.revision == *revision;
+            let is_any_tried = self.fleet.not_started().any(is_tried);
+            return Step::new(revision, others.next().filter(|_| !is_any_tried));
         }
+        if trial.is_careful
+            && let Some(step) = self.try_on_lost(revision, risked)
+        {
+            return step;
+        }
+        if self.is_braked(risked) {
+            return Step::new(good, None);
+        }
+        trial.is_careful = false;
         let others = self.fleet.agents.iter();
         let others = others.filter(|agent| agent.revision != *revision);
         let chosen = others.min_by_key(|agent| {
@@ -254,8 +404,16 @@ impl Situation<'_> {
             let is_left = agent.revision != good;
             (!proves(agent), !is_left, agent.ready_since.is_none())
         });
-        // Another node that proves nothing does not help.
-        let chosen = chosen.filter(|agent| proves(agent) || with_it.is_empty());
+        // Another node that proves nothing does not help at once, and costs nothing later if
+        // its agent does not work anyway.
+        let waits = trial
+            .node
+            .as_ref()
+            .map(|(_, chosen)| lasts(*chosen, self.now));
+        let is_stuck = waits.is_none_or(|waits| waits >= self.timing.canary_timeout);
+        let chosen = chosen.filter(|agent| {
+            proves(agent) || with_it.is_empty() || (is_stuck && agent.ready_since.is_none())
+        });
         let Some(chosen) = chosen else {
             return Step::new(good, None);
         };
@@ -264,26 +422,42 @@ impl Situation<'_> {
         step
     }
 
+    /// Gives the revision to one of the nodes that have lost their agent; none if there is no
+    /// such node on which a pod can be created.
+    fn try_on_lost(&self, revision: &str, risked: &Risked) -> Option<Step> {
+        let lost = self.lost(risked).filter(|lost| !lost.risk.is_its_own);
+        let is_tried = |agent: &Agent| agent.revision == revision;
+        let (mut is_possible, mut is_any_tried, mut chosen) = (false, false, None);
+        for Lost { node, agent, .. } in lost {
+            let is_absent = self.fleet.absent.contains_key(node) && !self.is_dead(node);
+            is_possible |= is_absent || agent.is_some();
+            is_any_tried |= agent.is_some_and(is_tried);
+            chosen = chosen.or(agent);
+        }
+        is_possible.then(|| Step::new(revision, chosen.filter(|_| !is_any_tried)))
+    }
+
     /// Replaces agents with other revisions, a few at a time. Agents that are not ready or
     /// out of reach do not delay that; agents that fail with a revision that cannot be
     /// rolled back do.
-    pub(super) fn roll(&self, revision: &str, unhealthy: &Nodes, can_come_back: bool) -> Step {
+    pub(super) fn roll(&self, revision: &str, risked: &Risked, can_come_back: bool) -> Step {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);
         let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
             others.partition(|agent| agent.ready_since.is_some());
         let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
-        // Where a pod that was deleted is not made again, the next one would not be either.
-        let emptied = self.without_agent(unhealthy);
-        let emptied = emptied.filter(|(_, out)| out.obstacle == Obstacle::NoPod);
-        let nodes = nodes.saturating_add(emptied.count());
         let is_lost = |agent: &&Agent| {
             let is_its = agent.revision == revision;
             agent.ready_since.is_some() || (self.is_unhealthy(agent) && (can_come_back || !is_its))
         };
         let lost = self.fleet.agents.iter().filter(is_lost);
         let under_way = nodes.saturating_sub(lost.count());
-        let room = self.at_once.saturating_sub(under_way);
+        // Where nodes do not get a working agent back, the next one would not either.
+        let room = if self.is_braked(risked) {
+            0
+        } else {
+            self.at_once.saturating_sub(under_way)
+        };
         let replaced = not_ready.into_iter().chain(ready.into_iter().take(room));
         Step::new(revision, replaced.take(AT_ONCE))
     }

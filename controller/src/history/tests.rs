@@ -28,6 +28,10 @@ struct World {
     absent: Absent,
     /// Each revision that an agent was given, in turn.
     given: Vec<String>,
+    /// Whether deleted pods do not terminate.
+    is_stuck: bool,
+    /// The nodes whose pod is terminating, and since when.
+    terminating: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Clone, Default)]
@@ -73,6 +77,8 @@ impl World {
             makes_none: false,
             absent: Absent::new(),
             given: Vec::new(),
+            is_stuck: false,
+            terminating: BTreeMap::new(),
         }
     }
 
@@ -123,6 +129,18 @@ impl World {
         };
         let patience = self.settings.timing.canary_timeout;
         for (name, Node { agent, kind }) in &self.nodes {
+            if let Some(since) = self.terminating.get(name) {
+                if lasts(*since, self.now) < Duration::from_secs(90) {
+                    fleet.ending.push(name.clone());
+                } else {
+                    let out = OutOfReach {
+                        obstacle: Obstacle::NotEnding,
+                        agent: None,
+                    };
+                    fleet.out_of_reach.insert(name.clone(), out);
+                }
+                continue;
+            }
             let since = self.absent.get(name).copied().unwrap_or(self.now);
             let obstacle = match agent {
                 _ if *kind == Kind::Dead => Some(Obstacle::NodeNotReady("dead".to_owned())),
@@ -171,12 +189,15 @@ impl World {
                     texts.any(|text| String::from_utf8_lossy(text).contains(self.poison))
                 }));
         for (name, Node { agent, kind }) in &mut self.nodes {
-            if *kind == Kind::Dead || self.template.is_empty() || self.makes_none {
+            let is_terminating = self.terminating.contains_key(name);
+            let is_out = *kind == Kind::Dead || is_terminating;
+            if is_out || self.template.is_empty() || self.makes_none {
                 continue;
             }
             if let Some(agent) = agent {
                 if !agent.has_begun && !matches!(kind, Kind::Full | Kind::Refusing) {
                     agent.has_begun = true;
+                    agent.has_run = true;
                     agent.ready_since = Some(self.now);
                     agent.failed = None;
                 }
@@ -193,6 +214,7 @@ impl World {
                 revision: self.template.clone(),
                 created: Some(self.now),
                 has_begun: begins,
+                has_run: begins,
                 failed: (*kind == Kind::Refusing).then(|| "refused".to_owned()),
                 ready_since: (begins && !ends).then_some(self.now),
                 restarts: if ends { 2 } else { 0 },
@@ -237,10 +259,12 @@ impl World {
             self.make_agents();
             return None;
         }
-        for Node { agent, kind } in self.nodes.values_mut() {
+        for (name, Node { agent, kind }) in &mut self.nodes {
             let is_replaced = |agent: &mut Agent| step.replace.contains(&agent.pod);
             assert!(*kind != Kind::Dead || !agent.as_mut().is_some_and(is_replaced));
-            agent.take_if(is_replaced);
+            if agent.take_if(is_replaced).is_some() && self.is_stuck {
+                self.terminating.insert(name.clone(), self.now);
+            }
         }
         self.make_agents();
         Some(step.replace.len())
@@ -1231,3 +1255,5 @@ fn the_node_of_the_trial_is_one_of_many_in_the_roll() {
         (None, Some(revision))
     );
 }
+
+mod outages;

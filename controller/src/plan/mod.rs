@@ -115,7 +115,7 @@ impl Plan {
         let held = hold(&mut tenants, &template, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_open) {
-                put_good_back(&mut tenants, &render::file_of(id), snapshot);
+                put_back(&mut tenants, &render::file_of(id), snapshot.current());
             }
         }
         // A sink that is refused for a moment must not have its namespace read anew.
@@ -158,6 +158,15 @@ fn hold(
     snapshot: &Snapshot,
 ) -> BTreeMap<String, Kept> {
     let Snapshot { history, now, .. } = snapshot;
+    if history.tries_template_alone(template) {
+        let good = snapshot.good();
+        let names = good.into_iter().flat_map(|good| good.parts.keys());
+        let names: BTreeSet<String> = tenants.keys().chain(names).cloned().collect();
+        for name in names {
+            put_back(tenants, &name, good);
+        }
+        return BTreeMap::new();
+    }
     let held: BTreeMap<String, Kept> = tenants
         .iter()
         .filter_map(|(name, tenant)| {
@@ -166,15 +175,18 @@ fn hold(
         })
         .collect();
     for name in held.keys() {
-        put_good_back(tenants, name, snapshot);
+        put_back(tenants, name, snapshot.good());
     }
     held
 }
 
-/// Replaces a tenant's file by that of the good revision.
-fn put_good_back(tenants: &mut BTreeMap<String, render::Tenant>, name: &str, snapshot: &Snapshot) {
-    let good = snapshot.good();
-    match good.and_then(|good| render::Tenant::of(name, good)) {
+/// Replaces a tenant's file by that of another configuration.
+fn put_back(
+    tenants: &mut BTreeMap<String, render::Tenant>,
+    name: &str,
+    other: Option<&Configuration>,
+) {
+    match other.and_then(|other| render::Tenant::of(name, other)) {
         Some(before) => tenants.insert(name.to_owned(), before),
         None => tenants.remove(name),
     };

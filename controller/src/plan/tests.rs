@@ -443,6 +443,38 @@ fn what_is_not_known_yet_stays_as_nodes_have_it() {
     assert!(!plan.configuration.files.contains_key("ns-zoo.yaml"));
 }
 
+/// Some agents have it already.
+#[test]
+fn what_is_not_known_during_a_roll_stays_as_the_roll_has_it() {
+    let with_ca = |host: &str| {
+        spec(serde_json::json!({"host": host, "tls": {"ca": {"secret": {"name": "ca"}}}}))
+    };
+    let mut known = snapshot(vec![("shop", "tls", with_ca("new.example.com"))]);
+    let pem = std::fs::read(Pki::new().ca()).unwrap();
+    let ca = Lookup::Found(BTreeMap::from([("ca.crt".to_owned(), pem)]));
+    let name = ObjectName::new("shop", "ca");
+    known.secrets.insert(name.clone(), ca);
+    let rolled = plan(&known);
+
+    let since = |revision: &str| Since {
+        revision: revision.to_owned(),
+        template: rolled.template.clone(),
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let roll = serde_json::json!({"revision": rolled.revision, "since": Timestamp::UNIX_EPOCH});
+    known.history.good = Some(since("old"));
+    known.history.roll = Some(serde_json::from_value(roll).unwrap());
+    let configuration = Arc::new(rolled.configuration.clone());
+    known
+        .revisions
+        .insert(rolled.revision.clone(), configuration);
+    known.revisions.insert("old".to_owned(), Arc::default());
+    known
+        .secrets
+        .insert(name, Lookup::Unknown("etcd is down".to_owned()));
+    assert_eq!(plan(&known).revision, rolled.revision);
+}
+
 #[test]
 fn a_stored_object_that_is_none_is_quarantined() {
     let mut known = snapshot(vec![("shop", "good", tcp("good.example.com"))]);

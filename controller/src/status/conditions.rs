@@ -13,7 +13,7 @@ use transport::ErrorKind;
 use super::Decided;
 use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery};
-use crate::fleet::{Agent, Fleet, OutOfReach};
+use crate::fleet::{Agent, Fleet};
 use crate::history::Kept;
 use crate::plan::Refusal;
 
@@ -158,9 +158,26 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     let count = ready
         .filter(|agent| with_it.contains(&agent.revision.as_str()))
         .count();
+    // Nodes whose agents failed before the revision came are not counted either.
+    let was_unhealthy = |agent: &&Agent| {
+        let is_unhealthy = agent.is_unhealthy(facts.patience, now);
+        is_unhealthy && decided.history.unhealthy.contains(&agent.node)
+    };
+    let mut excluded: BTreeMap<&str, String> = fleet
+        .out_of_reach
+        .iter()
+        .map(|(node, out)| (node.as_str(), out.obstacle.to_string()))
+        .collect();
+    let reachable = fleet.agents.iter().filter(was_unhealthy).map(|agent| {
+        let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
+        (agent.node.as_str(), problem.to_owned())
+    });
+    let out_of_reach = excluded.len();
+    excluded.extend(reachable);
+    let nodes = nodes.saturating_sub(excluded.len() - out_of_reach);
     let message = format!(
         "{count} of {nodes} nodes run a ready agent with the sink{}",
-        left_out(&fleet.out_of_reach)
+        describe_excluded(&excluded)
     );
     // Of a cluster that cannot be reached nothing is known.
     if count >= nodes && (count > 0 || fleet.wanted == Some(0)) {
@@ -199,13 +216,13 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
 }
 
 /// Describes the nodes that are excluded, with the reason of the first.
-fn left_out(nodes: &BTreeMap<String, OutOfReach>) -> String {
-    let Some((node, OutOfReach { obstacle, .. })) = nodes.iter().next() else {
+fn describe_excluded(nodes: &BTreeMap<&str, String>) -> String {
+    let Some((node, why)) = nodes.iter().next() else {
         return String::new();
     };
     match nodes.len() {
-        1 => format!(", {node} is excluded: {obstacle}"),
-        count => format!(", {count} are excluded: on {node}, {obstacle}"),
+        1 => format!(", {node} is excluded: {why}"),
+        count => format!(", {count} are excluded: on {node}, {why}"),
     }
 }
 
@@ -215,9 +232,15 @@ fn rolled_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str>
     if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file) {
         return (!is_suspect && !plan.configuration.has(sink)).then_some(why);
     }
+    // The plan is older than the failure: it does not hold anything back for it yet.
     let failed = history.failed.as_ref()?;
     let is_its = failed.is_of_sinks() && failed.revision == plan.revision;
-    is_its.then_some(&failed.setback.why)
+    let good = history.good.as_ref();
+    let good = good.and_then(|good| decided.revisions.get(&good.revision));
+    let is_good = good.is_some_and(|good| good.has(sink));
+    let mut suspects = history.suspects.iter();
+    let is_suspect = suspects.any(|group| group.contains_key(&sink.file));
+    (is_its && !is_good && !is_suspect).then_some(&failed.setback.why)
 }
 
 /// Returns what delays a sink that may not be the cause.

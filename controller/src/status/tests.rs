@@ -14,7 +14,7 @@ use super::*;
 use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
-use crate::history::{Failed, Kept, Setback};
+use crate::history::{Failed, Kept, Setback, Since};
 use crate::plan::Refusal;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
@@ -580,4 +580,55 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     assert!(message.contains("retried in turn"), "{message}");
     let (reason, _, is_stalled) = says(false);
     assert_eq!((reason.as_str(), is_stalled), ("RolledBack", true));
+}
+
+/// A trial of somebody else's change fails; the plan is older than the failure.
+#[test]
+fn sinks_that_did_not_change_are_neither_rolled_back_nor_stalled() {
+    let mut case = Case::new(3);
+    let revision = case.decided.plan.revision.clone();
+    let unchanged = Arc::clone(&case.decided.revisions[&revision]);
+    case.decided.revisions.insert("old".to_owned(), unchanged);
+    let tried = &mut case.fleet.agents[0];
+    (tried.ready_since, tried.restarts) = (None, 2);
+    tried.problem = Some("the container exited with code 1".to_owned());
+    let before = case.conditions(&[], 0);
+    case.decided.history.good = Some(Since {
+        revision: "old".to_owned(),
+        template: String::new(),
+        since: at(0),
+    });
+    case.decided.history.failed = Some(Failed {
+        revision,
+        template: None,
+        setback: Setback {
+            why: "on node node-0: the container exited with code 1".to_owned(),
+            since: at(20),
+            times: 1,
+        },
+        node: Some("node-0".to_owned()),
+    });
+    let conditions = case.conditions(&before, 20);
+    let reasons: Vec<&str> = conditions.iter().map(|c| c.reason.as_str()).collect();
+    assert!(!reasons.contains(&"RolledBack"), "{reasons:?}");
+
+    // One that was in the failed revision alone is.
+    case.decided
+        .revisions
+        .insert("old".to_owned(), Arc::default());
+    assert_eq!(case.says(Configured).1, "RolledBack");
+}
+
+#[test]
+fn a_node_whose_agent_was_unhealthy_before_keeps_no_sink_from_being_configured() {
+    let mut case = Case::new(3);
+    let agent = &mut case.fleet.agents[2];
+    (agent.ready_since, agent.restarts) = (None, 5);
+    assert_eq!(case.says(Configured).0, "False");
+    case.decided.history.unhealthy.insert("node-2".to_owned());
+    let (status, _, message) = case.says(Configured);
+    assert_eq!(status, "True");
+    let expected = "2 of 2 nodes run a ready agent with the sink, node-2 is excluded: the agent \
+                    is not ready";
+    assert_eq!(message, expected);
 }

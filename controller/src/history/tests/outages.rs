@@ -1,0 +1,363 @@
+//! Faults of the cluster that are no revision's: they cost a few nodes their agent, never
+//! all of them, and no change waits longer than they last.
+
+use super::*;
+
+const HOUR: usize = 180;
+
+/// The number of rounds in which something becomes true; panics after three days.
+fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
+    for rounds in 0..72 * HOUR {
+        if is_so(world) {
+            return rounds;
+        }
+        world.round();
+    }
+    panic!("it never happens: {:?}", world.history())
+}
+
+/// Runs the world while the containers of new agents never run: the registry is down, or
+/// the network plug-in.
+fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
+    for _ in 0..rounds {
+        world.round();
+        for node in world.nodes.values_mut() {
+            if let Some(agent) = &mut node.agent
+                && agent.created > Some(since)
+            {
+                agent.ready_since = None;
+                agent.restarts = 0;
+                agent.has_run = false;
+                agent.problem = Some("the container does not start (ErrImagePull)".to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn while_containers_do_not_run_one_change_costs_a_few_agents() {
+    let mut world = World::settled(60, "");
+    world.put("shop", "a.example.com");
+    let since = world.now;
+    without_new_containers(&mut world, since, 5 * HOUR);
+    assert_eq!(world.ready(), 60 - NOT_BEGUN);
+    assert!(world.plan().held.is_empty());
+    let failed = world.history().failed.as_ref().unwrap();
+    assert!(!failed.is_of_sinks(), "{failed:?}");
+    // It ends.
+    for node in world.nodes.values_mut() {
+        let agent = node.agent.as_mut().unwrap();
+        agent.problem = None;
+        agent.has_run = true;
+        agent.ready_since = agent.ready_since.or(Some(world.now));
+    }
+    let revision = world.plan().revision;
+    rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+    assert_eq!(world.ready(), 60);
+}
+
+#[test]
+fn while_new_agents_crash_everywhere_one_change_costs_a_few_agents() {
+    let mut world = World::settled(60, "");
+    (0..60).for_each(|node| world.set(node, Kind::Sick));
+    world.put("shop", "a.example.com");
+    world.rounds(5 * HOUR);
+    assert_eq!(world.ready(), 60 - NOT_BEGUN);
+    assert!(world.history().failed.is_some());
+}
+
+#[test]
+fn an_outage_amid_a_roll_stops_it_and_the_way_back() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    rounds_until(&mut world, |world| world.with(&revision) >= 60);
+    let (since, before) = (world.now, world.ready());
+    without_new_containers(&mut world, since, 5 * HOUR);
+    let lost = before - world.ready();
+    assert!(lost <= 20, "{lost} agents are lost");
+}
+
+#[test]
+fn pods_that_do_not_terminate_stop_a_trial() {
+    let mut world = World::settled(40, "");
+    world.is_stuck = true;
+    world.put("shop", "a.example.com");
+    world.rounds(5 * HOUR);
+    assert_eq!(world.pods(), 40 - NOT_BEGUN);
+    assert!(world.history().failed.is_some());
+}
+
+#[test]
+fn pods_that_do_not_terminate_stop_a_roll() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(3);
+    assert!(world.history().roll.is_some());
+    world.is_stuck = true;
+    world.rounds(5 * HOUR);
+    assert!(world.pods() >= 180, "{}", world.pods());
+    assert_ne!(world.good(), Some(revision));
+}
+
+#[test]
+fn a_revision_that_takes_nodes_down_is_stopped() {
+    let mut world = World::settled(40, "");
+    world.put("shop", "bad.example.com");
+    let revision = world.plan().revision;
+    for _ in 0..5 * HOUR {
+        world.round();
+        for node in world.nodes.values_mut() {
+            if let Some(agent) = &mut node.agent
+                && agent.revision == revision
+            {
+                node.kind = Kind::Dead;
+                agent.ready_since = None;
+            }
+        }
+    }
+    let dead = world.nodes.values().filter(|node| node.kind == Kind::Dead);
+    assert_eq!(dead.count(), NOT_BEGUN);
+    assert!(world.history().failed.is_some());
+}
+
+#[test]
+fn nodes_without_room_that_join_hold_nothing_up() {
+    for joins_first in [false, true] {
+        let mut world = World::settled(40, "");
+        world.put("shop", "a.example.com");
+        let revision = world.plan().revision;
+        if joins_first {
+            world.rounds(3);
+            assert!(world.history().roll.is_some());
+        } else {
+            world.makes_none = true;
+            world.rounds(12);
+            assert!(world.history().failed.is_some());
+            world.makes_none = false;
+        }
+        for number in 0..3 {
+            let kind = Kind::Full;
+            let node = Node { agent: None, kind };
+            world.nodes.insert(format!("node-small-{number}"), node);
+        }
+        world.make_agents();
+        rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+    }
+}
+
+#[test]
+fn nodes_that_lose_their_room_in_a_roll_block_the_others_for_minutes_only() {
+    let mut world = World::settled(100, "");
+    (10..13).for_each(|node| world.set(node, Kind::Full));
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+    assert!(rounds < 2 * HOUR, "{rounds}");
+    assert_eq!(world.with(&revision), 100);
+}
+
+#[test]
+fn a_dead_node_without_a_pod_holds_nothing_up() {
+    let mut world = World::settled(20, "");
+    let node = Node {
+        agent: None,
+        kind: Kind::Dead,
+    };
+    world.nodes.insert("node-never".to_owned(), node);
+    world.makes_none = true;
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(12);
+    assert!(world.history().failed.is_some());
+    world.makes_none = false;
+    rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+}
+
+#[test]
+fn a_node_that_dies_between_two_pods_of_a_trial_holds_nothing_up() {
+    let mut world = World::settled(20, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.makes_none = true;
+    world.round();
+    let (node, _) = world.history().trial.clone().unwrap().node.unwrap();
+    world.nodes.get_mut(&node).unwrap().kind = Kind::Dead;
+    world.makes_none = false;
+    let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+    assert!(rounds < HOUR, "{rounds}");
+}
+
+/// It pulls its image for longer than an agent may take.
+#[test]
+fn a_slow_node_that_joins_blames_nobody() {
+    let mut world = World::settled(40, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    world.rounds(2);
+    assert!(world.history().roll.is_some());
+    world.add_node();
+    let (name, born) = ("node-40", world.now);
+    for _ in 0..30 {
+        world.round();
+        let now = world.now;
+        let agent = world.nodes.get_mut(name).unwrap().agent.as_mut().unwrap();
+        if lasts(born, now) < Duration::from_secs(220) {
+            (agent.ready_since, agent.has_run) = (None, false);
+        } else {
+            agent.ready_since = agent.ready_since.or(Some(now));
+            agent.has_run = true;
+        }
+        assert!(world.plan().held.is_empty() && world.history().failed.is_none());
+    }
+    assert_eq!(world.good(), Some(revision));
+}
+
+#[test]
+fn a_node_that_was_not_ready_before_blames_nobody() {
+    let mut world = World::settled(40, "");
+    let break_it = |world: &mut World| {
+        let now = world.now;
+        let agent = world.nodes.get_mut("node-7").unwrap().agent.as_mut();
+        if let Some(agent) = agent {
+            agent.ready_since = None;
+            agent.not_ready_since = agent.not_ready_since.or(Some(now));
+        }
+    };
+    for _ in 0..5 {
+        break_it(&mut world);
+        world.round();
+    }
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    for _ in 0..60 {
+        break_it(&mut world);
+        world.round();
+        assert!(world.plan().held.is_empty() && world.history().failed.is_none());
+    }
+    assert_eq!(world.good(), Some(revision));
+}
+
+#[test]
+fn a_flapping_agent_keeps_no_revision_from_becoming_good() {
+    let mut world = World::settled(10, "bad.example.com");
+    world.set(9, Kind::Flapping);
+    for team in 0..5 {
+        world.put(&format!("team-{team}"), "good.example.com");
+        let revision = world.plan().revision;
+        let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+        assert!(rounds < HOUR, "{rounds}");
+    }
+    world.put("evil", "bad.example.com");
+    world.rounds(HOUR);
+    assert_eq!(
+        world.plan().held.keys().collect::<Vec<_>>(),
+        ["ns-evil.yaml"]
+    );
+}
+
+/// A new image together with a wrong sink.
+#[test]
+fn a_wrong_sink_holds_no_new_image_up() {
+    let mut world = World::settled(10, "bad.example.com");
+    world.settings.agent.image = "security-fix".to_owned();
+    world.put("shop", "bad.example.com");
+    world.rounds(3);
+    world.put("bank", "good.example.com");
+    let template = world.plan().template;
+    let rounds = rounds_until(&mut world, |world| {
+        let good = world.history().good.as_ref().unwrap();
+        good.template == template && world.with(&good.revision) == 10
+    });
+    assert!(rounds < HOUR, "{rounds}");
+    let has_bank = |world: &World| {
+        let good = world.good().unwrap();
+        let files = &world.snapshot.revisions[&good].files;
+        files.contains_key("ns-bank.yaml")
+    };
+    let rounds = rounds_until(&mut world, has_bank);
+    assert!(rounds < 2 * HOUR, "{rounds}");
+}
+
+/// Agents crash three minutes after their start with it.
+#[test]
+fn what_fails_slowly_reaches_many_once_and_one_node_with_each_retry() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "slow-poison");
+    let (mut waves, mut most) = (Vec::new(), 0);
+    for _ in 0..24 * HOUR {
+        let before = world.history().failed.clone();
+        world.round();
+        let World {
+            nodes,
+            snapshot,
+            now,
+            ..
+        } = &mut world;
+        let mut with_it = 0;
+        for agent in nodes.values_mut().filter_map(|node| node.agent.as_mut()) {
+            let files = &snapshot.revisions[&agent.revision].files;
+            let mut texts = files.values();
+            if texts.any(|text| String::from_utf8_lossy(text).contains("slow-poison")) {
+                with_it += 1;
+                if lasts(agent.created.unwrap(), *now) >= Duration::from_secs(180) {
+                    (agent.ready_since, agent.restarts) = (None, 2);
+                }
+            }
+        }
+        most = most.max(with_it);
+        if world.history().failed != before && world.history().failed.is_some() {
+            waves.push(std::mem::take(&mut most));
+        }
+    }
+    // The second has those that are left of the first.
+    let retries = waves.get(2..).unwrap_or_default();
+    assert!(
+        retries.len() > 3 && retries.iter().all(|wave| *wave == 1),
+        "{waves:?}"
+    );
+}
+
+/// A former leader's clock was a day ahead.
+#[test]
+fn times_of_a_clock_that_was_ahead_delay_nothing() {
+    let mut world = World::settled(10, "bad.example.com");
+    world.now += SignedDuration::from_hours(24);
+    world.put("shop", "bad.example.com");
+    world.rounds(3);
+    assert!(world.history().held.contains_key("ns-shop.yaml"));
+    world.now -= SignedDuration::from_hours(24);
+    let now = world.now;
+    for agent in world
+        .nodes
+        .values_mut()
+        .filter_map(|node| node.agent.as_mut())
+    {
+        agent.created = agent.created.min(Some(now));
+        agent.ready_since = agent.ready_since.min(Some(now));
+    }
+    world.poison = "";
+    let rounds = rounds_until(&mut world, |world| world.history().held.is_empty());
+    assert!(rounds < HOUR, "{rounds}");
+}
+
+/// One tenant writes one wrong sink after the other.
+#[test]
+fn a_tenant_that_fails_again_and_again_keeps_no_other_waiting() {
+    let mut world = World::settled(10, "bad");
+    let mut failures = 0;
+    world.put("bank", "good.example.com");
+    for minute in 0..24 * 60 {
+        world.put("shop", &format!("bad-{minute}.example.com"));
+        let before = world.history().failed.clone();
+        world.rounds(3);
+        failures += usize::from(world.history().failed != before);
+        if minute == 4 * 60 {
+            let good = world.good().unwrap();
+            let files = &world.snapshot.revisions[&good].files;
+            assert!(files.contains_key("ns-bank.yaml"));
+        }
+    }
+    assert!(failures < 150, "{failures}");
+}
