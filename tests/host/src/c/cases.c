@@ -122,7 +122,7 @@ static int init_without_addr(void)
 
     CHECK(host_init(host, output) <= 0);
 #ifndef BARE
-    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] addr: is missing") != NULL);
+    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] addr: missing") != NULL);
 #endif
     return finish(host);
 }
