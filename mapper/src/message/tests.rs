@@ -301,8 +301,8 @@ fn the_fence_lets_one_namespace_through() {
     let chunk = [event(line("a")), event(line("b"))].concat();
     let refused = |keys: &[(&str, &str)], tag| {
         let (messages, tally) = map_all(&mapper(keys), tag, &chunk);
-        assert_eq!(messages.len() as u64 + tally.count(Reason::Refused), 2);
-        tally.count(Reason::Refused) == 2
+        assert_eq!(messages.len() as u64 + tally.count(LossReason::Refused), 2);
+        tally.count(LossReason::Refused) == 2
     };
     assert!(!refused(&[("namespace", "shop")], TAG));
     assert!(refused(&[("namespace", "sho")], TAG));
@@ -319,9 +319,9 @@ fn a_record_cannot_claim_a_namespace() {
     let chunk = event(body);
     let claimed = [("namespace", "claimed")];
     let (_, tally) = map_all(&mapper(&claimed), TAG, &chunk);
-    assert_eq!(tally.count(Reason::Refused), 1);
+    assert_eq!(tally.count(LossReason::Refused), 1);
     let (_, tally) = map_all(&mapper(&claimed), "some.tag", &chunk);
-    assert_eq!(tally.count(Reason::Refused), 1);
+    assert_eq!(tally.count(LossReason::Refused), 1);
     // Unless the pipeline's owner says that records are to be believed.
     let trusting = [("namespace", "claimed"), ("identity", "record")];
     let (messages, _) = map_all(&mapper(&trusting), "some.tag", &chunk);
@@ -391,7 +391,7 @@ fn five_thousand_labels_cost_labels_and_not_the_message() {
         Some("nginx")
     );
     let written = messages[0].structured_data[0].params.len() as u64;
-    assert_eq!(written - 4 + tally.count(Reason::ParamOmitted), 5000);
+    assert_eq!(written - 4 + tally.count(LossReason::ParamOmitted), 5000);
     assert!(written > 100);
 }
 
@@ -408,7 +408,7 @@ fn damaged_records_cost_themselves_only() {
     .concat();
     let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
     assert_eq!(messages.len(), 3);
-    assert_eq!(tally.count(Reason::Damaged), 2);
+    assert_eq!(tally.count(LossReason::Damaged), 2);
 
     // A map that claims one entry more, and so swallows the next two events.
     let mut greedy = event(line("greedy"));
@@ -417,7 +417,7 @@ fn damaged_records_cost_themselves_only() {
     let chunk = [greedy.as_slice(), &good, &good, &good].concat();
     let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
     assert_eq!(messages.len(), 3);
-    assert_eq!(tally.count(Reason::Damaged), 1);
+    assert_eq!(tally.count(LossReason::Damaged), 1);
 }
 
 /// Records of several containers and agents, mixed.

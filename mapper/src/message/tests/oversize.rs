@@ -22,7 +22,7 @@ fn long_messages() {
     let joined: String = messages.iter().map(Message::text).collect();
     assert_eq!(joined, text);
     assert_eq!(messages.len(), 4);
-    assert_eq!(tally.count(Reason::Split), 1);
+    assert_eq!(tally.count(LossReason::Split), 1);
     for (number, message) in (1..).zip(&messages) {
         assert_eq!(message.structured_data.len(), 2);
         assert_eq!(message.structured_data[0], messages[0].structured_data[0]);
@@ -33,11 +33,11 @@ fn long_messages() {
     assert_eq!(messages.len(), 1);
     assert!(text.starts_with(messages[0].text()));
     assert_eq!(part(&messages[0]), None);
-    assert_eq!(tally.count(Reason::Truncated), 1);
+    assert_eq!(tally.count(LossReason::Truncated), 1);
 
     let (messages, tally) = map_all(&mapper(&[("oversize", "drop")]), TAG, &chunk);
     assert!(messages.is_empty());
-    assert_eq!(tally.count(Reason::Oversize), 1);
+    assert_eq!(tally.count(LossReason::Oversize), 1);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn with_the_smallest_size_a_text_always_has_room() {
     let (messages, tally) = map_all(&mapper(&keys), TAG, &event(body));
     let joined: String = messages.iter().map(Message::text).collect();
     assert_eq!(joined, "x".repeat(2000));
-    assert!(tally.count(Reason::ParamOmitted) > 0);
+    assert!(tally.count(LossReason::ParamOmitted) > 0);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn parts_of_a_message_without_other_structured_data() {
 fn a_message_that_just_fits_is_no_part() {
     let size = |text: usize| {
         let (messages, tally) = map_all(&mapper(&[]), TAG, &event(line(&"x".repeat(text))));
-        assert_eq!(tally.count(Reason::Split), u64::from(messages.len() > 1));
+        assert_eq!(tally.count(LossReason::Split), u64::from(messages.len() > 1));
         messages.iter().map(part).collect::<Vec<_>>()
     };
     let mut batch = Batch::new(Framing::Datagram);
@@ -182,7 +182,7 @@ proptest! {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         prop_assert_eq!(joined, String::from_utf8_lossy(text));
 
-        prop_assert_eq!(tally.count(Reason::Split), u64::from(messages.len() > 1));
+        prop_assert_eq!(tally.count(LossReason::Split), u64::from(messages.len() > 1));
         for (number, message) in (1..).zip(&messages) {
             let expected = (messages.len() > 1).then_some((number, messages.len()));
             prop_assert_eq!(part(message), expected);
