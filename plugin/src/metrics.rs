@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
-use mapper::message::{Reason, Tally};
+use mapper::message::{LossReason, Tally};
 use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
@@ -277,7 +277,7 @@ impl SharedMetrics {
             metric.prepare(&[output]);
         }
         let by_reason = |metric: &Metric, reason| metric.prepare(&[output, &label(reason)]);
-        for reason in Reason::ALL {
+        for reason in LossReason::ALL {
             let metric = if reason.is_drop() { dropped } else { altered };
             by_reason(metric, reason.name());
         }

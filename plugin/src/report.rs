@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::time::{Instant, SystemTime};
 
-use mapper::message::{Reason, Tally};
+use mapper::message::{LossReason, Tally};
 use mapper::notice::push_notice;
 use parking_lot::Mutex;
 use syslog::Batch;
@@ -108,7 +108,7 @@ impl Report {
     }
 
     /// So many messages were given up on their way.
-    pub(crate) fn give_up(&self, reason: Reason, count: u64) {
+    pub(crate) fn give_up(&self, reason: LossReason, count: u64) {
         let mut tally = Tally::default();
         tally.add_many(reason, count);
         self.delivered(&tally, None);
@@ -151,7 +151,7 @@ mod tests {
         Report::new(log, Metrics::new(None, "shop").0, "node-1".to_owned())
     }
 
-    fn tally(reason: Reason, count: usize) -> Tally {
+    fn tally(reason: LossReason, count: usize) -> Tally {
         let mut tally = Tally::default();
         (0..count).for_each(|_| tally.add(reason));
         tally
@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn a_loss_is_told_with_its_chunk_and_not_again() {
         let (report, mut batch) = (report(), empty());
-        let lost = tally(Reason::Damaged, 3);
+        let lost = tally(LossReason::Damaged, 3);
         let notice = report.tell(&lost, &mut batch).unwrap();
         let text = said(&batch);
         assert!(text.starts_with("<44>1 "), "{text}");
-        let end = " node-1 syslog_sink - given_up - 3 records skipped that could not be read";
+        let end = " node-1 syslog_sink - given_up - 3 unreadable records skipped";
         assert!(text.ends_with(end), "{text}");
         report.delivered(&lost, Some(&notice));
 
@@ -184,12 +184,12 @@ mod tests {
     #[test]
     fn what_came_back_is_told_when_it_comes_again() {
         let report = report();
-        let lost = tally(Reason::Oversize, 2);
+        let lost = tally(LossReason::Oversize, 2);
         for _ in 0..2 {
             let mut batch = empty();
             let notice = report.tell(&lost, &mut batch).unwrap();
             assert!(
-                said(&batch).contains(" 2 messages dropped"),
+                said(&batch).contains(" 2 messages longer than max_message_size dropped"),
                 "{}",
                 said(&batch)
             );
@@ -200,28 +200,28 @@ mod tests {
     #[test]
     fn what_may_not_be_told_yet_is_told_later_or_last() {
         let (report, mut batch) = (report(), empty());
-        let first = tally(Reason::Damaged, 1);
+        let first = tally(LossReason::Damaged, 1);
         let notice = report.tell(&first, &mut batch).unwrap();
         report.delivered(&first, Some(&notice));
 
-        let more = tally(Reason::Truncated, 5);
+        let more = tally(LossReason::Truncated, 5);
         let mut batch = empty();
         assert!(report.tell(&more, &mut batch).is_none());
         assert!(batch.is_empty());
         report.delivered(&more, None);
-        report.give_up(Reason::Datagram, 1);
+        report.give_up(LossReason::Datagram, 1);
 
         let mut last = empty();
         report.last_words(&mut last);
         let text = said(&last);
-        let end = " 1 messages dropped that did not fit a datagram; 5 messages truncated to max_message_size";
+        let end = " 1 messages too large for a datagram dropped; 5 messages truncated to max_message_size";
         assert!(text.ends_with(end), "{text}");
     }
 
     #[test]
     fn others_records_are_none_of_the_sinks_business() {
         let (report, mut batch) = (report(), empty());
-        let refused = tally(Reason::Refused, 7);
+        let refused = tally(LossReason::Refused, 7);
         assert!(report.tell(&refused, &mut batch).is_none());
         report.delivered(&refused, None);
         report.last_words(&mut batch);

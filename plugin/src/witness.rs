@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mapper::config::key_of;
-use mapper::message::Reason;
+use mapper::message::LossReason;
 use queue::Status;
 use transport::tls::TlsError;
 use transport::{DeliveryEvent, Error, Observer, QueueState};
@@ -94,8 +94,8 @@ impl Witness {
     fn report_lost(&mut self, queue: Status) {
         let before = std::mem::replace(&mut self.queue, queue);
         for (reason, count) in [
-            (Reason::Evicted, queue.evicted - before.evicted),
-            (Reason::Unreadable, queue.damaged - before.damaged),
+            (LossReason::Evicted, queue.evicted - before.evicted),
+            (LossReason::Unreadable, queue.damaged - before.damaged),
         ] {
             self.report.give_up(reason, count);
         }
@@ -160,7 +160,7 @@ impl Observer for Witness {
                 );
             }
             DeliveryEvent::MessageRefused(error) => {
-                self.report.give_up(Reason::Datagram, 1);
+                self.report.give_up(LossReason::Datagram, 1);
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.messages,
@@ -168,7 +168,7 @@ impl Observer for Witness {
                 );
             }
             DeliveryEvent::MessageRejected { length } => {
-                self.report.give_up(Reason::Rejected, 1);
+                self.report.give_up(LossReason::Rejected, 1);
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.rejections,
