@@ -12,7 +12,7 @@ pub struct ConfigError {
     pub key: &'static str,
     /// The configured value, or `None` if the key is absent.
     pub value: Option<String>,
-    /// What is wrong with the value, and which values are allowed.
+    /// The problem with the value, and the allowed values.
     pub problem: String,
 }
 

@@ -67,7 +67,7 @@ impl Layout {
 pub enum FacilityFrom {
     /// The same facility for all records.
     Fixed(Facility),
-    /// A template that gives a keyword or a number.
+    /// A template that renders a keyword or a number.
     Field(Template),
 }
 
@@ -78,7 +78,7 @@ pub enum SeverityFrom {
     Fixed(Severity),
     /// The stream that the container wrote to: stdout or stderr.
     Stream,
-    /// A template that gives a logger's level.
+    /// A template that renders a logger's level.
     Field(Template),
 }
 
