@@ -185,13 +185,13 @@ impl Source {
 }
 
 fn render_path(path: &[Segment], record: Map<'_>, out: &mut Vec<u8>) -> bool {
-    let found =
-        path.iter()
-            .try_fold(Value::Map(record), |value, segment| match (segment, value) {
-                (Segment::Key(key), Value::Map(map)) => map.get(key.as_bytes()),
-                (Segment::Index(index), Value::Array(array)) => array.into_iter().nth(*index),
-                _ => None,
-            });
+    let found = path.iter().try_fold(Value::Map(record), |value, segment| {
+        match (segment, value) {
+            (Segment::Key(key), Value::Map(map)) => map.get(key.as_bytes()),
+            (Segment::Index(index), Value::Array(array)) => array.into_iter().nth(*index),
+            _ => None,
+        }
+    });
     match found {
         None | Some(Value::Nil) => return false,
         Some(Value::Text(text)) => out.extend_from_slice(text),

@@ -21,7 +21,8 @@ pub(super) fn escape<'t>(text: &'t [u8], buffer: &'t mut Vec<u8>) -> &'t [u8] {
             '\n' => buffer.extend_from_slice(br"\n"),
             '\r' => buffer.extend_from_slice(br"\r"),
             other => {
-                write!(buffer, r"\u{:04x}", u32::from(other)).expect("writing to a Vec never fails");
+                write!(buffer, r"\u{:04x}", u32::from(other))
+                    .expect("writing to a Vec never fails");
             }
         }
         rest = &rest[at + character.len_utf8()..];

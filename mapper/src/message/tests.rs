@@ -43,7 +43,7 @@ fn kubernetes(labels: Vec<(&str, Rmpv)>) -> Rmpv {
     ])
 }
 
-/// An event at 2026-03-01T12:00:00.123456789Z.
+/// Encodes a record with the time 2026-03-01T12:00:00.123456789Z.
 fn event(body: Rmpv) -> Vec<u8> {
     rig::event::event(1_772_366_400, 123_456_789, body)
 }
@@ -131,7 +131,7 @@ fn other_records_have_sensible_defaults() {
 }
 
 #[test]
-fn events_of_pks_are_told_by_their_tag() {
+fn events_of_pks_are_recognized_by_their_tag() {
     let kubernetes = map(vec![
         ("namespace_name", "shop".into()),
         ("pod_name", "web-0".into()),
@@ -146,7 +146,7 @@ fn events_of_pks_are_told_by_their_tag() {
 }
 
 #[test]
-fn a_cluster_name_goes_before_the_node() {
+fn the_cluster_name_takes_precedence_over_the_node() {
     let body = |cluster: &str| {
         map(vec![
             ("log", "x".into()),
@@ -163,13 +163,13 @@ fn a_cluster_name_goes_before_the_node() {
     assert_eq!(hostname(&[], "Prod_1"), "Prod-1");
     assert_eq!(hostname(&[("sanitizehost", "off")], "Prod_1"), "Prod_1");
     assert_eq!(hostname(&[], ""), "node-1");
-    // Where the container's own text may have become the record's keys.
+    // For pipelines in which a container can set the record's keys.
     let ignored = [("record_cluster_name", "off")];
     assert_eq!(hostname(&ignored, "forged"), "node-1");
 }
 
 #[test]
-fn a_node_is_the_last_parameter_where_it_is_known() {
+fn a_known_node_is_the_last_parameter() {
     let body = |host: Rmpv| {
         map(vec![
             ("log", "x".into()),
@@ -190,13 +190,13 @@ fn a_node_is_the_last_parameter_where_it_is_known() {
     assert_eq!(last("a\"]b".into()), node("a\"]b"));
     assert_eq!(last("".into()), container);
     assert_eq!(last(7.into()), container);
-    // Longer than any name, and than what the structured data may have.
+    // Longer than any host name, and than the limit of the structured data.
     assert_eq!(last("x".repeat(256).into()), container);
     assert_eq!(last("x".repeat(20_000).into()), container);
 }
 
 #[test]
-fn severities() {
+fn severities_come_from_the_stream_a_keyword_or_a_template() {
     let severity = |keys: &[(&str, &str)], body| map_one(keys, TAG, body).severity;
     assert_eq!(severity(&[("severity", "stream")], line("x")), 3);
     assert_eq!(severity(&[("severity", "warning")], line("x")), 4);
@@ -219,7 +219,7 @@ fn severities() {
 }
 
 #[test]
-fn every_field_can_be_set() {
+fn templates_can_set_every_field() {
     let keys = [
         ("hostname", "$kubernetes['host'].example"),
         ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
@@ -250,7 +250,7 @@ fn every_field_can_be_set() {
         message.timestamp.as_ref().unwrap().text,
         "2020-01-02T03:04:05.000000+01:00"
     );
-    // The tag's pod, not the one that the record claims.
+    // The pod of the tag, not the one that the record claims.
     assert_eq!(message.structured_data.len(), 1);
     assert_eq!(message.param("id@1", "pod"), Some("web-0"));
     assert_eq!(message.param("id@1", "gone"), None);
@@ -259,7 +259,7 @@ fn every_field_can_be_set() {
 }
 
 #[test]
-fn times_in_the_record() {
+fn a_template_can_set_the_timestamp() {
     for (time, seconds, micros) in [
         (Rmpv::from(1_577_934_245), 1_577_934_245, 0),
         (Rmpv::from(1_577_934_245.25), 1_577_934_245, 250_000),
@@ -279,7 +279,7 @@ fn times_in_the_record() {
             123_456,
         ),
         (Rmpv::from(1.577_934_245_123_456e18), 1_577_934_245, 123_456),
-        // Not a time: the record's own.
+        // For other values, the record's own time.
         (Rmpv::from("yesterday"), 1_772_366_400, 123_456),
         (Rmpv::from("nan"), 1_772_366_400, 123_456),
         (Rmpv::from("-inf"), 1_772_366_400, 123_456),
@@ -297,7 +297,7 @@ fn times_in_the_record() {
 }
 
 #[test]
-fn the_fence_lets_one_namespace_through() {
+fn only_records_of_the_namespace_pass_the_namespace_check() {
     let chunk = [event(line("a")), event(line("b"))].concat();
     let refused = |keys: &[(&str, &str)], tag| {
         let (messages, tally) = map_all(&mapper(keys), tag, &chunk);
@@ -322,14 +322,14 @@ fn a_record_cannot_claim_a_namespace() {
     assert_eq!(tally.count(LossReason::Refused), 1);
     let (_, tally) = map_all(&mapper(&claimed), "some.tag", &chunk);
     assert_eq!(tally.count(LossReason::Refused), 1);
-    // Unless the pipeline's owner says that records are to be believed.
+    // Unless the configuration trusts the records.
     let trusting = [("namespace", "claimed"), ("identity", "record")];
     let (messages, _) = map_all(&mapper(&trusting), "some.tag", &chunk);
     assert_eq!(messages.len(), 1);
 }
 
 #[test]
-fn a_text_forges_neither_frame_nor_header() {
+fn a_text_cannot_forge_a_frame_or_a_header() {
     for text in [
         "<13>1 - - - - - - forged",
         "5 <13>1",
@@ -342,7 +342,7 @@ fn a_text_forges_neither_frame_nor_header() {
 }
 
 #[test]
-fn hostile_labels_are_values() {
+fn hostile_labels_are_escaped() {
     let value = "q\" b\\ c] n\n t\t \u{1} é";
     let body = map(vec![
         ("log", "x".into()),
@@ -373,7 +373,7 @@ fn hostile_labels_are_values() {
 }
 
 #[test]
-fn five_thousand_labels_cost_labels_and_not_the_message() {
+fn labels_that_do_not_fit_are_omitted() {
     let keys: Vec<String> = (0..5000).map(|n| format!("label-{n}")).collect();
     let labels = keys
         .iter()
@@ -396,7 +396,7 @@ fn five_thousand_labels_cost_labels_and_not_the_message() {
 }
 
 #[test]
-fn damaged_records_cost_themselves_only() {
+fn damaged_records_do_not_affect_their_neighbours() {
     let good = event(line("good"));
     let chunk = [
         good.as_slice(),
@@ -410,7 +410,7 @@ fn damaged_records_cost_themselves_only() {
     assert_eq!(messages.len(), 3);
     assert_eq!(tally.count(LossReason::Damaged), 2);
 
-    // A map that claims one entry more, and so swallows the next two events.
+    // A map whose head claims one more entry, so that it extends over two events.
     let mut greedy = event(line("greedy"));
     let body = greedy.iter().position(|byte| *byte == 0x82).unwrap();
     greedy[body] = 0x83;
@@ -420,7 +420,7 @@ fn damaged_records_cost_themselves_only() {
     assert_eq!(tally.count(LossReason::Damaged), 1);
 }
 
-/// Records of several containers and agents, mixed.
+/// Generates records of several containers and agents.
 fn any_body() -> impl Strategy<Value = Rmpv> {
     let label = prop_oneof![Just("web"), Just("db")];
     let host = prop_oneof![Just("node-1"), Just("node-2")];
@@ -446,7 +446,7 @@ fn any_body() -> impl Strategy<Value = Rmpv> {
 
 proptest! {
     #[test]
-    fn a_record_is_mapped_alike_alone_and_among_others(
+    fn a_record_is_mapped_independently_of_its_chunk(
         bodies in proptest::collection::vec(any_body(), 1..8),
         keys in proptest::option::of(proptest::sample::select(vec![
             ("identity", "record"),
@@ -467,8 +467,8 @@ proptest! {
 }
 
 proptest! {
-    /// Few kinds of records, many of each, so that nearly all shared_headers are found and
-    /// not made.
+    /// Uses few kinds of records and many of each, so that nearly all shared headers
+    /// come from the cache.
     #[test]
     fn a_cached_shared_header_equals_a_new_one(
         bodies in proptest::collection::vec(any_pod(), 1..40),
@@ -501,7 +501,8 @@ proptest! {
     }
 }
 
-/// Records of pods that differ in a label, in what fits, or in the form alone.
+/// Generates records of pods that differ in a label, in their size, or in the type of
+/// `kubernetes`.
 fn any_pod() -> impl Strategy<Value = Rmpv> {
     let label = (0_usize..3, prop_oneof![Just(1_usize), Just(200), Just(900)]);
     let pod = (0_u8..4, proptest::collection::vec(label, 0..3)).prop_map(|(pod, labels)| {
@@ -525,7 +526,7 @@ fn any_pod() -> impl Strategy<Value = Rmpv> {
 }
 
 #[test]
-fn a_kubernetes_that_is_no_map_is_of_its_record_alone() {
+fn a_kubernetes_key_that_is_not_a_map_is_not_cached() {
     let body = |name: &str| map(vec![("log", "x".into()), ("kubernetes", name.into())]);
     let chunk = [event(body("one")), event(body("two"))].concat();
     let (messages, _) = map_all(&mapper(&[("hostname", "$kubernetes")]), TAG, &chunk);
@@ -537,7 +538,7 @@ fn a_kubernetes_that_is_no_map_is_of_its_record_alone() {
 }
 
 #[test]
-fn only_what_is_selected_is_sent() {
+fn only_selected_records_are_mapped() {
     let records = |stream: &str| event(map(vec![("log", "x".into()), ("stream", stream.into())]));
     let chunk = [records("stdout"), records("stderr")].concat();
     for (keys, expected) in [
