@@ -122,10 +122,10 @@ impl Template {
     /// `kubernetes` map, so that records with the same shared header have the same
     /// text.
     #[must_use]
-    pub fn is_of_shared_header(&self) -> bool {
+    pub fn depends_only_on_metadata(&self) -> bool {
         self.parts.iter().all(|part| match part {
             Part::Text(_) => true,
-            Part::Choice(sources) => sources.iter().all(Source::is_of_shared_header),
+            Part::Choice(sources) => sources.iter().all(Source::depends_only_on_metadata),
         })
     }
 
@@ -151,7 +151,7 @@ impl Template {
 }
 
 impl Source {
-    fn is_of_shared_header(&self) -> bool {
+    fn depends_only_on_metadata(&self) -> bool {
         match self {
             Self::Tag | Self::TagPart(_) | Self::Default(_) => true,
             Self::Identity(_, path) | Self::Path(path) => {

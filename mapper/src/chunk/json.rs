@@ -100,13 +100,14 @@ fn push_key(out: &mut Vec<u8>, key: Value<'_>) {
 }
 
 fn push<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(out, value).expect("a scalar serializes, and writing to a Vec succeeds");
+    serde_json::to_writer(out, value)
+        .expect("a scalar serializes, and writing to a Vec never fails");
 }
 
 fn push_hex(out: &mut Vec<u8>, data: &[u8]) {
     out.push(b'"');
     for byte in data {
-        write!(out, "{byte:02x}").expect("writing to a Vec succeeds");
+        write!(out, "{byte:02x}").expect("writing to a Vec never fails");
     }
     out.push(b'"');
 }

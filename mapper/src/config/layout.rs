@@ -65,7 +65,7 @@ impl Layout {
 /// The source of the facility.
 #[derive(Clone, Debug)]
 pub enum FacilityFrom {
-    /// The same facility for all records.
+    /// A fixed facility for all records.
     Fixed(Facility),
     /// A template that renders a keyword or a number.
     Field(Template),
@@ -74,7 +74,7 @@ pub enum FacilityFrom {
 /// The source of the severity.
 #[derive(Clone, Debug)]
 pub enum SeverityFrom {
-    /// The same severity for all records.
+    /// A fixed severity for all records.
     Fixed(Severity),
     /// The stream that the container wrote to: stdout or stderr.
     Stream,

@@ -156,7 +156,7 @@ impl Mapper {
             shared_header_varies: !config
                 .layout
                 .shared_header_templates()
-                .all(Template::is_of_shared_header),
+                .all(Template::depends_only_on_metadata),
             identity: config.identity,
             record_cluster_name: config.record_cluster_name,
             namespace: config.namespace.clone(),
