@@ -61,7 +61,7 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     let log = Load::deliver_chunks(&chunks, delivery, &options, || {
         wait::until(BOUND, everything).unwrap();
     });
-    let reason = "was given up: the receiver ends the connection";
+    let reason = "the receiver ends the connection each time it gets this frame";
     assert!(log.contains(reason), "{log}");
     receiver.wait_for_the_end();
     let connections = receiver.connections() as usize;
