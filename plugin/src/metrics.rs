@@ -247,7 +247,7 @@ impl SharedMetrics {
             )?,
             exposed_bytes: counter(
                 c"exposed_bytes_total",
-                c"Bytes of frames that a receiver may have lost unread and that were not kept",
+                c"Bytes of frames that a receiver may have lost unread and that were no longer kept",
             )?,
             queue: QueueMetrics::new(gauge, counter)?,
             acknowledgement: registry.histogram(latency, &BOUNDS)?,
