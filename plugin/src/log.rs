@@ -39,7 +39,7 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// Returns the number of lines suppressed since the last admitted one, or `None` if
-    /// this line is to be suppressed as well.
+    /// this line must be suppressed as well.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         let is_too_soon = self
             .last
