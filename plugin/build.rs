@@ -1,5 +1,5 @@
-//! Fluent Bit unloads plugins on a hot reload. A library that stays mapped
-//! cannot pull its code from under a destructor that runs late.
+//! Links the library with `-z nodelete`. Fluent Bit unloads plugins on a hot reload;
+//! the library must stay mapped, because thread-local destructors may run later.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line arguments.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,44 +6,47 @@ use std::path::PathBuf;
 use lexopt::Arg;
 use thiserror::Error;
 
-/// Printed for `--help`, and behind a usage error.
+/// The help text, printed for `--help` and after a usage error.
 pub(crate) const HELP: &str = "\
-Starts Fluent Bit after two checks. A database of positions in files (*.db) that
-Fluent Bit cannot use is renamed to <name>.corrupt-<time>. Where no log of a
-container can be read, Fluent Bit is not started. Where the variable HTTP_LISTEN is
-an address of IPv6 and the kernel has no IPv6, Fluent Bit gets 0.0.0.0 instead.
+Starts Fluent Bit after these checks:
+- A database of file positions (*.db) that Fluent Bit cannot use is renamed to
+  <name>.corrupt-<time>.
+- If no container log can be read, Fluent Bit is not started.
+- If HTTP_LISTEN is an IPv6 address and the kernel does not support IPv6, Fluent Bit
+  listens on 0.0.0.0 instead.
 
 Usage: sink-agent [--state FOLDER] [--logs FOLDER] -- PROGRAM [ARGUMENT]...
        sink-agent [--state FOLDER] --remove
 
 Options:
-    --state FOLDER   The folder with the databases. The variable STATE_DIR by
-                     default; nothing is checked where both are absent.
-    --logs FOLDER    The folder with the logs of containers, such as
-                     /var/log/containers. The variable CONTAINER_LOGS by default;
-                     nothing is checked where both are absent.
-    --remove         Remove what agents wrote into the state folder, queues with
-                     undelivered messages included, and the folder. Fails while an
-                     agent uses it.
+    --state FOLDER   The folder that contains the databases. Defaults to the
+                     variable STATE_DIR; without either, databases are not checked.
+    --logs FOLDER    The folder that contains the container logs, such as
+                     /var/log/containers. Defaults to the variable CONTAINER_LOGS;
+                     without either, logs are not checked.
+    --remove         Remove all files of the agents from the state folder, including
+                     queues with undelivered messages, and then the folder. Fails if
+                     an agent uses a queue.
     --help           Print this help.
     --version        Print the version.
 
-PROGRAM replaces this process, so signals and exit codes are its own.
-Exit codes of sink-agent itself: 1 no log can be read, or something was not
-removed; 2 usage error; 126 PROGRAM cannot be started; 127 PROGRAM was not found.
+PROGRAM replaces this process: it receives signals, and its exit code is returned.
+Exit codes of sink-agent itself: 1 no log can be read, or a file could not be
+removed; 2 usage error; 126 PROGRAM cannot be started; 127 PROGRAM not found.
 ";
 
 /// The parsed command line.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Arguments {
+    /// Start a program.
     Start(Start),
-    /// Remove the state folder.
+    /// Remove the agents' files from a state folder.
     Remove(PathBuf),
     Help,
     Version,
 }
 
-/// A program to start, and the folders to check before.
+/// The program to start, and the folders to check first.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Start {
     pub(crate) state: Option<PathBuf>,
@@ -52,7 +55,8 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// The values of variables that stand for options. Empty ones are absent.
+/// The environment variables that are defaults of options. Empty values count as
+/// absent.
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
     /// `STATE_DIR`.
@@ -66,7 +70,7 @@ pub(crate) struct Variables {
 pub(crate) enum UsageError {
     #[error(transparent)]
     Option(#[from] lexopt::Error),
-    #[error("missing folder: --remove needs --state FOLDER, or STATE_DIR")]
+    #[error("missing folder: --remove requires --state FOLDER or STATE_DIR")]
     NoState,
     #[error("missing program: expected -- PROGRAM [ARGUMENT]...")]
     NoProgram,
@@ -77,7 +81,8 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// Names the option that is unknown or incomplete, or the missing program.
+    /// Returns an error if an option is unknown or incomplete, or if the program or the
+    /// folder is missing.
     pub(crate) fn parse(
         mut parser: lexopt::Parser,
         variables: Variables,
@@ -95,7 +100,7 @@ impl Arguments {
                 Arg::Long("remove") => remove = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("version") | Arg::Short('V') => return Ok(Self::Version),
-                // The program. All behind it is its own.
+                // All arguments after the program are passed to it.
                 Arg::Value(program) if !remove => {
                     return Ok(Self::Start(Start {
                         state,
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_behind_the_program_are_passed_on() {
+    fn arguments_after_the_program_are_passed_to_it() {
         let words = ["--state", "/s", "--", "fluent-bit", "-e", "x.so", "--help"];
         assert_eq!(
             parse(&words, Some("/other")).unwrap(),
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_errors_say_what_is_wrong() {
+    fn usage_errors_describe_the_problem() {
         for (words, problem) in [
             (&["--state"][..], "missing argument for option '--state'"),
             (&["--stat", "/s", "--", "x"], "invalid option '--stat'"),

@@ -1,7 +1,7 @@
-//! A database of positions in files: whether Fluent Bit can use it.
+//! The check whether Fluent Bit can use a database of file positions.
 //!
-//! Fluent Bit reads the whole table `in_tail_files` at its start, and prepares its
-//! statements. Whatever makes one of these fail ends it.
+//! At its start, Fluent Bit reads the whole table `in_tail_files` and prepares its
+//! statements. If any of this fails, Fluent Bit exits.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,24 +13,25 @@ use rusqlite::config::DbConfig;
 use rusqlite::ffi;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// The files that `SQLite` keeps beside a database, by the end of their names.
+/// The suffixes of the files that `SQLite` keeps next to a database.
 pub(crate) const COMPANIONS: [&str; 3] = [WAL, "-shm", "-journal"];
 const WAL: &str = "-wal";
 
 /// The result of a check.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// Fluent Bit can use it.
+    /// Fluent Bit can use the database.
     Usable,
-    /// Fluent Bit would not start, and why.
+    /// Fluent Bit would not start with the database, for this reason.
     Unusable(String),
-    /// The check could not be completed, and why.
+    /// The check could not be completed, for this reason.
     Unknown(String),
 }
 
-/// Fluent Bit's table, and statements like those that it prepares at its start. It
-/// adds columns by itself where an earlier version has made the table.
+/// The name of Fluent Bit's table.
 const TABLE: &str = "in_tail_files";
+/// Statements like those that Fluent Bit prepares at its start. Columns of later
+/// versions are not included, because Fluent Bit adds them to an existing table.
 const STATEMENTS: [&str; 5] = [
     "ALTER TABLE in_tail_files ADD COLUMN sink_agent INTEGER",
     "SELECT id, name, offset, inode FROM in_tail_files WHERE inode = ? ORDER BY id DESC",
@@ -39,12 +40,14 @@ const STATEMENTS: [&str; 5] = [
     "DELETE FROM in_tail_files WHERE id = ?",
 ];
 
-/// Operations of `SQLite`'s virtual machine between two looks at the clock.
+/// The number of operations of `SQLite`'s virtual machine between checks of the
+/// deadline.
 const OPERATIONS: i32 = 1000;
 
-/// Checks a database, until a moment at most. Changes
-/// nothing but a rollback journal that a crash left.
-pub(crate) fn check(path: &Path, until: Instant) -> Verdict {
+/// Checks a database. Returns [`Verdict::Unknown`] if the check takes longer than the
+/// deadline. The database is not modified, except that `SQLite` rolls back a journal
+/// left by a crash.
+pub(crate) fn check(path: &Path, deadline: Instant) -> Verdict {
     for file in files(path) {
         match fs::metadata(&file) {
             Ok(found) if !found.is_file() => {
@@ -58,36 +61,36 @@ pub(crate) fn check(path: &Path, until: Instant) -> Verdict {
             Err(error) => return Verdict::Unknown(error.to_string()),
         }
     }
-    match examine(path, until) {
+    match examine(path, deadline) {
         Ok(None) => Verdict::Usable,
         Ok(Some(problem)) => Verdict::Unusable(problem),
         Err(error) => verdict(&error, path),
     }
 }
 
-/// The database and its companions, whether or not they exist.
+/// Returns the paths of the database and its companions, whether or not they exist.
 pub(crate) fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let companions = COMPANIONS.map(|end| with_end(path, end));
+    let companions = COMPANIONS.map(|suffix| with_suffix(path, suffix));
     std::iter::once(path.to_owned()).chain(companions)
 }
 
-/// A path with this behind its name.
-pub(crate) fn with_end(path: &Path, end: &str) -> PathBuf {
+/// Returns the path with `suffix` appended to its file name.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(end);
+    name.push(suffix);
     name.into()
 }
 
-/// Returns the first problem, if any.
-fn examine(path: &Path, until: Instant) -> rusqlite::Result<Option<String>> {
-    let has_wal = with_end(path, WAL).exists();
+/// Returns the first problem of a database, if there is one.
+fn examine(path: &Path, deadline: Instant) -> rusqlite::Result<Option<String>> {
+    let has_wal = with_suffix(path, WAL).exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut database = Connection::open_with_flags(path, flags)?;
-    // The WAL stays as it is; without this its content would be moved into the
-    // database. A new one is empty, and goes.
+    // Keep an existing WAL: by default, closing the connection would move its content
+    // into the database. A new WAL is empty and is removed.
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_wal)?;
     database.busy_timeout(std::time::Duration::ZERO)?;
-    database.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
+    database.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
     let mut check = database.prepare("PRAGMA quick_check")?;
     let mut problems = check.query_map([], |row| row.get::<_, String>(0))?;
     while let Some(text) = problems.next().transpose()? {
@@ -96,7 +99,8 @@ fn examine(path: &Path, until: Instant) -> rusqlite::Result<Option<String>> {
         }
     }
     if database.is_readonly("main")? {
-        let problem = "is read-only: by its permissions, or written by a later version of SQLite";
+        let problem =
+            "read-only, because of its permissions or because a later version of SQLite wrote it";
         return Ok(Some(problem.to_owned()));
     }
     let find = "SELECT count(*) FROM sqlite_schema WHERE name = ? COLLATE NOCASE";
@@ -111,9 +115,8 @@ fn examine(path: &Path, until: Instant) -> rusqlite::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether a line of `SQLite`'s check is no problem to Fluent Bit: the result of a
-/// healthy database, a heading, a page that nothing uses, a value that is missing
-/// where the schema wants one.
+/// Whether a line of `SQLite`'s check does not affect Fluent Bit: the result of a
+/// healthy database, a heading, an unused page, or a NULL value in a NOT NULL column.
 fn is_harmless(line: &str) -> bool {
     line == "ok"
         || line.starts_with("*** in database ")
@@ -121,8 +124,8 @@ fn is_harmless(line: &str) -> bool {
         || line.starts_with("NULL value in ")
 }
 
-/// Sorts an error of `SQLite`: one that Fluent Bit meets as well, or one of the
-/// moment.
+/// Classifies an error of `SQLite`: a permanent one that Fluent Bit would get as well,
+/// or a temporary one.
 fn verdict(error: &rusqlite::Error, path: &Path) -> Verdict {
     let text = error.to_string();
     let rusqlite::Error::SqliteFailure(
@@ -136,7 +139,7 @@ fn verdict(error: &rusqlite::Error, path: &Path) -> Verdict {
         return Verdict::Unknown(text);
     };
     let is_unusable = match code {
-        // Unknown is SQLITE_ERROR: a schema that this version cannot read.
+        // `Unknown` is SQLITE_ERROR: this version cannot read the schema.
         ErrorCode::DatabaseCorrupt
         | ErrorCode::NotADatabase
         | ErrorCode::ReadOnly
@@ -151,13 +154,13 @@ fn verdict(error: &rusqlite::Error, path: &Path) -> Verdict {
     if is_unusable {
         Verdict::Unusable(text)
     } else if *code == ErrorCode::OperationInterrupted {
-        Verdict::Unknown("the check takes too long".to_owned())
+        Verdict::Unknown("the check timed out".to_owned())
     } else {
         Verdict::Unknown(text)
     }
 }
 
-/// Whether a file of the database may not be read or written.
+/// Whether permissions deny reading or writing a file of the database.
 fn is_denied(path: &Path) -> bool {
     files(path).any(|file| {
         let opened = File::options().read(true).write(true).open(file);
@@ -171,9 +174,8 @@ mod tests {
 
     use super::*;
 
-    /// A check ends in time, and its database stays.
     #[test]
-    fn a_check_is_bounded() {
+    fn a_check_ends_at_its_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tail.db");
         let database = Connection::open(&path).unwrap();
@@ -185,7 +187,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(
             check(&path, now),
-            Verdict::Unknown("the check takes too long".to_owned())
+            Verdict::Unknown("the check timed out".to_owned())
         );
         assert_eq!(check(&path, now + Duration::from_secs(60)), Verdict::Usable);
     }

@@ -1,4 +1,4 @@
-//! Log lines in Fluent Bit's format.
+//! Logging to stderr in Fluent Bit's format.
 
 use jiff::Timestamp;
 

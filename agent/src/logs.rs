@@ -1,5 +1,5 @@
-//! Whether the logs of containers can be read at all: where they cannot, an agent
-//! would be ready and deliver nothing.
+//! The check whether container logs can be read. If none can, the agent would report
+//! to be ready but deliver nothing.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-/// Between two looks. A container that ends takes its log away, and for a moment the
-/// link to it leads nowhere.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The time between attempts. When a container ends, its log is removed, and the link
+/// to the log dangles for a moment.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// As many links as the kernel follows.
-const LINKS: usize = 40;
+/// The maximum number of symbolic links to follow, as in the kernel.
+const MAX_LINKS: usize = 40;
 
-/// Why no log can be read.
+/// The reason why no log can be read.
 #[derive(Debug, Error)]
 pub(crate) enum Unreadable {
-    #[error("cannot read the folder of containers' logs {}: {error}", folder.display())]
+    #[error("cannot read the folder of container logs {}: {error}", folder.display())]
     Folder { folder: PathBuf, error: io::Error },
     #[error(
-        "cannot read {}, nor any other log of a container: {error}. Is the folder mounted that it \
-         leads to ({})?",
+        "cannot read any container log, {} for example: {error}; check that the folder of the \
+         link's target is mounted ({})",
         link.display(),
         target.display()
     )]
@@ -35,18 +35,23 @@ pub(crate) enum Unreadable {
     },
 }
 
-/// Fails where there are logs, and none of them can be opened for `patience`.
-pub(crate) fn check(folder: &Path, patience: Duration) -> Result<(), Unreadable> {
-    let end = Instant::now() + patience;
+/// Checks that at least one log in the folder can be opened, or that there are no
+/// logs. Retries until `timeout`.
+///
+/// # Errors
+///
+/// Returns an error if the folder or all logs in it cannot be read.
+pub(crate) fn check(folder: &Path, timeout: Duration) -> Result<(), Unreadable> {
+    let deadline = Instant::now() + timeout;
     loop {
-        match look(folder) {
-            Err(_) if Instant::now() < end => sleep(PAUSE),
-            found => return found,
+        match check_once(folder) {
+            Err(_) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
+            result => return result,
         }
     }
 }
 
-fn look(folder: &Path) -> Result<(), Unreadable> {
+fn check_once(folder: &Path) -> Result<(), Unreadable> {
     let unreadable = |error| Unreadable::Folder {
         folder: folder.to_owned(),
         error,
@@ -71,15 +76,16 @@ fn look(folder: &Path) -> Result<(), Unreadable> {
     first.map_or(Ok(()), Err)
 }
 
-/// Returns the path at the end of a chain of links, whether it exists or not. With cri-dockerd,
-/// `/var/log/containers` leads to `/var/log/pods`, and that to Docker's own folder.
+/// Returns the final target of a chain of symbolic links, whether it exists or not.
+/// With cri-dockerd, links in `/var/log/containers` point to links in `/var/log/pods`,
+/// which point to Docker's own folder.
 fn target(link: &Path) -> PathBuf {
     let mut path = link.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         let Ok(next) = fs::read_link(&path) else {
             break;
         };
-        // A relative one starts from the folder of its link.
+        // A relative target is resolved from the folder of its link.
         path = path.parent().unwrap_or(Path::new("")).join(next);
     }
     path

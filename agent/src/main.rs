@@ -1,19 +1,20 @@
 //! `sink-agent`: the entry point of the agents' image.
 //!
 //! ```text
-//! sink-agent ── state.rs ──────> each database of positions in the state folder
-//!     │           └ database.rs  can Fluent Bit use it?
-//!     │                            yes, or unknown: left as it is
-//!     │                            no: set aside, logged
-//!     ├── logs.rs                can any log of a container be read?
-//!     ├── listen.rs              an address for metrics that this kernel has
-//!     ├── exec ────────────────> Fluent Bit, with the same process id
-//!     └── removal.rs             --remove: nothing is left on the node
+//! sink-agent ── logs.rs          can any container log be read?
+//!     │                            no: exit
+//!     ├── state.rs ────────────> each database of file positions in the state folder
+//!     │     └ database.rs        can Fluent Bit use the database?
+//!     │                            yes, or unknown: keep it
+//!     │                            no: rename it, and log a warning
+//!     ├── listen.rs              a listen address that the kernel supports
+//!     ├── exec ────────────────> Fluent Bit, with the same process ID
+//!     └── removal.rs             --remove: remove all files of the agents from the node
 //! ```
 //!
-//! Fluent Bit does not start with a database that it cannot read, and no log of the
-//! node is delivered. Once the database is renamed, the files are read from the
-//! beginning.
+//! Fluent Bit does not start with a database that it cannot read, so that no log of the
+//! node would be delivered. Once the database is renamed, Fluent Bit reads the logs from
+//! the beginning.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -31,15 +32,16 @@ use std::time::Duration;
 use crate::arguments::{Arguments, HELP, Start, Variables};
 use crate::log::{error, info};
 
-/// The exit codes of a shell: the command cannot be run, or was not found.
+/// The exit code if the program cannot be started, as in a shell.
 const CANNOT_RUN: u8 = 126;
+/// The exit code if the program is not found, as in a shell.
 const NOT_FOUND: u8 = 127;
-/// No log can be read, or something was not removed.
+/// The exit code if no log can be read, or a file could not be removed.
 const FAILED: u8 = 1;
-/// A usage error.
+/// The exit code after a usage error.
 const USAGE: u8 = 2;
-/// How long no log of a container may be readable.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time after which the agent exits if no container log can be read.
+const LOGS_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let variables = Variables {
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
         arguments,
     } = start;
     if let Some(logs) = logs
-        && let Err(unreadable) = logs::check(&logs, PATIENCE)
+        && let Err(unreadable) = logs::check(&logs, LOGS_TIMEOUT)
     {
         error(&unreadable.to_string());
         return ExitCode::from(FAILED);
@@ -87,13 +89,13 @@ fn main() -> ExitCode {
     }
     let mut command = Command::new(&program);
     let address = std::env::var(listen::VARIABLE).unwrap_or_default();
-    if let Some(other) = listen::replacement(&address, listen::has_ipv6) {
+    if let Some(replacement) = listen::replacement(&address, listen::has_ipv6) {
         info(&format!(
-            "the kernel has no IPv6: listening on {other} instead of {address}"
+            "the kernel does not support IPv6: listening on {replacement} instead of {address}"
         ));
-        command.env(listen::VARIABLE, other);
+        command.env(listen::VARIABLE, replacement);
     }
-    // Returns only if it fails.
+    // `exec` returns only if it fails.
     let failure = command.args(arguments).exec();
     error(&format!("cannot start {}: {failure}", program.display()));
     ExitCode::from(if failure.kind() == std::io::ErrorKind::NotFound {

@@ -1,4 +1,4 @@
-//! Removes from a node what agents have left on it.
+//! The removal of the agents' files from a node.
 
 use std::fs;
 use std::io;
@@ -8,16 +8,17 @@ use thiserror::Error;
 
 use crate::log::{info, warn};
 
-/// The folders of sinks' queues and of Fluent Bit's chunks.
+/// The folder of the sinks' queues.
 const QUEUES: &str = "queues";
+/// The folder of Fluent Bit's chunks.
 const CHUNKS: &str = "chunks";
-/// In the name of every database, of its companions, and of those that were set aside.
+/// A part of the name of every database, including companions and renamed databases.
 const DATABASE: &str = ".db";
 
-/// Why something is left.
+/// The reason why a file could not be removed.
 #[derive(Debug, Error)]
 pub(crate) enum RemovalError {
-    #[error("{} is in use, or is no queue: uninstall the agents first", .0.display())]
+    #[error("{} is in use or not a queue: uninstall the agents first", .0.display())]
     InUse(PathBuf),
     #[error("{}", .0.chain())]
     Queue(#[from] queue::Error),
@@ -25,16 +26,17 @@ pub(crate) enum RemovalError {
     File { path: PathBuf, source: io::Error },
 }
 
-/// Removes all that agents write into their state folder, and the folder if nothing else
-/// is in it. What waits there for receivers is lost.
+/// Removes all files of the agents from their state folder, and the folder itself if
+/// nothing else is in it. Messages that were not delivered are lost.
 ///
 /// # Errors
 ///
-/// If a queue is in use, or a file cannot be removed. Another attempt goes on from there.
+/// Returns an error if a queue is in use or a file cannot be removed. A further attempt
+/// removes the remaining files.
 pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
     let shown = folder.display();
     if !folder.exists() {
-        info(&format!("there is no {shown}"));
+        info(&format!("{shown} does not exist, nothing to remove"));
         return Ok(());
     }
     let mut bytes = 0;
@@ -42,35 +44,37 @@ pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
         for queue in entries(&sink)? {
             match queue::delete(&queue)? {
                 Some(deleted) => bytes += deleted,
-                // A start that failed leaves an empty folder.
+                // A failed start leaves an empty folder.
                 None => fs::remove_dir(&queue).map_err(|_| RemovalError::InUse(queue))?,
             }
         }
-        done(&sink, fs::remove_dir(&sink))?;
+        ignore_missing(&sink, fs::remove_dir(&sink))?;
     }
     for name in [QUEUES, CHUNKS] {
         let path = folder.join(name);
-        done(&path, fs::remove_dir_all(&path))?;
+        ignore_missing(&path, fs::remove_dir_all(&path))?;
     }
     for path in entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.contains(DATABASE) {
-            done(&path, fs::remove_file(&path))?;
+            ignore_missing(&path, fs::remove_file(&path))?;
         }
     }
     match entries(folder)?.as_slice() {
-        [] => done(folder, fs::remove_dir(folder))?,
+        [] => ignore_missing(folder, fs::remove_dir(folder))?,
         others => warn(&format!(
-            "{shown} stays, because of {} files that are not the agents', {} for example",
+            "{shown} not removed: it contains {} files of other programs, {} for example",
             others.len(),
             others[0].display()
         )),
     }
-    info(&format!("removed {shown}, with {bytes} bytes of queues"));
+    info(&format!(
+        "removed the agents' files from {shown}, including {bytes} bytes of queues"
+    ));
     Ok(())
 }
 
-/// Returns the paths in a folder; none if the folder is missing.
+/// Returns the paths in a folder, or an empty list if the folder is missing.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
     let failed = |source| RemovalError::File {
         path: folder.to_owned(),
@@ -85,8 +89,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
     }
 }
 
-/// Counts a missing file as removed.
-fn done(path: &Path, result: io::Result<()>) -> Result<(), RemovalError> {
+/// Converts the result of a removal. A missing file counts as removed.
+fn ignore_missing(path: &Path, result: io::Result<()>) -> Result<(), RemovalError> {
     match result {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RemovalError::File {
             path: path.to_owned(),
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_agents_is_left() {
+    fn all_files_of_the_agents_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("syslog-sink");
         for file in [

@@ -1,4 +1,4 @@
-//! The state folder: its databases are checked, and the unusable ones set aside.
+//! The check of the databases in the state folder, which renames unusable ones.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,57 +8,56 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::database::{COMPANIONS, Verdict, check, with_end};
+use crate::database::{COMPANIONS, Verdict, check, with_suffix};
 use crate::log::{error, info, warn};
 
-/// How databases end, and how the name of one that was set aside goes on.
+/// The file name extension of databases.
 const DATABASE: &str = "db";
+/// The suffix of renamed databases, before the time.
 const CORRUPT: &str = ".corrupt-";
-/// The number of unusable databases that are kept, for each name.
+/// The maximum number of renamed databases to keep, per database.
 const KEPT: usize = 3;
 /// The maximum time for the checks of all databases.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A file that is written to see whether files can be.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A file that is created to check that the folder is writable.
 const PROBE: &str = ".sink-agent";
 
-/// Checks all databases of the folder, and logs what was found. Fluent Bit starts
-/// whatever comes of it.
+/// Checks all databases in the folder, renames unusable ones, and logs the results.
+/// Failures are only logged, because Fluent Bit is to start in any case.
 pub(crate) fn prepare(folder: &Path) {
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let shown = folder.display();
     let databases = match databases(folder) {
         Ok(databases) => databases,
         Err(error) => {
             return warn(&format!(
-                "cannot read the state folder {shown}: {error}; positions in files are not \
-                 checked, and Fluent Bit will not keep any there"
+                "cannot read the state folder {shown}: {error}; Fluent Bit cannot store file \
+                 positions there, and existing databases are not checked"
             ));
         }
     };
     if let Err(error) = probe(folder) {
         warn(&format!(
-            "cannot write to the state folder {shown}: {error}; Fluent Bit will not keep \
-             positions in files and waiting messages there"
+            "cannot write to the state folder {shown}: {error}; Fluent Bit cannot store file \
+             positions and pending messages there"
         ));
     }
     for database in databases {
         let shown = database.display();
-        match check(&database, until) {
+        match check(&database, deadline) {
             Verdict::Usable => {}
-            Verdict::Unknown(why) => {
-                info(&format!(
-                    "{shown} is not checked, and stays as it is: {why}"
-                ));
-            }
-            Verdict::Unusable(why) => match set_aside(&database) {
+            Verdict::Unknown(reason) => info(&format!(
+                "cannot check {shown}: {reason}; Fluent Bit uses it unchecked"
+            )),
+            Verdict::Unusable(reason) => match rename_unusable(&database) {
                 Ok(name) => warn(&format!(
-                    "{shown} is unusable ({why}): renamed to {}. Fluent Bit reads the files of \
-                     this input from their beginning again: messages arrive twice rather than \
-                     not at all",
+                    "{shown} is unusable ({reason}): renamed to {}. Fluent Bit reads the files of \
+                     this input again from the beginning, so receivers get duplicates but no \
+                     message is lost",
                     name.display(),
                 )),
                 Err(problem) => error(&format!(
-                    "{shown} is unusable ({why}) and cannot be renamed: {problem}; Fluent Bit \
+                    "{shown} is unusable ({reason}) and cannot be renamed: {problem}; Fluent Bit \
                      will probably not start"
                 )),
             },
@@ -66,7 +65,7 @@ pub(crate) fn prepare(folder: &Path) {
     }
 }
 
-/// The databases in a folder, in the order of their names.
+/// Returns the databases in a folder, sorted by name.
 fn databases(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut databases = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -79,25 +78,26 @@ fn databases(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(databases)
 }
 
-/// Whether files can be written in a folder.
+/// Checks that a folder is writable.
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join(PROBE);
     File::create(&probe)?;
     fs::remove_file(probe)
 }
 
-/// Renames a database and its companions, and removes the oldest of those that were
-/// renamed before. Returns the new name.
-fn set_aside(database: &Path) -> io::Result<OsString> {
+/// Renames an unusable database with its companions, and removes the oldest renamed
+/// databases. Returns the new name.
+fn rename_unusable(database: &Path) -> io::Result<OsString> {
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ");
-    let new = with_end(database, &format!("{CORRUPT}{now}"));
-    // The database first: SQLite ignores what is beside one that does not exist.
+    let new = with_suffix(database, &format!("{CORRUPT}{now}"));
+    // The database is renamed first, because SQLite ignores companions without a
+    // database.
     fs::rename(database, &new)?;
-    for end in COMPANIONS {
-        match fs::rename(with_end(database, end), with_end(&new, end)) {
+    for suffix in COMPANIONS {
+        match fs::rename(with_suffix(database, suffix), with_suffix(&new, suffix)) {
             Err(problem) if problem.kind() != io::ErrorKind::NotFound => warn(&format!(
-                "cannot rename {}: {problem}; SQLite ignores it without its database",
-                with_end(database, end).display()
+                "cannot rename {}: {problem}; SQLite ignores this file without its database",
+                with_suffix(database, suffix).display()
             )),
             _ => {}
         }
@@ -106,14 +106,13 @@ fn set_aside(database: &Path) -> io::Result<OsString> {
     Ok(new.file_name().unwrap_or_default().to_owned())
 }
 
-/// Removes the oldest databases that were set aside. One that cannot be removed
-/// stays.
+/// Removes the oldest renamed databases beyond [`KEPT`]. Failures are ignored.
 fn remove_oldest(database: &Path) {
     let (Some(folder), Some(name)) = (database.parent(), database.file_name()) else {
         return;
     };
     let begin = format!("{}{CORRUPT}", name.to_string_lossy());
-    let is_companion = |name: &str| COMPANIONS.iter().any(|end| name.ends_with(end));
+    let is_companion = |name: &str| COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
     let mut old: Vec<String> = fs::read_dir(folder)
         .into_iter()
         .flatten()

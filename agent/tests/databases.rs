@@ -1,9 +1,9 @@
-//! Databases in every state, before a real Fluent Bit: what stops it is set aside,
-//! and all else is left as it is.
+//! Tests with damaged databases and a real Fluent Bit: `sink-agent` renames exactly the
+//! databases with which Fluent Bit does not start.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a test fails by panicking"
 )]
 
 use std::collections::BTreeMap;
@@ -18,12 +18,12 @@ use rig::wait::{BOUND, until};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-/// Enough files for several pages.
+/// The number of files in the database, enough for several pages.
 const ROWS: i64 = 300;
 const PAGE: u64 = 4096;
 const AGENT: &str = env!("CARGO_BIN_EXE_sink-agent");
 
-/// A state folder with a database as Fluent Bit makes it, and a log file.
+/// A state folder with a database in Fluent Bit's format, and a log file.
 struct State(TempDir);
 
 impl State {
@@ -47,7 +47,7 @@ impl State {
         self.path("state/tail.db")
     }
 
-    /// Makes the database of Fluent Bit 5.1, with many files in it.
+    /// Creates the database of Fluent Bit 5.1 with [`ROWS`] files.
     fn fill(&self) {
         self.run(
             "PRAGMA journal_mode = WAL;
@@ -67,7 +67,7 @@ impl State {
                 .unwrap();
         }
         transaction.commit().unwrap();
-        // All of it is in the database's file at the end.
+        // Closing moves the content of the WAL into the database file.
         database.close().unwrap();
     }
 
@@ -88,12 +88,12 @@ impl State {
         file.unwrap().set_len(size).unwrap();
     }
 
-    fn write_beside(&self, end: &str, bytes: &[u8]) {
-        fs::write(self.path(&format!("state/tail.db{end}")), bytes).unwrap();
+    fn write_companion(&self, suffix: &str, bytes: &[u8]) {
+        fs::write(self.path(&format!("state/tail.db{suffix}")), bytes).unwrap();
     }
 
-    /// The content of all files in the folder, without shared memory, which is
-    /// built from the others, and journals, which `SQLite` removes.
+    /// Returns the content of all files in the folder, except shared memory, which
+    /// `SQLite` rebuilds from the other files, and journals, which it removes.
     fn content(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let entries = fs::read_dir(self.folder()).unwrap();
         let entry = |path: PathBuf| {
@@ -101,11 +101,11 @@ impl State {
             (name, fs::read(path).ok())
         };
         let files = entries.map(|found| entry(found.unwrap().path()));
-        let lasts = |name: &str| !name.ends_with("-shm") && !name.ends_with("-journal");
-        files.filter(|(name, _)| lasts(name)).collect()
+        let is_permanent = |name: &str| !name.ends_with("-shm") && !name.ends_with("-journal");
+        files.filter(|(name, _)| is_permanent(name)).collect()
     }
 
-    /// Runs a command by `sink-agent`, and returns what it logged.
+    /// Runs `sink-agent` on the folder, and returns its log.
     fn prepare(&self) -> String {
         let output = Command::new(AGENT)
             .arg("--state")
@@ -118,7 +118,7 @@ impl State {
     }
 }
 
-/// Bytes that are no page of a database.
+/// Returns pseudo-random bytes, which are not a valid page of a database.
 fn garbage(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = |_| {
@@ -132,12 +132,13 @@ fn garbage(count: usize) -> Vec<u8> {
 
 struct Case {
     name: &'static str,
-    /// Whether Fluent Bit starts with it.
+    /// Whether Fluent Bit starts with the damaged database.
     starts: bool,
     damage: fn(&State),
 }
 
-const fn stops(name: &'static str, damage: fn(&State)) -> Case {
+/// A case in which Fluent Bit does not start.
+const fn fails(name: &'static str, damage: fn(&State)) -> Case {
     Case {
         name,
         starts: false,
@@ -145,7 +146,8 @@ const fn stops(name: &'static str, damage: fn(&State)) -> Case {
     }
 }
 
-const fn lives(name: &'static str, damage: fn(&State)) -> Case {
+/// A case in which Fluent Bit starts.
+const fn starts(name: &'static str, damage: fn(&State)) -> Case {
     Case {
         name,
         starts: true,
@@ -159,83 +161,83 @@ fn replace(state: &State, statements: &str) {
 }
 
 const CASES: &[Case] = &[
-    lives("healthy", |_| {}),
-    lives("empty", |state| state.truncate(0)),
-    lives("absent", |state| fs::remove_file(state.database()).unwrap()),
-    lives("of an earlier Fluent Bit", |state| {
+    starts("healthy", |_| {}),
+    starts("empty", |state| state.truncate(0)),
+    starts("absent", |state| fs::remove_file(state.database()).unwrap()),
+    starts("of an earlier Fluent Bit", |state| {
         replace(
             state,
             "CREATE TABLE in_tail_files (id INTEGER PRIMARY KEY, name TEXT NOT NULL,
              offset INTEGER, inode INTEGER, created INTEGER, rotated INTEGER DEFAULT 0);",
         );
     }),
-    lives("another table", |state| {
+    starts("another table", |state| {
         replace(state, "CREATE TABLE other (a);");
     }),
-    lives("pages that nothing uses", |state| {
+    starts("pages that nothing uses", |state| {
         state.run("PRAGMA journal_mode = DELETE; DELETE FROM in_tail_files WHERE id > 20;");
         state.write_at(32, &[0; 8]);
     }),
-    lives("garbage as the WAL", |state| {
-        state.write_beside("-wal", &garbage(100_000));
+    starts("garbage as the WAL", |state| {
+        state.write_companion("-wal", &garbage(100_000));
     }),
-    lives("garbage as the shared memory", |state| {
-        state.write_beside("-shm", &garbage(32_768));
+    starts("garbage as the shared memory", |state| {
+        state.write_companion("-shm", &garbage(32_768));
     }),
-    lives("garbage as the journal", |state| {
-        state.write_beside("-journal", &garbage(10_000));
+    starts("garbage as the journal", |state| {
+        state.write_companion("-journal", &garbage(10_000));
     }),
-    lives("by way of a link", |state| {
+    starts("by way of a link", |state| {
         let elsewhere = state.path("state/elsewhere");
         fs::rename(state.database(), &elsewhere).unwrap();
         symlink(elsewhere, state.database()).unwrap();
     }),
-    stops("a header of zeros", |state| state.write_at(0, &[0; 100])),
-    stops("a first page of zeros", |state| {
+    fails("a header of zeros", |state| state.write_at(0, &[0; 100])),
+    fails("a first page of zeros", |state| {
         state.write_at(100, &[0; PAGE as usize - 100]);
     }),
-    stops("a wrong page size", |state| state.write_at(16, &[7, 1])),
-    stops("a later file format", |state| state.write_at(18, &[9, 9])),
-    stops("a later file format to write", |state| {
+    fails("a wrong page size", |state| state.write_at(16, &[7, 1])),
+    fails("a later file format", |state| state.write_at(18, &[9, 9])),
+    fails("a later file format to write", |state| {
         state.write_at(18, &[9]);
     }),
-    stops("a later schema format", |state| {
+    fails("a later schema format", |state| {
         state.write_at(44, &[0, 0, 0, 9]);
     }),
-    stops("cut to half", |state| state.truncate(7 * PAGE)),
-    stops("cut within a page", |state| state.truncate(7 * PAGE + 1000)),
-    stops("cut to a page", |state| state.truncate(PAGE)),
-    stops("cut within the header", |state| state.truncate(50)),
-    stops("garbage as the table's root", |state| {
+    fails("cut to half", |state| state.truncate(7 * PAGE)),
+    fails("cut within a page", |state| state.truncate(7 * PAGE + 1000)),
+    fails("cut to a page", |state| state.truncate(PAGE)),
+    fails("cut within the header", |state| state.truncate(50)),
+    fails("garbage as the table's root", |state| {
         state.write_at(PAGE, &garbage(PAGE as usize));
     }),
-    stops("garbage in the middle", |state| {
+    fails("garbage in the middle", |state| {
         state.write_at(7 * PAGE, &garbage(PAGE as usize));
     }),
-    stops("text", |state| {
+    fails("text", |state| {
         fs::write(state.database(), "no database\n".repeat(1000)).unwrap();
     }),
-    stops("a little text", |state| {
+    fails("a little text", |state| {
         fs::write(state.database(), "no").unwrap();
     }),
-    stops("a folder", |state| {
+    fails("a folder", |state| {
         fs::remove_file(state.database()).unwrap();
         fs::create_dir(state.database()).unwrap();
     }),
-    stops("a folder as the WAL", |state| {
+    fails("a folder as the WAL", |state| {
         fs::create_dir(state.path("state/tail.db-wal")).unwrap();
     }),
-    stops("a table with other columns", |state| {
+    fails("a table with other columns", |state| {
         replace(state, "CREATE TABLE in_tail_files (a);");
     }),
-    stops("a view", |state| {
+    fails("a view", |state| {
         replace(
             state,
             "CREATE TABLE other (id, name, offset, inode, created, rotated);
              CREATE VIEW in_tail_files AS SELECT * FROM other;",
         );
     }),
-    stops("an index", |state| {
+    fails("an index", |state| {
         replace(
             state,
             "CREATE TABLE other (a); CREATE INDEX in_tail_files ON other (a);",
@@ -244,7 +246,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn what_stops_fluent_bit_is_set_aside_and_nothing_else() {
+fn only_unusable_databases_are_renamed() {
     for case in CASES {
         let state = State::new();
         state.fill();
@@ -264,26 +266,30 @@ fn what_stops_fluent_bit_is_set_aside_and_nothing_else() {
             continue;
         }
         assert_eq!(log.lines().count(), 1, "{}: {log}", case.name);
-        for words in [" warn] [sink-agent] ", "tail.db is unusable (", "twice"] {
+        for words in [
+            " warn] [sink-agent] ",
+            "tail.db is unusable (",
+            "duplicates",
+        ] {
             assert!(log.contains(words), "{}: {log}", case.name);
         }
-        // The same files under other names.
-        let renamed = |name: &str| match name.split_once(".corrupt-") {
+        // The same files exist under new names.
+        let original_name = |name: &str| match name.split_once(".corrupt-") {
             Some((begin, time)) => {
-                let end = if time.ends_with("-wal") { "-wal" } else { "" };
-                format!("{begin}{end}")
+                let suffix = if time.ends_with("-wal") { "-wal" } else { "" };
+                format!("{begin}{suffix}")
             }
-            None => panic!("{}: {name} is still there", case.name),
+            None => panic!("{}: {name} was not renamed", case.name),
         };
         let after: BTreeMap<String, Option<Vec<u8>>> = after
             .into_iter()
-            .map(|(name, content)| (renamed(&name), content))
+            .map(|(name, content)| (original_name(&name), content))
             .collect();
-        assert!(before == after, "{}: something was lost", case.name);
+        assert!(before == after, "{}: a file has changed", case.name);
     }
 }
 
-/// A Fluent Bit that reads the log file, until it is dropped.
+/// A running Fluent Bit that tails the log file. Dropping it ends the process.
 struct Running {
     process: Child,
     log: PathBuf,
@@ -318,16 +324,17 @@ impl Running {
         Self { process, log }
     }
 
-    /// Whether it reads the line; if not, it has ended.
-    fn reads(&mut self, state: &State) -> bool {
+    /// Waits until Fluent Bit has read the line or has ended. Returns whether it has
+    /// read the line.
+    fn reads_line(&mut self, state: &State) -> bool {
         let out = state.path("out");
-        let decided = until(BOUND, || {
+        let result = until(BOUND, || {
             let has_line = fs::read_to_string(&out).is_ok_and(|text| text.contains("a line"));
             let has_ended = !matches!(self.process.try_wait(), Ok(None));
             (has_line || has_ended).then_some(has_line)
         });
         let log = fs::read_to_string(&self.log).unwrap();
-        decided.unwrap_or_else(|error| panic!("{error}: {log}"))
+        result.unwrap_or_else(|error| panic!("{error}: {log}"))
     }
 }
 
@@ -339,7 +346,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn fluent_bit_starts_with_what_is_left() {
+fn fluent_bit_starts_after_unusable_databases_are_renamed() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -347,8 +354,8 @@ fn fluent_bit_starts_with_what_is_left() {
         let state = State::new();
         state.fill();
         (case.damage)(&state);
-        // By itself, as the table says.
-        let alone = Running::start(Command::new("env"), &program, &state).reads(&state);
+        // Without `sink-agent`, as the table states.
+        let alone = Running::start(Command::new("env"), &program, &state).reads_line(&state);
         assert_eq!(alone, case.starts, "{}", case.name);
         if alone {
             continue;
@@ -356,21 +363,21 @@ fn fluent_bit_starts_with_what_is_left() {
         let mut by_agent = Command::new(AGENT);
         by_agent.arg("--state").arg(state.folder()).arg("--");
         let mut running = Running::start(by_agent, &program, &state);
-        assert!(running.reads(&state), "{}", case.name);
+        assert!(running.reads_line(&state), "{}", case.name);
     }
 }
 
-/// What is in the WAL alone is part of the database, and stays there.
+/// Changes that only the WAL contains are part of the database.
 #[test]
-fn a_wal_stays_as_it_is() {
+fn a_wal_is_not_changed() {
     let state = State::new();
     state.fill();
     let elsewhere = State::new();
     let database = Connection::open(state.database()).unwrap();
     let update = "UPDATE in_tail_files SET offset = 7";
     database.execute(update, ()).unwrap();
-    for end in ["", "-wal", "-shm"] {
-        let name = format!("state/tail.db{end}");
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("state/tail.db{suffix}");
         fs::copy(state.path(&name), elsewhere.path(&name)).unwrap();
     }
     drop(database);
@@ -385,25 +392,24 @@ fn a_wal_stays_as_it_is() {
 }
 
 #[test]
-fn a_database_in_use_stays_as_it_is() {
+fn a_database_in_use_is_not_renamed() {
     let state = State::new();
     state.fill();
     let database = Connection::open(state.database()).unwrap();
     let lock = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM in_tail_files;";
     database.execute_batch(lock).unwrap();
     let log = state.prepare();
-    assert!(log.contains("stays as it is: database is locked"), "{log}");
+    assert!(log.contains("tail.db: database is locked"), "{log}");
     assert!(state.content().contains_key("tail.db"));
 }
 
-/// A folder does not fill with databases that were set aside, and each name has its
-/// own.
+/// Renamed databases are limited per name, so that they do not fill the folder.
 #[test]
-fn the_newest_three_are_kept() {
+fn the_three_newest_renamed_databases_are_kept() {
     let state = State::new();
     for round in 0..5 {
         fs::write(state.database(), format!("no database {round}")).unwrap();
-        state.write_beside("-wal", b"no WAL either");
+        state.write_companion("-wal", b"no WAL either");
         fs::write(state.path("state/lane-0.db"), format!("other {round}")).unwrap();
         assert_eq!(state.prepare().lines().count(), 2);
     }

@@ -1,8 +1,8 @@
-//! The process that is started: it takes the place of `sink-agent`.
+//! Tests of the process that `sink-agent` starts, which replaces it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a test fails by panicking"
 )]
 
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn process_id_exit_code_and_signals_are_the_programs() {
+fn the_program_replaces_the_process() {
     let child = Command::new(AGENT)
         .args(["--", "sh", "-c", "echo $$; exit 7"])
         .stdout(Stdio::piped())
@@ -38,7 +38,7 @@ fn process_id_exit_code_and_signals_are_the_programs() {
 }
 
 #[test]
-fn fluent_bit_listens_on_an_address_that_the_kernel_has() {
+fn the_listen_address_is_one_that_the_kernel_supports() {
     let has_ipv6 = std::net::TcpListener::bind("[::]:0").is_ok();
     let everywhere = if has_ipv6 { "[::]" } else { "0.0.0.0" };
     for (given, expected) in [("[::]", everywhere), ("127.0.0.1", "127.0.0.1"), ("", "")] {
@@ -50,7 +50,7 @@ fn fluent_bit_listens_on_an_address_that_the_kernel_has() {
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_named() {
+fn a_program_that_cannot_be_started_is_logged() {
     let output = run(&["--", "/no/such/program"]);
     assert_eq!(output.status.code(), Some(127));
     let log = text(&output.stderr);
@@ -62,16 +62,16 @@ fn a_program_that_cannot_be_started_is_named() {
 }
 
 #[test]
-fn a_usage_error_starts_nothing() {
+fn after_a_usage_error_the_program_is_not_started() {
     let output = run(&["--stat", "/", "--", "echo", "started"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout), "");
     assert!(text(&output.stderr).starts_with("sink-agent: invalid option '--stat'"));
 }
 
-/// A state folder that cannot be used keeps nothing from starting.
+/// An unusable state folder does not prevent the start.
 #[test]
-fn a_folder_that_cannot_be_used_is_logged() {
+fn an_unusable_state_folder_is_logged() {
     for (folder, words) in [
         (
             "/no/such/folder",
@@ -97,13 +97,13 @@ fn a_folder_that_cannot_be_used_is_logged() {
         .output()
         .unwrap();
     assert!(text(&output.stderr).contains("cannot read the state folder /no/such"));
-    // Without a folder nothing is checked.
+    // Without a folder, nothing is checked.
     assert_eq!(text(&run(&["--", "true"]).stderr), "");
 }
 
-/// An agent that can read nothing is not to look like one that delivers.
+/// An agent that cannot read any log must not become ready.
 #[test]
-fn where_no_log_can_be_read_nothing_starts() {
+fn if_no_log_can_be_read_the_program_is_not_started() {
     let dir = tempfile::tempdir().unwrap();
     let logs = dir.path().join("containers");
     let folder = logs.to_str().unwrap();
@@ -115,7 +115,7 @@ fn where_no_log_can_be_read_nothing_starts() {
         assert!(log.contains(words) && log.lines().count() == 1, "{log}");
     };
     refused(&format!(
-        "cannot read the folder of containers' logs {folder}: No such file"
+        "cannot read the folder of container logs {folder}: No such file"
     ));
     fs::create_dir(&logs).unwrap();
     assert_eq!(
@@ -123,21 +123,21 @@ fn where_no_log_can_be_read_nothing_starts() {
         "started\n",
         "a node without containers"
     );
-    // As with Docker, whose folder is not mounted.
+    // As with Docker, if its folder is not mounted.
     symlink(
         "/var/lib/no-docker/abc-json.log",
         logs.join("web_shop_app-abc.log"),
     )
     .unwrap();
-    refused("Is the folder mounted that it leads to (/var/lib/no-docker/abc-json.log)?");
-    // One readable log is enough: another container may just have ended.
+    refused("link's target is mounted (/var/lib/no-docker/abc-json.log)");
+    // A single readable log suffices: other containers may just have ended.
     File::create(logs.join("web_shop_app-def.log")).unwrap();
     assert_eq!(text(&start().stdout), "started\n");
 }
 
-/// With cri-dockerd the kubelet's links lead to links, and those to Docker's own folder.
+/// With cri-dockerd, the kubelet's links point to links to Docker's own folder.
 #[test]
-fn the_folder_at_the_end_of_the_links_is_named() {
+fn the_final_target_of_the_links_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     for name in ["containers", "pods"] {
@@ -145,7 +145,7 @@ fn the_folder_at_the_end_of_the_links_is_named() {
     }
     symlink("../pods/0.log", path("containers/web_shop_web-0.log")).unwrap();
     symlink("/no/docker/containers/0-json.log", path("pods/0.log")).unwrap();
-    // Not a log of a container.
+    // Not a container log.
     File::create(path("containers/.keep")).unwrap();
     let logs = path("containers").display().to_string();
     let output = run(&["--logs", &logs, "--", "echo", "started"]);
@@ -153,7 +153,7 @@ fn the_folder_at_the_end_of_the_links_is_named() {
     let log = text(&output.stderr);
     assert!(log.contains("(/no/docker/containers/0-json.log)"), "{log}");
 
-    // A circle has no end.
+    // A circular link has no final target.
     fs::remove_file(path("pods/0.log")).unwrap();
     symlink("0.log", path("pods/0.log")).unwrap();
     let output = run(&["--logs", &logs, "--", "echo", "started"]);

@@ -151,8 +151,8 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let size = config::size(&text, 50_000_000, 1_000_000_000_000_000);
-        let wrong = |problem| serde::de::Error::custom(format!("{text:?} {problem}"));
-        size.map(|size| Self(size as u64)).map_err(wrong)
+        let invalid = |problem| serde::de::Error::custom(format!("{text:?}: {problem}"));
+        size.map(|size| Self(size as u64)).map_err(invalid)
     }
 }
 
@@ -484,7 +484,7 @@ mod tests {
                 "agent.logFolders is logs, allowed is an absolute path",
             ),
             ("log: xml", "xml"),
-            ("queues:\n  maxPerSink: 10X", "\"10X\" is not a size"),
+            ("queues:\n  maxPerSink: 10X", "\"10X\": invalid size"),
             (
                 "queues:\n  maxPerSink: 30G",
                 "queues.maxPerSink is 30G, allowed is up to queues.maxPerNamespace",

@@ -1,4 +1,4 @@
-//! Whatever bytes a chunk has, the messages made of it are messages.
+//! Fuzzes the mapper: arbitrary bytes as a chunk must give valid messages.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -43,8 +43,8 @@ fuzz_target!(|data: &[u8]| {
     let mut splitter = Splitter::octet_counting(1024);
     splitter.push(batch.bytes());
     let mut frames = 0;
-    while let Some(frame) = splitter.next_frame().expect("every frame is one") {
-        receiver::message::parse(frame).expect("every message is one");
+    while let Some(frame) = splitter.next_frame().expect("every frame is valid") {
+        receiver::message::parse(frame).expect("every message is valid");
         frames += 1;
     }
     assert_eq!(frames, batch.frames());

@@ -1,6 +1,6 @@
-//! Whatever bytes of a queue's files change, and wherever they end: the queue
-//! opens, the frames that come out are as they were, each once and in order, and
-//! what is appended afterwards comes out last.
+//! Fuzzes the queue: whichever bytes of its files are changed, and wherever the files
+//! are truncated, the queue must open. It must return unmodified frames, each at most
+//! once and in order, and last the frames that are appended afterwards.
 #![no_main]
 
 use std::fs;
@@ -22,7 +22,8 @@ const FILES: [&str; 3] = [
     "position",
 ];
 
-/// A change of a file: its number, an offset, and a byte, or its end.
+/// A change of a file: the file's number, an offset, and a new byte, or `None` to
+/// truncate the file.
 type Change = (u8, u16, Option<u8>);
 
 fuzz_target!(|changes: Vec<Change>| {
@@ -51,7 +52,7 @@ fuzz_target!(|changes: Vec<Change>| {
     assert_eq!(read(&mut reader), next + 1);
 });
 
-/// Frames whose texts are their numbers.
+/// Returns a batch of frames whose texts are the numbers.
 fn batch(numbers: std::ops::Range<u64>) -> Batch {
     let mut batch = Batch::new(OPTIONS.framing);
     for number in numbers {
@@ -75,7 +76,8 @@ fn change(path: &Path, offset: u16, byte: Option<u8>) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Reads everything, and returns the number behind the last frame.
+/// Reads all frames, checks their content and order, and returns the number after the
+/// last frame.
 fn read(reader: &mut Reader) -> u64 {
     let mut scratch = Vec::new();
     let mut next = 0;

@@ -1,5 +1,5 @@
-//! Whatever a RELP server says, in pieces of any size, memory is bounded and
-//! no message counts as acknowledged that was not sent.
+//! Fuzzes the RELP client: for arbitrary bytes from the server, in pieces of any size,
+//! memory must be bounded, and only messages that were sent may count as acknowledged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,11 +8,11 @@ use syslog::Relp;
 const WINDOW: usize = 8;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((piece, said)) = data.split_first() else {
+    let Some((size, stream)) = data.split_first() else {
         return;
     };
     let mut relp = Relp::new(WINDOW);
-    for piece in said.chunks(usize::from(*piece).max(1)) {
+    for piece in stream.chunks(usize::from(*size).max(1)) {
         while relp.send(b"<14>1 - - - - - -") {}
         relp.on_written(relp.output().len());
         let result = relp.receive(piece);

@@ -1,14 +1,13 @@
-//! What a record costs on the hot path, in instructions, which do not depend
-//! on the machine's mood. Each part has a ceiling: one that is exceeded fails
-//! `make test`.
+//! The cost of a record on the hot path, in instructions, which are the same in every
+//! run. Each part has a limit; exceeding a limit fails `make test`.
 //!
-//! The ceilings leave a tenth for other versions of the compiler. Who makes a
-//! part faster lowers its ceiling.
+//! The limits leave a margin of a tenth for other compiler versions. Lower a limit
+//! when its part becomes faster.
 #![allow(
     clippy::unwrap_used,
     clippy::must_use_candidate,
     missing_docs,
-    reason = "a benchmark, whose macros make public items"
+    reason = "a benchmark, whose macros generate public items"
 )]
 
 use std::hint::black_box;
@@ -25,17 +24,18 @@ use syslog::{Batch, Facility, Framing, HeaderPrefix, Pri, SecondCache, Severity,
 
 const RECORDS: u64 = 1000;
 
-/// Instructions that a record may take, besides what a chunk takes.
-fn at_most(of_record: u64) -> LibraryBenchmarkConfig {
-    let limit = of_record * RECORDS;
+/// Limits the average number of instructions per record.
+fn at_most(per_record: u64) -> LibraryBenchmarkConfig {
+    let limit = per_record * RECORDS;
     LibraryBenchmarkConfig::default()
         .tool(Callgrind::default().hard_limits([(EventKind::Ir, limit)]))
         .clone()
 }
 
-struct Defaults;
+/// The configuration for a tail input, whose tags contain the identity.
+struct TailInput;
 
-impl Properties for Defaults {
+impl Properties for TailInput {
     fn get(&self, key: &str) -> Option<String> {
         match key {
             "addr" => Some("localhost".to_owned()),
@@ -46,14 +46,14 @@ impl Properties for Defaults {
     }
 }
 
-/// The forward input's.
-struct OfRecord;
+/// The configuration for the forward input, whose records contain the identity.
+struct ForwardInput;
 
-impl Properties for OfRecord {
+impl Properties for ForwardInput {
     fn get(&self, key: &str) -> Option<String> {
         match key {
             "identity" => Some("record".to_owned()),
-            key => Defaults.get(key),
+            key => TailInput.get(key),
         }
     }
 }
@@ -62,7 +62,7 @@ fn chunk(format: Format) -> (String, Vec<u8>) {
     load::chunk(format, RECORDS as usize, load::USUAL_TEXT)
 }
 
-/// A mapper with a batch and memory that have seen such a chunk before.
+/// A mapper with a chunk, and buffers that have grown to the size that it needs.
 struct Warm {
     mapper: Mapper,
     batch: Batch,
@@ -72,13 +72,13 @@ struct Warm {
 }
 
 fn warm(format: Format) -> Warm {
-    warmed(&Defaults, chunk(format))
+    warmed(&TailInput, chunk(format))
 }
 
-/// Each record is of another pod than the one before.
-fn warm_of_many_pods(pods: usize) -> Warm {
+/// Prepares a chunk in which consecutive records come from different pods.
+fn warm_with_many_pods(pods: usize) -> Warm {
     let chunk = load::forwarded(Format::Current, RECORDS as usize, load::USUAL_TEXT, pods);
-    warmed(&OfRecord, chunk)
+    warmed(&ForwardInput, chunk)
 }
 
 fn warmed(properties: &dyn Properties, (tag, chunk): (String, Vec<u8>)) -> Warm {
@@ -124,25 +124,25 @@ fn decode_map_encode_frame(mut warm: Warm) -> Warm {
 }
 
 #[library_benchmark(config = at_most(3780))]
-#[bench::many_pods(args = (50), setup = warm_of_many_pods)]
+#[bench::many_pods(args = (50), setup = warm_with_many_pods)]
 fn forwarded(mut warm: Warm) -> Warm {
     map(&mut warm);
     warm
 }
 
-/// A stamp, what is the same in all messages, and a text.
-struct Blank {
-    clock: SecondCache,
+/// The parts of a message, and the buffers to encode it.
+struct Parts {
+    second: SecondCache,
     shared_header: Vec<u8>,
     text: Vec<u8>,
     batch: Batch,
 }
 
-fn blank() -> Blank {
+fn parts() -> Parts {
     let mut batch = Batch::new(Framing::OctetCounting);
     batch.reserve(1_000_000, 2000);
-    Blank {
-        clock: SecondCache::default(),
+    Parts {
+        second: SecondCache::default(),
         shared_header: vec![b'o'; 230],
         text: vec![b'x'; load::USUAL_TEXT],
         batch,
@@ -150,31 +150,31 @@ fn blank() -> Blank {
 }
 
 #[library_benchmark(config = at_most(550))]
-#[bench::usual(setup = blank)]
-fn encode(mut blank: Blank) -> Blank {
+#[bench::usual(setup = parts)]
+fn encode(mut parts: Parts) -> Parts {
     let mut out = Vec::with_capacity(1_000_000);
     for number in 0..RECORDS as u32 {
-        let stamp = HeaderPrefix {
+        let prefix = HeaderPrefix {
             pri: Pri::new(Facility::User, Severity::Informational),
             timestamp: Timestamp::from_unix(1_772_366_400, number * 1000).ok(),
         };
-        stamp.encode(&mut blank.clock, &mut out);
-        out.extend_from_slice(&blank.shared_header);
-        push_lossy_within(&mut out, &blank.text, 8192, Measure::Escaped);
+        prefix.encode(&mut parts.second, &mut out);
+        out.extend_from_slice(&parts.shared_header);
+        push_lossy_within(&mut out, &parts.text, 8192, Measure::Escaped);
     }
     black_box(out);
-    blank
+    parts
 }
 
 #[library_benchmark(config = at_most(250))]
-#[bench::usual(setup = blank)]
-fn frame(mut blank: Blank) -> Blank {
+#[bench::usual(setup = parts)]
+fn frame(mut parts: Parts) -> Parts {
     for _ in 0..RECORDS {
-        let mut frame = blank.batch.frame();
-        frame.bytes().extend_from_slice(&blank.text);
+        let mut frame = parts.batch.frame();
+        frame.bytes().extend_from_slice(&parts.text);
         frame.finish();
     }
-    blank
+    parts
 }
 
 library_benchmark_group!(

@@ -1,6 +1,7 @@
-//! The name of this machine.
+//! The host name of this machine.
 
-/// As the kernel has it; empty where it has none. In a pod it is the pod's.
+/// Returns the host name that the kernel reports, or an empty string if there is
+/// none. In a pod, this is the pod's host name.
 #[must_use]
 pub fn own() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")

@@ -1,45 +1,47 @@
-//! Which container a log line is from.
+//! The identity of a log line: its namespace, pod and container.
 //!
-//! The kubelet names each container's log file, and the tail input makes the
-//! tag from the file's name: no tenant can write either. What a record says of
-//! itself is not proof of anything, since a log line can be parsed into keys.
+//! The kubelet names each container's log file, and the tail input derives the tag
+//! from the file name. Tenants control neither. The record's own keys prove
+//! nothing, because a filter may have parsed them from the log line.
 
 use crate::chunk::{Map, Value};
 
-/// A container, and where it runs.
+/// A container with its pod and namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
-    /// The namespace.
+    /// The namespace's name.
     pub namespace: &'a str,
-    /// The pod, or another object that events are about.
+    /// The pod's name, or for events the name of the object that they are about.
     pub pod: &'a str,
-    /// The container; empty for events.
+    /// The container's name; empty for events.
     pub container: &'a str,
 }
 
-/// Where the identity of a record comes from.
+/// The source of records' identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The tag: for everything that a tail input reads on a node.
+    /// The tag, for records that a tail input reads on a node.
     Tag,
-    /// The record's `kubernetes` map: for pipelines whose tags say nothing
-    /// (the forward input), and whose records can be trusted.
+    /// The record's `kubernetes` map, for trusted pipelines whose tags contain no
+    /// identity (the forward input).
     Record,
-    /// Nowhere: no record is of Kubernetes.
+    /// No source: records are not from Kubernetes.
     None,
 }
 
-/// What the path of a container's log becomes in a tag.
+/// The folder of container logs as it appears in a tag.
 const CONTAINER_LOGS: &str = "var.log.containers.";
-/// Hexadecimal digits of a container's ID.
+/// The number of hexadecimal digits of a container ID.
 const ID: usize = 64;
 
 impl<'a> Identity<'a> {
-    /// Reads `...var.log.containers.<pod>_<namespace>_<container>-<id>.log`.
+    /// Parses a tag of the form
+    /// `...var.log.containers.<pod>_<namespace>_<container>-<id>.log`. Returns `None`
+    /// for other tags.
     #[must_use]
     pub fn from_tag(tag: &'a str) -> Option<Self> {
         let at = tag.find(CONTAINER_LOGS)? + CONTAINER_LOGS.len();
-        // None of the three names can have an underscore.
+        // Kubernetes names cannot contain an underscore.
         let mut parts = tag[at..].strip_suffix(".log")?.split('_');
         let (pod, namespace, container_id) = (parts.next()?, parts.next()?, parts.next()?);
         let (container, id) = container_id.rsplit_once('-')?;
@@ -56,12 +58,12 @@ impl<'a> Identity<'a> {
         })
     }
 
-    /// Reads `namespace_name`, `pod_name` and `container_name` of a record's
-    /// `kubernetes` map. Only the namespace has to be there.
+    /// Reads `namespace_name`, `pod_name` and `container_name` from a record's
+    /// `kubernetes` map. Returns `None` if the namespace is missing or invalid.
     #[must_use]
     pub fn from_record(kubernetes: Map<'a>) -> Option<Self> {
         let [mut namespace, mut pod, mut container] = [None; 3];
-        // Of equal keys the last one counts.
+        // The last of duplicate keys counts.
         for (key, value) in kubernetes {
             match key {
                 Value::Text(b"namespace_name") => namespace = name(value, 63),
@@ -78,7 +80,7 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// A value that is a Kubernetes name of at most `max` characters.
+/// Returns the value if it is a Kubernetes name of at most `max` characters.
 fn name(value: Value<'_>, max: usize) -> Option<&str> {
     let Value::Text(text) = value else {
         return None;
@@ -87,7 +89,8 @@ fn name(value: Value<'_>, max: usize) -> Option<&str> {
     is_name(name, max).then_some(name)
 }
 
-/// The characters of a Kubernetes name (RFC 1123 labels and subdomains).
+/// Whether a text has the length and the characters of a Kubernetes name (RFC 1123
+/// label or subdomain).
 fn is_name(name: &str, max: usize) -> bool {
     let character = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_log_says_whose_it_is() {
+    fn a_container_logs_tag_gives_its_identity() {
         for (tag, namespace, pod, container) in [
             (tag("web-0_shop_nginx"), "shop", "web-0", "nginx"),
             (tag("a.b-c_team-a_my-app-1"), "team-a", "a.b-c", "my-app-1"),
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tags_say_nothing() {
+    fn other_tags_give_no_identity() {
         for tag in [
             String::new(),
             "kube.var.log.syslog".to_owned(),

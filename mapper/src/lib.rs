@@ -1,17 +1,19 @@
-//! Maps Fluent Bit's records to RFC 5424 messages, by an output's configuration.
+//! Maps Fluent Bit records to RFC 5424 messages, according to an output's
+//! configuration.
 //!
 //! ```text
 //! keys of an [OUTPUT] -> config::Config
 //!                           v
 //! tag, chunk -> chunk::LogEvents -> message::Mapper -> frames of one syslog::Batch
-//!               (msgpack, in      identity.rs    container and namespace of the record
-//!                place)           selection.rs   containers, labels and streams that are sent
-//!                                 template.rs    values from record accessors
+//!               (zero-copy        identity.rs    container and namespace of the record
+//!                msgpack)         selection.rs   selected containers, labels and streams
+//!                                 template.rs    values of record accessors
 //! ```
 //!
-//! No sockets, no threads and no C ABI: Fluent Bit's plugin, the controller (for
-//! Kubernetes' Events) and tests map by the same code. Mapping allocates nothing for
-//! a record, and needs less stack than the 24 KiB that Fluent Bit gives to a flush.
+//! The crate has no sockets, no threads and no C ABI: the Fluent Bit plugin, the
+//! controller (for Kubernetes Events) and tests share it. Mapping does not allocate
+//! per record, and needs less stack than the 24 KiB that Fluent Bit provides for a
+//! flush.
 #![forbid(unsafe_code)]
 
 pub mod chunk;

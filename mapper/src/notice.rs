@@ -1,4 +1,4 @@
-//! Messages of the sender itself, such as the report of lost records.
+//! Messages that the sender itself generates, such as loss reports.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,8 @@ use syslog::{
 
 const MSGID: &str = "given_up";
 
-/// Appends a message of `app_name`'s own to its receiver: what it does not get, or
-/// that it is tried.
+/// Appends a message from `app_name` itself to the receiver: a loss report, or the
+/// message of a sink test. The facility is `syslog`, the severity `warning`.
 pub fn push_notice(batch: &mut Batch, hostname: &str, app_name: &str, at: SystemTime, text: &str) {
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut h, mut a, mut m) = (Scratch::default(), Scratch::default(), Scratch::default());

@@ -1,7 +1,8 @@
-//! Which of the records that an output may send it sends.
+//! The selection of records by container, pod labels and stream.
 //!
-//! A selection is a wish, not a fence: where it is not known whether a record
-//! is meant (no labels, no stream), the record is sent.
+//! Selection is best effort, not an isolation boundary: a record that lacks the
+//! selected property (no labels, no stream) is sent. The namespace check isolates
+//! tenants; it comes first, in [`crate::message`].
 
 mod labels;
 
@@ -9,27 +10,27 @@ pub use self::labels::{LabelSelector, LabelSelectorError};
 use crate::chunk::Fields;
 use crate::identity::Identity;
 
-/// What an output sends; everything by default.
+/// The records that an output sends; all records by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only containers with one of these names.
+    /// The names of the containers to include.
     pub containers: Option<NamePatterns>,
-    /// Only pods with such labels.
+    /// The labels of the pods to include.
     pub pods: Option<LabelSelector>,
-    /// Only this stream.
+    /// The stream to include.
     pub stream: Option<Stream>,
-    /// No containers with one of these names.
+    /// The names of the containers to exclude.
     pub excluded_containers: Option<NamePatterns>,
-    /// No pods with such labels.
+    /// The labels of the pods to exclude.
     pub excluded_pods: Option<LabelSelector>,
 }
 
-/// What a container writes to.
+/// A stream that a container writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Its standard output.
+    /// The standard output.
     Stdout,
-    /// Its standard error.
+    /// The standard error.
     Stderr,
 }
 
@@ -43,9 +44,9 @@ impl Stream {
 }
 
 impl Selection {
-    /// Whether a record is sent.
+    /// Whether the selection includes a record.
     #[must_use]
-    pub fn takes(&self, identity: Option<Identity<'_>>, fields: &Fields<'_>) -> bool {
+    pub fn matches(&self, identity: Option<Identity<'_>>, fields: &Fields<'_>) -> bool {
         let Self {
             containers,
             pods,
@@ -55,28 +56,30 @@ impl Selection {
         } = self;
         let container = identity.map(|identity| identity.container);
         let container = container.filter(|container| !container.is_empty());
-        let named = |names: &NamePatterns| container.map(|container| names.contain(container));
-        let labelled = |selector: &LabelSelector| Some(selector.matches(fields.metadata.labels()?));
+        // Each is `None` if the record does not have the property.
+        let has_name = |names: &NamePatterns| container.map(|container| names.match_any(container));
+        let has_labels =
+            |selector: &LabelSelector| Some(selector.matches(fields.metadata.labels()?));
         let is_from = |stream: &Stream| Some(fields.stream? == stream.name());
 
-        containers.as_ref().and_then(named) != Some(false)
-            && pods.as_ref().and_then(labelled) != Some(false)
+        containers.as_ref().and_then(has_name) != Some(false)
+            && pods.as_ref().and_then(has_labels) != Some(false)
             && stream.as_ref().and_then(is_from) != Some(false)
-            && excluded_containers.as_ref().and_then(named) != Some(true)
-            && excluded_pods.as_ref().and_then(labelled) != Some(true)
+            && excluded_containers.as_ref().and_then(has_name) != Some(true)
+            && excluded_pods.as_ref().and_then(has_labels) != Some(true)
     }
 }
 
-/// Patterns of names, in which a `*` stands for any characters or none.
+/// Patterns of container names, in which `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePatterns(Vec<String>);
 
 impl NamePatterns {
-    /// Reads names with commas between them.
+    /// Parses a comma-separated list of patterns.
     ///
     /// # Errors
     ///
-    /// Says what is not the name of a container.
+    /// Returns a text that names the first invalid pattern, if there is one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
@@ -87,18 +90,18 @@ impl NamePatterns {
         {
             None => Ok(Self(names)),
             Some(name) => Err(format!(
-                "has {name:?}, allowed are names of containers (at most 63 characters of a-z, 0-9 \
-                 and -, * for any characters) with commas between them"
+                "invalid name {name:?}, expected container names separated by commas (each 1 to 63 \
+                 characters of a-z, 0-9 and -, * for any characters)"
             )),
         }
     }
 
-    fn contain(&self, name: &str) -> bool {
+    fn match_any(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| matches_pattern(pattern, name))
     }
 }
 
-/// Whether a name is like this, where a `*` stands for any characters or none.
+/// Whether a name matches a pattern, in which `*` matches any number of characters.
 #[must_use]
 pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
@@ -108,7 +111,7 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
         return false;
     };
     let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    // The first place for each part leaves the most room for those behind it.
+    // Matching each part as early as possible leaves the most room for the others.
     for part in middle.split('*') {
         let Some(at) = name.find(part) else {
             return false;
@@ -126,7 +129,7 @@ mod tests {
     use crate::chunk::{LogEvent, LogEvents};
 
     #[test]
-    fn names_and_patterns() {
+    fn patterns_match_whole_names() {
         for (pattern, name, expected) in [
             ("web", "web", true),
             ("web", "web-1", false),
@@ -153,62 +156,62 @@ mod tests {
         }
     }
 
-    fn takes(selection: &Selection, container: &str, labels: Option<&str>, stream: &str) -> bool {
+    fn matches(selection: &Selection, container: &str, app: Option<&str>, stream: &str) -> bool {
         let mut entries = vec![("log", "x".into()), ("stream", stream.into())];
-        if let Some(app) = labels {
+        if let Some(app) = app {
             let labels = map(vec![("app", app.into())]);
             entries.push(("kubernetes", map(vec![("labels", labels)])));
         }
         let chunk = event(0, 0, map(entries));
         let Some(LogEvent::Record(record)) = LogEvents::new(&chunk, b"log").next() else {
-            unreachable!("it is one")
+            unreachable!("the chunk is a single record")
         };
         let identity = Identity {
             namespace: "shop",
             pod: "web-0",
             container,
         };
-        selection.takes(Some(identity), &record.fields)
+        selection.matches(Some(identity), &record.fields)
     }
 
     #[test]
-    fn what_is_selected_and_not_excluded_is_sent() {
+    fn a_selection_matches_included_records_that_are_not_excluded() {
         let names = |text| Some(NamePatterns::parse(text).unwrap());
         let pods = |text| Some(LabelSelector::parse(text).unwrap());
-        let everything = Selection::default();
-        assert!(takes(&everything, "web", None, "stdout"));
+        let all = Selection::default();
+        assert!(matches(&all, "web", None, "stdout"));
 
-        let some = Selection {
+        let including = Selection {
             containers: names("web,db"),
             pods: pods("app=shop"),
             stream: Some(Stream::Stderr),
             ..Selection::default()
         };
-        assert!(takes(&some, "db", Some("shop"), "stderr"));
-        assert!(!takes(&some, "proxy", Some("shop"), "stderr"));
-        assert!(!takes(&some, "db", Some("other"), "stderr"));
-        assert!(!takes(&some, "db", Some("shop"), "stdout"));
+        assert!(matches(&including, "db", Some("shop"), "stderr"));
+        assert!(!matches(&including, "proxy", Some("shop"), "stderr"));
+        assert!(!matches(&including, "db", Some("other"), "stderr"));
+        assert!(!matches(&including, "db", Some("shop"), "stdout"));
 
-        let others = Selection {
+        let excluding = Selection {
             excluded_containers: names("*-proxy"),
             excluded_pods: pods("app in (noise, more-noise)"),
             ..Selection::default()
         };
-        assert!(takes(&others, "web", Some("shop"), "stdout"));
-        assert!(!takes(&others, "istio-proxy", Some("shop"), "stdout"));
-        assert!(!takes(&others, "web", Some("noise"), "stdout"));
+        assert!(matches(&excluding, "web", Some("shop"), "stdout"));
+        assert!(!matches(&excluding, "istio-proxy", Some("shop"), "stdout"));
+        assert!(!matches(&excluding, "web", Some("noise"), "stdout"));
     }
 
     #[test]
-    fn what_nobody_knows_is_sent() {
-        let some = Selection {
+    fn a_selection_matches_records_with_unknown_properties() {
+        let selection = Selection {
             containers: Some(NamePatterns::parse("web").unwrap()),
             pods: Some(LabelSelector::parse("app=shop").unwrap()),
             excluded_pods: Some(LabelSelector::parse("!team").unwrap()),
             ..Selection::default()
         };
-        // Without the kubernetes filter's labels.
-        assert!(takes(&some, "web", None, "stdout"));
-        assert!(some.takes(None, &Fields::default()));
+        // A record without the labels that the kubernetes filter adds.
+        assert!(matches(&selection, "web", None, "stdout"));
+        assert!(selection.matches(None, &Fields::default()));
     }
 }

@@ -1,8 +1,9 @@
-//! The severities of other loggers, as syslog's.
+//! Conversion of loggers' levels to syslog severities.
 
 use syslog::Severity;
 
-/// The severity of a container's stream: what goes to stderr is an error.
+/// Returns the severity of a container's stream: `info` for stdout, `err` for stderr.
+/// Returns `None` for other streams.
 #[must_use]
 pub fn from_stream(stream: &[u8]) -> Option<Severity> {
     match stream {
@@ -12,27 +13,30 @@ pub fn from_stream(stream: &[u8]) -> Option<Severity> {
     }
 }
 
-/// The severity with this name, as the usual loggers have them, in any case, or
-/// with this number: 0 to 7 are syslog's own, 10 to 60 are those of pino and
-/// Bunyan (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal).
+/// Returns the severity of a name that common loggers use, in any case, or of a
+/// number.
+///
+/// The numbers 0 to 7 are syslog severities; 10 to 60 are the levels of pino and
+/// Bunyan (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal). Returns `None`
+/// for any other text.
 #[must_use]
 pub fn from_name(name: &str) -> Option<Severity> {
-    from_digits(name.as_bytes()).or_else(|| named(name.as_bytes()))
+    from_digits(name.as_bytes()).or_else(|| from_keyword(name.as_bytes()))
 }
 
-/// The severity of a record's level, which may be more than a name:
+/// Returns the severity of a record's level, or of a log line that starts with one:
 ///
 /// ```text
-/// error   ERROR   E   3   50   40.0     a name, a letter or a number alone
+/// error   ERROR   E   3   50   40.0     only a name, a letter or a number
 /// [error] text    <warn> text           a name or a letter in brackets
-/// ERROR: text     error | text          a name before `:` or `|`
-/// ERROR - text    WARN[0001] text       a name before a lone hyphen, or `[`
+/// ERROR: text     error | text          a name followed by `:` or `|`
+/// ERROR - text    WARN[0001] text       a name followed by ` - ` or `[`
 /// ERROR text                            a name in capital letters
-/// E1126 12:00:00.000000 ...             a letter of klog, month and day, time
+/// E1126 12:00:00.000000 ...             a klog header: letter, month and day, time
 /// ```
 ///
-/// None for any other text: a word that happens to be a name, such as
-/// `information` at the start of a sentence, is no level.
+/// Returns `None` for any other text, for example a sentence that starts with a name,
+/// such as `information`.
 #[must_use]
 pub fn from_level(level: &[u8]) -> Option<Severity> {
     let level = level.trim_ascii();
@@ -42,23 +46,24 @@ pub fn from_level(level: &[u8]) -> Option<Severity> {
     let (close, inner) = match level {
         [b'[', inner @ ..] => (b']', inner),
         [b'<', inner @ ..] => (b'>', inner),
-        _ => return from_start(level).or_else(|| from_klog(level)),
+        _ => return from_prefix(level).or_else(|| from_klog(level)),
     };
     let end = inner.iter().position(|byte| *byte == close)?;
-    named(inner[..end].trim_ascii())
+    from_keyword(inner[..end].trim_ascii())
 }
 
-/// The severity of a name at the start of a text that goes on as no sentence does.
-fn from_start(text: &[u8]) -> Option<Severity> {
+/// Returns the severity of a name at the start of a text, unless the text continues
+/// like a sentence.
+fn from_prefix(text: &[u8]) -> Option<Severity> {
     let length = text
         .iter()
         .take_while(|byte| byte.is_ascii_alphanumeric())
         .count();
     let (name, rest) = text.split_at(length);
-    let severity = named(name)?;
+    let severity = from_keyword(name)?;
     let is_level = match rest {
         [] => true,
-        // A letter is too often something else: a drive, an answer, an item.
+        // A single letter is ambiguous: it may be a drive, an answer or a list item.
         _ if name.len() == 1 => false,
         [b':' | b'|' | b'[', ..] => true,
         [space, ..] if space.is_ascii_whitespace() => match rest.trim_ascii_start() {
@@ -70,7 +75,8 @@ fn from_start(text: &[u8]) -> Option<Severity> {
     is_level.then_some(severity)
 }
 
-/// klog's header: `Lmmdd hh:mm:ss.uuuuuu ...`, of which the time may be missing.
+/// Returns the severity of a klog header: `Lmmdd hh:mm:ss.uuuuuu ...`, or only
+/// `Lmmdd`.
 fn from_klog(text: &[u8]) -> Option<Severity> {
     let ([letter, m1, m2, d1, d2], rest) = text.split_first_chunk()?;
     let severity = match letter {
@@ -93,7 +99,7 @@ fn from_klog(text: &[u8]) -> Option<Severity> {
     (is_date && is_header).then_some(severity)
 }
 
-/// The severity of a number, which may have a fraction of zeros.
+/// Returns the severity of a number, which may have a fraction of zeros.
 fn from_number(text: &[u8]) -> Option<Severity> {
     let point = text.iter().position(|byte| *byte == b'.');
     let (digits, fraction) = text.split_at(point.unwrap_or(text.len()));
@@ -114,7 +120,7 @@ fn from_digits(digits: &[u8]) -> Option<Severity> {
     })
 }
 
-fn named(name: &[u8]) -> Option<Severity> {
+fn from_keyword(name: &[u8]) -> Option<Severity> {
     NAMES
         .iter()
         .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
@@ -167,14 +173,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams() {
+    fn stderr_is_an_error() {
         assert_eq!(from_stream(b"stdout"), Some(Severity::Informational));
         assert_eq!(from_stream(b"stderr"), Some(Severity::Error));
         assert_eq!(from_stream(b"other"), None);
     }
 
     #[test]
-    fn levels_of_the_usual_loggers() {
+    fn levels_of_common_loggers_are_recognized() {
         for (level, severity) in [
             ("INFO", Severity::Informational),
             ("Warning", Severity::Warning),
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_at_the_start_of_a_line() {
+    fn levels_at_the_start_of_a_line_are_recognized() {
         for (line, severity) in [
             ("[error]", Severity::Error),
             ("[error] cannot connect", Severity::Error),
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_level() {
+    fn other_texts_have_no_severity() {
         for text in [
             "",
             "8",
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_nothing_but_a_name() {
+    fn a_name_must_be_the_whole_text() {
         assert_eq!(from_name("WARNING"), Some(Severity::Warning));
         assert_eq!(from_name("4"), Some(Severity::Warning));
         for text in ["", "error: text", "[error]", "40.0", "E1126"] {
@@ -294,7 +300,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(
+        fn arbitrary_texts_do_not_panic(
             bytes: Vec<u8>,
             text in "[\\[<]?(error|WARN|[IWEF])[0-9]{0,5}[ :|\\]>-]{0,4}[0-9: ]{0,6}",
         ) {

@@ -1,12 +1,12 @@
-//! Texts with Fluent Bit's record accessors in them.
+//! Templates: texts with Fluent Bit record accessors.
 //!
 //! ```text
 //! $log                          the record's key `log`
-//! $kubernetes['labels']['app']  a key of a map in a map
+//! $kubernetes['labels']['app']  a key of a nested map
 //! $list[0]                      an element of an array
-//! $TAG, $TAG[1]                 the tag, or its part behind the first dot
-//! pod/$kubernetes['pod_name']   text around them
-//! $level ?? $lvl ?? 'info'      the first that there is, or else the text
+//! $TAG, $TAG[1]                 the tag, or its part after the first dot
+//! pod/$kubernetes['pod_name']   text and accessors combined
+//! $level ?? $lvl ?? 'info'      the first that the record has, or else the default
 //! $$                            a dollar sign
 //! ```
 
@@ -16,7 +16,32 @@ use crate::chunk::json::push_json;
 use crate::chunk::{Map, Value};
 use crate::identity::Identity;
 
-/// A parsed text.
+/// A parsed template, whose accessors take their values from a record.
+///
+/// ```
+/// use mapper::chunk::Value;
+/// use mapper::chunk::msgpack;
+/// use mapper::template::{Template, TemplateContext};
+///
+/// // {"log": "hello"} in msgpack.
+/// let (Value::Map(record), _) = msgpack::read(b"\x81\xa3log\xa5hello").unwrap() else {
+///     unreachable!()
+/// };
+/// let context = TemplateContext {
+///     record,
+///     tag: "app.audit",
+///     identity: None,
+/// };
+///
+/// let mut text = Vec::new();
+/// let template = Template::parse("[$level ?? 'info'] $TAG[1]: $log")?;
+/// assert!(template.render(&context, &mut text));
+/// assert_eq!(text, b"[info] audit: hello");
+///
+/// // The record has no key `level`, and the template has no default.
+/// assert!(!Template::parse("$level")?.render(&context, &mut text));
+/// # Ok::<(), mapper::template::TemplateError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -25,18 +50,19 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// The first of these that the record has.
+    /// Alternatives, the first of which that has a value is rendered.
     Choice(Vec<Source>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
-    Path(Vec<Step>),
+    Path(Vec<Segment>),
     Tag,
     /// A part of the tag, counted from zero.
     TagPart(usize),
-    /// Namespace, pod or container: see [`Template::parse`].
-    Identity(Name, Vec<Step>),
+    /// The namespace, pod or container: from the identity if there is one, else
+    /// from the record.
+    Identity(Name, Vec<Segment>),
     Default(String),
 }
 
@@ -48,64 +74,66 @@ enum Name {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum Segment {
     Key(String),
     Index(usize),
 }
 
-/// Why a text is not a template.
+/// A syntax error in a template.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TemplateError {
-    /// No key follows the dollar sign.
-    #[error("no key follows the '$' at byte {0}; a dollar sign itself is written '$$'")]
+    /// A dollar sign is not followed by a key.
+    #[error("no key follows the '$' at byte {0}; write '$$' for a dollar sign")]
     NoKey(usize),
-    /// A bracket has no end, or holds neither a quoted key nor a number.
-    #[error("the '[' at byte {0} is not followed by a key in single quotes or a number, and ']'")]
+    /// A bracket is not closed, or contains neither a quoted key nor a number.
+    #[error("the '[' at byte {0} must be followed by a key in single quotes or a number, and ']'")]
     Bracket(usize),
-    /// Neither an accessor nor a quoted text follows `??`.
-    #[error("the '??' before byte {0} is not followed by an accessor or a text in single quotes")]
+    /// `??` is followed by neither an accessor nor a quoted text.
+    #[error("the '??' before byte {0} must be followed by an accessor or a text in single quotes")]
     Default(usize),
 }
 
-/// What a template can refer to.
+/// The values that a template's accessors can refer to.
 #[derive(Clone, Copy, Debug)]
-pub struct Scope<'a> {
+pub struct TemplateContext<'a> {
     /// The record.
     pub record: Map<'a>,
     /// The record's tag.
     pub tag: &'a str,
-    /// Which container the record is from.
+    /// The container that wrote the record, if known.
     pub identity: Option<Identity<'a>>,
 }
 
 impl Template {
-    /// Parses a text.
+    /// Parses a template.
     ///
     /// `$kubernetes['namespace_name']`, `['pod_name']` and `['container_name']`
-    /// give the identity where there is one, and not what the record says: the
-    /// record may have been written by anybody.
+    /// give the identity of the context if there is one, not the record's values,
+    /// which a container may be able to forge.
     ///
     /// # Errors
     ///
-    /// Where an accessor is not complete.
+    /// Returns an error if an accessor or a default is incomplete.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Parser { text, at: 0 }.template()
     }
 
-    /// Whether the text is the same for all records that have the same tag,
-    /// identity and `kubernetes` map.
+    /// Whether the rendered text depends only on a record's tag, identity and
+    /// `kubernetes` map, so that records with the same shared header have the same
+    /// text.
     #[must_use]
-    pub fn is_of_shared_header(&self) -> bool {
+    pub fn depends_only_on_metadata(&self) -> bool {
         self.parts.iter().all(|part| match part {
             Part::Text(_) => true,
-            Part::Choice(sources) => sources.iter().all(Source::is_of_shared_header),
+            Part::Choice(sources) => sources.iter().all(Source::depends_only_on_metadata),
         })
     }
 
-    /// Appends the text. Says whether anything in it was there: a template
-    /// whose accessors all found nothing, and that has no text of its own, is
-    /// not.
-    pub fn render(&self, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
+    /// Appends the rendered text to `out`.
+    ///
+    /// Returns `false` if nothing was rendered: the template has no text of its own,
+    /// and none of its accessors found a value.
+    pub fn render(&self, context: &TemplateContext<'_>, out: &mut Vec<u8>) -> bool {
         let mut any = false;
         for part in &self.parts {
             match part {
@@ -114,7 +142,7 @@ impl Template {
                     any = true;
                 }
                 Part::Choice(sources) => {
-                    any |= sources.iter().any(|source| source.render(scope, out));
+                    any |= sources.iter().any(|source| source.render(context, out));
                 }
             }
         }
@@ -123,24 +151,24 @@ impl Template {
 }
 
 impl Source {
-    fn is_of_shared_header(&self) -> bool {
+    fn depends_only_on_metadata(&self) -> bool {
         match self {
             Self::Tag | Self::TagPart(_) | Self::Default(_) => true,
             Self::Identity(_, path) | Self::Path(path) => {
-                matches!(path.first(), Some(Step::Key(key)) if key == "kubernetes")
+                matches!(path.first(), Some(Segment::Key(key)) if key == "kubernetes")
             }
         }
     }
 
-    fn render(&self, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
+    fn render(&self, context: &TemplateContext<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Default(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Tag => out.extend_from_slice(scope.tag.as_bytes()),
-            Self::TagPart(index) => match scope.tag.split('.').nth(*index) {
+            Self::Tag => out.extend_from_slice(context.tag.as_bytes()),
+            Self::TagPart(index) => match context.tag.split('.').nth(*index) {
                 Some(part) => out.extend_from_slice(part.as_bytes()),
                 None => return false,
             },
-            Self::Identity(name, path) => match (scope.identity, name) {
+            Self::Identity(name, path) => match (context.identity, name) {
                 (Some(identity), Name::Namespace) => {
                     out.extend_from_slice(identity.namespace.as_bytes());
                 }
@@ -148,22 +176,22 @@ impl Source {
                 (Some(identity), Name::Container) => {
                     out.extend_from_slice(identity.container.as_bytes());
                 }
-                (None, _) => return render_path(path, scope.record, out),
+                (None, _) => return render_path(path, context.record, out),
             },
-            Self::Path(path) => return render_path(path, scope.record, out),
+            Self::Path(path) => return render_path(path, context.record, out),
         }
         true
     }
 }
 
-fn render_path(path: &[Step], record: Map<'_>, out: &mut Vec<u8>) -> bool {
-    let found = path
-        .iter()
-        .try_fold(Value::Map(record), |value, step| match (step, value) {
-            (Step::Key(key), Value::Map(map)) => map.get(key.as_bytes()),
-            (Step::Index(index), Value::Array(array)) => array.into_iter().nth(*index),
+fn render_path(path: &[Segment], record: Map<'_>, out: &mut Vec<u8>) -> bool {
+    let found = path.iter().try_fold(Value::Map(record), |value, segment| {
+        match (segment, value) {
+            (Segment::Key(key), Value::Map(map)) => map.get(key.as_bytes()),
+            (Segment::Index(index), Value::Array(array)) => array.into_iter().nth(*index),
             _ => None,
-        });
+        }
+    });
     match found {
         None | Some(Value::Nil) => return false,
         Some(Value::Text(text)) => out.extend_from_slice(text),
@@ -242,18 +270,18 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let name = self.eat_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
         if name == "TAG" {
-            return Ok(match self.step()? {
-                Some(Step::Index(index)) => Source::TagPart(index),
-                Some(Step::Key(_)) => return Err(TemplateError::Bracket(start + "$TAG".len())),
+            return Ok(match self.segment()? {
+                Some(Segment::Index(index)) => Source::TagPart(index),
+                Some(Segment::Key(_)) => return Err(TemplateError::Bracket(start + "$TAG".len())),
                 None => Source::Tag,
             });
         }
         let mut path = Vec::new();
         if !name.is_empty() {
-            path.push(Step::Key(name.to_owned()));
+            path.push(Segment::Key(name.to_owned()));
         }
-        while let Some(step) = self.step()? {
-            path.push(step);
+        while let Some(segment) = self.segment()? {
+            path.push(segment);
         }
         if path.is_empty() {
             return Err(TemplateError::NoKey(start));
@@ -264,27 +292,27 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// `['key']` or `[0]`.
-    fn step(&mut self) -> Result<Option<Step>, TemplateError> {
+    /// Parses `['key']` or `[0]`.
+    fn segment(&mut self) -> Result<Option<Segment>, TemplateError> {
         let start = self.at;
         if !self.eat("[") {
             return Ok(None);
         }
-        let step = if self.rest().starts_with('\'') {
-            self.quoted().map(Step::Key)
+        let segment = if self.rest().starts_with('\'') {
+            self.quoted().map(Segment::Key)
         } else {
             self.eat_while(|c| c.is_ascii_digit())
                 .parse()
                 .ok()
-                .map(Step::Index)
+                .map(Segment::Index)
         };
-        match step {
-            Some(step) if self.eat("]") => Ok(Some(step)),
+        match segment {
+            Some(segment) if self.eat("]") => Ok(Some(segment)),
             _ => Err(TemplateError::Bracket(start)),
         }
     }
 
-    /// A text in single quotes, in which two quotes stand for one.
+    /// Parses a text in single quotes, in which two quotes stand for one.
     fn quoted(&mut self) -> Option<String> {
         if !self.eat("'") {
             return None;
@@ -301,8 +329,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn identity_name(path: &[Step]) -> Option<Name> {
-    let [Step::Key(map), Step::Key(key)] = path else {
+fn identity_name(path: &[Segment]) -> Option<Name> {
+    let [Segment::Key(map), Segment::Key(key)] = path else {
         return None;
     };
     match (map.as_str(), key.as_str()) {
@@ -342,15 +370,15 @@ mod tests {
         let mut bytes = Vec::new();
         rmpv::encode::write_value(&mut bytes, &record).unwrap();
         let Ok((Value::Map(record), _)) = msgpack::read(&bytes) else {
-            panic!("a map");
+            panic!("not a map");
         };
-        let scope = Scope {
+        let context = TemplateContext {
             record,
             tag: "kube.var.log",
             identity,
         };
         let mut out = Vec::new();
-        let any = Template::parse(text).unwrap().render(&scope, &mut out);
+        let any = Template::parse(text).unwrap().render(&context, &mut out);
         any.then(|| String::from_utf8(out).unwrap())
     }
 
@@ -359,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn accessors_find_what_they_name() {
+    fn accessors_give_the_values_of_their_paths() {
         for (text, expected) in [
             ("plain", "plain"),
             ("$log", "hello"),
@@ -382,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_there() {
+    fn accessors_without_a_value_render_nothing() {
         for text in [
             "$none",
             "$nothing",
@@ -397,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_goes_before_what_a_record_says() {
+    fn the_identity_takes_precedence_over_the_record() {
         let text = "$kubernetes['pod_name']";
         assert_eq!(render(text).as_deref(), Some("claimed"));
         let identity = Identity {
@@ -412,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_give_the_position() {
         for (text, error) in [
             ("a $", TemplateError::NoKey(2)),
             ("$ log", TemplateError::NoKey(0)),

@@ -1,9 +1,9 @@
-//! Nothing is allocated for a record: what a chunk costs does not grow with
-//! the number of its records.
+//! Mapping does not allocate per record: the number of allocations does not depend
+//! on the number of records in a chunk.
 #![allow(
     clippy::unwrap_used,
     unsafe_code,
-    reason = "a test, which counts what the allocator does"
+    reason = "a test with an allocator that counts its calls"
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -19,24 +19,25 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
+/// The system's allocator, with a count of the current thread's allocations.
 struct Counting;
 
-// SAFETY: everything is left to the system's allocator.
+// SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -61,7 +62,8 @@ fn chunk(body: &Value, records: usize) -> Vec<u8> {
     event(1_772_366_400, 0, body.clone()).repeat(records)
 }
 
-/// Allocations of the second chunk: the first one fills the pools.
+/// Returns the number of allocations while the second of two equal chunks is mapped.
+/// The first chunk grows the buffers.
 fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
     let keys = [
         &[
@@ -87,9 +89,9 @@ fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
     count
 }
 
-/// The records are of many pods in turn, more than headers are kept.
+/// The records of a chunk come from many pods in turn.
 #[test]
-fn nothing_is_allocated_for_a_pod() {
+fn mapping_does_not_allocate_per_pod() {
     let mapper = |identity| {
         let keys = [
             ("addr", "localhost"),
@@ -117,7 +119,7 @@ fn nothing_is_allocated_for_a_pod() {
 }
 
 #[test]
-fn nothing_is_allocated_for_a_record() {
+fn mapping_does_not_allocate_per_record() {
     let labels = map(vec![
         ("app.kubernetes.io/name", "web".into()),
         ("a-key-that-is-longer-than-an-sd-name-may-be", "v".into()),

@@ -1,7 +1,7 @@
 /*
- * What Fluent Bit and an output plugin for its Go proxy agree on, as far as
- * this plugin uses it. The layouts are Fluent Bit's, from 1.8 to 5.1; the
- * bindings in src/abi/bindings.rs are made from this file (make bindings).
+ * The ABI between Fluent Bit and output plugins of its Go proxy, as far as this
+ * plugin uses it. The layouts are those of Fluent Bit 1.8 to 5.1. The bindings
+ * in src/abi/bindings.rs are generated from this file (make bindings).
  */
 #ifndef FLUENT_BIT_PROXY_H
 #define FLUENT_BIT_PROXY_H
@@ -9,23 +9,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a flush returns. FLB_ERROR drops the chunk for ever. */
+/* The results of a flush. FLB_ERROR drops the chunk forever. */
 #define FLB_ERROR 0
 #define FLB_OK 1
 #define FLB_RETRY 2
 
-/* flb_plugin_proxy_def.type and .proxy */
+/* The values of flb_plugin_proxy_def.type and .proxy */
 #define FLB_PROXY_OUTPUT_PLUGIN 2
 #define FLB_PROXY_GOLANG 11
 
-/* Levels of flb_log_print and flb_output_log_check. */
+/* The levels of flb_log_print and flb_output_log_check. */
 #define FLB_LOG_ERROR 1
 #define FLB_LOG_WARN 2
 #define FLB_LOG_INFO 3
 
 /*
- * Filled by FLBPluginRegister. Fluent Bit 5.0 and 5.1 have more fields behind
- * these; older hosts allocate no room for them, so they are left alone.
+ * Filled in by FLBPluginRegister. Fluent Bit 5.0 and 5.1 have more fields after
+ * these. Older hosts do not allocate memory for them, so the plugin does not
+ * write them.
  */
 struct flb_plugin_proxy_def {
     int type;
@@ -35,14 +36,14 @@ struct flb_plugin_proxy_def {
     char *description;
 };
 
-/* One for each [OUTPUT]. The host's own fields follow. */
+/* The context of an [OUTPUT]. The host's own fields follow. */
 struct flb_plugin_proxy_context {
     void *remote_context;
 };
 
 /*
- * The table of host functions. What follows the first one differs from
- * version to version, and nothing in it tells the version: everything else is
+ * The table of host functions. The functions after the first differ between
+ * versions, and the table has no version number, so all other functions are
  * looked up by name.
  */
 struct flb_api {
@@ -50,8 +51,9 @@ struct flb_api {
 };
 
 /*
- * One for the library, not for each [OUTPUT]: o_ins and context are
- * overwritten before each FLBPluginInit. The host's own fields follow.
+ * The plugin, of which there is one per library, not per [OUTPUT]: the host
+ * overwrites o_ins and context before each FLBPluginInit. The host's own fields
+ * follow.
  */
 struct flbgo_output_plugin {
     char *name;
@@ -60,15 +62,16 @@ struct flbgo_output_plugin {
     struct flb_plugin_proxy_context *context;
 };
 
-/* Functions of the host that are looked up by name where it has them. */
+/* Host functions that are looked up by name. A host may lack them. */
 typedef void (*flb_log_print_fn)(int type, const char *file, int line,
                                  const char *fmt, ...);
 typedef const char *(*flb_output_name_fn)(void *o_ins);
 typedef int (*flb_output_log_check_fn)(void *o_ins, int level);
 
 /*
- * Metrics of an output: what the host creates for it, and the functions of
- * cmetrics (since 2.0). Timestamps are nanoseconds since 1970.
+ * The metrics of an output: the cmetrics instance that the host creates, and
+ * functions of cmetrics (since Fluent Bit 2.0). Timestamps are nanoseconds
+ * since 1970.
  */
 typedef void *(*flb_output_get_cmt_instance_fn)(void *o_ins);
 
@@ -82,7 +85,7 @@ typedef void *(*cmt_histogram_buckets_create_size_fn)(double *bounds, size_t cou
 typedef void *(*cmt_histogram_create_fn)(void *cmt, char *ns, char *subsystem,
                                          char *name, char *help, void *buckets,
                                          int label_count, char **label_keys);
-/* counts has one more than there are buckets. */
+/* counts has one more element than there are buckets. */
 typedef int (*cmt_histogram_set_default_fn)(void *histogram, uint64_t timestamp,
                                             uint64_t *counts, double sum, uint64_t count,
                                             int label_count, char **label_values);

@@ -1,5 +1,4 @@
-//! `syslog_sink`: an output plugin for Fluent Bit that delivers records as
-//! RFC 5424 messages.
+//! `syslog_sink`: a Fluent Bit output plugin that delivers records as RFC 5424 messages.
 //!
 //! ```text
 //! abi::exports  FLBPluginFlushCtx(tag, chunk)
@@ -8,20 +7,20 @@
 //!   -> queue (crate)      Writer::append -> FLB_OK
 //!      transport (crate)  Destination::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
 //!                         -> acknowledged -> FLB_OK (without a queue)
-//! abi::host     what the plugin asks of Fluent Bit: properties, log, metrics
+//! abi::host     Fluent Bit's functions for properties, log and metrics
 //! ```
 //!
-//! Everything up to the batch runs on the thread that calls, allocates nothing
-//! for a record, and needs little stack: Fluent Bit gives it 24 KiB.
+//! Everything up to the batch runs on the calling thread, does not allocate per record,
+//! and needs little stack: Fluent Bit provides 24 KiB.
 #![deny(unsafe_code)]
 
 mod abi;
-mod by_folder;
+mod connection_log;
 mod log;
+mod loss_report;
 mod metrics;
-mod orphans;
+mod orphaned_queues;
 mod output;
-mod report;
-mod resume;
+mod partial_deliveries;
 mod route;
-mod witness;
+mod shared;

@@ -1,11 +1,11 @@
-//! Fluent Bit's log, and how often something is written into it.
+//! An output's lines in Fluent Bit's log, and their rate limit.
 
 use std::time::{Duration, Instant};
 
 use crate::abi::host::{Host, Level};
 
-/// How often a line of one kind is written.
-const EVERY: Duration = Duration::from_secs(30);
+/// The minimum time between log lines of the same kind.
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The log of one output.
 #[derive(Clone, Debug)]
@@ -15,13 +15,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log whose lines begin with the output's name.
+    /// Creates a log whose lines begin with the output's name.
     #[must_use]
     pub(crate) const fn new(host: Host, name: String) -> Self {
         Self { host, name }
     }
 
-    /// Writes a line.
+    /// Logs a line, if Fluent Bit logs lines of this level.
     pub(crate) fn write(&self, level: Level, text: &str) {
         if self.host.logs(level) {
             let line = format!("[output:syslog_sink:{}] {text}", self.name);
@@ -30,7 +30,7 @@ impl Log {
     }
 }
 
-/// Lets the first line pass, and then one in 30 seconds; counts the others.
+/// A rate limit of one line in 30 seconds, which counts suppressed lines.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     last: Option<Instant>,
@@ -38,12 +38,13 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Whether a line may be written now; with it goes how many were not.
+    /// Returns the number of lines suppressed since the last admitted one, or `None` if
+    /// this line must be suppressed as well.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
-        let quiet = self
+        let is_too_soon = self
             .last
-            .is_some_and(|last| now.saturating_duration_since(last) < EVERY);
-        if quiet {
+            .is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);
+        if is_too_soon {
             self.suppressed += 1;
             return None;
         }
@@ -57,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_written_at_a_bounded_rate() {
+    fn lines_are_rate_limited() {
         let start = Instant::now();
         let mut limiter = Limiter::default();
         assert_eq!(limiter.admit(start), Some(0));
         for second in 1..30 {
             assert_eq!(limiter.admit(start + Duration::from_secs(second)), None);
         }
-        assert_eq!(limiter.admit(start + EVERY), Some(29));
-        assert_eq!(limiter.admit(start + EVERY), None);
+        assert_eq!(limiter.admit(start + INTERVAL), Some(29));
+        assert_eq!(limiter.admit(start + INTERVAL), None);
     }
 }

@@ -1,11 +1,11 @@
-//! What an output counts, for Fluent Bit's own endpoint
-//! (`/api/v2/metrics/prometheus`). docs/METRICS.md has the list.
+//! The metrics of outputs, which Fluent Bit exports at `/api/v2/metrics/prometheus`.
+//! docs/METRICS.md lists them.
 
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
-use mapper::message::{Reason, Tally};
+use mapper::message::{LossReason, Tally};
 use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
@@ -13,31 +13,31 @@ use transport::{DeliveryEvent, ErrorKind, QueueState};
 
 use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
 
-/// Upper bounds of the time to an acknowledgement, in seconds.
+/// The upper bounds of the histogram of acknowledgement times, in seconds.
 const BOUNDS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
 ];
 const NAME: &CStr = c"name";
 const REASON: &CStr = c"reason";
 
-/// The metrics that hold the values of several outputs, in the context of the first of
-/// them. In contexts of their own, each output's would take 50 KiB of memory.
+/// The newest metrics, which several outputs share in the context of the first of them.
+/// Separate contexts would take 50 KiB of memory for each output.
 static NEWEST: Mutex<Newest> = Mutex::new(Newest {
     metrics: Weak::new(),
     outputs: 0,
 });
-/// The most outputs with the same metrics. The host compares a series that is added
-/// with all that are there.
+/// The maximum number of outputs that share metrics. The host compares each new series
+/// with all existing ones.
 const MAX_OUTPUTS: usize = 64;
 
-/// The metrics that were made last.
+/// The metrics that were created last.
 struct Newest {
     metrics: Weak<SharedMetrics>,
-    /// How many outputs have values there.
+    /// The number of outputs that share the metrics.
     outputs: usize,
 }
 
-/// The metrics of one output; nothing where the host has none.
+/// The metrics of one output. Does nothing if the host does not support metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(Option<Arc<OutputMetrics>>);
 
@@ -50,7 +50,8 @@ struct OutputMetrics {
     oldest: Mutex<Oldest>,
 }
 
-/// Held by an output that owns a context with metrics: they end when it is dropped.
+/// A guard of the output that owns the metrics' context. Dropping it, before the host
+/// frees the context, disables the metrics.
 #[derive(Debug)]
 pub(crate) struct ContextGuard(Liveness);
 
@@ -86,22 +87,22 @@ struct QueueMetrics {
     errors: Metric,
 }
 
-/// When the oldest message that waits was queued, in seconds since the epoch, of each
-/// of an output's sinks.
+/// The Unix times, in seconds, at which the oldest waiting messages were queued.
 #[derive(Debug, Default)]
 struct Oldest {
-    of_sinks: Vec<Option<f64>>,
-    shown: f64,
+    /// The time of each destination, or `None` if no message waits.
+    destinations: Vec<Option<f64>>,
+    /// The minimum of all destinations, or zero if no message waits.
+    output: f64,
 }
 
 impl Oldest {
-    /// Takes a sink's time, and returns how much the output's time changes by it: zero
-    /// stands for none.
-    fn change(&mut self, sink: usize, time: Option<f64>) -> f64 {
-        self.of_sinks[sink] = time;
-        let times = self.of_sinks.iter().flatten().copied();
+    /// Updates the time of a destination. Returns the change of the output's time.
+    fn update(&mut self, destination: usize, time: Option<f64>) -> f64 {
+        self.destinations[destination] = time;
+        let times = self.destinations.iter().flatten().copied();
         let oldest = times.min_by(f64::total_cmp).unwrap_or(0.0);
-        oldest - std::mem::replace(&mut self.shown, oldest)
+        oldest - std::mem::replace(&mut self.output, oldest)
     }
 }
 
@@ -112,15 +113,16 @@ struct VolumeMetrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of the output of this name, during its init. The guard, if
-    /// there is one, is dropped when the output has ended.
+    /// Creates the metrics of the output with this name, during its init. If there is a
+    /// guard, the output must drop it after its other parts.
     #[must_use]
     pub(crate) fn new(registry: Option<&Registry>, output: &str) -> (Self, Option<ContextGuard>) {
         let mut newest = NEWEST.lock();
-        let running = newest.metrics.upgrade();
-        let running =
-            running.filter(|shared| shared.liveness.is_alive() && newest.outputs < MAX_OUTPUTS);
-        let (shared, guard) = if let Some(shared) = running {
+        let existing = newest
+            .metrics
+            .upgrade()
+            .filter(|shared| shared.liveness.is_alive() && newest.outputs < MAX_OUTPUTS);
+        let (shared, guard) = if let Some(shared) = existing {
             (shared, None)
         } else if let Some(shared) = registry.and_then(SharedMetrics::new).map(Arc::new) {
             *newest = Newest {
@@ -135,22 +137,22 @@ impl Metrics {
         newest.outputs += 1;
         let name = label(output);
         shared.prepare(&name);
-        let of_output = OutputMetrics {
+        let metrics = OutputMetrics {
             shared,
             name,
             oldest: Mutex::default(),
         };
-        (Self(Some(Arc::new(of_output))), guard)
+        (Self(Some(Arc::new(metrics))), guard)
     }
 
-    /// The outputs' inits are over: from now on the host may read, and no series is
-    /// added to what there is.
+    /// Ends the sharing of the existing metrics, after the inits of all outputs. From
+    /// then on the host may read them, and no series may be added.
     pub(crate) fn seal() {
         NEWEST.lock().metrics = Weak::new();
     }
 
-    /// Shows the maximum size of the queue.
-    pub(crate) fn show_queue_limit(&self, bytes: usize) {
+    /// Sets the maximum size of the queue, 0 without a queue. To be called once.
+    pub(crate) fn set_queue_limit(&self, bytes: usize) {
         if let Some(this) = &self.0 {
             this.add(&this.shared.queue.limit, bytes as f64);
         }
@@ -163,7 +165,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what became of a chunk's records.
+    /// Counts the losses of a chunk.
     pub(crate) fn count(&self, tally: &Tally) {
         let Some(OutputMetrics { shared, name, .. }) = self.0.as_deref() else {
             return;
@@ -180,7 +182,7 @@ impl Metrics {
 }
 
 impl SharedMetrics {
-    /// Makes the metrics, without values.
+    /// Creates the metrics, without series.
     fn new(registry: &Registry) -> Option<Self> {
         let counter = |name, help| {
             let labels = &[NAME];
@@ -196,14 +198,20 @@ impl SharedMetrics {
         };
         let latency = Description {
             name: c"acknowledgement_seconds",
-            help: c"Time from a chunk's first byte sent to its last one acknowledged",
+            help: c"Time from sending a chunk's first byte to the acknowledgement of its last byte",
             labels: &[NAME],
         };
         Some(Self {
             liveness: registry.liveness(),
             sent: VolumeMetrics {
-                messages: counter(c"sent_messages_total", c"Messages sent, again or first")?,
-                bytes: counter(c"sent_bytes_total", c"Bytes of frames sent, again or first")?,
+                messages: counter(
+                    c"sent_messages_total",
+                    c"Messages sent, including resent ones",
+                )?,
+                bytes: counter(
+                    c"sent_bytes_total",
+                    c"Bytes of frames sent, including resent ones",
+                )?,
             },
             acknowledged: VolumeMetrics {
                 messages: counter(
@@ -218,35 +226,35 @@ impl SharedMetrics {
             resent: VolumeMetrics {
                 messages: counter(
                     c"resent_messages_total",
-                    c"Messages sent again that a receiver may have lost unread",
+                    c"Messages resent because a receiver may have lost them unread",
                 )?,
                 bytes: counter(
                     c"resent_bytes_total",
-                    c"Bytes of frames sent again that a receiver may have lost unread",
+                    c"Bytes of frames resent because a receiver may have lost them unread",
                 )?,
             },
-            dropped: by_reason(c"dropped_records_total", c"Records that were given up")?,
-            altered: by_reason(
-                c"altered_records_total",
-                c"Records that were not sent as they are",
-            )?,
+            dropped: by_reason(c"dropped_records_total", c"Records dropped")?,
+            altered: by_reason(c"altered_records_total", c"Records altered before sending")?,
             connected: gauge(c"connected", c"Connections that are ready for messages")?,
-            connects: counter(c"connects_total", c"Connections made")?,
-            errors: by_reason(c"errors_total", c"Connections that failed or ended")?,
+            connects: counter(c"connects_total", c"Connections established")?,
+            errors: by_reason(
+                c"errors_total",
+                c"Connection attempts that failed and connections that ended",
+            )?,
             replay_bytes: gauge(
                 c"replay_buffer_bytes",
-                c"Bytes of frames kept for sending them again",
+                c"Bytes of frames kept in the replay buffer",
             )?,
             exposed_bytes: counter(
                 c"exposed_bytes_total",
-                c"Bytes of frames that a receiver may have lost unread and that were not kept",
+                c"Bytes of frames that a receiver may have lost unread and that were no longer kept",
             )?,
             queue: QueueMetrics::new(gauge, counter)?,
             acknowledgement: registry.histogram(latency, &BOUNDS)?,
         })
     }
 
-    /// Makes the values of an output.
+    /// Adds the series of an output, with the value zero.
     fn prepare(&self, output: &CStr) {
         let Self {
             liveness: _,
@@ -277,7 +285,7 @@ impl SharedMetrics {
             metric.prepare(&[output]);
         }
         let by_reason = |metric: &Metric, reason| metric.prepare(&[output, &label(reason)]);
-        for reason in Reason::ALL {
+        for reason in LossReason::ALL {
             let metric = if reason.is_drop() { dropped } else { altered };
             by_reason(metric, reason.name());
         }
@@ -305,7 +313,7 @@ impl OutputMetrics {
 }
 
 impl QueueMetrics {
-    /// Makes each metric from its name and help.
+    /// Creates each metric from its name and help text.
     fn new(
         gauge: impl Fn(&'static CStr, &'static CStr) -> Option<Metric>,
         counter: impl Fn(&'static CStr, &'static CStr) -> Option<Metric>,
@@ -313,7 +321,7 @@ impl QueueMetrics {
         Some(Self {
             bytes: gauge(
                 c"queue_bytes",
-                c"Bytes of the queue on disk, messages kept to be sent again included",
+                c"Bytes of the queue on disk, including messages kept for replay",
             )?,
             limit: gauge(
                 c"queue_limit_bytes",
@@ -321,15 +329,15 @@ impl QueueMetrics {
             )?,
             messages: gauge(
                 c"queue_messages",
-                c"Messages in the queue on disk that were not acknowledged",
+                c"Unacknowledged messages in the queue on disk",
             )?,
             oldest: gauge(
                 c"queue_oldest_timestamp_seconds",
-                c"Unix time at which the oldest message that waits was queued, 0 if none waits",
+                c"Unix time at which the oldest waiting message was queued, 0 if none waits",
             )?,
             errors: counter(
                 c"queue_errors_total",
-                c"Errors of the queue's disk: what could not be queued is tried again",
+                c"Disk errors of the queue, after which chunks are retried",
             )?,
         })
     }
@@ -346,27 +354,27 @@ impl QueueMetrics {
     }
 }
 
-/// What one of an output's sinks adds to the metrics.
+/// The contribution of one destination to its output's metrics.
 #[derive(Debug)]
-pub(crate) struct SinkMetrics {
+pub(crate) struct DestinationMetrics {
     metrics: Metrics,
-    /// What was added so far.
+    /// The totals that were added to the metrics so far.
     totals: Totals,
     replay_bytes: usize,
     queue: Status,
-    /// Its number among the sinks of the output.
+    /// The destination's number within the output.
     number: usize,
     connected: bool,
 }
 
-impl SinkMetrics {
-    /// Nothing was added yet.
+impl DestinationMetrics {
+    /// Registers a destination of an output.
     #[must_use]
     pub(crate) fn new(metrics: Metrics) -> Self {
-        let number = metrics.0.as_ref().map_or(0, |of_output| {
-            let of_sinks = &mut of_output.oldest.lock().of_sinks;
-            of_sinks.push(None);
-            of_sinks.len() - 1
+        let number = metrics.0.as_ref().map_or(0, |output| {
+            let destinations = &mut output.oldest.lock().destinations;
+            destinations.push(None);
+            destinations.len() - 1
         });
         Self {
             metrics,
@@ -378,7 +386,7 @@ impl SinkMetrics {
         }
     }
 
-    /// Adds what happened.
+    /// Updates the metrics by an event.
     pub(crate) fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let Some(this) = self.metrics.0.clone() else {
             return;
@@ -387,13 +395,13 @@ impl SinkMetrics {
         match event {
             DeliveryEvent::Connected { .. } => {
                 this.add(&shared.connects, 1.0);
-                self.connect(&this, true);
+                self.set_connected(&this, true);
             }
             DeliveryEvent::AttemptFailed(error) => count_error(&this, error.kind()),
             DeliveryEvent::ConnectFailed { error, .. }
             | DeliveryEvent::Disconnected { error, .. } => {
                 count_error(&this, error.kind());
-                self.connect(&this, false);
+                self.set_connected(&this, false);
             }
             DeliveryEvent::Delivered { took } => {
                 this.add(&shared.acknowledgement, took.as_secs_f64());
@@ -416,21 +424,22 @@ impl SinkMetrics {
                     this.add(&shared.exposed_bytes, exposed as f64);
                 }
                 self.totals = *totals;
-                let more = *replay_bytes as f64 - self.replay_bytes as f64;
-                this.add(&shared.replay_bytes, more);
+                let change = *replay_bytes as f64 - self.replay_bytes as f64;
+                this.add(&shared.replay_bytes, change);
                 self.replay_bytes = *replay_bytes;
             }
             DeliveryEvent::Queue(QueueState { status, oldest }) => {
-                let more = |now: u64, before: u64| now as f64 - before as f64;
-                this.add(&shared.queue.bytes, more(status.bytes, self.queue.bytes));
+                let change = |now: u64, before: u64| now as f64 - before as f64;
+                this.add(&shared.queue.bytes, change(status.bytes, self.queue.bytes));
                 this.add(
                     &shared.queue.messages,
-                    more(status.waiting, self.queue.waiting),
+                    change(status.waiting, self.queue.waiting),
                 );
-                let oldest = oldest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-                let oldest = oldest.map(|at| at.as_secs_f64());
-                let change = this.oldest.lock().change(self.number, oldest);
-                this.add(&shared.queue.oldest, change);
+                let oldest = oldest
+                    .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                    .map(|since| since.as_secs_f64());
+                let oldest_change = this.oldest.lock().update(self.number, oldest);
+                this.add(&shared.queue.oldest, oldest_change);
                 self.queue = *status;
             }
             DeliveryEvent::QueueFailed(_) => this.add(&shared.queue.errors, 1.0),
@@ -443,7 +452,7 @@ impl SinkMetrics {
         }
     }
 
-    fn connect(&mut self, this: &OutputMetrics, connected: bool) {
+    fn set_connected(&mut self, this: &OutputMetrics, connected: bool) {
         if connected != self.connected {
             this.add(&this.shared.connected, if connected { 1.0 } else { -1.0 });
             self.connected = connected;
@@ -451,8 +460,9 @@ impl SinkMetrics {
     }
 }
 
-impl Drop for SinkMetrics {
-    /// A sink can end before its output, which then opens another one.
+impl Drop for DestinationMetrics {
+    /// Removes the destination's contribution to the gauges, because the output may open
+    /// another destination afterwards.
     fn drop(&mut self) {
         self.on_event(&DeliveryEvent::Queue(QueueState {
             status: Status::default(),
@@ -463,7 +473,7 @@ impl Drop for SinkMetrics {
             replay_bytes: 0,
         });
         if let Some(this) = self.metrics.0.clone() {
-            self.connect(&this, false);
+            self.set_connected(&this, false);
         }
     }
 }
@@ -478,12 +488,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_message_is_that_of_all_servers() {
+    fn the_oldest_message_is_the_oldest_of_all_destinations() {
         let mut oldest = Oldest {
-            of_sinks: vec![None; 2],
+            destinations: vec![None; 2],
             ..Oldest::default()
         };
-        for (sink, time, shown) in [
+        for (destination, time, expected) in [
             (0, None, 0.0),
             (1, Some(200.0), 200.0),
             (0, Some(100.0), 100.0),
@@ -491,9 +501,9 @@ mod tests {
             (0, None, 200.0),
             (1, None, 0.0),
         ] {
-            let before = oldest.shown;
-            let change = oldest.change(sink, time);
-            assert_eq!((before + change, oldest.shown), (shown, shown));
+            let before = oldest.output;
+            let change = oldest.update(destination, time);
+            assert_eq!((before + change, oldest.output), (expected, expected));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One `[OUTPUT]`: from a chunk to its delivery, or to its queue.
+//! An `[OUTPUT]`: maps chunks, and delivers or queues their messages.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,48 +10,49 @@ use syslog::{Batch, Framing, Outcome};
 use transport::{Destination, Sender};
 
 use crate::abi::host::Level;
+use crate::connection_log::ConnectionLog;
 use crate::log::{Limiter, Log};
+use crate::loss_report::{LossReport, Notice};
 use crate::metrics::Metrics;
-use crate::orphans::Sweep;
-use crate::report::Report;
-use crate::resume::Resume;
+use crate::orphaned_queues::Cleanup;
+use crate::partial_deliveries::PartialDeliveries;
 use crate::route::{Queued, Route};
-use crate::witness::Witness;
 
-/// Memory that the buffers between two flushes may hold on to. A larger one is
-/// given back: one huge chunk must not be remembered forever.
-const KEEP: usize = 4 * 1024 * 1024;
+/// The maximum size of buffers to keep between flushes. Larger buffers are freed, so that
+/// a single huge chunk does not occupy memory forever.
+const MAX_KEPT: usize = 4 * 1024 * 1024;
 
 /// The time between two attempts to open a queue.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// See the [module](self).
+/// An open output.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// Sees to the queues beside this output's.
-    _sweep: Option<Arc<Sweep>>,
+    /// The cleanup of orphaned queues in the folder of this output's queue.
+    _cleanup: Option<Arc<Cleanup>>,
     mapper: Mapper,
     framing: Framing,
-    /// Set once the queue is open.
+    /// The route of batches, set once all queues are open.
     route: OnceLock<Route>,
     opening: Mutex<Option<Opening>>,
-    resume: Resume,
-    report: Arc<Report>,
+    partial_deliveries: PartialDeliveries,
+    loss_report: Arc<LossReport>,
     log: Log,
     metrics: Metrics,
-    /// Limits the log's lines about the queue.
+    /// The rate limit of log lines about queue errors.
     queue_errors: Mutex<Limiter>,
-    /// One for each worker that flushes at the same time.
+    /// Unused buffers. Each concurrent flush uses one.
     buffers: Mutex<Vec<Buffers>>,
-    /// Bytes and frames of the last batch: the next one will be alike.
+    /// The numbers of bytes and frames of the last batch, an estimate for the next one.
     last: Mutex<(usize, usize)>,
 }
 
-/// Opens a route, until that has succeeded.
+/// The state of an output whose route is not open yet.
 #[derive(Debug)]
 struct Opening {
     config: Config,
     sender: Arc<Sender>,
+    /// The time of the next attempt.
     next: Instant,
 }
 
@@ -62,8 +63,8 @@ struct Buffers {
 }
 
 impl Output {
-    /// Opens the sinks. Where the queue cannot be opened, that is tried again with the
-    /// chunks that come: an error of one output must not keep the others from starting.
+    /// Opens an output. If its queue cannot be opened, later flushes retry, because an
+    /// error of one output must not prevent the start of the others.
     #[must_use]
     pub(crate) fn open(
         config: Config,
@@ -75,12 +76,12 @@ impl Output {
         for warning in &config.warnings {
             log.write(Level::Warn, warning);
         }
-        let report = Arc::new(Report::new(log.clone(), metrics.clone(), hostname.clone()));
+        let loss_report = LossReport::new(log.clone(), metrics.clone(), hostname.clone());
         let queue = config.queue.as_ref();
-        metrics.show_queue_limit(queue.map_or(0, |queue| queue.limit));
+        metrics.set_queue_limit(queue.map_or(0, |queue| queue.limit));
         let this = Self {
-            _sweep: queue.map(|queue| {
-                Sweep::beside(&queue.path, &queue.name, queue.orphan_age, log, sender)
+            _cleanup: queue.map(|queue| {
+                Cleanup::register(&queue.path, &queue.name, queue.orphan_age, log, sender)
             }),
             route: OnceLock::new(),
             mapper: Mapper::new(&config, hostname),
@@ -90,8 +91,8 @@ impl Output {
                 sender: Arc::clone(sender),
                 next: Instant::now(),
             })),
-            resume: Resume::default(),
-            report,
+            partial_deliveries: PartialDeliveries::default(),
+            loss_report: Arc::new(loss_report),
             log: log.clone(),
             metrics: metrics.clone(),
             queue_errors: Mutex::default(),
@@ -102,7 +103,8 @@ impl Output {
         this
     }
 
-    /// Returns the route, and tries to open it if it is not open.
+    /// Returns the route. If it is not open, tries to open it, at most once per
+    /// [`REOPEN`].
     fn route(&self) -> Option<&Route> {
         if let Some(route) = self.route.get() {
             return Some(route);
@@ -116,11 +118,11 @@ impl Output {
         }) = &mut *opening
             && *next <= now
         {
-            let witness = || {
-                let report = Arc::clone(&self.report);
-                Witness::new(self.log.clone(), self.metrics.clone(), report)
+            let observer = || {
+                let loss_report = Arc::clone(&self.loss_report);
+                ConnectionLog::new(self.log.clone(), self.metrics.clone(), loss_report)
             };
-            match Route::open(config, sender, witness) {
+            match Route::open(config, sender, observer) {
                 Ok(route) => {
                     let _ = self.route.set(route);
                     *opening = None;
@@ -134,33 +136,33 @@ impl Output {
         self.route.get()
     }
 
-    /// Takes a chunk: [`Outcome::Delivered`] once the receiver has every byte of
-    /// it, or the queue has.
+    /// Delivers or queues a chunk. Returns [`Outcome::Delivered`] once the receiver has
+    /// acknowledged all of its messages, or the queue has stored them.
     #[must_use]
     pub(crate) fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
         match self.route() {
-            Some(Route::Direct(sinks)) => self.deliver(Route::direct(sinks, tag), tag, chunk),
-            Some(Route::Queued(queued)) => self.enqueue(queued, tag, chunk),
+            Some(Route::Direct(destinations)) => {
+                self.deliver(Route::destination(destinations, tag), tag, chunk)
+            }
+            Some(Route::Queued(queues)) => self.enqueue(queues, tag, chunk),
             None => Outcome::Retry { delivered: 0 },
         }
     }
 
-    fn deliver(&self, sink: &Destination, tag: &str, chunk: &[u8]) -> Outcome {
-        if sink.is_down() {
+    fn deliver(&self, destination: &Destination, tag: &str, chunk: &[u8]) -> Outcome {
+        if destination.is_down() {
             return Outcome::Retry { delivered: 0 };
         }
         let (tally, Buffers { mut batch, space }) = self.map(tag, chunk);
-        let skip = self.resume.take(tag, chunk, Instant::now());
-        let notice = self.report.tell(&tally, &mut batch);
+        let skip = self.partial_deliveries.take(tag, chunk, Instant::now());
+        let notice = self.loss_report.append_notice(&tally, &mut batch);
 
-        let (outcome, batch) = sink.deliver(batch, skip);
-        match outcome {
-            Outcome::Delivered => self.report.delivered(&tally, notice.as_ref()),
-            Outcome::Retry { delivered } => {
-                self.resume.keep(tag, chunk, delivered, Instant::now());
-                self.report.returned(notice.as_ref());
-            }
+        let (outcome, batch) = destination.deliver(batch, skip);
+        if let Outcome::Retry { delivered } = outcome {
+            let now = Instant::now();
+            self.partial_deliveries.remember(tag, chunk, delivered, now);
         }
+        self.report_losses(outcome, &tally, notice.as_ref());
         self.keep_buffers(Buffers {
             batch: batch.unwrap_or_else(|| Batch::new(self.framing)),
             space,
@@ -168,22 +170,26 @@ impl Output {
         outcome
     }
 
-    fn enqueue(&self, queued: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
+    fn enqueue(&self, queues: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
         let (tally, mut buffers) = self.map(tag, chunk);
-        let notice = self.report.tell(&tally, &mut buffers.batch);
-        let outcome = match Queued::append(queued, tag, &mut buffers.batch) {
-            Ok(()) => {
-                self.report.delivered(&tally, notice.as_ref());
-                Outcome::Delivered
-            }
+        let notice = self.loss_report.append_notice(&tally, &mut buffers.batch);
+        let outcome = match Queued::append(queues, tag, &mut buffers.batch) {
+            Ok(()) => Outcome::Delivered,
             Err(error) => {
-                self.report.returned(notice.as_ref());
                 self.report_queue_error(&error);
                 Outcome::Retry { delivered: 0 }
             }
         };
+        self.report_losses(outcome, &tally, notice.as_ref());
         self.keep_buffers(buffers);
         outcome
+    }
+
+    fn report_losses(&self, outcome: Outcome, tally: &Tally, notice: Option<&Notice>) {
+        match outcome {
+            Outcome::Delivered => self.loss_report.on_delivered(tally, notice),
+            Outcome::Retry { .. } => self.loss_report.on_retry(notice),
+        }
     }
 
     fn report_queue_error(&self, error: &queue::Error) {
@@ -194,7 +200,7 @@ impl Output {
         }
     }
 
-    /// Makes a chunk's messages.
+    /// Maps a chunk into the batch of free buffers.
     fn map(&self, tag: &str, chunk: &[u8]) -> (Tally, Buffers) {
         let mut buffers = self.buffers.lock().pop().unwrap_or_else(|| Buffers {
             batch: Batch::new(self.framing),
@@ -202,14 +208,14 @@ impl Output {
         });
         let Buffers { batch, space } = &mut buffers;
         let (bytes, frames) = *self.last.lock();
-        batch.reserve(bytes.min(KEEP), frames);
+        batch.reserve(bytes.min(MAX_KEPT), frames);
         let tally = self.mapper.map_chunk(tag, chunk, batch, space);
         *self.last.lock() = (batch.bytes().len(), batch.frames());
         (tally, buffers)
     }
 
     fn keep_buffers(&self, mut buffers: Buffers) {
-        if buffers.batch.capacity() + buffers.space.capacity() <= KEEP {
+        if buffers.batch.capacity() + buffers.space.capacity() <= MAX_KEPT {
             buffers.batch.clear();
             self.buffers.lock().push(buffers);
         }
@@ -219,19 +225,19 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         let mut batch = Batch::new(self.framing);
-        self.report.last_words(&mut batch);
+        self.loss_report.append_final_notice(&mut batch);
         if batch.is_empty() {
             return;
         }
         match self.route.get() {
             None => {}
-            Some(Route::Direct(sinks)) => {
-                if let Some(sink) = sinks.first() {
-                    sink.deliver_last(batch);
+            Some(Route::Direct(destinations)) => {
+                if let Some(destination) = destinations.first() {
+                    destination.deliver_last(batch);
                 }
             }
-            Some(Route::Queued(queued)) => {
-                if let Err(error) = Queued::append(queued, "", &mut batch) {
+            Some(Route::Queued(queues)) => {
+                if let Err(error) = Queued::append(queues, "", &mut batch) {
                     self.log.write(Level::Error, &error.chain());
                 }
             }

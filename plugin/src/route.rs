@@ -1,5 +1,5 @@
-//! Where an output's batches go: to its receivers at once, or into queues on
-//! disk from which they are delivered.
+//! The route of an output's batches: directly to the receivers, or into queues on disk,
+//! from which they are delivered.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
@@ -11,35 +11,37 @@ use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
 use transport::{DeliveryEvent, Destination, Observer, QueueState, Sender};
 
-use crate::by_folder::ByFolder;
+use crate::shared::SharedByFolder;
 
-/// The first output that has the folder says how much its queues may hold.
-static BUDGETS: ByFolder<Budget> = ByFolder::new();
+/// The total size limit of the queues in each folder. The first output that uses a folder
+/// sets the limit.
+static BUDGETS: SharedByFolder<Budget> = SharedByFolder::new();
 
-/// See the [module](self). There is one sink, or one for each server among which
-/// tags are shared out.
+/// The route of an output's batches. There is one destination, or with `servers balance`
+/// one per server, among which tags are distributed.
 #[derive(Debug)]
 pub(crate) enum Route {
-    /// A batch is delivered before its chunk counts as taken.
+    /// A chunk is acknowledged to Fluent Bit once its batch is delivered.
     Direct(Vec<Destination>),
-    /// A batch is queued, and delivered later.
+    /// A chunk is acknowledged to Fluent Bit once its batch is queued.
     Queued(Vec<Queued>),
 }
 
-/// A sink and its queue.
+/// A destination and its queue.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    /// First, so that it has ended before the queue is closed.
-    sink: Destination,
+    /// The destination. Fields are dropped in order, so it ends before the queue is
+    /// closed.
+    destination: Destination,
     writer: Writer,
 }
 
 impl Route {
-    /// Opens the sinks, and their queues if they have any.
+    /// Opens the destinations, and their queues if configured.
     ///
     /// # Errors
     ///
-    /// If a queue cannot be opened.
+    /// Returns an error if a queue cannot be opened.
     pub(crate) fn open<O: Observer + 'static>(
         config: &Config,
         sender: &Arc<Sender>,
@@ -47,16 +49,16 @@ impl Route {
     ) -> Result<Self, queue::Error> {
         let targets = config.targets.iter().cloned();
         let Some(queue) = &config.queue else {
-            let sinks = targets
+            let destinations = targets
                 .map(|target| sender.open(target, Box::new(observer()), config.exit_timeout))
                 .collect();
-            return Ok(Self::Direct(sinks));
+            return Ok(Self::Direct(destinations));
         };
         let budget = queue.total_limit.map(|limit| {
-            let make = || Arc::new(Budget::new(limit as u64));
-            BUDGETS.get_or(&queue.path, make)
+            let create = || Arc::new(Budget::new(limit as u64));
+            BUDGETS.get_or_create(&queue.path, create)
         });
-        let mut queued = Vec::new();
+        let mut queues = Vec::new();
         for (number, target) in targets.enumerate() {
             let options = options(queue, config.framing, config.targets.len());
             let (writer, reader) = queue::open(&folder(queue, number), options)?;
@@ -64,48 +66,62 @@ impl Route {
                 Some(budget) => writer.within(budget),
                 None => writer,
             };
-            let sink = sender.open_queue(target, Box::new(observer()), reader);
-            queued.push(Queued { sink, writer });
+            let destination = sender.open_queue(target, Box::new(observer()), reader);
+            queues.push(Queued {
+                destination,
+                writer,
+            });
         }
         let mut lost = Status::default();
-        for (number, folder) in left_over(queue, queued.len()) {
-            let options = options(queue, config.framing, queued.len());
-            let of_folder = adopt(&folder, options, &queued[number % queued.len()])?;
-            lost.evicted += of_folder.evicted;
-            lost.damaged += of_folder.damaged;
+        for (number, folder) in surplus_queues(queue, queues.len()) {
+            let options = options(queue, config.framing, queues.len());
+            let moved = move_queue(&folder, options, &queues[number % queues.len()])?;
+            lost.evicted += moved.evicted;
+            lost.damaged += moved.damaged;
         }
         if lost != Status::default() {
-            // An observer is told of one queue, whose losses only grow.
+            // A separate observer reports these losses, because each observer expects the
+            // increasing totals of a single queue.
             observer().on_event(&DeliveryEvent::Queue(QueueState {
                 status: lost,
                 oldest: None,
             }));
         }
-        Ok(Self::Queued(queued))
+        Ok(Self::Queued(queues))
     }
 
-    /// The sink for a tag: always the same one, which keeps the order of its
-    /// records.
+    /// Returns the destination of a tag. It is always the same, which keeps the records
+    /// of a tag in order.
     #[must_use]
-    pub(crate) fn direct<'s>(sinks: &'s [Destination], tag: &str) -> &'s Destination {
-        &sinks[index(sinks.len(), tag)]
+    pub(crate) fn destination<'d>(destinations: &'d [Destination], tag: &str) -> &'d Destination {
+        &destinations[index(destinations.len(), tag)]
     }
 }
 
 impl Queued {
-    /// Queues a batch for the sink of a tag. The batch is to be cleared afterwards.
+    /// Appends a batch to the queue of a tag's destination. The caller must clear the
+    /// batch afterwards.
     ///
     /// # Errors
     ///
-    /// If the disk is full, for example: nothing of the batch is queued.
-    pub(crate) fn append(all: &[Self], tag: &str, batch: &mut Batch) -> Result<(), queue::Error> {
-        let Self { sink, writer } = &all[index(all.len(), tag)];
+    /// Returns an error if the batch cannot be written, because the disk is full for
+    /// example. Then no part of the batch is queued.
+    pub(crate) fn append(
+        queues: &[Self],
+        tag: &str,
+        batch: &mut Batch,
+    ) -> Result<(), queue::Error> {
+        let Self {
+            destination,
+            writer,
+        } = &queues[index(queues.len(), tag)];
         writer.append(batch, SystemTime::now())?;
-        sink.wake();
+        destination.wake();
         Ok(())
     }
 }
 
+/// Distributes tags among `count` destinations.
 fn index(count: usize, tag: &str) -> usize {
     if count == 1 {
         return 0;
@@ -126,8 +142,8 @@ fn options(queue: &QueueConfig, framing: Framing, count: usize) -> queue::Option
     }
 }
 
-/// The queues of servers that are no longer configured, by their numbers.
-fn left_over(queue: &QueueConfig, count: usize) -> Vec<(usize, PathBuf)> {
+/// Returns the queues of servers that are no longer configured, with their numbers.
+fn surplus_queues(queue: &QueueConfig, count: usize) -> Vec<(usize, PathBuf)> {
     let entries = std::fs::read_dir(queue.path.join(&queue.name));
     let entries = entries.into_iter().flatten().flatten();
     let numbered = entries.filter_map(|entry| {
@@ -137,19 +153,23 @@ fn left_over(queue: &QueueConfig, count: usize) -> Vec<(usize, PathBuf)> {
     numbered.filter(|(number, _)| *number >= count).collect()
 }
 
-/// Moves what a queue holds to another one, and removes it. Returns what could not
-/// be read of it.
-fn adopt(folder: &Path, options: queue::Options, heir: &Queued) -> Result<Status, queue::Error> {
+/// Moves the undelivered messages of a queue to another queue, and deletes the first.
+/// Returns the final status of the deleted queue, with its losses.
+fn move_queue(
+    folder: &Path,
+    options: queue::Options,
+    target: &Queued,
+) -> Result<Status, queue::Error> {
     let (writer, mut reader) = queue::open(folder, options)?;
     let delivered = reader.delivered();
     reader.seek(delivered);
     let mut scratch = Vec::new();
     while let Some(mut chunk) = reader.read(&mut scratch)? {
-        heir.writer.append(&mut chunk.batch, chunk.time)?;
+        target.writer.append(&mut chunk.batch, chunk.time)?;
         let end = reader.number();
         reader.advance(end, end)?;
     }
-    heir.sink.wake();
+    target.destination.wake();
     let status = reader.status();
     drop((writer, reader));
     queue::delete(folder)?;
@@ -173,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Hears what the queues of servers that are gone lost.
+    /// An observer that records losses of queues: evicted and damaged messages.
     #[derive(Clone, Default)]
     struct Losses(Arc<Mutex<Vec<(u64, u64)>>>);
 
@@ -186,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waited_for_servers_that_are_gone_is_delivered_to_the_others() {
+    fn queues_of_removed_servers_are_moved_to_the_remaining_ones() {
         let dir = tempfile::tempdir().unwrap();
         let keys = [
             ("cluster", "on"),
@@ -199,7 +219,7 @@ mod tests {
         let keys = keys.map(|(key, value)| (key, value.to_owned()));
         let config = Config::parse(&Keys(keys.into())).unwrap();
         let queue = config.queue.clone().unwrap();
-        // There was a third, which is gone already.
+        // Queues of servers that are no longer configured.
         for number in [3, 5, 7] {
             let options = options(&queue, Framing::Newline, 6);
             let (writer, _reader) = queue::open(&folder(&queue, number), options).unwrap();
@@ -217,14 +237,14 @@ mod tests {
         }
         let sender = Sender::start().unwrap();
         let losses = Losses::default();
-        let Route::Queued(queued) = Route::open(&config, &sender, || losses.clone()).unwrap()
+        let Route::Queued(queues) = Route::open(&config, &sender, || losses.clone()).unwrap()
         else {
-            panic!("it has queues");
+            panic!("the route has no queues");
         };
-        let waiting = queued.iter().map(|queued| queued.writer.status().waiting);
+        let waiting = queues.iter().map(|queue| queue.writer.status().waiting);
         assert_eq!(waiting.collect::<Vec<_>>(), [0, 1]);
-        let told = losses.0.lock().iter().map(|(_, damaged)| *damaged).max();
-        assert_eq!(told, Some(2));
+        let damaged = losses.0.lock().iter().map(|(_, damaged)| *damaged).max();
+        assert_eq!(damaged, Some(2));
         assert!(!folder(&queue, 3).exists() && !folder(&queue, 5).exists());
     }
 }

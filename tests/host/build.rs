@@ -1,5 +1,5 @@
-//! Compiles the host twice: with the functions that Fluent Bit exports to its
-//! plugins, and without them, as a host that was linked otherwise.
+//! Compiles the host twice: with the functions that Fluent Bit exports to plugins, and
+//! without them, like a host that does not export its symbols.
 
 use std::env;
 use std::path::{Path, PathBuf};

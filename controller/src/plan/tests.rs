@@ -309,7 +309,7 @@ fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
         (
             selecting(serde_json::json!({"containers": ["web", "a b"]})),
             Reason::InvalidValue,
-            "selection.containers \"web,a b\": has \"a b\"",
+            "selection.containers \"web,a b\": invalid name \"a b\"",
         ),
         (
             selecting(serde_json::json!({"podSelector": {"matchLabels": {"app": "a,b"}}})),

@@ -1,44 +1,44 @@
-//! The keys of a record that messages are made of, found in one pass.
+//! The values of a record that messages are made from, found in one pass.
 
 use super::msgpack::{self, Map, Read, Value};
 
-/// See the [module](self).
+/// The values of a record that messages are made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fields<'a> {
-    /// What becomes the text.
+    /// The value of the configured message key, or else of `message`.
     pub message: Option<Value<'a>>,
-    /// `stdout` or `stderr`.
+    /// The value of `stream`: `stdout` or `stderr` for container logs.
     pub stream: Option<&'a [u8]>,
-    /// Where the record is from.
+    /// The metadata about the record's origin.
     pub metadata: Metadata<'a>,
 }
 
-/// What a record says of where it is from: alike in all records of a pod's
-/// container.
+/// The metadata in a record, which is the same in all records of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Metadata<'a> {
-    /// What the kubernetes filter adds.
+    /// The `kubernetes` map, which the kubernetes filter adds.
     pub kubernetes: Option<Map<'a>>,
-    /// PKS's name of the cluster, which goes before the node's.
+    /// The `cluster_name`, which PKS adds. It takes precedence over the node's name
+    /// as HOSTNAME.
     pub cluster_name: Option<&'a [u8]>,
-    /// Whether the record also has a `kubernetes` that is no map, which a template
-    /// may refer to.
+    /// Whether the record has a key `kubernetes` whose value is not a map. Templates
+    /// can refer to such a value, which [`Metadata::kubernetes`] does not contain.
     pub is_ambiguous: bool,
 }
 
-/// What many inputs besides tail call the text.
+/// The key that many inputs other than tail use for the text.
 const MESSAGE: &[u8] = b"message";
 
-/// Reads the record that `bytes` begin with, and gives what follows it. None
-/// where it is no map, or where something that is no key stands in the place
-/// of one, which happens only where a length is wrong.
+/// Reads the record at the start of `bytes`, and returns it with the bytes after it.
 ///
-/// Of equal keys the last counts. A value that is `known`, the `kubernetes` map
-/// of the record before, is compared and not looked into.
+/// Returns `None` for the record if the value is not a map, or if one of its keys
+/// cannot be a key (an array, a map or an extension), which means that a length is
+/// corrupt. The last of duplicate keys counts. `previous` is the `kubernetes` map of
+/// the previous record, see [`msgpack::read_with_hint`].
 pub(super) fn read_record<'a>(
     bytes: &'a [u8],
     message_key: &[u8],
-    known: Option<Map<'a>>,
+    previous: Option<Map<'a>>,
 ) -> Read<'a, Option<(Map<'a>, Fields<'a>)>> {
     let (Value::Map(record), entries) = msgpack::head(bytes)? else {
         return Ok((None, msgpack::skip(bytes)?));
@@ -47,7 +47,7 @@ pub(super) fn read_record<'a>(
     let mut fallback = None;
     let mut rest = entries;
     for _ in 0..record.len() {
-        let (key, behind) = msgpack::head(rest)?;
+        let (key, after_key) = msgpack::head(rest)?;
         let key = match key {
             Value::Text(key) => key,
             Value::Array(_) | Value::Map(_) | Value::Ext(..) => {
@@ -55,8 +55,8 @@ pub(super) fn read_record<'a>(
             }
             _ => b"",
         };
-        let (value, behind) = msgpack::read_like(behind, known)?;
-        rest = behind;
+        let (value, after_value) = msgpack::read_with_hint(after_key, previous)?;
+        rest = after_value;
         if key == message_key {
             fields.message = Some(value);
             continue;
@@ -76,7 +76,7 @@ pub(super) fn read_record<'a>(
 }
 
 impl<'a> Metadata<'a> {
-    /// The cluster or the node.
+    /// Returns the name of the cluster, or else of the node.
     #[must_use]
     pub fn hostname(&self) -> Option<&'a [u8]> {
         self.cluster_name
@@ -84,7 +84,7 @@ impl<'a> Metadata<'a> {
             .or_else(|| self.node())
     }
 
-    /// The node on which the pod runs.
+    /// Returns the name of the node on which the pod runs.
     #[must_use]
     pub fn node(&self) -> Option<&'a [u8]> {
         match self.kubernetes?.get(b"host")? {
@@ -93,7 +93,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// The pod's labels.
+    /// Returns the pod's labels.
     #[must_use]
     pub fn labels(&self) -> Option<Map<'a>> {
         match self.kubernetes?.get(b"labels")? {

@@ -1,4 +1,4 @@
-//! msgpack as JSON.
+//! Conversion of msgpack values to JSON.
 
 use std::io::Write;
 
@@ -8,11 +8,13 @@ use super::msgpack::{Entries, Value, Values};
 
 /// Appends `value` as JSON.
 ///
-/// Bytes that are not UTF-8 are replaced, numbers that JSON does not know
-/// (NaN, infinities) become `null`, an extension becomes the hexadecimal text
-/// of its bytes, keys that are not text become text, and a key that holds
-/// others becomes `?`. Nesting costs heap and not stack, which is small where
-/// a flush runs.
+/// - Invalid UTF-8 is replaced with U+FFFD.
+/// - Numbers without a JSON representation (NaN, infinities) become `null`.
+/// - An extension becomes a string of its bytes in hexadecimal.
+/// - A scalar key becomes a string; a key that is an array or a map becomes `"?"`.
+///
+/// Nested values use the heap instead of the stack, because the stack of a flush is
+/// small.
 pub fn push_json(out: &mut Vec<u8>, value: Value<'_>) {
     let mut open = Stack::new();
     push_value(out, value, &mut open);
@@ -42,12 +44,14 @@ pub fn push_json(out: &mut Vec<u8>, value: Value<'_>) {
     }
 }
 
+/// An array or a map whose end is not written yet.
 enum Open<'a> {
     Array { values: Values<'a>, first: bool },
     Map { entries: Entries<'a>, first: bool },
 }
 
-/// Containers within containers; few records have more.
+/// The open arrays and maps, outermost first. Few records are nested more deeply
+/// than the inline capacity.
 type Stack<'a> = SmallVec<[Open<'a>; 8]>;
 
 fn separate(out: &mut Vec<u8>, first: &mut bool) {
@@ -96,13 +100,14 @@ fn push_key(out: &mut Vec<u8>, key: Value<'_>) {
 }
 
 fn push<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(out, value).expect("a scalar is always JSON, and memory takes it");
+    serde_json::to_writer(out, value)
+        .expect("a scalar serializes, and writing to a Vec never fails");
 }
 
 fn push_hex(out: &mut Vec<u8>, data: &[u8]) {
     out.push(b'"');
     for byte in data {
-        write!(out, "{byte:02x}").expect("memory takes it");
+        write!(out, "{byte:02x}").expect("writing to a Vec never fails");
     }
     out.push(b'"');
 }
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value() {
+    fn all_types_have_a_json_form() {
         for (bytes, expected) in [
             (b"\xc0".as_slice(), "null"),
             (b"\xc3", "true"),
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_costs_no_stack() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let mut deep = vec![0x91; 1000];
         deep.push(0xc0);
         let expected = ["[".repeat(1000), "null".to_owned(), "]".repeat(1000)].concat();

@@ -1,71 +1,73 @@
-//! The events of a chunk, in both of Fluent Bit's formats:
-//! `[[timestamp, metadata], body]` since 2.1, `[timestamp, body]` before.
+//! The log events of a chunk, in both formats of Fluent Bit:
+//! `[[timestamp, metadata], body]` since version 2.1, `[timestamp, body]` before.
 
 use super::fields::{Fields, read_record};
 use super::msgpack::{self, Map, Read, Value};
 
-/// When a record was made.
+/// The time of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time {
     /// Seconds since 1970-01-01T00:00:00Z.
     pub seconds: i64,
-    /// Nanoseconds after them.
+    /// Nanoseconds within the second, less than 1,000,000,000.
     pub nanos: u32,
 }
 
-/// One element of a chunk.
+/// An element of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LogEvent<'a> {
     /// A log record.
     Record(Record<'a>),
-    /// The start or the end of a group (OpenTelemetry's resources and scopes),
-    /// told by a negative time: not a log line.
+    /// The start or the end of a group (a resource or a scope of OpenTelemetry),
+    /// recognized by its negative time. Group markers are not log lines.
     GroupMarker,
-    /// Something that cannot be read. The iterator goes on with the next event
-    /// that is whole.
+    /// Bytes that are not a valid event. The iterator continues with the next valid
+    /// record.
     Damaged,
 }
 
 /// A log record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
-    /// When it was made; missing where the time is of no known form.
+    /// The record's time, or `None` if its format is unknown.
     pub time: Option<Time>,
-    /// Its keys and values.
+    /// The record's keys and values.
     pub body: Map<'a>,
-    /// Those that messages are made of.
+    /// The values that messages are made from.
     pub fields: Fields<'a>,
 }
 
-/// Reads the events of a chunk.
+/// An iterator over the log events of a chunk.
 #[derive(Clone, Debug)]
 pub struct LogEvents<'a> {
     chunk: &'a [u8],
     message_key: &'a [u8],
-    /// Where the next event begins.
+    /// The position of the next event in the chunk.
     next: usize,
-    /// The `kubernetes` map of the record given last.
-    known: Option<Map<'a>>,
+    /// The `kubernetes` map of the previous record.
+    previous: Option<Map<'a>>,
 }
 
-/// Fluent Bit marks groups by these seconds in the place of a time.
+/// The number of seconds that Fluent Bit uses as the time of a group's start.
 const GROUP_START: i32 = -1;
+/// The number of seconds that Fluent Bit uses as the time of a group's end.
 const GROUP_END: i32 = -2;
 
 impl<'a> LogEvents<'a> {
-    /// The events of a chunk's bytes, in whose records this key is the text's.
+    /// Returns an iterator over the events of a chunk. `message_key` is the key of a
+    /// record's text.
     #[must_use]
     pub const fn new(chunk: &'a [u8], message_key: &'a [u8]) -> Self {
         Self {
             chunk,
             message_key,
             next: 0,
-            known: None,
+            previous: None,
         }
     }
 
-    /// Reads the value at `start`, which is an event or not, and gives what
-    /// follows it.
+    /// Reads the value at `start`, and returns it with the bytes after it. Returns
+    /// `None` for the event if the value is not a valid event.
     #[inline]
     fn read(&self, start: usize) -> Read<'a, Option<LogEvent<'a>>> {
         let bytes = &self.chunk[start..];
@@ -75,26 +77,26 @@ impl<'a> LogEvents<'a> {
         if array.len() != 2 {
             return Ok((None, msgpack::skip(bytes)?));
         }
-        let (head, in_head) = msgpack::head(first)?;
-        let (time, second) = match head {
-            Value::Array(head) if (1..=2).contains(&head.len()) => {
-                (msgpack::head(in_head)?.0, msgpack::skip(first)?)
+        let (header, after_head) = msgpack::head(first)?;
+        let (time, second) = match header {
+            Value::Array(header) if (1..=2).contains(&header.len()) => {
+                (msgpack::head(after_head)?.0, msgpack::skip(first)?)
             }
             Value::Array(_) | Value::Map(_) => return Ok((None, msgpack::skip(bytes)?)),
-            time => (time, in_head),
+            time => (time, after_head),
         };
-        let (record, rest) = read_record(second, self.message_key, self.known)?;
-        let event = record.and_then(|(body, fields)| event(time, body, fields));
+        let (record, rest) = read_record(second, self.message_key, self.previous)?;
+        let event = record.and_then(|(body, fields)| log_event(time, body, fields));
         Ok((event, rest))
     }
 
-    /// The first place, not before `from`, at which a whole record begins that
-    /// has a time in the form that Fluent Bit itself writes.
-    fn search(&self, from: usize) -> Option<usize> {
-        /// More than any chunk has by accident; one that is made to have more
-        /// is given up, so that the search ends.
+    /// Returns the first position, not before `from`, of a valid record whose time
+    /// has the format that Fluent Bit itself writes.
+    fn find_record(&self, from: usize) -> Option<usize> {
+        /// The maximum number of positions to try. No chunk has more by accident;
+        /// the limit bounds the search in a maliciously crafted chunk.
         const CANDIDATES: usize = 1000;
-        /// The head of the time: an extension of 8 bytes and type 0.
+        /// The head of a time: an extension of type 0 with 8 bytes.
         const TIME: &[u8] = &[0xd7, 0x00];
         const ARRAY_OF_TWO: u8 = 0x92;
 
@@ -119,80 +121,81 @@ impl<'a> Iterator for LogEvents<'a> {
         if start == self.chunk.len() {
             return None;
         }
-        let (event, behind) = match self.read(start) {
+        let (event, end) = match self.read(start) {
             Ok((event, rest)) => (event, self.chunk.len() - rest.len()),
             Err(_) => (None, self.chunk.len()),
         };
         let Some(event) = event else {
-            // A wrong length may have made it swallow events that are whole.
-            self.next = self.search(start + 1).unwrap_or(behind);
+            // With a corrupt length, the damaged event may include valid ones.
+            self.next = self.find_record(start + 1).unwrap_or(end);
             return Some(LogEvent::Damaged);
         };
         if let LogEvent::Record(record) = event {
-            self.known = record.fields.metadata.kubernetes;
+            self.previous = record.fields.metadata.kubernetes;
         }
-        self.next = behind;
+        self.next = end;
         Some(event)
     }
 }
 
 #[inline]
-fn event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<LogEvent<'a>> {
-    let time = match timestamp(time) {
-        Timestamp::At(time) => Some(time),
-        Timestamp::Unknown => None,
-        Timestamp::GroupMarker => return Some(LogEvent::GroupMarker),
-        Timestamp::Wrong => return None,
+fn log_event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<LogEvent<'a>> {
+    let time = match event_time(time) {
+        EventTime::Known(time) => Some(time),
+        EventTime::Unknown => None,
+        EventTime::GroupMarker => return Some(LogEvent::GroupMarker),
+        EventTime::Invalid => return None,
     };
     Some(LogEvent::Record(Record { time, body, fields }))
 }
 
-enum Timestamp {
-    At(Time),
+/// The meaning of the value at the position of an event's time.
+enum EventTime {
+    Known(Time),
     GroupMarker,
-    /// No time, but the record is one.
+    /// An unknown format: the event is a record without a time.
     Unknown,
-    /// Something that never stands in the place of a time.
-    Wrong,
+    /// A type that no time has: the event is damaged.
+    Invalid,
 }
 
 #[inline]
-fn timestamp(value: Value<'_>) -> Timestamp {
+fn event_time(value: Value<'_>) -> EventTime {
     match value {
         Value::Ext(0, data) => match *data {
             [s1, s2, s3, s4, n1, n2, n3, n4] => {
                 let seconds = u32::from_be_bytes([s1, s2, s3, s4]);
                 let nanos = u32::from_be_bytes([n1, n2, n3, n4]);
                 match seconds as i32 {
-                    GROUP_START | GROUP_END => Timestamp::GroupMarker,
-                    // Seconds are unsigned up to the year 2106; what would be
-                    // negative before 2038 is not told from what is late.
-                    _ if nanos < 1_000_000_000 => Timestamp::At(Time {
+                    GROUP_START | GROUP_END => EventTime::GroupMarker,
+                    // Other values with the highest bit set are times from 2038 to
+                    // 2106, not negative times.
+                    _ if nanos < 1_000_000_000 => EventTime::Known(Time {
                         seconds: seconds.into(),
                         nanos,
                     }),
-                    _ => Timestamp::Unknown,
+                    _ => EventTime::Unknown,
                 }
             }
-            _ => Timestamp::Unknown,
+            _ => EventTime::Unknown,
         },
-        Value::Unsigned(seconds) => i64::try_from(seconds).map_or(Timestamp::Unknown, |seconds| {
-            Timestamp::At(Time { seconds, nanos: 0 })
+        Value::Unsigned(seconds) => i64::try_from(seconds).map_or(EventTime::Unknown, |seconds| {
+            EventTime::Known(Time { seconds, nanos: 0 })
         }),
-        // Group markers; other times before 1970 belong to no log line.
-        Value::Negative(_) => Timestamp::GroupMarker,
-        Value::Float(seconds) if seconds < 0.0 => Timestamp::GroupMarker,
-        // Exact to the microsecond, which is how precise such a number is today;
-        // to cut it off would lose one.
+        // A group marker: no log line has a time before 1970.
+        Value::Negative(_) => EventTime::GroupMarker,
+        Value::Float(seconds) if seconds < 0.0 => EventTime::GroupMarker,
+        // For current times, an f64 is precise to about a microsecond. Truncating
+        // instead of rounding would be off by one microsecond at times.
         Value::Float(seconds) if seconds.is_finite() && seconds < 1e15 => {
             let micros = ((seconds - seconds.floor()) * 1e6).round() as u32;
-            Timestamp::At(Time {
+            EventTime::Known(Time {
                 seconds: seconds.floor() as i64 + i64::from(micros / 1_000_000),
                 nanos: micros % 1_000_000 * 1000,
             })
         }
-        Value::Float(_) | Value::Nil | Value::Ext(..) => Timestamp::Unknown,
-        Value::Bool(_) | Value::Text(_) | Value::Array(_) | Value::Map(_) => Timestamp::Wrong,
+        Value::Float(_) | Value::Nil | Value::Ext(..) => EventTime::Unknown,
+        Value::Bool(_) | Value::Text(_) | Value::Array(_) | Value::Map(_) => EventTime::Invalid,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Chunks: what Fluent Bit hands to an output.
+//! Readers of the chunks that Fluent Bit passes to an output.
 
 pub mod fields;
 pub mod json;

@@ -1,67 +1,73 @@
-//! msgpack, read in place.
+//! A zero-copy msgpack reader.
 //!
-//! [`skip`] checks that a value is whole. Every [`Value`] inside one that was
-//! checked can be read without errors, so that the iterators have none: they
-//! end early where they are used on bytes that were not checked.
+//! [`read`] and [`skip`] check that a value is complete, including its nested
+//! values. The iterators over arrays and maps therefore return no errors; on bytes
+//! that were not checked, they end early.
 
-/// Why bytes are not a whole msgpack value.
+/// The error of bytes that are not a complete msgpack value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// The bytes end before the value does.
     Truncated,
-    /// A byte that msgpack never uses (0xc1).
+    /// The reserved byte 0xc1, which msgpack never uses.
     Reserved,
 }
 
-/// Something that was read, and the bytes that follow it.
+/// The result of reading: the value, and the bytes after it.
 pub type Read<'a, T> = Result<(T, &'a [u8]), Malformed>;
 
-/// A value. Text is what may be UTF-8: msgpack's `str` and `bin` both.
+/// A msgpack value. `str` and `bin` are both text, because `str` is not guaranteed
+/// to be UTF-8 and `bin` may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing.
+    /// `nil`.
     Nil,
-    /// True or false.
+    /// A boolean.
     Bool(bool),
-    /// An integer that is not negative.
+    /// A non-negative integer.
     Unsigned(u64),
     /// A negative integer.
     Negative(i64),
-    /// A floating point number.
+    /// A floating-point number.
     Float(f64),
-    /// `str` or `bin`; any bytes.
+    /// `str` or `bin`: arbitrary bytes.
     Text(&'a [u8]),
-    /// Values in a row.
+    /// An array.
     Array(Array<'a>),
-    /// Keys with values.
+    /// A map.
     Map(Map<'a>),
-    /// An extension type and its bytes.
+    /// An extension: its type and its bytes.
     Ext(i8, &'a [u8]),
 }
 
-/// The values of an array.
+/// A msgpack array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Array<'a> {
+    /// The number of values, according to the header.
     len: usize,
-    /// They begin here, and end here where the array was [`read`].
+    /// The encoded values. If the array was not [`read`], more bytes may follow.
     bytes: &'a [u8],
 }
 
-/// The keys and values of a map. Two that were [`read`] are equal where their
-/// bytes are.
+/// A msgpack map. Maps that were [`read`] are equal if they have the same encoded
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Map<'a> {
+    /// The number of entries, according to the header.
     len: usize,
-    /// They begin here, and end here where the map was [`read`].
+    /// The encoded keys and values. If the map was not [`read`], more bytes may
+    /// follow.
     bytes: &'a [u8],
 }
 
-/// Splits the first value off `bytes`: the value, and what follows its head.
-/// For an array or a map that is its first value, for others the next value.
-/// Whether an array or a map is whole is not looked at.
+/// Reads the head of the first value in `bytes`, and returns the value with the
+/// bytes after the head.
+///
+/// A scalar is read entirely, so that the next value follows. After the head of an
+/// array or a map, its first nested value follows; the nested values are not checked.
 #[allow(
     clippy::inline_always,
-    reason = "a call would hand values over through memory: a quarter more instructions"
+    reason = "a call would pass values through memory, which takes a quarter more instructions"
 )]
 #[inline(always)]
 pub(super) fn head(bytes: &[u8]) -> Read<'_, Value<'_>> {
@@ -196,80 +202,80 @@ fn signed(value: i64) -> Value<'static> {
     u64::try_from(value).map_or(Value::Negative(value), Value::Unsigned)
 }
 
-/// Skips one value, with all it holds, and gives what follows it.
+/// Skips one value with its nested values, and returns the bytes after it.
 ///
 /// # Errors
 ///
-/// Where the value is not whole.
+/// Returns an error if the value is truncated or contains the reserved byte.
 pub fn skip(bytes: &[u8]) -> Result<&[u8], Malformed> {
     skip_many(bytes, 1)
 }
 
-/// Skips values in a row. Nesting costs no stack: only how many values are
-/// still to come is counted.
+/// Skips `count` consecutive values. Counts the remaining values instead of
+/// recursing, so that nested values use no stack.
 fn skip_many(bytes: &[u8], count: u64) -> Result<&[u8], Malformed> {
     let mut rest = bytes;
-    let mut to_come = count;
-    while to_come > 0 {
-        let (value, behind) = head(rest)?;
-        to_come = to_come - 1
+    let mut remaining = count;
+    while remaining > 0 {
+        let (value, after) = head(rest)?;
+        remaining = remaining - 1
             + match value {
                 Value::Array(array) => array.values(),
                 Value::Map(map) => map.values(),
                 _ => 0,
             };
-        rest = behind;
+        rest = after;
     }
     Ok(rest)
 }
 
-/// Reads one value, and gives what follows it.
+/// Reads one value, and returns it with the bytes after it.
 ///
 /// # Errors
 ///
-/// Where the value is not whole.
+/// Returns an error if the value is truncated or contains the reserved byte.
 pub fn read(bytes: &[u8]) -> Read<'_, Value<'_>> {
-    read_like(bytes, None)
+    read_with_hint(bytes, None)
 }
 
-/// Like [`read`], for a value that may well be a map that was read before: to
-/// compare it costs much less than to go through it.
+/// Reads one value like [`read`], faster if it equals `previous`, a map that was
+/// read before: comparing the bytes costs much less than parsing them.
 ///
 /// # Errors
 ///
-/// Where the value is not whole.
+/// Returns an error if the value is truncated or contains the reserved byte.
 #[allow(clippy::inline_always, reason = "as for head")]
 #[inline(always)]
-pub fn read_like<'a>(bytes: &'a [u8], known: Option<Map<'a>>) -> Read<'a, Value<'a>> {
-    let (value, behind) = head(bytes)?;
+pub fn read_with_hint<'a>(bytes: &'a [u8], previous: Option<Map<'a>>) -> Read<'a, Value<'a>> {
+    let (value, after_head) = head(bytes)?;
     Ok(match value {
         Value::Map(map) => {
-            if let Some(known) = known
-                && known.len == map.len
-                && let Some(rest) = behind.strip_prefix(known.bytes)
+            if let Some(previous) = previous
+                && previous.len == map.len
+                && let Some(rest) = after_head.strip_prefix(previous.bytes)
             {
-                return Ok((Value::Map(known), rest));
+                return Ok((Value::Map(previous), rest));
             }
-            let rest = skip_many(behind, map.values())?;
+            let rest = skip_many(after_head, map.values())?;
             (Value::Map(map.ending_before(rest)), rest)
         }
         Value::Array(array) => {
-            let rest = skip_many(behind, array.values())?;
-            let bytes = &behind[..behind.len() - rest.len()];
+            let rest = skip_many(after_head, array.values())?;
+            let bytes = &after_head[..after_head.len() - rest.len()];
             (Value::Array(Array { bytes, ..array }), rest)
         }
-        scalar => (scalar, behind),
+        scalar => (scalar, after_head),
     })
 }
 
 impl Array<'_> {
-    /// How many values it says it has.
+    /// Returns the number of values, according to the header.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it is empty.
+    /// Whether the array is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -281,13 +287,13 @@ impl Array<'_> {
 }
 
 impl Map<'_> {
-    /// How many keys it says it has.
+    /// Returns the number of entries, according to the header.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it is empty.
+    /// Whether the map is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -299,13 +305,14 @@ impl Map<'_> {
 }
 
 impl<'a> Map<'a> {
-    /// The keys and values as they are written, if the map was [`read`].
+    /// Returns the encoded keys and values, if the map was [`read`]. Otherwise, more
+    /// bytes may follow them.
     #[must_use]
     pub const fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The map, when it is known what follows it.
+    /// Returns the map without `rest`, the bytes after its last value.
     pub(super) fn ending_before(self, rest: &[u8]) -> Self {
         Self {
             bytes: &self.bytes[..self.bytes.len() - rest.len()],
@@ -313,9 +320,9 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// The value of the last key with this text: what a filter adds to a
-    /// record goes before what its text was parsed into, as in Fluent Bit's
-    /// own record accessor.
+    /// Returns the value of the last key with this text. As in Fluent Bit's record
+    /// accessor, a key that a filter appended takes precedence over one that was
+    /// parsed from the log line.
     #[must_use]
     pub fn get(self, key: &[u8]) -> Option<Value<'a>> {
         self.into_iter()
@@ -325,10 +332,10 @@ impl<'a> Map<'a> {
     }
 }
 
-/// See [`Array`].
+/// An iterator over the values of an [`Array`].
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
-    left: usize,
+    remaining: usize,
     rest: &'a [u8],
 }
 
@@ -336,7 +343,7 @@ impl<'a> Iterator for Values<'a> {
     type Item = Value<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
+        self.remaining = self.remaining.checked_sub(1)?;
         let (value, rest) = read(self.rest).ok()?;
         self.rest = rest;
         Some(value)
@@ -349,16 +356,16 @@ impl<'a> IntoIterator for Array<'a> {
 
     fn into_iter(self) -> Values<'a> {
         Values {
-            left: self.len,
+            remaining: self.len,
             rest: self.bytes,
         }
     }
 }
 
-/// See [`Map`].
+/// An iterator over the keys and values of a [`Map`].
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
-    left: usize,
+    remaining: usize,
     rest: &'a [u8],
 }
 
@@ -366,7 +373,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = (Value<'a>, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
+        self.remaining = self.remaining.checked_sub(1)?;
         let (key, rest) = read(self.rest).ok()?;
         let (value, rest) = read(rest).ok()?;
         self.rest = rest;
@@ -380,7 +387,7 @@ impl<'a> IntoIterator for Map<'a> {
 
     fn into_iter(self) -> Entries<'a> {
         Entries {
-            left: self.len,
+            remaining: self.len,
             rest: self.bytes,
         }
     }
@@ -392,7 +399,7 @@ mod tests {
 
     use super::*;
 
-    /// Any value, as another implementation of msgpack writes it.
+    /// Generates any value, for another msgpack implementation to encode.
     pub(crate) fn any_value() -> impl Strategy<Value = rmpv::Value> {
         let leaf = prop_oneof![
             Just(rmpv::Value::Nil),
@@ -414,7 +421,7 @@ mod tests {
         })
     }
 
-    fn same(ours: Value<'_>, theirs: &rmpv::Value) -> bool {
+    fn is_same(ours: Value<'_>, theirs: &rmpv::Value) -> bool {
         match (ours, theirs) {
             (Value::Nil, rmpv::Value::Nil) => true,
             (Value::Bool(a), rmpv::Value::Boolean(b)) => a == *b,
@@ -426,13 +433,13 @@ mod tests {
             (Value::Text(a), rmpv::Value::Binary(b)) => a == b,
             (Value::Ext(kind, data), rmpv::Value::Ext(k, d)) => kind == *k && data == d,
             (Value::Array(a), rmpv::Value::Array(b)) => {
-                a.len() == b.len() && a.into_iter().zip(b).all(|(a, b)| same(a, b))
+                a.len() == b.len() && a.into_iter().zip(b).all(|(a, b)| is_same(a, b))
             }
             (Value::Map(a), rmpv::Value::Map(b)) => {
                 a.len() == b.len()
                     && a.into_iter()
                         .zip(b)
-                        .all(|((k, v), (l, w))| same(k, l) && same(v, w))
+                        .all(|((k, v), (l, w))| is_same(k, l) && is_same(v, w))
             }
             _ => false,
         }
@@ -446,22 +453,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_what_another_wrote(value in any_value()) {
+        fn values_of_another_implementation_are_read(value in any_value()) {
             let bytes = encode(&value);
             let (read, rest) = read(&bytes).unwrap();
             prop_assert!(rest.is_empty());
-            prop_assert!(same(read, &value), "{read:?} is not {value:?}");
+            prop_assert!(is_same(read, &value), "{read:?} is not {value:?}");
         }
 
         #[test]
-        fn a_part_is_truncated(value in any_value(), cut: prop::sample::Index) {
+        fn an_incomplete_value_is_truncated(value in any_value(), cut: prop::sample::Index) {
             let bytes = encode(&value);
-            let part = &bytes[..cut.index(bytes.len())];
-            prop_assert_eq!(skip(part), Err(Malformed::Truncated));
+            let start = &bytes[..cut.index(bytes.len())];
+            prop_assert_eq!(skip(start), Err(Malformed::Truncated));
         }
 
         #[test]
-        fn any_bytes_are_survived(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             if let Ok((Value::Map(map), _)) = head(&bytes) {
                 map.into_iter().for_each(drop);
             }
@@ -470,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_lies_costs_nothing() {
+    fn a_length_beyond_the_input_is_an_error() {
         assert_eq!(
             skip(&[0xdf, 0xff, 0xff, 0xff, 0xff]),
             Err(Malformed::Truncated)
@@ -482,14 +489,14 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_no_limit() {
+    fn the_nesting_depth_is_unlimited() {
         let mut deep = vec![0x91; 1_000_000];
         deep.push(0xc0);
         assert_eq!(skip(&deep), Ok([].as_slice()));
     }
 
     #[test]
-    fn a_map_gives_the_last_of_two_equal_keys() {
+    fn the_last_of_duplicate_keys_counts() {
         let bytes = [0x82, 0xa1, b'k', 0x01, 0xa1, b'k', 0x02];
         let Ok((Value::Map(map), _)) = read(&bytes) else {
             panic!("not a map");

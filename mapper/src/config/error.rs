@@ -1,20 +1,22 @@
-//! What is wrong with a configuration.
+//! The error of an invalid configuration.
 
 use thiserror::Error;
 
-/// A key whose value cannot be used.
+/// A configuration key that is missing or has an invalid value.
+///
+/// Displayed as `key "value": problem`, or `key: problem` if the key is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{key}{}: {problem}", Shown(.value.as_deref()))]
 pub struct ConfigError {
-    /// The key, as in the reference.
+    /// The key, as spelled in the reference.
     pub key: &'static str,
-    /// The value, where there is one.
+    /// The configured value, or `None` if the key is absent.
     pub value: Option<String>,
-    /// What is wrong, and what is allowed.
+    /// The problem with the value, and the allowed values.
     pub problem: String,
 }
 
-/// A value as it is shown: quoted, and no longer than a line of log can bear.
+/// Displays a value in quotes, truncated to a length that suits a log line.
 struct Shown<'a>(Option<&'a str>);
 
 impl std::fmt::Display for Shown<'_> {

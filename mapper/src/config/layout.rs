@@ -1,4 +1,4 @@
-//! The form of messages: the source of each field, and the size of a message.
+//! The layout of messages: the source of each field, and the maximum size.
 
 use syslog::text::Measure;
 use syslog::{Facility, Framing, SdId, SdIdBuf, SdNameBuf, Severity};
@@ -8,32 +8,32 @@ use super::options::Options;
 use super::{ConfigError, Protocol, framing, sd, servers, value};
 use crate::template::Template;
 
-/// The form of the messages that records become.
+/// The layout of the syslog messages that records are mapped to.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// The facility.
+    /// The source of the facility.
     pub facility: FacilityFrom,
-    /// The severity.
+    /// The source of the severity.
     pub severity: SeverityFrom,
-    /// The time, where it is not the record's own.
+    /// The template of TIMESTAMP, or `None` for the record's own time.
     pub timestamp: Option<Template>,
-    /// HOSTNAME, where it is not the node's.
+    /// The template of HOSTNAME, or `None` for the node's name.
     pub hostname: Option<Template>,
-    /// APP-NAME, where it is not the container's.
+    /// The template of APP-NAME, or `None` for the container's identity or the tag.
     pub app_name: Option<Template>,
-    /// PROCID.
+    /// The template of PROCID, or `None` for NILVALUE.
     pub procid: Option<Template>,
-    /// MSGID.
+    /// The template of MSGID, or `None` for NILVALUE.
     pub msgid: Option<Template>,
-    /// MSG, where it is not a key of the record.
+    /// The template of MSG, or `None` for the value of `message_key`.
     pub message: Option<Template>,
-    /// The key whose value is MSG.
+    /// The record's key that contains MSG.
     pub message_key: String,
-    /// Structured data besides that of Kubernetes.
+    /// The configured SD-ELEMENTs, without `kubernetes@47450`.
     pub structured_data: Vec<SdElement>,
-    /// Whether records of Kubernetes have `kubernetes@47450`.
+    /// Whether container records get the SD-ELEMENT `kubernetes@47450`.
     pub kubernetes_structured_data: bool,
-    /// Whether HOSTNAME has only letters, digits, `.`, `-` and `:`.
+    /// Whether HOSTNAME is restricted to letters, digits, `.`, `-` and `:`.
     pub sanitize_host: bool,
     /// Whether MSG begins with a byte order mark.
     pub bom: bool,
@@ -41,15 +41,17 @@ pub struct Layout {
     pub control_characters: ControlCharacters,
     /// The maximum size of a message in bytes, without its framing.
     pub max_message_size: usize,
-    /// The measure of its text: a datagram's limit is that of the network, any
-    /// other that of receivers.
+    /// The unit in which a message's text counts towards `max_message_size`. With
+    /// UDP the network limits the bytes of a datagram; with other transports the
+    /// receiver limits the text after escaping.
     pub measure: Measure,
-    /// The treatment of a longer one.
+    /// The treatment of messages that exceed `max_message_size`.
     pub oversize: Oversize,
 }
 
 impl Layout {
-    /// What HOSTNAME, APP-NAME, PROCID, MSGID and structured data are made of.
+    /// Returns the templates of HOSTNAME, APP-NAME, PROCID, MSGID and structured
+    /// data.
     pub fn shared_header_templates(&self) -> impl Iterator<Item = &Template> {
         let fields = [&self.hostname, &self.app_name, &self.procid, &self.msgid];
         let params = self.structured_data.iter().flat_map(|sd| &sd.params);
@@ -63,68 +65,70 @@ impl Layout {
 /// The source of the facility.
 #[derive(Clone, Debug)]
 pub enum FacilityFrom {
-    /// It is always the same.
+    /// A fixed facility for all records.
     Fixed(Facility),
-    /// A text of the record: a keyword or a number.
+    /// A template that renders a keyword or a number.
     Field(Template),
 }
 
 /// The source of the severity.
 #[derive(Clone, Debug)]
 pub enum SeverityFrom {
-    /// It is always the same.
+    /// A fixed severity for all records.
     Fixed(Severity),
-    /// The container's stream.
+    /// The stream that the container wrote to: stdout or stderr.
     Stream,
-    /// A text of the record: the level of a logger.
+    /// A template that renders a logger's level.
     Field(Template),
 }
 
-/// An SD-ELEMENT of the configuration.
+/// A configured SD-ELEMENT.
 #[derive(Clone, Debug)]
 pub struct SdElement {
-    /// SD-ID.
+    /// The SD-ID.
     pub id: SdIdBuf,
-    /// PARAM-NAMEs with the templates of their values.
+    /// The PARAM-NAMEs with the templates of their values.
     pub params: Vec<(SdNameBuf, Template)>,
 }
 
 /// The treatment of control characters in MSG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlCharacters {
-    /// Left to the framing.
+    /// Handled by the framing: newline framing replaces them with spaces, other
+    /// framings keep them.
     Framing,
-    /// Escapes such as `\n`.
+    /// Escaped, a line feed as `\n` for example.
     Escape,
 }
 
-/// The treatment of a message that is too long.
+/// The treatment of a message that exceeds the maximum size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversize {
-    /// Several messages with the same header, each with [`PART_SD_ID`].
+    /// Splits the message into several with the same header, each with
+    /// [`PART_SD_ID`].
     Split,
-    /// Its beginning is sent.
+    /// Sends the beginning of the message.
     Truncate,
-    /// It is not sent.
+    /// Drops the message.
     Drop,
 }
 
-/// The structured data that PKS gives the records of Kubernetes.
+/// The SD-ID of the element that describes a container, as in PKS.
 pub const KUBERNETES_SD_ID: &str = "kubernetes@47450";
-/// The structured data of the parts of a message that is split: their number and
-/// count.
+/// The SD-ID of the element with the number of a part and the count of parts, in
+/// messages that were split.
 pub const PART_SD_ID: &str = "part@47450";
 
-/// Header and structured data of the records of Kubernetes always fit into it.
+/// Large enough for the header and structured data of any container record.
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 /// The size above which a warning is logged: syslog-ng's default limit.
 const WARN_ABOVE: usize = 65_536;
-/// The size that fits a datagram on every path of IPv6 without being fragmented
-/// (RFC 5426, section 3.2), and on the usual ones of IPv4.
+/// The size of a datagram that is not fragmented on any IPv6 path (RFC 5426,
+/// section 3.2), nor on common IPv4 paths.
 const UDP_MESSAGE: usize = 1180;
 
-/// Reads the keys of the layout.
+/// Parses the keys of the layout.
 pub(super) fn parse(
     options: &Options<'_>,
     protocol: Protocol,
@@ -146,7 +150,7 @@ pub(super) fn parse(
         sanitize_host: options.flag("sanitizehost")?,
         bom: options.flag("bom")?,
         control_characters: control_characters(options, protocol)?,
-        max_message_size: message_size(options, protocol, warnings)?,
+        max_message_size: max_message_size(options, protocol, warnings)?,
         measure: match protocol {
             Protocol::Udp => Measure::Bytes,
             Protocol::Tls | Protocol::Tcp | Protocol::Relp | Protocol::RelpTls => Measure::Escaped,
@@ -162,8 +166,7 @@ pub(super) fn parse(
     })
 }
 
-/// Control characters matter between lines alone, where the framing replaces those
-/// that are left by spaces.
+/// Parses `control_characters`, which has an effect only with newline framing.
 fn control_characters(
     options: &Options<'_>,
     protocol: Protocol,
@@ -181,10 +184,10 @@ fn control_characters(
     })
 }
 
-/// The maximum size of a message. The default fits receivers with default
-/// settings, framing included: rsyslog's 8,096 bytes and RFC 5425's 8,192 (section
-/// 4.3.1). A datagram has a default and a limit of its own.
-fn message_size(
+/// Parses `max_message_size`. The default fits receivers with default settings,
+/// framing included: rsyslog's 8,096 bytes and the 8,192 of RFC 5425 (section
+/// 4.3.1). UDP has its own default and limit.
+fn max_message_size(
     options: &Options<'_>,
     protocol: Protocol,
     warnings: &mut Vec<String>,
@@ -196,8 +199,8 @@ fn message_size(
         if size > WARN_ABOVE {
             warnings.push(format!(
                 "max_message_size {size}: receivers accept less by default (rsyslog 8096 bytes, \
-                 syslog-ng 65536, RFC 5425 recommends 8192) and cut, split or refuse longer \
-                 messages: raise the receiver's limit above {size} as well"
+                 syslog-ng 65536, RFC 5425 recommends 8192) and truncate, split or reject longer \
+                 messages; raise the receiver's limit above {size} as well"
             ));
         }
         return Ok(size);
@@ -216,7 +219,7 @@ fn message_size(
         .map(|size| size.unwrap_or(UDP_MESSAGE))
 }
 
-/// The elements of `structured_data`. The plugin's own SD-IDs are reserved.
+/// Parses `structured_data`. The plugin's own SD-IDs are reserved.
 fn structured_data(
     options: &Options<'_>,
     kubernetes: bool,
@@ -234,8 +237,8 @@ fn structured_data(
         let id = id.as_name();
         if id.is_longer_than_rfc_5424() {
             warnings.push(format!(
-                "structured_data: the SD-ID {id:?} has {} characters, RFC 5424 allows {}: some \
-                 receivers will reject the messages",
+                "structured_data: the SD-ID {id:?} has {} characters, RFC 5424 allows {}; some \
+                 receivers may reject the messages",
                 id.as_str().len(),
                 SdId::RFC_5424_MAX
             ));

@@ -1,4 +1,4 @@
-//! The configuration of an output: parsed once, from then on never invalid.
+//! The configuration of an output, validated once when it is parsed.
 
 mod error;
 mod layout;
@@ -25,35 +25,34 @@ pub use self::value::{size, size_text};
 use crate::identity;
 use crate::selection::{LabelSelector, NamePatterns, Selection, Stream};
 
-/// One `[OUTPUT]`.
+/// The configuration of one Fluent Bit `[OUTPUT]`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The name that PKS gives the sink, where it gives one.
+    /// The sink's name in PKS, if PKS made this output.
     pub instance_name: Option<String>,
-    /// What a sink is opened for: one, or with `servers balance` one for each
-    /// server.
+    /// The targets to open: a single one, or one per server with `servers balance`.
     pub targets: Vec<Target>,
-    /// How messages are told apart.
+    /// The framing of messages.
     pub framing: Framing,
-    /// Where records' identities come from.
+    /// The source of records' identities.
     pub identity: identity::Source,
     /// Whether a record's `cluster_name` becomes HOSTNAME.
     pub record_cluster_name: bool,
-    /// The only namespace whose records are sent.
+    /// The only namespace whose records are sent, or `None` for all namespaces.
     pub namespace: Option<String>,
-    /// Which of them.
+    /// The selection of records within the namespace.
     pub selection: Selection,
-    /// The form of messages.
+    /// The layout of messages.
     pub layout: Layout,
-    /// The queue on disk, if there is one.
+    /// The queue on disk, if configured.
     pub queue: Option<QueueConfig>,
-    /// How long the output's end may take.
+    /// The maximum time that the output may take to shut down.
     pub exit_timeout: Duration,
-    /// What the user should know, though it is no error.
+    /// Warnings to log at the start: valid but questionable settings.
     pub warnings: Vec<String>,
 }
 
-/// What the `transport` key says.
+/// The value of `transport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Tls,
@@ -63,12 +62,12 @@ enum Protocol {
     RelpTls,
 }
 
-/// How several servers share the work.
+/// The value of `servers`: the use of several servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sharing {
-    /// The first that answers has all of it.
+enum ServerMode {
+    /// The first server that answers gets all messages.
     Failover,
-    /// Each has a part.
+    /// Each server gets a share of the messages.
     Balance,
 }
 
@@ -76,11 +75,12 @@ const LARGEST_REPLAY: usize = 256 * 1024 * 1024;
 const LARGEST_WINDOW: usize = 100_000;
 
 impl Config {
-    /// Reads and checks all keys, and the files that they name.
+    /// Parses and validates all keys, and reads the files that they name.
     ///
     /// # Errors
     ///
-    /// Names the key, its value and what is allowed.
+    /// Returns an error if a required key is missing, a value is invalid, or a file
+    /// cannot be used.
     pub fn parse(properties: &dyn Properties) -> Result<Self, ConfigError> {
         let options = Options::new(properties);
         let mut warnings = Vec::new();
@@ -125,8 +125,8 @@ fn protocol(
     ];
     if is_pks && options.text("transport").is_none() && options.text("tlsconfig").is_none() {
         warnings.push(
-            "messages are sent in plain text: with instancename and without tlsconfig this \
-             means what it meant in PKS; set transport to say what you want"
+            "messages are sent unencrypted over TCP: as in PKS, this is the default with \
+             instancename and without tlsconfig; set transport to choose explicitly"
                 .to_owned(),
         );
         return Ok(Protocol::Tcp);
@@ -143,7 +143,7 @@ fn framing(options: &Options<'_>, protocol: Protocol) -> Result<Framing, ConfigE
         ],
     )?;
     Ok(match protocol {
-        // Both have frames of their own.
+        // UDP and RELP have their own framing.
         Protocol::Udp | Protocol::Relp | Protocol::RelpTls => Framing::Datagram,
         Protocol::Tls | Protocol::Tcp => framing,
     })
@@ -153,10 +153,12 @@ fn servers(options: &Options<'_>, protocol: Protocol) -> Result<Vec<Endpoint>, C
     let default_port = match protocol {
         Protocol::Tls => 6514,
         Protocol::Tcp | Protocol::Udp => 514,
-        // No port is assigned to RELP; 2514 is the usual one.
+        // IANA assigns no port to RELP; 2514 is the conventional one.
         Protocol::Relp | Protocol::RelpTls => 2514,
     };
-    options.required("addr", |text| value::addresses(text, default_port))
+    options.required("addr", value::ADDRESS, |text| {
+        value::addresses(text, default_port)
+    })
 }
 
 fn targets(
@@ -168,7 +170,7 @@ fn targets(
     let tls = match protocol {
         Protocol::Tls | Protocol::RelpTls => Some(tls::parse(options, warnings)?),
         Protocol::Tcp | Protocol::Udp | Protocol::Relp => {
-            tls::refuse(options)?;
+            tls::reject_keys(options)?;
             None
         }
     };
@@ -187,20 +189,21 @@ fn targets(
         user_timeout: options.duration("user_timeout")?,
         servers,
     };
-    let sharing = options.choice(
+    let mode = options.choice(
         "servers",
         &[
-            ("failover", Sharing::Failover),
-            ("balance", Sharing::Balance),
+            ("failover", ServerMode::Failover),
+            ("balance", ServerMode::Balance),
         ],
     )?;
-    Ok(match sharing {
-        Sharing::Failover => vec![target],
-        Sharing::Balance => balanced(&target),
+    Ok(match mode {
+        ServerMode::Failover => vec![target],
+        ServerMode::Balance => balanced(&target),
     })
 }
 
-/// A target for each server, which falls back on those that follow it.
+/// Returns one target per server, each of which fails over to the servers after it
+/// in the list.
 fn balanced(target: &Target) -> Vec<Target> {
     let rotated = |first: usize| {
         let mut target = target.clone();
@@ -214,7 +217,7 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
     let backoff_min = options.duration("backoff_min")?;
     let backoff_max = options.duration("backoff_max")?;
     if backoff_max < backoff_min {
-        return Err(options.error("backoff_max", "is less than backoff_min"));
+        return Err(options.error("backoff_max", "must not be less than backoff_min"));
     }
     let replay_buffer = options.parsed("replay_buffer", |text| {
         if text.eq_ignore_ascii_case("auto") {
@@ -233,32 +236,35 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
         backoff_max,
         replay_buffer: match protocol {
             Protocol::Tls | Protocol::Tcp => replay_buffer,
-            // Nothing is acknowledged, or by the program that has it.
+            // UDP acknowledges nothing; with RELP the receiving program acknowledges.
             Protocol::Udp | Protocol::Relp | Protocol::RelpTls => ReplayBuffer::Fixed(0),
         },
         replay_age: options.duration("replay_age")?,
     })
 }
 
-/// The only namespace whose records are sent, or none for all of them. Fluent
-/// Bit passes `namespace ${UNSET}` as an absent key: to send all namespaces has
-/// to be asked for, so that an unset variable does not do it.
+/// Parses `namespace`: the only namespace whose records are sent, or `None` for all
+/// namespaces.
+///
+/// Fluent Bit passes `namespace ${UNSET}` as an absent key. Sending all namespaces
+/// therefore requires an explicit `cluster on` or `identity none`, so that an unset
+/// variable never sends them to one tenant.
 fn namespace(
     options: &Options<'_>,
     identity: identity::Source,
 ) -> Result<Option<String>, ConfigError> {
-    let everything = options.flag("cluster")?;
+    let all_namespaces = options.flag("cluster")?;
     let namespace = options.text("namespace");
     let problem = match (&namespace, identity) {
-        (Some(_), _) if everything => {
-            "contradicts cluster on, which sends all namespaces: set one of them"
+        (Some(_), _) if all_namespaces => {
+            "conflicts with cluster on, which sends all namespaces: set only one of the two"
         }
         (Some(_), identity::Source::None) => {
-            "contradicts identity none, with which no record has a namespace"
+            "conflicts with identity none, with which no record has a namespace"
         }
-        (None, identity::Source::Tag | identity::Source::Record) if !everything => {
-            "is missing or empty: set the only namespace whose records are sent, cluster on to \
-             send all, or identity none where records are not of Kubernetes"
+        (None, identity::Source::Tag | identity::Source::Record) if !all_namespaces => {
+            "missing or empty: set namespace to send only its records, cluster on to send all \
+             namespaces, or identity none if the records are not from Kubernetes"
         }
         _ => return Ok(namespace),
     };

@@ -1,4 +1,4 @@
-//! The keys that there are, and typed access to their values.
+//! The table of configuration keys, and typed access to their values.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::ConfigError;
 use super::value;
 use crate::template::Template;
 
-/// Where the values come from: Fluent Bit, or a test.
+/// A source of configuration values, such as Fluent Bit's `[OUTPUT]` section.
 pub trait Properties {
-    /// The value of a key, in any case.
+    /// Returns the value of a key, or `None` if the key is absent. Keys are
+    /// case-insensitive.
     fn get(&self, key: &str) -> Option<String>;
 
-    /// What is in the file of this path: read from there, where whoever gives
-    /// the values does not have it in memory.
+    /// Returns the PEM source that a path refers to: the file at the path, unless
+    /// the implementation keeps its content in memory.
     fn pem(&self, path: &str) -> Pem {
         Pem::File(path.into())
     }
 }
 
-/// A key, as the reference has it.
+/// The name and default of a configuration key, as in the reference.
 #[derive(Debug)]
 pub struct OptionInfo {
     /// The key.
     pub name: &'static str,
-    /// The value that stands for a key that is absent or empty; empty where
-    /// nothing does.
+    /// The default for an absent or empty value; empty if the key has no default.
     pub default: &'static str,
 }
 
@@ -95,7 +95,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("sanitizehost", "on"),
 ];
 
-/// Returns the key, or keys, of a setting that advice on errors refers to.
+/// Returns the key or keys of a setting that an error's hint refers to.
 #[must_use]
 pub const fn key_of(setting: Setting) -> &'static str {
     match setting {
@@ -110,7 +110,7 @@ pub const fn key_of(setting: Setting) -> &'static str {
     }
 }
 
-/// Typed access to the values.
+/// Typed access to the values of keys.
 pub(super) struct Options<'a> {
     properties: &'a dyn Properties,
 }
@@ -124,10 +124,10 @@ impl<'a> Options<'a> {
         OPTIONS
             .iter()
             .find(|option| option.name == key)
-            .expect("every key that is read is in the table")
+            .expect("every key that is read is in OPTIONS")
     }
 
-    /// The value as it stands, trimmed.
+    /// Returns the value, trimmed.
     pub(super) fn raw(&self, key: &'static str) -> Option<String> {
         debug_assert_eq!(Self::info(key).name, key);
         self.properties
@@ -135,17 +135,18 @@ impl<'a> Options<'a> {
             .map(|value| value.trim().to_owned())
     }
 
-    /// The value; none where it is empty, as that of an unset variable is.
+    /// Returns the value, or `None` if it is absent or empty, as with an unset
+    /// variable.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         self.raw(key).filter(|value| !value.is_empty())
     }
 
-    /// What is in the file that the value names.
+    /// Returns the PEM source that the value names.
     pub(super) fn pem(&self, key: &'static str) -> Option<Pem> {
         self.text(key).map(|path| self.properties.pem(&path))
     }
 
-    /// The error that a value is.
+    /// Returns an error about the key and its value.
     pub(super) fn error(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
         ConfigError {
             key,
@@ -154,6 +155,7 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Parses the value if it is set.
     pub(super) fn optional<T>(
         &self,
         key: &'static str,
@@ -164,16 +166,18 @@ impl<'a> Options<'a> {
             .transpose()
     }
 
+    /// Parses the value, or returns an error if it is not set.
     pub(super) fn required<T>(
         &self,
         key: &'static str,
+        expected: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         self.optional(key, parse)?
-            .ok_or_else(|| self.error(key, format!("is missing, allowed is {}", value::ADDRESS)))
+            .ok_or_else(|| self.error(key, format!("missing, expected {expected}")))
     }
 
-    /// The value, or else the default.
+    /// Parses the value, or the default if it is not set.
     pub(super) fn parsed<T>(
         &self,
         key: &'static str,

@@ -1,4 +1,4 @@
-//! The keys of the queue on disk.
+//! The configuration keys of the queue on disk.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,30 +6,30 @@ use std::time::Duration;
 use super::options::Options;
 use super::{ConfigError, value};
 
-/// The queue of an output on disk.
+/// The configuration of an output's queue on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// The folder of all outputs' queues.
+    /// The folder that contains the queues of all outputs.
     pub path: PathBuf,
-    /// The name of this output's folder in it.
+    /// The name of this output's folder in `path`.
     pub name: String,
     /// The maximum size of the queue, in bytes.
     pub limit: usize,
     /// The maximum size of all queues in `path`, in bytes.
     pub total_limit: Option<usize>,
-    /// Whether a chunk counts as taken only once the disk has it.
+    /// Whether a chunk is acknowledged to Fluent Bit only after `fdatasync`.
     pub sync: bool,
-    /// The time after the start at which queues that no output has claimed are
+    /// The time after the start at which queues that no output has opened are
     /// deleted.
     pub orphan_age: Duration,
 }
 
-/// More than twice the largest message, so that there is always room for one.
+/// More than twice the largest message, so that any message fits.
 const SMALLEST: usize = 50_000_000;
 const LARGEST: usize = 1_000_000_000_000;
 const LARGEST_TOTAL: usize = 1000 * LARGEST;
 
-/// Reads the keys of the queue.
+/// Parses the keys of the queue. Returns `None` if `queue_path` is not set.
 pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, ConfigError> {
     let name = options.optional("queue_name", name)?;
     let limit = options.parsed("queue_limit", |text| value::size(text, SMALLEST, LARGEST))?;
@@ -42,8 +42,8 @@ pub(super) fn parse(options: &Options<'_>) -> Result<Option<QueueConfig>, Config
         return Ok(None);
     };
     let Some(name) = name else {
-        let problem = "is missing: with queue_path, set a name that no other output of this \
-                       folder has and that stays the same for as long as the receiver's owner does";
+        let problem = "missing, required with queue_path: set a name that no other output with \
+                       this queue_path has, and keep it for as long as the receiver has the same owner";
         return Err(options.error("queue_name", problem));
     };
     Ok(Some(QueueConfig {
@@ -61,18 +61,19 @@ fn path(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() {
         Ok(path)
     } else {
-        Err("is no absolute path: allowed is a folder such as /var/lib/syslog-sink".to_owned())
+        Err("must be an absolute path, such as /var/lib/syslog-sink".to_owned())
     }
 }
 
-/// A name that is a single folder's on every file system.
+/// Parses a name that is a valid single folder name on every file system.
 fn name(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.len() <= 128 && text.chars().all(is_plain) && !text.starts_with('.') {
         Ok(text.to_owned())
     } else {
-        let allowed = "allowed are up to 128 letters, digits, '-', '_' and '.', and no '.' first";
-        Err(format!("is no name of a folder: {allowed}"))
+        let allowed =
+            "must be 1 to 128 ASCII letters, digits, '-', '_' and '.', not starting with '.'";
+        Err(format!("invalid folder name, {allowed}"))
     }
 }
 
@@ -81,16 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_folders() {
-        for good in [
+    fn a_queue_name_must_be_a_folder_name() {
+        for valid in [
             "a",
             "shop.siem",
             "5d0f3c1e-7a53-4b6a-9d7e-1f5c5d3c1e2b",
             "A_1",
         ] {
-            assert_eq!(name(good).as_deref(), Ok(good));
+            assert_eq!(name(valid).as_deref(), Ok(valid));
         }
-        for bad in [
+        for invalid in [
             "..",
             ".",
             ".hidden",
@@ -99,7 +100,7 @@ mod tests {
             "\u{e4}",
             &"x".repeat(129),
         ] {
-            assert!(name(bad).is_err(), "{bad:?}");
+            assert!(name(invalid).is_err(), "{invalid:?}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! The value of `structured_data`: SD-ELEMENTs as RFC 5424, section 6.3 writes
-//! them, with templates for parameter values.
+//! The value of `structured_data`: SD-ELEMENTs in the syntax of RFC 5424, section
+//! 6.3, with templates as parameter values.
 
 use syslog::{SdId, SdIdBuf, SdName, SdNameBuf};
 
 use super::SdElement;
 use crate::template::Template;
 
-const FORM: &str = r#"allowed is [id@number name="value" ...], such as [origin@32473 ip="$ip"]"#;
+const EXPECTED: &str = r#"expected [id@number name="value" ...], such as [origin@32473 ip="$ip"]"#;
 
-/// Parses all elements. An SD-ID in `reserved` is an error.
+/// Parses all elements. Returns an error if an SD-ID is in `reserved`.
 pub(super) fn parse(text: &str, reserved: &[&str]) -> Result<Vec<SdElement>, String> {
     let mut elements: Vec<SdElement> = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let (element, behind) = element(rest)?;
+        let (element, after) = element(rest)?;
         let id = element.id.as_name().as_str();
         if reserved.contains(&id) {
             return Err(match id {
@@ -25,11 +25,11 @@ pub(super) fn parse(text: &str, reserved: &[&str]) -> Result<Vec<SdElement>, Str
         }
         if elements.iter().any(|other| other.id == element.id) {
             return Err(format!(
-                "has the element {id:?} twice, allowed is one element with all parameters"
+                "duplicate SD-ID {id:?}: put all parameters into a single element"
             ));
         }
         elements.push(element);
-        rest = behind.trim_start();
+        rest = after.trim_start();
     }
     Ok(elements)
 }
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str, reserved: &[&str]) -> Result<Vec<SdElement>, Str
 fn element(text: &str) -> Result<(SdElement, &str), String> {
     let rest = text
         .strip_prefix('[')
-        .ok_or_else(|| format!("has no '[' before {text:?}, {FORM}"))?;
+        .ok_or_else(|| format!("missing '[' before {text:?}, {EXPECTED}"))?;
     let end = rest.find([' ', ']']).unwrap_or(rest.len());
     let (id, mut rest) = rest.split_at(end);
     let mut element = SdElement {
@@ -46,16 +46,16 @@ fn element(text: &str) -> Result<(SdElement, &str), String> {
     };
     loop {
         rest = rest.trim_start();
-        if let Some(behind) = rest.strip_prefix(']') {
-            return Ok((element, behind));
+        if let Some(after) = rest.strip_prefix(']') {
+            return Ok((element, after));
         }
-        let (key, behind) = rest
+        let (key, after) = rest
             .split_once("=\"")
-            .ok_or_else(|| format!("has neither name=\"value\" nor ']' in {rest:?}, {FORM}"))?;
-        let (value, behind) = value(behind)?;
+            .ok_or_else(|| format!("missing name=\"value\" or ']' in {rest:?}, {EXPECTED}"))?;
+        let (value, after) = value(after)?;
         let template = Template::parse(&value).map_err(|error| format!("{key}: {error}"))?;
         element.params.push((name(key)?, template));
-        rest = behind;
+        rest = after;
     }
 }
 
@@ -71,7 +71,8 @@ fn name(text: &str) -> Result<SdNameBuf, String> {
         .map_err(|error| format!("the name {text:?} {error}"))
 }
 
-/// The text up to the quote that is not escaped, without its escapes.
+/// Parses a PARAM-VALUE up to its closing quote. Returns the unescaped value and the
+/// text after the quote.
 fn value(text: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut characters = text.char_indices();
@@ -84,5 +85,5 @@ fn value(text: &str) -> Result<(String, &str), String> {
             other => value.push(other),
         }
     }
-    Err(format!("has no '\"' at the end of {text:?}, {FORM}"))
+    Err(format!("missing '\"' at the end of {text:?}, {EXPECTED}"))
 }

@@ -1,4 +1,4 @@
-//! The keys about TLS, PKS's `tlsconfig` among them.
+//! The configuration keys of TLS, including `tlsconfig` of PKS.
 
 use serde::Deserialize;
 use transport::tls::{Identity, Pem, TlsError, TlsOptions, TlsTarget};
@@ -7,7 +7,7 @@ use super::ConfigError;
 use super::options::Options;
 use super::value;
 
-/// `tlsconfig`, as PKS writes it.
+/// The JSON that PKS writes into `tlsconfig`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct TlsConfig {
@@ -15,7 +15,7 @@ struct TlsConfig {
     root_ca: String,
 }
 
-/// PKS writes `"true"` and takes `true`.
+/// A boolean, which PKS writes as `"true"` and also accepts as `true`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Flag {
@@ -49,32 +49,33 @@ const KEYS: [&str; 7] = [
     "tls_min_version",
 ];
 
-/// Without TLS, a key about it would promise what is not kept.
-pub(super) fn refuse(options: &Options<'_>) -> Result<(), ConfigError> {
+/// Returns an error if a TLS key is set, for transports without TLS: ignoring the key
+/// would leave the user with an unencrypted connection.
+pub(super) fn reject_keys(options: &Options<'_>) -> Result<(), ConfigError> {
     let key = KEYS
         .into_iter()
         .chain(["tlsconfig"])
         .find(|key| options.text(key).is_some());
     match key {
         None => Ok(()),
-        Some(key) => Err(options.error(key, "has no meaning without transport tls or relp+tls")),
+        Some(key) => Err(options.error(key, "requires transport tls or relp+tls")),
     }
 }
 
-/// Reads the keys, and the files that they name.
+/// Parses the keys, and reads the files that they name.
 pub(super) fn parse(
     options: &Options<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<TlsTarget, ConfigError> {
     let pks = options
         .optional("tlsconfig", |text| {
-            // By way of a map: the derived code alone would take an array too.
+            // Parsed as a map first: the derived code would also accept an array.
             let config: TlsConfig = serde_json::from_str(text)
                 .map(serde_json::Value::Object)
                 .and_then(serde_json::from_value)
                 .map_err(|error| {
                     format!(
-                        "is not the JSON that is allowed, \
+                        "invalid JSON, expected \
                          {{\"insecure_skip_verify\": true or false, \"root_ca\": \"file\"}}: {error}"
                     )
                 })?;
@@ -101,7 +102,10 @@ pub(super) fn parse(
         only_tls13: options.choice("tls_min_version", &[("1.2", false), ("1.3", true)])?,
     };
     if !verify && tls.pins.is_empty() {
-        warnings.push("the receiver's certificate is not verified: anybody can be it".to_owned());
+        warnings.push(
+            "the receiver's certificate is not verified: anyone can impersonate the receiver"
+                .to_owned(),
+        );
     }
     TlsTarget::new(tls.clone())
         .map_err(|error| options.error(key_of(&error, &tls), error.to_string()))
@@ -113,18 +117,18 @@ fn identity(options: &Options<'_>) -> Result<Option<Identity>, ConfigError> {
         (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
         (Some(_), None) => Err(options.error(
             "tls_key_file",
-            "is missing, and tls_cert_file is set: set both or none",
+            "missing, but tls_cert_file is set: set both or neither",
         )),
         (None, Some(_)) => Err(options.error(
             "tls_cert_file",
-            "is missing, and tls_key_file is set: set both or none",
+            "missing, but tls_key_file is set: set both or neither",
         )),
     }
 }
 
-/// The key whose value is wrong.
+/// Returns the configuration key that caused an error.
 fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
-    let of_pem = |pem: &str| match &tls.identity {
+    let key_of_pem = |pem: &str| match &tls.identity {
         Some(identity) if identity.certificate.to_string() == pem => "tls_cert_file",
         Some(identity) if identity.key.to_string() == pem => "tls_key_file",
         _ => "tls_ca_file",
@@ -138,7 +142,7 @@ fn key_of(error: &TlsError, tls: &TlsOptions) -> &'static str {
         | TlsError::BadCa { pem, .. }
         | TlsError::UnsupportedKey { pem, .. }
         | TlsError::BadKey { pem }
-        | TlsError::BadCertificate { pem } => of_pem(pem),
+        | TlsError::BadCertificate { pem } => key_of_pem(pem),
         TlsError::NoSystemRoots | TlsError::Verifier(_) => "tls_ca_file",
         TlsError::KeyMismatch { .. } => "tls_key_file",
         TlsError::ServerName(_) => "tls_server_name",

@@ -1,13 +1,13 @@
-//! Control characters in a text as escapes, for receivers that end a message at
-//! them (`control_characters escape`).
+//! Escaping of control characters, for receivers that end a message at a control
+//! character (`control_characters escape`).
 
 use std::io::Write;
 
 use syslog::control;
 
-/// Returns the text with `\n`, `\r` and the like of `\u0000` instead of its control
-/// characters, written into `buffer` where there are any. Tabs and backslashes
-/// stay as they are.
+/// Returns the text with its control characters escaped as `\n`, `\r` or `\u0000`.
+/// The result is written into `buffer` only if there is anything to escape. Tabs and
+/// backslashes are kept.
 pub(super) fn escape<'t>(text: &'t [u8], buffer: &'t mut Vec<u8>) -> &'t [u8] {
     let Some(mut next) = control::find(text) else {
         return text;
@@ -20,7 +20,10 @@ pub(super) fn escape<'t>(text: &'t [u8], buffer: &'t mut Vec<u8>) -> &'t [u8] {
         match character {
             '\n' => buffer.extend_from_slice(br"\n"),
             '\r' => buffer.extend_from_slice(br"\r"),
-            other => write!(buffer, r"\u{:04x}", u32::from(other)).expect("memory takes it"),
+            other => {
+                write!(buffer, r"\u{:04x}", u32::from(other))
+                    .expect("writing to a Vec never fails");
+            }
         }
         rest = &rest[at + character.len_utf8()..];
         match control::find(rest) {
@@ -37,11 +40,11 @@ mod tests {
     use super::*;
 
     fn escaped(text: &[u8]) -> Vec<u8> {
-        escape(text, &mut b"what was there before".to_vec()).to_vec()
+        escape(text, &mut b"previous content".to_vec()).to_vec()
     }
 
     #[test]
-    fn every_control_character_but_the_tab() {
+    fn every_control_character_but_the_tab_is_escaped() {
         for (text, expected) in [
             ("", ""),
             ("plain é\ttext \\n", "plain é\ttext \\n"),
@@ -54,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_stay() {
+    fn invalid_utf8_is_kept() {
         assert_eq!(escaped(b"\xff\n\xe2\x80\n"), b"\xff\\n\xe2\x80\\n");
     }
 }

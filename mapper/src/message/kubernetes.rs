@@ -1,4 +1,5 @@
-//! `[kubernetes@47450 ...]`: labels and identity, as in PKS.
+//! The SD-ELEMENT `kubernetes@47450` with a container's labels and identity, as in
+//! PKS.
 
 use syslog::{Hostname, SdId, SdName, StructuredData};
 
@@ -10,14 +11,14 @@ const ELEMENT: SdId<'_> = SdId::literal(KUBERNETES_SD_ID);
 const NAMESPACE_NAME: SdName<'_> = SdName::literal("namespace_name");
 const OBJECT_NAME: SdName<'_> = SdName::literal("object_name");
 const CONTAINER_NAME: SdName<'_> = SdName::literal("container_name");
-/// The node, named as in PKS: HOSTNAME may be the cluster's name.
+/// The node's name, under the name that PKS uses. HOSTNAME may be the cluster's name.
 const VM_ID: SdName<'_> = SdName::literal("vm_id");
-/// The names that the plugin itself writes: no label can claim them.
+/// The names of the plugin's own parameters, which no label may use.
 const RESERVED: [SdName<'_>; 4] = [NAMESPACE_NAME, OBJECT_NAME, CONTAINER_NAME, VM_ID];
 
-/// Appends the element: labels, identity, and as its last parameter the node.
-/// Labels that would make the buffer longer than `limit` are left out, and their
-/// number is returned; the identity goes before them.
+/// Appends the element with the labels, the identity, and the node as the last
+/// parameter. Returns the number of parameters omitted because the buffer would
+/// exceed `limit` bytes. The identity is always included.
 pub(super) fn push(
     data: &mut StructuredData<'_>,
     identity: Identity<'_>,
@@ -26,16 +27,16 @@ pub(super) fn push(
 ) -> u64 {
     let mut element = data
         .element(ELEMENT)
-        .expect("the configuration leaves this SD-ID alone");
+        .expect("the configuration reserves this SD-ID");
     let identity = [
         (NAMESPACE_NAME, identity.namespace.as_bytes()),
         (OBJECT_NAME, identity.pod.as_bytes()),
         (CONTAINER_NAME, identity.container.as_bytes()),
     ];
-    // A longer text is no machine's name.
+    // A longer text is not a host name.
     let node = metadata.node().filter(|name| name.len() <= Hostname::MAX);
     let node = node.map(|name| (VM_ID, name));
-    // ` name="value"` for each, and the element's `]`.
+    // ` name="value"` for each parameter, and the element's `]`.
     let reserved: usize = identity
         .iter()
         .chain(&node)
@@ -45,8 +46,8 @@ pub(super) fn push(
 
     let mut omitted = 0;
     for (key, value) in labels(metadata.labels()) {
-        let mut short = [0; SdName::MAX];
-        let name = label_name(key, &mut short);
+        let mut buffer = [0; SdName::MAX];
+        let name = label_name(key, &mut buffer);
         if !element.param_within(name, value, limit.saturating_sub(reserved)) {
             omitted += 1;
         }
@@ -72,11 +73,11 @@ fn labels(labels: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
         })
 }
 
-/// The PARAM-NAME of a label: its key where that fits and means nothing else,
-/// or else the end of it, which says more than the beginning (a domain), with
-/// a hash that keeps it unlike all others. That one is made in `short`.
-fn label_name<'k>(key: &'k [u8], short: &'k mut [u8; SdName::MAX]) -> SdName<'k> {
-    /// Hexadecimal digits.
+/// Returns the PARAM-NAME of a label: the key if it is a valid PARAM-NAME and not
+/// reserved. Otherwise the end of the key, which is more specific than its domain
+/// prefix, with a hash that keeps shortened names distinct; `buffer` holds that name.
+fn label_name<'k>(key: &'k [u8], buffer: &'k mut [u8; SdName::MAX]) -> SdName<'k> {
+    /// The number of hexadecimal digits of the hash.
     const HASH: usize = 8;
 
     if let Ok(text) = std::str::from_utf8(key)
@@ -86,24 +87,25 @@ fn label_name<'k>(key: &'k [u8], short: &'k mut [u8; SdName::MAX]) -> SdName<'k>
         return name;
     }
     let kept = &key[key.len().saturating_sub(SdName::MAX - HASH - 1)..];
-    for (to, from) in short.iter_mut().zip(kept) {
+    for (to, from) in buffer.iter_mut().zip(kept) {
         *to = if SdName::allows(char::from(*from)) {
             *from
         } else {
             b'_'
         };
     }
-    short[kept.len()] = b'~';
+    buffer[kept.len()] = b'~';
     let hash = fnv1a(key);
-    for (place, to) in short[kept.len() + 1..].iter_mut().take(HASH).enumerate() {
-        *to = b"0123456789abcdef"[(hash >> (28 - 4 * place)) as usize & 0xf];
+    for (position, to) in buffer[kept.len() + 1..].iter_mut().take(HASH).enumerate() {
+        *to = b"0123456789abcdef"[(hash >> (28 - 4 * position)) as usize & 0xf];
     }
-    let text = std::str::from_utf8(&short[..kept.len() + 1 + HASH]).ok();
+    let text = std::str::from_utf8(&buffer[..kept.len() + 1 + HASH]).ok();
     text.and_then(|text| SdName::new(text).ok())
-        .expect("at most 32 characters that are allowed")
+        .expect("a shortened name is a valid PARAM-NAME")
 }
 
-/// FNV-1a with 32 bits: the same on every machine and in every version.
+/// Returns the 32-bit FNV-1a hash, which is the same on every machine and in every
+/// version.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
@@ -115,12 +117,12 @@ mod tests {
     use super::*;
 
     fn name(key: &str) -> String {
-        let mut short = [0; SdName::MAX];
-        label_name(key.as_bytes(), &mut short).as_str().to_owned()
+        let mut buffer = [0; SdName::MAX];
+        label_name(key.as_bytes(), &mut buffer).as_str().to_owned()
     }
 
     #[test]
-    fn keys_that_fit_stay_as_they_are() {
+    fn valid_keys_are_kept() {
         for key in [
             "app",
             "app.kubernetes.io/name",
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_shortened_and_stay_unlike() {
+    fn other_keys_are_shortened_to_distinct_names() {
         let key = "statefulset.kubernetes.io/pod-name";
         assert_eq!(name(key), format!(".kubernetes.io/pod-name~{}", hash(key)));
         let long = [
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_claims_an_identity() {
+    fn a_label_cannot_use_a_reserved_name() {
         assert_eq!(
             name("namespace_name"),
             format!("namespace_name~{}", hash("namespace_name"))

@@ -1,8 +1,10 @@
-//! Records to messages, by the configuration's layout.
+//! The mapping of records to messages, according to the configured layout.
 //!
 //! ```text
-//! Events -> fence (namespace) -> selection -> HeaderPrefix, HeaderSource, StructuredData, text -> Frame -> Batch
-//!                                                                   too long: parts -> Frames -> Batch
+//! LogEvents -> namespace check -> selection -> HeaderPrefix, HeaderSource, StructuredData, text
+//!                                                │
+//!                                                ├─ fits:     Frame          ──> Batch
+//!                                                └─ too long: parts ─> Frames ─> Batch
 //! ```
 
 mod escape;
@@ -18,8 +20,9 @@ use syslog::{
     SecondCache, Severity, StructuredData, Timestamp,
 };
 
+use self::parts::SizeLimit;
 use self::shared_headers::SharedHeaders;
-pub use self::tally::{Reason, Tally};
+pub use self::tally::{LossReason, Tally};
 use crate::chunk::json::push_json;
 use crate::chunk::{self, Fields, LogEvent, LogEvents, Time, Value};
 use crate::config::{
@@ -28,50 +31,83 @@ use crate::config::{
 use crate::identity::{Identity, Source};
 use crate::selection::Selection;
 use crate::severity::{from_level, from_stream};
-use crate::template::{Scope, Template};
+use crate::template::{Template, TemplateContext};
 
-/// Makes messages of records.
+/// Maps the records of chunks to syslog messages.
+///
+/// ```
+/// use mapper::{Config, Mapper, Properties, Workspace};
+/// use syslog::Batch;
+///
+/// /// The keys of an `[OUTPUT]`.
+/// struct Output;
+///
+/// impl Properties for Output {
+///     fn get(&self, key: &str) -> Option<String> {
+///         let value = match key {
+///             "addr" => "logs.example.com",
+///             "transport" => "tcp",
+///             "identity" => "none",
+///             _ => return None,
+///         };
+///         Some(value.to_owned())
+///     }
+/// }
+///
+/// let config = Config::parse(&Output)?;
+/// let mapper = Mapper::new(&config, "node-1".to_owned());
+/// let mut batch = Batch::new(config.framing);
+///
+/// // [0, {"log": "hello"}] in msgpack: a record at 1970-01-01T00:00:00Z.
+/// let chunk = b"\x92\x00\x81\xa3log\xa5hello";
+/// let tally = mapper.map_chunk("app.audit", chunk, &mut batch, &mut Workspace::default());
+/// assert_eq!(tally.messages, 1);
+///
+/// let message = "<14>1 1970-01-01T00:00:00.000000Z node-1 app.audit - - - hello";
+/// assert_eq!(batch.bytes(), format!("{} {message}", message.len()).as_bytes());
+/// # Ok::<(), mapper::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Mapper {
     layout: Layout,
-    /// Whether what records say besides their metadata can change more of a
-    /// message than its stamp and text.
+    /// Whether record keys other than the metadata can change the shared header.
     shared_header_varies: bool,
     identity: Source,
     /// Whether a record's `cluster_name` becomes HOSTNAME.
     record_cluster_name: bool,
     namespace: Option<String>,
-    /// None where it is everything.
+    /// The selection, or `None` if it includes all records.
     selection: Option<Selection>,
-    /// The name of this machine, for records that say no other.
+    /// The name of this machine, for records without a host name.
     own_hostname: String,
 }
 
-/// Memory that is used for one record after the other.
+/// Buffers that are reused from record to record and from chunk to chunk.
 #[derive(Debug, Default)]
 pub struct Workspace {
     hostname: Vec<u8>,
     app_name: Vec<u8>,
     procid: Vec<u8>,
     msgid: Vec<u8>,
-    /// One value at a time: a level, a parameter.
+    /// A single rendered value, such as a level or a parameter.
     value: Vec<u8>,
     second: SecondCache,
-    /// HOSTNAME to STRUCTURED-DATA: the same for record after record.
+    /// The encoded fields from HOSTNAME to STRUCTURED-DATA, which successive records
+    /// usually share.
     shared_header: Vec<u8>,
-    /// How many labels and parameters had no place in `shared_header`.
+    /// The number of labels and parameters that did not fit `shared_header`.
     omitted: u64,
     /// The shared headers of the chunk.
     shared_headers: SharedHeaders,
     text: Vec<u8>,
     /// The text with its control characters escaped.
     escaped: Vec<u8>,
-    /// Everything before the text of a message that is split.
+    /// The header and structured data of a message that is split.
     head: Vec<u8>,
 }
 
 impl Workspace {
-    /// How many bytes of memory it holds.
+    /// Returns the size of the allocated memory in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let Self {
@@ -103,14 +139,16 @@ impl Workspace {
     }
 }
 
-/// What PKS puts before the parts of APP-NAME.
+/// The first part of a container log's APP-NAME, as in PKS.
 const POD_LOG: &str = "pod.log";
+/// The beginning of an event's tag, and the first part of its APP-NAME, as in PKS.
 const EVENT: &str = "k8s.event";
-/// Says that MSG is UTF-8 (RFC 5424, section 6.4).
+/// The byte order mark that declares MSG to be UTF-8 (RFC 5424, section 6.4).
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 impl Mapper {
-    /// Uses the configuration's layout and fence.
+    /// Creates a mapper with the layout, namespace and selection of `config`.
+    /// `own_hostname` becomes the HOSTNAME of records without a host name.
     #[must_use]
     pub fn new(config: &Config, own_hostname: String) -> Self {
         Self {
@@ -118,7 +156,7 @@ impl Mapper {
             shared_header_varies: !config
                 .layout
                 .shared_header_templates()
-                .all(Template::is_of_shared_header),
+                .all(Template::depends_only_on_metadata),
             identity: config.identity,
             record_cluster_name: config.record_cluster_name,
             namespace: config.namespace.clone(),
@@ -127,8 +165,8 @@ impl Mapper {
         }
     }
 
-    /// Appends the messages of all records of a chunk to `batch`, and counts
-    /// those for which there is none.
+    /// Appends the messages of a chunk's records to `batch`. Returns the counts of
+    /// messages and losses.
     pub fn map_chunk(
         &self,
         tag: &str,
@@ -138,20 +176,21 @@ impl Mapper {
     ) -> Tally {
         let mut tally = Tally::default();
         let is_event = tag.starts_with(EVENT);
-        // Events have no file: their tag and record are the operator's.
+        // Events do not come from log files: the cluster's operator controls their
+        // tag and record.
         let from_record = match self.identity {
             Source::Record => true,
             Source::Tag => is_event,
             Source::None => false,
         };
-        let of_tag = if self.identity == Source::Tag {
+        let tag_identity = if self.identity == Source::Tag {
             Identity::from_tag(tag)
         } else {
             None
         };
-        // The metadata and the identity of the record that the shared_header was made for.
+        // The metadata and identity that `space.shared_header` was encoded for.
         let mut last = None;
-        // Another tag, or another mapper, makes other shared_headers.
+        // Shared headers depend on the tag and on the mapper.
         space.shared_headers.clear();
         for event in LogEvents::new(chunk, self.layout.message_key.as_bytes()) {
             let chunk::Record {
@@ -162,7 +201,7 @@ impl Mapper {
                 LogEvent::Record(record) => record,
                 LogEvent::GroupMarker => continue,
                 LogEvent::Damaged => {
-                    tally.add(Reason::Damaged);
+                    tally.add(LossReason::Damaged);
                     continue;
                 }
             };
@@ -170,29 +209,30 @@ impl Mapper {
                 fields.metadata.cluster_name = None;
             }
             let metadata = fields.metadata;
-            let is_fixed = !self.shared_header_varies && !metadata.is_ambiguous;
-            let before = last
-                .filter(|(known, _)| is_fixed && *known == metadata)
+            let is_cacheable = !self.shared_header_varies && !metadata.is_ambiguous;
+            let last_identity = last
+                .filter(|(known, _)| is_cacheable && *known == metadata)
                 .map(|(_, identity)| identity);
-            let kept = if is_fixed && before.is_none() {
+            let cached = if is_cacheable && last_identity.is_none() {
                 space.shared_headers.get(&metadata)
             } else {
                 None
             };
             let identity = if !from_record {
-                of_tag
-            } else if let Some(identity) = before {
+                tag_identity
+            } else if let Some(identity) = last_identity {
                 identity
             } else {
-                let found = kept.and_then(|kept| kept.identity(&metadata));
-                found.or_else(|| metadata.kubernetes.and_then(Identity::from_record))
+                cached
+                    .and_then(|cached| cached.identity(&metadata))
+                    .or_else(|| metadata.kubernetes.and_then(Identity::from_record))
             };
-            if self.is_refused(identity) {
-                tally.add(Reason::Refused);
+            if !self.passes_namespace_check(identity) {
+                tally.add(LossReason::Refused);
                 continue;
             }
             if let Some(selection) = &self.selection
-                && !selection.takes(identity, &fields)
+                && !selection.matches(identity, &fields)
             {
                 continue;
             }
@@ -200,39 +240,39 @@ impl Mapper {
                 time,
                 is_event,
                 fields,
-                scope: Scope {
+                context: TemplateContext {
                     record: body,
                     tag,
                     identity,
                 },
             };
-            if before.is_none() {
-                if let Some(kept) = kept {
+            if last_identity.is_none() {
+                if let Some(cached) = cached {
                     space.shared_header.clear();
-                    space.shared_header.extend_from_slice(kept.header());
-                    space.omitted = kept.omitted();
+                    space.shared_header.extend_from_slice(cached.header());
+                    space.omitted = cached.omitted();
                 } else {
-                    self.make_shared_header(&record, space);
-                    if is_fixed {
+                    self.encode_shared_header(&record, space);
+                    if is_cacheable {
                         let (shared_header, omitted) = (&space.shared_header, space.omitted);
                         space
                             .shared_headers
-                            .keep(&metadata, identity, shared_header, omitted);
+                            .insert(&metadata, identity, shared_header, omitted);
                     }
                 }
-                last = is_fixed.then_some((metadata, identity));
+                last = is_cacheable.then_some((metadata, identity));
             }
             self.map_record(&record, batch, space, &mut tally);
         }
         tally
     }
 
-    /// The fence: another namespace's records, and those of which nobody knows
-    /// whose they are.
-    fn is_refused(&self, identity: Option<Identity<'_>>) -> bool {
+    /// The namespace check: whether a record is from the configured namespace, if
+    /// there is one. Records without an identity fail the check.
+    fn passes_namespace_check(&self, identity: Option<Identity<'_>>) -> bool {
         match &self.namespace {
-            None => false,
-            Some(namespace) => identity.is_none_or(|identity| identity.namespace != namespace),
+            None => true,
+            Some(namespace) => identity.is_some_and(|identity| identity.namespace == namespace),
         }
     }
 
@@ -249,14 +289,14 @@ impl Mapper {
             ..
         } = self.layout;
         let mut frame = batch.frame();
-        let stamp = self.stamp(record, &mut space.value);
-        stamp.encode(&mut space.second, frame.bytes());
+        let prefix = self.header_prefix(record, &mut space.value);
+        prefix.encode(&mut space.second, frame.bytes());
         frame.bytes().extend_from_slice(&space.shared_header);
         let head = frame.len();
         frame.bytes().push(b' ');
         let bom = if self.layout.bom { BOM } else { b"" };
         frame.bytes().extend_from_slice(bom);
-        tally.add_many(Reason::ParamOmitted, space.omitted);
+        tally.add_many(LossReason::ParamOmitted, space.omitted);
         let Workspace {
             text: buffer,
             escaped,
@@ -277,25 +317,27 @@ impl Mapper {
         match self.layout.oversize {
             Oversize::Drop => {
                 drop(frame);
-                tally.add(Reason::Oversize);
+                tally.add(LossReason::Oversize);
             }
             Oversize::Truncate => {
                 frame.finish();
                 tally.messages += 1;
-                tally.add(Reason::Truncated);
+                tally.add(LossReason::Truncated);
             }
             Oversize::Split => {
                 head_copy.clear();
                 head_copy.extend_from_slice(&frame.message()[..head]);
                 drop(frame);
-                tally.messages += parts::push(batch, head_copy, bom, text, (size, measure));
-                tally.add(Reason::Split);
+                let limit = SizeLimit { size, measure };
+                tally.messages += parts::push(batch, head_copy, bom, text, limit);
+                tally.add(LossReason::Split);
             }
         }
     }
 
-    /// Everything between a message's stamp and its text.
-    fn make_shared_header(&self, record: &Record<'_>, space: &mut Workspace) {
+    /// Encodes the fields from HOSTNAME to STRUCTURED-DATA into
+    /// `space.shared_header`.
+    fn encode_shared_header(&self, record: &Record<'_>, space: &mut Workspace) {
         space.shared_header.clear();
         self.push_header_source(record, space);
         self.push_structured_data(record, space);
@@ -303,17 +345,18 @@ impl Mapper {
 
     fn push_header_source(&self, record: &Record<'_>, space: &mut Workspace) {
         let layout = &self.layout;
-        let scope = &record.scope;
+        let context = &record.context;
 
-        let hostname = rendered(layout.hostname.as_ref(), scope, &mut space.hostname)
+        let hostname = rendered(layout.hostname.as_ref(), context, &mut space.hostname)
             .or_else(|| record.fields.metadata.hostname())
             .unwrap_or(self.own_hostname.as_bytes());
-        let app_name = match rendered(layout.app_name.as_ref(), scope, &mut space.app_name) {
+        let app_name = match rendered(layout.app_name.as_ref(), context, &mut space.app_name) {
             Some(app_name) => app_name,
             None => default_app_name(record, &mut space.app_name),
         };
-        let procid = rendered(layout.procid.as_ref(), scope, &mut space.procid).unwrap_or_default();
-        let msgid = rendered(layout.msgid.as_ref(), scope, &mut space.msgid).unwrap_or_default();
+        let procid =
+            rendered(layout.procid.as_ref(), context, &mut space.procid).unwrap_or_default();
+        let msgid = rendered(layout.msgid.as_ref(), context, &mut space.msgid).unwrap_or_default();
 
         let (mut h, mut a, mut p, mut m) = (
             Scratch::default(),
@@ -334,8 +377,8 @@ impl Mapper {
         .encode(&mut space.shared_header);
     }
 
-    /// Header and structured data never take more than three quarters of a
-    /// message.
+    /// Appends STRUCTURED-DATA. Parameters are omitted if the header and the
+    /// structured data would exceed three quarters of `max_message_size`.
     fn push_structured_data(&self, record: &Record<'_>, space: &mut Workspace) {
         let limit = self.layout.max_message_size / 4 * 3 - HeaderPrefix::MAX;
         let Workspace {
@@ -351,9 +394,9 @@ impl Mapper {
         for SdElement { id, params } in &self.layout.structured_data {
             let mut element = data
                 .element(id.as_name())
-                .expect("the configuration has no SD-ID twice");
+                .expect("the configuration has no duplicate SD-ID");
             for (name, template) in params {
-                if let Some(value) = rendered(Some(template), &record.scope, value)
+                if let Some(value) = rendered(Some(template), &record.context, value)
                     && !element.param_within(name.as_name(), value, limit)
                 {
                     *omitted += 1;
@@ -361,13 +404,13 @@ impl Mapper {
             }
         }
         if self.layout.kubernetes_structured_data
-            && let Some(identity) = record.scope.identity
+            && let Some(identity) = record.context.identity
         {
             *omitted += kubernetes::push(&mut data, identity, &record.fields.metadata, limit);
         }
         data.finish();
 
-        // Only with a small max_message_size and a long header.
+        // This happens only with a small max_message_size and a long header.
         if shared_header.len() > limit {
             shared_header.truncate(header);
             StructuredData::begin(shared_header).finish();
@@ -375,7 +418,7 @@ impl Mapper {
         }
     }
 
-    fn stamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> HeaderPrefix {
+    fn header_prefix(&self, record: &Record<'_>, value: &mut Vec<u8>) -> HeaderPrefix {
         HeaderPrefix {
             pri: self.pri(record, value),
             timestamp: self.timestamp(record, value),
@@ -385,14 +428,14 @@ impl Mapper {
     fn pri(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Pri {
         let facility = match &self.layout.facility {
             FacilityFrom::Fixed(facility) => Some(*facility),
-            FacilityFrom::Field(template) => rendered(Some(template), &record.scope, value)
+            FacilityFrom::Field(template) => rendered(Some(template), &record.context, value)
                 .and_then(|name| Facility::from_name(std::str::from_utf8(name).ok()?.trim())),
         };
         let severity = match &self.layout.severity {
             SeverityFrom::Fixed(severity) => Some(*severity),
             SeverityFrom::Stream => record.fields.stream.and_then(from_stream),
             SeverityFrom::Field(template) => {
-                rendered(Some(template), &record.scope, value).and_then(from_level)
+                rendered(Some(template), &record.context, value).and_then(from_level)
             }
         };
         Pri::new(
@@ -402,7 +445,7 @@ impl Mapper {
     }
 
     fn timestamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Option<Timestamp> {
-        rendered(self.layout.timestamp.as_ref(), &record.scope, value)
+        rendered(self.layout.timestamp.as_ref(), &record.context, value)
             .and_then(time::parse)
             .or_else(|| {
                 let Time { seconds, nanos } = record.time?;
@@ -414,7 +457,7 @@ impl Mapper {
         buffer.clear();
         let text = match (&self.layout.message, record.fields.message) {
             (Some(template), _) => {
-                template.render(&record.scope, buffer);
+                template.render(&record.context, buffer);
                 buffer
             }
             (None, Some(Value::Text(text))) => text,
@@ -423,7 +466,7 @@ impl Mapper {
                 buffer
             }
             (None, None) => {
-                push_json(buffer, Value::Map(record.scope.record));
+                push_json(buffer, Value::Map(record.context.record));
                 buffer
             }
         };
@@ -432,28 +475,30 @@ impl Mapper {
     }
 }
 
-/// A record and what is known about it.
+/// A record with its context.
 struct Record<'a> {
     time: Option<Time>,
     is_event: bool,
     fields: Fields<'a>,
-    scope: Scope<'a>,
+    context: TemplateContext<'a>,
 }
 
-/// The text of a template, where there is one and it finds something.
+/// Renders a template. Returns `None` if there is no template, or nothing was
+/// rendered.
 fn rendered<'v>(
     template: Option<&Template>,
-    scope: &Scope<'_>,
+    context: &TemplateContext<'_>,
     value: &'v mut Vec<u8>,
 ) -> Option<&'v [u8]> {
     value.clear();
-    template?.render(scope, value).then_some(value)
+    template?.render(context, value).then_some(value)
 }
 
-/// `pod.log/<namespace>/<pod>/<container>`, as in PKS, or the tag.
+/// Returns `pod.log/<namespace>/<pod>/<container>`, as in PKS, or the tag of a record
+/// without identity.
 fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8] {
-    let Some(identity) = record.scope.identity else {
-        return record.scope.tag.as_bytes();
+    let Some(identity) = record.context.identity else {
+        return record.context.tag.as_bytes();
     };
     let first = if record.is_event { EVENT } else { POD_LOG };
     value.clear();

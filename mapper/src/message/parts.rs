@@ -1,6 +1,5 @@
-//! The parts of a message that is longer than `max_message_size`. Each says in
-//! its structured data which part it is, so that none passes for a line of its
-//! own.
+//! The parts of a message that exceeds `max_message_size`. The structured data of
+//! each part has its number, so that a part cannot be mistaken for a separate line.
 //!
 //! ```text
 //! HEADER SP [kubernetes@47450 ...][part@47450 number="1" count="2"] SP the beginn
@@ -14,16 +13,25 @@ use syslog::text::{Measure, count_lossy_parts, push_lossy_within};
 
 use crate::config::PART_SD_ID;
 
-/// Appends the parts of a text and returns their number. `head` is the header and
-/// the structured data; the parts have `size` bytes at most, by this measure.
+/// The size limit of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SizeLimit {
+    /// The maximum size in units of `measure`, without the framing.
+    pub(super) size: usize,
+    /// The measure of the text.
+    pub(super) measure: Measure,
+}
+
+/// Splits a text into parts, appends their messages, and returns the number of
+/// parts. `head` is the header and the structured data of every part.
 pub(super) fn push(
     batch: &mut Batch,
     head: &[u8],
     bom: &[u8],
     text: &[u8],
-    (size, measure): (usize, Measure),
+    SizeLimit { size, measure }: SizeLimit,
 ) -> u64 {
-    // Structured data ends with a bracket; a NILVALUE gives way to the element.
+    // The element replaces a NILVALUE; other structured data ends with a bracket.
     let head = head.strip_suffix(b"-").unwrap_or(head);
     let (room, count) = fit(text, size - head.len() - bom.len(), measure);
     let mut rest = text;
@@ -32,7 +40,7 @@ pub(super) fn push(
         let out = frame.bytes();
         out.extend_from_slice(head);
         write!(out, r#"[{PART_SD_ID} number="{number}" count="{count}"] "#)
-            .expect("memory takes it");
+            .expect("writing to a Vec never fails");
         out.extend_from_slice(bom);
         let used = push_lossy_within(out, rest, room, measure);
         frame.finish();
@@ -41,8 +49,8 @@ pub(super) fn push(
     count as u64
 }
 
-/// Returns how many bytes of text each part holds, and the number of parts, where
-/// the element and the text of a part have `room` bytes together.
+/// Returns the maximum size of each part's text, and the number of parts, given
+/// `room` for the part element and the text together.
 fn fit(text: &[u8], room: usize, measure: Measure) -> (usize, usize) {
     const ELEMENT: usize = PART_SD_ID.len() + r#"[ number="" count=""] "#.len();
     let mut digits = 1;

@@ -1,71 +1,72 @@
-//! The shared headers of a chunk, each made once.
+//! A cache of a chunk's shared headers, so that each is encoded only once.
 //!
-//! The records of a chunk from the forward input are of many pods in turn. So the
-//! last shared header is of no use for the next record, but an earlier one is.
+//! In a chunk of the forward input, records of many pods alternate. The shared header
+//! of the previous record then does not fit the next one, but an earlier one does.
 //!
 //! ```text
 //! metadata ── hash ──> table ──> entry ──> bytes: kubernetes, cluster_name, shared header
 //! ```
 //!
-//! The content is that of one chunk: tag and configuration are the same for all of
-//! it, so that the metadata is the whole key.
+//! The cache is for one chunk. All records of a chunk have the same tag and
+//! configuration, so the metadata alone is the key.
 
 use std::ops::Range;
 
 use crate::chunk::{Map, Metadata};
 use crate::identity::Identity;
 
-/// The maximum number of shared headers; further ones are made for each record.
+/// The maximum number of cached headers; others are encoded for each record.
 const ENTRIES: usize = 256;
 /// The maximum number of bytes of all keys and shared headers.
 const BYTES: usize = 256 * 1024;
-/// The number of slots: a power of two, half of them free.
+/// The number of slots of the hash table: a power of two, at most half of them used.
 const SLOTS: usize = 2 * ENTRIES;
 
-/// Shared headers by the metadata that they are made from.
+/// A hash table of shared headers, keyed by the metadata that they were encoded from.
 #[derive(Debug, Default)]
 pub(super) struct SharedHeaders {
     /// The keys and the shared headers, in the order of the entries.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    /// For each slot the number of an entry, counted from one; zero if it is free.
+    /// The number of each slot's entry, counted from one; zero if the slot is free.
     table: Vec<u16>,
 }
 
-/// a shared header and its key in `bytes`.
+/// The location of a shared header and its key in `bytes`.
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    /// The number of the map's keys, if there is a map.
+    /// The number of keys of the `kubernetes` map, if there is one.
     kubernetes: Option<usize>,
     has_cluster_name: bool,
-    /// The offsets of the map, the cluster's name, the shared header, and of its end.
+    /// The offsets of the map, the cluster's name and the shared header, and the
+    /// header's end.
     at: [u32; 4],
     omitted: u64,
-    /// Where the namespace, the pod and the container are in the map.
+    /// The ranges of the namespace, the pod and the container in the map.
     identity: Option<[Range<u32>; 3]>,
 }
 
-/// a shared header that is kept.
+/// A shared header in the cache.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept<'o> {
+pub(super) struct CachedHeader<'o> {
     bytes: &'o [u8],
     entry: &'o Entry,
 }
 
-impl<'o> Kept<'o> {
-    /// The shared header.
+impl<'o> CachedHeader<'o> {
+    /// Returns the encoded header.
     pub(super) fn header(self) -> &'o [u8] {
         let [.., start, end] = self.entry.at;
         &self.bytes[range(&(start..end))]
     }
 
-    /// How many labels and parameters had no room in the shared header.
+    /// Returns the number of labels and parameters that did not fit the header.
     pub(super) const fn omitted(self) -> u64 {
         self.entry.omitted
     }
 
-    /// The identity in the `kubernetes` map that this was found by.
+    /// Returns the identity in `metadata`, which must equal the header's key.
     pub(super) fn identity<'a>(self, metadata: &Metadata<'a>) -> Option<Identity<'a>> {
         let map = metadata.kubernetes?.bytes();
         let name = |at: &Range<u32>| std::str::from_utf8(map.get(range(at))?).ok();
@@ -79,15 +80,17 @@ impl<'o> Kept<'o> {
 }
 
 impl SharedHeaders {
+    /// Returns the size of the allocated memory in bytes.
     pub(super) const fn capacity(&self) -> usize {
         self.bytes.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.table.capacity() * size_of::<u16>()
     }
 
-    /// Forgets all shared headers, for the next chunk.
+    /// Removes all headers, for the next chunk.
     pub(super) fn clear(&mut self) {
-        // Few entries, and so few slots to be freed, are the rule.
+        // Most chunks have few entries, so freeing their slots is faster than zeroing
+        // the table.
         for entry in self.entries.drain(..) {
             let mut slot = first_slot(entry.hash);
             while let Some(used @ 1..) = self.table.get_mut(slot) {
@@ -98,24 +101,24 @@ impl SharedHeaders {
         self.bytes.clear();
     }
 
-    /// Returns the shared header that was made from this metadata.
-    pub(super) fn get(&self, metadata: &Metadata<'_>) -> Option<Kept<'_>> {
+    /// Returns the shared header that was encoded from equal metadata.
+    pub(super) fn get(&self, metadata: &Metadata<'_>) -> Option<CachedHeader<'_>> {
         let hash = hash(metadata);
         let mut slot = first_slot(hash);
         loop {
             let number = usize::from(*self.table.get(slot)?);
             let entry = self.entries.get(number.checked_sub(1)?)?;
-            if entry.hash == hash && self.is_of(entry, metadata) {
+            if entry.hash == hash && self.has_key(entry, metadata) {
                 let bytes = &self.bytes;
-                return Some(Kept { bytes, entry });
+                return Some(CachedHeader { bytes, entry });
             }
             slot = (slot + 1) % SLOTS;
         }
     }
 
-    /// Keeps a shared header that [`SharedHeaders::get`] has not found, if there is room. The
-    /// identity is the one in the metadata.
-    pub(super) fn keep(
+    /// Adds a shared header that [`SharedHeaders::get`] did not find, if there is room.
+    /// The identity must have been read from the metadata.
+    pub(super) fn insert(
         &mut self,
         metadata: &Metadata<'_>,
         identity: Option<Identity<'_>>,
@@ -142,7 +145,7 @@ impl SharedHeaders {
             has_cluster_name: metadata.cluster_name.is_some(),
             at,
             omitted,
-            identity: find(metadata.kubernetes, identity),
+            identity: locate(metadata.kubernetes, identity),
         });
         self.table.resize(SLOTS, 0);
         let mut slot = first_slot(hash);
@@ -152,8 +155,8 @@ impl SharedHeaders {
         self.table[slot] = self.entries.len() as u16;
     }
 
-    /// Whether the key of an entry is this metadata, byte for byte.
-    fn is_of(&self, entry: &Entry, metadata: &Metadata<'_>) -> bool {
+    /// Whether the key of an entry equals the metadata byte for byte.
+    fn has_key(&self, entry: &Entry, metadata: &Metadata<'_>) -> bool {
         let Metadata {
             kubernetes,
             cluster_name,
@@ -171,10 +174,11 @@ const fn range(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
-/// Where the names of an identity are in the map from which it was read.
-fn find(kubernetes: Option<Map<'_>>, identity: Option<Identity<'_>>) -> Option<[Range<u32>; 3]> {
+/// Returns the ranges of an identity's namespace, pod and container in the map that
+/// the identity was read from. Returns `None` if it was not read from this map.
+fn locate(kubernetes: Option<Map<'_>>, identity: Option<Identity<'_>>) -> Option<[Range<u32>; 3]> {
     let (map, identity) = (kubernetes?.bytes(), identity?);
-    let find = |name: &str| {
+    let locate = |name: &str| {
         if name.is_empty() {
             return Some(0..0);
         }
@@ -187,23 +191,23 @@ fn find(kubernetes: Option<Map<'_>>, identity: Option<Identity<'_>>) -> Option<[
         pod,
         container,
     } = identity;
-    Some([find(namespace)?, find(pod)?, find(container)?])
+    Some([locate(namespace)?, locate(pod)?, locate(container)?])
 }
 
 const fn first_slot(hash: u64) -> usize {
     (hash >> 32) as usize % SLOTS
 }
 
-/// A hash to find an entry by. Whoever makes many maps of one hash makes a search
-/// slow, by [`ENTRIES`] comparisons of hashes and maps at most.
+/// Hashes the metadata for the table. The hash is not keyed: an attacker who creates
+/// colliding maps costs each lookup at most [`ENTRIES`] comparisons.
 fn hash(metadata: &Metadata<'_>) -> u64 {
     let name = metadata.cluster_name.unwrap_or_default();
     let map = metadata.kubernetes.map_or(&[][..], |map| map.bytes());
     mix(mix(0, name), map)
 }
 
-/// Folds the products of pairs of words, as wyhash does: two words cost one
-/// multiplication, and those of different pairs do not wait for each other.
+/// Folds the products of pairs of words, as wyhash does: two words need one
+/// multiplication, and the multiplications of different pairs are independent.
 fn mix(seed: u64, bytes: &[u8]) -> u64 {
     const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
     let (pairs, rest) = bytes.as_chunks::<16>();
@@ -212,7 +216,7 @@ fn mix(seed: u64, bytes: &[u8]) -> u64 {
     let mut hash = seed ^ (bytes.len() as u64).wrapping_mul(ODD[1]);
     for (pair, number) in pairs.iter().chain([&last]).zip(1_u64..) {
         let both = u128::from_le_bytes(*pair);
-        // The number keeps pairs that change places apart.
+        // The number makes the hash depend on the order of the pairs.
         let one = both as u64 ^ ODD[0].wrapping_mul(number);
         let other = (both >> 64) as u64 ^ ODD[1];
         let product = u128::from(one) * u128::from(other);
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_found_by_what_it_was_made_from_alone() {
+    fn a_shared_header_is_found_only_by_its_own_metadata() {
         let (one, empty) = (pod(1, 0), encode(&rig::event::map(vec![])));
         let keys = [
             metadata(&[], None),
@@ -266,13 +270,13 @@ mod tests {
         for (number, key) in keys.iter().enumerate() {
             assert!(shared_headers.get(key).is_none(), "{key:?}");
             let header = format!("header {number}");
-            shared_headers.keep(key, None, header.as_bytes(), number as u64);
+            shared_headers.insert(key, None, header.as_bytes(), number as u64);
         }
         for (number, key) in keys.iter().enumerate() {
             let header = format!("header {number}");
-            let kept = shared_headers.get(key).unwrap();
-            assert_eq!(kept.header(), header.as_bytes());
-            assert_eq!(kept.omitted(), number as u64);
+            let cached = shared_headers.get(key).unwrap();
+            assert_eq!(cached.header(), header.as_bytes());
+            assert_eq!(cached.omitted(), number as u64);
         }
         shared_headers.clear();
         assert!(keys.iter().all(|key| shared_headers.get(key).is_none()));
@@ -280,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_found_again_in_another_map_of_the_same_bytes() {
-        let of = |container: Option<&str>| {
+    fn an_identity_is_located_in_an_equal_map() {
+        let map_with = |container: Option<&str>| {
             let mut entries = vec![
                 ("namespace_name", "shop".into()),
                 ("pod_name", "web".into()),
@@ -289,20 +293,20 @@ mod tests {
             entries.extend(container.map(|name| ("container_name", name.into())));
             encode(&rig::event::map(entries))
         };
-        for bytes in [of(Some("nginx")), of(None)] {
+        for bytes in [map_with(Some("nginx")), map_with(None)] {
             let first = metadata(&bytes, None);
             let identity = Identity::from_record(first.kubernetes.unwrap());
             assert!(identity.is_some());
             let mut shared_headers = SharedHeaders::default();
-            shared_headers.keep(&first, identity, b"header", 0);
-            let again = bytes.clone();
-            let second = metadata(&again, None);
+            shared_headers.insert(&first, identity, b"header", 0);
+            let copy = bytes.clone();
+            let second = metadata(&copy, None);
             assert_eq!(
                 shared_headers.get(&second).unwrap().identity(&second),
                 identity
             );
         }
-        let bytes = of(None);
+        let bytes = map_with(None);
         let key = metadata(&bytes, None);
         let elsewhere = Identity {
             namespace: "shop",
@@ -310,22 +314,22 @@ mod tests {
             container: "",
         };
         let mut shared_headers = SharedHeaders::default();
-        shared_headers.keep(&key, Some(elsewhere), b"header", 0);
+        shared_headers.insert(&key, Some(elsewhere), b"header", 0);
         assert_eq!(shared_headers.get(&key).unwrap().identity(&key), None);
     }
 
     #[test]
-    fn their_number_and_their_bytes_are_bounded() {
+    fn the_number_and_the_size_of_entries_are_bounded() {
         for (padding, expected) in [(0, ENTRIES), (8 * 1024, 31)] {
             let mut shared_headers = SharedHeaders::default();
             let pods: Vec<Vec<u8>> = (0..2 * ENTRIES)
                 .map(|number| pod(number, padding))
                 .collect();
             for pod in &pods {
-                shared_headers.keep(&metadata(pod, None), None, b"header", 0);
+                shared_headers.insert(&metadata(pod, None), None, b"header", 0);
             }
-            let is_kept = |pod: &&Vec<u8>| shared_headers.get(&metadata(pod, None)).is_some();
-            assert_eq!(pods.iter().filter(is_kept).count(), expected);
+            let is_cached = |pod: &&Vec<u8>| shared_headers.get(&metadata(pod, None)).is_some();
+            assert_eq!(pods.iter().filter(is_cached).count(), expected);
             assert!(shared_headers.bytes.len() <= BYTES);
         }
     }

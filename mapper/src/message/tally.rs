@@ -1,32 +1,32 @@
-//! What became of a chunk's records.
+//! Counts of records that were mapped, altered or lost.
 
-/// Why a record did not become one whole message.
+/// A reason why a record was not delivered as one complete message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It could not be read.
+pub enum LossReason {
+    /// The record could not be decoded.
     Damaged,
-    /// It is of another namespace, or nobody knows of which.
+    /// The record is from another or an unknown namespace.
     Refused,
-    /// It was too long, and `oversize` says drop.
+    /// The message was too long, and `oversize` is `drop`.
     Oversize,
-    /// Its message did not fit a datagram.
+    /// The message did not fit a datagram.
     Datagram,
-    /// The receiver ended its connections at its message.
+    /// The receiver ended the connection each time it got the message.
     Rejected,
-    /// Its message waited in the queue until that was full.
+    /// The message was removed from a full queue.
     Evicted,
-    /// Its message could not be read from the queue.
+    /// The message could not be read from the queue on disk.
     Unreadable,
-    /// It was too long, and its end was cut off.
+    /// The message was too long, and was truncated.
     Truncated,
-    /// It was too long, and became several messages.
+    /// The message was too long, and was split into several messages.
     Split,
-    /// A label or a parameter had no place in the structured data.
+    /// A label or parameter did not fit the structured data.
     ParamOmitted,
 }
 
-impl Reason {
-    /// All reasons, in the order in which a tally counts them.
+impl LossReason {
+    /// All reasons, in the order of their counts in a [`Tally`].
     pub const ALL: [Self; 10] = [
         Self::Damaged,
         Self::Refused,
@@ -40,7 +40,7 @@ impl Reason {
         Self::ParamOmitted,
     ];
 
-    /// A word for it.
+    /// Returns the value of the metrics' label `reason`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,26 +57,31 @@ impl Reason {
         }
     }
 
-    /// What stands before or after their number.
+    /// Returns a description of the affected records, to which log lines and notices
+    /// add the count.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Damaged => "records skipped that could not be read",
-            Self::Refused => "records refused that are not of this output's namespace",
-            Self::Oversize => "messages dropped that were longer than max_message_size",
-            Self::Datagram => "messages dropped that did not fit a datagram",
-            Self::Rejected => "messages given up at which the receiver ended the connection",
-            Self::Evicted => "messages dropped, the oldest first, because the queue was full",
-            Self::Unreadable => "messages lost that could not be read from the queue's disk",
+            Self::Damaged => "unreadable records skipped",
+            Self::Refused => "records outside this output's namespace refused",
+            Self::Oversize => "messages longer than max_message_size dropped",
+            Self::Datagram => "messages too large for a datagram dropped",
+            Self::Rejected => {
+                "messages dropped because the receiver ended the connection on each attempt"
+            }
+            Self::Evicted => "oldest messages dropped because the queue was full",
+            Self::Unreadable => {
+                "messages lost because they could not be read from the queue's disk"
+            }
             Self::Truncated => "messages truncated to max_message_size",
-            Self::Split => "records split that were longer than max_message_size",
+            Self::Split => "records longer than max_message_size split",
             Self::ParamOmitted => {
-                "labels and parameters left out that did not fit the structured data"
+                "labels and parameters omitted because they did not fit the structured data"
             }
         }
     }
 
-    /// Whether nothing of the record was sent.
+    /// Whether no part of the record was sent.
     #[must_use]
     pub const fn is_drop(self) -> bool {
         matches!(
@@ -91,47 +96,49 @@ impl Reason {
         )
     }
 
-    /// Whether the sink was to have something that it did not get. What is of
-    /// another namespace it never was to have, and to be told of it neither.
+    /// Whether the sink lacks something that it should have received.
+    ///
+    /// Records of other namespaces were never meant for this sink, so they are not
+    /// reported to it.
     const fn is_loss(self) -> bool {
         !matches!(self, Self::Refused | Self::Split)
     }
 }
 
-/// Counts of one chunk, or of many.
+/// Counts of the messages and losses of one or more chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Messages made.
+    /// The number of messages created.
     pub messages: u64,
-    reasons: [u64; Reason::ALL.len()],
+    reasons: [u64; LossReason::ALL.len()],
 }
 
 impl Tally {
-    /// Counts one.
-    pub fn add(&mut self, reason: Reason) {
+    /// Increments the count of a reason.
+    pub fn add(&mut self, reason: LossReason) {
         self.add_many(reason, 1);
     }
 
-    /// Counts so many.
-    pub fn add_many(&mut self, reason: Reason, count: u64) {
+    /// Increases the count of a reason by `count`.
+    pub fn add_many(&mut self, reason: LossReason, count: u64) {
         self.reasons[reason as usize] += count;
     }
 
-    /// How many there were.
+    /// Returns the count of a reason.
     #[must_use]
-    pub const fn count(&self, reason: Reason) -> u64 {
+    pub const fn count(&self, reason: LossReason) -> u64 {
         self.reasons[reason as usize]
     }
 
-    /// The reasons that there were, and how often.
-    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL
+    /// Returns the reasons whose count is not zero, with their counts.
+    pub fn counts(&self) -> impl Iterator<Item = (LossReason, u64)> + '_ {
+        LossReason::ALL
             .into_iter()
             .map(|reason| (reason, self.count(reason)))
             .filter(|(_, count)| *count > 0)
     }
 
-    /// Adds the counts of another.
+    /// Adds the counts of another tally.
     pub fn merge(&mut self, other: &Self) {
         self.messages += other.messages;
         for (count, more) in self.reasons.iter_mut().zip(other.reasons) {
@@ -139,11 +146,12 @@ impl Tally {
         }
     }
 
-    /// The counts of what the sink did not get, though it was to have it.
+    /// Returns only the counts of losses that are reported to the sink, without
+    /// records of other namespaces and messages that were split.
     #[must_use]
     pub fn losses(&self) -> Self {
         let mut losses = Self::default();
-        for reason in Reason::ALL {
+        for reason in LossReason::ALL {
             if reason.is_loss() {
                 losses.reasons[reason as usize] = self.count(reason);
             }
@@ -151,7 +159,7 @@ impl Tally {
         losses
     }
 
-    /// Whether every record became one whole message.
+    /// Whether every record became one complete message.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.reasons.iter().all(|count| *count == 0)

@@ -11,8 +11,10 @@ use super::*;
 use crate::config::Properties;
 
 mod framing;
+mod isolation;
 mod oversize;
 mod pks;
+mod shared_headers;
 
 const TAG: &str = "kube.var.log.containers.web-0_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
@@ -43,7 +45,7 @@ fn kubernetes(labels: Vec<(&str, Rmpv)>) -> Rmpv {
     ])
 }
 
-/// An event at 2026-03-01T12:00:00.123456789Z.
+/// Encodes a record with the time 2026-03-01T12:00:00.123456789Z.
 fn event(body: Rmpv) -> Vec<u8> {
     rig::event::event(1_772_366_400, 123_456_789, body)
 }
@@ -131,7 +133,7 @@ fn other_records_have_sensible_defaults() {
 }
 
 #[test]
-fn events_of_pks_are_told_by_their_tag() {
+fn events_of_pks_are_recognized_by_their_tag() {
     let kubernetes = map(vec![
         ("namespace_name", "shop".into()),
         ("pod_name", "web-0".into()),
@@ -146,7 +148,7 @@ fn events_of_pks_are_told_by_their_tag() {
 }
 
 #[test]
-fn a_cluster_name_goes_before_the_node() {
+fn the_cluster_name_takes_precedence_over_the_node() {
     let body = |cluster: &str| {
         map(vec![
             ("log", "x".into()),
@@ -163,13 +165,13 @@ fn a_cluster_name_goes_before_the_node() {
     assert_eq!(hostname(&[], "Prod_1"), "Prod-1");
     assert_eq!(hostname(&[("sanitizehost", "off")], "Prod_1"), "Prod_1");
     assert_eq!(hostname(&[], ""), "node-1");
-    // Where the container's own text may have become the record's keys.
+    // For pipelines in which a container can set the record's keys.
     let ignored = [("record_cluster_name", "off")];
     assert_eq!(hostname(&ignored, "forged"), "node-1");
 }
 
 #[test]
-fn a_node_is_the_last_parameter_where_it_is_known() {
+fn a_known_node_is_the_last_parameter() {
     let body = |host: Rmpv| {
         map(vec![
             ("log", "x".into()),
@@ -190,13 +192,13 @@ fn a_node_is_the_last_parameter_where_it_is_known() {
     assert_eq!(last("a\"]b".into()), node("a\"]b"));
     assert_eq!(last("".into()), container);
     assert_eq!(last(7.into()), container);
-    // Longer than any name, and than what the structured data may have.
+    // Longer than any host name, and than the limit of the structured data.
     assert_eq!(last("x".repeat(256).into()), container);
     assert_eq!(last("x".repeat(20_000).into()), container);
 }
 
 #[test]
-fn severities() {
+fn severities_come_from_the_stream_a_keyword_or_a_template() {
     let severity = |keys: &[(&str, &str)], body| map_one(keys, TAG, body).severity;
     assert_eq!(severity(&[("severity", "stream")], line("x")), 3);
     assert_eq!(severity(&[("severity", "warning")], line("x")), 4);
@@ -219,7 +221,7 @@ fn severities() {
 }
 
 #[test]
-fn every_field_can_be_set() {
+fn templates_can_set_every_field() {
     let keys = [
         ("hostname", "$kubernetes['host'].example"),
         ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
@@ -250,7 +252,7 @@ fn every_field_can_be_set() {
         message.timestamp.as_ref().unwrap().text,
         "2020-01-02T03:04:05.000000+01:00"
     );
-    // The tag's pod, not the one that the record claims.
+    // The pod of the tag, not the one that the record claims.
     assert_eq!(message.structured_data.len(), 1);
     assert_eq!(message.param("id@1", "pod"), Some("web-0"));
     assert_eq!(message.param("id@1", "gone"), None);
@@ -259,7 +261,7 @@ fn every_field_can_be_set() {
 }
 
 #[test]
-fn times_in_the_record() {
+fn a_template_can_set_the_timestamp() {
     for (time, seconds, micros) in [
         (Rmpv::from(1_577_934_245), 1_577_934_245, 0),
         (Rmpv::from(1_577_934_245.25), 1_577_934_245, 250_000),
@@ -279,7 +281,7 @@ fn times_in_the_record() {
             123_456,
         ),
         (Rmpv::from(1.577_934_245_123_456e18), 1_577_934_245, 123_456),
-        // Not a time: the record's own.
+        // For other values, the record's own time.
         (Rmpv::from("yesterday"), 1_772_366_400, 123_456),
         (Rmpv::from("nan"), 1_772_366_400, 123_456),
         (Rmpv::from("-inf"), 1_772_366_400, 123_456),
@@ -297,247 +299,7 @@ fn times_in_the_record() {
 }
 
 #[test]
-fn the_fence_lets_one_namespace_through() {
-    let chunk = [event(line("a")), event(line("b"))].concat();
-    let refused = |keys: &[(&str, &str)], tag| {
-        let (messages, tally) = map_all(&mapper(keys), tag, &chunk);
-        assert_eq!(messages.len() as u64 + tally.count(Reason::Refused), 2);
-        tally.count(Reason::Refused) == 2
-    };
-    assert!(!refused(&[("namespace", "shop")], TAG));
-    assert!(refused(&[("namespace", "sho")], TAG));
-    assert!(refused(&[("namespace", "shop")], "kube.var.log.messages"));
-    assert!(!refused(&[("cluster", "true")], "kube.var.log.messages"));
-}
-
-#[test]
-fn a_record_cannot_claim_a_namespace() {
-    let body = map(vec![
-        ("log", "x".into()),
-        ("kubernetes", kubernetes(vec![])),
-    ]);
-    let chunk = event(body);
-    let claimed = [("namespace", "claimed")];
-    let (_, tally) = map_all(&mapper(&claimed), TAG, &chunk);
-    assert_eq!(tally.count(Reason::Refused), 1);
-    let (_, tally) = map_all(&mapper(&claimed), "some.tag", &chunk);
-    assert_eq!(tally.count(Reason::Refused), 1);
-    // Unless the pipeline's owner says that records are to be believed.
-    let trusting = [("namespace", "claimed"), ("identity", "record")];
-    let (messages, _) = map_all(&mapper(&trusting), "some.tag", &chunk);
-    assert_eq!(messages.len(), 1);
-}
-
-#[test]
-fn a_text_forges_neither_frame_nor_header() {
-    for text in [
-        "<13>1 - - - - - - forged",
-        "5 <13>1",
-        "a\n<13>1 - - - - - - forged",
-    ] {
-        let message = map_one(&[], TAG, line(text));
-        assert_eq!((message.facility, message.severity), (1, 6));
-        assert_eq!(message.text(), text);
-    }
-}
-
-#[test]
-fn hostile_labels_are_values() {
-    let value = "q\" b\\ c] n\n t\t \u{1} é";
-    let body = map(vec![
-        ("log", "x".into()),
-        (
-            "kubernetes",
-            kubernetes(vec![
-                ("namespace_name", "forged".into()),
-                ("a key with spaces=\"]", value.into()),
-                (
-                    "a-key-that-is-much-longer-than-an-sd-name-may-be",
-                    "v".into(),
-                ),
-                ("binary", Rmpv::Binary(b"\xff".to_vec())),
-            ]),
-        ),
-    ]);
-    let message = map_one(&[], TAG, body);
-    let params = &message.structured_data[0].params;
-    assert_eq!(params.len(), 8);
-    assert_eq!(
-        message.param("kubernetes@47450", "namespace_name"),
-        Some("shop")
-    );
-    // Control characters become spaces.
-    let found = "q\" b\\ c] n  t    é";
-    assert!(params.iter().any(|(_, value)| value == found));
-    assert!(params.iter().any(|(_, found)| found == "\u{FFFD}"));
-}
-
-#[test]
-fn five_thousand_labels_cost_labels_and_not_the_message() {
-    let keys: Vec<String> = (0..5000).map(|n| format!("label-{n}")).collect();
-    let labels = keys
-        .iter()
-        .map(|key| (key.as_str(), "value".into()))
-        .collect();
-    let body = map(vec![
-        ("log", "still here".into()),
-        ("kubernetes", kubernetes(labels)),
-    ]);
-    let (messages, tally) = map_all(&mapper(&[]), TAG, &event(body));
-    assert_eq!(messages.len(), 1);
-    assert_eq!(messages[0].text(), "still here");
-    assert_eq!(
-        messages[0].param("kubernetes@47450", "container_name"),
-        Some("nginx")
-    );
-    let written = messages[0].structured_data[0].params.len() as u64;
-    assert_eq!(written - 4 + tally.count(Reason::ParamOmitted), 5000);
-    assert!(written > 100);
-}
-
-#[test]
-fn damaged_records_cost_themselves_only() {
-    let good = event(line("good"));
-    let chunk = [
-        good.as_slice(),
-        &[0xc1],
-        &good,
-        &event(Rmpv::from("text")),
-        &good,
-    ]
-    .concat();
-    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
-    assert_eq!(messages.len(), 3);
-    assert_eq!(tally.count(Reason::Damaged), 2);
-
-    // A map that claims one entry more, and so swallows the next two events.
-    let mut greedy = event(line("greedy"));
-    let body = greedy.iter().position(|byte| *byte == 0x82).unwrap();
-    greedy[body] = 0x83;
-    let chunk = [greedy.as_slice(), &good, &good, &good].concat();
-    let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
-    assert_eq!(messages.len(), 3);
-    assert_eq!(tally.count(Reason::Damaged), 1);
-}
-
-/// Records of several containers and agents, mixed.
-fn any_body() -> impl Strategy<Value = Rmpv> {
-    let label = prop_oneof![Just("web"), Just("db")];
-    let host = prop_oneof![Just("node-1"), Just("node-2")];
-    let kubernetes = proptest::option::of((host, label).prop_map(|(host, label)| {
-        map(vec![
-            ("host", host.into()),
-            ("namespace_name", "shop".into()),
-            ("labels", map(vec![("app", label.into())])),
-        ])
-    }));
-    let name = || proptest::option::of(prop_oneof![Just("a"), Just("b")]);
-    (kubernetes, name(), name(), name(), "[a-z]{0,9}").prop_map(
-        |(kubernetes, cluster, vm, user, log)| {
-            let mut entries = vec![("log", log.into())];
-            entries.extend(kubernetes.map(|map| ("kubernetes", map)));
-            entries.extend(cluster.map(|name| ("cluster_name", name.into())));
-            entries.extend(vm.map(|name| ("vm_id", name.into())));
-            entries.extend(user.map(|name| ("user", name.into())));
-            map(entries)
-        },
-    )
-}
-
-proptest! {
-    #[test]
-    fn a_record_is_mapped_alike_alone_and_among_others(
-        bodies in proptest::collection::vec(any_body(), 1..8),
-        keys in proptest::option::of(proptest::sample::select(vec![
-            ("identity", "record"),
-            ("record_cluster_name", "off"),
-            ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
-            ("procid", "$user"),
-            ("structured_data", "[id@1 user=\"$user\"]"),
-        ])),
-    ) {
-        let mapper = mapper(keys.as_slice());
-        let alone: Vec<Message> = bodies
-            .iter()
-            .flat_map(|body| map_all(&mapper, TAG, &event(body.clone())).0)
-            .collect();
-        let chunk: Vec<u8> = bodies.into_iter().flat_map(event).collect();
-        prop_assert_eq!(map_all(&mapper, TAG, &chunk).0, alone);
-    }
-}
-
-proptest! {
-    /// Few kinds of records, many of each, so that nearly all shared_headers are found and
-    /// not made.
-    #[test]
-    fn a_cached_shared_header_equals_a_new_one(
-        bodies in proptest::collection::vec(any_pod(), 1..40),
-        order in proptest::collection::vec(any::<prop::sample::Index>(), 1..120),
-        keys in proptest::option::of(proptest::sample::select(vec![
-            ("record_cluster_name", "off"),
-            ("app_name", "$kubernetes['labels']['app'] ?? 'none'"),
-            ("hostname", "$kubernetes"),
-            ("max_message_size", "1024"),
-        ])),
-    ) {
-        let keys: Vec<_> = keys.into_iter().chain([("identity", "record")]).collect();
-        let mapper = mapper(&keys);
-        let events: Vec<Vec<u8>> = bodies.into_iter().map(event).collect();
-        let events: Vec<&[u8]> = order.iter().map(|at| at.get(&events).as_slice()).collect();
-        let frames = |chunk: &[u8], space: &mut Workspace| {
-            let mut batch = Batch::new(Framing::OctetCounting);
-            let tally = mapper.map_chunk("forwarded", chunk, &mut batch, space);
-            (batch.bytes().to_vec(), tally)
-        };
-        let mut alone = (Vec::new(), Tally::default());
-        for event in &events {
-            let (bytes, tally) = frames(event, &mut Workspace::default());
-            alone.0.extend(bytes);
-            alone.1.merge(&tally);
-        }
-        let mut space = Workspace::default();
-        prop_assert_eq!(&frames(&events.concat(), &mut space), &alone);
-        prop_assert_eq!(&frames(&events.concat(), &mut space), &alone);
-    }
-}
-
-/// Records of pods that differ in a label, in what fits, or in the form alone.
-fn any_pod() -> impl Strategy<Value = Rmpv> {
-    let label = (0_usize..3, prop_oneof![Just(1_usize), Just(200), Just(900)]);
-    let pod = (0_u8..4, proptest::collection::vec(label, 0..3)).prop_map(|(pod, labels)| {
-        let labels = labels
-            .into_iter()
-            .map(|(key, length)| (["app", "b", "c"][key], "v".repeat(length).into()));
-        map(vec![
-            ("pod_name", format!("web-{pod}").into()),
-            ("namespace_name", "shop".into()),
-            ("labels", map(labels.collect())),
-        ])
-    });
-    let kubernetes = prop_oneof![8 => pod, 1 => Just(map(vec![])), 1 => Just("text".into())];
-    let name = proptest::option::of(prop_oneof![Just("a"), Just("")]);
-    (proptest::option::of(kubernetes), name, "[a-z]{0,9}").prop_map(|(kubernetes, cluster, log)| {
-        let mut entries = vec![("log", log.into())];
-        entries.extend(kubernetes.map(|map| ("kubernetes", map)));
-        entries.extend(cluster.map(|name| ("cluster_name", name.into())));
-        map(entries)
-    })
-}
-
-#[test]
-fn a_kubernetes_that_is_no_map_is_of_its_record_alone() {
-    let body = |name: &str| map(vec![("log", "x".into()), ("kubernetes", name.into())]);
-    let chunk = [event(body("one")), event(body("two"))].concat();
-    let (messages, _) = map_all(&mapper(&[("hostname", "$kubernetes")]), TAG, &chunk);
-    let hostnames: Vec<&str> = messages
-        .iter()
-        .filter_map(|m| m.hostname.as_deref())
-        .collect();
-    assert_eq!(hostnames, ["one", "two"]);
-}
-
-#[test]
-fn only_what_is_selected_is_sent() {
+fn only_selected_records_are_mapped() {
     let records = |stream: &str| event(map(vec![("log", "x".into()), ("stream", stream.into())]));
     let chunk = [records("stdout"), records("stderr")].concat();
     for (keys, expected) in [

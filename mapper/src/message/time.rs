@@ -1,22 +1,25 @@
-//! The moment that a template's text names.
+//! The TIMESTAMP from a template's text.
 
 use syslog::Timestamp;
 
-/// Reads an RFC 3339 time, or a number since 1970-01-01T00:00:00Z: of seconds,
-/// milliseconds, microseconds or nanoseconds, by its magnitude. A number may have
-/// a fraction and an exponent. None for any other text, and for numbers that are
-/// negative or too large.
+/// Parses an RFC 3339 time or a Unix time. The magnitude of a number determines its
+/// unit: seconds, milliseconds, microseconds or nanoseconds. A number may have a
+/// fraction and an exponent. Returns `None` for any other text, and for numbers that
+/// are negative or too large.
 pub(super) fn parse(text: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(text).ok()?.trim();
     Timestamp::parse(text).ok().or_else(|| epoch(text))
 }
 
-/// Digits before the decimal point up to which a number counts seconds (until the
-/// year 5138), milliseconds (since 1973), microseconds and nanoseconds.
+/// The maximum number of digits before the decimal point of seconds (until the year
+/// 5138), milliseconds (since 1973), microseconds and nanoseconds, with the power of
+/// ten that converts each to nanoseconds.
 const UNITS: [(i64, u32); 4] = [(11, 9), (14, 6), (17, 3), (20, 0)];
 
-/// Decimal digits are moved and never calculated with: a binary fraction would
-/// lose a microsecond now and then.
+/// Parses a Unix time.
+///
+/// The conversion shifts decimal digits, because binary floating point would
+/// sometimes lose a microsecond.
 fn epoch(text: &str) -> Option<Timestamp> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().ok()?),
@@ -31,7 +34,7 @@ fn epoch(text: &str) -> Option<Timestamp> {
         return None;
     }
     let zeros = digits().take_while(|digit| *digit == b'0').count();
-    // How many digits stand before the decimal point; none for less than 1.
+    // The number of digits before the decimal point; zero or less for numbers below 1.
     let before_point = whole.len() as i64 + i64::from(exponent) - zeros as i64;
     let (_, to_nanos) = *UNITS.iter().find(|(max, _)| before_point <= *max)?;
 
@@ -56,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_by_their_magnitude() {
+    fn the_magnitude_of_a_number_determines_its_unit() {
         for (text, seconds, nanos) in [
             ("0", 0, 0),
             ("1577934245", 1_577_934_245, 0),
@@ -87,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn rfc_3339() {
+    fn rfc_3339_times_keep_their_offset() {
         let expected = at(1_577_934_245, 500_000_000).unwrap().with_offset(60).ok();
         assert_eq!(parse(b" 2020-01-02T04:04:05.5+01:00 "), expected);
     }
 
     #[test]
-    fn other_texts_are_no_moment() {
+    fn other_texts_are_not_times() {
         for text in [
             "",
             ".",
@@ -138,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_survived(text: String, number in "-?[0-9]{0,40}\\.?[0-9]{0,40}(e-?[0-9]{1,6})?") {
+        fn any_text_is_parsed_without_panic(text: String, number in "-?[0-9]{0,40}\\.?[0-9]{0,40}(e-?[0-9]{1,6})?") {
             parse(text.as_bytes());
             parse(number.as_bytes());
         }

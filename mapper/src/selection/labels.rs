@@ -1,5 +1,5 @@
-//! Label selectors, as Kubernetes writes them in one line: `app=shop,tier in
-//! (web, db),!canary`.
+//! Label selectors in the one-line syntax of Kubernetes:
+//! `app=shop,tier in (web, db),!canary`.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::chunk::{Map, Value};
 
-/// Requirements, all of which a pod's labels have to meet.
+/// A Kubernetes label selector: requirements that a pod's labels must all meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Requirement>);
 
@@ -22,24 +22,24 @@ enum Test {
     Exists,
     Absent,
     In(BTreeSet<String>),
-    /// As in Kubernetes, labels without the key meet it.
+    /// As in Kubernetes, labels without the key meet this requirement.
     NotIn(BTreeSet<String>),
 }
 
-/// Why a text is no selector.
+/// An invalid requirement in a label selector.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error(
-    "has {0:?}, allowed are key, !key, key=value, key!=value, key in (a, b) and key notin (a, b) \
-     with commas between them"
+    "invalid requirement {0:?}, expected key, !key, key=value, key!=value, key in (a, b) or key \
+     notin (a, b), separated by commas"
 )]
 pub struct LabelSelectorError(String);
 
 impl LabelSelector {
-    /// Reads a selector.
+    /// Parses a selector.
     ///
     /// # Errors
     ///
-    /// Names the requirement that is none.
+    /// Returns an error that names the first invalid requirement, if there is one.
     pub fn parse(text: &str) -> Result<Self, LabelSelectorError> {
         let requirements = split(text).map(|part| {
             let part = part.trim();
@@ -68,7 +68,7 @@ impl LabelSelector {
     }
 }
 
-/// At the commas that are not between parentheses.
+/// Splits a selector at the commas that are not in parentheses.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut is_open = false;
     text.split(move |character| {
@@ -112,12 +112,12 @@ fn requirement(text: &str) -> Option<Requirement> {
 
 fn values(text: &str) -> Option<BTreeSet<String>> {
     let values: BTreeSet<String> = text.split(',').map(|v| v.trim().to_owned()).collect();
-    // An empty value is one.
+    // An empty value is valid.
     let is_valid = |value: &String| value.len() <= 63 && value.bytes().all(is_label_byte);
     values.iter().all(is_valid).then_some(values)
 }
 
-/// A name, which may have a domain before it.
+/// Whether a text is a label key: a name with an optional domain prefix.
 fn is_key(key: &str) -> bool {
     let (domain, name) = key.rsplit_once('/').unwrap_or(("a", key));
     (1..=63).contains(&name.len())
@@ -142,14 +142,14 @@ mod tests {
         let record = map(vec![("kubernetes", map(vec![("labels", map(labels))]))]);
         let chunk = event(0, 0, record);
         let Some(LogEvent::Record(record)) = LogEvents::new(&chunk, b"log").next() else {
-            unreachable!("it is one")
+            unreachable!("the chunk is a single record")
         };
         let labels = record.fields.metadata.labels().unwrap();
         LabelSelector::parse(selector).unwrap().matches(labels)
     }
 
     #[test]
-    fn requirements_are_those_of_kubernetes() {
+    fn requirements_match_as_in_kubernetes() {
         let labels = [("app", "shop"), ("tier", "web"), ("example.com/empty", "")];
         for (selector, expected) in [
             ("app", true),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_requirement_is_named() {
+    fn an_error_lists_the_valid_requirements() {
         for selector in [
             "",
             "app=shop,",

@@ -1,7 +1,7 @@
-//! Makes the plugin's bindings from its header: `make bindings`.
+//! Generates the plugin's bindings from its C header: `make bindings`.
 //!
-//! The result is checked in, so that building the plugin needs no libclang;
-//! the test here says when it is out of date.
+//! The generated file is checked in, so that building the plugin does not require
+//! libclang. A test fails if the file is out of date.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -12,10 +12,11 @@ fn main() -> io::Result<()> {
     fs::write(path("src/abi/bindings.rs"), generate())
 }
 
-fn path(in_plugin: &str) -> PathBuf {
+/// Returns the path of a file in the plugin's folder.
+fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("..")
-        .join(in_plugin)
+        .join(file)
 }
 
 fn generate() -> String {
@@ -26,7 +27,7 @@ fn generate() -> String {
         .use_core()
         .merge_extern_blocks(true)
         .disable_header_comment()
-        .raw_line("// Made from include/fluent_bit_proxy.h by `make bindings`. Not to be edited.")
+        .raw_line("// Generated from include/fluent_bit_proxy.h by `make bindings`. Do not edit.")
         .generate()
         .expect("the header is valid C")
         .to_string()
@@ -39,7 +40,7 @@ mod tests {
     #[test]
     fn the_bindings_are_current() {
         if std::panic::catch_unwind(bindgen::clang_version).is_err() {
-            eprintln!("skipped: there is no libclang (Debian: libclang-dev)");
+            eprintln!("skipped: libclang is not installed (Debian: libclang-dev)");
             return;
         }
         let current = fs::read_to_string(path("src/abi/bindings.rs")).unwrap();

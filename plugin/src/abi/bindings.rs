@@ -1,4 +1,4 @@
-// Made from include/fluent_bit_proxy.h by `make bindings`. Not to be edited.
+// Generated from include/fluent_bit_proxy.h by `make bindings`. Do not edit.
 
 pub const FLB_ERROR: i32 = 0;
 pub const FLB_OK: i32 = 1;

@@ -1,10 +1,9 @@
-//! The host's metrics library, where the host exports it.
+//! The metrics library of the host (cmetrics), if the host exports it.
 //!
-//! Its maps of labels are not made for several threads: whoever reads metrics
-//! (the host's own thread) walks lists that a new label extends. So every
-//! combination of labels is made during the outputs' inits, while the host does not
-//! read and no other thread changes a value, and from then on only values change,
-//! which are atomic.
+//! The library's maps of labels are not thread-safe: the host's thread reads the metrics
+//! by walking lists that new labels extend. Therefore all combinations of labels are
+//! added during the outputs' inits, when the host does not read the metrics and no other
+//! thread changes a value. Afterwards only values change, which are atomic.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
@@ -20,30 +19,32 @@ use super::bindings::{
 };
 use super::symbol::symbol;
 
-/// All names begin with `syslog_sink_`.
+/// The first part of the metrics' common prefix `syslog_sink_`.
 const NAMESPACE: &CStr = c"syslog";
+/// The second part of the prefix.
 const SUBSYSTEM: &CStr = c"sink";
 
-/// A context of metrics: that of one output.
+/// The cmetrics context of an output, in which metrics can be created.
 pub(crate) struct Registry {
     functions: Functions,
     context: NonNull<c_void>,
     liveness: Liveness,
 }
 
-/// Whether a context is there: it ends with its output. Read-locked while values
-/// change, write-locked while series are added.
+/// Whether a context still exists: the host frees it with its output. The lock is held
+/// for reading while a value changes, and for writing while a series is added.
 #[derive(Clone, Debug)]
 pub(crate) struct Liveness(Arc<RwLock<bool>>);
 
 impl Liveness {
-    /// Whether values can still be changed.
+    /// Whether the context still exists.
     #[must_use]
     pub(crate) fn is_alive(&self) -> bool {
         *self.0.read()
     }
 
-    /// The context is about to go: from now on no value is changed.
+    /// Marks the context as ended, before the host frees it. Values do not change
+    /// afterwards.
     pub(crate) fn end(&self) {
         *self.0.write() = false;
     }
@@ -65,13 +66,13 @@ struct Functions {
 pub(crate) struct Metric {
     add: cmt_add_fn,
     handle: NonNull<c_void>,
-    /// How to set a histogram, and the number of its counts.
+    /// For a histogram, the function that sets its values, and the number of its counts.
     histogram: Option<(cmt_histogram_set_default_fn, usize)>,
     liveness: Liveness,
 }
 
-// SAFETY: the host keeps what they point to as long as the context lasts, and
-// allows values to be changed from all threads (see the module).
+// SAFETY: the host keeps the metric as long as the context exists, and allows changes of
+// values from all threads (see the module).
 unsafe impl Send for Metric {}
 // SAFETY: as above.
 unsafe impl Sync for Metric {}
@@ -82,22 +83,23 @@ impl fmt::Debug for Metric {
     }
 }
 
-/// What a metric is called, and the keys of its labels.
+/// The description of a metric.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Description<'a> {
-    /// The name, without what all have in common.
+    /// The name, without the common prefix.
     pub name: &'a CStr,
-    /// What it says, for people.
+    /// The help text.
     pub help: &'a CStr,
-    /// The keys of its labels.
+    /// The keys of the labels.
     pub labels: &'a [&'a CStr],
 }
 
 impl Registry {
-    /// The metrics of an output during its init. None where the host has none.
+    /// Returns the registry of an output, or `None` if the host does not support metrics.
+    /// Must be called during the output's init.
     pub(super) fn find(output: *mut c_void) -> Option<Self> {
-        // SAFETY: these are the types of the functions of these names in every
-        // version of Fluent Bit that has them.
+        // SAFETY: in every version of Fluent Bit that has these functions, they have
+        // these types.
         let (get_context, functions) = unsafe {
             let create = |name| std::mem::transmute::<*mut c_void, cmt_create_fn>(symbol(name));
             let add = |name| std::mem::transmute::<*mut c_void, cmt_add_fn>(symbol(name));
@@ -129,7 +131,7 @@ impl Registry {
         if output.is_null() {
             return None;
         }
-        // SAFETY: the output is the host's own, during its init.
+        // SAFETY: the host passed the output, whose init has not returned.
         let context = NonNull::new(unsafe { get_context?(output) })?;
         Some(Self {
             functions,
@@ -138,20 +140,20 @@ impl Registry {
         })
     }
 
-    /// Ends the use of all its metrics.
+    /// Returns the liveness that the registry shares with all of its metrics.
     #[must_use]
     pub(crate) fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
 
-    /// Makes a counter.
+    /// Creates a counter.
     #[must_use]
     pub(crate) fn counter(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
         self.create(functions.counter_create, functions.counter_add, description)
     }
 
-    /// Makes a gauge.
+    /// Creates a gauge.
     #[must_use]
     pub(crate) fn gauge(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
@@ -166,8 +168,7 @@ impl Registry {
     ) -> Option<Metric> {
         let Description { name, help, labels } = description;
         let mut keys = pointers(labels);
-        // SAFETY: the texts end with zeros and are copied; the keys are as many
-        // as is said.
+        // SAFETY: the host copies the C strings, and the count of keys is correct.
         let metric = unsafe {
             create?(
                 self.context.as_ptr(),
@@ -187,7 +188,7 @@ impl Registry {
         })
     }
 
-    /// Makes a histogram with these upper bounds, which rise.
+    /// Creates a histogram with upper bounds in ascending order.
     #[must_use]
     pub(crate) fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
         let Functions {
@@ -200,7 +201,7 @@ impl Registry {
         histogram_set?;
         let mut bounds = bounds.to_vec();
         let mut keys = pointers(description.labels);
-        // SAFETY: as in `create`; bounds are copied, and the histogram owns the
+        // SAFETY: as in `create`. The host copies the bounds, and the histogram owns the
         // buckets.
         let metric = unsafe {
             let buckets = buckets_create?(bounds.as_mut_ptr(), bounds.len());
@@ -225,21 +226,21 @@ impl Registry {
 }
 
 impl Metric {
-    /// Adds the series that has these labels, at zero. To be called during an output's
-    /// init only.
+    /// Adds the series with these labels, with the value zero. Must be called only during
+    /// an output's init.
     pub(crate) fn prepare(&self, labels: &[&CStr]) {
-        // Nobody else may read the map while it grows.
+        // The map must not be read while it grows.
         let is_alive = self.liveness.0.write();
         if !*is_alive {
             return;
         }
         let Some((Some(set), counts)) = self.histogram else {
-            // SAFETY: the context is there, and `liveness` is locked.
+            // SAFETY: the context exists, and `liveness` is locked.
             return unsafe { self.call(0.0, labels) };
         };
         let mut values = pointers(labels);
         let mut counts = vec![0; counts];
-        // SAFETY: as above; there are as many counts as the histogram has.
+        // SAFETY: as above, and the number of counts is that of the histogram.
         unsafe {
             set(
                 self.handle.as_ptr(),
@@ -253,27 +254,26 @@ impl Metric {
         }
     }
 
-    /// Adds to the value that has these labels; a histogram counts `amount` in
-    /// its bucket.
+    /// Adds `amount` to the series with these labels. A histogram observes `amount`.
     pub(crate) fn add(&self, amount: f64, labels: &[&CStr]) {
         let is_alive = self.liveness.0.read();
         if *is_alive {
-            // SAFETY: the context is there, and `liveness` is locked.
+            // SAFETY: the context exists, and `liveness` is locked.
             unsafe { self.call(amount, labels) };
         }
     }
 
-    /// Calls the host's function.
+    /// Calls the host's function that adds to a series.
     ///
     /// # Safety
     ///
-    /// The context is there, and `liveness` stays locked until this returns.
+    /// The context must exist, and `liveness` must stay locked until this returns.
     unsafe fn call(&self, amount: f64, labels: &[&CStr]) {
         let Some(add) = self.add else {
             return;
         };
         let mut values = pointers(labels);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             add(
                 self.handle.as_ptr(),
@@ -290,14 +290,14 @@ fn pointers(texts: &[&CStr]) -> Vec<*mut c_char> {
     texts.iter().map(|text| text.as_ptr().cast_mut()).collect()
 }
 
-/// Nanoseconds since 1970.
+/// Returns the nanoseconds since 1970.
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// A label's value. A zero cannot be in one.
+/// Converts a label's value to a C string, with spaces instead of NUL.
 #[must_use]
 pub(crate) fn label(text: &str) -> CString {
     CString::new(text.replace('\0', " ")).unwrap_or_default()

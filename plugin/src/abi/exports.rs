@@ -1,7 +1,6 @@
-//! The functions that Fluent Bit looks up by name.
+//! The functions that Fluent Bit looks up by name, in the order in which it calls them.
 //!
-//! Each is one call into safe code behind a panic fence. The order in which the
-//! host calls them is that of this file.
+//! Each function calls safe code, and catches its panics.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -19,44 +18,45 @@ use super::bindings::{
     flbgo_output_plugin,
 };
 use super::host::{Host, InstanceProperties, Level};
-use super::panic::{catch_panic, report_panics};
+use super::panic::{catch_panic, log_panics};
 use crate::log::Log;
 use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
 
 const NAME: &CStr = c"syslog_sink";
 const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP, RELP and UDP";
-/// What registration and unregistration return: not the values of a flush.
+/// The result of a successful registration, which differs from the results of a flush.
 const SUCCESS: c_int = 0;
+/// The result of a failed registration.
 const FAILURE: c_int = -1;
 
-/// The event loop of all outputs. It lives as long as any of them.
+/// The event loop, which all outputs share as long as there is one.
 static SENDER: Mutex<Weak<Sender>> = Mutex::new(Weak::new());
 
-/// Before registration (2.2 on). There is nothing to prepare.
+/// Called before the registration, since Fluent Bit 2.2. Does nothing.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
     SUCCESS
 }
 
-/// Says what this library is.
+/// Registers the plugin: returns its type, name and description in `def`.
 ///
 /// # Safety
 ///
-/// `def` is null or points to the host's structure.
+/// `def` must be null or point to the host's structure.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
     catch_panic(FAILURE, || {
-        report_panics(&Host::find());
-        // SAFETY: the caller's promise; nothing behind the fields that every
-        // version has is touched.
+        log_panics(&Host::find());
+        // SAFETY: guaranteed by the caller. Only fields that all versions have are
+        // accessed.
         let Some(def) = (unsafe { def.as_mut() }) else {
             return FAILURE;
         };
         def.type_ = FLB_PROXY_OUTPUT_PLUGIN;
         def.proxy = FLB_PROXY_GOLANG;
         def.flags = 0;
-        // SAFETY: both are strings that end with a zero; Unregister frees them.
+        // SAFETY: both are C strings. `FLBPluginUnregister` frees the copies.
         unsafe {
             def.name = libc::strdup(NAME.as_ptr());
             def.description = libc::strdup(DESCRIPTION.as_ptr());
@@ -65,24 +65,24 @@ pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def
     })
 }
 
-/// Opens one `[OUTPUT]`. Whatever is wrong with it stops Fluent Bit, with a
-/// line that says what.
+/// Opens an `[OUTPUT]`. An invalid configuration is logged and prevents the start of
+/// Fluent Bit.
 ///
 /// # Safety
 ///
-/// `plugin` is null or points to the host's structure, filled for this output.
+/// `plugin` must be null or point to the host's structure, filled in for this output.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_int {
     catch_panic(FLB_ERROR, || {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let Some(plugin) = (unsafe { plugin.as_ref() }) else {
             return FLB_ERROR;
         };
-        // SAFETY: the context is the host's, and the output's own.
+        // SAFETY: the host allocated the context for this output alone.
         let Some(context) = (unsafe { plugin.context.as_mut() }) else {
             return FLB_ERROR;
         };
-        // SAFETY: this is init.
+        // SAFETY: the properties are used only during this call.
         let properties = unsafe { InstanceProperties::new(plugin) };
         match open(&properties, &Host::find().for_output(plugin.o_ins)) {
             Some(opened) => {
@@ -94,10 +94,11 @@ pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) 
     })
 }
 
-/// An output as the host holds it.
+/// The context of an output, which the host stores.
 struct OpenOutput {
     output: Output,
-    /// Dropped after `output`: fields are dropped in order.
+    /// The guard of the metrics, which must be dropped after `output`. Fields are dropped
+    /// in order.
     _guard: Option<ContextGuard>,
 }
 
@@ -149,7 +150,8 @@ fn sender() -> std::io::Result<Arc<Sender>> {
     Ok(sender)
 }
 
-/// Before the first flush, after the inits of all outputs (2.2 on).
+/// Called after the inits of all outputs and before the first flush, since Fluent Bit
+/// 2.2.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
     catch_panic(FLB_OK, || {
@@ -158,12 +160,13 @@ pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_
     })
 }
 
-/// Delivers a chunk. Never `FLB_ERROR`: that would drop it for ever.
+/// Delivers a chunk. Never returns `FLB_ERROR`, with which Fluent Bit would drop the
+/// chunk.
 ///
 /// # Safety
 ///
-/// `context` is null or what init stored; `data` is null or points to `length`
-/// bytes; `tag` is null or a string that ends with a zero.
+/// `context` must be null or the pointer that [`FLBPluginInit`] stored, `data` must be
+/// null or point to `length` bytes, and `tag` must be null or a C string.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
     context: *mut c_void,
@@ -172,7 +175,7 @@ pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
     tag: *const c_char,
 ) -> c_int {
     catch_panic(FLB_RETRY, || {
-        // SAFETY: the caller's promise. Flushes share the output.
+        // SAFETY: guaranteed by the caller. Concurrent flushes only share the output.
         let Some(OpenOutput { output, .. }) = (unsafe { context.cast::<OpenOutput>().as_ref() })
         else {
             return FLB_RETRY;
@@ -180,7 +183,7 @@ pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
         let chunk: &[u8] = match usize::try_from(length) {
             Ok(0) => &[],
             Ok(length) if !data.is_null() => {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { slice::from_raw_parts(data.cast(), length) }
             }
             _ => return FLB_RETRY,
@@ -188,7 +191,7 @@ pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
         let tag = if tag.is_null() {
             c""
         } else {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(tag) }
         };
         match output.flush(&tag.to_string_lossy(), chunk) {
@@ -198,8 +201,8 @@ pub(crate) unsafe extern "C" fn FLBPluginFlushCtx(
     })
 }
 
-/// The flush of hosts that know no contexts. None of those that this library
-/// works with calls it; it cannot say which output a chunk is for.
+/// The flush function of hosts without contexts. No supported host calls it, because it
+/// does not identify the output.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginFlush(
     _data: *const c_void,
@@ -209,44 +212,47 @@ pub(crate) extern "C" fn FLBPluginFlush(
     FLB_RETRY
 }
 
-/// Before an exit (2.2 on). There is nothing to prepare.
+/// Called before an exit, since Fluent Bit 2.2. Does nothing.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginOutputPreExit(_hot_reloading: c_int) {}
 
-/// Closes one output. With the last one the event loop's thread ends.
+/// Closes an output. Closing the last output ends the event loop's thread.
 ///
 /// # Safety
 ///
-/// `context` is null or what init stored, and is not used afterwards.
+/// `context` must be null or the pointer that [`FLBPluginInit`] stored, and must not be
+/// used afterwards.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     catch_panic(FLB_OK, || {
         if !context.is_null() {
-            // SAFETY: init made it from a box, and the host gives it up.
+            // SAFETY: `FLBPluginInit` created the pointer from a box, and the host does
+            // not use it afterwards.
             drop(unsafe { Box::from_raw(context.cast::<OpenOutput>()) });
         }
         FLB_OK
     })
 }
 
-/// The exit of hosts that know no contexts: see [`FLBPluginFlush`].
+/// The exit function of hosts without contexts. See [`FLBPluginFlush`].
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn FLBPluginExit() -> c_int {
     FLB_OK
 }
 
-/// Frees what registration allocated.
+/// Frees the memory that the registration allocated.
 ///
 /// # Safety
 ///
-/// `def` is null or what registration filled.
+/// `def` must be null or point to a structure that [`FLBPluginRegister`] filled in.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_def) {
     catch_panic((), || {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if let Some(def) = unsafe { def.as_mut() } {
             for text in [&mut def.name, &mut def.description] {
-                // SAFETY: registration allocated it with strdup, or it is null.
+                // SAFETY: `FLBPluginRegister` allocated the text with strdup, or it is
+                // null.
                 unsafe { libc::free(std::mem::replace(text, ptr::null_mut()).cast()) };
             }
         }

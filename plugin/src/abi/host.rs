@@ -1,4 +1,4 @@
-//! What the host offers: Fluent Bit, or what drives the library as it does.
+//! The functions of the host: Fluent Bit, or a test host.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
@@ -39,15 +39,14 @@ impl Level {
     }
 }
 
-/// The functions that the host may have. They are looked up by name: the table
-/// that Fluent Bit passes differs from version to version, and does not say
-/// which it is.
+/// The optional functions of the host. They are looked up by name, because the table
+/// that Fluent Bit passes differs between versions and has no version number.
 #[derive(Clone)]
 pub(crate) struct Host {
     log_print: flb_log_print_fn,
     log_check: flb_output_log_check_fn,
     output_name: flb_output_name_fn,
-    /// The output whose log level counts; null for the library itself.
+    /// The output whose log level applies, or null for the library itself.
     output: Instance,
 }
 
@@ -60,18 +59,18 @@ impl fmt::Debug for Host {
 #[derive(Clone, Copy)]
 struct Instance(*mut c_void);
 
-// SAFETY: the pointer is only passed back to the host, which allows calls with
-// it from all threads and keeps what it points to until the output's exit.
+// SAFETY: the pointer is only passed back to the host, which allows calls with it from
+// all threads, and keeps the instance until the output's exit.
 unsafe impl Send for Instance {}
 // SAFETY: as above.
 unsafe impl Sync for Instance {}
 
 impl Host {
-    /// Looks the functions up.
+    /// Looks up the functions.
     #[must_use]
     pub(crate) fn find() -> Self {
-        // SAFETY: these are the types of the functions of these names in every
-        // version of Fluent Bit that has them.
+        // SAFETY: in every version of Fluent Bit that has these functions, they have
+        // these types.
         unsafe {
             Self {
                 log_print: std::mem::transmute::<*mut c_void, flb_log_print_fn>(symbol(
@@ -88,7 +87,7 @@ impl Host {
         }
     }
 
-    /// The same functions, for the log of one output.
+    /// Returns the same functions with an output's log level.
     pub(super) fn for_output(&self, output: *mut c_void) -> Self {
         Self {
             output: Instance(output),
@@ -96,44 +95,44 @@ impl Host {
         }
     }
 
-    /// The alias of the output, or `syslog_sink.0` and so on.
+    /// Returns the output's alias, or its default name such as `syslog_sink.0`.
     pub(super) fn output_name(&self) -> Option<String> {
         let function = self.output_name?;
         if self.output.0.is_null() {
             return None;
         }
-        // SAFETY: the output is the host's own, and the name lives as long.
+        // SAFETY: the host passed the output, and the name lives as long as the output.
         let name = unsafe { function(self.output.0) };
-        // SAFETY: it is null or a string that ends with a zero.
+        // SAFETY: the name is null or a C string.
         unsafe { to_string(name) }
     }
 
-    /// The metrics of the output, during its init.
+    /// Returns the output's registry of metrics. Must be called during its init.
     pub(super) fn metrics(&self) -> Option<Registry> {
         Registry::find(self.output.0)
     }
 
-    /// Whether a line of this level is written.
+    /// Whether lines of this level are logged.
     #[must_use]
     pub(crate) fn logs(&self, level: Level) -> bool {
         match self.log_check {
             Some(check) if !self.output.0.is_null() => {
-                // SAFETY: the output is the host's own.
+                // SAFETY: the host passed the output.
                 unsafe { check(self.output.0, level.number()) != 0 }
             }
             _ => true,
         }
     }
 
-    /// Writes a line into the host's log, or to stderr where it has none.
+    /// Writes a line to the host's log, or to stderr if the host has no log function.
     pub(crate) fn print(&self, level: Level, text: &str) {
         let Some(print) = self.log_print else {
             eprintln!("[{}] {text}", level.name());
             return;
         };
-        // A zero inside would end the line early.
+        // A C string cannot contain NUL.
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-        // SAFETY: the format takes one string that ends with a zero.
+        // SAFETY: the format expects a single C string.
         unsafe {
             print(
                 level.number(),
@@ -146,28 +145,33 @@ impl Host {
     }
 }
 
+/// Copies a C string. Returns `None` for null.
+///
 /// # Safety
 ///
-/// `text` is null or points to a string that ends with a zero.
+/// `text` must be null or point to a C string.
 unsafe fn to_string(text: *const std::ffi::c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let text = unsafe { CStr::from_ptr(text) };
     Some(text.to_string_lossy().into_owned())
 }
 
-/// The keys of one `[OUTPUT]`, during its init.
+/// The configuration keys of an `[OUTPUT]`, which can be read during its init.
 pub(super) struct InstanceProperties {
     api: *const flb_api,
     output: *mut c_void,
 }
 
 impl InstanceProperties {
+    /// Creates the properties of the output that is being initialized.
+    ///
     /// # Safety
     ///
-    /// `plugin` is what the host passes to init, during that call.
+    /// `plugin` must be the structure that the host passes to the init function, and the
+    /// properties must not be used after that call.
     pub(super) unsafe fn new(plugin: &flbgo_output_plugin) -> Self {
         Self {
             api: plugin.api,
@@ -179,8 +183,8 @@ impl InstanceProperties {
 impl Properties for InstanceProperties {
     fn get(&self, key: &str) -> Option<String> {
         let key = CString::new(key).ok()?;
-        // SAFETY: the table is the host's and has this function in all versions;
-        // what it gives is null or ends with a zero, and lives with the output.
+        // SAFETY: the host's table has this function in all versions. The result is null
+        // or a C string, which lives as long as the output.
         unsafe {
             let function = self.api.as_ref()?.output_get_property?;
             to_string(function(key.as_ptr(), self.output))

@@ -1,5 +1,5 @@
-//! The C ABI of Fluent Bit's Go plugins: the only unsafe code of this crate.
-#![allow(unsafe_code, reason = "a C ABI")]
+//! The C ABI of Fluent Bit's Go plugins, with all unsafe code of this crate.
+#![allow(unsafe_code, reason = "the C ABI requires unsafe code")]
 
 #[allow(
     clippy::pedantic,

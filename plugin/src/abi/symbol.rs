@@ -1,9 +1,9 @@
-//! Functions of the host, by name.
+//! The lookup of host functions by name.
 
 use std::ffi::{CStr, c_void};
 
-/// The address of a symbol of the process; null where it has none.
+/// Returns the address of a symbol of the process, or null if there is no such symbol.
 pub(super) fn symbol(name: &CStr) -> *mut c_void {
-    // SAFETY: looking up a name has no conditions.
+    // SAFETY: the handle is valid, and the name is a C string.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }

@@ -69,7 +69,7 @@ fn with_delay(links: &Links, report: &mut Report, chunk: &[(String, Vec<u8>)]) {
         address: network.here().parse().unwrap(),
         ..Options::new(links.listen(Link::Tcp))
     });
-    let host = Host::new().by(&network.wrapper()).rounds(60);
+    let host = Host::new().wrapper(&network.wrapper()).rounds(60);
     let flushes = links.deliver(host, Link::Tcp, &receiver, chunk).flushes;
     // A handshake is one round trip.
     let trips = reference::connects(&receiver.address(), &network.wrapper());

@@ -4,7 +4,7 @@
 //! container logs -> Fluent Bit (or the C host) -> the plugin -> TLS -> rsyslog (or our receiver)
 //! ```
 //!
-//! Two outputs deliver: `shop` is fenced to the namespace shop, `cluster`
+//! Two outputs deliver: `shop` is limited to the namespace shop, `cluster`
 //! takes all. Ends with an error where a line was lost.
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ mod samples;
 
 use std::process::ExitCode;
 
-use rig::fluent_bit::refused_by_the_fence;
+use rig::fluent_bit::refused_by_namespace_check;
 use rig::pki::Pki;
 
 use self::agent::Delivered;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
     let of_shop_arrived = print("sink `shop` (namespace shop)", &shop, of_shop);
     let of_all_arrived = print("sink `cluster` (all namespaces)", &cluster, lines.len());
-    let refused = refused_by_the_fence(&log);
+    let refused = refused_by_namespace_check(&log);
 
     let lost = of_shop.saturating_sub(of_shop_arrived) + lines.len().saturating_sub(of_all_arrived);
     println!("read                 {:>3} lines", lines.len());
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         "delivered to cluster {of_all_arrived:>3} of {}",
         lines.len()
     );
-    println!("refused by the fence {refused:>3}");
+    println!("refused              {refused:>3} of other namespaces");
     println!("lost                 {lost:>3}");
     let as_expected = lost == 0 && of_shop_arrived == of_shop && refused == lines.len() - of_shop;
     if as_expected {

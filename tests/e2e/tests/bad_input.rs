@@ -58,17 +58,17 @@ fn values_that_are_not_allowed() {
         (
             "max_message_size",
             "0",
-            [r#"max_message_size "0""#, "1024 to 16777216"],
+            [r#"max_message_size "0""#, "between 1024 and 16777216"],
         ),
         (
             "max_message_size",
             "99G",
-            [r#"max_message_size "99G""#, "1024 to 16777216"],
+            [r#"max_message_size "99G""#, "between 1024 and 16777216"],
         ),
         (
             "connect_timeout",
             "0",
-            [r#"connect_timeout "0""#, "1ms to 60m"],
+            [r#"connect_timeout "0""#, "between 1ms and 60m"],
         ),
         (
             "severity",
@@ -78,7 +78,7 @@ fn values_that_are_not_allowed() {
         (
             "structured_data",
             "[a",
-            [r#"structured_data "[a""#, "allowed is [id@number"],
+            [r#"structured_data "[a""#, "expected [id@number"],
         ),
         (
             "namespace",
@@ -88,7 +88,7 @@ fn values_that_are_not_allowed() {
     ] {
         assert_refused(&[&tcp[..], &[(key, value)]].concat(), &parts);
     }
-    assert_refused(&[], &["addr: is missing", port]);
+    assert_refused(&[], &["addr: missing", port]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn tls_files_that_cannot_be_used() {
                 ("tls_cert_file", text(&client.cert)),
             ],
             "tls_key_file",
-            "set both or none",
+            "set both or neither",
         ),
         (
             vec![
@@ -273,7 +273,7 @@ fn an_unset_variable_does_not_open_the_namespace_check() {
         .wait_for_log("cannot connect to", 1, BOUND)
         .unwrap();
     let mut without = start("${NO_SUCH_VARIABLE}");
-    let problem = "namespace: is missing or empty";
+    let problem = "namespace: missing or empty";
     without.wait_for_log(problem, 1, BOUND).unwrap();
     until(BOUND, || without.has_ended().then_some(())).unwrap();
 }

@@ -249,13 +249,13 @@ fn a_hot_reload_loses_nothing_and_repeats_nothing() {
     }
 }
 
-/// Two outputs, one behind a fence; long lines; both streams.
+/// Two outputs, one of them limited to a namespace; long lines; both streams.
 #[test]
-fn a_fenced_output_gets_its_namespace_only() {
+fn an_output_with_a_namespace_gets_only_its_records() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
-    let fenced = Receiver::start(Options::new(Listen::Tcp)).unwrap();
+    let limited = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let all = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let node = Node::new(&dir.path().join("log"));
@@ -273,7 +273,7 @@ fn a_fenced_output_gets_its_namespace_only() {
              severity stream\n    max_message_size 64k\n    namespace shop\n    Retry_Limit no_limits\n    Workers 1\n\
              [OUTPUT]\n    Name syslog_sink\n    Match *\n    addr {}\n    transport tcp\n    \
              cluster true\n    max_message_size 64k\n    Retry_Limit no_limits\n    Workers 1\n",
-            fenced.address(),
+            limited.address(),
             all.address()
         ),
     )
@@ -287,10 +287,10 @@ fn a_fenced_output_gets_its_namespace_only() {
         container.write(&time(2), "stdout", &long);
     }
     all.wait_for(9, BOUND).unwrap();
-    let mine = fenced.wait_for(3, BOUND).unwrap();
+    let mine = limited.wait_for(3, BOUND).unwrap();
     let log = fluent_bit.stop();
-    assert_eq!(fenced.count(), 3);
-    assert_eq!(fluent_bit::refused_by_the_fence(&log), 6, "{log}");
+    assert_eq!(limited.count(), 3);
+    assert_eq!(fluent_bit::refused_by_namespace_check(&log), 6, "{log}");
     let mine: Vec<_> = mine.into_iter().map(|m| m.message.unwrap()).collect();
     for (message, (severity, text)) in
         mine.iter()

@@ -60,7 +60,7 @@ fn the_sink_is_told_and_the_endpoint_counts() {
     assert_eq!(notice.app_name.as_deref(), Some("syslog_sink"));
     assert_eq!(
         notice.text(),
-        "2 messages dropped that were longer than max_message_size"
+        "2 messages longer than max_message_size dropped"
     );
 
     let name = |metric: &str| format!("syslog_sink_{metric}{{name=\"shop\"}}");

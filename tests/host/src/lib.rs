@@ -1,7 +1,7 @@
-//! The host: a program in C that loads the plugin's library and drives it as
-//! Fluent Bit's proxy does. See `src/c/host.h`.
+//! A test host: a program in C that loads the plugin's library and calls it like
+//! Fluent Bit's proxy. See `src/c/host.h`.
 #![forbid(unsafe_code)]
-#![allow(clippy::panic, reason = "a test that cannot be set up fails")]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use rig::process::Process;
 use serde::Deserialize;
 
-/// The host.
+/// The path of the host.
 pub const EXECUTABLE: &str = env!("HOST");
-/// The host without the functions that Fluent Bit exports to plugins.
+/// The path of a host without the functions that Fluent Bit exports to plugins.
 pub const BARE_EXECUTABLE: &str = env!("BARE_HOST");
 
-/// The plugin's library: the file that `SYSLOG_SINK_LIBRARY` names, or else
-/// the release build, made first where it is not current.
+/// Returns the path of the plugin's library: the value of `SYSLOG_SINK_LIBRARY` if it
+/// is set. Otherwise builds the library in release mode.
 #[must_use]
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
@@ -40,60 +40,59 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// Outputs and chunks for `host run`.
+/// A builder for `host run`.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// A command that runs the host: none, or `ip netns exec ...`.
+    /// The command that runs the host, `ip netns exec ...` for example; may be empty.
     wrapper: Vec<String>,
     arguments: Vec<String>,
     outputs: Vec<String>,
 }
 
-/// What came of a run.
+/// The results and measurements of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// One for each output; none where an output could not be initialised.
+    /// The results of each output; empty if an output could not be initialized.
     pub outputs: Vec<Flushed>,
-    /// Whether the plugin wrote nowhere that it must not.
+    /// Whether the plugin did not write beyond the host's structures.
     pub intact: bool,
-    /// The most memory that the process had, in KiB.
+    /// The peak memory of the process, in KiB.
     pub peak_kib: u64,
-    /// From the library's loading to the last output's initialisation.
+    /// The time from loading the library until all outputs are initialized.
     pub start: Duration,
-    /// The time of all flushes.
+    /// The wall-clock time of all flushes.
     pub wall: Duration,
-    /// The processor time of all flushes, and of the plugin's own thread
-    /// meanwhile.
+    /// The processor time of all flushes, including the plugin's own thread.
     pub cpu: Duration,
-    /// The part of it that is the workers'.
+    /// The workers' share of `cpu`.
     pub workers_cpu: Duration,
-    /// The processor time of [`Host::idle`].
+    /// The processor time during [`Host::idle`].
     pub idle_cpu: Duration,
-    /// The memory at its end, in KiB.
+    /// The memory at the end of [`Host::idle`], in KiB.
     pub idle_kib: u64,
-    /// The threads at its end: the host's own, and the plugin's.
+    /// The number of threads at the end of [`Host::idle`], of the host and the plugin.
     pub idle_threads: u64,
-    /// How long each flush took, with [`Host::rounds`].
+    /// The duration of each flush, with [`Host::rounds`].
     pub flushes: Vec<Duration>,
-    /// What the plugin logged.
+    /// The plugin's log.
     pub log: String,
 }
 
-/// What came of one output's chunks.
+/// The results of an output's chunks.
 #[derive(Debug, Deserialize)]
 pub struct Flushed {
     /// The output's name.
     pub name: String,
-    /// Chunks that ended with `FLB_OK`.
+    /// The number of chunks that ended with `FLB_OK`.
     pub ok: u32,
-    /// Chunks that ended with `FLB_RETRY`.
+    /// The number of chunks that ended with `FLB_RETRY`.
     pub retry: u32,
-    /// Chunks that ended with `FLB_ERROR`.
+    /// The number of chunks that ended with `FLB_ERROR`.
     pub error: u32,
-    /// The most stack that a flush used, in bytes.
+    /// The maximum stack use of a flush, in bytes.
     pub stack: usize,
-    /// The numbers of the chunks that did not end with `FLB_OK`, where they were
-    /// flushed with the host's checks.
+    /// The numbers of the chunks that did not end with `FLB_OK`; empty with
+    /// [`Host::rounds`].
     pub failed: Vec<usize>,
 }
 
@@ -119,7 +118,7 @@ impl Default for Host {
 }
 
 impl Host {
-    /// A host like Fluent Bit 5.1 with the stacks of older versions.
+    /// Creates a host like Fluent Bit 5.1, with the smaller stacks of older versions.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -129,51 +128,51 @@ impl Host {
         }
     }
 
-    /// Chunks flushed at the same time, for each output.
+    /// Sets the number of chunks that each output flushes concurrently.
     #[must_use]
     pub fn workers(self, count: u32) -> Self {
         self.argument("--workers", &count.to_string())
     }
 
-    /// How often a chunk comes again, every 100 ms.
+    /// Sets the maximum number of retries of a chunk, which happen every 100 ms.
     #[must_use]
     pub fn retries(self, count: u32) -> Self {
         self.argument("--retries", &count.to_string())
     }
 
-    /// Flushes all chunks so many times, without the checks that cost time.
+    /// Flushes all chunks `count` times, without the checks that take time.
     #[must_use]
     pub fn rounds(self, count: u32) -> Self {
         self.argument("--rounds", &count.to_string())
     }
 
-    /// Does nothing for so long between two flushes of [`Host::rounds`].
+    /// Pauses between the flushes of [`Host::rounds`].
     #[must_use]
     pub fn pause(self, time: Duration) -> Self {
         self.argument("--pause-us", &time.as_micros().to_string())
     }
 
-    /// Does nothing for so long after the flushes, before [`Host::idle`].
+    /// Waits after the flushes, before [`Host::idle`].
     #[must_use]
     pub fn settle(self, time: Duration) -> Self {
         self.argument("--settle-ms", &time.as_millis().to_string())
     }
 
-    /// Does nothing for so long after the flushes, and measures that.
+    /// Idles after the flushes, and measures the idle costs.
     #[must_use]
     pub fn idle(self, time: Duration) -> Self {
         self.argument("--idle-ms", &time.as_millis().to_string())
     }
 
-    /// Keeps the outputs until what [`Host::run_while`] has happen has happened.
+    /// Keeps the outputs open until the closure of [`Host::run_while`] returns.
     #[must_use]
     pub fn hold(self) -> Self {
         self.argument("--hold", "1")
     }
 
-    /// Runs the host by another command, whose last arguments it becomes.
+    /// Runs the host by another command, to which the host's command line is appended.
     #[must_use]
-    pub fn by(mut self, wrapper: &[String]) -> Self {
+    pub fn wrapper(mut self, wrapper: &[String]) -> Self {
         self.wrapper = wrapper.to_vec();
         self
     }
@@ -183,32 +182,33 @@ impl Host {
         self
     }
 
-    /// Adds an output: of all namespaces, unless an option decides that.
+    /// Adds an output. It sends all namespaces, unless an option sets the namespace.
     #[must_use]
     pub fn output(mut self, name: &str, options: &[(&str, &str)]) -> Self {
         self.outputs
             .extend(["--output".to_owned(), name.to_owned()]);
-        let decides = |(key, value): &(&str, &str)| {
+        let sets_namespace = |(key, value): &(&str, &str)| {
             matches!(*key, "namespace" | "cluster") || (*key, *value) == ("identity", "none")
         };
-        let is_decided = options.iter().any(decides);
-        let all = (!is_decided).then_some(&("cluster", "on"));
-        for (key, value) in options.iter().chain(all) {
+        let is_set = options.iter().any(sets_namespace);
+        let default = (!is_set).then_some(&("cluster", "on"));
+        for (key, value) in options.iter().chain(default) {
             self.outputs
                 .extend(["--option".to_owned(), format!("{key}={value}")]);
         }
         self
     }
 
-    /// Flushes each chunk (tag and data) to each output.
+    /// Runs the host, which flushes each chunk (tag and data) to each output.
     #[must_use]
     pub fn run(&self, chunks: &[(String, Vec<u8>)]) -> Run {
         self.run_while(chunks, || {})
     }
 
-    /// The same while something happens. The host does not outlive a panic.
+    /// Runs the host like [`Host::run`], and calls `meanwhile` while it runs. If
+    /// `meanwhile` panics, the host is killed and its log printed.
     #[must_use]
-    pub fn run_while(&self, chunks: &[(String, Vec<u8>)], happens: impl FnOnce()) -> Run {
+    pub fn run_while(&self, chunks: &[(String, Vec<u8>)], meanwhile: impl FnOnce()) -> Run {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| dir.path().join(name);
         fs::write(path("chunks"), rig::event::chunk_file(chunks)).expect("a file");
@@ -228,10 +228,10 @@ impl Host {
             .spawn()
             .expect("the host starts");
         let mut process = Process(process);
-        let unwinding = ShowLog(path("log"));
-        happens();
-        drop(unwinding);
-        // This closes its standard input.
+        let on_panic = ShowLog(path("log"));
+        meanwhile();
+        drop(on_panic);
+        // Waiting closes the standard input of the host, which ends `hold`.
         let status = process.0.wait().expect("the host ends");
         let text = |name: &str| {
             let bytes = fs::read(path(name)).unwrap_or_default();
@@ -241,7 +241,7 @@ impl Host {
     }
 }
 
-/// Prints a log when it is dropped by a panic.
+/// Prints a log if it is dropped during a panic.
 struct ShowLog(PathBuf);
 
 impl Drop for ShowLog {

@@ -1,8 +1,8 @@
-//! The cases of the C host, each against a receiver that is strict.
+//! Runs the cases of the C host, each against a strict receiver.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a test fails by panicking"
 )]
 
 use std::process::Command;
@@ -12,7 +12,7 @@ use receiver::{Listen, Options, Receiver};
 
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Each case, and how many messages come of it.
+/// The cases, with the number of messages that the receiver must get.
 const CASES: [(&str, u64); 23] = [
     ("register_each_version", 0),
     ("flush_each_version", 5),
@@ -29,7 +29,7 @@ const CASES: [(&str, u64); 23] = [
     ("several_workers", 200),
     ("several_outputs", 20),
     ("refused", 0),
-    ("retry_until_there_is_a_receiver", 0),
+    ("retry_until_the_receiver_listens", 0),
     ("exit_without_flush", 0),
     ("hot_reload", 5),
     ("library_stays_mapped", 0),
@@ -39,8 +39,8 @@ const CASES: [(&str, u64); 23] = [
     ("stack_use", 0),
 ];
 
-/// Those that valgrind slows down beyond reason, or that are about what
-/// valgrind changes.
+/// The cases that are too slow under valgrind, or that check properties that valgrind
+/// changes.
 const NOT_UNDER_VALGRIND: [&str; 3] = ["message_of_10_mib", "stack_use", "several_workers"];
 
 fn run(program: &[&str], case: &str, messages: u64) {
@@ -59,12 +59,16 @@ fn run(program: &[&str], case: &str, messages: u64) {
     receiver.wait_for(messages, BOUND).unwrap();
     receiver.wait_for_the_end();
     let received = receiver.received();
-    let of_records = received
+    let from_records = received
         .iter()
         .map(|received| received.message.as_ref().unwrap())
-        // What is given up is told in a message of the plugin's own.
+        // The plugin reports losses in messages of its own.
         .filter(|message| message.msgid.as_deref() != Some("given_up"));
-    assert_eq!(of_records.count() as u64, messages, "{case}: {received:?}");
+    assert_eq!(
+        from_records.count() as u64,
+        messages,
+        "{case}: {received:?}"
+    );
     assert!(
         receiver.errors().is_empty(),
         "{case}: {:?}",
@@ -73,14 +77,14 @@ fn run(program: &[&str], case: &str, messages: u64) {
 }
 
 #[test]
-fn every_case_holds() {
+fn every_case_passes() {
     for (case, messages) in CASES {
         run(&[host::EXECUTABLE], case, messages);
     }
 }
 
 #[test]
-fn every_case_holds_in_a_host_that_exports_nothing() {
+fn every_case_passes_in_a_host_without_exports() {
     for (case, messages) in CASES {
         run(&[host::BARE_EXECUTABLE], case, messages);
     }
@@ -107,7 +111,7 @@ fn every_case_is_clean_under_valgrind() {
 }
 
 #[test]
-fn both_tables_name_the_same_cases() {
+fn the_host_has_the_same_cases() {
     let output = Command::new(host::EXECUTABLE)
         .arg("cases")
         .output()

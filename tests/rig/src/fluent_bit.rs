@@ -189,14 +189,13 @@ pub fn get(port: u16, path: &str) -> Option<String> {
     agent.get(url).call().ok()?.body_mut().read_to_string().ok()
 }
 
-/// How many records the plugin says in the log that its fence refused. It says
-/// so at a bounded rate, each time for those since the last.
+/// Returns the number of records that failed the namespace check, according to the
+/// plugin's log. The log lines are rate-limited; each counts the records since the
+/// previous line.
 #[must_use]
-pub fn refused_by_the_fence(log: &str) -> usize {
+pub fn refused_by_namespace_check(log: &str) -> usize {
     log.lines()
-        .filter_map(|line| {
-            line.split_once("records refused that are not of this output's namespace: ")
-        })
+        .filter_map(|line| line.split_once("records outside this output's namespace refused: "))
         .filter_map(|(_, count)| count.trim().parse::<usize>().ok())
         .sum()
 }

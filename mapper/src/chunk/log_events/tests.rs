@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `{"log": text}` at a time of one second and `nanos`.
+/// Encodes a record `{"log": text}` with the time of one second and `nanos`.
 fn record(format: Format, nanos: u32, text: &str) -> Vec<u8> {
     let mut time = vec![0xd7, 0x00, 0, 0, 0, 1];
     time.extend(nanos.to_be_bytes());
@@ -22,6 +22,8 @@ enum Format {
     New,
 }
 
+/// Returns the texts of a chunk's records, `marker` for a group marker, and `None`
+/// for a damaged event.
 fn texts(chunk: &[u8]) -> Vec<Option<String>> {
     LogEvents::new(chunk, b"log")
         .map(|event| match event {
@@ -35,12 +37,12 @@ fn texts(chunk: &[u8]) -> Vec<Option<String>> {
         .collect()
 }
 
-fn time_of(time: &[u8]) -> LogEvent<'_> {
+fn event_with_time(time: &[u8]) -> LogEvent<'_> {
     let chunk = [&[0x92], time, &[0x80]].concat();
     LogEvents::new(chunk.leak(), b"log").next().unwrap()
 }
 
-fn at(seconds: i64, nanos: u32) -> LogEvent<'static> {
+fn empty_record_at(seconds: i64, nanos: u32) -> LogEvent<'static> {
     let mut events = LogEvents::new(&[0x92, 0x00, 0x80], b"log");
     let Some(LogEvent::Record(record)) = events.next() else {
         panic!("not a record");
@@ -52,7 +54,8 @@ fn at(seconds: i64, nanos: u32) -> LogEvent<'static> {
 }
 
 #[test]
-fn every_form_of_time() {
+fn all_formats_of_time_are_read() {
+    let at = empty_record_at;
     for (bytes, expected) in [
         (
             b"\xd7\x00\x69\x00\x00\x00\x00\x00\x00\x07".as_slice(),
@@ -64,12 +67,12 @@ fn every_form_of_time() {
         (b"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", at(1, 500_000_000)),
         (b"\xca\x3f\xc0\x00\x00", at(1, 500_000_000)),
     ] {
-        assert_eq!(time_of(bytes), expected);
+        assert_eq!(event_with_time(bytes), expected);
     }
 }
 
 #[test]
-fn negative_times_are_no_log_lines() {
+fn events_with_negative_times_are_group_markers() {
     for bytes in [
         b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00".as_slice(),
         b"\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00",
@@ -77,12 +80,12 @@ fn negative_times_are_no_log_lines() {
         b"\xd1\xff\x00",
         b"\xcb\xbf\xf0\x00\x00\x00\x00\x00\x00",
     ] {
-        assert_eq!(time_of(bytes), LogEvent::GroupMarker);
+        assert_eq!(event_with_time(bytes), LogEvent::GroupMarker);
     }
 }
 
 #[test]
-fn a_record_without_a_known_time_is_a_record() {
+fn a_record_with_an_unknown_time_has_no_time() {
     for bytes in [
         b"\xc0".as_slice(),
         b"\xd7\x00\x00\x00\x00\x01\xff\xff\xff\xff",
@@ -90,15 +93,16 @@ fn a_record_without_a_known_time_is_a_record() {
         b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
         b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
     ] {
+        let event = event_with_time(bytes);
         assert!(
-            matches!(time_of(bytes), LogEvent::Record(Record { time: None, .. })),
+            matches!(event, LogEvent::Record(Record { time: None, .. })),
             "{bytes:?}"
         );
     }
 }
 
 #[test]
-fn both_formats_in_one_chunk() {
+fn a_chunk_can_contain_both_formats() {
     let chunk = [record(Format::Old, 1, "old"), record(Format::New, 2, "new")].concat();
     assert_eq!(
         texts(&chunk),
@@ -107,31 +111,31 @@ fn both_formats_in_one_chunk() {
 }
 
 #[test]
-fn what_is_not_an_event_costs_itself_only() {
+fn only_damaged_events_are_lost() {
     let good = record(Format::New, 1, "good");
     for bad in [
         b"\xc0".as_slice(),              // not an array
         b"\x91\x01",                     // too short
         b"\x93\x01\x80\x80",             // too long
         b"\x92\x01\x90",                 // a body that is not a map
-        b"\x92\xa4time\x80",             // a text for a time
+        b"\x92\xa4time\x80",             // a time that is a text
         b"\xc1",                         // not msgpack
         b"\x92\x92\xd7\x00\x00\x00\xc1", // ends within the time
     ] {
         let chunk = [good.as_slice(), bad, &good, &good].concat();
         let found = texts(&chunk);
-        let whole = found
+        let valid = found
             .iter()
             .flatten()
             .filter(|text| *text == "good")
             .count();
-        assert_eq!(whole, 3, "{bad:?}: {found:?}");
-        assert!(found.contains(&None), "{bad:?} was not noticed");
+        assert_eq!(valid, 3, "{bad:?}: {found:?}");
+        assert!(found.contains(&None), "{bad:?} was not detected");
     }
 }
 
 #[test]
-fn a_length_that_swallows_the_next_records_is_found_out() {
+fn records_after_a_corrupt_length_are_found() {
     let good = record(Format::New, 1, "good");
     let mut bad = record(Format::New, 1, "bad");
     let length = bad.len() - "bad".len() - 1;
@@ -149,14 +153,14 @@ fn a_length_that_swallows_the_next_records_is_found_out() {
 }
 
 #[test]
-fn the_search_for_the_next_record_ends() {
+fn the_search_for_the_next_record_is_bounded() {
     let chunk = [[0xc1].as_slice(), &[0x92, 0xd7, 0x00].repeat(100_000)].concat();
     assert!(texts(&chunk).iter().all(Option::is_none));
 }
 
 proptest! {
     #[test]
-    fn a_truncated_chunk_gives_what_was_whole(
+    fn a_truncated_chunk_loses_only_its_last_record(
         formats in prop::collection::vec(prop_oneof![Just(Format::Old), Just(Format::New)], 1..8),
         cut: prop::sample::Index,
     ) {
@@ -164,16 +168,16 @@ proptest! {
         let chunk = records.concat();
         let cut = cut.index(chunk.len());
         let mut end = 0;
-        let whole = records.iter().take_while(|r| { end += r.len(); end <= cut }).count();
-        let at_boundary = records[..whole].concat().len() == cut;
+        let complete = records.iter().take_while(|r| { end += r.len(); end <= cut }).count();
+        let at_boundary = records[..complete].concat().len() == cut;
 
         let found = texts(&chunk[..cut]);
-        prop_assert_eq!(found.iter().flatten().count(), whole);
+        prop_assert_eq!(found.iter().flatten().count(), complete);
         prop_assert_eq!(found.iter().filter(|text| text.is_none()).count(), usize::from(!at_boundary));
     }
 
     #[test]
-    fn any_bytes_come_to_an_end(bytes: Vec<u8>) {
+    fn iteration_over_arbitrary_bytes_ends(bytes: Vec<u8>) {
         LogEvents::new(&bytes, b"log").for_each(drop);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The framed messages of a record, as a receiver that ends a message at any
-/// control character reads them.
+/// Maps a record, and returns the messages that a receiver reads which ends a message
+/// at any control character.
 fn lines(keys: &[(&str, &str)], body: Rmpv) -> Vec<Message> {
     let keys = [&[("framing", "newline")], keys].concat();
     let mapper = mapper(&keys);
@@ -50,7 +50,7 @@ fn other_framings_keep_control_characters() {
 }
 
 #[test]
-fn a_template_and_a_record_as_json_are_escaped_as_well() {
+fn templates_and_json_records_are_escaped() {
     let keys = [ESCAPE[0], ("message", "$stream\n$log")];
     assert_eq!(text(&keys, "a\nb"), "stderr\\na\\nb");
     let body = map(vec![("other", "a\nb\u{2028}".into())]);
@@ -59,7 +59,7 @@ fn a_template_and_a_record_as_json_are_escaped_as_well() {
 
 proptest! {
     #[test]
-    fn no_record_makes_a_message_of_its_own(
+    fn a_record_cannot_inject_a_message(
         text in "([\u{0}-\u{20}\u{7f}\u{85}\u{2028}\u{2029}]|<0>1 - - - - - - |x){0,3000}",
         value in "[\u{0}-\u{20}\u{7f}\u{85}\u{2028}\u{2029}\"\\]a]{0,100}",
         size in 1024_usize..3000,

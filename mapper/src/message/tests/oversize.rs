@@ -1,8 +1,8 @@
-//! Messages longer than `max_message_size`.
+//! Tests of messages that exceed `max_message_size`.
 
 use super::*;
 
-/// Number and count of a message's part.
+/// Returns the number and count in a message's part element.
 fn part(message: &Message) -> Option<(usize, usize)> {
     let number = |name| message.param("part@47450", name)?.parse().ok();
     let element = message.structured_data.last()?;
@@ -15,14 +15,14 @@ fn part(message: &Message) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn long_messages() {
+fn a_long_message_is_split_truncated_or_dropped() {
     let text = "€".repeat(10_000);
     let chunk = event(line(&text));
     let (messages, tally) = map_all(&mapper(&[]), TAG, &chunk);
     let joined: String = messages.iter().map(Message::text).collect();
     assert_eq!(joined, text);
     assert_eq!(messages.len(), 4);
-    assert_eq!(tally.count(Reason::Split), 1);
+    assert_eq!(tally.count(LossReason::Split), 1);
     for (number, message) in (1..).zip(&messages) {
         assert_eq!(message.structured_data.len(), 2);
         assert_eq!(message.structured_data[0], messages[0].structured_data[0]);
@@ -33,15 +33,15 @@ fn long_messages() {
     assert_eq!(messages.len(), 1);
     assert!(text.starts_with(messages[0].text()));
     assert_eq!(part(&messages[0]), None);
-    assert_eq!(tally.count(Reason::Truncated), 1);
+    assert_eq!(tally.count(LossReason::Truncated), 1);
 
     let (messages, tally) = map_all(&mapper(&[("oversize", "drop")]), TAG, &chunk);
     assert!(messages.is_empty());
-    assert_eq!(tally.count(Reason::Oversize), 1);
+    assert_eq!(tally.count(LossReason::Oversize), 1);
 }
 
 #[test]
-fn a_message_of_ten_mebibytes() {
+fn a_message_of_ten_mebibytes_is_split() {
     let text = "0123456789".repeat(1024 * 1024);
     let (messages, _) = map_all(
         &mapper(&[("max_message_size", "64k")]),
@@ -57,7 +57,7 @@ fn a_message_of_ten_mebibytes() {
 }
 
 #[test]
-fn with_the_smallest_size_a_text_always_has_room() {
+fn the_smallest_size_has_room_for_the_text() {
     let keys = [
         ("max_message_size", "1024"),
         ("sanitizehost", "off"),
@@ -78,11 +78,11 @@ fn with_the_smallest_size_a_text_always_has_room() {
     let (messages, tally) = map_all(&mapper(&keys), TAG, &event(body));
     let joined: String = messages.iter().map(Message::text).collect();
     assert_eq!(joined, "x".repeat(2000));
-    assert!(tally.count(Reason::ParamOmitted) > 0);
+    assert!(tally.count(LossReason::ParamOmitted) > 0);
 }
 
 #[test]
-fn parts_of_a_message_without_other_structured_data() {
+fn a_message_without_structured_data_is_split() {
     let text = "x".repeat(20_000);
     let chunk = event(line(&text));
     for (keys, tag) in [
@@ -100,10 +100,13 @@ fn parts_of_a_message_without_other_structured_data() {
 }
 
 #[test]
-fn a_message_that_just_fits_is_no_part() {
+fn a_message_that_just_fits_is_not_split() {
     let size = |text: usize| {
         let (messages, tally) = map_all(&mapper(&[]), TAG, &event(line(&"x".repeat(text))));
-        assert_eq!(tally.count(Reason::Split), u64::from(messages.len() > 1));
+        assert_eq!(
+            tally.count(LossReason::Split),
+            u64::from(messages.len() > 1)
+        );
         messages.iter().map(part).collect::<Vec<_>>()
     };
     let mut batch = Batch::new(Framing::Datagram);
@@ -114,9 +117,9 @@ fn a_message_that_just_fits_is_no_part() {
     assert_eq!(size(room + 1), [Some((1, 2)), Some((2, 2))]);
 }
 
-/// The number of parts takes room from the parts, at each power of ten.
+/// The digits of the part count reduce the room for the text at each power of ten.
 #[test]
-fn counts_of_all_widths() {
+fn part_counts_of_all_widths_fit() {
     let mapper = mapper(&[("max_message_size", "1024")]);
     let mut counts = Vec::new();
     for length in (0..9000).step_by(97).chain((80_000..84_000).step_by(350)) {
@@ -138,7 +141,7 @@ fn counts_of_all_widths() {
     );
 }
 
-/// Texts with characters of all lengths, and bytes that are no text.
+/// Generates texts with characters of all lengths and with invalid UTF-8.
 fn any_text() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"plain ".to_vec()),
@@ -152,7 +155,7 @@ fn any_text() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn every_text_arrives_whole(
+    fn the_parts_contain_the_complete_text(
         text in any_text(),
         size in 1024_usize..9000,
         keys in proptest::sample::subsequence(
@@ -168,13 +171,13 @@ proptest! {
         let size = size.to_string();
         let keys = [&[("max_message_size", size.as_str())], keys.as_slice()].concat();
         let body = map(vec![("log", Rmpv::Binary(text.clone()))]);
-        // No part is longer than the limit, and the strict parser takes it.
+        // Checks that no part exceeds the limit, and that the strict parser accepts it.
         let (messages, tally) = map_all(&mapper(&keys), TAG, &event(body));
 
         let has_bom = keys.contains(&("bom", "on"));
         let mut joined = String::new();
         for message in &messages {
-            // A text that begins with a byte order mark is read as one with it.
+            // The parser takes a U+FEFF at the start of a text for a byte order mark.
             joined.push_str(if message.bom && !has_bom { "\u{feff}" } else { "" });
             joined.push_str(message.text());
         }
@@ -182,7 +185,7 @@ proptest! {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         prop_assert_eq!(joined, String::from_utf8_lossy(text));
 
-        prop_assert_eq!(tally.count(Reason::Split), u64::from(messages.len() > 1));
+        prop_assert_eq!(tally.count(LossReason::Split), u64::from(messages.len() > 1));
         for (number, message) in (1..).zip(&messages) {
             let expected = (messages.len() > 1).then_some((number, messages.len()));
             prop_assert_eq!(part(message), expected);

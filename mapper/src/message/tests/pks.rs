@@ -1,11 +1,11 @@
-//! Messages of PKS (TKGI): what its plugin made of the same records, byte for
-//! byte. docs/MIGRATION.md lists the differences.
+//! Comparisons with the messages that the plugin of PKS (TKGI) created from the same
+//! records, byte for byte. docs/MIGRATION.md lists the differences.
 
 use super::*;
 
-/// What is different in every message: PKS wrote the offset of UTC as a number,
-/// no zeros at the end of a second's fraction, and a line feed behind each text.
-fn in_our_form(pks: &str) -> String {
+/// Removes the differences that all messages have: PKS wrote `+00:00` instead of `Z`,
+/// no trailing zeros in a second's fraction, and a line feed after each text.
+fn normalize(pks: &str) -> String {
     let pks = pks.strip_suffix('\n').unwrap();
     let (time, rest) = pks.split_once("+00:00 ").unwrap();
     let (second, fraction) = time.split_once('.').unwrap_or((time, ""));
@@ -20,7 +20,7 @@ fn bytes(tag: &str, nanos: u32, body: Rmpv) -> String {
     String::from_utf8(batch.bytes().to_vec()).unwrap()
 }
 
-fn of_container(host: &str, labels: Vec<(&str, Rmpv)>, more: Vec<(&str, Rmpv)>) -> Rmpv {
+fn container_record(host: &str, labels: Vec<(&str, Rmpv)>, more: Vec<(&str, Rmpv)>) -> Rmpv {
     let kubernetes = map(vec![
         ("pod_name", "web-0".into()),
         ("namespace_name", "shop".into()),
@@ -32,7 +32,7 @@ fn of_container(host: &str, labels: Vec<(&str, Rmpv)>, more: Vec<(&str, Rmpv)>) 
 }
 
 #[test]
-fn messages_are_those_of_pks() {
+fn messages_equal_those_of_pks() {
     let app = |value: &str| vec![("app", value.into())];
     let log = |text: &str| vec![("log", text.into())];
     let event = map(vec![
@@ -51,7 +51,7 @@ fn messages_are_those_of_pks() {
         (
             TAG,
             123_456_789,
-            of_container("node-1", app("web"), log("hello\n")),
+            container_record("node-1", app("web"), log("hello\n")),
             "<14>1 2026-03-01T12:00:00.123456+00:00 node-1 pod.log/shop/web-0/nginx - - \
              [kubernetes@47450 app=\"web\" namespace_name=\"shop\" object_name=\"web-0\" \
              container_name=\"nginx\" vm_id=\"node-1\"] hello\n",
@@ -59,7 +59,7 @@ fn messages_are_those_of_pks() {
         (
             TAG,
             100_000_000,
-            of_container("node-1", app("web"), log("hello")),
+            container_record("node-1", app("web"), log("hello")),
             "<14>1 2026-03-01T12:00:00.1+00:00 node-1 pod.log/shop/web-0/nginx - - \
              [kubernetes@47450 app=\"web\" namespace_name=\"shop\" object_name=\"web-0\" \
              container_name=\"nginx\" vm_id=\"node-1\"] hello\n",
@@ -67,7 +67,7 @@ fn messages_are_those_of_pks() {
         (
             TAG,
             0,
-            of_container(
+            container_record(
                 "node_7",
                 app("a\"b]c\\d"),
                 vec![
@@ -82,7 +82,7 @@ fn messages_are_those_of_pks() {
         (
             TAG,
             0,
-            of_container("a b", vec![("number", 7.into())], log("ERROR: x\n")),
+            container_record("a b", vec![("number", 7.into())], log("ERROR: x\n")),
             "<14>1 2026-03-01T12:00:00+00:00 a-b pod.log/shop/web-0/nginx - - \
              [kubernetes@47450 namespace_name=\"shop\" object_name=\"web-0\" \
              container_name=\"nginx\" vm_id=\"a b\"] ERROR: x\n",
@@ -96,23 +96,23 @@ fn messages_are_those_of_pks() {
              container_name=\"nginx\" vm_id=\"node-1\"] Back-off\n",
         ),
     ] {
-        assert_eq!(bytes(tag, nanos, body), in_our_form(pks));
+        assert_eq!(bytes(tag, nanos, body), normalize(pks));
     }
 }
 
-/// What receivers of PKS's messages may notice.
+/// Differences that receivers may notice after a migration from PKS.
 #[test]
-fn other_differences() {
+fn unusual_records_differ_from_pks() {
     let ours = |host: &str, labels, log: Rmpv| {
-        bytes(TAG, 0, of_container(host, labels, vec![("log", log)]))
+        bytes(TAG, 0, container_record(host, labels, vec![("log", log)]))
     };
-    // PKS: ode-7.xample.com-80.
+    // PKS wrote ode-7.xample.com-80.
     let text = ours("-Node_7-.Example.com:80-", vec![], "x".into());
     assert!(
         text.contains(" -Node-7-.Example.com:80- pod.log/"),
         "{text}"
     );
-    // PKS: statefulset.kubernetes.io/pod-name.
+    // PKS wrote statefulset.kubernetes.io/pod-name.
     let key = "statefulset.kubernetes.io/pod-name";
     let text = ours("n", vec![(key, "web-0".into())], "x".into());
     assert!(
@@ -126,7 +126,7 @@ fn other_differences() {
         text.contains(" a_b~10a3f9f2=\"v\" app=\"\u{fffd}\""),
         "{text}"
     );
-    // PKS: an empty MSG.
+    // PKS wrote an empty MSG.
     assert!(ours("n", vec![], map(vec![("a", 1.into())])).ends_with("] {\"a\":1}"));
     // PKS kept the carriage return and the byte.
     assert!(ours("n", vec![], "a\r\n".into()).ends_with("] a"));

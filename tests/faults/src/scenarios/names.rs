@@ -73,7 +73,7 @@ pub(crate) fn change(delivery: Delivery) -> Outcome {
     let (first, second) = (start(old), start(new));
     let address = format!("{NAME}:{port}");
     let options = [("addr", address.as_str()), ("transport", "tcp")];
-    let host = Host::new().by(&wrapper);
+    let host = Host::new().wrapper(&wrapper);
     let mut arrived = Vec::new();
     first.resume_for(1);
     let log = load.deliver_by(host, delivery, &options, || {

@@ -339,7 +339,7 @@ pub(crate) fn reused_name() -> Outcome {
     agent.configure(|state| sink("uid-2", &address, state));
     let running = agent.start(&[]);
     agent.write(&load, half..load.chunks);
-    let deleted = "queues/uid-1, which no output has claimed: ";
+    let deleted = "queues/uid-1 (";
     running.wait_for_log(deleted, 1, BOUND).unwrap();
     assert!(!agent.dir.path().join("state/queues/uid-1").exists());
     let of_new = (load.chunks - half) * load.lines;

@@ -45,7 +45,7 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     chunks.splice(15..15, long.chunks());
     // The receiver is told as well, in a message of the plugin's own, which goes with
     // the next chunk. With a queue there is none any more.
-    let notice = "1 messages given up at which the receiver ended the connection";
+    let notice = "1 messages dropped because the receiver ended the connection on each attempt";
     let arrived = || {
         let mut arrived = texts(&receiver.received());
         let told = arrived.iter().any(|text| text == notice);
@@ -61,7 +61,7 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     let log = Load::deliver_chunks(&chunks, delivery, &options, || {
         wait::until(BOUND, everything).unwrap();
     });
-    let reason = "was given up: the receiver ends the connection";
+    let reason = "the receiver ends the connection each time it gets this frame";
     assert!(log.contains(reason), "{log}");
     receiver.wait_for_the_end();
     let connections = receiver.connections() as usize;

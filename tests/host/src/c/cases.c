@@ -1,4 +1,4 @@
-/* Named cases: each says what the plugin promises its host. */
+/* Test cases, each of which checks a part of the plugin's contract. */
 #include "host.h"
 
 #include <arpa/inet.h>
@@ -21,12 +21,12 @@ static const char *addr;
 #define CHECK(condition)                                                          \
     do {                                                                          \
         if (!(condition)) {                                                       \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
             return 1;                                                             \
         }                                                                         \
     } while (0)
 
-/* A host with one output that delivers to the test's receiver. */
+/* Returns a host with one output that delivers to the test's receiver. */
 static struct host *start(const char *version)
 {
     struct host *host = host_load(library, version);
@@ -47,7 +47,7 @@ static struct host *start_and_init(const char *version)
     struct host *host = start(version);
 
     if (host_init(host, &host->outputs[0]) != FLB_OK) {
-        fputs("init fails\n", stderr);
+        fputs("FLBPluginInit failed\n", stderr);
         exit(1);
     }
     host_pre_run(host);
@@ -82,7 +82,7 @@ static int threads(void)
     return count;
 }
 
-/* The kernel lists a thread for a moment after it was joined. */
+/* Waits for a number of threads: the kernel may list a joined thread for a moment. */
 static int threads_are(int count)
 {
     for (int i = 0; i < 10000 && threads() != count; i++) {
@@ -122,7 +122,7 @@ static int init_without_addr(void)
 
     CHECK(host_init(host, output) <= 0);
 #ifndef BARE
-    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] addr: is missing") != NULL);
+    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] addr: missing") != NULL);
 #endif
     return finish(host);
 }
@@ -197,7 +197,7 @@ static int flush_null_context(void)
     return finish(host);
 }
 
-/* Bytes that are no chunk: nothing to deliver, nothing to try again. */
+/* A flush of bytes that are not a chunk must not be retried. */
 static int flush_garbage(void)
 {
     struct host *host = start_and_init("5.1");
@@ -217,7 +217,7 @@ static int flush_garbage(void)
     return finish(host);
 }
 
-/* Two records that are whole, and one that is not. */
+/* Two complete records and a truncated one. */
 static int flush_truncated(void)
 {
     struct host *host = start_and_init("5.1");
@@ -266,7 +266,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* 4 workers, 50 chunks each, at the same time. */
+/* 4 concurrent workers, each with 50 chunks. */
 static int several_workers(void)
 {
     struct host *host = start_and_init("5.1");
@@ -283,7 +283,7 @@ static int several_workers(void)
     return finish(host);
 }
 
-/* 20 outputs share one thread of the plugin. */
+/* 20 outputs, which share one thread of the plugin. */
 static int several_outputs(void)
 {
     int before = threads();
@@ -310,7 +310,7 @@ static int several_outputs(void)
     return 0;
 }
 
-/* Nobody listens on port 1. */
+/* An output whose connections are refused: nothing listens on port 1. */
 static int refused(void)
 {
     struct host *host = start("5.1");
@@ -326,7 +326,7 @@ static int refused(void)
 #ifndef BARE
     static const char line[] = "[output:syslog_sink:sink] cannot connect to 127.0.0.1:1";
 
-    /* The sender's thread logs it when it gets to that. */
+    /* The sender's thread logs the line asynchronously. */
     for (int i = 0; i < 30000 && strstr(logged_lines(), line) == NULL; i++) {
         usleep(1000);
     }
@@ -336,9 +336,9 @@ static int refused(void)
     return finish(host);
 }
 
-/* A port that is taken and not listened on refuses; from listen() on the kernel
- * accepts and acknowledges, also before anybody calls accept(). */
-static int retry_until_there_is_a_receiver(void)
+/* A bound port refuses connections until listen() is called. After listen(), the
+ * kernel accepts connections and acknowledges data even before accept(). */
+static int retry_until_the_receiver_listens(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
@@ -386,7 +386,7 @@ static int hot_reload(void)
     return 0;
 }
 
-/* A late destructor of a thread must not run into nothing: -z nodelete. */
+/* The library must stay mapped for late thread destructors: -z nodelete. */
 static int library_stays_mapped(void)
 {
     void *handle;
@@ -398,7 +398,7 @@ static int library_stays_mapped(void)
     return 0;
 }
 
-/* Becomes JSON, as there is no text in the record. */
+/* A record without a text, which becomes JSON. */
 static int deep_nesting(void)
 {
     struct host *host = start("5.1");
@@ -461,8 +461,8 @@ static int labels_5000(void)
     return finish(host);
 }
 
-/* How much of the smallest stack that Fluent Bit has a flush may use, the
- * log lines that it writes included: the rest is Fluent Bit's own. */
+/* Limits the stack use of a flush, including the log lines that it writes. The rest
+ * of Fluent Bit's smallest stack is for Fluent Bit itself. */
 static int stack_use(void)
 {
     struct host *host = start("5.1");
@@ -472,7 +472,7 @@ static int stack_use(void)
     output_set(&host->outputs[0], "cluster", "off");
     output_set(&host->outputs[0], "namespace", "other");
     CHECK(host_init(host, &host->outputs[0]) == FLB_OK);
-    put_event(&chunk, "refused, and told so in the log");
+    put_event(&chunk, "refused and logged");
     CHECK(flush_retrying(host, &host->outputs[0], chunk.data, chunk.size, TAG, SMALL_STACK, 100,
                          50, &used) == FLB_OK);
     fprintf(stderr, "a flush used %zu bytes of stack\n", used);
@@ -500,7 +500,7 @@ static const struct {
     {"several_workers", several_workers},
     {"several_outputs", several_outputs},
     {"refused", refused},
-    {"retry_until_there_is_a_receiver", retry_until_there_is_a_receiver},
+    {"retry_until_the_receiver_listens", retry_until_the_receiver_listens},
     {"exit_without_flush", exit_without_flush},
     {"hot_reload", hot_reload},
     {"library_stays_mapped", library_stays_mapped},
@@ -528,6 +528,6 @@ int run_case(const char *name, const char *library_path, const char *address)
             return failed;
         }
     }
-    fprintf(stderr, "there is no case %s\n", name);
+    fprintf(stderr, "unknown case %s\n", name);
     return 1;
 }

@@ -1,4 +1,4 @@
-/* What Fluent Bit's executable exports to plugins. */
+/* The functions that Fluent Bit's executable exports to plugins. */
 #include "host.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@ void forget_logged_lines(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* Fluent Bit's own has two buffers of 4 KiB on the caller's stack. */
+/* Like Fluent Bit's function, uses two buffers of 4 KiB on the caller's stack. */
 void flb_log_print(int type, const char *file, int line, const char *fmt, ...)
 {
     static const char *const levels[] = {"off", "error", "warn", "info", "debug"};
@@ -56,7 +56,7 @@ const char *flb_output_name(void *ins)
     return ((struct instance *) ins)->name;
 }
 
-/* The log level of this host is info. */
+/* The log level of the host is info. */
 int flb_output_log_check(void *ins, int level)
 {
     (void) ins;

@@ -1,6 +1,6 @@
 /*
- * Flushes, as Fluent Bit's workers do them: in a coroutine, whose stack is
- * small and, unlike Fluent Bit's, has a page below it that nobody may touch.
+ * Flushes a chunk like Fluent Bit's workers: in a coroutine with a small stack.
+ * Unlike Fluent Bit's, the stack has a guard page below it.
  */
 #include "host.h"
 
@@ -32,7 +32,7 @@ struct call {
     ucontext_t coroutine;
 };
 
-/* makecontext passes only ints. */
+/* makecontext can pass only ints, not pointers. */
 static _Thread_local struct call *current;
 
 static void enter(void)
@@ -53,7 +53,7 @@ static void run_on_stack(struct call *call, void *bottom, size_t size)
     swapcontext(&call->caller, &call->coroutine);
 }
 
-/* A copy of exactly this size, so that a read behind it is noticed. */
+/* Returns a copy of exactly this size, so that valgrind detects reads beyond it. */
 static void *copy(const void *bytes, size_t size)
 {
     void *memory = malloc(size > 0 ? size : 1);
@@ -91,7 +91,7 @@ int flush_once(struct host *host, void *remote_context, const void *data, size_t
 
     if (used != NULL) {
         size_t untouched = 0;
-        /* The paint is ours to read, though it is below the stack's end. */
+        /* Valgrind considers memory below the stack pointer undefined. */
         (void) VALGRIND_MAKE_MEM_DEFINED(bottom, stack);
         while (untouched < stack && bottom[untouched] == PAINT) {
             untouched++;

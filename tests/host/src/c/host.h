@@ -1,11 +1,12 @@
 /*
- * A host for Fluent Bit's Go-ABI output plugins, for tests.
+ * A test host for output plugins with Fluent Bit's Go ABI.
  *
  *   main -> cases or run -> proxy (load, register, init, exit) -> flush
  *
- * It does what src/flb_plugin_proxy.c and src/proxy/go of Fluent Bit do, with
- * the structures of several versions, and it watches the plugin: canaries
- * behind each structure, small stacks with a guard page, exact allocations.
+ * The host calls the plugin like src/flb_plugin_proxy.c and src/proxy/go of
+ * Fluent Bit, with the structures of several versions. It detects invalid
+ * memory accesses of the plugin by canaries after each structure, small stacks
+ * with a guard page, and allocations of exact size.
  */
 #ifndef HOST_H
 #define HOST_H
@@ -18,12 +19,12 @@
 #define FLB_OK 1
 #define FLB_RETRY 2
 
-/* Fluent Bit's coroutine stacks before 5.1. */
+/* The size of Fluent Bit's coroutine stacks before 5.1. */
 #define SMALL_STACK (24 * 1024)
 
-/* memory.c: allocations with a canary behind them. */
+/* memory.c: allocations followed by a canary. */
 void *guarded_alloc(size_t size);
-/* Whether nothing was written behind the allocation. */
+/* Whether the canary after the allocation is unchanged. */
 int guarded_intact(const void *memory, size_t size);
 void guarded_free(void *memory);
 
@@ -36,7 +37,7 @@ struct option {
 #define MAX_OPTIONS 64
 #define MAX_OUTPUTS 1024
 
-/* What the plugin sees as o_ins. */
+/* The output instance, which the plugin gets as o_ins. */
 struct instance {
     char name[64];
     struct option options[MAX_OPTIONS];
@@ -75,35 +76,35 @@ struct host {
 };
 
 const struct version *version_by_name(const char *name);
-/* dlopen and registration; NULL, with a reason on stderr, on failure. */
+/* Loads and registers the library. Prints the reason and returns NULL on failure. */
 struct host *host_load(const char *library, const char *version);
-/* Adds an output that is not initialised. */
+/* Adds an output without initializing it. */
 struct output *host_add_output(struct host *host, const char *name);
 void output_set(struct output *output, const char *key, const char *value);
-/* What FLBPluginInit returns. */
+/* Initializes an output. Returns the result of FLBPluginInit. */
 int host_init(struct host *host, struct output *output);
-/* PreRun, as after all inits. */
+/* Calls FLBPluginOutputPreRun, as Fluent Bit does after all inits. */
 void host_pre_run(struct host *host);
-/* Whether no canary was touched. */
+/* Whether all canaries are unchanged. */
 int host_intact(const struct host *host);
-/* PreExit and exit of every output. */
+/* Calls FLBPluginOutputPreExit and FLBPluginExitCtx for every output. */
 void host_exit(struct host *host);
-/* Unregistration and dlclose. */
+/* Unregisters and closes the library. */
 void host_unload(struct host *host);
 
 /* flush.c */
 
-/* One flush on a small stack with a guard page, on this thread. */
+/* Flushes a chunk once, on a small stack with a guard page, on this thread. */
 int flush_once(struct host *host, void *remote_context, const void *data, size_t size,
                const char *tag, size_t stack, size_t *used);
 
-/* One flush after the other while the plugin says FLB_RETRY. */
+/* Flushes a chunk, and retries while the plugin returns FLB_RETRY. */
 int flush_retrying(struct host *host, struct output *output, const void *data, size_t size,
                    const char *tag, size_t stack, long retries, long backoff_ms, size_t *used);
 
 void sleep_ms(long milliseconds);
 
-/* msgpack.c: chunks. */
+/* msgpack.c: encoding of chunks. */
 struct buffer {
     unsigned char *data;
     size_t size;
@@ -115,14 +116,14 @@ void put_map(struct buffer *buffer, uint32_t entries);
 void put_array(struct buffer *buffer, uint32_t entries);
 void put_text(struct buffer *buffer, const char *text, size_t size);
 void put_string(struct buffer *buffer, const char *text);
-/* [[time, {}], ... and [time, ... : a body follows. */
+/* Encode the head of an event, [[time, {}], or [time, without the body. */
 void put_event_head(struct buffer *buffer, uint32_t seconds, uint32_t nanos);
 void put_old_event_head(struct buffer *buffer, uint32_t seconds, uint32_t nanos);
-/* A whole event with {"log": text}. */
+/* Encodes an event with the body {"log": text}. */
 void put_event(struct buffer *buffer, const char *text);
 void buffer_free(struct buffer *buffer);
 
-/* exports.c: lines that the plugin logged, for cases that look at them. */
+/* exports.c: the lines that the plugin has logged. */
 #ifndef BARE
 const char *logged_lines(void);
 void forget_logged_lines(void);

@@ -6,12 +6,14 @@
  *          [--settle-ms N] [--idle-ms N] [--hold 1]
  *          --chunks FILE (--output NAME (--option KEY=VALUE)*)+
  *
- * `run` flushes every chunk of the file to every output, as many at a time as
- * there are workers, and prints one line of JSON. With --rounds it does so
- * that many times and without its checks, whose cost is not the plugin's, and
- * notes how long each flush took, with pauses between them if any. With --idle-ms it then waits, and notes what
- * the plugin costs meanwhile; --settle-ms come before. With --hold it exits only
- * after the end of its standard input.
+ * `run` flushes every chunk of the file to every output, with one chunk per
+ * worker at a time, and prints the results as one line of JSON.
+ *
+ * With --rounds, it flushes all chunks that many times and measures the duration
+ * of each flush, without the host's checks, which would distort the results;
+ * --pause-us pauses between the flushes. With --idle-ms, it then idles and
+ * measures the plugin's idle costs; --settle-ms waits before that. With --hold,
+ * it exits only after the end of its standard input.
  */
 #include "host.h"
 
@@ -33,7 +35,7 @@ struct settings {
     long workers;
     long retries;
     long backoff_ms;
-    /* 0: once, with all checks. */
+    /* 0 for a single round with all checks. */
     long rounds;
     long pause_us;
     long settle_ms;
@@ -43,9 +45,9 @@ struct settings {
     int chunk_count;
 };
 
-/* What the whole run cost. */
+/* The measurements of a run. */
 struct costs {
-    /* From dlopen to the last output's initialisation. */
+    /* The time from dlopen until all outputs are initialized. */
     long start_us;
     long flushes_wall_us;
     long flushes_cpu_us;
@@ -54,7 +56,7 @@ struct costs {
     long idle_threads;
 };
 
-/* What one worker of one output does, and what came of it. */
+/* A worker of an output, and its results. */
 struct worker {
     const struct settings *settings;
     struct host *host;
@@ -66,10 +68,10 @@ struct worker {
     int *failed;
     int failed_count;
     size_t stack_used;
-    /* How long each flush took. */
+    /* The duration of each flush. */
     long *flush_ns;
     long flush_count;
-    /* Of this thread. */
+    /* The processor time of the worker's thread. */
     long cpu_us;
 };
 
@@ -87,7 +89,7 @@ static long nanoseconds(clockid_t clock)
     return time.tv_sec * 1000000000L + time.tv_nsec;
 }
 
-/* User and system time of all threads. */
+/* Returns the user and system time of all threads. */
 static long processor_us(void)
 {
     return nanoseconds(CLOCK_PROCESS_CPUTIME_ID) / 1000;
@@ -96,7 +98,7 @@ static long processor_us(void)
 static void count(struct worker *worker, int result)
 {
     if (result < 0 || result > 2) {
-        die("a flush returned something else than error, ok and retry");
+        die("a flush returned a value other than FLB_ERROR, FLB_OK and FLB_RETRY");
     }
     worker->results[result]++;
 }
@@ -156,7 +158,7 @@ static size_t read_length(const unsigned char *at)
     return (size_t) at[0] << 24 | (size_t) at[1] << 16 | (size_t) at[2] << 8 | at[3];
 }
 
-/* Tag and data, each with its length before it, again and again. */
+/* Reads chunks: pairs of tag and data, each preceded by its length. */
 static void read_chunks(struct settings *settings, const char *path)
 {
     FILE *file = fopen(path, "rb");
@@ -193,14 +195,14 @@ static void set_option(struct output *output, char *text)
     char *value = strchr(text, '=');
 
     if (output == NULL || value == NULL) {
-        die("--option KEY=VALUE comes after --output");
+        die("--option must follow --output, and have the form KEY=VALUE");
     }
     *value = '\0';
     output_set(output, text, value + 1);
 }
 
-/* A number in /proc/self/status. getrusage(2) would know the most memory that
- * the parent had, too. */
+/* Returns a number from /proc/self/status. The peak memory of getrusage(2) would
+ * include that of the parent process. */
 static long status(const char *format)
 {
     FILE *file = fopen("/proc/self/status", "r");
@@ -272,7 +274,7 @@ static void print_refused(const struct host *host)
     print_json(NULL, 0, host, 1, &nothing);
 }
 
-/* Whether there is such an option whose value is a number. */
+/* Sets a numeric option. Returns 0 if there is no option of this name. */
 static int set_number(struct settings *settings, const char *name, const char *value)
 {
     const struct {
@@ -327,7 +329,7 @@ static int run(int count, char **arguments)
         }
     }
     if (host == NULL) {
-        die("there is no --output");
+        die("missing --output");
     }
     for (int i = 0; i < host->output_count; i++) {
         if (host_init(host, &host->outputs[i]) <= 0) {

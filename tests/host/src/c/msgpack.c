@@ -16,7 +16,7 @@ void put_bytes(struct buffer *buffer, const void *bytes, size_t size)
     buffer->size += size;
 }
 
-/* A marker and four bytes, big endian. */
+/* Encodes a marker byte and a big-endian 32-bit number. */
 static void put_marked(struct buffer *buffer, unsigned char marker, uint32_t value)
 {
     unsigned char bytes[] = {

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* flb_plugin_proxy_def of 5.1; older versions have the beginning of it. */
+/* flb_plugin_proxy_def of 5.1; older versions have only its first fields. */
 struct def {
     int type;
     int proxy;
@@ -74,10 +74,11 @@ static size_t api_size(const struct version *version)
     return version->api_functions * sizeof(void (*)(void));
 }
 
-/* Only the plugin that reads functions it does not know of gets here. */
+/* Stands for the functions that differ between versions; no plugin may call them. */
 static void not_to_be_called(void)
 {
-    fputs("the plugin called a function of the table that it cannot know\n", stderr);
+    fputs("host: the plugin called a function of the table that differs between versions\n",
+          stderr);
     abort();
 }
 
@@ -131,10 +132,10 @@ struct host *host_load(const char *library, const char *version)
     pre_register = dlsym(host->library, "FLBPluginPreRegister");
     do_register = dlsym(host->library, "FLBPluginRegister");
     if (pre_register != NULL && pre_register(0) == -1) {
-        return fail("FLBPluginPreRegister refuses");
+        return fail("FLBPluginPreRegister failed");
     }
     if (do_register == NULL || do_register(def) == -1) {
-        return fail("FLBPluginRegister fails");
+        return fail("FLBPluginRegister is missing or failed");
     }
     if (def->type != 2 || def->proxy != 11 || def->flags != 0) {
         return fail("the library is not registered as an output of the Go proxy");
@@ -152,7 +153,7 @@ struct host *host_load(const char *library, const char *version)
     plugin->cb_exit = dlsym(host->library, "FLBPluginExit");
     plugin->cb_exit_ctx = dlsym(host->library, "FLBPluginExitCtx");
     if (plugin->cb_init == NULL || plugin->cb_flush_ctx == NULL || plugin->cb_exit_ctx == NULL) {
-        return fail("the library lacks a function");
+        return fail("the library lacks a required function");
     }
     host->flush_ctx = plugin->cb_flush_ctx;
     return host;
@@ -191,14 +192,14 @@ int host_init(struct host *host, struct output *output)
     struct plugin *plugin = host->plugin;
     int result;
 
-    /* One structure for all outputs, overwritten for each. */
+    /* All outputs share one structure, which is overwritten for each. */
     plugin->api = host->api;
     plugin->o_ins = &output->instance;
     plugin->context = output->context;
     result = plugin->cb_init(plugin);
     output->initialized = result > 0;
 
-    /* Nobody may use what was only theirs during the init. */
+    /* These pointers are valid only during the init. */
     plugin->o_ins = NULL;
     plugin->context = NULL;
     return result;
@@ -223,7 +224,7 @@ int host_intact(const struct host *host)
         intact = intact && guarded_intact(host->outputs[i].context, sizeof(struct proxy_context));
     }
     if (!intact) {
-        fputs("host: the plugin wrote behind a structure\n", stderr);
+        fputs("host: the plugin wrote beyond a structure\n", stderr);
     }
     return intact;
 }

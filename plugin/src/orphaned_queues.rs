@@ -1,13 +1,13 @@
-//! Queues that no output claims: those of sinks that were deleted while Fluent
-//! Bit did not run, or by a new configuration.
+//! The deletion of orphaned queues, whose outputs were removed while Fluent Bit did not
+//! run or by a new configuration.
 //!
-//! A queue is claimed by its lock, of whatever process, and by the outputs of this
-//! one until all of them have ended. Some time after the start the others are
-//! deleted, so that a deleted sink leaves nothing on the node, and a sink that
-//! comes back soon finds its backlog.
+//! A queue is in use if any process holds its lock, or if an output of this process has
+//! opened it, until all outputs have ended. Some time after the start, all other queues
+//! are deleted. A deleted sink therefore leaves nothing on the node, but a sink that is
+//! restored soon finds its backlog.
 //!
-//! The sender's event loop waits for the moment. A thread deletes, and ends then: a
-//! large queue takes longer than the other sinks can wait.
+//! The sender's event loop starts the deletion, which runs on a separate thread, because
+//! deleting a large queue would block other outputs for too long.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,48 +21,48 @@ use parking_lot::Mutex;
 use transport::Sender;
 
 use crate::abi::host::Level;
-use crate::by_folder::ByFolder;
 use crate::log::Log;
+use crate::shared::SharedByFolder;
 
-/// One for each folder of queues.
-static SWEEPS: ByFolder<Sweep> = ByFolder::new();
+/// The cleanup of each folder of queues.
+static CLEANUPS: SharedByFolder<Cleanup> = SharedByFolder::new();
 
-/// The deletion of queues in a folder. Dropping it ends the deletion.
+/// The deletion of orphaned queues in a folder. Dropping it cancels the deletion.
 #[derive(Debug)]
-pub(crate) struct Sweep(Arc<Shared>);
+pub(crate) struct Cleanup(Arc<Shared>);
 
-/// The part of a sweep that its thread shares.
+/// The state that a cleanup shares with its thread.
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
     log: Log,
-    /// The names of the queues that outputs have claimed.
-    claims: Mutex<HashSet<String>>,
-    /// Nothing more is deleted.
-    is_over: AtomicBool,
+    /// The names of the queues that outputs of this process have opened.
+    in_use: Mutex<HashSet<String>>,
+    is_canceled: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Sweep {
-    /// Claims a queue, and sees to the others in its folder, once for all outputs.
-    pub(crate) fn beside(
+impl Cleanup {
+    /// Registers an output's queue as in use. The first call for a folder schedules the
+    /// cleanup of its other queues after `age`.
+    pub(crate) fn register(
         folder: &Path,
         name: &str,
         age: Duration,
         log: &Log,
         sender: &Sender,
     ) -> Arc<Self> {
-        let sweep = SWEEPS.get_or(folder, || Self::begin(folder, age, log, sender));
-        sweep.0.claims.lock().insert(name.to_owned());
-        sweep
+        let cleanup = CLEANUPS.get_or_create(folder, || Self::schedule(folder, age, log, sender));
+        cleanup.0.in_use.lock().insert(name.to_owned());
+        cleanup
     }
 
-    fn begin(folder: &Path, age: Duration, log: &Log, sender: &Sender) -> Arc<Self> {
+    fn schedule(folder: &Path, age: Duration, log: &Log, sender: &Sender) -> Arc<Self> {
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             log: log.clone(),
-            claims: Mutex::default(),
-            is_over: AtomicBool::new(false),
+            in_use: Mutex::default(),
+            is_canceled: AtomicBool::new(false),
             thread: Mutex::default(),
         });
         let weak = Arc::downgrade(&shared);
@@ -75,12 +75,12 @@ impl Sweep {
     }
 }
 
-impl Drop for Sweep {
+impl Drop for Cleanup {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
+        self.0.is_canceled.store(true, Ordering::Relaxed);
         let thread = self.0.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic of the thread was reported when it happened.
+            // The panic hook has already logged a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -89,56 +89,62 @@ impl Drop for Sweep {
 impl Shared {
     fn start(this: &Arc<Self>) {
         let mut thread = this.thread.lock();
-        if this.is_over() {
+        if this.is_canceled() {
             return;
         }
         let shared = Arc::clone(this);
         let started = Builder::new()
             .name("syslog-orphans".to_owned())
-            .spawn(move || shared.sweep());
+            .spawn(move || shared.run());
         match started {
             Ok(started) => *thread = Some(started),
             Err(error) => {
-                let line = format!("queues without an output stay where they are: {error}");
+                let line = format!(
+                    "cannot start the thread that deletes orphaned queues, keeping them: {error}"
+                );
                 this.log.write(Level::Warn, &line);
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    fn is_canceled(&self) -> bool {
+        self.is_canceled.load(Ordering::Relaxed)
     }
 
-    fn sweep(&self) {
+    fn run(&self) {
         for output in folders(&self.folder) {
-            if self.is_over() {
+            if self.is_canceled() {
                 return;
             }
             let name = output.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| !self.claims.lock().contains(name)) {
+            if name.is_some_and(|name| !self.in_use.lock().contains(name)) {
                 delete_all(&output, &self.log);
             }
         }
     }
 }
 
-/// Deletes the queues of an output that nobody has open.
+/// Deletes the queues in an output's folder that no process has open.
 fn delete_all(output: &Path, log: &Log) {
-    let parts = folders(output);
-    let deleted: Vec<u64> = parts.iter().filter_map(|part| delete(part, log)).collect();
+    let queues = folders(output);
+    let deleted: Vec<u64> = queues
+        .iter()
+        .filter_map(|queue| delete(queue, log))
+        .collect();
     if deleted.is_empty() {
         return;
     }
-    // It is empty now, but for what is not ours.
+    // This fails if the folder contains other files, which are kept.
     let _ = fs::remove_dir(output);
     let line = format!(
-        "deleted the queue {}, which no output has claimed: {} bytes",
+        "deleted the orphaned queue {} ({} bytes), which no output uses",
         output.display(),
         deleted.iter().sum::<u64>()
     );
     log.write(Level::Warn, &line);
 }
 
+/// Deletes a queue. Returns its size, or `None` if the folder is in use or not a queue.
 fn delete(queue: &Path, log: &Log) -> Option<u64> {
     queue::delete(queue).unwrap_or_else(|error| {
         log.write(Level::Error, &error.chain());
@@ -146,6 +152,7 @@ fn delete(queue: &Path, log: &Log) -> Option<u64> {
     })
 }
 
+/// Returns the folders in a folder.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_that_nobody_claims_are_deleted() {
+    fn only_orphaned_queues_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let open = |name: &str| queue::open(&path(name), OPTIONS).unwrap();
@@ -184,22 +191,22 @@ mod tests {
 
         let age = Duration::from_millis(100);
         let sender = Sender::start().unwrap();
-        let sweep = Sweep::beside(dir.path(), "closed", age, &log(), &sender);
-        let same = Sweep::beside(dir.path(), "another", age, &log(), &sender);
-        assert!(Arc::ptr_eq(&sweep, &same));
+        let cleanup = Cleanup::register(dir.path(), "closed", age, &log(), &sender);
+        let same = Cleanup::register(dir.path(), "another", age, &log(), &sender);
+        assert!(Arc::ptr_eq(&cleanup, &same));
         until(BOUND, || (!path("gone").exists()).then_some(())).unwrap();
-        for left in ["elsewhere/0", "closed/0", "other/0/file"] {
-            assert!(path(left).exists(), "{left}");
+        for kept in ["elsewhere/0", "closed/0", "other/0/file"] {
+            assert!(path(kept).exists(), "{kept}");
         }
     }
 
     #[test]
-    fn an_end_before_the_moment_deletes_nothing() {
+    fn a_canceled_cleanup_deletes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         drop(queue::open(&dir.path().join("gone/0"), OPTIONS).unwrap());
         let age = Duration::from_secs(3600);
         let sender = Sender::start().unwrap();
-        drop(Sweep::beside(dir.path(), "mine", age, &log(), &sender));
+        drop(Cleanup::register(dir.path(), "mine", age, &log(), &sender));
         assert!(dir.path().join("gone/0").exists());
     }
 }

@@ -1,65 +1,64 @@
-//! Sees what happens to a sink's connection, and has it written into the log
-//! and counted.
+//! Logging and counting of a destination's connection events.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mapper::config::key_of;
-use mapper::message::Reason;
+use mapper::message::LossReason;
 use queue::Status;
 use transport::tls::TlsError;
 use transport::{DeliveryEvent, Error, Observer, QueueState};
 
 use crate::abi::host::Level;
 use crate::log::{Limiter, Log};
-use crate::metrics::{Metrics, SinkMetrics};
-use crate::report::Report;
+use crate::loss_report::LossReport;
+use crate::metrics::{DestinationMetrics, Metrics};
 
-/// Of one sink. A receiver that is down for long is written of at first, at a
-/// bounded rate afterwards, and when it is back.
+/// Logs and counts the connection events of one destination: the first failure at
+/// once, further ones rate-limited, and the recovery.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct ConnectionLog {
     log: Log,
     limiters: Limiters,
-    /// The log's last word was that there is no connection.
-    told_down: bool,
-    metrics: SinkMetrics,
-    report: Arc<Report>,
-    /// The queue's last known content and losses.
+    /// Whether a failure was logged, and no connection since then.
+    failure_logged: bool,
+    metrics: DestinationMetrics,
+    loss_report: Arc<LossReport>,
+    /// The last known content and losses of the queue.
     queue: Status,
 }
 
-/// One for each kind of line.
+/// A limiter for each kind of log line.
 #[derive(Debug, Default)]
 struct Limiters {
     connected: Limiter,
     attempts: Limiter,
     failures: Limiter,
-    ends: Limiter,
-    messages: Limiter,
+    disconnects: Limiter,
+    oversize: Limiter,
     rejections: Limiter,
     windows: Limiter,
     queue: Limiter,
-    again: Limiter,
+    replays: Limiter,
 }
 
-impl Witness {
-    /// Writes to `log`, and counts in `metrics`; what is given up is told to
-    /// `report`.
+impl ConnectionLog {
+    /// Creates an observer that logs to `log`, counts in `metrics`, and adds losses to
+    /// `loss_report`.
     #[must_use]
-    pub(crate) fn new(log: Log, metrics: Metrics, report: Arc<Report>) -> Self {
+    pub(crate) fn new(log: Log, metrics: Metrics, loss_report: Arc<LossReport>) -> Self {
         Self {
             log,
             limiters: Limiters::default(),
-            told_down: false,
-            metrics: SinkMetrics::new(metrics),
-            report,
+            failure_logged: false,
+            metrics: DestinationMetrics::new(metrics),
+            loss_report,
             queue: Status::default(),
         }
     }
 
-    /// Says whether the line was written.
+    /// Logs a line unless the limiter suppresses it. Returns whether it was logged.
     fn write(
         &mut self,
         level: Level,
@@ -69,42 +68,42 @@ impl Witness {
         match limiter(&mut self.limiters).admit(Instant::now()) {
             None => return false,
             Some(0) => self.log.write(level, &text()),
-            Some(more) => self
-                .log
-                .write(level, &format!("{} ({more} more like this)", text())),
+            Some(suppressed) => self.log.write(
+                level,
+                &format!("{} ({suppressed} similar lines suppressed)", text()),
+            ),
         }
         true
     }
 
-    fn write_files(&self, read: Result<(), &TlsError>) {
-        match read {
+    fn log_tls_reload(&self, result: Result<(), &TlsError>) {
+        match result {
             Ok(()) => self
                 .log
-                .write(Level::Info, "files of TLS have changed, and were read again"),
+                .write(Level::Info, "TLS files changed and were reloaded"),
             Err(error) => self.log.write(
                 Level::Error,
-                &format!(
-                    "files of TLS have changed, and cannot be used; those before stay in force: {error}"
-                ),
+                &format!("TLS files changed but are invalid, keeping the previous ones: {error}"),
             ),
         }
     }
 
-    /// Reports what the queue has lost since the last time.
-    fn report_lost(&mut self, queue: Status) {
+    /// Adds the queue's losses since the last event to the loss report.
+    fn add_queue_losses(&mut self, queue: Status) {
         let before = std::mem::replace(&mut self.queue, queue);
         for (reason, count) in [
-            (Reason::Evicted, queue.evicted - before.evicted),
-            (Reason::Unreadable, queue.damaged - before.damaged),
+            (LossReason::Evicted, queue.evicted - before.evicted),
+            (LossReason::Unreadable, queue.damaged - before.damaged),
         ] {
-            self.report.give_up(reason, count);
+            self.loss_report.add(reason, count);
         }
     }
 
-    /// Whoever was told that there is no connection is told that there is one.
-    fn write_connected(&mut self, peer: SocketAddr) {
+    /// Logs a connection: without a limit after a logged failure, so that the log
+    /// always shows the recovery.
+    fn log_connected(&mut self, peer: SocketAddr) {
         let text = || format!("connected to {peer}");
-        if std::mem::take(&mut self.told_down) {
+        if std::mem::take(&mut self.failure_logged) {
             self.log.write(Level::Info, &text());
         } else {
             self.write(Level::Info, |limiters| &mut limiters.connected, text);
@@ -112,20 +111,20 @@ impl Witness {
     }
 }
 
-impl Observer for Witness {
+impl Observer for ConnectionLog {
     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         self.metrics.on_event(event);
         match event {
-            DeliveryEvent::Connected { peer, .. } => self.write_connected(*peer),
+            DeliveryEvent::Connected { peer, .. } => self.log_connected(*peer),
             DeliveryEvent::AttemptFailed(error) => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.attempts,
-                    || format!("{}; another address is used", explain(error)),
+                    || format!("{}; using another address", explain(error)),
                 );
             }
             DeliveryEvent::ConnectFailed { error, retry_in } => {
-                self.told_down |= self.write(
+                self.failure_logged |= self.write(
                     Level::Error,
                     |limiters| &mut limiters.failures,
                     || format!("{}; retrying in {}", explain(error), seconds(*retry_in)),
@@ -136,12 +135,12 @@ impl Observer for Witness {
                 unfinished,
                 retry_in,
             } => {
-                self.told_down |= self.write(
+                self.failure_logged |= self.write(
                     Level::Warn,
-                    |limiters| &mut limiters.ends,
+                    |limiters| &mut limiters.disconnects,
                     || {
                         format!(
-                            "{}; {unfinished} chunks will be sent again; reconnecting in {}",
+                            "{}; {unfinished} unacknowledged chunks will be resent; reconnecting in {}",
                             explain(error),
                             seconds(*retry_in)
                         )
@@ -151,30 +150,30 @@ impl Observer for Witness {
             DeliveryEvent::SendingAgain { bytes } => {
                 self.write(
                     Level::Warn,
-                    |limiters| &mut limiters.again,
+                    |limiters| &mut limiters.replays,
                     || {
                         format!(
-                            "the last {bytes} bytes are sent again: the receiver may have lost them unread"
+                            "resending the last {bytes} bytes, which the receiver may have lost unread"
                         )
                     },
                 );
             }
             DeliveryEvent::MessageRefused(error) => {
-                self.report.give_up(Reason::Datagram, 1);
+                self.loss_report.add(LossReason::Datagram, 1);
                 self.write(
                     Level::Error,
-                    |limiters| &mut limiters.messages,
+                    |limiters| &mut limiters.oversize,
                     || explain(error),
                 );
             }
             DeliveryEvent::MessageRejected { length } => {
-                self.report.give_up(Reason::Rejected, 1);
+                self.loss_report.add(LossReason::Rejected, 1);
                 self.write(
                     Level::Error,
                     |limiters| &mut limiters.rejections,
                     || {
                         format!(
-                            "a frame of {length} bytes was given up: the receiver ends the connection whenever it gets it; where messages are too long for the receiver, lower max_message_size"
+                            "dropped a frame of {length} bytes: the receiver ends the connection each time it gets this frame; if messages are too long for the receiver, lower max_message_size"
                         )
                     },
                 );
@@ -185,7 +184,7 @@ impl Observer for Witness {
                     |limiters| &mut limiters.windows,
                     || {
                         format!(
-                            "the receiver's window of {window} bytes lets it hold more unread than the {kept} bytes kept for sending them again: a crash of the receiver can lose the difference; raise replay_buffer, or use transport relp, where the receiver's program acknowledges each message"
+                            "the receiver's window of {window} bytes exceeds the replay buffer of {kept} bytes: if the receiver crashes, the difference may be lost; raise replay_buffer, or use transport relp, with which the receiver's program acknowledges each message"
                         )
                     },
                 );
@@ -196,10 +195,10 @@ impl Observer for Witness {
             } => self.log.write(
                 Level::Warn,
                 &format!(
-                    "closed with {batches} chunks undelivered, and with {replay_bytes} bytes not sent again that the receiver may have lost unread"
+                    "output closed with {batches} undelivered chunks, and {replay_bytes} bytes that the receiver may have lost unread were not resent"
                 ),
             ),
-            DeliveryEvent::Queue(QueueState { status, .. }) => self.report_lost(*status),
+            DeliveryEvent::Queue(QueueState { status, .. }) => self.add_queue_losses(*status),
             DeliveryEvent::QueueFailed(error) => {
                 self.write(
                     Level::Error,
@@ -207,12 +206,13 @@ impl Observer for Witness {
                     || error.chain(),
                 );
             }
-            DeliveryEvent::TlsFiles(read) => self.write_files(*read),
+            DeliveryEvent::TlsFiles(result) => self.log_tls_reload(*result),
             DeliveryEvent::Delivered { .. } | DeliveryEvent::Progress { .. } => {}
         }
     }
 }
 
+/// Formats an error with its causes, and with a hint how to fix it if there is one.
 fn explain(error: &Error) -> String {
     match error.hint() {
         None => error.chain(),
