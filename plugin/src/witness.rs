@@ -148,7 +148,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            DeliveryEvent::SendingAgain { bytes } => {
+            DeliveryEvent::Replaying { bytes } => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.again,
@@ -159,7 +159,7 @@ impl Observer for Witness {
                     },
                 );
             }
-            DeliveryEvent::MessageRefused(error) => {
+            DeliveryEvent::MessageTooLong(error) => {
                 self.report.give_up(Reason::Datagram, 1);
                 self.write(
                     Level::Error,
@@ -207,7 +207,7 @@ impl Observer for Witness {
                     || error.chain(),
                 );
             }
-            DeliveryEvent::TlsFiles(read) => self.write_files(*read),
+            DeliveryEvent::TlsFilesReloaded(read) => self.write_files(*read),
             DeliveryEvent::Delivered { .. } | DeliveryEvent::Progress { .. } => {}
         }
     }

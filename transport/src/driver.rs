@@ -341,7 +341,7 @@ impl Driver {
             && !self.session.awaits_acknowledgement()
         {
             let peer = up.connection.peer();
-            self.close_connection(Side::Own, Error::Worn { peer }, turn);
+            self.close_connection(Side::Own, Error::KeyLimitReached { peer }, turn);
         }
     }
 
@@ -364,7 +364,7 @@ impl Driver {
         if let Some(tls) = self.target.transport.tls()
             && let Some(files) = tls.refresh()
         {
-            self.tell(&DeliveryEvent::TlsFiles(files.as_ref().copied()));
+            self.tell(&DeliveryEvent::TlsFilesReloaded(files.as_ref().copied()));
         }
         if let Some(address) = self.target.servers[server].address() {
             self.connect(server, [address].into(), turn);
@@ -430,7 +430,7 @@ impl Driver {
             resumed: connection.is_resumed(),
         });
         if bytes > 0 {
-            self.tell(&DeliveryEvent::SendingAgain { bytes });
+            self.tell(&DeliveryEvent::Replaying { bytes });
         }
         self.up = Some(Up {
             connection,
@@ -551,7 +551,7 @@ impl Driver {
                 Ok(taken) => taken,
                 Err(error @ Error::DatagramTooLong { .. }) => {
                     self.observer
-                        .on_event(&DeliveryEvent::MessageRefused(&error));
+                        .on_event(&DeliveryEvent::MessageTooLong(&error));
                     self.session.on_refused(turn.now);
                     continue;
                 }

@@ -214,7 +214,7 @@ fn datagrams_are_messages() {
     }
     assert_eq!(fixture.sink.deliver(datagrams, 0).0, Outcome::Delivered);
     assert_eq!(texts(&receiver, 2), ["one", "two"]);
-    fixture.wait_for("refused: a message of 70018 bytes does not fit a datagram");
+    fixture.wait_for("refused: a message of 70018 bytes does not fit into a datagram");
 }
 
 #[test]

@@ -138,15 +138,15 @@ impl Observer for Line {
             DeliveryEvent::Disconnected {
                 error, retry_in, ..
             } if !retry_in.is_zero() => self.say(failed(error)),
-            DeliveryEvent::MessageRefused(_) | DeliveryEvent::MessageRejected { .. } => {
+            DeliveryEvent::MessageTooLong(_) | DeliveryEvent::MessageRejected { .. } => {
                 self.say(Signal::GivenUp);
             }
             DeliveryEvent::Disconnected { .. }
             | DeliveryEvent::AttemptFailed(_)
-            | DeliveryEvent::SendingAgain { .. }
+            | DeliveryEvent::Replaying { .. }
             | DeliveryEvent::WindowExceedsReplay { .. }
             | DeliveryEvent::ClosedUndelivered { .. }
-            | DeliveryEvent::TlsFiles(_)
+            | DeliveryEvent::TlsFilesReloaded(_)
             | DeliveryEvent::Queue(_)
             | DeliveryEvent::QueueFailed(_)
             | DeliveryEvent::Delivered { .. }

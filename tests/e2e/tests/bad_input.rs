@@ -224,7 +224,7 @@ fn receivers_that_cannot_be_reached() {
     let tcp = ("transport", "tcp");
     assert_retried(
         &[("addr", "no-such-host.invalid:514"), tcp],
-        &["cannot look up the host name \"no-such-host.invalid\""],
+        &["cannot resolve the host name \"no-such-host.invalid\""],
     );
     assert_retried(
         &[("addr", "127.0.0.1:1"), tcp],

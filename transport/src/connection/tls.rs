@@ -81,7 +81,7 @@ impl Tls {
         self.flush(peer)?;
         // With its keys used up, rustls takes bytes and makes nothing of them.
         if self.taken() - before < taken as u64 {
-            return Err(Error::Mute { peer });
+            return Err(Error::Stalled { peer });
         }
         Ok(taken)
     }

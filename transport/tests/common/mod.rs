@@ -64,16 +64,16 @@ impl Observer for Witness {
                 format!("failed: {} {}", error.chain(), hint.unwrap_or_default())
             }
             DeliveryEvent::Disconnected { error, .. } => format!("ended: {}", error.chain()),
-            DeliveryEvent::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
-            DeliveryEvent::MessageRefused(error) => format!("refused: {}", error.chain()),
+            DeliveryEvent::Replaying { bytes } => format!("sending {bytes} bytes again"),
+            DeliveryEvent::MessageTooLong(error) => format!("refused: {}", error.chain()),
             DeliveryEvent::MessageRejected { length } => format!("rejected: {length} bytes"),
             DeliveryEvent::WindowExceedsReplay { .. } => "window exceeds replay".to_owned(),
             DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
-            DeliveryEvent::TlsFiles(Ok(())) => "read files again".to_owned(),
-            DeliveryEvent::TlsFiles(Err(error)) => format!("files: {error}"),
+            DeliveryEvent::TlsFilesReloaded(Ok(())) => "read files again".to_owned(),
+            DeliveryEvent::TlsFilesReloaded(Err(error)) => format!("files: {error}"),
             DeliveryEvent::QueueFailed(error) => format!("queue: {error}"),
             DeliveryEvent::Queue(QueueState {
                 status,

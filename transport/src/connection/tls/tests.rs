@@ -117,6 +117,6 @@ fn bytes_that_tls_swallows_are_an_error() {
         std::thread::yield_now();
     }
     let error = (0..200).find_map(|_| connection.write(b"23 <14>1 - - - - - - hello").err());
-    assert!(matches!(error, Some(Error::Mute { .. })), "{error:?}");
+    assert!(matches!(error, Some(Error::Stalled { .. })), "{error:?}");
     assert!(connection.is_worn());
 }
