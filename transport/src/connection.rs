@@ -20,12 +20,12 @@ mod tls;
 mod udp;
 
 /// How much is read of what a peer says, at a time.
-const READ: usize = 4096;
+const READ_BUFFER: usize = 4096;
 /// How often a peer that says much is listened to before others are served.
-const READS_PER_TURN: usize = 16;
+const MAX_READS: usize = 16;
 
 /// Is told what the peer says.
-type Hear<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+type OnData<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
 /// A connection, from the first SYN on.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Connection {
     established: bool,
     /// TLS is to begin once TCP is ready: its keys cost more than an attempt
     /// that is refused.
-    unsecured: bool,
+    needs_tls: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ enum Link {
 pub(crate) enum Progress {
     /// The handshakes go on.
     Connecting,
-    /// TCP is ready for TLS: [`Connection::secure`].
+    /// TCP is ready for TLS: [`Connection::start_tls`].
     Established,
     /// Our side of the TLS 1.3 handshake is done, and the peer said nothing
     /// since. It may yet refuse our certificate (RFC 8446, section 4.4.2.4);
@@ -64,11 +64,11 @@ pub(crate) enum Progress {
 
 /// How much of what the peer said was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum ReadProgress {
     /// Everything.
-    Everything,
+    Drained,
     /// A turn's worth; the socket will not say again that there is more.
-    Part,
+    MorePending,
 }
 
 impl Connection {
@@ -89,12 +89,12 @@ impl Connection {
             link,
             relp,
             established: false,
-            unsecured: target.transport.tls().is_some(),
+            needs_tls: target.transport.tls().is_some(),
         })
     }
 
     /// Begins the TLS handshake.
-    pub(crate) fn secure(self, tls: &TlsTarget, server: &Endpoint) -> Result<Self, Error> {
+    pub(crate) fn start_tls(self, tls: &TlsTarget, server: &Endpoint) -> Result<Self, Error> {
         let client = tls.client(server.host()).map_err(|source| Error::Tls {
             peer: self.peer,
             certificate: None,
@@ -106,7 +106,7 @@ impl Connection {
         };
         Ok(Self {
             link,
-            unsecured: false,
+            needs_tls: false,
             ..self
         })
     }
@@ -137,7 +137,7 @@ impl Connection {
                 return Ok(Progress::Connecting);
             }
         }
-        if self.unsecured {
+        if self.needs_tls {
             return Ok(Progress::Established);
         }
         if matches!(self.link, Link::Tls(_)) || self.relp.is_some() {
@@ -176,7 +176,7 @@ impl Connection {
     }
 
     /// Takes as many of `bytes` as go without waiting, and says how many. With
-    /// [`Connection::takes_frames`] they are one frame, taken whole or not.
+    /// [`Connection::is_message_based`] they are one frame, taken whole or not.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         if let Some(relp) = &mut self.relp {
             if relp.send(bytes) {
@@ -195,7 +195,7 @@ impl Connection {
     }
 
     /// Whether each write is a message of its own.
-    pub(crate) const fn takes_frames(&self) -> bool {
+    pub(crate) const fn is_message_based(&self) -> bool {
         matches!(self.link, Link::Udp(_)) || self.relp.is_some()
     }
 
@@ -224,11 +224,11 @@ impl Connection {
 
     /// The position behind everything taken so far: on the wire, or in RELP's
     /// count of messages.
-    pub(crate) fn taken(&self) -> u64 {
+    pub(crate) fn accepted(&self) -> u64 {
         match (&self.relp, &self.link) {
             (Some(relp), _) => relp.sent(),
             (None, Link::Tcp(tcp)) => tcp.written,
-            (None, Link::Tls(tls)) => tls.taken(),
+            (None, Link::Tls(tls)) => tls.accepted(),
             (None, Link::Udp(udp)) => udp.sent,
         }
     }
@@ -246,22 +246,22 @@ impl Connection {
 
     /// Whether the event loop wakes when something is acknowledged. Otherwise
     /// [`Connection::acknowledged`] has to be asked again and again.
-    pub(crate) const fn announces(&self) -> bool {
+    pub(crate) const fn signals_acknowledgements(&self) -> bool {
         match &self.link {
             Link::Udp(_) => true,
-            Link::Tcp(tcp) => tcp.announced || self.relp.is_some(),
-            Link::Tls(tls) => tls.tcp.announced || self.relp.is_some(),
+            Link::Tcp(tcp) => tcp.signals_acknowledgements || self.relp.is_some(),
+            Link::Tls(tls) => tls.tcp.signals_acknowledgements || self.relp.is_some(),
         }
     }
 
     /// Reads what the peer says. Without RELP that is nothing, or that it ended
     /// the connection ([`Error::Closed`], [`Error::Broken`] and the like).
-    pub(crate) fn read(&mut self) -> Result<Heard, Error> {
+    pub(crate) fn read(&mut self) -> Result<ReadProgress, Error> {
         let Self {
             peer, link, relp, ..
         } = self;
         let peer = *peer;
-        let hear = &mut |bytes: &[u8]| match relp {
+        let on_data = &mut |bytes: &[u8]| match relp {
             Some(relp) => relp
                 .receive(bytes)
                 .map_err(|source| Error::Relp { peer, source }),
@@ -269,8 +269,8 @@ impl Connection {
             None => Ok(()),
         };
         match link {
-            Link::Tcp(tcp) => tcp.read(peer, hear),
-            Link::Tls(tls) => tls.read(peer, hear),
+            Link::Tcp(tcp) => tcp.read(peer, on_data),
+            Link::Tls(tls) => tls.read(peer, on_data),
             Link::Udp(udp) => udp.read(peer),
         }
     }
@@ -299,8 +299,8 @@ impl Connection {
 
     /// Whether TLS may protect hardly more with its keys, and cannot change
     /// them: nothing is to be written any more.
-    pub(crate) fn is_worn(&self) -> bool {
-        matches!(&self.link, Link::Tls(tls) if tls.is_worn())
+    pub(crate) fn is_near_key_limit(&self) -> bool {
+        matches!(&self.link, Link::Tls(tls) if tls.is_near_key_limit())
     }
 
     /// The peer has closed in an orderly way: has the kernel find out soon

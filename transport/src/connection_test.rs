@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use crate::resolve::look_up;
-use crate::tls::{Failed, TlsTarget};
+use crate::tls::{HandshakeError, TlsTarget};
 use crate::{Endpoint, Error, Target, Transport};
 
 /// A step of a test.
@@ -58,7 +58,7 @@ pub fn test_connection(target: &Target, server: &Endpoint) -> Vec<Finding> {
         return findings;
     };
     if let Some(tls) = target.transport.tls() {
-        findings.push(shake_hands(target, tls, server, stream));
+        findings.push(handshake(target, tls, server, stream));
     }
     findings
 }
@@ -150,7 +150,7 @@ fn connect_error(peer: SocketAddr, source: io::Error) -> Error {
     Error::Connect { peer, source }
 }
 
-fn shake_hands(
+fn handshake(
     target: &Target,
     tls: &TlsTarget,
     server: &Endpoint,
@@ -163,7 +163,7 @@ fn shake_hands(
     if let Err(source) = bounded {
         return Finding::new(Step::Tls, Err(Error::Broken { peer, source }));
     }
-    let handshake = tls.shake_hands(server.host(), &mut stream);
+    let handshake = tls.handshake(server.host(), &mut stream);
     let result = match handshake.outcome {
         Ok(agreed) if tls.verifies() => Ok(agreed),
         Ok(agreed) => Ok(format!("{agreed}; the certificate is not verified")),
@@ -171,7 +171,7 @@ fn shake_hands(
     };
     let presented = handshake.presented.iter().enumerate();
     let presented = presented.map(|(number, text)| format!("certificate {number}: {text}"));
-    let trusted = tls.trusted();
+    let trusted = tls.trusted_subjects();
     let trusted = trusted.map(|names| format!("trusted CAs: {}", names.join(", ")));
     Finding {
         details: presented.chain(trusted).collect(),
@@ -179,14 +179,14 @@ fn shake_hands(
     }
 }
 
-fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: Failed) -> Error {
+fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: HandshakeError) -> Error {
     match failed {
-        Failed::Tls(source) => Error::Tls {
+        HandshakeError::Tls(source) => Error::Tls {
             peer,
             certificate: None,
             source,
         },
-        Failed::Io(source) => match source.kind() {
+        HandshakeError::Io(source) => match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                 Error::ClosedInHandshake {
                     peer,

@@ -94,13 +94,13 @@ pub enum Error {
     /// The TLS keys have reached their limit of records (RFC 8446, section
     /// 5.5), and TLS 1.2 cannot replace them.
     #[error("the TLS keys of the connection to {peer} reached their limit")]
-    Worn {
+    KeyLimitReached {
         /// The peer's address.
         peer: SocketAddr,
     },
     /// TLS accepted bytes without producing any records.
     #[error("TLS with {peer} stalled: no more data can be encrypted")]
-    Mute {
+    Stalled {
         /// The peer's address.
         peer: SocketAddr,
     },

@@ -12,17 +12,17 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mio::{Events, Poll, Token, Waker};
 use syslog::Batch;
 
+use crate::context::{Context, Request};
 use crate::driver::{Driver, Reply};
 use crate::resolve;
-use crate::turn::{Turn, Wish};
 
 /// The waker's token; sinks count from zero.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 256;
 /// A sink that is closed this long after another was is of another series.
-const SERIES: Duration = Duration::from_secs(1);
+const CLOSE_GROUP_GAP: Duration = Duration::from_secs(1);
 /// How long the end of the thread waits for name look-ups that do not end.
-const LOOK_UPS_END: Duration = Duration::from_secs(5);
+const LOOK_UP_JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Something to be run on the event loop's thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -48,7 +48,7 @@ pub(crate) enum Command {
     },
     Close {
         sink: usize,
-        bound: Duration,
+        timeout: Duration,
         /// Dropped when the sink is closed.
         done: Sender<()>,
     },
@@ -60,29 +60,29 @@ pub(crate) struct EventLoop {
     waker: Arc<Waker>,
     commands: Receiver<Command>,
     /// For those who answer from threads of their own.
-    commander: Sender<Command>,
-    sinks: HashMap<usize, Entry>,
+    command_sender: Sender<Command>,
+    sinks: HashMap<usize, SinkEntry>,
     /// When which sink's turn is due.
     timers: BTreeSet<(Instant, usize)>,
     look_ups: Vec<JoinHandle<()>>,
     /// Few, in any order.
     jobs: Vec<(Instant, Job)>,
     /// Sinks that are closed one after the other share one bound.
-    closing: Option<Closing>,
+    close_group: Option<CloseGroup>,
     /// Memory that all sinks use in turn.
     scratch: RefCell<Vec<u8>>,
 }
 
 /// A series of sinks that are closed.
 #[derive(Clone, Copy)]
-struct Closing {
+struct CloseGroup {
     /// When the first was asked to close.
-    since: Instant,
+    start: Instant,
     /// When the last of them had closed, or was asked to.
     last: Instant,
 }
 
-struct Entry {
+struct SinkEntry {
     driver: Box<Driver>,
     timer: Option<Instant>,
     closed: Option<Sender<()>>,
@@ -93,18 +93,18 @@ impl EventLoop {
         poll: Poll,
         waker: Arc<Waker>,
         commands: Receiver<Command>,
-        commander: Sender<Command>,
+        command_sender: Sender<Command>,
     ) -> Self {
         Self {
             poll,
             waker,
             commands,
-            commander,
+            command_sender,
             sinks: HashMap::new(),
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
             jobs: Vec::new(),
-            closing: None,
+            close_group: None,
             scratch: RefCell::default(),
         }
     }
@@ -131,7 +131,7 @@ impl EventLoop {
             due.sort_unstable();
             due.dedup();
             for sink in due.drain(..) {
-                self.turn(sink, now);
+                self.drive(sink, now);
             }
         }
         self.join_look_ups();
@@ -155,7 +155,7 @@ impl EventLoop {
                 Ok(Command::Open(sink, driver)) => {
                     self.sinks.insert(
                         sink,
-                        Entry {
+                        SinkEntry {
                             driver,
                             timer: None,
                             closed: None,
@@ -185,20 +185,24 @@ impl EventLoop {
                     found,
                 }) => {
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        let turn = Turn {
+                        let cx = Context {
                             now: Instant::now(),
                             registry: self.poll.registry(),
                             token: Token(sink),
                             scratch: &self.scratch,
                         };
-                        entry.driver.on_addresses(server, found, &turn);
+                        entry.driver.on_addresses(server, found, &cx);
                     }
                     sink
                 }
-                Ok(Command::Close { sink, bound, done }) => {
-                    let since = self.closing_since(Instant::now());
+                Ok(Command::Close {
+                    sink,
+                    timeout,
+                    done,
+                }) => {
+                    let since = self.close_group_start(Instant::now());
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        entry.driver.close(since + bound);
+                        entry.driver.close(since + timeout);
                         entry.closed = Some(done);
                     }
                     sink
@@ -213,30 +217,30 @@ impl EventLoop {
     }
 
     /// When the series began that a sink closed now belongs to.
-    fn closing_since(&mut self, now: Instant) -> Instant {
-        let closing = self.closing.get_or_insert(Closing {
-            since: now,
+    fn close_group_start(&mut self, now: Instant) -> Instant {
+        let group = self.close_group.get_or_insert(CloseGroup {
+            start: now,
             last: now,
         });
-        let is_pause = now.saturating_duration_since(closing.last) >= SERIES;
+        let is_pause = now.saturating_duration_since(group.last) >= CLOSE_GROUP_GAP;
         if is_pause && !self.sinks.values().any(|entry| entry.closed.is_some()) {
-            closing.since = now;
+            group.start = now;
         }
-        closing.last = now;
-        closing.since
+        group.last = now;
+        group.start
     }
 
-    fn turn(&mut self, sink: usize, now: Instant) {
+    fn drive(&mut self, sink: usize, now: Instant) {
         let Some(entry) = self.sinks.get_mut(&sink) else {
             return;
         };
-        let turn = Turn {
+        let cx = Context {
             now,
             registry: self.poll.registry(),
             token: Token(sink),
             scratch: &self.scratch,
         };
-        let wish = entry.driver.turn(&turn);
+        let request = entry.driver.drive(&cx);
 
         if let Some(at) = entry.timer.take() {
             self.timers.remove(&(at, sink));
@@ -245,16 +249,16 @@ impl EventLoop {
             entry.driver.shut_down(now);
             // Dropping `closed` wakes who waits for it.
             self.sinks.remove(&sink);
-            if let Some(closing) = &mut self.closing {
-                closing.last = Instant::now();
+            if let Some(group) = &mut self.close_group {
+                group.last = Instant::now();
             }
             return;
         }
-        entry.timer = entry.driver.next_turn(now);
+        entry.timer = entry.driver.next_deadline(now);
         if let Some(at) = entry.timer {
             self.timers.insert((at, sink));
         }
-        if let Wish::LookUp(server) = wish {
+        if let Request::LookUp(server) = request {
             self.look_up(sink, server);
         }
     }
@@ -264,11 +268,11 @@ impl EventLoop {
             return;
         };
         let endpoint = &entry.driver.target().servers[server];
-        let commander = self.commander.clone();
+        let command_sender = self.command_sender.clone();
         let waker = Arc::clone(&self.waker);
         let done = move |found| {
             // After the loop's end nobody wants to know.
-            let _ = commander.send(Command::Resolved {
+            let _ = command_sender.send(Command::Resolved {
                 sink,
                 server,
                 found,
@@ -279,7 +283,7 @@ impl EventLoop {
         match resolve::look_up(endpoint.host_name(), endpoint.port(), done) {
             Ok(thread) => self.look_ups.push(thread),
             Err(error) => {
-                let _ = self.commander.send(Command::Resolved {
+                let _ = self.command_sender.send(Command::Resolved {
                     sink,
                     server,
                     found: Err(error),
@@ -292,7 +296,7 @@ impl EventLoop {
     /// Waits for the look-ups under way, but not for ever. One that is left
     /// behind touches nothing but its own channel when it ends.
     fn join_look_ups(&mut self) {
-        let until = Instant::now() + LOOK_UPS_END;
+        let until = Instant::now() + LOOK_UP_JOIN_TIMEOUT;
         while self.look_ups.iter().any(|thread| !thread.is_finished()) {
             // Each ends right after its answer.
             match self.commands.recv_deadline(until) {
@@ -316,14 +320,17 @@ mod tests {
     fn sinks_closed_one_after_the_other_share_a_bound_and_later_ones_do_not() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).unwrap());
-        let (commander, commands) = crossbeam_channel::unbounded();
-        let mut event_loop = EventLoop::new(poll, waker, commands, commander);
+        let (command_sender, commands) = crossbeam_channel::unbounded();
+        let mut event_loop = EventLoop::new(poll, waker, commands, command_sender);
         let start = Instant::now();
-        assert_eq!(event_loop.closing_since(start), start);
-        let soon = start + SERIES / 2;
-        assert_eq!(event_loop.closing_since(soon), start);
-        assert_eq!(event_loop.closing_since(soon + SERIES / 2), start);
-        let later = soon + SERIES * 2;
-        assert_eq!(event_loop.closing_since(later), later);
+        assert_eq!(event_loop.close_group_start(start), start);
+        let soon = start + CLOSE_GROUP_GAP / 2;
+        assert_eq!(event_loop.close_group_start(soon), start);
+        assert_eq!(
+            event_loop.close_group_start(soon + CLOSE_GROUP_GAP / 2),
+            start
+        );
+        let later = soon + CLOSE_GROUP_GAP * 2;
+        assert_eq!(event_loop.close_group_start(later), later);
     }
 }

@@ -16,22 +16,22 @@ pub mod target;
 pub mod tls;
 
 mod attempt;
-mod closed;
 mod connection;
+mod consumer;
+mod context;
 mod driver;
 mod event_loop;
-mod feed;
+mod half_closed;
 mod hint;
 mod resolve;
 mod sender;
 mod servers;
 mod socket;
-mod turn;
 
 pub use connection::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+pub use consumer::QueueState;
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
-pub use feed::QueueState;
 pub use hint::{Hint, Setting};
 pub use sender::{Destination, Sender};
 pub use target::{DeliveryEvent, Observer, Target, Transport};

@@ -17,7 +17,7 @@ use crate::event_loop::{Command, EventLoop, WAKER};
 use crate::{Observer, Target};
 
 /// The time that the end of a sink with a queue may take.
-const QUEUE_EXIT: Duration = Duration::from_secs(1);
+const QUEUE_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The event loop's thread. It ends, and is joined, when the last handle to it
 /// is dropped.
@@ -72,7 +72,7 @@ impl Sender {
         observer: Box<dyn Observer>,
         queue: queue::Reader,
     ) -> Destination {
-        self.add(target, observer, Some(queue), QUEUE_EXIT)
+        self.add(target, observer, Some(queue), QUEUE_EXIT_TIMEOUT)
     }
 
     /// Runs something once, on the event loop's thread and at that time or later. It
@@ -149,7 +149,7 @@ impl Destination {
     pub fn deliver(&self, batch: Batch, skip: usize) -> (Outcome, Option<Batch>) {
         let (reply, answer) = bounded(1);
         // Whoever does not wait any more needs no answer.
-        self.command(
+        self.send_batch(
             batch,
             skip,
             Box::new(move |finished| drop(reply.send(finished))),
@@ -166,7 +166,7 @@ impl Destination {
     /// It is dropped untold where the loop is gone.
     pub fn submit(&self, batch: Batch, skip: usize, done: impl FnOnce(Outcome) + Send + 'static) {
         let done = move |Finished { outcome, .. }: Finished<()>| done(outcome);
-        self.command(batch, skip, Box::new(done));
+        self.send_batch(batch, skip, Box::new(done));
     }
 
     /// Delivers a batch if that is possible before the sink's end, and does not
@@ -175,7 +175,7 @@ impl Destination {
         self.submit(batch, 0, |_| ());
     }
 
-    fn command(&self, batch: Batch, skip: usize, reply: Reply) {
+    fn send_batch(&self, batch: Batch, skip: usize, reply: Reply) {
         self.sender.send(Command::Deliver {
             sink: self.id,
             batch,
@@ -190,7 +190,7 @@ impl Drop for Destination {
         let (done, closed) = bounded(0);
         self.sender.send(Command::Close {
             sink: self.id,
-            bound: self.exit_timeout,
+            timeout: self.exit_timeout,
             done,
         });
         // Nothing is ever sent: the end of the channel is the message.

@@ -12,14 +12,14 @@ pub(crate) struct Servers(Vec<Health>);
 struct Health {
     backoff: Backoff,
     /// Not to be tried before.
-    rests_until: Option<Instant>,
+    retry_at: Option<Instant>,
 }
 
 impl Servers {
     pub(crate) fn new(count: usize, policy: &Policy) -> Self {
         let health = || Health {
             backoff: Backoff::new(policy.backoff_min, policy.backoff_max),
-            rests_until: None,
+            retry_at: None,
         };
         Self(std::iter::repeat_with(health).take(count).collect())
     }
@@ -33,20 +33,20 @@ impl Servers {
     pub(crate) fn pick_before(&self, end: usize, now: Instant) -> Option<usize> {
         self.0[..end]
             .iter()
-            .position(|health| health.rests_until.is_none_or(|until| now >= until))
+            .position(|health| health.retry_at.is_none_or(|until| now >= until))
     }
 
     /// A server failed: it is left alone for a while.
     pub(crate) fn fail(&mut self, server: usize, now: Instant, random: u32) {
         let health = &mut self.0[server];
-        health.rests_until = Some(now + health.backoff.fail(random));
+        health.retry_at = Some(now + health.backoff.fail(random));
     }
 
     /// A server is well.
     pub(crate) fn reset(&mut self, server: usize) {
         let health = &mut self.0[server];
         health.backoff.reset();
-        health.rests_until = None;
+        health.retry_at = None;
     }
 
     /// Nobody knows of any server that it is not well.
@@ -57,10 +57,10 @@ impl Servers {
     }
 
     /// How long until a server may be tried.
-    pub(crate) fn wait(&self, now: Instant) -> Duration {
+    pub(crate) fn time_to_retry(&self, now: Instant) -> Duration {
         let rest = |health: &Health| {
             health
-                .rests_until
+                .retry_at
                 .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
         };
         self.0.iter().map(rest).min().unwrap_or_default()
@@ -79,11 +79,11 @@ mod tests {
         assert_eq!(servers.pick(now), Some(0));
         servers.fail(0, now, 0);
         assert_eq!(servers.pick(now), Some(1));
-        assert_eq!(servers.wait(now), Duration::ZERO);
+        assert_eq!(servers.time_to_retry(now), Duration::ZERO);
         servers.fail(1, now, u32::MAX);
         servers.fail(2, now, u32::MAX);
         assert_eq!(servers.pick(now), None);
-        assert_eq!(servers.wait(now), policy.backoff_min);
+        assert_eq!(servers.time_to_retry(now), policy.backoff_min);
         let later = now + policy.backoff_min;
         assert_eq!(servers.pick(later), Some(0));
         assert_eq!(servers.pick_before(0, later), None);

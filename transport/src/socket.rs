@@ -65,7 +65,7 @@ pub(crate) fn probe_soon(socket: &mio::net::TcpStream) -> io::Result<()> {
 /// # Errors
 ///
 /// Where the kernel does not know how.
-pub(crate) fn announce_acknowledgements(socket: &impl AsRawFd) -> io::Result<()> {
+pub(crate) fn enable_ack_signals(socket: &impl AsRawFd) -> io::Result<()> {
     let flags: libc::c_uint = libc::SOF_TIMESTAMPING_TX_ACK | libc::SOF_TIMESTAMPING_OPT_TSONLY;
     // SAFETY: the option is an int, and the address and size are those of one.
     let answer = unsafe {
@@ -86,7 +86,7 @@ pub(crate) fn announce_acknowledgements(socket: &impl AsRawFd) -> io::Result<()>
 
 /// Takes the words out of the error queue. What they say is of no interest:
 /// [`unacknowledged`] knows it better.
-pub(crate) fn forget_announcements(socket: &impl AsRawFd) {
+pub(crate) fn clear_error_queue(socket: &impl AsRawFd) {
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
     loop {
         // SAFETY: all zeros is a message header without buffers.
@@ -148,7 +148,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
         let mut socket = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        if let Err(error) = announce_acknowledgements(&socket) {
+        if let Err(error) = enable_ack_signals(&socket) {
             return eprintln!("skipped: this kernel has no SO_TIMESTAMPING: {error}");
         }
         // Only errors are waited for, which every poll reports.
@@ -163,7 +163,7 @@ mod tests {
             assert!(!events.is_empty(), "nothing woke the poll");
         }
         assert_eq!(unacknowledged(&socket).unwrap(), 0);
-        forget_announcements(&socket);
+        clear_error_queue(&socket);
         assert!(socket.take_error().unwrap().is_none());
     }
 }

@@ -12,15 +12,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 
 pub use self::blocks::Binary;
-pub(crate) use self::client::{Client, Verdict};
+pub(crate) use self::client::{Client, Diagnosis};
 use self::configured::Configured;
 pub use self::error::TlsError;
 pub use self::failure::{Alert, TlsFailure};
 pub use self::fingerprint::{Fingerprint, FingerprintError};
-pub(crate) use self::handshake::Failed;
+pub(crate) use self::handshake::HandshakeError;
 use self::notes::{ClientCertificate, Notes};
+use self::pem::FileState;
 pub use self::pem::Pem;
-use self::pem::Stamp;
 pub use self::refusal::{Refusal, Subject};
 use self::verifier::{Trust, Verifier};
 use crate::endpoint::Host;
@@ -87,7 +87,7 @@ pub struct TlsTarget {
 struct Loaded {
     config: Arc<ClientConfig>,
     notes: Notes,
-    stamps: Vec<Stamp>,
+    file_states: Vec<FileState>,
 }
 
 impl fmt::Debug for TlsTarget {
@@ -122,7 +122,7 @@ impl TlsTarget {
                 ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
             })
             .transpose()?;
-        let loaded = Loaded::read(&options, options.stamps(), &provider)?;
+        let loaded = Loaded::read(&options, options.file_states(), &provider)?;
         Ok(Self {
             options,
             server_name,
@@ -135,13 +135,13 @@ impl TlsTarget {
     /// cannot be used, what was read before stays in force.
     pub(crate) fn refresh(&self) -> Option<Result<(), TlsError>> {
         let mut loaded = self.loaded.lock();
-        let stamps = self.options.stamps();
-        if stamps == loaded.stamps {
+        let file_states = self.options.file_states();
+        if file_states == loaded.file_states {
             return None;
         }
         // Also where they cannot be used: to say it once is enough.
-        loaded.stamps.clone_from(&stamps);
-        let new = Loaded::read(&self.options, stamps, &self.provider);
+        loaded.file_states.clone_from(&file_states);
+        let new = Loaded::read(&self.options, file_states, &self.provider);
         Some(new.map(|new| *loaded = new))
     }
 
@@ -157,16 +157,16 @@ impl TlsTarget {
         let has_identity = self.options.identity.is_some();
         Ok(Client {
             connection,
-            verdict: Verdict::new(loaded.notes.clone(), has_identity, self.options.only_tls13),
+            diagnosis: Diagnosis::new(loaded.notes.clone(), has_identity, self.options.only_tls13),
         })
     }
 }
 
 impl Loaded {
-    /// `stamps` are from before: a change meanwhile is noticed next time.
+    /// `file_states` are from before: a change meanwhile is noticed next time.
     fn read(
         options: &TlsOptions,
-        stamps: Vec<Stamp>,
+        file_states: Vec<FileState>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let versions: &[&SupportedProtocolVersion] = if options.only_tls13 {
@@ -206,16 +206,20 @@ impl Loaded {
         Ok(Self {
             config: Arc::new(config),
             notes,
-            stamps,
+            file_states,
         })
     }
 }
 
 impl TlsOptions {
-    fn stamps(&self) -> Vec<Stamp> {
+    fn file_states(&self) -> Vec<FileState> {
         let identity = self.identity.iter();
         let identity = identity.flat_map(|identity| [&identity.certificate, &identity.key]);
-        self.ca.iter().chain(identity).map(Pem::stamp).collect()
+        self.ca
+            .iter()
+            .chain(identity)
+            .map(Pem::file_state)
+            .collect()
     }
 
     /// The certificates that are trusted. A fingerprint alone is enough

@@ -6,9 +6,9 @@ use std::net::{Shutdown, SocketAddr};
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::{Hear, Heard, READ, READS_PER_TURN};
+use super::{MAX_READS, OnData, READ_BUFFER, ReadProgress};
 use crate::socket::{
-    announce_acknowledgements, forget_announcements, peer_window, probe_soon, tune, unacknowledged,
+    clear_error_queue, enable_ack_signals, peer_window, probe_soon, tune, unacknowledged,
 };
 use crate::{Error, Target};
 
@@ -16,7 +16,7 @@ use crate::{Error, Target};
 pub(super) struct Tcp {
     pub(super) socket: TcpStream,
     /// Whether the kernel says when something is acknowledged.
-    pub(super) announced: bool,
+    pub(super) signals_acknowledgements: bool,
     /// Bytes that the kernel took.
     pub(super) written: u64,
 }
@@ -32,7 +32,7 @@ impl Tcp {
         let socket = TcpStream::connect(peer)?;
         tune(&socket, target.keepalive, target.user_timeout)?;
         Ok(Self {
-            announced: acknowledgements && announce_acknowledgements(&socket).is_ok(),
+            signals_acknowledgements: acknowledgements && enable_ack_signals(&socket).is_ok(),
             socket,
             written: 0,
         })
@@ -81,30 +81,34 @@ impl Tcp {
         }
     }
 
-    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
+    pub(super) fn read(
+        &mut self,
+        peer: SocketAddr,
+        on_data: &mut OnData<'_>,
+    ) -> Result<ReadProgress, Error> {
+        let mut buffer = [0; READ_BUFFER];
+        for _ in 0..MAX_READS {
             match self.socket.read(&mut buffer) {
                 Ok(0) => {
                     // A reset may have come right behind the FIN.
                     self.check(peer)?;
                     return Err(Error::Closed { peer });
                 }
-                Ok(count) => hear(&buffer[..count])?,
+                Ok(count) => on_data(&buffer[..count])?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Heard::Everything);
+                    return Ok(ReadProgress::Drained);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
         }
-        Ok(Heard::Part)
+        Ok(ReadProgress::MorePending)
     }
 
     /// The position up to which the peer's kernel has everything.
     pub(super) fn acknowledged(&self, peer: SocketAddr) -> Result<u64, Error> {
-        if self.announced {
-            forget_announcements(&self.socket);
+        if self.signals_acknowledgements {
+            clear_error_queue(&self.socket);
         }
         let outstanding =
             unacknowledged(&self.socket).map_err(|source| Error::Broken { peer, source })?;

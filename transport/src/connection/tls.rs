@@ -6,21 +6,21 @@ use std::net::SocketAddr;
 use rustls::{ClientConnection, ProtocolVersion, SupportedCipherSuite};
 
 use super::tcp::Tcp;
-use super::{Hear, Heard, READ, READS_PER_TURN};
+use super::{MAX_READS, OnData, READ_BUFFER, ReadProgress};
 use crate::Error;
 use crate::tls::Client;
 
 /// The most bytes of plaintext in a record (RFC 8446, section 5.1).
-const RECORD: usize = 16 * 1024;
+const MAX_RECORD: usize = 16 * 1024;
 /// How many records before the limit of its keys a connection is worn: more
 /// than one write makes, and room for alerts.
-const MARGIN: u64 = 64;
+const KEY_LIMIT_MARGIN: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) tcp: Tcp,
     client: ClientConnection,
-    verdict: crate::tls::Verdict,
+    diagnosis: crate::tls::Diagnosis,
     /// Encrypted bytes that the kernel did not take yet.
     pending: Vec<u8>,
     /// Records made of what was written.
@@ -31,12 +31,12 @@ impl Tls {
     pub(super) fn new(tcp: Tcp, client: Client) -> Self {
         let Client {
             connection,
-            verdict,
+            diagnosis,
         } = client;
         Self {
             tcp,
             client: connection,
-            verdict,
+            diagnosis,
             pending: Vec::new(),
             records: 0,
         }
@@ -56,7 +56,7 @@ impl Tls {
 
     /// Whether the peer asked for a client certificate, and there is none.
     pub(super) fn lacks_identity(&self) -> bool {
-        self.verdict.lacks_identity()
+        self.diagnosis.lacks_identity()
     }
 
     /// Whether the handshake took up an earlier session.
@@ -71,16 +71,16 @@ impl Tls {
         if !self.pending.is_empty() || self.is_handshaking() {
             return Ok(0);
         }
-        let before = self.taken();
+        let before = self.accepted();
         let taken = self
             .client
             .writer()
             .write(bytes)
             .map_err(|source| Error::Broken { peer, source })?;
-        self.records += taken.div_ceil(RECORD) as u64;
+        self.records += taken.div_ceil(MAX_RECORD) as u64;
         self.flush(peer)?;
         // With its keys used up, rustls takes bytes and makes nothing of them.
-        if self.taken() - before < taken as u64 {
+        if self.accepted() - before < taken as u64 {
             return Err(Error::Stalled { peer });
         }
         Ok(taken)
@@ -89,11 +89,11 @@ impl Tls {
     /// Whether the keys have nearly made as many records as they may. TLS 1.3
     /// changes its keys by itself; TLS 1.2 cannot, and with AES-GCM has enough
     /// of them after 2^24 records (RFC 8446, section 5.5).
-    pub(super) fn is_worn(&self) -> bool {
+    pub(super) fn is_near_key_limit(&self) -> bool {
         match self.client.negotiated_cipher_suite() {
             Some(SupportedCipherSuite::Tls12(suite)) => {
                 let limit = suite.common.confidentiality_limit;
-                self.records >= limit.saturating_sub(MARGIN)
+                self.records >= limit.saturating_sub(KEY_LIMIT_MARGIN)
             }
             _ => false,
         }
@@ -114,37 +114,41 @@ impl Tls {
         }
         while client.wants_write() {
             client
-                .write_tls(&mut Wire { tcp, pending })
+                .write_tls(&mut RecordWriter { tcp, pending })
                 .map_err(|source| Error::Broken { peer, source })?;
         }
         Ok(())
     }
 
     /// The position on the wire behind everything taken so far.
-    pub(super) fn taken(&self) -> u64 {
+    pub(super) fn accepted(&self) -> u64 {
         self.tcp.written + self.pending.len() as u64
     }
 
-    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
+    pub(super) fn read(
+        &mut self,
+        peer: SocketAddr,
+        on_data: &mut OnData<'_>,
+    ) -> Result<ReadProgress, Error> {
+        let mut buffer = [0; READ_BUFFER];
+        for _ in 0..MAX_READS {
             match self.client.read_tls(&mut self.tcp.socket) {
                 Ok(0) => return Err(Error::Truncated { peer }),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // Answers to key updates and the like.
                     self.flush(peer)?;
-                    return Ok(Heard::Everything);
+                    return Ok(ReadProgress::Drained);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
-            if let Err(source) = self.verdict.process(&mut self.client) {
+            if let Err(source) = self.diagnosis.process(&mut self.client) {
                 // The peer is told which check failed, if it still listens.
                 let _ = self.flush(peer);
                 return Err(Error::Tls {
                     peer,
-                    certificate: self.verdict.take(),
+                    certificate: self.diagnosis.take(),
                     source,
                 });
             }
@@ -152,13 +156,13 @@ impl Tls {
                 match self.client.reader().read(&mut buffer) {
                     // close_notify: everything before it was read by the peer.
                     Ok(0) => return Err(Error::Closed { peer }),
-                    Ok(count) => hear(&buffer[..count])?,
+                    Ok(count) => on_data(&buffer[..count])?,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(source) => return Err(Error::Broken { peer, source }),
                 }
             }
         }
-        Ok(Heard::Part)
+        Ok(ReadProgress::MorePending)
     }
 
     /// Says `close_notify` (RFC 5425, section 4.4) and FIN.
@@ -171,12 +175,12 @@ impl Tls {
 }
 
 /// Takes everything: what the kernel does not take waits in `pending`.
-struct Wire<'a> {
+struct RecordWriter<'a> {
     tcp: &'a mut Tcp,
     pending: &'a mut Vec<u8>,
 }
 
-impl Write for Wire<'_> {
+impl Write for RecordWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::UdpSocket;
 
-use super::Heard;
+use super::ReadProgress;
 use crate::Error;
 
 /// The most bytes that a datagram carries: 65,535 less the headers of UDP and
@@ -50,9 +50,9 @@ impl Udp {
 
     /// Learns whether there is anybody: an ICMP error ends the connection, as
     /// the name may have another address by now.
-    pub(super) fn read(&self, peer: SocketAddr) -> Result<Heard, Error> {
+    pub(super) fn read(&self, peer: SocketAddr) -> Result<ReadProgress, Error> {
         match self.socket.take_error() {
-            Ok(None) => Ok(Heard::Everything),
+            Ok(None) => Ok(ReadProgress::Drained),
             Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
         }
     }

@@ -10,12 +10,12 @@ use super::{certificate, key};
 /// A client that has not said anything yet.
 pub(crate) struct Client {
     pub(crate) connection: ClientConnection,
-    pub(crate) verdict: Verdict,
+    pub(crate) diagnosis: Diagnosis,
 }
 
 /// Explains the failures of one connection.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Diagnosis {
     notes: Notes,
     refused: Refused,
     /// Whether the receiver asked for a client certificate.
@@ -24,7 +24,7 @@ pub(crate) struct Verdict {
     only_tls13: bool,
 }
 
-impl Verdict {
+impl Diagnosis {
     pub(super) fn new(notes: Notes, has_identity: bool, only_tls13: bool) -> Self {
         Self {
             notes,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::{ClientConnection, ProtocolVersion};
 
-use super::{Client, TlsFailure, TlsTarget, Verdict, certificate};
+use super::{Client, Diagnosis, TlsFailure, TlsTarget, certificate};
 use crate::endpoint::Host;
 
 /// How long a receiver that asked for a client certificate has to refuse it in
@@ -17,7 +17,7 @@ const CONFIRM: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Handshake {
     /// The version and the cipher suite, or the reason of the failure.
-    pub(crate) outcome: Result<String, Failed>,
+    pub(crate) outcome: Result<String, HandshakeError>,
     /// Whether the receiver asked for a client certificate, and there is none.
     pub(crate) lacks_identity: bool,
     /// The chain that the receiver presented, its own certificate first.
@@ -26,28 +26,28 @@ pub(crate) struct Handshake {
 
 /// The reason why a handshake failed.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum HandshakeError {
     Tls(TlsFailure),
     Io(io::Error),
 }
 
 impl TlsTarget {
     /// Shakes hands over a connection, whose timeouts bound it, and says goodbye.
-    pub(crate) fn shake_hands(&self, host: &Host, stream: &mut TcpStream) -> Handshake {
+    pub(crate) fn handshake(&self, host: &Host, stream: &mut TcpStream) -> Handshake {
         let Client {
             mut connection,
-            mut verdict,
+            mut diagnosis,
         } = match self.client(host) {
             Ok(client) => client,
             Err(failure) => {
                 return Handshake {
-                    outcome: Err(Failed::Tls(failure)),
+                    outcome: Err(HandshakeError::Tls(failure)),
                     lacks_identity: false,
                     presented: Vec::new(),
                 };
             }
         };
-        let outcome = finish(&mut connection, &mut verdict, stream);
+        let outcome = finish(&mut connection, &mut diagnosis, stream);
         if outcome.is_ok() {
             connection.send_close_notify();
         }
@@ -55,10 +55,10 @@ impl TlsTarget {
         // depends on whether it arrives.
         let _ = connection.write_tls(stream);
         let accepted = connection.peer_certificates().unwrap_or_default();
-        let presented = accepted.iter().chain(&verdict.refused().chain);
+        let presented = accepted.iter().chain(&diagnosis.refused().chain);
         Handshake {
             outcome: outcome.map(|()| agreed(&connection)),
-            lacks_identity: verdict.lacks_identity(),
+            lacks_identity: diagnosis.lacks_identity(),
             presented: presented.map(certificate::describe).collect(),
         }
     }
@@ -70,7 +70,7 @@ impl TlsTarget {
 
     /// The subjects of the CAs that may sign the receiver's certificate; none
     /// where those are the system's.
-    pub(crate) fn trusted(&self) -> Option<Vec<String>> {
+    pub(crate) fn trusted_subjects(&self) -> Option<Vec<String>> {
         let certificates = self.options.ca.as_ref()?.certificates().ok()?;
         Some(certificates.iter().map(certificate::subject).collect())
     }
@@ -78,23 +78,26 @@ impl TlsTarget {
 
 fn finish(
     connection: &mut ClientConnection,
-    verdict: &mut Verdict,
+    diagnosis: &mut Diagnosis,
     stream: &mut TcpStream,
-) -> Result<(), Failed> {
+) -> Result<(), HandshakeError> {
     while connection.is_handshaking() {
-        turn(connection, verdict, stream).map_err(Failed::bounded)?;
+        turn(connection, diagnosis, stream).map_err(HandshakeError::bounded)?;
     }
-    flush(connection, stream).map_err(|error| Failed::bounded(Failed::Io(error)))?;
+    flush(connection, stream)
+        .map_err(|error| HandshakeError::bounded(HandshakeError::Io(error)))?;
     let is_undecided = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-        && verdict.is_asked()
+        && diagnosis.is_asked()
         && connection.tls13_tickets_received() == 0;
     if !is_undecided {
         return Ok(());
     }
-    stream.set_read_timeout(Some(CONFIRM)).map_err(Failed::Io)?;
-    match turn(connection, verdict, stream) {
+    stream
+        .set_read_timeout(Some(CONFIRM))
+        .map_err(HandshakeError::Io)?;
+    match turn(connection, diagnosis, stream) {
         // Its silence is as good as a ticket.
-        Err(Failed::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        Err(HandshakeError::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
         other => other,
     }
 }
@@ -102,14 +105,14 @@ fn finish(
 /// Sends what there is, and processes the answer.
 fn turn(
     connection: &mut ClientConnection,
-    verdict: &mut Verdict,
+    diagnosis: &mut Diagnosis,
     stream: &mut TcpStream,
-) -> Result<(), Failed> {
-    flush(connection, stream).map_err(Failed::Io)?;
-    if connection.wants_read() && connection.read_tls(stream).map_err(Failed::Io)? == 0 {
-        return Err(Failed::Io(ErrorKind::UnexpectedEof.into()));
+) -> Result<(), HandshakeError> {
+    flush(connection, stream).map_err(HandshakeError::Io)?;
+    if connection.wants_read() && connection.read_tls(stream).map_err(HandshakeError::Io)? == 0 {
+        return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
     }
-    verdict.process(connection).map_err(Failed::Tls)
+    diagnosis.process(connection).map_err(HandshakeError::Tls)
 }
 
 fn flush(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
@@ -127,7 +130,7 @@ fn agreed(connection: &ClientConnection) -> String {
     format!("{} with {}", version.unwrap_or("?"), suite.unwrap_or("?"))
 }
 
-impl Failed {
+impl HandshakeError {
     /// A timeout of a socket has a name that says nothing.
     fn bounded(self) -> Self {
         match self {

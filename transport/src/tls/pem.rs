@@ -46,12 +46,12 @@ impl fmt::Debug for Pem {
 /// A link that is set to another file, as Kubernetes does for Secrets, changes
 /// it as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(Option<[i64; 4]>);
+pub(super) struct FileState(Option<[i64; 4]>);
 
 impl Pem {
     /// What is in memory never changes.
-    pub(super) fn stamp(&self) -> Stamp {
-        let stamp = |data: Metadata| {
+    pub(super) fn file_state(&self) -> FileState {
+        let file_state = |data: Metadata| {
             [
                 data.mtime(),
                 data.mtime_nsec(),
@@ -60,8 +60,8 @@ impl Pem {
             ]
         };
         match self {
-            Self::File(path) => Stamp(fs::metadata(path).ok().map(stamp)),
-            Self::Text { .. } => Stamp(None),
+            Self::File(path) => FileState(fs::metadata(path).ok().map(file_state)),
+            Self::Text { .. } => FileState(None),
         }
     }
 

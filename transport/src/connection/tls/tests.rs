@@ -96,7 +96,10 @@ fn a_worn_connection_is_replaced_and_every_message_arrives_once() {
         assert_eq!(message.text(), number.to_string());
     }
     // Each makes 136 of its 200 records.
-    assert_eq!(receiver.connections(), MESSAGES.div_ceil(200 - MARGIN));
+    assert_eq!(
+        receiver.connections(),
+        MESSAGES.div_ceil(200 - KEY_LIMIT_MARGIN)
+    );
     assert_eq!(receiver.errors(), Vec::<String>::new());
 }
 
@@ -112,11 +115,11 @@ fn bytes_that_tls_swallows_are_an_error() {
         progress = connection.advance().unwrap();
         if progress == Progress::Established {
             let tls = target.transport.tls().unwrap();
-            connection = connection.secure(tls, &target.servers[0]).unwrap();
+            connection = connection.start_tls(tls, &target.servers[0]).unwrap();
         }
         std::thread::yield_now();
     }
     let error = (0..200).find_map(|_| connection.write(b"23 <14>1 - - - - - - hello").err());
     assert!(matches!(error, Some(Error::Stalled { .. })), "{error:?}");
-    assert!(connection.is_worn());
+    assert!(connection.is_near_key_limit());
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mio::{Registry, Token};
 
 /// What the event loop gives a driver for one turn.
-pub(crate) struct Turn<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) registry: &'a Registry,
     pub(crate) token: Token,
@@ -16,7 +16,7 @@ pub(crate) struct Turn<'a> {
 
 /// What a driver needs from the event loop after its turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Request {
     Nothing,
     /// The name of the server at this index looked up.
     LookUp(usize),

@@ -2,7 +2,7 @@
 //! after the other, and a position that follows their ends.
 //!
 //! ```text
-//! queue ── read ──> Feed ── submit ──> Session ── delivered ──> position
+//! queue ── read ──> Consumer ── submit ──> Session ── delivered ──> position
 //!   ^                 ^                   │
 //!   └─ seek ──────────┴──── retry ────────┘
 //! ```
@@ -15,16 +15,16 @@ use syslog::{Batch, Outcome};
 
 /// The most bytes of frames that are under way, and one batch: more than a kernel's
 /// send buffer takes.
-const WINDOW: usize = 16 * 1024 * 1024;
+const MAX_IN_FLIGHT: usize = 16 * 1024 * 1024;
 /// The most bytes of them that the connection has not taken yet, and one batch.
-const UNSENT: usize = 512 * 1024;
+const MAX_UNSENT: usize = 512 * 1024;
 /// The wait after an error of the disk.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(crate) struct Feed {
+pub(crate) struct Consumer {
     reader: Reader,
     /// The batches that were submitted and have not ended.
-    under_way: VecDeque<UnderWay>,
+    in_flight: VecDeque<InFlight>,
     /// The bytes of their frames.
     bytes: usize,
     /// The number of the first frame that was not acknowledged.
@@ -34,11 +34,11 @@ pub(crate) struct Feed {
     /// The session is gone: the frames kept to be sent again stay on the disk.
     is_frozen: bool,
     /// Nothing is read before that, since the disk had an error.
-    pause: Option<Instant>,
+    retry_at: Option<Instant>,
 }
 
 /// A batch that was submitted.
-struct UnderWay {
+struct InFlight {
     /// The number of its first frame.
     first: u64,
     end: u64,
@@ -55,22 +55,22 @@ pub struct QueueState {
     pub oldest: Option<SystemTime>,
 }
 
-impl Feed {
+impl Consumer {
     pub(crate) fn new(reader: Reader) -> Self {
         Self {
             delivered: reader.delivered(),
             reader,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             bytes: 0,
             oldest: None,
             is_frozen: false,
-            pause: None,
+            retry_at: None,
         }
     }
 
     /// The frames that were delivered before this process, and that the receiver
     /// may have lost unread, one batch after the other.
-    pub(crate) fn read_kept(
+    pub(crate) fn read_replay(
         &mut self,
         scratch: &mut Vec<u8>,
     ) -> Result<Option<Batch>, queue::Error> {
@@ -95,7 +95,7 @@ impl Feed {
     /// Whether there is room for another batch, beside the bytes that the
     /// connection has not taken yet.
     pub(crate) const fn has_room(&self, unsent: usize) -> bool {
-        self.bytes < WINDOW && unsent < UNSENT
+        self.bytes < MAX_IN_FLIGHT && unsent < MAX_UNSENT
     }
 
     /// The next batch to be submitted, if there is one.
@@ -104,15 +104,15 @@ impl Feed {
         scratch: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Option<Batch>, queue::Error> {
-        if self.pause.is_some_and(|until| now < until) {
+        if self.retry_at.is_some_and(|until| now < until) {
             return Ok(None);
         }
-        self.pause = None;
+        self.retry_at = None;
         match self.reader.read(scratch) {
             Ok(Some(Chunk { batch, time })) => {
                 let bytes = batch.bytes().len();
                 self.bytes += bytes;
-                self.under_way.push_back(UnderWay {
+                self.in_flight.push_back(InFlight {
                     first: batch.first(),
                     end: batch.first() + batch.frames() as u64,
                     bytes,
@@ -122,15 +122,15 @@ impl Feed {
             }
             Ok(None) => Ok(None),
             Err(error) => {
-                self.pause = Some(now + PAUSE);
+                self.retry_at = Some(now + RETRY_DELAY);
                 Err(error)
             }
         }
     }
 
     /// The time of the next turn, if the disk had an error.
-    pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        self.pause.filter(|until| *until > now)
+    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|until| *until > now)
     }
 
     /// The batch that begins with the frame of this number has ended. If it was not
@@ -139,9 +139,9 @@ impl Feed {
         if let Some(batch) = buffer {
             self.reader.recycle(batch);
         }
-        let at = self.under_way.iter().position(|batch| batch.first == first);
+        let at = self.in_flight.iter().position(|batch| batch.first == first);
         // Otherwise it was behind one that was not delivered.
-        let Some(ended) = at.and_then(|at| self.under_way.remove(at)) else {
+        let Some(ended) = at.and_then(|at| self.in_flight.remove(at)) else {
             return;
         };
         self.bytes -= ended.bytes;
@@ -152,16 +152,16 @@ impl Feed {
             Outcome::Retry { delivered } => {
                 self.delivered = first + delivered as u64;
                 self.oldest = Some((self.delivered, ended.time));
-                self.under_way.clear();
+                self.in_flight.clear();
                 self.bytes = 0;
                 self.reader.seek(self.delivered);
             }
         }
     }
 
-    /// Writes the position down. `held` is the first frame that the session holds.
-    pub(crate) fn save(&mut self, held: Option<u64>) -> Result<(), queue::Error> {
-        let kept = held.unwrap_or(self.delivered).min(self.delivered);
+    /// Writes the position down. `first_held` is the first frame that the session holds.
+    pub(crate) fn save(&mut self, first_held: Option<u64>) -> Result<(), queue::Error> {
+        let kept = first_held.unwrap_or(self.delivered).min(self.delivered);
         let kept = if self.is_frozen { 0 } else { kept };
         self.reader.advance(kept, self.delivered)
     }
@@ -172,13 +172,13 @@ impl Feed {
     }
 
     /// There is no connection.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn on_disconnected(&self) {
         self.reader.rest();
     }
 
     pub(crate) fn state(&mut self, scratch: &mut Vec<u8>) -> QueueState {
         let status = self.reader.status();
-        let oldest = match self.under_way.front() {
+        let oldest = match self.in_flight.front() {
             Some(batch) => Some(batch.time),
             None if status.waiting > 0 => self.peek(scratch),
             None => None,
@@ -224,7 +224,7 @@ mod tests {
         };
         let (writer, reader) = queue::open(dir.path(), options).unwrap();
         let (now, mut scratch) = (Instant::now(), Vec::new());
-        let mut feed = Feed::new(reader);
+        let mut consumer = Consumer::new(reader);
         for number in 0..3 {
             let mut batch = Batch::new(Framing::Newline);
             for _ in 0..2 {
@@ -233,17 +233,17 @@ mod tests {
                 frame.finish();
             }
             writer.append(&mut batch, SystemTime::now()).unwrap();
-            let read = feed.next(&mut scratch, now).unwrap().unwrap();
+            let read = consumer.next(&mut scratch, now).unwrap().unwrap();
             assert_eq!(read.first(), 2 * number);
         }
         // Given up as a whole.
-        feed.on_finished(2, Outcome::Delivered, None);
-        assert_eq!(feed.delivered, 0);
-        feed.on_finished(0, Outcome::Delivered, None);
-        assert_eq!(feed.delivered, 2);
-        feed.on_finished(4, Outcome::Retry { delivered: 1 }, None);
-        assert_eq!((feed.delivered, feed.bytes), (5, 0));
-        let read = feed.next(&mut scratch, now).unwrap().unwrap();
+        consumer.on_finished(2, Outcome::Delivered, None);
+        assert_eq!(consumer.delivered, 0);
+        consumer.on_finished(0, Outcome::Delivered, None);
+        assert_eq!(consumer.delivered, 2);
+        consumer.on_finished(4, Outcome::Retry { delivered: 1 }, None);
+        assert_eq!((consumer.delivered, consumer.bytes), (5, 0));
+        let read = consumer.next(&mut scratch, now).unwrap().unwrap();
         assert_eq!((read.first(), read.frames()), (5, 1));
     }
 }

@@ -14,7 +14,7 @@ use syslog::session::{End, Side};
 use crate::Error;
 use crate::connection::Connection;
 
-pub(crate) struct Closed {
+pub(crate) struct HalfClosed {
     connection: Connection,
     pub(crate) server: usize,
     by: Side,
@@ -22,7 +22,7 @@ pub(crate) struct Closed {
     pub(crate) error: Error,
 }
 
-impl Closed {
+impl HalfClosed {
     /// Closes the connection from here, or begins to watch for the reset that
     /// follows the peer's close.
     pub(crate) fn new(mut connection: Connection, server: usize, by: Side, error: Error) -> Self {
