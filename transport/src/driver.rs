@@ -1,4 +1,4 @@
-//! One sink: does on sockets what its session decides.
+//! The driver of one sink: performs on sockets what the sink's session decides.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,31 +19,33 @@ use crate::half_closed::HalfClosed;
 use crate::servers::Servers;
 use crate::{DeliveryEvent, Error, Observer, Target};
 
-/// The most bytes that a connection is given at a time. What a peer has of a
-/// batch is known in steps of this size; smaller ones cost more processor time,
-/// and larger ones no less.
+/// The maximum number of bytes passed to a connection in one write. The progress
+/// of a batch is known in steps of this size. Smaller writes cost more processor
+/// time, and larger ones do not save any.
 const MAX_WRITE: usize = 256 * 1024;
-/// Where the kernel does not say when a peer acknowledged, it is asked: after
-/// this time at first, and after twice the time each time again.
+/// The first interval of polling for acknowledgements, if the kernel does not
+/// signal them. The interval doubles with each poll.
 const MIN_ACK_POLL: Duration = Duration::from_millis(1);
+/// The maximum interval of polling for acknowledgements.
 const MAX_ACK_POLL: Duration = Duration::from_millis(20);
-/// Where it does say, it is asked all the same from time to time: its word can
-/// get lost where memory for the socket is short.
+/// The polling interval if the kernel does signal acknowledgements: a signal can
+/// get lost if the socket is short of memory.
 const FALLBACK_ACK_POLL: Duration = Duration::from_millis(200);
 
-/// Who is told what became of a delivery; on the event loop's thread, so that
-/// it must not block.
+/// A callback that receives the outcome of a delivery. The callback runs on the
+/// event loop's thread and must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
 
-/// The rounds of reading from the queue and sending in a turn, at most, so that
-/// other sinks have theirs.
+/// The maximum number of rounds of reading from the queue and sending before
+/// other sinks are served.
 const MAX_ROUNDS: usize = 16;
 
-/// The receiver of a batch's outcome.
+/// The source of a batch, to which its outcome is reported.
 enum BatchSource {
     Caller(Reply),
-    /// The sink's queue, in which the batch begins with the frame of this number.
+    /// The sink's queue.
     Queue {
+        /// The number of the batch's first frame in the queue.
         first: u64,
     },
 }
@@ -51,40 +53,42 @@ enum BatchSource {
 pub(crate) struct Driver {
     target: Target,
     observer: Box<dyn Observer>,
-    /// Read by the workers, so that they do not encode in vain.
+    /// Shared with the workers, which do not encode records while the receiver is
+    /// down.
     down: Arc<AtomicBool>,
     session: Session<BatchSource>,
-    /// The sink's queue, if it has one.
+    /// The consumer of the sink's queue, if the sink has a queue.
     consumer: Option<Consumer>,
-    /// The last turn ended before the queue did.
+    /// Whether the last call of [`Driver::drive`] left batches in the queue.
     has_more: bool,
     servers: Servers,
-    /// Servers whose look-up is under way. It cannot be ended, so no other is
-    /// begun before it has answered.
+    /// The servers with a look-up in progress. A look-up cannot be cancelled, so
+    /// the next one for the same server starts after it has finished.
     pending_look_ups: Vec<usize>,
     /// The connection in use.
     active: Option<ActiveConnection>,
-    /// The one that was, closed by a side, and watched for what follows.
+    /// The previous connection, closed by one side and watched for a reset.
     half_closed: Option<HalfClosed>,
-    /// The one that is being made, to have one or to have a better one.
+    /// The attempt to establish a first connection, or one to a preferred server.
     attempt: Option<Attempt>,
-    /// The sink is being closed, and has until then.
+    /// The deadline for closing the sink, once [`Driver::close`] was called.
     close_deadline: Option<Instant>,
-    /// After [`Driver::close`], the receiver has closed as well.
+    /// Whether the receiver has closed its side after [`Driver::close`].
     is_close_confirmed: bool,
-    /// What the observer was told last.
+    /// The totals and the replay bytes that were last reported to the observer.
     last_progress: (Totals, usize),
+    /// The state of the queue that was last reported to the observer.
     last_queue_state: Option<QueueState>,
 }
 
 struct ActiveConnection {
     connection: Connection,
     server: usize,
-    /// When to try for a better server.
+    /// The time of the next attempt to connect to a preferred server.
     failback: Option<Instant>,
-    /// When to ask next what was acknowledged, and how long to wait then.
+    /// The time of the next poll for acknowledgements, and the current interval.
     ack_poll: Option<(Instant, Duration)>,
-    /// The peer said more than was read in one turn.
+    /// Whether the socket may hold more data that signals no further event.
     has_unread_data: bool,
 }
 
@@ -109,8 +113,8 @@ impl Driver {
         }
     }
 
-    /// Delivers what is in a queue from now on. What was kept there to be sent
-    /// again is the first.
+    /// Attaches a queue whose content is delivered from now on. Frames that the
+    /// receiver may have lost unread are sent again first.
     pub(crate) fn attach(&mut self, queue: queue::Reader, now: Instant) {
         let mut consumer = Consumer::new(queue);
         let mut scratch = Vec::new();
@@ -135,40 +139,40 @@ impl Driver {
         self.session.submit(batch, skip, BatchSource::Caller(reply));
     }
 
-    /// Delivers what was submitted, and sends again what is pending, until
-    /// then. A server that was left alone is tried at once.
-    pub(crate) fn close(&mut self, until: Instant) {
-        self.close_deadline = Some(until);
+    /// Begins to close the sink: delivers what was submitted, and sends pending
+    /// frames again, until `deadline`. Servers in backoff are tried at once.
+    pub(crate) fn close(&mut self, deadline: Instant) {
+        self.close_deadline = Some(deadline);
         if self.session.is_busy() && self.consumer.is_none() {
             self.servers.reset_all();
             self.session.retry_now();
         }
     }
 
-    /// Whether nothing is left to deliver after [`Driver::close`].
+    /// Returns whether nothing is left to deliver after [`Driver::close`].
     fn is_drained(&self) -> bool {
-        // The content of a queue can wait.
+        // The content of a queue stays on disk for the next process.
         let is_waiting = self.consumer.is_some() && !self.session.is_up();
         self.close_deadline.is_some() && (is_waiting || !self.session.is_busy())
     }
 
-    /// Whether there is nothing left to do after [`Driver::close`].
+    /// Returns whether nothing is left to do after [`Driver::close`].
     pub(crate) fn is_closed(&self, now: Instant) -> bool {
-        let goodbye = match (&self.active, &self.half_closed) {
+        let is_disconnected = match (&self.active, &self.half_closed) {
             (Some(active), _) => active.connection.is_closed(),
             (None, closed) => closed.is_none() || self.consumer.is_none(),
         };
-        let late = self.close_deadline.is_some_and(|until| now >= until);
-        self.is_drained() && (goodbye || late)
+        let is_overdue = self.close_deadline.is_some_and(|deadline| now >= deadline);
+        self.is_drained() && (is_disconnected || is_overdue)
     }
 
-    /// When the next turn is due, if nothing happens before.
+    /// Returns when to call [`Driver::drive`] again if no event occurs before.
     pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let active = self.active.as_ref();
         let is_free = self.attempt.is_none();
         [
             self.session.poll_timeout(),
-            // One that is ready waits for the end of the watch.
+            // An attempt that is ready waits until the previous connection ended.
             self.attempt
                 .as_ref()
                 .filter(|attempt| !(attempt.is_ready() && self.half_closed.is_some()))
@@ -187,15 +191,15 @@ impl Driver {
         .min()
     }
 
-    /// The name of a server is looked up.
+    /// Handles the result of a server's look-up.
     pub(crate) fn on_addresses(
         &mut self,
         server: usize,
-        found: io::Result<Vec<SocketAddr>>,
+        result: io::Result<Vec<SocketAddr>>,
         cx: &Context<'_>,
     ) {
         self.pending_look_ups.retain(|other| *other != server);
-        // An answer may come after nobody waits for it any more.
+        // The attempt may have timed out before the look-up finished.
         if self
             .attempt
             .take_if(|attempt| attempt.is_looking_up() && attempt.server() == server)
@@ -203,7 +207,7 @@ impl Driver {
         {
             return;
         }
-        match found {
+        match result {
             Ok(addresses) => self.connect(server, addresses.into(), cx),
             Err(source) => {
                 let host = self.target.servers[server].host_name();
@@ -212,20 +216,20 @@ impl Driver {
         }
     }
 
-    /// Does everything that can be done now.
+    /// Does everything that can be done without blocking.
     pub(crate) fn drive(&mut self, cx: &Context<'_>) -> Request {
         self.handle_timeouts(cx);
-        self.watch_closed(cx);
+        self.watch_half_closed(cx);
         self.advance(cx);
         let mut request = Request::Nothing;
-        // Each failure has a server rest, so that this comes to an end.
+        // The loop ends: each failure puts another server into backoff.
         while self.should_connect(cx.now) {
             request = self.start_attempt(cx);
             self.advance(cx);
         }
         match self.deliver(cx) {
             Ok(()) => {}
-            // The peer only ended first.
+            // Only the peer was faster to close the connection.
             Err(error) if self.is_drained() => {
                 self.is_close_confirmed = matches!(error, Error::Closed { .. });
                 self.active = None;
@@ -240,8 +244,8 @@ impl Driver {
         request
     }
 
-    /// A sink with a queue waits for its receiver's answer to the close: what it
-    /// keeps is needed no more then.
+    /// Closes the connection of a drained sink with a queue, and waits for the
+    /// receiver to close as well: the replay buffer is not needed after that.
     fn close_if_drained(&mut self, cx: &Context<'_>) {
         if self.consumer.is_some()
             && self.is_drained()
@@ -252,8 +256,9 @@ impl Driver {
         }
     }
 
-    /// A sink connects before there is anything to send, so that what is wrong
-    /// with it is known early; one that is being closed only if it must.
+    /// Returns whether to start a connection attempt. A sink connects before
+    /// there is anything to send, so that configuration errors show early. A sink
+    /// that is being closed connects only if there is something left to send.
     fn should_connect(&self, now: Instant) -> bool {
         if self.attempt.is_some() {
             return false;
@@ -271,7 +276,7 @@ impl Driver {
 
     fn handle_timeouts(&mut self, cx: &Context<'_>) {
         let now = cx.now;
-        if self.close_deadline.is_some_and(|until| now >= until) && self.session.is_busy() {
+        if self.close_deadline.is_some_and(|deadline| now >= deadline) && self.session.is_busy() {
             self.abandon(now);
         }
         match self.session.on_timeout(now) {
@@ -286,7 +291,7 @@ impl Driver {
         }
     }
 
-    /// Gives up what is not delivered.
+    /// Abandons everything that is not delivered.
     fn abandon(&mut self, now: Instant) {
         if let Some(consumer) = &mut self.consumer {
             consumer.freeze();
@@ -302,9 +307,9 @@ impl Driver {
         }
     }
 
-    /// Closes the connection in use, or takes note that the peer did. What it
-    /// had acknowledged may be unread: the session knows how long to watch for
-    /// a sign of that.
+    /// Closes the active connection, or records that the peer did. The peer may
+    /// not have read what it acknowledged: the session decides how long to watch
+    /// for a reset, which would show that.
     fn close_connection(&mut self, by: Side, error: Error, cx: &Context<'_>) {
         let Some(ActiveConnection {
             connection, server, ..
@@ -322,7 +327,7 @@ impl Driver {
         }
     }
 
-    fn watch_closed(&mut self, cx: &Context<'_>) {
+    fn watch_half_closed(&mut self, cx: &Context<'_>) {
         if let Some(closed) = &mut self.half_closed
             && let Some(end) = closed.watch()
         {
@@ -337,8 +342,7 @@ impl Driver {
         }
     }
 
-    /// Replaces a connection whose keys have nearly protected as much as they
-    /// may.
+    /// Replaces a connection whose TLS keys are close to their limit.
     fn replace_near_key_limit(&mut self, cx: &Context<'_>) {
         if let Some(active) = &self.active
             && active.connection.is_near_key_limit()
@@ -349,7 +353,7 @@ impl Driver {
         }
     }
 
-    /// Begins to connect to a server, or to look up its addresses.
+    /// Starts to connect to a server, or to look up its addresses.
     fn start_attempt(&mut self, cx: &Context<'_>) -> Request {
         let picked = match &mut self.active {
             None => self.servers.pick(cx.now),
@@ -384,14 +388,14 @@ impl Driver {
 
     fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, cx: &Context<'_>) {
         let observer = &mut self.observer;
-        let tell = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
-        match Attempt::connect(&self.target, server, addresses, cx, tell) {
+        let on_error = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
+        match Attempt::connect(&self.target, server, addresses, cx, on_error) {
             Ok(attempt) => self.attempt = Some(attempt),
             Err(error) => self.on_server_failed(server, &error, cx),
         }
     }
 
-    /// Goes on with the attempt.
+    /// Advances the connection attempt.
     fn advance(&mut self, cx: &Context<'_>) {
         let Some(attempt) = &mut self.attempt else {
             return;
@@ -406,10 +410,10 @@ impl Driver {
         if !attempt.is_ready() {
             return;
         }
-        // A better server waits for a moment in which nothing is under way.
-        let moment = !self.session.is_busy() || attempt.is_timed_out(cx.now);
+        // A preferred server takes over while nothing is in flight, if possible.
+        let can_switch = !self.session.is_busy() || attempt.is_timed_out(cx.now);
         if let Some(active) = &self.active
-            && moment
+            && can_switch
         {
             let peer = active.connection.peer();
             self.close_connection(Side::Own, Error::Replaced { peer }, cx);
@@ -419,7 +423,7 @@ impl Driver {
         }
     }
 
-    /// Takes the connection of the attempt into use.
+    /// Makes the connection of the attempt the active one.
     fn activate(&mut self, cx: &Context<'_>) {
         let Some(attempt) = self.attempt.take() else {
             return;
@@ -445,22 +449,23 @@ impl Driver {
         });
     }
 
-    /// An address failed: on to the server's next one, if there is any.
+    /// Handles the failure of an address: tries the server's next one, if any.
     fn try_next(&mut self, error: &Error, cx: &Context<'_>) {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
         let server = attempt.server();
-        let others = attempt.into_remaining();
-        if others.is_empty() {
+        let addresses = attempt.into_remaining();
+        if addresses.is_empty() {
             self.on_server_failed(server, error, cx);
         } else {
             self.notify(&DeliveryEvent::AttemptFailed(error));
-            self.connect(server, others, cx);
+            self.connect(server, addresses, cx);
         }
     }
 
-    /// A server failed: on to the next one, if there is any that may be tried.
+    /// Handles the failure of a server: the next one that is not in backoff is
+    /// tried, if any.
     fn on_server_failed(&mut self, server: usize, error: &Error, cx: &Context<'_>) {
         self.attempt = None;
         self.servers.fail(server, cx.now, random());
@@ -471,18 +476,18 @@ impl Driver {
         let retry_in = self.servers.time_to_retry(cx.now);
         self.session.on_failed(cx.now, retry_in);
         self.down.store(true, Ordering::Relaxed);
-        // The reason is known before anybody is told to try again.
+        // The error is logged before the callers learn that they must retry.
         self.notify(&DeliveryEvent::ConnectFailed { error, retry_in });
         self.complete_batches();
     }
 
-    /// Delivers what the session has, and what the queue has.
+    /// Delivers the batches of the session and the queue.
     fn deliver(&mut self, cx: &Context<'_>) -> Result<(), Error> {
         for _ in 0..MAX_ROUNDS {
             let was_full = !self.has_room();
             let is_filled = self.submit_from_queue(cx);
             self.pump(cx)?;
-            // What has ended makes room.
+            // Finished batches make room for others.
             self.complete_batches();
             self.has_more = is_filled || was_full && self.has_room();
             if !self.has_more {
@@ -492,7 +497,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether the session takes another batch of the queue.
+    /// Returns whether the session has room for another batch of the queue.
     fn has_room(&self) -> bool {
         let unsent = self.session.unsent_bytes();
         self.consumer
@@ -503,8 +508,8 @@ impl Driver {
             && self.close_deadline.is_none()
     }
 
-    /// Submits a batch of the queue, if there is room for one. Returns whether it
-    /// did.
+    /// Submits a batch of the queue to the session, if there is room. Returns
+    /// whether a batch was submitted.
     fn submit_from_queue(&mut self, cx: &Context<'_>) -> bool {
         if !self.has_room() {
             return false;
@@ -526,15 +531,15 @@ impl Driver {
         }
     }
 
-    /// Moves bytes from the session to the connection, and learns what the
-    /// peer acknowledged, until there is nothing to do.
+    /// Moves bytes from the session to the connection, and acknowledgements back,
+    /// until nothing is left to do.
     fn pump(&mut self, cx: &Context<'_>) -> Result<(), Error> {
         while self.pump_once(cx)? {}
         Ok(())
     }
 
-    /// Returns whether there is more to send, because of what the peer
-    /// acknowledged: some frames wait until they are alone.
+    /// Does one round of [`Driver::pump`]. Returns whether acknowledgements have
+    /// released more frames: some are held back until they are alone in flight.
     fn pump_once(&mut self, cx: &Context<'_>) -> Result<bool, Error> {
         let is_drained = self.is_drained();
         let Some(active) = &mut self.active else {
@@ -568,12 +573,13 @@ impl Driver {
                 break;
             }
         }
-        let is_all = self.session.transmit().is_empty();
+        let all_sent = self.session.transmit().is_empty();
         if is_drained {
             connection.close();
         }
         connection.flush()?;
-        // Before anything is acknowledged: it says how much of that to keep.
+        // Before the acknowledgements: the window decides how much of the
+        // acknowledged data to keep.
         if self.session.awaits_acknowledgement()
             && let Some(window) = connection.window()
             && self.session.on_window(window)
@@ -595,10 +601,10 @@ impl Driver {
         } else {
             None
         };
-        Ok(is_all && !self.session.transmit().is_empty())
+        Ok(all_sent && !self.session.transmit().is_empty())
     }
 
-    /// The connection in use broke, or has to end.
+    /// Drops the active connection after an error.
     fn disconnect(&mut self, error: &Error, cx: &Context<'_>) {
         if let Some(ActiveConnection {
             connection, server, ..
@@ -613,19 +619,20 @@ impl Driver {
         }
     }
 
-    /// A connection to `server` is over.
+    /// Handles the end of a connection to `server`.
     fn on_connection_ended(&mut self, server: usize, error: &Error, end: End, cx: &Context<'_>) {
         let mut retry_in = Duration::ZERO;
-        let was_of_use = self.session.on_ended(cx.now, end);
+        let made_progress = self.session.on_ended(cx.now, end);
         let unfinished = self.complete_batches();
         if let Some(consumer) = &self.consumer {
             consumer.on_disconnected();
         }
-        if was_of_use || end == End::Answered {
+        if made_progress || end == End::Answered {
             self.servers.reset(server);
         } else {
             if self.session.is_searching() {
-                // The server takes connections; how many there will be is bounded.
+                // The server accepts connections, and the search ends after a
+                // bounded number of them.
                 self.servers.reset(server);
             }
             self.servers.fail(server, cx.now, random());
@@ -635,7 +642,7 @@ impl Driver {
                 self.complete_batches();
             }
         }
-        // A better one takes over from one that has read everything.
+        // After an answered close everything was read: nothing to report.
         if end != End::Answered {
             self.notify(&DeliveryEvent::Disconnected {
                 error,
@@ -645,25 +652,25 @@ impl Driver {
         }
     }
 
-    /// Tells the workers what became of their batches. Says how many have to
-    /// be sent again.
+    /// Reports the outcome of each finished batch to its source. Returns the
+    /// number of batches that must be sent again.
     fn complete_batches(&mut self) -> usize {
         let is_down = self.session.is_down() || self.session.is_searching();
         self.down.store(is_down, Ordering::Relaxed);
         while let Some(length) = self.session.poll_rejected() {
             self.notify(&DeliveryEvent::MessageRejected { length });
         }
-        let mut again = 0;
+        let mut retries = 0;
         while let Some(finished) = self.session.poll_finished() {
             match (finished.outcome, finished.took) {
-                (Outcome::Retry { .. }, _) => again += 1,
+                (Outcome::Retry { .. }, _) => retries += 1,
                 (Outcome::Delivered, Some(took)) => {
                     if let Some(active) = &self.active {
                         self.servers.reset(active.server);
                     }
                     self.notify(&DeliveryEvent::Delivered { took });
                 }
-                // It was delivered before.
+                // The batch was delivered before.
                 (Outcome::Delivered, None) => {}
             }
             let Finished {
@@ -685,14 +692,14 @@ impl Driver {
                 }),
             }
         }
-        again
+        retries
     }
 
-    /// Ends the connection in an orderly way. Frames that were set aside are
-    /// given up.
+    /// Closes the connection in an orderly way, and abandons what is not
+    /// delivered.
     pub(crate) fn shut_down(&mut self, now: Instant) {
         if self.is_close_confirmed {
-            // It has read everything.
+            // The receiver has read everything, so no frame is kept.
             self.save(None);
         }
         self.abandon(now);
@@ -703,10 +710,10 @@ impl Driver {
         self.attempt = None;
     }
 
-    /// Writes the queue's position down.
-    fn save(&mut self, held: Option<u64>) {
+    /// Saves the queue's position.
+    fn save(&mut self, first_held: Option<u64>) {
         if let Some(consumer) = &mut self.consumer
-            && let Err(error) = consumer.save(held)
+            && let Err(error) = consumer.save(first_held)
         {
             self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
         }
@@ -716,6 +723,7 @@ impl Driver {
         self.observer.on_event(event);
     }
 
+    /// Saves the queue's position, and reports changes to the observer.
     fn report_progress(&mut self, cx: &Context<'_>) {
         self.save(self.session.first_number());
         if let Some(consumer) = &mut self.consumer {
@@ -735,7 +743,7 @@ impl Driver {
     }
 }
 
-/// Spreads the sinks' backoffs; no secret depends on it.
+/// Returns a random number that spreads the sinks' backoffs; not for secrets.
 fn random() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
