@@ -1,5 +1,5 @@
-//! One try to connect to one server: its name looked up, one address after the
-//! other, the handshakes.
+//! An attempt to connect to a server: the look-up of its name, its addresses one
+//! after the other, and the handshakes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,15 +11,16 @@ use crate::connection::{Connection, Progress};
 use crate::context::Context;
 use crate::{Error, Target};
 
-/// How long a TLS 1.3 peer that sends no session ticket has to refuse our
-/// certificate, before it counts as content.
+/// The time in which a TLS 1.3 peer that sends no session ticket can reject our
+/// certificate. After that the connection counts as ready.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) struct Attempt {
     server: usize,
-    /// When to give the current address up.
+    /// The deadline of the current stage.
     deadline: Instant,
     stage: Stage,
+    /// The addresses that were not tried yet.
     remaining: VecDeque<SocketAddr>,
 }
 
@@ -33,7 +34,7 @@ enum Stage {
 }
 
 impl Attempt {
-    /// Waits for the addresses of a server's name.
+    /// Starts an attempt that waits for the look-up of a server's name.
     pub(crate) fn look_up(target: &Target, server: usize, now: Instant) -> Self {
         Self {
             server,
@@ -43,8 +44,9 @@ impl Attempt {
         }
     }
 
-    /// Begins to connect to the first of `addresses` that does not fail at
-    /// once. What is wrong with the others is told to `on_error`.
+    /// Starts to connect to the first of `addresses` that does not fail at once.
+    /// The errors of the earlier ones are passed to `on_error`; the last address's
+    /// error is returned.
     pub(crate) fn connect(
         target: &Target,
         server: usize,
@@ -98,12 +100,12 @@ impl Attempt {
         matches!(self.stage, Stage::Ready(_))
     }
 
-    /// The addresses that were not tried.
+    /// Returns the addresses that were not tried yet.
     pub(crate) fn into_remaining(self) -> VecDeque<SocketAddr> {
         self.remaining
     }
 
-    /// The connection, once it is ready.
+    /// Returns the connection, if it is ready.
     pub(crate) fn into_connection(self) -> Option<Connection> {
         match self.stage {
             Stage::Ready(connection) => Some(connection),
@@ -111,7 +113,7 @@ impl Attempt {
         }
     }
 
-    /// When the attempt has to be looked at again.
+    /// Returns when to advance the attempt again.
     pub(crate) fn next_deadline(&self) -> Instant {
         match &self.stage {
             Stage::Connecting {
@@ -122,16 +124,16 @@ impl Attempt {
         }
     }
 
-    /// Whether its time is over.
+    /// Returns whether the deadline of the current stage has passed.
     pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
         now >= self.deadline
     }
 
-    /// Goes on as far as it goes without waiting. One that is ready has the
-    /// write timeout until it is late.
+    /// Advances the attempt as far as possible without blocking. Once the connection
+    /// is ready, the deadline is the write timeout.
     pub(crate) fn advance(&mut self, target: &Target, now: Instant) -> Result<(), Error> {
         let timed_out = self.is_timed_out(now);
-        // The place holds something else for as long as it takes.
+        // A placeholder takes the stage's place until the end of this function.
         let (mut connection, mut confirm_until) =
             match std::mem::replace(&mut self.stage, Stage::LookingUp) {
                 Stage::Connecting {

@@ -1,5 +1,5 @@
-//! A sink's queue on disk as its session sees it: batches that are submitted one
-//! after the other, and a position that follows their ends.
+//! The consumer of a sink's queue on disk: submits batches to the session in order,
+//! and advances the position as they are delivered.
 //!
 //! ```text
 //! queue ── read ──> Consumer ── submit ──> Session ── delivered ──> position
@@ -13,45 +13,51 @@ use std::time::{Duration, Instant, SystemTime};
 use queue::{Chunk, Reader, Status};
 use syslog::{Batch, Outcome};
 
-/// The most bytes of frames that are under way, and one batch: more than a kernel's
-/// send buffer takes.
+/// The number of bytes in flight at which no further batch is read. More than a
+/// kernel's send buffer holds.
 const MAX_IN_FLIGHT: usize = 16 * 1024 * 1024;
-/// The most bytes of them that the connection has not taken yet, and one batch.
+/// The number of bytes not yet passed to the connection at which no further batch is
+/// read.
 const MAX_UNSENT: usize = 512 * 1024;
-/// The wait after an error of the disk.
+/// The wait after an error of the disk before the queue is read again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Consumer {
     reader: Reader,
-    /// The batches that were submitted and have not ended.
+    /// The batches that were submitted and are not finished.
     in_flight: VecDeque<InFlight>,
-    /// The bytes of their frames.
+    /// The size in bytes of the frames in flight.
     bytes: usize,
-    /// The number of the first frame that was not acknowledged.
+    /// The number of the first frame that is not delivered.
     delivered: u64,
-    /// The number of the first frame that was not acknowledged, and its time.
+    /// The number of a frame and the time at which it was appended: a cache for
+    /// [`Consumer::state`].
     oldest: Option<(u64, SystemTime)>,
-    /// The session is gone: the frames kept to be sent again stay on the disk.
+    /// Whether the position of kept frames stays as it is, because the session has
+    /// dropped its replay buffer.
     is_frozen: bool,
-    /// Nothing is read before that, since the disk had an error.
+    /// The time before which nothing is read, after an error of the disk.
     retry_at: Option<Instant>,
 }
 
-/// A batch that was submitted.
+/// A batch that was submitted and is not finished.
 struct InFlight {
-    /// The number of its first frame.
+    /// The number of the batch's first frame.
     first: u64,
+    /// The number after the batch's last frame.
     end: u64,
     bytes: usize,
+    /// The time at which the batch was appended to the queue.
     time: SystemTime,
 }
 
-/// The content of a queue, and its losses.
+/// The state of a sink's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueState {
-    /// Its size, and what it lost.
+    /// The size of the queue, and its losses.
     pub status: Status,
-    /// The time at which the oldest message that waits was appended.
+    /// The time at which the oldest waiting message was appended. None if no message
+    /// is waiting or the time is unknown.
     pub oldest: Option<SystemTime>,
 }
 
@@ -68,15 +74,15 @@ impl Consumer {
         }
     }
 
-    /// The frames that were delivered before this process, and that the receiver
-    /// may have lost unread, one batch after the other.
+    /// Returns the next batch of frames that an earlier process has delivered and
+    /// the receiver may have lost unread. None after the last one.
     pub(crate) fn read_replay(
         &mut self,
         scratch: &mut Vec<u8>,
     ) -> Result<Option<Batch>, queue::Error> {
         while self.reader.number() < self.delivered {
             let chunk = self.reader.read(scratch).inspect_err(|_| {
-                // Frames that cannot be read now are sent later, as if for the first time.
+                // Unreadable frames are sent later, as if for the first time.
                 self.delivered = self.reader.number();
             })?;
             let Some(Chunk { mut batch, .. }) = chunk else {
@@ -92,13 +98,13 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Whether there is room for another batch, beside the bytes that the
-    /// connection has not taken yet.
+    /// Returns whether another batch can be submitted, given the number of unsent
+    /// bytes in the session.
     pub(crate) const fn has_room(&self, unsent: usize) -> bool {
         self.bytes < MAX_IN_FLIGHT && unsent < MAX_UNSENT
     }
 
-    /// The next batch to be submitted, if there is one.
+    /// Returns the next batch to submit, if there is one.
     pub(crate) fn next(
         &mut self,
         scratch: &mut Vec<u8>,
@@ -128,30 +134,31 @@ impl Consumer {
         }
     }
 
-    /// The time of the next turn, if the disk had an error.
+    /// Returns when to read the queue again, after an error of the disk.
     pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         self.retry_at.filter(|until| *until > now)
     }
 
-    /// The batch that begins with the frame of this number has ended. If it was not
-    /// delivered as a whole, the rest is read again, with all that is behind it.
+    /// Handles the outcome of the batch whose first frame has the number `first`. If
+    /// the batch was not fully delivered, its rest and all later batches are read
+    /// again. `buffer` is a batch whose memory can be reused.
     pub(crate) fn on_finished(&mut self, first: u64, outcome: Outcome, buffer: Option<Batch>) {
         if let Some(batch) = buffer {
             self.reader.recycle(batch);
         }
-        let at = self.in_flight.iter().position(|batch| batch.first == first);
-        // Otherwise it was behind one that was not delivered.
-        let Some(ended) = at.and_then(|at| self.in_flight.remove(at)) else {
+        let index = self.in_flight.iter().position(|batch| batch.first == first);
+        // A missing batch follows one that was not delivered, and is read again.
+        let Some(finished) = index.and_then(|index| self.in_flight.remove(index)) else {
             return;
         };
-        self.bytes -= ended.bytes;
+        self.bytes -= finished.bytes;
         match outcome {
-            // One that was given up ends before those under way.
-            Outcome::Delivered if at == Some(0) => self.delivered = ended.end,
+            // A later batch finishes first if all its frames are dropped.
+            Outcome::Delivered if index == Some(0) => self.delivered = finished.end,
             Outcome::Delivered => {}
             Outcome::Retry { delivered } => {
                 self.delivered = first + delivered as u64;
-                self.oldest = Some((self.delivered, ended.time));
+                self.oldest = Some((self.delivered, finished.time));
                 self.in_flight.clear();
                 self.bytes = 0;
                 self.reader.seek(self.delivered);
@@ -159,35 +166,39 @@ impl Consumer {
         }
     }
 
-    /// Writes the position down. `first_held` is the first frame that the session holds.
+    /// Saves the position. `first_held` is the number of the first frame that the
+    /// session holds, if any.
     pub(crate) fn save(&mut self, first_held: Option<u64>) -> Result<(), queue::Error> {
         let kept = first_held.unwrap_or(self.delivered).min(self.delivered);
         let kept = if self.is_frozen { 0 } else { kept };
         self.reader.advance(kept, self.delivered)
     }
 
-    /// The session forgets what it keeps: the next process sends it again.
+    /// Stops advancing the position of kept frames, before the session drops its
+    /// replay buffer: the next process sends these frames again.
     pub(crate) const fn freeze(&mut self) {
         self.is_frozen = true;
     }
 
-    /// There is no connection.
+    /// Releases buffers while there is no connection.
     pub(crate) fn on_disconnected(&self) {
         self.reader.rest();
     }
 
+    /// Returns the state of the queue.
     pub(crate) fn state(&mut self, scratch: &mut Vec<u8>) -> QueueState {
         let status = self.reader.status();
         let oldest = match self.in_flight.front() {
             Some(batch) => Some(batch.time),
-            None if status.waiting > 0 => self.peek(scratch),
+            None if status.waiting > 0 => self.oldest_time(scratch),
             None => None,
         };
         QueueState { status, oldest }
     }
 
-    /// The time of the first frame that waits. It is read once.
-    fn peek(&mut self, scratch: &mut Vec<u8>) -> Option<SystemTime> {
+    /// Returns the time at which the first waiting frame was appended. The time is
+    /// read from the disk only once.
+    fn oldest_time(&mut self, scratch: &mut Vec<u8>) -> Option<SystemTime> {
         if let Some((number, time)) = self.oldest
             && number == self.delivered
         {
@@ -199,7 +210,7 @@ impl Consumer {
             return Some(time);
         }
         self.reader.seek(self.delivered);
-        // An error is reported when the frame is to be sent.
+        // An error is reported when the frame is read to be sent.
         let chunk = self.reader.read(scratch);
         self.reader.seek(self.delivered);
         let time = chunk.ok()??.time;
@@ -215,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_position_waits_for_the_batches_before() {
+    fn the_position_advances_in_order_of_the_batches() {
         let dir = tempfile::tempdir().unwrap();
         let options = queue::Options {
             framing: Framing::Newline,
@@ -236,7 +247,7 @@ mod tests {
             let read = consumer.next(&mut scratch, now).unwrap().unwrap();
             assert_eq!(read.first(), 2 * number);
         }
-        // Given up as a whole.
+        // Finishes before its predecessor, as a batch whose frames were all dropped.
         consumer.on_finished(2, Outcome::Delivered, None);
         assert_eq!(consumer.delivered, 0);
         consumer.on_finished(0, Outcome::Delivered, None);

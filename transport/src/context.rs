@@ -1,23 +1,24 @@
-//! What the event loop and a driver pass to each other.
+//! The interface between the event loop and a driver.
 
 use std::cell::RefCell;
 use std::time::Instant;
 
 use mio::{Registry, Token};
 
-/// What the event loop gives a driver for one turn.
+/// The event loop's resources that a driver uses while it runs.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) registry: &'a Registry,
     pub(crate) token: Token,
-    /// Memory for what is read from a queue.
+    /// A buffer for data that is read from a queue.
     pub(crate) scratch: &'a RefCell<Vec<u8>>,
 }
 
-/// What a driver needs from the event loop after its turn.
+/// A driver's request to the event loop.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
+    /// No request.
     Nothing,
-    /// The name of the server at this index looked up.
+    /// A look-up of the name of the server at this index.
     LookUp(usize),
 }

@@ -1,4 +1,4 @@
-//! A TCP socket, and what its peer's kernel has acknowledged.
+//! A TCP socket, with the count of acknowledged bytes.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
@@ -15,14 +15,14 @@ use crate::{Error, Target};
 #[derive(Debug)]
 pub(super) struct Tcp {
     pub(super) socket: TcpStream,
-    /// Whether the kernel says when something is acknowledged.
+    /// Whether the kernel signals acknowledgements.
     pub(super) signals_acknowledgements: bool,
-    /// Bytes that the kernel took.
+    /// The number of bytes that the kernel has taken.
     pub(super) written: u64,
 }
 
 impl Tcp {
-    /// Begins to connect. `acknowledgements` says whether it will be asked for
+    /// Starts to connect. `acknowledgements` enables signals for
     /// [`Tcp::acknowledged`].
     pub(super) fn open(
         target: &Target,
@@ -38,7 +38,7 @@ impl Tcp {
         })
     }
 
-    /// Whether the connection is made.
+    /// Returns whether the connection is established.
     pub(super) fn is_established(&self) -> io::Result<bool> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
@@ -63,11 +63,12 @@ impl Tcp {
         Ok(taken)
     }
 
-    /// What the kernel takes at once of several slices; zero bytes where it
-    /// takes none now.
+    /// Writes several slices with one system call. Returns the number of bytes that
+    /// the kernel has taken, which is zero if the send buffer is full.
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            // A peer may be gone: SIGPIPE ends a process that does not ignore it.
+            // Without the flag, a closed connection raises SIGPIPE, which would
+            // terminate a process that does not ignore it.
             let socket = SockRef::from(&self.socket);
             match socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL) {
                 Ok(count) => {
@@ -90,8 +91,8 @@ impl Tcp {
         for _ in 0..MAX_READS {
             match self.socket.read(&mut buffer) {
                 Ok(0) => {
-                    // A reset may have come right behind the FIN.
-                    self.check(peer)?;
+                    // A reset may have arrived directly after the FIN.
+                    self.check_reset(peer)?;
                     return Err(Error::Closed { peer });
                 }
                 Ok(count) => on_data(&buffer[..count])?,
@@ -105,7 +106,8 @@ impl Tcp {
         Ok(ReadProgress::MorePending)
     }
 
-    /// The position up to which the peer's kernel has everything.
+    /// Returns the position up to which the peer's kernel has acknowledged
+    /// everything.
     pub(super) fn acknowledged(&self, peer: SocketAddr) -> Result<u64, Error> {
         if self.signals_acknowledgements {
             clear_error_queue(&self.socket);
@@ -117,29 +119,29 @@ impl Tcp {
 
     /// See [`super::Connection::window`].
     pub(super) fn window(&self) -> usize {
-        // What Linux grants by default: half of `net.ipv4.tcp_rmem`'s 6 MiB.
-        const UNKNOWN: usize = 3 << 20;
+        // The default maximum in Linux: half of the 6 MiB of `net.ipv4.tcp_rmem`.
+        const DEFAULT: usize = 3 << 20;
 
-        peer_window(&self.socket).unwrap_or(UNKNOWN)
+        peer_window(&self.socket).unwrap_or(DEFAULT)
     }
 
     /// See [`super::Connection::probe_for_reset`].
     pub(super) fn probe_for_reset(&self) {
-        // Without it a reset has to arrive by itself, as nearly all do.
+        // If this fails, only a reset that the peer sends unasked is noticed.
         let _ = probe_soon(&self.socket);
     }
 
-    /// Whether the connection was reset.
-    pub(super) fn check(&self, peer: SocketAddr) -> Result<(), Error> {
+    /// Returns an error if the connection was reset.
+    pub(super) fn check_reset(&self, peer: SocketAddr) -> Result<(), Error> {
         match self.socket.take_error() {
             Ok(None) => Ok(()),
             Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
         }
     }
 
-    /// Says FIN.
+    /// Sends FIN.
     pub(super) fn shut_down(&self) {
-        // A peer that is gone needs no goodbye.
+        // An error means that the connection has already ended.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 }

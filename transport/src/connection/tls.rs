@@ -1,4 +1,4 @@
-//! TLS over a TCP socket.
+//! A TLS connection over a TCP socket.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use super::{MAX_READS, OnData, READ_BUFFER, ReadProgress};
 use crate::Error;
 use crate::tls::Client;
 
-/// The most bytes of plaintext in a record (RFC 8446, section 5.1).
+/// The maximum number of bytes of plaintext in a record (RFC 8446, section 5.1).
 const MAX_RECORD: usize = 16 * 1024;
-/// How many records before the limit of its keys a connection is worn: more
-/// than one write makes, and room for alerts.
+/// The number of records before the limit of its keys at which a connection is
+/// replaced: more than one write produces, with room for alerts.
 const KEY_LIMIT_MARGIN: u64 = 64;
 
 #[derive(Debug)]
@@ -21,9 +21,9 @@ pub(super) struct Tls {
     pub(super) tcp: Tcp,
     client: ClientConnection,
     diagnosis: crate::tls::Diagnosis,
-    /// Encrypted bytes that the kernel did not take yet.
+    /// The encrypted bytes that the kernel has not taken yet.
     pending: Vec<u8>,
-    /// Records made of what was written.
+    /// The number of records produced by writes.
     records: u64,
 }
 
@@ -46,26 +46,28 @@ impl Tls {
         self.client.is_handshaking()
     }
 
-    /// Whether the peer is known to have taken our handshake. In TLS 1.2 its
-    /// Finished says so; in TLS 1.3 only what it sends afterwards, and that is
-    /// a session ticket in all servers that issue any.
+    /// Returns whether the peer is known to have accepted our handshake. In TLS 1.2
+    /// the peer's Finished message proves that. In TLS 1.3 only later data does:
+    /// a session ticket, if the server issues any.
     pub(super) fn is_confirmed(&self) -> bool {
         self.client.protocol_version() != Some(ProtocolVersion::TLSv1_3)
             || self.client.tls13_tickets_received() > 0
     }
 
-    /// Whether the peer asked for a client certificate, and there is none.
+    /// Returns whether the peer asked for a client certificate and none is
+    /// configured.
     pub(super) fn lacks_identity(&self) -> bool {
         self.diagnosis.lacks_identity()
     }
 
-    /// Whether the handshake took up an earlier session.
+    /// Returns whether the handshake resumed an earlier session.
     pub(super) fn is_resumed(&self) -> bool {
         self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Takes as many of `bytes` as TLS encrypts at once, or none during the
-    /// handshake and while earlier ones wait for the kernel.
+    /// Accepts as many of `bytes` as TLS encrypts at once, and returns their number.
+    /// Accepts nothing during the handshake, or while earlier data waits for the
+    /// kernel.
     pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
         self.flush(peer)?;
         if !self.pending.is_empty() || self.is_handshaking() {
@@ -79,16 +81,16 @@ impl Tls {
             .map_err(|source| Error::Broken { peer, source })?;
         self.records += taken.div_ceil(MAX_RECORD) as u64;
         self.flush(peer)?;
-        // With its keys used up, rustls takes bytes and makes nothing of them.
+        // With exhausted keys, rustls accepts bytes without producing records.
         if self.accepted() - before < taken as u64 {
             return Err(Error::Stalled { peer });
         }
         Ok(taken)
     }
 
-    /// Whether the keys have nearly made as many records as they may. TLS 1.3
-    /// changes its keys by itself; TLS 1.2 cannot, and with AES-GCM has enough
-    /// of them after 2^24 records (RFC 8446, section 5.5).
+    /// Returns whether the keys are close to their limit of records. rustls updates
+    /// the keys of TLS 1.3 itself. TLS 1.2 has no key update, and AES-GCM is limited
+    /// to 2^24 records per key (RFC 8446, section 5.5).
     pub(super) fn is_near_key_limit(&self) -> bool {
         match self.client.negotiated_cipher_suite() {
             Some(SupportedCipherSuite::Tls12(suite)) => {
@@ -99,8 +101,8 @@ impl Tls {
         }
     }
 
-    /// Hands the kernel what it takes; the rest waits in `pending`, so that the
-    /// position behind everything encrypted is known.
+    /// Passes encrypted data to the kernel. The rest stays in `pending`, so that the
+    /// end position of everything encrypted is known.
     pub(super) fn flush(&mut self, peer: SocketAddr) -> Result<(), Error> {
         let Self {
             tcp,
@@ -120,7 +122,7 @@ impl Tls {
         Ok(())
     }
 
-    /// The position on the wire behind everything taken so far.
+    /// Returns the end position on the wire of everything accepted so far.
     pub(super) fn accepted(&self) -> u64 {
         self.tcp.written + self.pending.len() as u64
     }
@@ -136,7 +138,7 @@ impl Tls {
                 Ok(0) => return Err(Error::Truncated { peer }),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // Answers to key updates and the like.
+                    // Sends answers, for example to key updates.
                     self.flush(peer)?;
                     return Ok(ReadProgress::Drained);
                 }
@@ -144,7 +146,7 @@ impl Tls {
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
             if let Err(source) = self.diagnosis.process(&mut self.client) {
-                // The peer is told which check failed, if it still listens.
+                // Sends the alert, if the peer still reads.
                 let _ = self.flush(peer);
                 return Err(Error::Tls {
                     peer,
@@ -154,7 +156,7 @@ impl Tls {
             }
             loop {
                 match self.client.reader().read(&mut buffer) {
-                    // close_notify: everything before it was read by the peer.
+                    // The peer has sent close_notify.
                     Ok(0) => return Err(Error::Closed { peer }),
                     Ok(count) => on_data(&buffer[..count])?,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -165,16 +167,17 @@ impl Tls {
         Ok(ReadProgress::MorePending)
     }
 
-    /// Says `close_notify` (RFC 5425, section 4.4) and FIN.
+    /// Sends `close_notify` (RFC 5425, section 4.4) and FIN.
     pub(super) fn shut_down(&mut self, peer: SocketAddr) {
         self.client.send_close_notify();
-        // A peer that takes nothing now does not get its goodbye.
+        // Best effort: the send buffer may be full, or the connection gone.
         let _ = self.flush(peer);
         self.tcp.shut_down();
     }
 }
 
-/// Takes everything: what the kernel does not take waits in `pending`.
+/// A writer that accepts everything: data that the kernel does not take is
+/// appended to `pending`.
 struct RecordWriter<'a> {
     tcp: &'a mut Tcp,
     pending: &'a mut Vec<u8>,
