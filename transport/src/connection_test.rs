@@ -338,7 +338,10 @@ mod tests {
         };
         for (more, problem) in [
             (TlsOptions::default(), "requires a client certificate"),
-            (ours(pki.foreign_client()), "refused the client certificate"),
+            (
+                ours(pki.foreign_client()),
+                "rejected the client certificate",
+            ),
         ] {
             let (_, finding) = last(tls(&pki.ca(), more), receiver.port());
             let (text, hint) = failure(&finding);

@@ -101,7 +101,7 @@ fn a_receiver_without_the_key_of_its_certificate_is_refused() {
             let ca = pem(&certificate);
             for options in [unverified(), pinned(&certificate), configured(ca)] {
                 let fixture = server.open(&sender, "127.0.0.1", options);
-                refused(&fixture, "the receiver does not have the certificate's key");
+                refused(&fixture, "the receiver does not have the certificate's private key");
             }
         }
     }
@@ -163,7 +163,7 @@ fn version_1_has_the_rules_of_its_version_of_tls() {
     for version in VERSIONS {
         let lying = server(pss, SignatureScheme::RSA_PSS_SHA512, version);
         let fixture = lying.open(&sender, "127.0.0.1", pinned(&certificate));
-        refused(&fixture, "the receiver does not have the certificate's key");
+        refused(&fixture, "the receiver does not have the certificate's private key");
         let other = server(pss, SignatureScheme::ECDSA_NISTP256_SHA256, version);
         let fixture = other.open(&sender, "127.0.0.1", pinned(&certificate));
         fixture.wait_for("failed: ");
@@ -255,7 +255,7 @@ fn a_configured_certificate_is_checked_for_what_it_says() {
     accepts(&sender, &server, None);
     let mut client = as_openssl(&[]);
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    accepts(&sender, &client, Some("does not include servers"));
+    accepts(&sender, &client, Some("does not include server authentication"));
 
     // Its owner may make certificates for these names only.
     let mut constrained = as_openssl(&[]);

@@ -119,7 +119,7 @@ fn a_ca_of_the_same_name_with_another_key() {
         renewed.trusted(),
         &[
             "invalid signature",
-            "CA may hold another CA of the same name",
+            "CA may contain a different CA with the same name",
         ],
     );
 }
@@ -171,7 +171,7 @@ fn a_certificate_with_a_common_name_only() {
             &[
                 "the certificate has no subjectAltName",
                 "its common name (CN) is not compared",
-                "reissue it with a subjectAltName",
+                "reissue the certificate with a subjectAltName",
             ],
         );
     }
@@ -188,7 +188,7 @@ fn an_address_that_is_written_as_a_dns_name() {
         ca.signs(&params),
         ca.trusted(),
         &[
-            "the certificate has 127.0.0.1 as a DNS name, not as an IP address",
+            "the certificate contains 127.0.0.1 as a DNS name, not as an IP address",
             "subjectAltName=IP:",
         ],
     );
@@ -217,7 +217,7 @@ fn a_certificate_of_another_host() {
         ca.trusted(),
         &[
             "not valid for localhost, only for a.example.com, 10.0.0.1",
-            "set SERVER-NAME to a name that the receiver's certificate has",
+            "set SERVER-NAME to one of the names in the receiver's certificate",
         ],
     );
 }
@@ -247,7 +247,7 @@ fn a_certificate_that_is_not_valid_now() {
         &[
             "the certificate is not valid before 2200-01-01T00:00:00Z",
             "the current time is 20",
-            "check this machine's clock",
+            "check the clocks of this machine",
         ],
     );
 }
@@ -289,7 +289,7 @@ fn a_certificate_that_is_not_for_servers() {
         ca.signs(&params),
         ca.trusted(),
         &[
-            "the certificate's extended key usage does not include servers",
+            "the certificate's extended key usage does not include server authentication",
             "extended key usage serverAuth",
         ],
     );
@@ -306,7 +306,7 @@ fn a_certificate_with_an_unknown_critical_extension() {
         "localhost",
         ca.signs(&params),
         ca.trusted(),
-        &["a critical extension that is not supported"],
+        &["an unsupported critical extension"],
     );
 }
 
@@ -322,7 +322,7 @@ fn a_certificate_of_version_1_that_a_ca_signed() {
         ca.trusted(),
         &[
             "the certificate is X.509 version 1",
-            "reissue it as version 3",
+            "reissue the certificate as version 3",
         ],
     );
 }
@@ -401,7 +401,7 @@ fn a_server_without_a_common_cipher_suite() {
             &format!("-tls1_2 -cipher {cipher}"),
             unverified(),
             &[
-                "the receiver accepts none of the offered cipher suites, groups and signature algorithms",
+                "the receiver supports none of the offered cipher suites, groups or signature algorithms",
                 "handshake_failure",
                 "ECDHE",
                 "P-521 is not supported",
@@ -445,7 +445,7 @@ fn a_server_with_a_key_of_p_521() {
             version,
             unverified(),
             &[
-                "the receiver accepts none of the offered cipher suites, groups and signature algorithms",
+                "the receiver supports none of the offered cipher suites, groups or signature algorithms",
                 "P-521 is not supported",
             ],
         );
@@ -459,7 +459,7 @@ fn a_server_that_offers_a_group_that_is_not_supported() {
             RSA,
             &format!("{version} -groups P-521"),
             unverified(),
-            &["the receiver accepts none of the offered cipher suites, groups"],
+            &["the receiver supports none of the offered cipher suites, groups"],
         );
     }
 }
@@ -582,7 +582,7 @@ fn a_server_that_refuses_the_client_certificate() {
             };
             let fixture = open_port(&sender, "localhost", server.port, options);
             explains(&fixture, &words);
-            explains(&fixture, &["the receiver refused the client certificate"]);
+            explains(&fixture, &["the receiver rejected the client certificate"]);
         }
     }
 }
@@ -642,7 +642,7 @@ fn rsyslog_that_wants_another_client_certificate_or_any() {
         (
             Some(foreign),
             [
-                "the receiver refused the client certificate (alert unknown_ca)",
+                "the receiver rejected the client certificate (alert unknown_ca)",
                 "does not trust the CA that signed the certificate in CLIENT-CERTIFICATE",
             ],
         ),

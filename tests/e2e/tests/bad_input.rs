@@ -112,12 +112,12 @@ fn tls_files_that_cannot_be_used() {
         (
             vec![("tls_ca_file", text(&empty))],
             "tls_ca_file",
-            "holds no certificate in PEM form",
+            "contains no certificate in PEM format",
         ),
         (
             vec![("tls_ca_file", text(&prose))],
             "tls_ca_file",
-            "holds no certificate in PEM form",
+            "contains no certificate in PEM format",
         ),
         (
             vec![

@@ -20,15 +20,15 @@ const POLICY: Policy = Policy {
     replay_age: Duration::from_secs(300),
 };
 
-struct Witness(mpsc::Sender<String>);
+struct EventSender(mpsc::Sender<String>);
 
-impl Observer for Witness {
+impl Observer for EventSender {
     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let _ = self.0.send(format!("{event:?}"));
     }
 }
 
-/// A driver whose name somebody has to look up, on a poll of its own.
+/// A driver with a separate poll, whose look-ups the test answers.
 struct Fixture {
     driver: Driver,
     poll: Poll,
@@ -37,7 +37,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (witness, events) = mpsc::channel();
+        let (event_sender, events) = mpsc::channel();
         let target = Target {
             servers: vec![Endpoint::new("logs.example", 514).unwrap()],
             failback: Duration::from_secs(300),
@@ -47,7 +47,7 @@ impl Fixture {
             user_timeout: Duration::from_secs(30),
         };
         Self {
-            driver: Driver::new(target, Box::new(Witness(witness)), Arc::default()),
+            driver: Driver::new(target, Box::new(EventSender(event_sender)), Arc::default()),
             poll: Poll::new().unwrap(),
             events,
         }
@@ -77,7 +77,8 @@ impl Fixture {
         });
     }
 
-    /// Waits for real sockets, with the driver's time standing still.
+    /// Polls real sockets until an event contains `text`. The driver's time stays at
+    /// `now`.
     fn wait_for(&mut self, now: Instant, text: &str) -> Vec<String> {
         let until = Instant::now() + BOUND;
         let mut seen = Vec::new();
@@ -96,16 +97,16 @@ impl Fixture {
     }
 }
 
-/// Where nobody listens.
-fn refusing() -> SocketAddr {
+/// Returns an address on which nothing listens.
+fn refusing_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 #[test]
-fn all_addresses_are_tried_in_their_order() {
+fn all_addresses_are_tried_in_order() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let (first, second) = (refusing(), refusing());
+    let (first, second) = (refusing_address(), refusing_address());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let third = listener.local_addr().unwrap();
 
@@ -120,10 +121,10 @@ fn all_addresses_are_tried_in_their_order() {
 }
 
 #[test]
-fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
+fn the_name_is_looked_up_again_after_all_addresses_failed() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let address = refusing();
+    let address = refusing_address();
     assert_eq!(fixture.drive(now), Request::LookUp(0));
     fixture.found(now, vec![address]);
     fixture.wait_for(now, "ConnectFailed");
@@ -135,7 +136,7 @@ fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
 }
 
 #[test]
-fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
+fn a_look_up_that_times_out_is_not_started_twice() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
     assert_eq!(fixture.drive(now), Request::LookUp(0));
@@ -145,7 +146,7 @@ fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
     let seen: Vec<String> = fixture.events.try_iter().collect();
     assert!(seen[0].contains("ConnectTimeout"), "{seen:?}");
 
-    // The first one is still under way when the next attempt begins.
+    // The first look-up is still in progress when the next attempt starts.
     let next = fixture.driver.next_deadline(late).unwrap();
     assert_eq!(fixture.drive(next), Request::Nothing);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
