@@ -110,6 +110,6 @@ fn blocks(labels: &str) -> String {
     if labels.is_empty() {
         "no line begins with -----BEGIN".to_owned()
     } else {
-        format!("its blocks are {labels}")
+        format!("found: {labels}")
     }
 }

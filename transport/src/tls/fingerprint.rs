@@ -14,7 +14,7 @@ pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
 /// The error for a text that is not a fingerprint.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "is not a SHA-256 fingerprint, allowed is 64 hexadecimal digits, with or without colons, as in sha-256:E1:2D:..."
+    "is not a SHA-256 fingerprint: must be 64 hexadecimal digits, with or without colons, such as sha-256:E1:2D:..."
 )]
 pub struct FingerprintError;
 

@@ -230,10 +230,10 @@ fn the_error_for_other_files_describes_their_content() {
     let [ca, _] = errors(key.as_bytes());
     assert_eq!(
         ca,
-        "FILE contains no certificate in PEM formatat (its blocks are \"PRIVATE KEY\")"
+        "FILE contains no certificate in PEM format (found: \"PRIVATE KEY\")"
     );
     let [ca, key] = errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n");
-    let found = "in PEM format (its blocks are \"TRUSTED CERTIFICATE\")";
+    let found = "in PEM format (found: \"TRUSTED CERTIFICATE\")";
     assert!(
         ca.ends_with("the line -----END TRUSTED CERTIFICATE----- is missing"),
         "{ca}"
