@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::needless_pass_by_value,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 mod common;
@@ -122,7 +122,7 @@ fn one(framing: Framing) -> Batch {
 
 #[test]
 fn relp_nonsense() {
-    let answer = "what it sent is not RELP";
+    let answer = "the received data is not RELP";
     check(
         relp(),
         |s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n"),
@@ -171,7 +171,7 @@ fn relp_with_wrong_answers() {
         stream.write_all(b"77 rsp 6 200 OK\n")?;
         drain(stream)
     };
-    check(relp(), wrong, "it answered transaction 77");
+    check(relp(), wrong, "unexpected response to transaction 77");
     let refusing: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
         read_until(stream, "2 syslog")?;
@@ -181,12 +181,12 @@ fn relp_with_wrong_answers() {
     check(
         relp(),
         refusing,
-        "it refused the command \"syslog\": \"500 no thanks",
+        "the server rejected the command \"syslog\": \"500 no thanks",
     );
     let refusing: Behaviour = |s| s.write_all(b"1 rsp 11 500 go away\n");
-    check(relp(), refusing, "it refused the command \"open\"");
+    check(relp(), refusing, "the server rejected the command \"open\"");
     let closing: Behaviour = |s| s.write_all(b"0 serverclose 0\n");
-    check(relp(), closing, "it closes the session (serverclose)");
+    check(relp(), closing, "the server closed the session (serverclose)");
 }
 
 #[test]

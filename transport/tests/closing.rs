@@ -1,10 +1,6 @@
 //! Receivers that close their connections in an orderly way, with bytes unread
 //! that their kernels had acknowledged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 

@@ -1,10 +1,6 @@
 //! Receivers' certificates that are accepted although no CA made them for the
 //! receiver, and those like them that are not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -101,7 +97,10 @@ fn a_receiver_without_the_key_of_its_certificate_is_refused() {
             let ca = pem(&certificate);
             for options in [unverified(), pinned(&certificate), configured(ca)] {
                 let fixture = server.open(&sender, "127.0.0.1", options);
-                refused(&fixture, "the receiver does not have the certificate's private key");
+                refused(
+                    &fixture,
+                    "the receiver does not have the certificate's private key",
+                );
             }
         }
     }
@@ -163,7 +162,10 @@ fn version_1_has_the_rules_of_its_version_of_tls() {
     for version in VERSIONS {
         let lying = server(pss, SignatureScheme::RSA_PSS_SHA512, version);
         let fixture = lying.open(&sender, "127.0.0.1", pinned(&certificate));
-        refused(&fixture, "the receiver does not have the certificate's private key");
+        refused(
+            &fixture,
+            "the receiver does not have the certificate's private key",
+        );
         let other = server(pss, SignatureScheme::ECDSA_NISTP256_SHA256, version);
         let fixture = other.open(&sender, "127.0.0.1", pinned(&certificate));
         fixture.wait_for("failed: ");
@@ -255,7 +257,11 @@ fn a_configured_certificate_is_checked_for_what_it_says() {
     accepts(&sender, &server, None);
     let mut client = as_openssl(&[]);
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    accepts(&sender, &client, Some("does not include server authentication"));
+    accepts(
+        &sender,
+        &client,
+        Some("does not include server authentication"),
+    );
 
     // Its owner may make certificates for these names only.
     let mut constrained = as_openssl(&[]);

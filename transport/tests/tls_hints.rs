@@ -1,9 +1,5 @@
 //! Errors and hints of TLS: each names the real problem, in words.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
