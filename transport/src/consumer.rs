@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! queue ── read ──> Consumer ── submit ──> Session ── delivered ──> position
-//!   ^                 ^                   │
-//!   └─ seek ──────────┴──── retry ────────┘
+//!   ^                  ^                      │
+//!   └───── seek ───────┴──────── retry ───────┘
 //! ```
 
 use std::collections::VecDeque;

@@ -681,7 +681,7 @@ impl Driver {
             } = finished;
             match (token, &mut self.consumer) {
                 (BatchSource::Queue { first }, Some(consumer)) => {
-                    consumer.on_finished(first, outcome, batch)
+                    consumer.on_finished(first, outcome, batch);
                 }
                 (BatchSource::Queue { .. }, None) => {}
                 (BatchSource::Caller(reply), _) => reply(Finished {
