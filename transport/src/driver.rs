@@ -42,6 +42,7 @@ const MAX_ROUNDS: usize = 16;
 
 /// The source of a batch, to which its outcome is reported.
 enum BatchSource {
+    /// A caller, which receives the outcome.
     Caller(Reply),
     /// The sink's queue.
     Queue {
@@ -140,7 +141,8 @@ impl Driver {
     }
 
     /// Begins to close the sink: delivers what was submitted, and sends pending
-    /// frames again, until `deadline`. Servers in backoff are tried at once.
+    /// frames again, until `deadline`. Unless the sink has a queue, servers in
+    /// backoff are tried at once.
     pub(crate) fn close(&mut self, deadline: Instant) {
         self.close_deadline = Some(deadline);
         if self.session.is_busy() && self.consumer.is_none() {
@@ -172,7 +174,7 @@ impl Driver {
         let is_free = self.attempt.is_none();
         [
             self.session.poll_timeout(),
-            // An attempt that is ready waits until the previous connection ended.
+            // An attempt that is ready waits until the previous connection has ended.
             self.attempt
                 .as_ref()
                 .filter(|attempt| !(attempt.is_ready() && self.half_closed.is_some()))
@@ -229,7 +231,7 @@ impl Driver {
         }
         match self.deliver(cx) {
             Ok(()) => {}
-            // Only the peer was faster to close the connection.
+            // Everything is sent, and the peer closed the connection first.
             Err(error) if self.is_drained() => {
                 self.is_close_confirmed = matches!(error, Error::Closed { .. });
                 self.active = None;

@@ -1,5 +1,5 @@
 //! A connection that one side has closed in an orderly way. Acknowledged bytes may
-//! still be unread: a reset shows that the peer discarded them.
+//! still be unread. A reset shows that the peer has discarded them.
 //!
 //! ```text
 //! closed by the peer   nothing more is sent, not even a FIN: once both sides have

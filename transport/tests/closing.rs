@@ -83,7 +83,7 @@ fn unread_lines_are_sent_again_after_close_notify_and_a_reset() {
     hang_up(listen, transport, 0);
 }
 
-/// The receiver discards what it reads after close_notify, like the bidirectional
+/// The receiver discards what it reads after `close_notify`, like the bidirectional
 /// shutdown of OpenSSL, so no reset follows.
 #[test]
 fn lines_discarded_after_close_notify_are_sent_again() {
