@@ -1,5 +1,5 @@
 //! Queues that share a budget.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::Path;
 use std::sync::Arc;

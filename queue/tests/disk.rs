@@ -1,9 +1,5 @@
 //! Queues on failing disks, next to foreign files, and after a kill.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
 //! A writer and a reader that run at the same time, each on its own thread.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::thread;
 use std::time::SystemTime;

@@ -1,10 +1,6 @@
 //! A queue compared with a list of frames. Whatever happens to the process and to
 //! the files, each frame is delivered unchanged or counted as lost.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};

@@ -1,10 +1,6 @@
 //! Round trips through a strict parser that shares no code with the encoder. The
 //! parser accepts each encoded message, and rejects truncated ones.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
