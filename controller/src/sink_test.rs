@@ -283,7 +283,7 @@ impl Observer for Failure {
         if let DeliveryEvent::AttemptFailed(error)
         | DeliveryEvent::ConnectFailed { error, .. }
         | DeliveryEvent::Disconnected { error, .. }
-        | DeliveryEvent::MessageRefused(error) = event
+        | DeliveryEvent::MessageTooLong(error) = event
         {
             *self.0.lock() = Some((error.chain(), error.hint().map(|hint| hint.text(field_of))));
         }

@@ -147,7 +147,7 @@ impl Observer for ConnectionLog {
                     },
                 );
             }
-            DeliveryEvent::SendingAgain { bytes } => {
+            DeliveryEvent::Replaying { bytes } => {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.replays,
@@ -158,7 +158,7 @@ impl Observer for ConnectionLog {
                     },
                 );
             }
-            DeliveryEvent::MessageRefused(error) => {
+            DeliveryEvent::MessageTooLong(error) => {
                 self.loss_report.add(LossReason::Datagram, 1);
                 self.write(
                     Level::Error,
@@ -206,7 +206,7 @@ impl Observer for ConnectionLog {
                     || error.chain(),
                 );
             }
-            DeliveryEvent::TlsFiles(result) => self.log_tls_reload(*result),
+            DeliveryEvent::TlsFilesReloaded(result) => self.log_tls_reload(*result),
             DeliveryEvent::Delivered { .. } | DeliveryEvent::Progress { .. } => {}
         }
     }

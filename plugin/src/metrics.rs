@@ -443,12 +443,12 @@ impl DestinationMetrics {
                 self.queue = *status;
             }
             DeliveryEvent::QueueFailed(_) => this.add(&shared.queue.errors, 1.0),
-            DeliveryEvent::SendingAgain { .. }
-            | DeliveryEvent::MessageRefused(_)
+            DeliveryEvent::Replaying { .. }
+            | DeliveryEvent::MessageTooLong(_)
             | DeliveryEvent::MessageRejected { .. }
             | DeliveryEvent::WindowExceedsReplay { .. }
             | DeliveryEvent::ClosedUndelivered { .. }
-            | DeliveryEvent::TlsFiles(_) => {}
+            | DeliveryEvent::TlsFilesReloaded(_) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! The maximum size of several queues together.
+//! A maximum size that several queues share.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -8,32 +8,32 @@ use parking_lot::Mutex;
 use crate::folder::Folder;
 use crate::state::State;
 
-/// The maximum size of all queues that share it. When they exceed it, the largest of
-/// them loses its oldest segments, whichever of them grows.
+/// The maximum size of all queues that share this budget. When they exceed it, the
+/// largest queue evicts its oldest segments, whichever queue has grown.
 ///
-/// The segment that a queue is writing stays, so that the queues can exceed the
+/// The active segment of a queue is never evicted, so the queues can exceed the
 /// maximum by one segment each.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
-    /// What the queues held when each was counted last: at least what they hold, since
-    /// a queue is counted whenever it grows.
+    /// The sum of the queues' sizes in bytes, each as of its last count. It is never too
+    /// low, because a queue is counted whenever it grows.
     used: AtomicU64,
     shares: Mutex<Vec<Weak<Share>>>,
 }
 
-/// The part of one queue.
+/// The share of one queue in the budget.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
     folder: Arc<Folder>,
     state: Arc<Mutex<State>>,
-    /// The size of the queue when it was counted last.
+    /// The size of the queue in bytes, as of its last count.
     bytes: AtomicU64,
 }
 
 impl Budget {
-    /// Allows this many bytes.
+    /// Creates a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self {
@@ -47,6 +47,8 @@ impl Budget {
         self.used.load(Relaxed) > self.limit
     }
 
+    /// Evicts segments until the queues no longer exceed the budget, or each has only
+    /// its active segment.
     fn enforce(&self) {
         let mut shares = self.shares.lock();
         shares.retain(|share| share.strong_count() > 0);
@@ -65,6 +67,7 @@ impl Budget {
     }
 }
 
+/// Returns the index of the largest queue.
 fn largest(shares: &[&Arc<Share>]) -> Option<usize> {
     (0..shares.len()).max_by_key(|at| shares[*at].bytes.load(Relaxed))
 }
@@ -86,8 +89,8 @@ impl Share {
         share
     }
 
-    /// The queue has grown.
-    pub(crate) fn grown(&self) {
+    /// Counts the queue after it has grown, and enforces the budget.
+    pub(crate) fn on_grown(&self) {
         self.count();
         if self.budget.is_exceeded() {
             self.budget.enforce();
@@ -108,7 +111,7 @@ impl Share {
         }
     }
 
-    /// Returns whether there was a segment to evict.
+    /// Evicts the oldest segment. Returns whether there was one to evict.
     fn evict_oldest(&self) -> bool {
         let mut state = self.state.lock();
         let is_evicted = state.evict_oldest(&self.folder);

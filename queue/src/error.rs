@@ -1,3 +1,5 @@
+//! The error of a file operation.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,22 +14,22 @@ pub struct Error {
 }
 
 impl Error {
-    /// The cause.
+    /// Returns the operating system's error.
     #[must_use]
     pub const fn cause(&self) -> &io::Error {
         &self.source
     }
 
-    /// The error and its cause, in one line.
+    /// Returns the error and its cause in one line.
     #[must_use]
     pub fn chain(&self) -> String {
         format!("{self}: {}", self.source)
     }
 }
 
-/// Adds to an I/O error what was being done.
+/// Adds the operation and the path to an I/O error.
 pub(crate) trait Context<T> {
-    /// `action` is a verb, such as "read".
+    /// Wraps the error. `action` is a verb, such as "read".
     fn context(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
 

@@ -6,23 +6,23 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::NUMBERS;
+use crate::MAX_NUMBER;
 use crate::error::{Context, Error};
 
-/// The end of a segment's file name.
+/// The extension of a segment's file name.
 const SEGMENT: &str = ".frames";
 const POSITION: &str = "position";
-/// A segment that is not needed any more, to be used again.
+/// The file of a delivered segment, which the next segment overwrites.
 const SPARE: &str = "spare";
 const LOCK: &str = "queue.lock";
-/// The content of the lock's file.
+/// The content of the lock file.
 const MARK: &[u8; 18] = b"syslog_sink queue\n";
 
-/// A folder that is locked for this process.
+/// The folder of a queue, locked for this process.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Holds the lock, which ends with the process however that ends.
+    /// Holds the lock. The kernel releases it when the process ends or is killed.
     _lock: File,
 }
 
@@ -46,8 +46,8 @@ impl Folder {
         Ok(this)
     }
 
-    /// Opens the folder of a queue, if nobody has it open and there is nothing
-    /// else in it.
+    /// Opens and locks the folder of a queue. Returns `None` if the folder is not
+    /// a queue, holds other files too, or is in use.
     pub(crate) fn open_unclaimed(path: &Path) -> Result<Option<Self>, Error> {
         let lock = path.join(LOCK);
         let file = match OpenOptions::new().read(true).write(true).open(&lock) {
@@ -65,11 +65,11 @@ impl Folder {
             path: path.to_owned(),
             _lock: file,
         };
-        let is_ours = |name: &OsStr| {
+        let is_queue_file = |name: &OsStr| {
             let names = [LOCK, POSITION, SPARE].map(OsStr::new);
-            names.contains(&name) || first_of(name).is_some()
+            names.contains(&name) || parse_segment_name(name).is_some()
         };
-        let is_queue = is_marked && folder.names()?.iter().all(|name| is_ours(name));
+        let is_queue = is_marked && folder.names()?.iter().all(|name| is_queue_file(name));
         Ok(is_queue.then_some(folder))
     }
 
@@ -82,7 +82,7 @@ impl Folder {
         std::fs::remove_dir(&self.path).context("delete", &self.path)
     }
 
-    /// Fails if the folder was removed, or its disk is gone.
+    /// Returns an error if the folder was removed, or its disk was unmounted.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let lock = self.path.join(LOCK);
         std::fs::metadata(&lock).context("find", &lock)?;
@@ -96,12 +96,15 @@ impl Folder {
             .collect()
     }
 
-    /// The numbers of the segments' first frames, the lowest first.
+    /// Returns the numbers of the segments' first frames, in ascending order.
     pub(crate) fn segments(&self) -> Result<Vec<u64>, Error> {
         let names = self.names()?;
-        let mut found: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
-        found.sort_unstable();
-        Ok(found)
+        let mut segments: Vec<u64> = names
+            .iter()
+            .filter_map(|name| parse_segment_name(name))
+            .collect();
+        segments.sort_unstable();
+        Ok(segments)
     }
 
     pub(crate) fn position(&self) -> PathBuf {
@@ -125,37 +128,37 @@ impl Folder {
         options.open(&path).context("create", &path)
     }
 
-    /// Returns once the disk has the names of the files.
+    /// Waits until the disk has the names of the files.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         let folder = File::open(&self.path).context("open", &self.path)?;
         folder.sync_all().context("sync", &self.path)
     }
 
-    /// Keeps the file of a segment that is not needed any more. Returns whether that
+    /// Keeps the file of a delivered segment as the spare file. Returns whether that
     /// succeeded.
-    pub(crate) fn set_aside(&self, first: u64) -> bool {
+    pub(crate) fn keep_as_spare(&self, first: u64) -> bool {
         std::fs::rename(self.segment(first), self.path.join(SPARE)).is_ok()
     }
 
-    /// Makes a segment of the file that was set aside. What is in it stays.
+    /// Turns the spare file into a segment. The file's content stays.
     pub(crate) fn reuse_spare(&self, first: u64) -> Option<File> {
         let path = self.segment(first);
         std::fs::rename(self.path.join(SPARE), &path).ok()?;
         writable().open(&path).ok()
     }
 
-    /// The size of the file that was set aside, in bytes.
+    /// Returns the size of the spare file in bytes, or zero if there is none.
     pub(crate) fn spare_size(&self) -> u64 {
         std::fs::metadata(self.path.join(SPARE)).map_or(0, |metadata| metadata.len())
     }
 
     pub(crate) fn remove_spare(&self) {
-        // If that fails, the next start removes it.
+        // After a failure, the next start removes it.
         let _ = std::fs::remove_file(self.path.join(SPARE));
     }
 
     pub(crate) fn remove_segment(&self, first: u64) {
-        // If that fails, the next start finds the segment below the position.
+        // After a failure, the next start removes it, as the position is past it.
         let _ = std::fs::remove_file(self.segment(first));
     }
 }
@@ -164,19 +167,20 @@ fn segment_name(first: u64) -> String {
     format!("{first:020}{SEGMENT}")
 }
 
-/// The number of the first frame of the segment with this name.
-fn first_of(name: &OsStr) -> Option<u64> {
+/// Returns the number of a segment's first frame, from its file name.
+fn parse_segment_name(name: &OsStr) -> Option<u64> {
     let name = name.to_str()?;
     let first = name.strip_suffix(SEGMENT)?.parse().ok()?;
-    (first < NUMBERS && segment_name(first) == name).then_some(first)
+    (first < MAX_NUMBER && segment_name(first) == name).then_some(first)
 }
 
-/// Logs are their owner's: nobody else may read them.
+/// Creates a folder that only its owner can read, because it will hold logs.
 fn create(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a file for reading and writing, and creates it if it is missing.
+/// Returns options that open a file for reading and writing, and create a missing
+/// file.
 pub(crate) fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);

@@ -1,5 +1,5 @@
-//! Batches that go from the writer to the reader in memory. They are on the disk as
-//! well, but a reader that keeps up need not read them from there.
+//! The handover of batches from the writer to the reader in memory. The disk has the
+//! batches too, but a reader that keeps up need not read them from there.
 
 use std::collections::VecDeque;
 
@@ -7,63 +7,63 @@ use syslog::{Batch, Framing};
 
 use crate::reader::Chunk;
 
-/// The limit of the memory that is held here. One larger batch is taken where nothing
-/// else is held.
+/// The maximum memory of all batches that are held, in bytes. A single batch may be
+/// larger.
 const LIMIT: usize = 1024 * 1024;
-/// A batch that takes more memory goes through the disk only, and such a buffer is
-/// freed instead of being used again.
+/// The maximum memory of one batch, in bytes. A larger batch goes through the disk
+/// only, and its buffer is freed instead of being used again.
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
-    /// Whether the reader has read everything, or finds the rest here.
+    /// Whether the reader finds all remaining batches here, so that it needs no disk.
     is_running: bool,
     /// Consecutive batches, up to the end of the queue if `is_running`.
     batches: VecDeque<HandedOver>,
-    /// Their memory in bytes.
+    /// The memory of `batches` in bytes.
     held: usize,
-    /// An empty batch whose allocation is used again.
+    /// An empty batch whose buffer is used again.
     spare_batch: Option<Batch>,
 }
 
-/// A batch, and where the disk has it.
+/// A batch, and its location on the disk.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
     pub(crate) chunk: Chunk,
-    /// One past the number of its last frame.
+    /// One past the number of the last frame.
     pub(crate) end: u64,
-    /// Where the next record follows.
-    pub(crate) place: Place,
+    /// The location of the next record.
+    pub(crate) location: Location,
 }
 
-/// A place in a segment.
+/// A location in a segment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     /// The number of the segment's first frame.
     pub(crate) segment: u64,
     pub(crate) offset: u64,
 }
 
 impl Handover {
-    /// The reader is at the end of the queue: what is appended now is handed over.
+    /// Starts the handover. The reader is at the end of the queue.
     pub(crate) const fn start(&mut self) {
         self.is_running = true;
     }
 
-    /// The reader is to read from the disk. Nothing is held any more.
+    /// Stops the handover and drops all batches: the reader must read from the disk.
     pub(crate) fn stop(&mut self) {
         *self = Self::default();
     }
 
-    /// A batch was appended. It is handed over, and replaced by an empty one, if
-    /// the reader keeps up.
+    /// Hands over a batch that was appended, and replaces it by an empty one, if the
+    /// reader keeps up.
     pub(crate) fn offer(&mut self, batch: &mut Batch, make: impl FnOnce(Batch) -> HandedOver) {
         if !self.is_running {
             return;
         }
         if batch.bytes().len() <= LARGEST {
-            // A buffer that once held a large batch is not held for a small one.
+            // A small batch must not hold the buffer of an earlier large one.
             batch.trim();
         }
         let memory = memory_of(batch);
@@ -77,18 +77,19 @@ impl Handover {
         }
     }
 
+    /// Takes the next batch, if there is one in memory.
     pub(crate) fn take(&mut self) -> Option<HandedOver> {
         let taken = self.batches.pop_front()?;
         self.held -= memory_of(&taken.chunk.batch);
         Some(taken)
     }
 
-    /// The next batch, if it is here.
+    /// Returns the next batch without taking it.
     pub(crate) fn peek(&self) -> Option<&Chunk> {
         self.batches.front().map(|next| &next.chunk)
     }
 
-    /// Takes a batch that nobody needs any more.
+    /// Takes back a batch that is no longer needed, to use its buffer again.
     pub(crate) fn recycle(&mut self, mut batch: Batch) {
         if batch.capacity() <= LARGEST {
             batch.clear();
@@ -96,14 +97,14 @@ impl Handover {
         }
     }
 
-    /// An empty batch.
+    /// Returns an empty batch, with the spare buffer if it has the same framing.
     pub(crate) fn spare_or_new(&mut self, framing: Framing) -> Batch {
         let spare = self.spare_batch.take();
         let fitting = spare.filter(|spare| spare.framing() == framing);
         fitting.unwrap_or_else(|| Batch::new(framing))
     }
 
-    /// Gives back the memory that is not in use.
+    /// Frees the memory that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.spare_batch = None;
         if self.batches.is_empty() {
@@ -112,7 +113,7 @@ impl Handover {
     }
 }
 
-/// The memory of a batch that is held, in bytes.
+/// Returns the memory of a batch in bytes.
 fn memory_of(batch: &Batch) -> usize {
     batch.capacity() + size_of::<HandedOver>()
 }
@@ -123,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// A batch whose buffer once held more.
+    /// A batch whose buffer is larger than its frames.
     fn batch() -> Batch {
         let mut batch = Batch::new(Framing::Newline);
         for size in [10_000, 6000] {
@@ -142,7 +143,7 @@ mod tests {
                 time: SystemTime::UNIX_EPOCH,
             },
             end: 1,
-            place: Place {
+            location: Location {
                 segment: 0,
                 offset: 0,
             },
@@ -151,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_by_its_memory() {
+    fn the_memory_of_all_batches_is_limited() {
         let mut handover = Handover::default();
         handover.start();
         while offer(&mut handover, batch()) {}
         let held = handover.batches.iter().map(|held| &held.chunk.batch);
         let memory: usize = held.map(Batch::capacity).sum();
         assert!((LIMIT / 2..=LIMIT).contains(&memory), "{memory}");
-        // The reader has to read the rest from the disk.
+        // The reader must read the rest from the disk.
         assert!(!offer(&mut handover, batch()));
         while handover.take().is_some() {}
         assert_eq!(handover.held, 0);

@@ -1,5 +1,5 @@
-//! A sink's queue on disk: batches of frames go in at one end, and come out at
-//! the other in the same order, over restarts and kills of the process.
+//! A sink's queue on disk. Batches of frames are read in the order in which they
+//! were appended, across restarts and kills of the process.
 //!
 //! ```text
 //! Writer::append ──> 00000000000000000000.frames   oldest segment
@@ -9,21 +9,55 @@
 //!                    queue.lock                    one process at a time
 //! ```
 //!
-//! Frames have consecutive numbers, from zero on for the life of the queue. A
-//! segment is named by the number of its first frame, a record holds the number
-//! of its first frame, and a position is the number of a frame. So whatever is
-//! missing or damaged is a gap in the numbers, and is counted exactly.
+//! Frames are numbered consecutively, from zero, for the life of the queue. A
+//! segment is named after the number of its first frame, a record holds the number
+//! of its first frame, and a position is the number of a frame. Missing or damaged
+//! data is therefore a gap in the numbers, and is counted exactly.
 //!
-//! The segments are kept until their frames are neither to be delivered nor to
-//! be sent again. When the queue has reached its limit, its oldest segment is
-//! evicted. Several queues can share a [`Budget`]: when they exceed it, the largest
-//! one is evicted from.
+//! A segment is kept until none of its frames must be delivered or may have to be
+//! sent again. When the queue reaches its limit, it evicts its oldest segment.
+//! Several queues can share a [`Budget`]: when they exceed it, the largest queue
+//! evicts its oldest segments.
 //!
-//! Nothing that is found on the disk is trusted: a record counts only if its
-//! checksums match. One that does not costs itself, and a segment that cannot
-//! be read costs the frames in it; the frames behind it are still delivered. A
-//! record that was cut off by a kill was never acknowledged to anybody, and
-//! costs nothing.
+//! Data on the disk is not trusted: a record is valid only if its checksums match.
+//! An invalid record loses its own frames, and an unreadable segment the frames in
+//! it; the frames after it are still delivered. A record that was cut off by a kill
+//! loses nothing, because its append never returned.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::SystemTime;
+//!
+//! use queue::Options;
+//! use syslog::{Batch, Framing};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path();
+//! let options = Options {
+//!     framing: Framing::Newline,
+//!     limit: 64 * 1024 * 1024,
+//!     sync: false,
+//! };
+//! let (writer, mut reader) = queue::open(path, options)?;
+//!
+//! let mut batch = Batch::new(Framing::Newline);
+//! let mut frame = batch.frame();
+//! frame.bytes().extend_from_slice(b"<14>1 - - - - - - hello");
+//! frame.finish();
+//! writer.append(&mut batch, SystemTime::now())?;
+//! assert_eq!(writer.status().waiting, 1);
+//!
+//! let mut scratch = Vec::new();
+//! let chunk = reader.read(&mut scratch)?.expect("one batch was appended");
+//! assert_eq!(chunk.batch.bytes(), b"<14>1 - - - - - - hello\n");
+//!
+//! // The receiver has acknowledged all frames that were read.
+//! let delivered = reader.number();
+//! reader.advance(delivered, delivered)?;
+//! assert_eq!(writer.status().waiting, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod budget;
@@ -51,28 +85,30 @@ use self::state::State;
 pub use self::state::Status;
 pub use self::writer::Writer;
 
-/// Numbers from here on are damage: no queue lives so long, and none overflows.
-const NUMBERS: u64 = 1 << 62;
+/// The limit of the frames' numbers. A higher number in a file is damage: no queue
+/// lives long enough to reach it.
+const MAX_NUMBER: u64 = 1 << 62;
 
 /// The settings of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The framing of the batches that are read. Frames that were appended with
-    /// another one are framed again.
+    /// The framing of the batches that are read. Frames that were appended with a
+    /// different framing are converted.
     pub framing: Framing,
     /// The maximum size of all segments, in bytes.
     pub limit: u64,
-    /// Whether an append returns only once the disk has the batch, so that a
-    /// power failure costs nothing.
+    /// Whether an append waits until the disk has the batch, so that a power
+    /// failure loses nothing.
     pub sync: bool,
 }
 
-/// Deletes the queue in a folder, unless somebody has it open. Returns the bytes
-/// of its segments, or `None` if it was left alone, or has other files in it.
+/// Deletes the queue in a folder, and the folder. Returns the size of its segments
+/// in bytes, or `None` if nothing was deleted: because the folder is not a queue,
+/// holds other files too, or is in use.
 ///
 /// # Errors
 ///
-/// If a file cannot be read or deleted.
+/// Returns an error if a file cannot be read or deleted.
 pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
     let Some(folder) = Folder::open_unclaimed(path)? else {
         return Ok(None);
@@ -86,12 +122,11 @@ pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
     Ok(Some(bytes))
 }
 
-/// Opens the queue in a folder, which is created if it is missing.
+/// Opens the queue in a folder. A missing folder is created.
 ///
 /// # Errors
 ///
-/// If the folder cannot be created, read or written, or another process uses
-/// it.
+/// Returns an error if the folder cannot be created, read or written, or is in use.
 pub fn open(path: &Path, options: Options) -> Result<(Writer, Reader), Error> {
     let folder = Arc::new(Folder::open(path)?);
     let state = State::recover(&folder, options.sync)?;

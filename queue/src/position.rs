@@ -1,4 +1,4 @@
-//! The file that holds how far the delivery has got.
+//! The file with the position of the delivery.
 //!
 //! ```text
 //! offset  size
@@ -6,28 +6,28 @@
 //!      8     8  generation
 //!     16     8  number of the first frame that is kept to be sent again
 //!     24     8  number of the first frame that was not acknowledged
-//!     32    16  frames that were evicted under way: the first, and the end
+//!     32    16  range of unacknowledged frames that were evicted: start and end
 //!     48     4  CRC-32 of the 48 bytes before
 //! ```
 //!
-//! There are two such slots, which are written in turn, so that one of them is
-//! intact whatever happens during a write.
+//! The file has two such slots, which are written in turn, so that one of them is
+//! always intact, even if the process is killed during a write.
 
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use crate::NUMBERS;
+use crate::MAX_NUMBER;
 use crate::error::{Context, Error};
 use crate::folder::{Folder, writable};
 
 const MAGIC: &[u8; 8] = b"syslogp\x01";
 const LENGTH: usize = 52;
-/// A slot never crosses the border of a disk's sector.
+/// The distance of the slots in bytes. A slot never crosses a sector boundary.
 const SLOT: u64 = 512;
 
-/// How far the delivery has got.
+/// The position of the delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     /// The number of the first frame that is kept to be sent again.
@@ -38,13 +38,14 @@ pub(crate) struct Position {
 
 /// The content of a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Noted {
+pub(crate) struct Snapshot {
     pub(crate) position: Position,
-    /// The frames that were evicted when they had been read and not been
+    /// The frames that were evicted after they had been read, and before they were
     /// acknowledged.
-    pub(crate) evicted_under_way: Range<u64>,
+    pub(crate) evicted_in_flight: Range<u64>,
 }
 
+/// The open position file.
 #[derive(Debug)]
 pub(crate) struct PositionFile {
     path: PathBuf,
@@ -53,8 +54,8 @@ pub(crate) struct PositionFile {
 }
 
 impl PositionFile {
-    /// Opens the file, and reads the position if it has one.
-    pub(crate) fn open(folder: &Folder) -> Result<(Self, Option<Noted>), Error> {
+    /// Opens the file. Returns its newest intact slot too, if there is one.
+    pub(crate) fn open(folder: &Folder) -> Result<(Self, Option<Snapshot>), Error> {
         let path = folder.position();
         let file = writable().open(&path).context("open", &path)?;
         let newest = [0, SLOT]
@@ -67,18 +68,19 @@ impl PositionFile {
             file,
             generation,
         };
-        Ok((this, newest.map(|(_, noted)| noted)))
+        Ok((this, newest.map(|(_, snapshot)| snapshot)))
     }
 
-    pub(crate) fn write(&mut self, noted: &Noted) -> Result<(), Error> {
+    /// Writes the older slot.
+    pub(crate) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
         self.generation += 1;
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.generation.to_le_bytes());
-        bytes[16..24].copy_from_slice(&noted.position.kept.to_le_bytes());
-        bytes[24..32].copy_from_slice(&noted.position.delivered.to_le_bytes());
-        bytes[32..40].copy_from_slice(&noted.evicted_under_way.start.to_le_bytes());
-        bytes[40..48].copy_from_slice(&noted.evicted_under_way.end.to_le_bytes());
+        bytes[16..24].copy_from_slice(&snapshot.position.kept.to_le_bytes());
+        bytes[24..32].copy_from_slice(&snapshot.position.delivered.to_le_bytes());
+        bytes[32..40].copy_from_slice(&snapshot.evicted_in_flight.start.to_le_bytes());
+        bytes[40..48].copy_from_slice(&snapshot.evicted_in_flight.end.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..48]);
         bytes[48..].copy_from_slice(&checksum.to_le_bytes());
         self.file
@@ -86,15 +88,15 @@ impl PositionFile {
             .context("write", &self.path)
     }
 
-    /// Returns once the disk has what was written.
+    /// Waits until the disk has the position.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         self.file.sync_data().context("sync", &self.path)
     }
 }
 
-/// Reads a slot: its generation and what it says. `None` if it is missing or
-/// damaged.
-fn read(file: &File, offset: u64) -> Option<(u64, Noted)> {
+/// Reads the generation and the content of a slot. Returns `None` if the slot is
+/// missing or damaged.
+fn read(file: &File, offset: u64) -> Option<(u64, Snapshot)> {
     let mut bytes = [0; LENGTH];
     file.read_exact_at(&mut bytes, offset).ok()?;
     let u64_at = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
@@ -106,16 +108,16 @@ fn read(file: &File, offset: u64) -> Option<(u64, Noted)> {
         delivered: u64_at(24)?,
     };
     let generation = u64_at(8)?;
-    let evicted_under_way = u64_at(32)?..u64_at(40)?;
+    let evicted_in_flight = u64_at(32)?..u64_at(40)?;
     let is_valid = position.kept <= position.delivered
-        && position.delivered < NUMBERS
-        && evicted_under_way.end <= position.delivered
-        && generation < NUMBERS;
+        && position.delivered < MAX_NUMBER
+        && evicted_in_flight.end <= position.delivered
+        && generation < MAX_NUMBER;
     is_valid.then_some((
         generation,
-        Noted {
+        Snapshot {
             position,
-            evicted_under_way,
+            evicted_in_flight,
         },
     ))
 }

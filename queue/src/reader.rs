@@ -1,4 +1,4 @@
-//! The end of a queue at which batches come out.
+//! The reading side of a queue.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use syslog::{Batch, Framing};
 
 use crate::error::{Context, Error};
 use crate::folder::Folder;
-use crate::handover::{HandedOver, Place};
+use crate::handover::{HandedOver, Location};
 use crate::position::Position;
 use crate::record::Header;
 use crate::segment::{self, HEADER, READ};
@@ -28,47 +28,49 @@ pub struct Reader {
     framing: Framing,
     /// The number of the next frame.
     number: u64,
-    segment: Option<Open>,
-    /// Where the next frame is on the disk, if that is known.
-    place: Option<Place>,
-    errors: Errors,
+    segment: Option<OpenSegment>,
+    /// The location of the next frame on the disk, if it is known.
+    location: Option<Location>,
+    errors: ReadErrors,
 }
 
 /// A batch that was read.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The frames, with their numbers ([`Batch::numbered`]): those of one append, or at
-    /// most about 256 KiB where they are read from the disk, unless a single record is
-    /// longer.
+    /// The frames, with their numbers ([`Batch::numbered`]). A batch from memory has the
+    /// frames of one append. A batch from the disk has at most about 256 KiB, unless a
+    /// single record is longer.
     pub batch: Batch,
-    /// The time at which the first one was appended.
+    /// The time at which the first frame was appended.
     pub time: SystemTime,
 }
 
-/// Where the next frame is.
+/// The source of the next frame.
 enum Next {
+    /// The writer has handed it over in memory.
     HandedOver(Chunk),
-    /// In this segment, or nowhere.
+    /// It is in this segment, or it is lost.
     OnDisk(Extent),
+    /// All frames were read.
     Nothing,
 }
 
 /// The segment that is being read.
 #[derive(Debug)]
-struct Open {
+struct OpenSegment {
     first: u64,
     file: File,
     framing: Framing,
-    /// Where the next record begins.
+    /// The offset of the next record.
     offset: u64,
 }
 
-/// The bytes of a segment that may be read.
+/// The part of a segment that may be read.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
     first: u64,
     length: u64,
-    /// The number of the first frame that is not in it.
+    /// One past the number of the last frame in it.
     end: u64,
     is_last: bool,
 }
@@ -88,61 +90,63 @@ impl Reader {
             framing,
             number,
             segment: None,
-            place: None,
-            errors: Errors::default(),
+            location: None,
+            errors: ReadErrors::default(),
         }
     }
 
-    /// The number of the next frame to be read.
+    /// Returns the number of the next frame to be read.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The number of the first frame that was not acknowledged, as far as the
-    /// position is written.
+    /// Returns the number of the first frame that was not acknowledged, according to
+    /// the position.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.state.lock().position.delivered
     }
 
-    /// The content of the queue, and its losses.
+    /// Returns the content of the queue, and its losses.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status()
     }
 
-    /// Goes back, or on, to the frame of this number.
+    /// Moves to the frame with this number, back or forward.
     pub fn seek(&mut self, number: u64) {
         self.state.lock().seek(number);
         self.number = number;
         self.segment = None;
-        self.place = None;
+        self.location = None;
     }
 
-    /// Returns a batch's buffer, to be used again.
+    /// Takes back a batch that is no longer needed, to use its buffer again.
     pub fn recycle(&self, batch: Batch) {
         self.state.lock().handover.recycle(batch);
     }
 
-    /// Nothing is read for a while, so nothing is held in memory: what comes next is
-    /// read from the disk.
+    /// Frees the batches in memory, because nothing will be read for a while. They are
+    /// read from the disk later.
     pub fn rest(&self) {
         self.state.lock().handover.stop();
     }
 
-    /// The time at which the next frame was appended, if it is in memory.
+    /// Returns the time at which the next frame was appended, or `None` if the frame is
+    /// not in memory.
     #[must_use]
     pub fn peek_time(&self) -> Option<SystemTime> {
         Some(self.state.lock().handover.peek()?.time)
     }
 
-    /// Notes that the frames before `delivered` are delivered, and that those
-    /// before `kept` are not needed any more. Neither ever goes back.
+    /// Moves the position: the frames before `delivered` were acknowledged, and the
+    /// frames before `kept` are no longer needed. Neither number ever moves back.
     ///
     /// # Errors
     ///
-    /// If the position cannot be written: after a restart more is sent again.
+    /// Returns an error if the position cannot be saved. More frames are sent again
+    /// after a restart then.
     pub fn advance(&mut self, kept: u64, delivered: u64) -> Result<(), Error> {
         let position = Position { kept, delivered };
         let mut state = self.state.lock();
@@ -150,17 +154,18 @@ impl Reader {
         let holds_leftovers = state.is_idle() && state.holds_leftovers();
         drop(state);
         if holds_leftovers && let Some(active) = self.active.try_lock() {
-            active.cut(&self.state);
+            active.truncate(&self.state);
         }
         advanced
     }
 
-    /// Returns the next frames, or `None` if there are no more. `scratch` is
-    /// memory for what is read from the disk.
+    /// Returns the next frames, or `None` if all were read. `scratch` is a buffer for
+    /// reads from the disk; its content does not matter.
     ///
     /// # Errors
     ///
-    /// If a segment cannot be opened or read for now.
+    /// Returns an error if a segment cannot be opened or read. The read can be tried
+    /// again later.
     pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Chunk>, Error> {
         loop {
             let extent = match self.next() {
@@ -175,7 +180,7 @@ impl Reader {
                 continue;
             };
             let is_read = segment.offset >= extent.length;
-            // Behind the last record may be what the file's last use has left.
+            // Leftovers of the file's earlier segment may follow the last record.
             if is_read || self.number >= extent.end {
                 self.number = self
                     .state
@@ -192,21 +197,26 @@ impl Reader {
                     state.read = self.number;
                     return Ok(Some(chunk));
                 }
-                // Evicted, and counted as such, while it was read.
+                // The frames were evicted, and counted, during the read.
             }
         }
     }
 
-    /// Where the next frame is. Once everything is read, the writer hands its batches
-    /// over. That is found out at one moment: a batch that is appended meanwhile would
-    /// come from the disk and by the handover.
+    /// Returns the source of the next frame. Starts the handover once everything was
+    /// read. Both happen under one lock: a batch appended in between would be read from
+    /// the disk and handed over as well.
     fn next(&mut self) -> Next {
         let mut state = self.state.lock();
-        if let Some(HandedOver { chunk, end, place }) = state.handover.take() {
+        if let Some(HandedOver {
+            chunk,
+            end,
+            location,
+        }) = state.handover.take()
+        {
             state.read = end;
             self.number = end;
             self.segment = None;
-            self.place = Some(place);
+            self.location = Some(location);
             return Next::HandedOver(chunk);
         }
         if self.number == state.next {
@@ -214,46 +224,45 @@ impl Reader {
             return Next::Nothing;
         }
         let at = match &self.segment {
-            Some(open) => state.at_or_behind(open.first),
-            None => state.holding(self.number),
+            Some(open) => state.index_from(open.first),
+            None => state.index_holding(self.number),
         };
         let Some(segment) = state.segments.get(at) else {
             return Next::Nothing;
         };
-        let behind = state.segments.get(at + 1);
+        let next = state.segments.get(at + 1);
         Next::OnDisk(Extent {
             first: segment.first,
             length: segment.length,
-            end: behind.map_or(state.next, |behind| behind.first),
-            is_last: behind.is_none(),
+            end: next.map_or(state.next, |next| next.first),
+            is_last: next.is_none(),
         })
     }
 
-    /// Closes the segment whose end is reached for now.
+    /// Closes the segment at the end of the queue, and remembers the location.
     fn close(&mut self) {
-        if let Some(Open { first, offset, .. }) = self.segment.take() {
-            self.place = Some(Place {
+        if let Some(OpenSegment { first, offset, .. }) = self.segment.take() {
+            self.location = Some(Location {
                 segment: first,
                 offset,
             });
         }
     }
 
-    /// Whether a segment was removed from a folder that is there.
+    /// Whether the segment's file is missing, although the folder exists.
     fn is_gone(&self, error: &io::Error) -> bool {
         error.kind() == io::ErrorKind::NotFound && self.folder.check().is_ok()
     }
 
-    /// Opens a segment unless it is open. `None` if there is nothing to read in
-    /// it.
-    fn open(&mut self, extent: Extent) -> Result<Option<&mut Open>, Error> {
+    /// Opens a segment unless it is open. Returns `None` if its file is missing.
+    fn open(&mut self, extent: Extent) -> Result<Option<&mut OpenSegment>, Error> {
         if self
             .segment
             .as_ref()
             .is_none_or(|open| open.first != extent.first)
         {
             self.segment = None;
-            // Frames between the number and a later segment are gone.
+            // The frames before a later segment are missing.
             self.number = self
                 .state
                 .lock()
@@ -264,17 +273,19 @@ impl Reader {
                 .and_then(|file| Ok((segment::framing(&file)?, file)));
             match found {
                 Ok((Some(framing), file)) => {
-                    let place = self.place.filter(|place| place.segment == extent.first);
-                    self.segment = Some(Open {
+                    let known = self
+                        .location
+                        .filter(|location| location.segment == extent.first);
+                    self.segment = Some(OpenSegment {
                         first: extent.first,
                         file,
                         framing,
-                        offset: place.map_or(HEADER as u64, |place| place.offset),
+                        offset: known.map_or(HEADER as u64, |location| location.offset),
                     });
                 }
-                // Of another version, or damaged: all of it is skipped.
+                // A damaged header or a different version: the whole segment is skipped.
                 Ok((None, file)) => {
-                    self.segment = Some(Open {
+                    self.segment = Some(OpenSegment {
                         first: extent.first,
                         file,
                         framing: self.framing,
@@ -290,8 +301,8 @@ impl Reader {
         Ok(self.segment.as_mut())
     }
 
-    /// Reads records from the open segment, and moves on behind them. `None`
-    /// if they hold nothing of use.
+    /// Reads records from the open segment, and moves past them. Returns `None` if they
+    /// have no frames to be delivered.
     fn read_records(
         &mut self,
         extent: Extent,
@@ -314,7 +325,7 @@ impl Reader {
                     return Err(error).context("read", &self.folder.segment(extent.first));
                 }
             }
-            self.errors = Errors::default();
+            self.errors = ReadErrors::default();
             let batch = self.state.lock().handover.spare_or_new(open.framing);
             let mut records = Records {
                 bytes: scratch,
@@ -345,41 +356,42 @@ impl Reader {
     }
 }
 
-/// Errors of a disk in a row.
+/// The number of consecutive read errors.
 #[derive(Debug, Default)]
-struct Errors(u32);
+struct ReadErrors(u32);
 
-impl Errors {
-    /// Whether another try would fail as well: the file is cut short, or the disk
-    /// could not read it for long.
+impl ReadErrors {
+    /// Counts an error. Returns whether the read should not be tried again, because the
+    /// file was truncated or has failed too often.
     fn is_permanent(&mut self, error: &io::Error) -> bool {
-        /// A minute of tries.
-        const TRIES: u32 = 60;
+        /// About a minute, as a failed read is tried again after a second.
+        const MAX_ATTEMPTS: u32 = 60;
         self.0 += 1;
-        error.kind() == io::ErrorKind::UnexpectedEof || self.0 >= TRIES
+        error.kind() == io::ErrorKind::UnexpectedEof || self.0 >= MAX_ATTEMPTS
     }
 }
 
-/// Consecutive records in the bytes that were read.
+/// Parses the records in the bytes that were read.
 struct Records<'b> {
     bytes: &'b [u8],
-    /// How many bytes there are in the segment from the first of `bytes` on.
+    /// The number of bytes from the beginning of `bytes` to the end of the segment.
     left: u64,
     /// The number of the segment's first frame.
     segment: u64,
     /// The number of the next frame.
     number: u64,
-    /// The number of the first frame that is not in this segment.
+    /// One past the number of the segment's last frame.
     end: u64,
     batch: Batch,
     /// The number and the time of the first frame of `batch`.
     begin: Option<(u64, u64)>,
 }
 
+/// The result of parsing.
 enum Parsed {
-    /// Everything before this offset is done with.
+    /// All records before this offset were parsed.
     UpTo(u64),
-    /// The first record of use is this long.
+    /// The first record has this length in bytes, and more must be read.
     Incomplete(u64),
 }
 
@@ -404,17 +416,17 @@ impl Records<'_> {
             };
             let end = at + header.record();
             if header.first >= self.end {
-                // A failed append left it.
+                // A leftover of a failed append.
                 return Parsed::UpTo(self.left);
             }
             if end as u64 > self.left {
-                // Cut off.
+                // The record was cut off.
                 at += 1;
                 continue;
             }
             if header.first < self.segment {
-                // Left from the file's last use. After a power failure, a record of this
-                // segment may stand within it.
+                // A leftover of the file's earlier segment. After a power failure, a record
+                // of this segment may begin within it.
                 at += 1;
                 continue;
             }

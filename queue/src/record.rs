@@ -1,4 +1,4 @@
-//! A record: the frames of a batch, or of a part of it.
+//! The format of a record, which holds the frames of a batch or of a part of it.
 //!
 //! ```text
 //! offset  size
@@ -12,18 +12,20 @@
 //!     36        body: the length of each frame (4 bytes each), then the frames
 //! ```
 //!
-//! Numbers are little-endian. The header has a checksum of its own, so that a
-//! reader can trust its length and skip a body that is damaged or not needed.
+//! Integers are little-endian. The header has its own checksum, so that a reader can
+//! trust the length in it and skip a body that is damaged or not needed.
 
 use std::ops::Range;
 
 use syslog::Batch;
 
-use crate::NUMBERS;
+use crate::MAX_NUMBER;
 
-/// The first byte is in no UTF-8 text, so that a search stops at few others.
+/// The mark at the beginning of a record. Its first byte never occurs in UTF-8, so
+/// that a search finds few other candidates.
 const MAGIC: [u8; 4] = [0xf5, b'r', b'e', b'c'];
 
+/// The header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     body_checksum: u32,
@@ -40,8 +42,8 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) const LENGTH: usize = 36;
 
-    /// Reads the header at the beginning of `bytes`. `None` if it is incomplete
-    /// or damaged.
+    /// Parses the header at the beginning of `bytes`. Returns `None` if it is
+    /// incomplete or damaged.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..Self::LENGTH)?;
         let u32_at = |at: usize| bytes[at..].first_chunk().map(|b| u32::from_le_bytes(*b));
@@ -57,12 +59,15 @@ impl Header {
             time: u64_at(24)?,
         };
         let is_valid =
-            header.frames > 0 && header.frames <= header.body / 4 && header.first < NUMBERS;
+            header.frames > 0 && header.frames <= header.body / 4 && header.first < MAX_NUMBER;
         is_valid.then_some(header)
     }
 
-    /// The first header at or behind `from`, and its offset, or where to go on once
-    /// there are more bytes.
+    /// Finds the first header at or after `from`, and returns its offset too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the offset at which to continue when more bytes are available.
     pub(crate) fn search(bytes: &[u8], from: usize) -> Result<(usize, Self), usize> {
         let mut at = from;
         while let Some(found) = memchr::memmem::find(&bytes[at..], &MAGIC) {
@@ -78,19 +83,19 @@ impl Header {
         Err(bytes.len().saturating_sub(MAGIC.len() - 1).max(at))
     }
 
-    /// The length of the whole record in bytes.
+    /// Returns the length of the whole record in bytes.
     pub(crate) const fn record(&self) -> usize {
         Self::LENGTH + self.body as usize
     }
 
-    /// The number behind the last frame.
+    /// Returns one past the number of the last frame.
     pub(crate) const fn end(&self) -> u64 {
         self.first.saturating_add(self.frames as u64)
     }
 
-    /// Appends the frames from the number `from` on to a batch. `body` begins
-    /// behind the header. Returns whether the body was intact; otherwise the
-    /// batch stays as it is.
+    /// Appends the frames with the number `from` and higher to a batch. `body` begins
+    /// directly after the header. Returns whether the body is intact; a damaged body
+    /// leaves the batch unchanged.
     pub(crate) fn append_to(&self, batch: &mut Batch, body: &[u8], from: u64) -> bool {
         let Some(body) = body.get(..self.body as usize) else {
             return false;
@@ -117,8 +122,8 @@ impl Header {
     }
 }
 
-/// Writes the header and the table of a record with these frames of a batch to
-/// `head`, instead of what is in it. The frames' bytes follow it on the disk.
+/// Replaces the content of `head` by the header and the table of lengths of a record
+/// with these frames of a batch. The bytes of the frames follow on the disk.
 pub(crate) fn encode(
     batch: &Batch,
     frames: Range<usize>,

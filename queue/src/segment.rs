@@ -1,4 +1,4 @@
-//! A segment: a header, and the records behind it.
+//! The format of a segment: a header, followed by records.
 //!
 //! ```text
 //! offset  size
@@ -10,8 +10,8 @@
 //!     16        records
 //! ```
 //!
-//! The file may be one that is used again. Records that are left in it have lower numbers
-//! than the segment's first frame, and are ignored.
+//! The file may have held an earlier segment. Leftover records of that segment have lower
+//! numbers than this segment's first frame, and are ignored.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ const VERSION: u8 = 1;
 /// The length of a segment's header in bytes.
 pub(crate) const HEADER: usize = 16;
 
-/// A segment's header.
+/// Encodes a segment's header.
 pub(crate) fn header(framing: Framing) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..7].copy_from_slice(MAGIC);
@@ -42,8 +42,8 @@ pub(crate) fn header(framing: Framing) -> [u8; HEADER] {
     header
 }
 
-/// Reads a segment's header. `None` if it is damaged, or of another version of
-/// this format.
+/// Reads the framing from a segment's header. Returns `None` if the header is
+/// damaged, or has a different version of the format.
 pub(crate) fn framing(file: &File) -> io::Result<Option<Framing>> {
     let mut bytes = [0; HEADER];
     match file.read_exact_at(&mut bytes, 0) {
@@ -57,8 +57,8 @@ pub(crate) fn framing(file: &File) -> io::Result<Option<Framing>> {
     )
 }
 
-/// Returns the number behind the last intact record, or `first` if there is
-/// none.
+/// Returns one past the number of the last frame in an intact record, or `first`
+/// if the segment has no intact record.
 pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
     let mut end = first;
     let mut bytes = Vec::new();
@@ -71,14 +71,14 @@ pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
         while offset < bytes.len() {
             offset = match Header::search(&bytes, offset) {
                 Ok((found, header)) => {
-                    let behind = found + header.record();
-                    // Left from the file's last use, or cut off by a kill, so that its
-                    // append never returned.
-                    if header.first < first || at + behind as u64 > length {
+                    let record_end = found + header.record();
+                    // A leftover of the file's earlier segment, or cut off by a kill, so
+                    // that its append never returned.
+                    if header.first < first || at + record_end as u64 > length {
                         found + 1
                     } else {
                         end = end.max(header.end());
-                        behind
+                        record_end
                     }
                 }
                 Err(next) => {
@@ -92,5 +92,5 @@ pub(crate) fn end(file: &File, first: u64) -> io::Result<u64> {
     Ok(end)
 }
 
-/// How many bytes are read at a time, in bytes.
+/// The size of a read from the disk, in bytes.
 pub(crate) const READ: usize = 256 * 1024;

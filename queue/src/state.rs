@@ -7,55 +7,58 @@ use std::ops::Range;
 use crate::error::{Context, Error};
 use crate::folder::Folder;
 use crate::handover::Handover;
-use crate::position::{Noted, Position, PositionFile};
+use crate::position::{Position, PositionFile, Snapshot};
 use crate::segment;
 
 /// A segment on the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
-    /// The number of its first frame.
+    /// The number of the first frame.
     pub(crate) first: u64,
-    /// The bytes of it that may be read.
+    /// The length of the records, header included, in bytes.
     pub(crate) length: u64,
-    /// The size of its file, which is larger if that is used again.
+    /// The size of the file in bytes. A reused file may be longer than its records.
     pub(crate) size: u64,
-    /// Whether the file may be used again: no number in it can be assigned again.
+    /// Whether another segment may reuse the file. It must not if a number in the
+    /// file may be assigned again.
     pub(crate) is_reusable: bool,
 }
 
-/// The segments, and how far they were written, read and delivered.
+/// The segments of a queue, and the numbers up to which their frames were written,
+/// read and delivered.
 ///
 /// ```text
 /// kept <= delivered <= next
 /// ```
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The oldest first; the last one is the active one, if there is any.
+    /// The segments, oldest first. The last one is the active segment.
     pub(crate) segments: VecDeque<Segment>,
     /// The number of the next frame to be appended.
     pub(crate) next: u64,
     pub(crate) position: Position,
-    /// The number of the next frame to be read, if that was not evicted.
+    /// The number of the next frame to be read, unless it was evicted.
     pub(crate) read: u64,
     status: Status,
-    /// The frames that are counted as lost, and may be passed again.
+    /// The frames that were counted as lost. The reader may come across them again.
     lost: Vec<Range<u64>>,
-    /// The frames that were evicted when they had been read and not been
-    /// acknowledged: they are lost if they have to be read again.
-    evicted_under_way: Range<u64>,
+    /// The frames that were evicted after they had been read, and before they were
+    /// acknowledged. They are lost if they must be read again.
+    evicted_in_flight: Range<u64>,
     pub(crate) handover: Handover,
-    /// The size of the file that is used again for the next segment.
+    /// The size in bytes of the spare file, which the next segment reuses.
     spare_file: Option<u64>,
     file: PositionFile,
-    written: Noted,
-    /// Whether the disk has to have the position before segments below it are removed.
+    saved: Snapshot,
+    /// Whether the position must be on the disk before delivered segments are removed.
     is_synced: bool,
 }
 
-/// The content of a queue, and its losses since it was opened.
+/// The content of a queue, and the frames that it lost since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The bytes of all segments' files, frames kept to be sent again included.
+    /// The size of all segment files in bytes, including frames that are kept to be
+    /// sent again.
     pub bytes: u64,
     /// The number of frames that were not acknowledged.
     pub waiting: u64,
@@ -67,9 +70,9 @@ pub struct Status {
 }
 
 impl State {
-    /// Finds out what a folder holds.
+    /// Recovers the state of a queue from the files in its folder.
     pub(crate) fn recover(folder: &Folder, is_synced: bool) -> Result<Self, Error> {
-        let (file, noted) = PositionFile::open(folder)?;
+        let (file, snapshot) = PositionFile::open(folder)?;
         let mut segments = VecDeque::new();
         for first in folder.segments()? {
             let path = folder.segment(first);
@@ -81,7 +84,7 @@ impl State {
                 is_reusable: false,
             });
         }
-        let written = match segments.back() {
+        let end = match segments.back() {
             Some(Segment { first, .. }) => {
                 let end = folder
                     .open_segment(*first)
@@ -91,52 +94,52 @@ impl State {
             None => 0,
         };
         if let Some(last) = segments.back()
-            && last.first == written
+            && last.first == end
         {
-            // Nothing of it can be read, and the next one has its name.
-            folder.remove_segment(written);
+            // It has no intact record, and the next segment will have the same name.
+            folder.remove_segment(end);
             segments.pop_back();
         }
-        let oldest = segments.front().map_or(written, |segment| segment.first);
-        // Without a position nothing is known to be delivered.
-        let Noted {
+        let oldest = segments.front().map_or(end, |segment| segment.first);
+        // Without a position, all frames count as undelivered.
+        let Snapshot {
             position,
-            evicted_under_way,
-        } = noted.unwrap_or(Noted {
+            evicted_in_flight,
+        } = snapshot.unwrap_or(Snapshot {
             position: Position {
                 kept: oldest,
                 delivered: oldest,
             },
-            evicted_under_way: 0..0,
+            evicted_in_flight: 0..0,
         });
-        // Nobody can acknowledge them any more.
-        let evicted = evicted_under_way
+        // The connections that could have acknowledged them are gone.
+        let evicted = evicted_in_flight
             .end
-            .saturating_sub(evicted_under_way.start);
+            .saturating_sub(evicted_in_flight.start);
         let mut this = Self {
-            next: written.max(position.delivered),
+            next: end.max(position.delivered),
             read: position.kept,
             status: Status {
                 evicted,
                 ..Status::default()
             },
             lost: Vec::new(),
-            evicted_under_way: 0..0,
+            evicted_in_flight: 0..0,
             position,
             segments,
             handover: Handover::default(),
             spare_file: None,
             file,
-            written: Noted::default(),
+            saved: Snapshot::default(),
             is_synced,
         };
         this.drop_delivered(folder);
         Ok(this)
     }
 
-    /// Removes the segments that hold nothing to be delivered or sent again.
+    /// Removes the segments without frames to be delivered or sent again.
     fn drop_delivered(&mut self, folder: &Folder) {
-        while self.has_delivered()
+        while self.is_oldest_delivered()
             && let Some(oldest) = self.segments.pop_front()
         {
             self.retire(oldest, folder);
@@ -147,100 +150,101 @@ impl State {
         }
     }
 
-    /// Whether the oldest segment holds nothing to be delivered or sent again.
-    fn has_delivered(&self) -> bool {
+    /// Whether the oldest segment has no frames to be delivered or sent again. Never
+    /// true for the active segment.
+    fn is_oldest_delivered(&self) -> bool {
         let next = self.segments.get(1);
         next.is_some_and(|next| next.first <= self.position.kept)
     }
 
-    /// Whether there is nothing to be delivered or sent again: the queue is to hold
-    /// little.
+    /// Whether no frame must be delivered or may have to be sent again. An idle queue
+    /// holds as little memory and disk space as possible.
     pub(crate) const fn is_idle(&self) -> bool {
         self.position.kept == self.next
     }
 
-    /// Whether there is something behind the records of the active segment.
+    /// Whether the file of the active segment has leftover bytes after the records.
     pub(crate) fn holds_leftovers(&self) -> bool {
         let last = self.segments.back();
         last.is_some_and(|last| last.length < last.size)
     }
 
-    /// A segment is not needed any more. Its file is kept for the next one: to overwrite
-    /// pages that are in memory is far cheaper than to allocate new ones, and what is
-    /// overwritten before the kernel writes it back never goes to the disk.
+    /// Removes a delivered segment, or keeps its file for the next segment: overwriting
+    /// pages in the page cache is far cheaper than allocating new ones, and pages that
+    /// are overwritten before the kernel writes them back never go to the disk.
     fn retire(&mut self, segment: Segment, folder: &Folder) {
         let is_wanted = segment.is_reusable && self.spare_file.is_none() && !self.is_idle();
-        if is_wanted && folder.set_aside(segment.first) {
+        if is_wanted && folder.keep_as_spare(segment.first) {
             self.spare_file = Some(segment.size);
         } else {
             folder.remove_segment(segment.first);
         }
     }
 
-    /// Makes the next segment of one that is not needed any more, if there is one.
-    /// Returns its file and the size of that.
+    /// Turns the spare file into the next segment. Returns the file and its size, or
+    /// `None` if there is no spare file.
     pub(crate) fn reuse_spare(&mut self, folder: &Folder) -> Option<(File, u64)> {
         let size = self.spare_file.take()?;
         Some((folder.reuse_spare(self.next)?, size))
     }
 
-    /// Returns whether there was one.
+    /// Removes the spare file. Returns whether there was one.
     pub(crate) fn drop_spare(&mut self, folder: &Folder) -> bool {
-        let is_there = self.spare_file.take().is_some();
-        if is_there {
+        let had_spare = self.spare_file.take().is_some();
+        if had_spare {
             folder.remove_spare();
         }
-        is_there
+        had_spare
     }
 
-    /// Frames were acknowledged, or are not kept any more.
+    /// Moves the position after frames were acknowledged, or are no longer kept.
     pub(crate) fn advance(&mut self, to: Position, folder: &Folder) -> Result<(), Error> {
-        self.evicted_under_way.start = self.evicted_under_way.start.max(to.delivered);
+        self.evicted_in_flight.start = self.evicted_in_flight.start.max(to.delivered);
         self.move_to(to, folder)
     }
 
-    /// Moves the position on. It never goes back: frames that were evicted may be
-    /// behind it already.
+    /// Moves the position forward. It never moves back: eviction may have moved it
+    /// further already.
     fn move_to(&mut self, to: Position, folder: &Folder) -> Result<(), Error> {
         let position = Position {
             kept: self.position.kept.max(to.kept),
-            delivered: self.behind_lost(self.position.delivered.max(to.delivered)),
+            delivered: self.skip_lost(self.position.delivered.max(to.delivered)),
         };
         self.position = position;
-        let needed = if self.evicted_under_way.is_empty() {
+        let needed = if self.evicted_in_flight.is_empty() {
             position.delivered
         } else {
-            position.delivered.min(self.evicted_under_way.start)
+            position.delivered.min(self.evicted_in_flight.start)
         };
         self.lost.retain(|lost| lost.end > needed);
-        // The position never says less than the segments: their frames would count as
-        // damaged after a restart. But a full disk needs the room.
-        match self.write() {
+        // Segments are removed only after the position is saved, or their frames would
+        // count as damaged after a restart. A full disk needs the space in any case.
+        match self.save() {
             Err(error) if !error.is_disk_full() => Err(error),
-            written => {
+            saved => {
                 self.drop_delivered(folder);
-                written
+                saved
             }
         }
     }
 
-    /// Writes down what has changed, if anything has.
-    fn write(&mut self) -> Result<(), Error> {
-        let noted = Noted {
+    /// Saves the position if it has changed.
+    fn save(&mut self) -> Result<(), Error> {
+        let snapshot = Snapshot {
             position: self.position,
-            evicted_under_way: self.evicted_under_way.clone(),
+            evicted_in_flight: self.evicted_in_flight.clone(),
         };
-        if noted != self.written {
-            self.file.write(&noted)?;
-            self.written = noted;
+        if snapshot != self.saved {
+            self.file.write(&snapshot)?;
+            self.saved = snapshot;
         }
-        if self.is_synced && self.has_delivered() {
+        if self.is_synced && self.is_oldest_delivered() {
             self.file.sync()?;
         }
         Ok(())
     }
 
-    /// Makes room for `length` bytes more.
+    /// Evicts segments until another `length` bytes fit within the limit.
     pub(crate) fn evict(&mut self, length: u64, limit: u64, folder: &Folder) -> Result<(), Error> {
         if self.bytes() + length > limit {
             self.drop_spare(folder);
@@ -250,11 +254,11 @@ impl State {
         {
             folder.remove_segment(first);
         }
-        self.note_evicted(folder)
+        self.count_evicted(folder)
     }
 
-    /// Evicts the oldest segment, unless it is the one that is being written. Returns
-    /// whether the queue is smaller now.
+    /// Evicts the spare file or the oldest segment, but never the active segment.
+    /// Returns whether the queue is smaller now.
     pub(crate) fn evict_oldest(&mut self, folder: &Folder) -> bool {
         if self.drop_spare(folder) {
             return true;
@@ -266,14 +270,14 @@ impl State {
             return false;
         };
         folder.remove_segment(first);
-        // If the position cannot be written, the frames are counted again after a
+        // If the position cannot be saved, the frames are counted again after a
         // restart.
-        let _ = self.note_evicted(folder);
+        let _ = self.count_evicted(folder);
         true
     }
 
-    /// Moves the position behind what was evicted, and counts it.
-    fn note_evicted(&mut self, folder: &Folder) -> Result<(), Error> {
+    /// Counts the evicted frames, and moves the position past them.
+    fn count_evicted(&mut self, folder: &Folder) -> Result<(), Error> {
         let end = self.first();
         let delivered = self.position.delivered;
         if end <= delivered {
@@ -283,11 +287,11 @@ impl State {
             self.handover.stop();
         }
         let unread = delivered.max(self.read)..end;
-        self.status.evicted += self.note_lost(unread);
-        if self.evicted_under_way.is_empty() {
-            self.evicted_under_way.start = delivered;
+        self.status.evicted += self.add_lost(unread);
+        if self.evicted_in_flight.is_empty() {
+            self.evicted_in_flight.start = delivered;
         }
-        self.evicted_under_way.end = self.read.min(end);
+        self.evicted_in_flight.end = self.read.min(end);
         let position = Position {
             kept: end,
             delivered: end,
@@ -295,22 +299,22 @@ impl State {
         self.move_to(position, folder)
     }
 
-    /// The number of frames in a range that are not known to be lost.
+    /// Returns the number of frames in a range that were not counted as lost.
     fn uncounted(&self, range: &Range<u64>) -> u64 {
         let counted = self.lost.iter().map(|lost| overlap(lost, range));
         range.end.saturating_sub(range.start) - counted.sum::<u64>()
     }
 
-    /// Notes that a range of frames is lost. Returns how many of them were not
-    /// known to be.
-    fn note_lost(&mut self, range: Range<u64>) -> u64 {
+    /// Adds a range to the lost frames. Returns the number of frames in it that were
+    /// not counted as lost before.
+    fn add_lost(&mut self, range: Range<u64>) -> u64 {
         let count = self.uncounted(&range);
         if !range.is_empty() {
-            // The ranges stay apart from each other.
-            let touches = |known: &mut Range<u64>| overlap(known, &range) > 0;
+            // The ranges must not overlap.
+            let overlaps = |known: &mut Range<u64>| overlap(known, &range) > 0;
             let merged = self
                 .lost
-                .extract_if(.., touches)
+                .extract_if(.., overlaps)
                 .fold(range.clone(), |all, known| {
                     all.start.min(known.start)..all.end.max(known.end)
                 });
@@ -319,28 +323,29 @@ impl State {
         count
     }
 
-    /// The number of the first frame on the disk, or of the next one.
+    /// Returns the number of the first frame on the disk, or of the next frame to be
+    /// appended if there is none.
     pub(crate) fn first(&self) -> u64 {
         self.segments
             .front()
             .map_or(self.next, |segment| segment.first)
     }
 
-    /// The reader goes to a frame.
+    /// Moves the reader to a frame. Evicted frames from there on are counted as lost,
+    /// since they can no longer be read again.
     pub(crate) fn seek(&mut self, number: u64) {
-        let under_way = std::mem::replace(&mut self.evicted_under_way, 0..0);
-        let under_way = under_way.start.max(number)..under_way.end;
-        self.status.evicted += self.uncounted(&under_way);
+        let evicted = std::mem::replace(&mut self.evicted_in_flight, 0..0);
+        let evicted = evicted.start.max(number)..evicted.end;
+        self.status.evicted += self.uncounted(&evicted);
         self.handover.stop();
         self.read = number;
-        // They are counted now. If that cannot be written, they are counted again
-        // after a restart.
-        let _ = self.write();
+        // If the position cannot be saved, the frames are counted again after a
+        // restart.
+        let _ = self.save();
     }
 
-    /// The frame behind those that cannot be read, if there are any from this one
-    /// on.
-    fn behind_lost(&self, number: u64) -> u64 {
+    /// Returns the number of the first frame at or after this one that is not lost.
+    fn skip_lost(&self, number: u64) -> u64 {
         let mut number = number;
         while let Some(lost) = self.lost.iter().find(|lost| lost.contains(&number)) {
             number = lost.end;
@@ -348,43 +353,47 @@ impl State {
         number
     }
 
-    /// The reader goes on from one frame to another, because those between them
-    /// cannot be read. Returns where it is.
+    /// Moves the reader from the frame `number` forward to the frame `to`, because the
+    /// frames between them cannot be read, and counts these as damaged. Returns the
+    /// number of the next frame to be read.
     pub(crate) fn skip(&mut self, number: u64, to: u64, folder: &Folder) -> u64 {
         let gap = number.max(self.position.delivered)..to;
         if !gap.is_empty() {
-            self.status.damaged += self.note_lost(gap);
-            // If nothing before them is under way, they are done with. If the
-            // position cannot be written, they are counted again after a restart.
+            self.status.damaged += self.add_lost(gap);
+            // Moves the position past the gap if all frames before it are acknowledged.
+            // If the position cannot be saved, the frames are counted again after a
+            // restart.
             let _ = self.move_to(self.position, folder);
         }
         number.max(to)
     }
 
-    /// A segment is there no more.
+    /// Forgets a segment whose file is missing.
     pub(crate) fn forget(&mut self, first: u64) {
         self.segments.retain(|segment| segment.first != first);
     }
 
+    /// Returns the size of all segment files and the spare file in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let segments = self.segments.iter().map(|segment| segment.size);
         segments.sum::<u64>() + self.spare_file.unwrap_or(0)
     }
 
-    /// The index of the segment with this first frame, or of the one behind it.
-    pub(crate) fn at_or_behind(&self, first: u64) -> usize {
+    /// Returns the index of the segment with this first frame, or of the next one.
+    pub(crate) fn index_from(&self, first: u64) -> usize {
         self.segments
             .partition_point(|segment| segment.first < first)
     }
 
-    /// The index of the segment with this frame, or of the first one.
-    pub(crate) fn holding(&self, number: u64) -> usize {
-        let behind = self
+    /// Returns the index of the segment that holds this frame, or of the first segment.
+    pub(crate) fn index_holding(&self, number: u64) -> usize {
+        let next = self
             .segments
             .partition_point(|segment| segment.first <= number);
-        behind.saturating_sub(1)
+        next.saturating_sub(1)
     }
 
+    /// Returns the content of the queue, and its losses.
     pub(crate) fn status(&self) -> Status {
         Status {
             bytes: self.bytes(),
@@ -394,7 +403,7 @@ impl State {
     }
 }
 
-/// The number of frames that two ranges have in common.
+/// Returns the number of frames that two ranges have in common.
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> u64 {
     one.end
         .min(other.end)

@@ -1,4 +1,4 @@
-//! The end of a queue at which batches go in.
+//! The writing side of a queue.
 
 use std::fs::File;
 use std::io;
@@ -13,18 +13,18 @@ use crate::Options;
 use crate::budget::{Budget, Share};
 use crate::error::{Context, Error};
 use crate::folder::Folder;
-use crate::handover::{HandedOver, Place};
+use crate::handover::{HandedOver, Location};
 use crate::reader::Chunk;
 use crate::record::{self, Header};
 use crate::segment::{self, HEADER};
 use crate::state::{Segment, State, Status};
 
-/// The most bytes of frames in a record, unless a single frame is longer.
+/// The maximum size of the frames in a record in bytes, unless a single frame is longer.
 const RECORD: usize = 256 * 1024;
-/// A segment that is delivered as a whole is replaced from this size on, so
-/// that an idle queue holds little.
+/// The maximum size in bytes of an active segment whose frames were all delivered. A
+/// larger one is replaced, so that an idle queue holds little.
 const SMALL: u64 = 64 * 1024;
-/// The most bytes in a segment, unless a single record is longer.
+/// The size in bytes at which a segment is full, unless the queue's limit is low.
 const LARGE: u64 = 4 * 1024 * 1024;
 
 /// Appends batches to a queue.
@@ -41,16 +41,17 @@ pub struct Writer {
 /// The segment that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Active {
-    /// The segment's first frame and its file.
+    /// The number of the segment's first frame, and its file.
     segment: Option<(u64, File)>,
-    /// The header and the table of a record.
+    /// A buffer for the header and the table of a record.
     head: Vec<u8>,
 }
 
 impl Active {
-    /// Cuts off what is behind the records: a failed append, or what the file's last use
-    /// has left. Nothing is appended meanwhile, since this is locked.
-    pub(crate) fn cut(&self, state: &Mutex<State>) {
+    /// Truncates the file after the last record. This removes the leftovers of a failed
+    /// append or of the file's earlier segment. The caller holds the lock on `self`, so
+    /// nothing is appended in the meantime.
+    pub(crate) fn truncate(&self, state: &Mutex<State>) {
         let Some((first, file)) = &self.segment else {
             return;
         };
@@ -80,7 +81,7 @@ impl Writer {
         }
     }
 
-    /// Counts the queue towards a maximum that it shares with others.
+    /// Counts the size of the queue towards a budget that it shares with other queues.
     #[must_use]
     pub fn within(mut self, budget: &Arc<Budget>) -> Self {
         let share = Share::new(budget, &self.folder, &self.state);
@@ -88,12 +89,14 @@ impl Writer {
         self
     }
 
-    /// Appends all frames of a batch, or none of them. Afterwards the batch's content is
-    /// unspecified, and it is to be cleared; after an error it is unchanged.
+    /// Appends all frames of a batch, or none of them. On success, the content of the
+    /// batch is unspecified afterwards, and the caller must clear it before using it
+    /// again. After an error, the batch is unchanged.
     ///
     /// # Errors
     ///
-    /// If the disk is full, for example. The batch can be appended later.
+    /// Returns an error if the frames cannot be written, for example because the disk is
+    /// full. The batch can be appended again later.
     pub fn append(&self, batch: &mut Batch, time: SystemTime) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
@@ -101,11 +104,11 @@ impl Writer {
         let mut active = self.active.lock();
         let result = self.write(&mut active, batch, time);
         if result.is_err() {
-            self.cut_off(&mut active);
+            self.discard_failed_append(&mut active);
         }
         drop(active);
         if let Some(share) = &self.share {
-            share.grown();
+            share.on_grown();
         }
         result
     }
@@ -113,7 +116,8 @@ impl Writer {
     fn write(&self, active: &mut Active, batch: &mut Batch, time: SystemTime) -> Result<(), Error> {
         let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(millis.as_millis()).unwrap_or(u64::MAX);
-        // A file that is open takes appends, and nobody could read them any more.
+        // After the folder was removed, appends to the open file would succeed, but
+        // nothing could read them.
         self.folder.check()?;
         let Active { segment, head } = active;
         let total = batch.bytes().len() + batch.frames() * 4;
@@ -132,13 +136,13 @@ impl Writer {
             record::encode(batch, start..end, next + start as u64, millis, head);
             let (header, table) = head.split_at(Header::LENGTH);
             let frames = &batch.bytes()[begin..batch.frame_start(end)];
-            let of_table = at + header.len() as u64;
-            let of_frames = of_table + table.len() as u64;
-            // The header is written last: a kill before that leaves no record.
-            for (part, at) in [(table, of_table), (frames, of_frames), (header, at)] {
+            let table_at = at + header.len() as u64;
+            let frames_at = table_at + table.len() as u64;
+            // The header is written last, so that a kill before that leaves no record.
+            for (part, at) in [(table, table_at), (frames, frames_at), (header, at)] {
                 file.write_all_at(part, at).context("write", &path())?;
             }
-            at = of_frames + frames.len() as u64;
+            at = frames_at + frames.len() as u64;
             start = end;
         }
         if self.options.sync {
@@ -160,7 +164,7 @@ impl Writer {
                 time,
             },
             end,
-            place: Place {
+            location: Location {
                 segment: first,
                 offset: at,
             },
@@ -168,9 +172,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Cuts off what an append left that failed. A reader ignores it where that
-    /// fails as well, because the next append begins a segment of its own.
-    fn cut_off(&self, active: &mut Active) {
+    /// Discards the leftovers of a failed append. If that fails as well, a reader ignores
+    /// them, because the next append begins a new segment.
+    fn discard_failed_append(&self, active: &mut Active) {
         {
             let mut state = self.state.lock();
             state.drop_spare(&self.folder);
@@ -178,21 +182,21 @@ impl Writer {
                 && let Some(last) = state.segments.back_mut()
                 && last.first == *first
             {
-                // Its numbers will be assigned again, so that what is left of it could
-                // pass for records of that time.
+                // The numbers will be assigned again. In a reused file, the leftovers
+                // could then be taken for valid records.
                 last.is_reusable = false;
             }
         }
-        active.cut(&self.state);
+        active.truncate(&self.state);
         active.segment = None;
     }
 
-    /// The size at which a segment is full, in bytes.
+    /// Returns the size in bytes at which a segment is full.
     fn large(&self) -> u64 {
         LARGE.min(self.options.limit / 8)
     }
 
-    /// The segment that is written, if it takes another batch.
+    /// Returns the active segment, if another batch may be appended to it.
     fn active(&self, state: &State, segment: Option<&(u64, File)>) -> Option<Segment> {
         let (first, _) = segment?;
         let last = state.segments.back().filter(|last| last.first == *first)?;
@@ -200,8 +204,9 @@ impl Writer {
         (last.length < self.large() && !is_delivered).then_some(*last)
     }
 
-    /// Makes room for `total` bytes, and returns the active segment's first
-    /// frame, its length, and the number of the next frame.
+    /// Makes room for `total` bytes, in the active segment or a new one. Returns the
+    /// number of the segment's first frame, the segment's length, and the number of the
+    /// next frame.
     fn room_for(
         &self,
         segment: &mut Option<(u64, File)>,
@@ -226,20 +231,21 @@ impl Writer {
         if self.options.sync {
             self.folder.sync()?;
         }
-        // An append that failed may have left one of this name.
+        // A failed append may have left a segment of the same name.
         state.segments.retain(|segment| segment.first < next);
         state.segments.push_back(Segment {
             first: next,
             length: HEADER as u64,
             size: size.max(HEADER as u64),
-            // A disk that has the records may not have the file's new name yet.
+            // After a power failure, the disk may have the records of a reused file, but
+            // not its new name.
             is_reusable: !self.options.sync,
         });
         *segment = Some((next, file));
         Ok((next, HEADER as u64, next))
     }
 
-    /// The content of the queue, and its losses.
+    /// Returns the content of the queue, and its losses.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status()
@@ -247,14 +253,15 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// The next process reads the last segment's file to its end.
+    /// Removes the leftovers of the file's earlier segment: the next process reads the
+    /// last segment to the end of its file.
     fn drop(&mut self) {
-        self.active.lock().cut(&self.state);
+        self.active.lock().truncate(&self.state);
     }
 }
 
 impl Error {
-    /// Whether the disk, or the owner's share of it, is full.
+    /// Whether the disk is full, or the disk quota is exceeded.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(

@@ -1,8 +1,5 @@
-//! Queues that share what they may hold.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Queues that share a budget.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +9,16 @@ use std::time::SystemTime;
 use queue::{Budget, Options, Reader, Writer};
 use syslog::{Batch, Framing};
 
-/// What is appended at a time.
+/// The size of each append in bytes.
 const BATCH: u64 = 256 * 1024;
-/// An eighth of a queue's own limit.
+/// The size of a segment in bytes: an eighth of the queue's own limit.
 const SEGMENT: u64 = 6 * BATCH;
 const OPTIONS: Options = Options {
     framing: Framing::Newline,
     limit: 8 * SEGMENT,
     sync: false,
 };
-/// The size of a frame, with what the queue adds to it.
+/// The size of a frame in bytes, including the queue's overhead.
 const FRAME: u64 = 1024;
 
 fn open(dir: &Path, name: &str, budget: &Arc<Budget>) -> (Writer, Reader) {
@@ -29,7 +26,7 @@ fn open(dir: &Path, name: &str, budget: &Arc<Budget>) -> (Writer, Reader) {
     (writer.within(budget), reader)
 }
 
-/// Appends a batch, and returns the number of its frames.
+/// Appends a batch, and returns the number of frames in it.
 fn fill(writer: &Writer) -> u64 {
     let mut batch = Batch::new(OPTIONS.framing);
     for _ in 0..BATCH / FRAME {
@@ -42,6 +39,7 @@ fn fill(writer: &Writer) -> u64 {
     frames
 }
 
+/// Delivers all frames, and returns their number.
 fn deliver_all(reader: &mut Reader) -> u64 {
     let (mut scratch, mut count) = (Vec::new(), 0);
     while let Some(chunk) = reader.read(&mut scratch).unwrap() {
@@ -53,7 +51,7 @@ fn deliver_all(reader: &mut Reader) -> u64 {
 }
 
 #[test]
-fn the_largest_queue_gives_way() {
+fn the_largest_queue_evicts_its_segments() {
     let dir = tempfile::tempdir().unwrap();
     let budget = Arc::new(Budget::new(40 * BATCH));
     let (large, mut of_large) = open(dir.path(), "large", &budget);
@@ -74,7 +72,7 @@ fn the_largest_queue_gives_way() {
     assert_eq!(deliver_all(&mut of_large) + evicted, appended);
     assert_eq!(deliver_all(&mut of_small), 8 * BATCH / FRAME);
 
-    // What one does not need any more is the others'.
+    // The bytes that one queue has delivered are available to the others.
     for _ in 0..30 {
         fill(&small);
     }
@@ -83,7 +81,7 @@ fn the_largest_queue_gives_way() {
 }
 
 #[test]
-fn a_queue_that_is_closed_leaves_its_part_to_the_others() {
+fn a_closed_queue_releases_its_share_of_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     let budget = Arc::new(Budget::new(16 * BATCH));
     let one = open(dir.path(), "one", &budget);
@@ -96,7 +94,7 @@ fn a_queue_that_is_closed_leaves_its_part_to_the_others() {
         fill(&other);
     }
     assert_eq!(other.status().evicted, 0);
-    // What is found on the disk counts as well.
+    // Segments from before the restart count as well.
     let (one, _reader) = open(dir.path(), "one", &budget);
     fill(&one);
     let evicted = one.status().evicted + other.status().evicted;
@@ -104,7 +102,7 @@ fn a_queue_that_is_closed_leaves_its_part_to_the_others() {
     assert!(one.status().bytes + other.status().bytes <= 16 * BATCH);
 }
 
-/// Four queues are filled and emptied at the same time.
+/// Fills and empties four queues at the same time.
 #[test]
 fn each_frame_is_delivered_or_counted_as_evicted() {
     const ROUNDS: usize = 60;

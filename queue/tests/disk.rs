@@ -1,9 +1,5 @@
-//! Queues on disks that fail, beside other files, and after a kill.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Queues on failing disks, next to foreign files, and after a kill.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -31,7 +27,7 @@ fn batch(count: usize, size: usize) -> Batch {
     batch
 }
 
-/// Reads what is left, and returns the number of frames.
+/// Reads the remaining frames, and returns their number.
 fn read_all(reader: &mut Reader) -> u64 {
     let mut scratch = Vec::new();
     let mut count = 0;
@@ -42,7 +38,7 @@ fn read_all(reader: &mut Reader) -> u64 {
 }
 
 #[test]
-fn two_cannot_have_the_same_queue() {
+fn a_queue_cannot_be_opened_twice() {
     let dir = tempfile::tempdir().unwrap();
     let first = queue::open(dir.path(), OPTIONS).unwrap();
     let error = queue::open(dir.path(), OPTIONS).unwrap_err();
@@ -53,7 +49,7 @@ fn two_cannot_have_the_same_queue() {
 }
 
 #[test]
-fn only_a_queue_is_deleted() {
+fn delete_leaves_folders_with_other_files_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, reader) = queue::open(dir.path(), OPTIONS).unwrap();
     writer
@@ -67,7 +63,7 @@ fn only_a_queue_is_deleted() {
     assert_eq!(queue::delete(dir.path()).unwrap(), Some(bytes));
     assert!(!dir.path().exists());
 
-    // Somebody else's lock.
+    // A lock file of another program.
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("queue.lock"), "something else").unwrap();
     assert_eq!(queue::delete(other.path()).unwrap(), None);
@@ -75,7 +71,7 @@ fn only_a_queue_is_deleted() {
 }
 
 #[test]
-fn nothing_is_appended_to_a_folder_that_is_gone() {
+fn an_append_fails_while_the_folder_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let (here, gone) = (dir.path().join("queue"), dir.path().join("gone"));
     let (writer, mut reader) = queue::open(&here, OPTIONS).unwrap();
@@ -92,7 +88,7 @@ fn nothing_is_appended_to_a_folder_that_is_gone() {
 }
 
 #[test]
-fn files_with_other_names_are_left_alone() {
+fn files_with_other_names_are_ignored() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["7.frames", "x.frames", "18446744073709551615.frames"] {
         fs::write(dir.path().join(name), "x").unwrap();
@@ -105,7 +101,7 @@ fn files_with_other_names_are_left_alone() {
 }
 
 #[test]
-fn a_folder_that_is_gone_for_a_while_costs_nothing() {
+fn a_temporarily_missing_folder_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (path, aside) = (dir.path().join("queue"), dir.path().join("aside"));
     let (writer, mut reader) = queue::open(&path, OPTIONS).unwrap();
@@ -122,7 +118,7 @@ fn a_folder_that_is_gone_for_a_while_costs_nothing() {
 }
 
 #[test]
-fn a_segment_that_is_cut_short_for_a_while_is_counted_once() {
+fn frames_of_a_truncated_segment_are_counted_once() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
     for _ in 0..4 {
@@ -138,7 +134,7 @@ fn a_segment_that_is_cut_short_for_a_while_is_counted_once() {
     file.set_len(300_000).unwrap();
     assert!(reader.read(&mut scratch).unwrap().is_none());
     assert_eq!(reader.status().damaged, 3);
-    // The connection ends, and more can be read than before.
+    // After a reconnect, more frames can be read than before.
     reader.seek(0);
     file.write_all_at(&intact, 0).unwrap();
     for _ in 0..2 {
@@ -151,7 +147,7 @@ fn a_segment_that_is_cut_short_for_a_while_is_counted_once() {
 }
 
 #[test]
-fn what_was_evicted_under_way_is_counted_after_a_kill() {
+fn frames_evicted_before_their_acknowledgement_are_counted_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         limit: 1 << 20,
@@ -163,7 +159,7 @@ fn what_was_evicted_under_way_is_counted_after_a_kill() {
         writer
             .append(&mut batch(100, 1000), SystemTime::now())
             .unwrap();
-        // Sent, and never acknowledged.
+        // They are sent, and never acknowledged.
         assert_eq!(read_all(&mut reader), 100);
         for _ in 0..12 {
             writer
@@ -180,16 +176,17 @@ fn what_was_evicted_under_way_is_counted_after_a_kill() {
     assert_eq!(left + counted, 1300);
 }
 
-/// What a kill leaves of a queue, which an orderly end would tidy up.
-fn killed(folder: &Path) -> tempfile::TempDir {
-    let left = tempfile::tempdir().unwrap();
+/// Copies the files of a queue in use, which a kill would leave in this state. An
+/// orderly close would truncate them.
+fn copy_as_killed(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    left
+    copy
 }
 
-/// The files of segments, and their inodes.
+/// Returns the segment files and their inodes.
 fn inodes(folder: &Path) -> HashMap<OsString, u64> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let frames = entries.filter(|entry| entry.path().extension() == Some("frames".as_ref()));
@@ -199,7 +196,7 @@ fn inodes(folder: &Path) -> HashMap<OsString, u64> {
 }
 
 #[test]
-fn files_are_used_again_and_what_was_in_them_does_not_come_back() {
+fn segment_files_are_reused_and_their_old_frames_are_not_read_again() {
     const FRAME: u64 = 1000;
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
@@ -218,18 +215,18 @@ fn files_are_used_again_and_what_was_in_them_does_not_come_back() {
         reader.advance(number.saturating_sub(300), number).unwrap();
         seen.extend(inodes(dir.path()));
         used.extend(inodes(dir.path()).into_values());
-        // Segments of 1 MiB: two hold the frames, and one is spare.
+        // Segments have 1 MiB: two hold the frames, and one is spare.
         assert!(reader.status().bytes <= 4 << 20);
     }
     assert!(seen.len() >= 9, "{} segments", seen.len());
     assert!(used.len() <= 3, "{} files", used.len());
 
-    // After a kill only the frames that are kept are there.
-    let left = killed(dir.path());
-    fs::write(left.path().join("spare"), "of a segment").unwrap();
+    // After a kill, only the kept frames are read.
+    let copy = copy_as_killed(dir.path());
+    fs::write(copy.path().join("spare"), "of a segment").unwrap();
     drop((writer, reader));
-    let (writer, mut reader) = queue::open(left.path(), options).unwrap();
-    assert!(!left.path().join("spare").exists());
+    let (writer, mut reader) = queue::open(copy.path(), options).unwrap();
+    assert!(!copy.path().join("spare").exists());
     assert_eq!((writer.status().waiting, reader.delivered()), (0, 10_000));
     let mut first = u64::MAX;
     while let Some(Chunk { batch, .. }) = reader.read(&mut scratch).unwrap() {
@@ -239,9 +236,9 @@ fn files_are_used_again_and_what_was_in_them_does_not_come_back() {
     assert_eq!(reader.status().damaged, 0);
 }
 
-/// A record's header is written last, so without it there is no record.
+/// The header of a record is written last, so a record without a header does not count.
 #[test]
-fn an_append_that_a_kill_cut_off_costs_nothing_in_a_file_that_is_used_again() {
+fn an_append_cut_off_by_a_kill_loses_nothing_in_a_reused_file() {
     const HEADER: usize = 36;
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
@@ -265,31 +262,31 @@ fn an_append_that_a_kill_cut_off_costs_nothing_in_a_file_that_is_used_again() {
             break name.clone();
         }
     };
-    let is = fs::read(dir.path().join(&newest)).unwrap();
-    assert!(is.len() > 1 << 20, "{}", is.len());
+    let before = fs::read(dir.path().join(&newest)).unwrap();
+    assert!(before.len() > 1 << 20, "{}", before.len());
     let header = 16 + 100 * 1005 + HEADER;
     writer
         .append(&mut batch(100, 1000), SystemTime::now())
         .unwrap();
-    let left = killed(dir.path());
+    let copy = copy_as_killed(dir.path());
     drop((writer, reader));
-    let path = left.path().join(newest);
+    let path = copy.path().join(newest);
     let file = File::options().write(true).open(&path).unwrap();
-    assert_eq!(file.metadata().unwrap().len(), is.len() as u64);
-    let was = &is[header..header + HEADER];
-    file.write_all_at(was, header as u64).unwrap();
-    let (writer, mut reader) = queue::open(left.path(), options).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), before.len() as u64);
+    let unwritten = &before[header..header + HEADER];
+    file.write_all_at(unwritten, header as u64).unwrap();
+    let (writer, mut reader) = queue::open(copy.path(), options).unwrap();
     assert_eq!(reader.status().waiting, 0);
     writer
         .append(&mut batch(7, 1000), SystemTime::now())
         .unwrap();
-    // With those that are kept.
+    // 100 of them were kept to be sent again.
     assert_eq!(read_all(&mut reader), 107);
     assert_eq!(reader.status().damaged, 0);
 }
 
 #[test]
-fn an_idle_queue_keeps_no_file_to_be_used_again() {
+fn an_idle_queue_keeps_no_spare_file() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, mut reader) = queue::open(dir.path(), OPTIONS).unwrap();
     for _ in 0..100 {
@@ -309,7 +306,7 @@ fn an_idle_queue_keeps_no_file_to_be_used_again() {
     reader.advance(10_000, 10_000).unwrap();
     assert!(!spare.exists());
 
-    // Nor what is left in the file that is written.
+    // The active segment keeps no leftovers either.
     for round in 101..250 {
         writer
             .append(&mut batch(100, 1000), SystemTime::now())
@@ -339,7 +336,7 @@ fn a_reader_that_keeps_up_needs_no_disk() {
         writer.append(&mut batch, SystemTime::now()).unwrap();
         batch.frames()
     };
-    // Nobody reads yet.
+    // The handover starts when the reader has read everything.
     assert_eq!(append(10), 10);
     assert_eq!(read_all(&mut reader), 10);
     for _ in 0..3 {
@@ -350,7 +347,7 @@ fn a_reader_that_keeps_up_needs_no_disk() {
         assert_eq!((batch.first(), batch.frames()), (first, 20));
         reader.recycle(batch);
     }
-    // It is read again, and it rests.
+    // The handover stops when the reader goes back or rests.
     for go_back in [true, false] {
         assert_eq!(append(5), 0);
         if go_back {
@@ -361,32 +358,32 @@ fn a_reader_that_keeps_up_needs_no_disk() {
         assert_eq!(append(5), 5);
         assert_eq!(read_all(&mut reader), if go_back { 12 } else { 10 });
     }
-    // More than is held in memory.
-    let passed = (0..30).take_while(|_| append(1000) == 0).count();
-    assert!((8..12).contains(&passed), "{passed}");
+    // The handover stops when the batches exceed its memory.
+    let handed_over = (0..30).take_while(|_| append(1000) == 0).count();
+    assert!((8..12).contains(&handed_over), "{handed_over}");
     append(10);
-    assert_eq!(read_all(&mut reader), 1000 * passed as u64 + 1010);
+    assert_eq!(read_all(&mut reader), 1000 * handed_over as u64 + 1010);
     assert_eq!(append(1), 0);
     assert_eq!(reader.status().damaged, 0);
 }
 
-/// The names of the files in a folder.
+/// Returns the names of the files in a folder.
 fn names(dir: &Path) -> Vec<OsString> {
     let entries = fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// The disk may have the records of a file that is used again and not its new name:
-/// what was synced would be lost.
+/// After a power failure, the disk may have the records of a reused file, but not its new
+/// name: synced frames would be lost.
 #[test]
-fn a_synced_queue_uses_no_file_again() {
+fn a_synced_queue_reuses_no_files() {
     for sync in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { sync, ..OPTIONS };
         let (writer, mut reader) = queue::open(dir.path(), options).unwrap();
         let mut had_spare = false;
         for _ in 0..30 {
-            // Something is always left: an idle queue keeps no file.
+            // Some frames always remain, because an idle queue keeps no spare file.
             for _ in 0..2 {
                 writer
                     .append(&mut batch(1000, 1000), SystemTime::now())
@@ -401,9 +398,9 @@ fn a_synced_queue_uses_no_file_again() {
     }
 }
 
-/// The rest of a file that is used again is counted already.
+/// The size of a reused file counts from the beginning, so filling it adds nothing.
 #[test]
-fn nothing_is_evicted_for_what_fits_into_a_file_that_is_used_again() {
+fn nothing_is_evicted_for_a_batch_that_fits_into_a_reused_file() {
     const KIB: usize = 1024;
     let dir = tempfile::tempdir().unwrap();
     let limit = 8 << 20;
@@ -426,9 +423,12 @@ fn nothing_is_evicted_for_what_fits_into_a_file_that_is_used_again() {
     reader.advance(first, first).unwrap();
     assert!(has_spare());
     append(64);
-    assert!(!has_spare(), "the file is not used again");
+    assert!(!has_spare(), "the spare file is not reused");
     let before = reader.status().bytes;
-    assert!(before + (1 << 20) > limit, "more would fit: {before}");
+    assert!(
+        before + (1 << 20) > limit,
+        "the batch fits anyway: {before}"
+    );
     append(KIB);
     let after = reader.status();
     assert_eq!((after.bytes, after.evicted), (before, 0));

@@ -1,8 +1,5 @@
-//! A writer and a reader at the same time, each on a thread of its own.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! A writer and a reader that run at the same time, each on its own thread.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::thread;
 use std::time::SystemTime;
@@ -17,7 +14,7 @@ const OPTIONS: Options = Options {
 };
 const FRAMES: u64 = 300_000;
 
-/// The reader is at the end of the queue time and again, just when more is appended.
+/// The reader often reaches the end of the queue just when more is appended.
 #[test]
 fn each_frame_is_read_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,6 @@
-//! A queue compared with a list of frames: whatever happens to the process and
-//! to the files, a frame is delivered as it was appended, or is counted as lost.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! A queue compared with a list of frames. Whatever happens to the process and to
+//! the files, each frame is delivered unchanged or counted as lost.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -23,29 +19,29 @@ const OPTIONS: Options = Options {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Appends a batch of so many frames of so many bytes.
+    /// Appends a batch of `frames` frames of `size` bytes each.
     Append { frames: usize, size: usize },
-    /// Reads so many batches.
+    /// Reads this number of batches.
     Read(usize),
-    /// The peer acknowledges a share of what was read.
+    /// The peer acknowledges this share of the frames that were read.
     Acknowledge(f64),
-    /// The connection ends: what was not acknowledged is read again.
+    /// The connection ends: unacknowledged frames are read again.
     Disconnect,
-    /// The process ends.
+    /// The process ends in an orderly way, and starts again.
     Restart,
-    /// The process is killed.
+    /// The process is killed, and starts again.
     Kill,
-    /// The process is killed while it appends: a share of what it writes is there.
+    /// The process is killed during an append, when `share` of the bytes are written.
     KillInAppend {
         frames: usize,
         size: usize,
         share: f64,
     },
-    /// A byte of a segment changes while the process does not run.
+    /// A byte of a segment changes between two runs of the process.
     Damage { segment: usize, at: f64 },
-    /// The end of a segment is lost while the process does not run.
+    /// A segment is truncated between two runs of the process.
     Truncate { segment: usize, at: f64 },
-    /// A slot of the position is damaged while the process does not run.
+    /// A slot of the position file is damaged between two runs of the process.
     DamagePosition(usize),
 }
 
@@ -66,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The message of this number: long ones differ in every part.
+/// Returns the message with this number. Long messages differ in every part.
 fn message(number: u64, size: usize) -> Vec<u8> {
     let unit = format!("{number}.");
     unit.bytes().cycle().take(size).collect()
@@ -78,18 +74,18 @@ struct World {
     reader: Reader,
     /// The frames that were appended, by number.
     appended: Vec<Vec<u8>>,
-    /// How many of them a kill leaves on the disk.
+    /// The number of frames whose append has returned, which a kill cannot lose.
     safe: usize,
-    /// The frames that were acknowledged.
+    /// For each frame, whether it was acknowledged.
     acknowledged: Vec<bool>,
     delivered: u64,
-    /// What was lost before the last restart.
+    /// The number of frames that were counted as lost before the last restart.
     lost: u64,
-    /// The frames that may be counted though they are not missing: they were
-    /// gone from the very end after a restart, or are counted twice.
+    /// The maximum number of frames that are counted as lost although they are not
+    /// missing, or counted twice.
     unknown: u64,
-    /// The frames that were read and not acknowledged.
-    under_way: Vec<u64>,
+    /// The frames that were read and not yet acknowledged.
+    in_flight: Vec<u64>,
     scratch: Vec<u8>,
     is_damaged: bool,
 }
@@ -108,7 +104,7 @@ impl World {
             delivered: 0,
             lost: 0,
             unknown: 0,
-            under_way: Vec::new(),
+            in_flight: Vec::new(),
             scratch: Vec::new(),
             is_damaged: false,
         }
@@ -143,24 +139,24 @@ impl World {
             let number = batch.first() + frame as u64;
             let bytes = &batch.bytes()[batch.frame_start(frame)..batch.frame_start(frame + 1)];
             assert_eq!(bytes, self.appended[number as usize], "frame {number}");
-            assert!(self.under_way.last().is_none_or(|last| *last < number));
-            self.under_way.push(number);
+            assert!(self.in_flight.last().is_none_or(|last| *last < number));
+            self.in_flight.push(number);
         }
         true
     }
 
     fn acknowledge(&mut self, count: usize) {
-        for number in self.under_way.drain(..count) {
+        for number in self.in_flight.drain(..count) {
             self.acknowledged[number as usize] = true;
             self.delivered = number + 1;
         }
-        // The second half of a window is kept to be sent again.
+        // The last 100 frames are kept to be sent again.
         let kept = self.delivered.saturating_sub(100);
         self.reader.advance(kept, self.delivered).unwrap();
     }
 
     fn disconnect(&mut self) {
-        self.under_way.clear();
+        self.in_flight.clear();
         self.reader.seek(self.delivered);
     }
 
@@ -170,43 +166,43 @@ impl World {
         self.start_again(|_| ());
     }
 
-    /// Kills the process, does something to its files, and starts it again.
-    fn kill(&mut self, meddle: impl FnOnce(&Path)) {
+    /// Kills the process, modifies its files, and starts it again.
+    fn kill(&mut self, modify: impl FnOnce(&Path)) {
         self.disconnect();
-        // An orderly end would tidy the files up.
-        let left = tempfile::tempdir().unwrap();
+        // Closing the original queue would truncate its files.
+        let copy = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(self.folder.path()).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
         }
-        let _old = std::mem::replace(&mut self.folder, left);
-        self.start_again(meddle);
+        let _old = std::mem::replace(&mut self.folder, copy);
+        self.start_again(modify);
     }
 
-    fn start_again(&mut self, meddle: impl FnOnce(&Path)) {
+    fn start_again(&mut self, modify: impl FnOnce(&Path)) {
         let status = self.reader.status();
-        // Damage behind frames that were not acknowledged is found again.
+        // Damage after unacknowledged frames will be found again.
         let left = self.appended.len() as u64 - self.reader.delivered();
         self.lost += status.evicted + status.damaged - (left - status.waiting);
-        // The lock ends with them.
+        // Replacing the writer and the reader releases the lock.
         let elsewhere = tempfile::tempdir().unwrap();
         (self.writer, self.reader) = queue::open(elsewhere.path(), OPTIONS).unwrap();
-        meddle(self.folder.path());
+        modify(self.folder.path());
         (self.writer, self.reader) = queue::open(self.folder.path(), OPTIONS).unwrap();
         let delivered = self.reader.delivered();
         self.reader.seek(delivered);
-        // Nobody can know of frames that are gone from the very end, unless it
-        // was seen before: their numbers are given again.
+        // Frames missing from the end of the last segment cannot be noticed, unless
+        // they were noticed before. Their numbers are assigned again.
         let next = (delivered + self.reader.status().waiting) as usize;
         assert!(next == self.appended.len() || self.is_damaged || next >= self.safe);
         self.unknown += self.appended.len().saturating_sub(next) as u64;
         self.appended.truncate(next);
         self.acknowledged.truncate(next);
         self.safe = next;
-        // With a damaged position it knows less. It delivers more again, and what
-        // it cannot deliver again counts as lost.
-        let known = self.acknowledged[delivered as usize..].iter();
-        self.unknown += known.filter(|done| **done).count() as u64;
+        // With a damaged position, acknowledged frames are delivered again, or counted
+        // as lost.
+        let forgotten = self.acknowledged[delivered as usize..].iter();
+        self.unknown += forgotten.filter(|done| **done).count() as u64;
         self.delivered = self.delivered.min(delivered);
     }
 
@@ -224,21 +220,21 @@ impl World {
         self.kill(|folder| {
             let segments = segments(folder);
             let last = segments.last().unwrap();
-            let was = match before.remove(last.file_name().unwrap()) {
-                Some(was) => was,
+            let old = match before.remove(last.file_name().unwrap()) {
+                Some(old) => old,
                 None => spare.unwrap_or_default(),
             };
-            let is = fs::read(last).unwrap();
-            let changed = |at: &usize| was.get(*at) != is.get(*at);
-            let begin = (0..is.len()).find(changed).unwrap();
-            let end = (0..is.len()).rfind(changed).unwrap() + 1;
+            let new = fs::read(last).unwrap();
+            let changed = |at: &usize| old.get(*at) != new.get(*at);
+            let begin = (0..new.len()).find(changed).unwrap();
+            let end = (0..new.len()).rfind(changed).unwrap() + 1;
             let cut = begin + ((end - begin) as f64 * share) as usize;
-            let mut torn = [&is[..cut], was.get(cut..).unwrap_or_default()].concat();
-            // The header of the record that is cut off would have been written last.
-            if let Some(header) = record_around(&is, begin, cut) {
+            let mut torn = [&new[..cut], old.get(cut..).unwrap_or_default()].concat();
+            // The header of the torn record would have been written last.
+            if let Some(header) = record_around(&new, begin, cut) {
                 let length = torn.len().min(header + HEADER).saturating_sub(header);
                 for (at, byte) in torn.iter_mut().enumerate().skip(header).take(length) {
-                    *byte = was.get(at).copied().unwrap_or_default();
+                    *byte = old.get(at).copied().unwrap_or_default();
                 }
             }
             fs::write(last, torn).unwrap();
@@ -250,7 +246,7 @@ impl World {
             Step::Append { frames, size } => self.append(frames, size),
             Step::Read(count) => drop((0..count).take_while(|_| self.read()).count()),
             Step::Acknowledge(share) => {
-                self.acknowledge((self.under_way.len() as f64 * share).ceil() as usize);
+                self.acknowledge((self.in_flight.len() as f64 * share).ceil() as usize);
             }
             Step::Disconnect => self.disconnect(),
             Step::Restart => self.restart(),
@@ -266,7 +262,7 @@ impl World {
                     if let Some(path) = segments(folder).get(segment) {
                         let mut bytes = fs::read(path).unwrap();
                         let at = (bytes.len() as f64 * at) as usize;
-                        // Nothing is left of one that was cut to nothing.
+                        // A truncated segment may be empty.
                         if let Some(byte) = bytes.get_mut(at) {
                             *byte = byte.wrapping_add(0x20);
                         }
@@ -293,17 +289,17 @@ impl World {
                         fs::write(path, bytes).unwrap();
                     }
                 });
-                // What was lost before the position may be counted again.
+                // Losses before the position may be counted again.
                 self.unknown += self.lost;
             }
         }
     }
 
-    /// Delivers what is left, and compares.
-    fn settle(mut self) {
+    /// Delivers the remaining frames, and checks the counts.
+    fn deliver_and_check(mut self) {
         self.disconnect();
         while self.read() {
-            self.acknowledge(self.under_way.len());
+            self.acknowledge(self.in_flight.len());
         }
         let status = self.reader.status();
         self.lost += status.evicted + status.damaged;
@@ -319,15 +315,16 @@ impl World {
     }
 }
 
-/// The lengths of the headers of a segment and of a record.
+/// The length of a segment's header in bytes.
 const SEGMENT_HEADER: usize = 16;
+/// The length of a record's header in bytes.
 const HEADER: usize = 36;
 
-/// Where the record begins in which the byte at `cut` is, of those that were written from
-/// about `begin` on.
+/// Returns the offset of the record that contains the byte at `cut`, among the records
+/// that were written from about `begin` on.
 fn record_around(segment: &[u8], begin: usize, cut: usize) -> Option<usize> {
     let begin = begin.max(SEGMENT_HEADER);
-    // The record that was there before begins with the same bytes.
+    // The old record begins with the same bytes, so `begin` may be within the header.
     let mut record = (begin.saturating_sub(HEADER)..=begin)
         .rfind(|at| segment[*at..].starts_with(b"\xf5rec"))?;
     loop {
@@ -363,6 +360,6 @@ proptest! {
         for step in steps {
             world.act(&step);
         }
-        world.settle();
+        world.deliver_and_check();
     }
 }

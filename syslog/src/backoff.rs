@@ -1,9 +1,9 @@
-//! How long to wait before a server is tried again.
+//! The wait between connection attempts.
 
 use std::time::Duration;
 
-/// Exponential with full jitter above the minimum: many sinks that lost the
-/// same receiver do not come back in one moment.
+/// An exponential backoff with full jitter above the minimum, so that many sinks
+/// that lost the same receiver do not reconnect at the same moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     min: Duration,
@@ -12,7 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits between `min` and `max`.
+    /// Creates a backoff with waits between `min` and `max`.
     #[must_use]
     pub const fn new(min: Duration, max: Duration) -> Self {
         Self {
@@ -22,8 +22,8 @@ impl Backoff {
         }
     }
 
-    /// Another failure: the wait that follows it. `random` is uniform over all
-    /// values.
+    /// Counts a failure, and returns the wait before the next attempt. `random` must be
+    /// uniformly distributed over all values.
     pub fn fail(&mut self, random: u32) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let doublings = self.failures.min(16);
@@ -35,7 +35,7 @@ impl Backoff {
         self.min + spread.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// A success: the next failure counts as the first.
+    /// Resets the backoff after a success: the next failure counts as the first.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_to_its_maximum_and_never_beyond() {
+    fn the_wait_grows_up_to_the_maximum() {
         let (min, max) = (Duration::from_millis(500), Duration::from_secs(30));
         let mut backoff = Backoff::new(min, max);
         let ceilings: Vec<Duration> = (0..40).map(|_| backoff.fail(u32::MAX)).collect();

@@ -1,23 +1,23 @@
-//! Frames, one behind the other in one buffer.
+//! Batches of framed messages in one buffer.
 
 use std::ops::Range;
 
 use crate::control;
 
-/// How messages are told apart on the wire.
+/// The framing, which separates messages on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// `MSG-LEN SP SYSLOG-MSG` (RFC 6587, section 3.4.1; RFC 5425, section 4.3).
     OctetCounting,
-    /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2). Every sequence in a message
-    /// that a receiver may take for its end ([`control`]) is
-    /// replaced by as many spaces as it has bytes.
+    /// `SYSLOG-MSG LF` (RFC 6587, section 3.4.2). Each character that a receiver may
+    /// take for the end of a message ([`control`]) is replaced by as many spaces as
+    /// it has bytes.
     Newline,
-    /// The message alone: one datagram each (RFC 5426, section 3.1).
+    /// `SYSLOG-MSG` alone, one in each datagram (RFC 5426, section 3.1).
     Datagram,
 }
 
-/// Messages, framed, in the order in which they are to be delivered.
+/// Framed messages, in the order in which they are delivered.
 ///
 /// # Examples
 ///
@@ -34,19 +34,19 @@ pub enum Framing {
 pub struct Batch {
     framing: Framing,
     bytes: Vec<u8>,
-    /// Where each frame ends in `bytes`.
+    /// The end of each frame in `bytes`.
     ends: Vec<usize>,
-    /// How much room the next MSG-LEN and its space will likely need.
+    /// The expected length of the next MSG-LEN and the space after it.
     room: usize,
     /// The number of the first frame: see [`Batch::numbered`].
     first: u64,
 }
 
-/// Room for the longest MSG-LEN and its space.
+/// A placeholder for the longest MSG-LEN and the space after it.
 const BLANK: [u8; 21] = [b' '; 21];
 
 impl Batch {
-    /// An empty batch.
+    /// Creates an empty batch.
     #[must_use]
     pub const fn new(framing: Framing) -> Self {
         Self {
@@ -58,63 +58,62 @@ impl Batch {
         }
     }
 
-    /// Gives the frames consecutive numbers from `first` on, which have a meaning
-    /// for whoever keeps them. A part of the batch keeps its numbers.
+    /// Numbers the frames consecutively, beginning with `first`. The meaning of the
+    /// numbers is up to the caller. A slice of the batch keeps them.
     #[must_use]
     pub fn numbered(self, first: u64) -> Self {
         Self { first, ..self }
     }
 
-    /// The number of the first frame.
+    /// Returns the number of the first frame.
     #[must_use]
     pub const fn first(&self) -> u64 {
         self.first
     }
 
-    /// The number of the frame in which the byte at `offset` is.
+    /// Returns the number of the frame that contains the byte at `offset`.
     #[must_use]
     pub fn number_at(&self, offset: usize) -> u64 {
         self.first + self.frames_before(offset) as u64
     }
 
-    /// All frames.
+    /// Returns the bytes of all frames.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many frames there are.
+    /// Returns the number of frames.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.ends.len()
     }
 
-    /// The framing of all frames.
+    /// Returns the framing of all frames.
     #[must_use]
     pub const fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Whether there is no frame.
+    /// Whether the batch has no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// How many bytes of memory the batch holds.
+    /// Returns the size of the allocated memory in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
-    /// Makes room for so many bytes of frames, so that they need not be moved
-    /// as they become more.
+    /// Reserves memory for `frames` more frames with `bytes` bytes in total.
     pub fn reserve(&mut self, bytes: usize, frames: usize) {
         self.bytes.reserve(bytes);
         self.ends.reserve(frames);
     }
 
-    /// Gives memory back where more than half of it is not used.
+    /// Frees unused memory if less than half of the allocated memory is used.
     pub fn trim(&mut self) {
         let used = self.bytes.len() + self.ends.len() * size_of::<usize>();
         if self.capacity() > 2 * used {
@@ -123,33 +122,33 @@ impl Batch {
         }
     }
 
-    /// The end of the frame in which the byte at `offset` is.
+    /// Returns the end of the frame that contains the byte at `offset`.
     #[must_use]
     pub fn frame_end(&self, offset: usize) -> usize {
         self.frame_start(self.frames_before(offset) + 1)
     }
 
-    /// Where the frame of this number begins, counted from zero; the end of all
-    /// frames where there are not as many.
+    /// Returns the offset of the frame with this index, or the end of the last frame
+    /// if there are not that many frames.
     #[must_use]
-    pub fn frame_start(&self, number: usize) -> usize {
-        match number {
+    pub fn frame_start(&self, index: usize) -> usize {
+        match index {
             0 => 0,
             _ => self
                 .ends
-                .get(number - 1)
+                .get(index - 1)
                 .copied()
                 .unwrap_or(self.bytes.len()),
         }
     }
 
-    /// How many frames end at `offset` or before.
+    /// Returns the number of frames that end at or before `offset`.
     #[must_use]
     pub fn frames_before(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end <= offset)
     }
 
-    /// A batch of the frames with these numbers.
+    /// Returns a copy of the frames with these indexes.
     #[must_use]
     pub fn slice(&self, frames: Range<usize>) -> Self {
         let start = self.frame_start(frames.start);
@@ -169,8 +168,7 @@ impl Batch {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// Appends frames of these lengths, which are in `bytes` one behind the
-    /// other.
+    /// Appends the frames with these lengths, which follow each other in `bytes`.
     pub fn append_frames(&mut self, bytes: &[u8], lengths: impl Iterator<Item = usize>) {
         let mut end = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
@@ -181,7 +179,7 @@ impl Batch {
         debug_assert_eq!(end, self.bytes.len());
     }
 
-    /// Returns the messages in another framing.
+    /// Converts the messages to a different framing.
     #[must_use]
     pub fn with_framing(self, framing: Framing) -> Self {
         if self.framing == framing {
@@ -206,23 +204,23 @@ impl Batch {
         other
     }
 
-    /// Removes the frame of this number.
-    pub fn remove(&mut self, number: usize) {
-        let (start, end) = (self.frame_start(number), self.frame_start(number + 1));
+    /// Removes the frame with this index.
+    pub fn remove(&mut self, index: usize) {
+        let (start, end) = (self.frame_start(index), self.frame_start(index + 1));
         self.bytes.drain(start..end);
-        self.ends.remove(number);
-        for behind in &mut self.ends[number..] {
-            *behind -= end - start;
+        self.ends.remove(index);
+        for later in &mut self.ends[index..] {
+            *later -= end - start;
         }
     }
 
-    /// Keeps the first `count` frames only.
+    /// Removes all frames except the first `count`.
     pub fn truncate(&mut self, count: usize) {
         self.bytes.truncate(self.frame_start(count));
         self.ends.truncate(count);
     }
 
-    /// Takes all frames out and keeps the memory.
+    /// Removes all frames, and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -232,8 +230,8 @@ impl Batch {
     pub fn frame(&mut self) -> Frame<'_> {
         let start = self.bytes.len();
         if self.framing == Framing::OctetCounting {
-            // Room for MSG-LEN, which is known at the end. A wrong guess costs
-            // a move of one message, and messages of a stream are alike.
+            // Reserves space for MSG-LEN, which is known only at the end. A wrong guess
+            // moves the message once, and most messages have lengths of the same width.
             self.bytes.extend_from_slice(&BLANK[..self.room]);
         }
         let message = self.bytes.len();
@@ -246,8 +244,8 @@ impl Batch {
     }
 }
 
-/// A frame in the making: the message is appended to [`Frame::bytes`]. A frame
-/// that is dropped unfinished leaves nothing behind.
+/// A frame under construction. The caller appends the message to [`Frame::bytes`]. A
+/// frame that is dropped without [`Frame::finish`] is removed from the batch.
 #[derive(Debug)]
 pub struct Frame<'b> {
     batch: &'b mut Batch,
@@ -257,12 +255,12 @@ pub struct Frame<'b> {
 }
 
 impl Frame<'_> {
-    /// Where the message is appended. What stands before it is not to be touched.
+    /// Returns the buffer to append the message to. The bytes in it must not be changed.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.batch.bytes
     }
 
-    /// The length of the message so far, in bytes.
+    /// Returns the length of the message so far in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.bytes.len() - self.message
@@ -274,7 +272,7 @@ impl Frame<'_> {
         self.len() == 0
     }
 
-    /// The message so far.
+    /// Returns the message so far.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.batch.bytes[self.message..]
@@ -293,7 +291,7 @@ impl Frame<'_> {
 
     fn write_length(&mut self) {
         let length = self.len();
-        // An empty message would be announced as 0, which is not a MSG-LEN.
+        // MSG-LEN must not be 0, so an empty message cannot be framed.
         debug_assert!(length > 0);
         let mut text = BLANK;
         let mut first = text.len() - 1;
@@ -359,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_ends_a_line_but_the_last() {
+    fn only_the_final_line_feed_ends_a_line() {
         let message = "a\n\nb\0c\r\u{85}d\te\n".as_bytes();
         let batch = batch_of(Framing::Newline, &[message, b"next"]);
         assert_eq!(batch.bytes(), b"a  b c   d\te \nnext\n");
@@ -367,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_frame_leaves_nothing() {
+    fn an_unfinished_frame_is_removed() {
         let mut batch = batch_of(Framing::OctetCounting, &[b"one"]);
         let mut frame = batch.frame();
         frame.bytes().extend_from_slice(b"tw");
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_framed_again() {
+    fn messages_are_converted_to_other_framings() {
         let framings = [Framing::OctetCounting, Framing::Newline, Framing::Datagram];
         let messages: [&[u8]; 3] = [b"one", b"<14>1 two three", b"4 x"];
         for from in framings {
@@ -423,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_frames_are_cut_off() {
+    fn the_last_frames_are_truncated() {
         let mut batch = batch_of(Framing::Datagram, &[b"one", b"three", b"four"]);
         batch.truncate(2);
         assert_eq!((batch.bytes(), batch.frames()), (&b"onethree"[..], 2));

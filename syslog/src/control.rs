@@ -1,13 +1,13 @@
-//! Characters that a receiver may take for the end of a message where messages
-//! are separated by line feeds (RFC 6587, section 3.4.2).
+//! Characters that a receiver may take for the end of a message in a stream with
+//! line feeds between messages (RFC 6587, section 3.4.2).
 //!
-//! Receivers differ: some end a message at NUL (syslog-ng, Fluent Bit), some at
-//! a carriage return, and some split a text into lines by Unicode's rules. So
-//! all C0 controls but the tab, DEL, and Unicode's line ends U+0085, U+2028 and
-//! U+2029 count.
+//! Receivers differ: some end a message at NUL (syslog-ng, Fluent Bit), some at a
+//! carriage return, and some split text into lines by Unicode's rules. The
+//! characters are therefore all C0 controls except the tab, DEL, and Unicode's line
+//! ends U+0085, U+2028 and U+2029.
 
-/// The first character in `text` that may end a message, and its position.
-/// Bytes that are not UTF-8 are skipped.
+/// Returns the first character in `text` that may end a message, and its offset in
+/// bytes. Bytes that are not UTF-8 are skipped.
 #[must_use]
 pub fn find(text: &[u8]) -> Option<(usize, char)> {
     let mut from = 0;
@@ -20,10 +20,10 @@ pub fn find(text: &[u8]) -> Option<(usize, char)> {
     }
 }
 
-/// Overwrites each character that may end a message with as many spaces as it
-/// has bytes, so that the length stays the same.
+/// Overwrites each character that may end a message by as many spaces as it has
+/// bytes, so that the length does not change.
 pub fn blank(text: &mut [u8]) {
-    // One pass without branches: nearly all messages end here.
+    // A pass without branches, which is enough for nearly all messages.
     if !text.iter().fold(false, |any, byte| any | may_begin(*byte)) {
         return;
     }
@@ -35,12 +35,14 @@ pub fn blank(text: &mut [u8]) {
     }
 }
 
-/// Whether the UTF-8 form of a character that may end a message begins with
-/// this byte. Those above ASCII begin like many harmless characters.
+/// Whether this byte can begin a character that may end a message. The bytes 0xC2 and
+/// 0xE2 also begin many harmless characters.
 const fn may_begin(byte: u8) -> bool {
     byte < b' ' && byte != b'\t' || byte == 0x7f || byte == 0xc2 || byte == 0xe2
 }
 
+/// Returns the character at the start of `text`, if it may end a message. The first
+/// byte must satisfy [`may_begin`].
 fn at_start(text: &[u8]) -> Option<char> {
     match *text {
         [0xc2, 0x85, ..] => Some('\u{85}'),
@@ -57,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition, written a second time.
+    /// An independent definition of the characters.
     fn may_end(character: char) -> bool {
         character.is_ascii_control() && character != '\t'
             || matches!(character, '\u{85}' | '\u{2028}' | '\u{2029}')
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_found() {
+    fn the_first_character_is_found() {
         assert_eq!(find("é\tÂ“\u{2029}\n".as_bytes()), Some((8, '\u{2029}')));
         assert_eq!(find(b"\xe2\x80"), None);
         assert_eq!(find(b"\xc2\n"), Some((1, '\n')));

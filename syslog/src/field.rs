@@ -16,30 +16,31 @@ pub type ProcId<'a> = Field<'a, 128>;
 /// MSGID (RFC 5424, section 6.2.7).
 pub type MsgId<'a> = Field<'a, 32>;
 
-/// Why a text cannot be a header field.
+/// The reason why a text is not a valid header field.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FieldError {
     /// The text has more characters than the field may have.
     #[error("has {length} characters, at most {max} are allowed")]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the text in bytes.
         length: usize,
-        /// The field's limit in bytes.
+        /// The maximum length in bytes.
         max: usize,
     },
-    /// A character is not PRINTUSASCII (RFC 5424, section 6: %d33-126).
+    /// The text has a character that is not PRINTUSASCII (RFC 5424, section 6:
+    /// %d33-126).
     #[error(
         "has the character {character:?} at byte {at}, only printable ASCII without spaces is allowed"
     )]
     NotPrintable {
         /// The character.
         character: char,
-        /// Where it stands, in bytes.
+        /// The offset of the character in bytes.
         at: usize,
     },
 }
 
-/// Room for a field whose text has to be changed before it fits.
+/// A buffer for a field whose text must be changed to fit.
 #[derive(Clone, Debug)]
 pub struct Scratch<const MAX: usize>([u8; MAX]);
 
@@ -53,14 +54,14 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
     /// The NILVALUE, written as `-`.
     pub const NIL: Self = Self("");
 
-    /// The most characters that the field can have.
+    /// The maximum number of characters.
     pub const MAX: usize = MAX;
 
-    /// The field of a text; of the empty text, [`Field::NIL`].
+    /// Returns the field with this text. An empty text becomes [`Field::NIL`].
     ///
     /// # Errors
     ///
-    /// Where the text is longer than `MAX` or not printable ASCII.
+    /// Returns an error if the text is longer than `MAX` or not printable ASCII.
     pub fn new(text: &'a str) -> Result<Self, FieldError> {
         if let Some((at, character)) = text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
             return Err(FieldError::NotPrintable { character, at });
@@ -74,15 +75,15 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
         Ok(Self(text))
     }
 
-    /// The field nearest to `text`: what is not printable ASCII becomes `_`,
-    /// and what is beyond `MAX` is cut off. Borrows `text` where it fits as
-    /// it is, else `scratch`.
+    /// Returns the field that is closest to `text`: bytes that are not printable ASCII
+    /// are replaced by `_`, and the text is truncated to `MAX`. The field borrows
+    /// `text` if nothing is replaced, and `scratch` otherwise.
     pub fn fit(text: &'a [u8], scratch: &'a mut Scratch<MAX>) -> Self {
         Self::fit_with(text, scratch, |byte| byte.is_ascii_graphic(), b'_')
     }
 
-    /// Like [`Field::fit`], with `replacement` for each byte that `keep`
-    /// refuses. What is not printable ASCII is never kept.
+    /// Like [`Field::fit`], but replaces each byte for which `keep` returns false by
+    /// `replacement`. Bytes that are not printable ASCII are always replaced.
     pub fn fit_with(
         text: &'a [u8],
         scratch: &'a mut Scratch<MAX>,
@@ -100,7 +101,7 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
             }
             &scratch.0[..text.len()]
         };
-        Self(std::str::from_utf8(fitted).expect("every byte kept is ASCII"))
+        Self(std::str::from_utf8(fitted).expect("all bytes are ASCII"))
     }
 
     /// Whether this is the NILVALUE.
@@ -109,7 +110,7 @@ impl<'a, const MAX: usize> Field<'a, MAX> {
         self.0.is_empty()
     }
 
-    /// The text, empty for the NILVALUE.
+    /// Returns the text, which is empty for the NILVALUE.
     #[must_use]
     pub const fn as_str(self) -> &'a str {
         self.0
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_what_is_wrong() {
+    fn errors_state_the_value_and_the_limit() {
         let long = "x".repeat(33);
         assert_eq!(
             MsgId::new(&long).unwrap_err().to_string(),

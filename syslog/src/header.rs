@@ -1,23 +1,23 @@
-//! HEADER (RFC 5424, section 6.2), in two halves: what is each message's own,
-//! and what the messages of one program share.
+//! HEADER (RFC 5424, section 6.2), in two parts: one that differs in each message,
+//! and one that the messages of a program share.
 
 use crate::{AppName, Hostname, MsgId, Pri, ProcId, SecondCache, Timestamp};
 
-/// `PRI VERSION SP TIMESTAMP`: the first half, each message's own.
+/// `PRI VERSION SP TIMESTAMP`, the first part, which differs in each message.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderPrefix {
     /// Facility and severity.
     pub pri: Pri,
-    /// When it happened; written as NILVALUE where nobody knows.
+    /// The time of the message. `None` is written as NILVALUE.
     pub timestamp: Option<Timestamp>,
 }
 
 impl HeaderPrefix {
-    /// The most bytes that it takes.
+    /// The maximum length in bytes.
     pub const MAX: usize = Pri::MAX + "1 ".len() + Timestamp::MAX;
 
-    /// Appends the first half, by the cache of the messages before. [`HeaderSource`]
-    /// follows.
+    /// Appends the first part. `cache` holds the time of the previous message.
+    /// [`HeaderSource`] follows.
     pub fn encode(self, cache: &mut SecondCache, out: &mut Vec<u8>) {
         self.pri.encode(out);
         // VERSION (RFC 5424, section 6.2.2).
@@ -29,22 +29,22 @@ impl HeaderPrefix {
     }
 }
 
-/// `SP HOSTNAME SP APP-NAME SP PROCID SP MSGID`: the second half, alike in all
-/// messages of a program.
+/// `SP HOSTNAME SP APP-NAME SP PROCID SP MSGID`, the second part, which the messages of
+/// a program share.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderSource<'a> {
-    /// The machine it happened on.
+    /// The machine that the message comes from.
     pub hostname: Hostname<'a>,
-    /// The program it happened in.
+    /// The program that the message comes from.
     pub app_name: AppName<'a>,
-    /// The process, or what else tells one run of the program from another.
+    /// The process ID, or another value that distinguishes the runs of a program.
     pub procid: ProcId<'a>,
-    /// The kind of the message.
+    /// The type of the message.
     pub msgid: MsgId<'a>,
 }
 
 impl HeaderSource<'_> {
-    /// Appends the second half. [`StructuredData`](crate::StructuredData)
+    /// Appends the second part. [`StructuredData`](crate::StructuredData)
     /// follows.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(b' ');

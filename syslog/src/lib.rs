@@ -1,15 +1,15 @@
-//! Syslog as bytes and as states: RFC 5424 messages, their framing, and the
-//! session that delivers them.
+//! The syslog protocol without I/O: RFC 5424 messages, their framing, and the
+//! state machine that delivers them.
 //!
-//! Nothing here opens a socket or reads a clock. Messages are appended to the
-//! caller's buffer, and a [`Session`] is told what happened and when.
+//! This crate opens no sockets and reads no clocks. Messages are appended to the
+//! caller's buffer, and the caller reports to a [`Session`] what happened and when.
 //!
 //! ```text
 //! HeaderPrefix -> HeaderSource -> StructuredData -> text -> Frame -> Batch -> Session -> the caller's connection
 //! ```
 //!
-//! A value that exists is valid: a [`Hostname`] is never longer than RFC 5424
-//! allows, an [`SdName`] never holds a quote, and a [`Pri`] is never above 191.
+//! Each type holds only valid values: a [`Hostname`] is never longer than RFC 5424
+//! allows, an [`SdName`] never contains a quote, and a [`Pri`] is never above 191.
 #![forbid(unsafe_code)]
 
 pub mod backoff;

@@ -1,6 +1,6 @@
 //! PRI: facility and severity (RFC 5424, section 6.2.1).
 
-/// What kind of program a message comes from (RFC 5424, table 1).
+/// The kind of program that a message comes from (RFC 5424, table 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are the RFC's own")]
@@ -60,8 +60,8 @@ const FACILITIES: [(&str, Facility); 24] = [
 ];
 
 impl Facility {
-    /// The facility of a keyword (`user`, `local0`, in any case) or of a
-    /// number from 0 to 23.
+    /// Returns the facility with this keyword (`user`, `local0`, in any case) or
+    /// number (0 to 23).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let by_number = name.parse::<usize>().ok();
@@ -74,13 +74,13 @@ impl Facility {
             .map(|(_, (_, facility))| *facility)
     }
 
-    /// All keywords, in the order of their numbers.
+    /// Returns all keywords, in the order of their numbers.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FACILITIES.iter().map(|(keyword, _)| *keyword)
     }
 }
 
-/// How grave a message is (RFC 5424, table 2). The gravest is the smallest.
+/// The severity of a message (RFC 5424, table 2). Lower numbers are more severe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are the RFC's own")]
@@ -96,12 +96,12 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// All keywords, in the order of their numbers.
+    /// Returns all keywords, in the order of their numbers.
     pub fn names() -> impl Iterator<Item = &'static str> {
         SEVERITIES.iter().map(|(keyword, _)| *keyword)
     }
 
-    /// The severity of a number from 0 to 7.
+    /// Returns the severity with this number, or `None` if it is above 7.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
@@ -135,16 +135,16 @@ const SEVERITIES: [(&str, Severity); 8] = [
 pub struct Pri(u8);
 
 impl Pri {
-    /// The most bytes that it takes: `<191>`.
+    /// The maximum length in bytes: `<191>`.
     pub const MAX: usize = 5;
 
-    /// The PRI of a facility and a severity.
+    /// Returns the PRI of a facility and a severity.
     #[must_use]
     pub const fn new(facility: Facility, severity: Severity) -> Self {
         Self(facility as u8 * 8 + severity as u8)
     }
 
-    /// The number between `<` and `>`.
+    /// Returns the number between `<` and `>`.
     #[must_use]
     pub const fn value(self) -> u8 {
         self.0

@@ -1,5 +1,5 @@
-//! The Reliable Event Logging Protocol, from the sender's side, as a state
-//! machine (the protocol's specification is librelp's `doc/relp.html`).
+//! The client side of RELP, the Reliable Event Logging Protocol, as a state machine.
+//! The protocol's specification is librelp's `doc/relp.html`.
 //!
 //! ```text
 //! 1 open 85 relp_version=0 ...          -->
@@ -12,9 +12,9 @@
 //!                                       <--  4 rsp 0
 //! ```
 //!
-//! Each message is acknowledged by the program that took it, not by its
-//! machine's kernel. What is not acknowledged when the connection ends has to
-//! be sent again on the next one.
+//! The receiver's program acknowledges each message, unlike with TCP, where its kernel
+//! acknowledges bytes. Messages that are unacknowledged when the connection ends must
+//! be sent again on the next connection.
 
 use std::collections::VecDeque;
 
@@ -25,61 +25,63 @@ mod frame;
 use self::frame::{Frame, push_frame};
 pub use self::frame::{FrameError, Frames, MAX_DATA};
 
-/// What we offer: the protocol's version, who we are, and the one command that
-/// we want.
+/// The client's offers: the protocol version, the software, and the only command that
+/// it needs.
 const OFFERS: &[u8] = concat!(
     "relp_version=0\nrelp_software=syslog-sink,",
     env!("CARGO_PKG_VERSION"),
     "\ncommands=syslog"
 )
 .as_bytes();
-/// Transaction numbers have nine digits at most; one is the first again.
+/// The last transaction number. It has nine digits, and the number after it is 1.
 const LAST_TRANSACTION: u32 = 999_999_999;
-/// How much may wait for the connection before no more messages are taken.
+/// The maximum size in bytes of the unwritten output before no more messages are
+/// accepted.
 const OUTPUT: usize = 64 * 1024;
-/// How much of a peer's text an error repeats.
+/// The maximum length in bytes of the peer's text in an error.
 const EXCERPT: usize = 80;
 
-/// Why a RELP session cannot go on.
+/// The reason why a RELP session failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RelpError {
-    /// What came is no RELP.
-    #[error("what it sent is not RELP: {0}")]
+    /// The received data is not a RELP frame.
+    #[error("the received data is not RELP: {0}")]
     Frame(#[from] FrameError),
-    /// A command that a server does not send.
-    #[error("it sent the command {0:?}, and only rsp and serverclose are a server's")]
+    /// The server sent a command that is not a server's command.
+    #[error("unexpected command {0:?}, a server may send only rsp and serverclose")]
     Command(String),
-    /// A response to something that was not sent, or answered before.
-    #[error("it answered transaction {got}, and only {first} to {last} are open")]
+    /// The server responded to a transaction that does not exist, or that it had
+    /// responded to before.
+    #[error("unexpected response to transaction {got}, only {first} to {last} are open")]
     Transaction {
-        /// The number answered.
+        /// The transaction number of the response.
         got: u32,
-        /// The first that was not answered.
+        /// The first transaction without a response.
         first: u32,
-        /// The last sent.
+        /// The last transaction that was sent.
         last: u32,
     },
-    /// A response without a status code.
-    #[error("its response to transaction {transaction} has no status code: {text:?}")]
+    /// A response has no status code.
+    #[error("the response to transaction {transaction} has no status code: {text:?}")]
     Status {
-        /// The transaction.
+        /// The transaction number.
         transaction: u32,
-        /// The response's beginning.
+        /// The beginning of the response.
         text: String,
     },
-    /// The server refused a command.
-    #[error("it refused the command {command:?}: {text:?}")]
-    Refused {
+    /// The server rejected a command.
+    #[error("the server rejected the command {command:?}: {text:?}")]
+    Rejected {
         /// The command.
         command: &'static str,
-        /// The status code and the text.
+        /// The status code and the text of the response.
         text: String,
     },
-    /// The server's offers are none that we can use.
-    #[error("it does not offer the command \"syslog\" of RELP version 0: {0:?}")]
+    /// The server does not offer the command or the version that the client needs.
+    #[error("the server does not offer the command \"syslog\" of RELP version 0: {0:?}")]
     Offers(String),
-    /// The server ends the session.
-    #[error("it closes the session (serverclose)")]
+    /// The server closed the session.
+    #[error("the server closed the session (serverclose)")]
     ServerClose,
 }
 
@@ -89,29 +91,30 @@ enum State {
     Open,
     /// The close command was sent.
     Closing,
-    /// It was answered.
+    /// The server has responded to the close command.
     Closed,
 }
 
-/// A session on one connection. See the [module](self).
+/// A RELP session on one connection. See the [module](self).
 #[derive(Debug)]
 pub struct Relp {
     state: State,
     window: usize,
     /// The number of the next command.
     next: u32,
-    /// For each command without response before it, the oldest first: whether
-    /// it was answered.
+    /// The commands from the first one without a response on, oldest first: whether
+    /// the server has responded to each.
     open: VecDeque<bool>,
-    /// Messages taken and acknowledged since the beginning.
+    /// The number of messages accepted by [`Relp::send`].
     sent: u64,
+    /// The number of messages acknowledged without a gap.
     acknowledged: u64,
     output: Vec<u8>,
     input: Frames,
 }
 
 impl Relp {
-    /// Begins a session that has at most `window` messages without response.
+    /// Begins a session with at most `window` unacknowledged messages.
     #[must_use]
     pub fn new(window: usize) -> Self {
         let mut relp = Self {
@@ -128,19 +131,20 @@ impl Relp {
         relp
     }
 
-    /// Whether the server has answered the open command.
+    /// Whether the server has responded to the open command.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state != State::Opening
     }
 
-    /// Whether the server has answered the close command.
+    /// Whether the server has responded to the close command.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
-    /// Takes a message, unless the window is full or the session is not open.
+    /// Queues a message. Returns false if the message was not accepted, because the
+    /// window is full, too much output is unwritten, or the session is not open.
     #[must_use]
     pub fn send(&mut self, message: &[u8]) -> bool {
         let room = self.open.len() < self.window && self.output.len() < OUTPUT;
@@ -152,30 +156,31 @@ impl Relp {
         true
     }
 
-    /// Messages taken.
+    /// Returns the number of messages accepted by [`Relp::send`].
     #[must_use]
     pub const fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Messages, from the first on, of which each was acknowledged.
+    /// Returns the number of messages, counted from the first, that were all
+    /// acknowledged.
     #[must_use]
     pub const fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// The bytes that are to be written.
+    /// Returns the bytes to be written to the connection.
     #[must_use]
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// So many of the bytes were written.
+    /// Removes the first `count` bytes of the output, which were written.
     pub fn on_written(&mut self, count: usize) {
         self.output.drain(..count);
     }
 
-    /// Ends the session.
+    /// Sends the close command, if the session is open.
     pub fn close(&mut self) {
         if self.state == State::Open {
             self.push("close", b"");
@@ -183,11 +188,11 @@ impl Relp {
         }
     }
 
-    /// The server said this.
+    /// Processes bytes from the server.
     ///
     /// # Errors
     ///
-    /// Where the session cannot go on.
+    /// Returns an error if the session failed. The connection must be closed then.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<(), RelpError> {
         let mut input = std::mem::take(&mut self.input);
         let result = input.push(bytes, |frame| self.on_frame(frame));
@@ -216,15 +221,15 @@ impl Relp {
     fn on_response(&mut self, frame: &Frame<'_>) -> Result<(), RelpError> {
         let first = before(self.next, self.open.len());
         let index = distance(first, frame.transaction);
-        let Some(answered) = self.open.get_mut(index).filter(|answered| !**answered) else {
+        let Some(responded) = self.open.get_mut(index).filter(|responded| !**responded) else {
             return Err(RelpError::Transaction {
                 got: frame.transaction,
                 first,
                 last: before(self.next, 1),
             });
         };
-        *answered = true;
-        // The close command is the last one, and its response may be empty.
+        *responded = true;
+        // The close command is the last command, and its response may be empty.
         let is_last = index + 1 == self.open.len();
         if self.state == State::Closing && is_last {
             self.state = State::Closed;
@@ -234,7 +239,7 @@ impl Relp {
         match frame.data {
             [b'2', b'0', b'0', ..] => {}
             [a, b, c, ..] if [a, b, c].iter().all(|byte| byte.is_ascii_digit()) => {
-                return Err(RelpError::Refused {
+                return Err(RelpError::Rejected {
                     command: if opening { "open" } else { "syslog" },
                     text: excerpt(frame.data),
                 });
@@ -260,26 +265,27 @@ impl Relp {
     }
 }
 
-/// What follows the first line of the response to open: `name=value` lines.
+/// Checks the offers in the response to the open command: `name=value` lines after the
+/// first line.
 fn check_offers(data: &[u8]) -> Result<(), RelpError> {
-    let wrong = || RelpError::Offers(excerpt(data));
+    let error = || RelpError::Offers(excerpt(data));
     let value = |name: &[u8]| {
         let mut lines = data.split(|byte| *byte == b'\n').skip(1);
         lines.find_map(|line| line.strip_prefix(name))
     };
     if value(b"relp_version=").is_some_and(|version| version != b"0") {
-        return Err(wrong());
+        return Err(error());
     }
-    let commands = value(b"commands=").ok_or_else(wrong)?;
+    let commands = value(b"commands=").ok_or_else(error)?;
     let mut commands = commands.split(|byte| *byte == b',');
     if commands.any(|command| command == b"syslog") {
         Ok(())
     } else {
-        Err(wrong())
+        Err(error())
     }
 }
 
-/// The transaction number `count` numbers before `transaction`.
+/// Returns the transaction number that comes `count` numbers before `transaction`.
 const fn before(transaction: u32, count: usize) -> u32 {
     let count = count as u32;
     if transaction > count {
@@ -289,7 +295,8 @@ const fn before(transaction: u32, count: usize) -> u32 {
     }
 }
 
-/// How many numbers `transaction` comes behind `first`.
+/// Returns the number of transactions from `first` to `transaction`, not counting the
+/// latter.
 const fn distance(first: u32, transaction: u32) -> usize {
     if transaction >= first {
         (transaction - first) as usize

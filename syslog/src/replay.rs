@@ -1,8 +1,9 @@
-//! The frames sent last, for the case that the receiver loses them unread.
+//! The replay buffer: the frames that were delivered last, kept in case the receiver
+//! loses them unread.
 //!
-//! TCP acknowledges what the peer's kernel has. A program that ends takes with
-//! it what it had not read from there, though it was acknowledged. Only the
-//! sender can still have it.
+//! A TCP acknowledgement means that the peer's kernel has the bytes. When the peer's
+//! program ends, bytes that it had not read are lost, although they were acknowledged.
+//! Only the sender can send them again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,22 +13,22 @@ use crate::Batch;
 /// The size of the replay buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayBuffer {
-    /// This many bytes of frames; zero keeps nothing.
+    /// A fixed number of bytes. Zero keeps nothing.
     Fixed(usize),
     /// Twice the largest receive window that the peer advertised, between
-    /// [`ReplayBuffer::MIN`] and [`ReplayBuffer::MAX`] bytes. A peer's kernel
-    /// was seen to hold up to 1.4 times that window unread, since the window
-    /// still grows while nothing is read.
+    /// [`ReplayBuffer::MIN`] and [`ReplayBuffer::MAX`] bytes. In measurements, a
+    /// peer's kernel held up to 1.4 times that window unread, since the window still
+    /// grows while nothing is read.
     FollowWindow,
 }
 
 impl ReplayBuffer {
-    /// The least that [`ReplayBuffer::FollowWindow`] keeps, in bytes.
+    /// The lowest limit of [`ReplayBuffer::FollowWindow`] in bytes.
     pub const MIN: usize = 1024 * 1024;
-    /// The most that [`ReplayBuffer::FollowWindow`] keeps, in bytes.
+    /// The highest limit of [`ReplayBuffer::FollowWindow`] in bytes.
     pub const MAX: usize = 32 * 1024 * 1024;
 
-    /// The most that is ever kept, in bytes.
+    /// Returns the highest possible limit in bytes.
     #[must_use]
     pub const fn most(self) -> usize {
         match self {
@@ -36,7 +37,7 @@ impl ReplayBuffer {
         }
     }
 
-    /// The limit in bytes for a peer whose largest window was `window` bytes.
+    /// Returns the limit in bytes for a peer whose largest window was `window` bytes.
     #[must_use]
     pub fn limit(self, window: usize) -> usize {
         match self {
@@ -46,38 +47,39 @@ impl ReplayBuffer {
     }
 }
 
-/// The most bytes that a peer with this largest window can hold unread.
+/// Returns the maximum number of bytes that a peer with this largest window can hold
+/// unread.
 pub(crate) const fn unread_bound(window: usize) -> usize {
     window.saturating_mul(2)
 }
 
-/// Batches that were delivered, the oldest first, up to a limit in bytes and
-/// an age.
+/// The batches that were delivered last, oldest first, up to a limit in bytes and an
+/// age.
 #[derive(Debug)]
 pub struct Replay {
     limit: usize,
     age: Duration,
     kept: VecDeque<Kept>,
-    /// The bytes of all frames that are kept.
+    /// The size of all kept frames in bytes.
     bytes: usize,
     /// See [`Replay::take_evicted`].
     evicted: u64,
 }
 
-/// A batch, or the part of it within the limit.
+/// A kept batch, or the part of a batch that is within the limit.
 #[derive(Debug)]
 pub struct Kept {
     /// The frames.
     pub batch: Batch,
-    /// The offset of the first frame that is kept.
+    /// The offset of the first kept frame.
     pub from: usize,
-    /// When it was delivered.
+    /// The time at which the batch was delivered.
     at: Instant,
 }
 
 impl Replay {
-    /// Keeps at most `limit` bytes, which are whole frames, for `age`. A limit
-    /// of zero keeps nothing.
+    /// Creates a buffer that keeps whole frames with at most `limit` bytes in total, for
+    /// the duration `age`. A limit of zero keeps nothing.
     #[must_use]
     pub const fn new(limit: usize, age: Duration) -> Self {
         Self {
@@ -89,22 +91,23 @@ impl Replay {
         }
     }
 
-    /// Raises the limit. It never shrinks: what is kept was sent under it.
+    /// Raises the limit. It is never lowered, since the kept frames were sent to a peer
+    /// with the larger window.
     pub fn raise_limit(&mut self, limit: usize) {
         self.limit = self.limit.max(limit);
     }
 
-    /// The limit in bytes.
+    /// Returns the limit in bytes.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Keeps the frames from `from` on. Returns a batch that is not needed any
-    /// more, if there is one, for its memory to be used again.
+    /// Keeps the frames of a batch from the offset `from` on. Returns a batch that is no
+    /// longer needed, if there is one, so that its memory can be used again.
     pub fn keep(&mut self, mut batch: Batch, from: usize, now: Instant) -> Option<Batch> {
         if self.limit > 0 {
-            // A buffer that once held a large batch is not kept for a small one.
+            // A small batch must not keep the buffer of an earlier large one.
             batch.trim();
         }
         self.bytes += batch.bytes().len() - from;
@@ -129,14 +132,14 @@ impl Replay {
         spare
     }
 
-    /// The numbers of the first frames of all batches ([`Batch::numbered`]), the
+    /// Returns the number of the first kept frame of each batch ([`Batch::numbered`]),
     /// oldest batch first.
     pub fn numbers(&self) -> impl Iterator<Item = u64> {
         let kept = self.kept.iter();
         kept.map(|kept| kept.batch.number_at(kept.from))
     }
 
-    /// A copy of the frame that was delivered last.
+    /// Returns a copy of the frame that was delivered last.
     #[must_use]
     pub fn newest_frame(&self) -> Option<Batch> {
         let batch = &self.kept.back()?.batch;
@@ -158,31 +161,31 @@ impl Replay {
         }
     }
 
-    /// When the oldest frames were delivered.
+    /// Returns the time at which the oldest kept frames were delivered.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
         self.kept.front().map(|kept| kept.at)
     }
 
-    /// When [`Replay::expire`] has something to drop.
+    /// Returns the time at which [`Replay::expire`] will drop the oldest frames.
     #[must_use]
     pub fn expires(&self) -> Option<Instant> {
         self.oldest().map(|at| at + self.age)
     }
 
-    /// The bytes of frames that were dropped for want of room since the last
-    /// call.
+    /// Returns the size in bytes of the frames that were dropped because of the limit
+    /// since the last call.
     pub const fn take_evicted(&mut self) -> u64 {
         std::mem::replace(&mut self.evicted, 0)
     }
 
-    /// Takes everything out, the oldest first.
+    /// Removes and returns all batches, oldest first.
     pub fn take(&mut self) -> VecDeque<Kept> {
         self.bytes = 0;
         std::mem::take(&mut self.kept)
     }
 
-    /// How many bytes are kept.
+    /// Returns the size of all kept frames in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_frames_are_kept_whole() {
+    fn the_last_whole_frames_within_the_limit_are_kept() {
         let now = Instant::now();
         for (limit, expected) in [
             (0, ""),
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_needed_comes_back() {
+    fn evicted_batches_are_returned() {
         let now = Instant::now();
         let mut replay = Replay::new(15, AGE);
         assert!(replay.keep(batch('a'), 0, now).is_none());
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn old_frames_are_forgotten() {
+    fn old_frames_are_dropped() {
         let start = Instant::now();
         let mut replay = Replay::new(1000, AGE);
         replay.keep(batch('a'), 0, start);

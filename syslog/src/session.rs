@@ -1,28 +1,27 @@
-//! The delivery of batches over one connection after another, as a state
-//! machine: the driver owns the sockets and reports what happened and when.
+//! The delivery of batches over successive connections, as a state machine. The
+//! driver owns the sockets, and reports to the session what happened and when.
 //!
 //! ```text
 //!             connected               closing
 //!     Idle --------------------> Up ------------> Closing
-//!    ^ ^  \                      | broken            | reset, answered,
-//!    | |   \ no server answers   |                   | or close_timeout
+//!    ^ ^  \                      | broken            | reset, closed by both
+//!    | |   \ no server answers   |                   | sides, or close_timeout
 //!    | |    v                    |                   |
 //!    | +-- Waiting (wait over)   |                   |
 //!    +---------------------------+-------------------+
 //! ```
 //!
-//! The frames delivered last are kept ([`Replay`]), because an acknowledged
-//! frame may be unread. How much of them is sent again on the next connection,
-//! before everything else, depends on how this one ended ([`End`]): duplicates
-//! rather than losses.
+//! The session keeps the frames that were delivered last ([`Replay`]), because the
+//! peer's program may not have read a frame that its kernel acknowledged. The way the
+//! connection ends ([`End`]) decides how many of these frames are sent again on the
+//! next connection, before everything else: duplicates are preferred to losses.
 //!
-//! A batch is [`Outcome::Delivered`] once the peer acknowledged its last byte,
-//! and [`Outcome::Retry`] in every other case, with the number of frames that
-//! need not be sent again. There is no third outcome, and every state that
-//! waits has an end.
+//! A batch ends as [`Outcome::Delivered`] when the peer has acknowledged its last
+//! byte, and otherwise as [`Outcome::Retry`], with the number of frames that need not
+//! be sent again. There is no third outcome, and every wait has a timeout.
 //!
-//! A frame at which the peer ends its connections is found and given up
-//! (`suspects.rs`), so that it does not block those behind it.
+//! A frame that makes the peer close its connections is found and given up
+//! (`suspects.rs`), so that it does not block the frames after it.
 
 mod connection_state;
 mod cut;
@@ -62,17 +61,17 @@ enum State {
 #[derive(Debug)]
 struct Entry<T> {
     batch: Batch,
-    /// None for frames that are sent again: nobody waits for them.
+    /// The driver's token, or `None` for frames that are sent again.
     token: Option<T>,
     /// The offset of the first frame to be sent.
     from: usize,
-    /// Up to where the connection has taken the batch.
+    /// The offset up to which the connection has accepted the batch.
     taken: usize,
-    /// Up to where the peer has acknowledged it.
+    /// The offset up to which the peer has acknowledged the batch.
     acknowledged: usize,
-    /// When the connection took its first bytes.
+    /// The time at which the connection accepted the first bytes.
     since: Option<Instant>,
-    /// The first frame is sent alone: connections ended within it.
+    /// Whether the first frame must be sent alone, because connections ended during it.
     is_suspect: bool,
 }
 
@@ -89,7 +88,7 @@ impl<T> Entry<T> {
         }
     }
 
-    /// The end of what may be sent.
+    /// Returns the offset up to which the batch may be sent.
     fn end(&self) -> usize {
         if self.is_suspect {
             self.batch.frame_end(self.from)
@@ -98,45 +97,83 @@ impl<T> Entry<T> {
         }
     }
 
-    /// The first frame to be sent.
+    /// Returns the first frame to be sent.
     fn first_frame(&self) -> &[u8] {
         &self.batch.bytes()[self.from..self.batch.frame_end(self.from)]
     }
 }
 
-/// Bytes that the connection took, and where they end on the wire.
+/// A number of bytes that the connection accepted, and their end on the wire.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     wire: u64,
     count: usize,
-    /// The connection can never take them.
+    /// Whether the bytes are a frame that the connection cannot send.
     refused: bool,
 }
 
-/// See the [module](self).
+/// The delivery of batches to a receiver. See the [module](self).
+///
+/// `T` is the driver's token for a batch, which comes back when the batch ends.
+///
+/// # Examples
+///
+/// The driver submits a batch, writes the bytes to be sent, and reports the peer's
+/// acknowledgement. Time is virtual:
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use syslog::{Batch, Framing, Outcome, Policy, Session};
+///
+/// let mut batch = Batch::new(Framing::OctetCounting);
+/// let mut frame = batch.frame();
+/// frame.bytes().extend_from_slice(b"<14>1 - - - - - - hello");
+/// frame.finish();
+///
+/// let mut now = Instant::now();
+/// let mut session = Session::new(Policy::default());
+/// assert!(session.wants_connection());
+/// session.on_connected(now);
+/// session.submit(batch, 0, "first batch");
+///
+/// // The driver writes the bytes to the socket, which accepts all of them.
+/// assert_eq!(session.transmit(), b"23 <14>1 - - - - - - hello");
+/// let written = session.transmit().len();
+/// session.on_taken(written, written as u64, now);
+/// assert!(session.awaits_acknowledgement());
+///
+/// // The peer's kernel acknowledges them.
+/// now += Duration::from_millis(20);
+/// session.on_acknowledged(written as u64, now);
+/// let finished = session.poll_finished().expect("the batch has ended");
+/// assert_eq!(finished.token, "first batch");
+/// assert_eq!(finished.outcome, Outcome::Delivered);
+/// assert_eq!(finished.took, Some(Duration::from_millis(20)));
+/// ```
 #[derive(Debug)]
 pub struct Session<T> {
     policy: Policy,
     state: State,
-    /// Oldest first; those taken whole come before those that are not.
+    /// The batches to be delivered, oldest first. Completely accepted ones come first.
     queue: VecDeque<Entry<T>>,
-    /// How many entries of `queue` were taken whole.
+    /// The number of entries of `queue` that the connection has accepted completely.
     taken: usize,
-    /// What was taken and not acknowledged, in the order of the wire.
+    /// The accepted and unacknowledged bytes, in the order of the wire.
     marks: VecDeque<Mark>,
     finished: VecDeque<Finished<T>>,
-    /// No server could be reached, and none has been since.
+    /// Whether the last attempt to reach a server failed.
     down: bool,
     connection: ConnectionState,
     replay: Replay,
-    /// What `replay` holds has to be sent again.
+    /// Whether the frames in `replay` must be sent again.
     replay_pending: bool,
     suspects: Suspects,
     totals: Totals,
 }
 
 impl<T> Session<T> {
-    /// A session without a connection and without batches.
+    /// Creates a session without a connection and without batches.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -155,10 +192,9 @@ impl<T> Session<T> {
         }
     }
 
-    /// Takes a batch for delivery, without its first `skip` frames, which were
-    /// delivered before. While the peer is known to be down, or is being
-    /// searched for the frame that ends its connections, the batch finishes at
-    /// once, with [`Outcome::Retry`].
+    /// Submits a batch for delivery, without its first `skip` frames, which were
+    /// delivered before. While the peer is known to be down, and during a search for the
+    /// frame that ends its connections, the batch ends at once with [`Outcome::Retry`].
     pub fn submit(&mut self, batch: Batch, skip: usize, token: T) {
         let mut skip = skip;
         let mut from = batch.frame_start(skip);
@@ -194,57 +230,57 @@ impl<T> Session<T> {
         self.down
     }
 
-    /// Whether there is a connection, and neither side has closed it.
+    /// Whether there is a connection that neither side has closed.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
     }
 
-    /// Whether a closed connection is watched.
+    /// Whether a closed connection is watched for a reset.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }
 
-    /// Whether a batch waits for its end, frames wait to be sent again, or it
-    /// is not known yet whether they have to be.
+    /// Whether a batch has not ended, frames must be sent again, or it is not yet known
+    /// whether they must be.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty() || self.replay_pending || self.is_searching() || self.is_closing()
     }
 
-    /// Whether connections are tried for the frame that ends them: the next
-    /// one has to come soon, however the last one ended.
+    /// Whether the session searches for the frame that ends the connections. The driver
+    /// must connect again soon, however the last connection ended.
     #[must_use]
     pub const fn is_searching(&self) -> bool {
         self.suspects.is_searching()
     }
 
-    /// Whether the connection took what the peer has not acknowledged.
+    /// Whether the connection has accepted bytes that the peer has not acknowledged.
     #[must_use]
     pub fn awaits_acknowledgement(&self) -> bool {
         !self.marks.is_empty()
     }
 
-    /// How many bytes of frames are kept at most.
+    /// Returns the limit of the replay buffer in bytes.
     #[must_use]
     pub const fn replay_limit(&self) -> usize {
         self.replay.limit()
     }
 
-    /// Bytes of frames that are kept to be sent again.
+    /// Returns the size in bytes of the frames that are kept to be sent again.
     #[must_use]
     pub fn replay_bytes(&self) -> usize {
         self.replay.bytes() + self.suspects.bytes()
     }
 
-    /// The number of the first frame that is held, to be sent or to be sent again
-    /// ([`Batch::numbered`]).
+    /// Returns the number of the first frame in the session ([`Batch::numbered`]),
+    /// whether it is to be sent or kept to be sent again.
     #[must_use]
     pub fn first_number(&self) -> Option<u64> {
         let queue = self.queue.iter();
         let queue = queue.map(|entry| entry.batch.number_at(entry.from));
-        // After a search, older frames may be behind newer ones.
+        // After a search, older frames may follow newer ones.
         let depth = if self.suspects.has_searched() {
             usize::MAX
         } else {
@@ -254,7 +290,7 @@ impl<T> Session<T> {
         held.chain(self.suspects.first_number()).min()
     }
 
-    /// The bytes of frames that the connection has not taken yet.
+    /// Returns the size in bytes of the frames that the connection has not accepted yet.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         let unsent = self.queue.iter().skip(self.taken);
@@ -263,9 +299,9 @@ impl<T> Session<T> {
             .sum()
     }
 
-    /// Takes frames that were delivered before there was this session, and that
-    /// the peer may have lost unread: they are sent again on the first
-    /// connection. Of more than may be kept, the newest are.
+    /// Restores frames that an earlier session delivered, and that the peer may have lost
+    /// unread. They are sent again on the first connection. If they exceed the replay
+    /// buffer, the newest frames are kept.
     pub fn restore(&mut self, batch: Batch, now: Instant) {
         let bytes = self.replay.bytes() + batch.bytes().len();
         self.replay
@@ -274,34 +310,35 @@ impl<T> Session<T> {
         self.replay_pending = true;
     }
 
-    /// What was done since the beginning.
+    /// Returns the counters since the beginning of the session.
     #[must_use]
     pub const fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// Whether the driver shall connect now; it bounds how long that takes.
+    /// Whether the driver should connect now. The driver enforces
+    /// [`Policy::connect_timeout`].
     #[must_use]
     pub fn wants_connection(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// No server could be connected to. The next attempt is `wait` away.
+    /// Reports that no server could be reached. The next attempt follows after `wait`.
     pub fn on_failed(&mut self, now: Instant, wait: Duration) {
         self.state = State::Waiting { until: now + wait };
         self.down = true;
         self.fail_all(now);
     }
 
-    /// Ends a wait before the next attempt.
+    /// Ends the wait before the next attempt.
     pub fn retry_now(&mut self) {
         if let State::Waiting { .. } = self.state {
             self.state = State::Idle;
         }
     }
 
-    /// The connection is ready for messages. Returns how many bytes are sent
-    /// again first.
+    /// Reports a connection that is ready for messages. Returns the number of bytes that
+    /// are sent again first.
     pub fn on_connected(&mut self, now: Instant) -> usize {
         self.state = State::Up { since: now };
         self.down = false;
@@ -317,7 +354,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// Queues what is kept, before everything else.
+    /// Queues the kept frames before everything else.
     fn send_replay(&mut self) -> usize {
         let bytes = self.replay.bytes();
         for kept in self.replay.take().into_iter().rev() {
@@ -328,7 +365,7 @@ impl<T> Session<T> {
         bytes
     }
 
-    /// Queues the frames that the search wants to be sent.
+    /// Queues the frames of the search's next probe.
     fn send_probe(&mut self, now: Instant) -> usize {
         self.connection.resending = Resending::UnderWay;
         let Some(probe) = self.suspects.probe() else {
@@ -340,9 +377,9 @@ impl<T> Session<T> {
         bytes
     }
 
-    /// The peer advertised a receive window of this many bytes. Returns
-    /// whether it can hold more unread than is kept, for the first time on
-    /// this connection.
+    /// Reports the receive window that the peer advertised, in bytes. Returns true if,
+    /// for the first time on this connection, the peer can hold more unread bytes than
+    /// the replay buffer keeps.
     pub fn on_window(&mut self, window: usize) -> bool {
         let before = self.connection.window;
         if window <= before {
@@ -355,17 +392,17 @@ impl<T> Session<T> {
         self.replay.limit() > 0 && exceeds(window) && !exceeds(before)
     }
 
-    /// A side closed the connection in an orderly way. Nothing is sent on it
-    /// any more. Returns whether it has to be watched: until it is reset
-    /// ([`End::Broken`]), the peer answers ([`End::Answered`]), or
-    /// [`Session::on_timeout`] ends it. Otherwise [`Session::on_ended`] is
-    /// called now.
+    /// Reports that one side closed the connection in an orderly way. Nothing more is
+    /// sent on it. Returns whether the driver must watch the connection, until it is
+    /// reset ([`End::Broken`]), the peer closes it as well ([`End::Answered`]), or
+    /// [`Session::on_timeout`] ends it. Otherwise the driver must call
+    /// [`Session::on_ended`] at once.
     pub fn on_closing(&mut self, now: Instant, by: Side) -> bool {
         if by == Side::Peer {
-            self.note_cut(now);
+            self.count_cut(now);
         }
         self.fail_all(now);
-        let lived = self.lived(now);
+        let lived = self.lifetime(now);
         self.state = State::Closing {
             since: now,
             by,
@@ -375,26 +412,26 @@ impl<T> Session<T> {
             return false;
         };
         match by {
-            // If everything is in doubt already, a reset changes nothing.
+            // If everything must be sent again anyway, a reset changes nothing.
             Side::Peer => !self.replay_pending && oldest + self.policy.close_timeout <= now,
             Side::Own => !self.replay_pending,
         }
     }
 
-    /// The connection ended. Returns whether it lived for a while and the peer
-    /// acknowledged something, so that the same server may be tried again at
-    /// once: one that accepts and closes must not be reconnected to in a loop.
+    /// Reports the end of the connection. Returns whether the driver may try the same
+    /// server again at once, because the connection lived long enough. A server that
+    /// accepts and closes each connection must not be retried in a loop.
     pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
         self.count_exposed(end);
         if end == End::Broken && self.is_up() {
-            self.note_cut(now);
+            self.count_cut(now);
         }
         self.fail_all(now);
-        let lived = self.lived(now);
+        let lived = self.lifetime(now);
         if !self.replay_pending {
             self.trim_replay(now, end);
         }
-        self.look_for_suspects(now, end);
+        self.update_suspects(now, end);
         self.replay_pending = !self.replay.is_empty();
         let enough = if self.connection.has_acknowledged() {
             self.policy.backoff_min
@@ -405,8 +442,8 @@ impl<T> Session<T> {
         lived >= enough
     }
 
-    /// How long the connection was up.
-    fn lived(&self, now: Instant) -> Duration {
+    /// Returns the time for which the connection was up.
+    fn lifetime(&self, now: Instant) -> Duration {
         match self.state {
             State::Up { since } => now.saturating_duration_since(since),
             State::Closing { lived, .. } => lived,
@@ -414,7 +451,8 @@ impl<T> Session<T> {
         }
     }
 
-    /// Drops what is too old, and after an orderly end what the peer has read.
+    /// Drops frames that are too old and, after an orderly end, frames that the peer has
+    /// read.
     fn trim_replay(&mut self, now: Instant, end: End) {
         self.replay.expire(now);
         if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state) {
@@ -422,14 +460,14 @@ impl<T> Session<T> {
         }
     }
 
-    /// Counts what the peer may have lost and is not kept any more.
+    /// Counts the bytes that the peer may have lost and that are no longer kept.
     fn count_exposed(&mut self, end: End) {
         let evicted = self.replay.take_evicted();
         if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state)
             && let Some(oldest) = self.replay.oldest()
             && oldest + self.policy.close_timeout <= since
         {
-            // What was evicted is older than what is in doubt.
+            // Evicted frames are older than those the peer may have lost.
             return;
         }
         let unread = unread_bound(self.connection.window) as u64;
@@ -438,9 +476,9 @@ impl<T> Session<T> {
         self.totals.exposed_bytes += exposed.min(evicted);
     }
 
-    /// The peer ended the connection before it had acknowledged the first frame
-    /// of a batch: that may be the reason.
-    fn note_cut(&mut self, now: Instant) {
+    /// Counts the end of the connection for the first frame of a batch, if the peer had
+    /// not acknowledged this frame. The frame may be the reason.
+    fn count_cut(&mut self, now: Instant) {
         let Some(front) = self.queue.front() else {
             return;
         };
@@ -459,14 +497,15 @@ impl<T> Session<T> {
         }
     }
 
-    fn look_for_suspects(&mut self, now: Instant, end: End) {
+    /// Reports the end of the connection to the suspects.
+    fn update_suspects(&mut self, now: Instant, end: End) {
         let ConnectionState {
             resending,
             began,
             was_cut,
             ..
         } = self.connection;
-        let lived = self.lived(now);
+        let lived = self.lifetime(now);
         if lived >= self.policy.close_timeout && self.connection.has_acknowledged() && !was_cut {
             self.suspects.others_survived();
         }
@@ -493,7 +532,7 @@ impl<T> Session<T> {
         self.suspects.survival_time(close_timeout, write_timeout)
     }
 
-    /// The bytes to be sent next; empty where there are none.
+    /// Returns the bytes to be sent next, which are empty if there are none.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
         match self.queue.get(self.taken) {
@@ -503,12 +542,12 @@ impl<T> Session<T> {
         }
     }
 
-    /// Whether an entry waits until nothing else is under way.
+    /// Whether an entry must wait until nothing else is unacknowledged.
     fn must_wait(&self, entry: &Entry<T>) -> bool {
         entry.is_suspect && entry.taken == entry.from && !self.marks.is_empty()
     }
 
-    /// The frame to be sent next, for a connection that sends each on its own.
+    /// Returns the frame to be sent next, for a connection that sends frames one by one.
     #[must_use]
     pub fn transmit_frame(&self) -> &[u8] {
         match self.queue.get(self.taken) {
@@ -519,12 +558,12 @@ impl<T> Session<T> {
         }
     }
 
-    /// The connection took `count` of the bytes to be sent. `wire` is the
-    /// position, in the connection's own count, that the peer will have
-    /// acknowledged once it has them.
+    /// Reports that the connection accepted `count` of the bytes to be sent. `wire` is
+    /// the position, in the connection's own count, up to which the peer will have
+    /// acknowledged when it has these bytes.
     pub fn on_taken(&mut self, count: usize, wire: u64, now: Instant) {
         let Some(entry) = self.queue.get_mut(self.taken) else {
-            debug_assert!(count == 0, "bytes that nobody submitted");
+            debug_assert!(count == 0, "bytes that were not submitted");
             return;
         };
         self.connection.progress.get_or_insert(now);
@@ -550,11 +589,11 @@ impl<T> Session<T> {
         }
     }
 
-    /// The connection can never take the frame to be sent next, which is given
-    /// up: nobody waits for its acknowledgement.
+    /// Reports that the connection cannot send the next frame. The frame is given up, and
+    /// counts as delivered without an acknowledgement.
     pub fn on_refused(&mut self, now: Instant) {
         let Some(entry) = self.queue.get_mut(self.taken) else {
-            debug_assert!(false, "a frame that nobody submitted");
+            debug_assert!(false, "a frame that was not submitted");
             return;
         };
         let end = entry.batch.frame_end(entry.taken);
@@ -574,7 +613,7 @@ impl<T> Session<T> {
         self.take_acknowledged(now);
     }
 
-    /// The peer acknowledged everything before the position `wire`.
+    /// Reports that the peer has acknowledged everything before the position `wire`.
     pub fn on_acknowledged(&mut self, wire: u64, now: Instant) {
         if wire <= self.connection.wire {
             return;
@@ -586,7 +625,7 @@ impl<T> Session<T> {
         self.take_acknowledged(now);
     }
 
-    /// Takes over what the marks say.
+    /// Advances the entries according to the acknowledged marks.
     fn take_acknowledged(&mut self, now: Instant) {
         let wire = self.connection.wire;
         while let Some(mark) = self.marks.front()
@@ -602,21 +641,21 @@ impl<T> Session<T> {
             self.marks.pop_front();
             if entry.is_suspect && entry.acknowledged >= entry.batch.frame_end(entry.from) {
                 entry.is_suspect = false;
-                self.suspects.acquit(entry.first_frame());
+                self.suspects.forget(entry.first_frame());
             }
             if entry.acknowledged == entry.batch.bytes().len() {
                 self.taken -= 1;
                 self.deliver_front(now);
             }
         }
-        let sends_again = self.queue.iter().any(|entry| entry.token.is_none());
-        if self.connection.resending == Resending::UnderWay && !sends_again {
+        let is_resending = self.queue.iter().any(|entry| entry.token.is_none());
+        if self.connection.resending == Resending::UnderWay && !is_resending {
             self.connection.resending = Resending::Done { at: now };
             if !self.suspects.is_searching() {
                 self.replay_pending = false;
             }
         }
-        if !sends_again && self.suspects.is_waiting() {
+        if !is_resending && self.suspects.is_waiting() {
             let survives_at = now + self.survival_time();
             self.connection.survives_at.get_or_insert(survives_at);
         }
@@ -625,19 +664,19 @@ impl<T> Session<T> {
         }
     }
 
-    /// A batch that has ended, oldest first.
+    /// Returns the next batch that has ended, oldest first.
     pub fn poll_finished(&mut self) -> Option<Finished<T>> {
         self.finished.pop_front()
     }
 
-    /// The length in bytes of a frame that was given up, because the peer ends
-    /// its connections at it.
+    /// Returns the length in bytes of the next frame that was given up, because it makes
+    /// the peer close its connections.
     pub fn poll_rejected(&mut self) -> Option<usize> {
         self.suspects.poll_rejected()
     }
 
-    /// When [`Session::on_timeout`] is to be called, unless something else
-    /// happens before.
+    /// Returns the time at which the driver must call [`Session::on_timeout`], unless
+    /// something else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
@@ -661,9 +700,9 @@ impl<T> Session<T> {
         }
     }
 
-    /// Time passed. Where a wait before the next attempt is over,
-    /// [`Session::wants_connection`] says so from now on. Otherwise the
-    /// connection may have to be ended, by [`Session::on_ended`].
+    /// Handles the timeouts that have expired. After the wait before the next attempt,
+    /// [`Session::wants_connection`] returns true. A connection may have to be ended,
+    /// followed by [`Session::on_ended`].
     pub fn on_timeout(&mut self, now: Instant) -> Expiry {
         match self.state {
             State::Idle => {}
@@ -676,7 +715,7 @@ impl<T> Session<T> {
                 if now >= since + self.policy.close_timeout {
                     return Expiry::Closed(match by {
                         Side::Peer => End::Closed,
-                        // It may still have much to read.
+                        // The peer may still have much to read.
                         Side::Own => End::Broken,
                     });
                 }
@@ -704,7 +743,7 @@ impl<T> Session<T> {
         Expiry::Nothing
     }
 
-    /// The connection lived on with what was sent.
+    /// Handles a connection that survived the frames that were sent.
     fn survive(&mut self, now: Instant) {
         self.suspects.on_survived(&mut self.replay, now);
         self.totals.exposed_bytes += self.suspects.take_exposed();
@@ -715,9 +754,9 @@ impl<T> Session<T> {
         }
     }
 
-    /// Gives everything up: every batch ends with [`Outcome::Retry`], and
-    /// nothing is kept. Returns how many bytes would have been sent again, for
-    /// a receiver that may have lost them.
+    /// Gives everything up: every batch ends with [`Outcome::Retry`], and no frames are
+    /// kept. Returns the number of bytes that would have been sent again, because the
+    /// receiver may have lost them.
     pub fn abandon(&mut self, now: Instant) -> usize {
         self.fail_all(now);
         let pending = std::mem::take(&mut self.replay_pending) || self.is_closing();
@@ -751,7 +790,7 @@ impl<T> Session<T> {
             ..
         } = entry;
         let Some(token) = token else {
-            // Also what was acknowledged: the peer may have lost it again.
+            // Includes acknowledged frames: the peer may have lost them once more.
             if !self.suspects.is_searching() {
                 self.replay.keep(batch, from, now);
             }

@@ -16,8 +16,8 @@ pub struct Name<'a, const MAX: usize>(&'a str);
 /// PARAM-NAME (RFC 5424, section 6.3.3).
 pub type SdName<'a> = Name<'a, 32>;
 
-/// SD-ID (RFC 5424, section 6.3.2). Services that expect a token there need more
-/// than the 32 characters of RFC 5424 ([`SdId::is_longer_than_rfc_5424`]).
+/// SD-ID (RFC 5424, section 6.3.2). It may be longer than the 32 characters of RFC 5424
+/// ([`SdId::is_longer_than_rfc_5424`]), because some services expect a token there.
 pub type SdId<'a> = Name<'a, 128>;
 
 /// An [`SdName`] that owns its text.
@@ -29,7 +29,7 @@ pub type SdIdBuf = NameBuf<{ SdId::MAX }>;
 /// The reason why a text cannot be a [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SdNameError {
-    /// A name has at least one character.
+    /// The name is empty.
     #[error("is empty")]
     Empty,
     /// The name has more characters than allowed.
@@ -40,7 +40,7 @@ pub enum SdNameError {
         /// The maximum number of characters.
         max: usize,
     },
-    /// A character that SD-NAME excludes.
+    /// The name has a character that SD-NAME excludes.
     #[error(
         "has the character {0:?}, allowed is printable ASCII without spaces, '=', ']' and '\"'"
     )]
@@ -55,10 +55,10 @@ impl<'a, const MAX: usize> Name<'a, MAX> {
     ///
     /// # Errors
     ///
-    /// Where the text is empty, longer than `MAX`, or has a character that
-    /// SD-NAME (RFC 5424, section 6) excludes.
+    /// Returns an error if the text is empty, longer than `MAX`, or has a character
+    /// that SD-NAME (RFC 5424, section 6) excludes.
     pub fn new(text: &'a str) -> Result<Self, SdNameError> {
-        // Only ASCII is allowed, so bytes suffice until one is not.
+        // Only ASCII is allowed, so checking the bytes is enough.
         if !text.bytes().all(|byte| Self::allows(char::from(byte))) {
             let character = text.chars().find(|character| !Self::allows(*character));
             return Err(SdNameError::Character(character.unwrap_or_default()));
@@ -70,12 +70,12 @@ impl<'a, const MAX: usize> Name<'a, MAX> {
         }
     }
 
-    /// Returns a name known at compile time; as a constant, an invalid one fails
-    /// to compile.
+    /// Returns a name known at compile time. In a constant, an invalid name fails to
+    /// compile.
     ///
     /// # Panics
     ///
-    /// Where [`Name::new`] has an error.
+    /// Panics if [`Name::new`] would return an error.
     #[must_use]
     pub const fn literal(text: &'static str) -> Name<'static, MAX> {
         let bytes = text.as_bytes();
@@ -88,13 +88,13 @@ impl<'a, const MAX: usize> Name<'a, MAX> {
         Name(text)
     }
 
-    /// Whether a name may hold this character.
+    /// Whether a name may contain this character.
     #[must_use]
     pub const fn allows(character: char) -> bool {
         character.is_ascii_graphic() && !matches!(character, '=' | ']' | '"')
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub const fn as_str(self) -> &'a str {
         self.0
@@ -120,7 +120,7 @@ pub struct NameBuf<const MAX: usize> {
 }
 
 impl<const MAX: usize> NameBuf<MAX> {
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_name(&self) -> Name<'_, MAX> {
         let text = &self.text[..usize::from(self.len)];
@@ -146,8 +146,7 @@ impl<const MAX: usize> fmt::Debug for Name<'_, MAX> {
     }
 }
 
-/// The same SD-ID must not exist more than once in a message (RFC 5424,
-/// section 6.3.2).
+/// An SD-ID occurs more than once in a message, which RFC 5424, section 6.3.2, forbids.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the message has structured data {0:?} already")]
 pub struct DuplicateSdId(String);
@@ -156,12 +155,12 @@ pub struct DuplicateSdId(String);
 #[derive(Debug)]
 pub struct StructuredData<'b> {
     out: &'b mut Vec<u8>,
-    /// Where the SD-IDs written so far stand in `out`.
+    /// The ranges in `out` of the SD-IDs that were written.
     ids: SmallVec<[Range<usize>; 4]>,
 }
 
 impl<'b> StructuredData<'b> {
-    /// Begins the structured data behind the header in `out`.
+    /// Begins the structured data after the header in `out`.
     pub fn begin(out: &'b mut Vec<u8>) -> Self {
         out.push(b' ');
         Self {
@@ -174,7 +173,8 @@ impl<'b> StructuredData<'b> {
     ///
     /// # Errors
     ///
-    /// Where there is an element with this SD-ID already; nothing is written.
+    /// Returns an error if there is already an element with this SD-ID. Nothing is
+    /// written then.
     pub fn element(&mut self, id: SdId<'_>) -> Result<Element<'_>, DuplicateSdId> {
         let id = id.as_str();
         if self
@@ -191,7 +191,7 @@ impl<'b> StructuredData<'b> {
         Ok(Element { out: self.out })
     }
 
-    /// Ends the structured data: `-` where there was no element.
+    /// Ends the structured data. Without elements, the NILVALUE `-` is written.
     pub fn finish(self) {
         if self.ids.is_empty() {
             self.out.push(b'-');
@@ -199,16 +199,16 @@ impl<'b> StructuredData<'b> {
     }
 }
 
-/// Writes one SD-ELEMENT; it ends where this is dropped.
+/// Writes an SD-ELEMENT. Dropping the value ends the element.
 #[derive(Debug)]
 pub struct Element<'b> {
     out: &'b mut Vec<u8>,
 }
 
 impl Element<'_> {
-    /// Appends a parameter. In `value`, what is not UTF-8 is replaced, and
-    /// `"`, `\` and `]` are escaped (RFC 5424, section 6.3.3). Control characters
-    /// become spaces: receivers escape them, and may cut what is then too long.
+    /// Appends a parameter. In `value`, invalid UTF-8 is replaced, and `"`, `\` and `]`
+    /// are escaped (RFC 5424, section 6.3.3). Control characters become spaces, because
+    /// receivers that escape them may truncate the longer text.
     pub fn param(&mut self, name: SdName<'_>, value: &[u8]) {
         self.out.push(b' ');
         self.out.extend_from_slice(name.as_str().as_bytes());
@@ -232,12 +232,12 @@ impl Element<'_> {
         self.out.push(b'"');
     }
 
-    /// Like [`Element::param`], unless the buffer would then be longer than
-    /// `limit` bytes. Says whether the parameter was written.
+    /// Appends a parameter like [`Element::param`], unless this would make the buffer
+    /// longer than `limit` bytes. Returns whether the parameter was written.
     #[must_use]
     pub fn param_within(&mut self, name: SdName<'_>, value: &[u8], limit: usize) -> bool {
         let start = self.out.len();
-        // Longer already without escapes: not worth the attempt, nor the memory.
+        // A value that is too long even without escapes is not copied at all.
         if start + value.len() < limit {
             self.param(name, value);
             if self.out.len() <= limit {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_rfc() {
+    fn names_follow_the_rfc() {
         assert!(SdName::new("exampleSDID@32473").is_ok());
         assert_eq!(SdName::new(""), Err(SdNameError::Empty));
         let error = SdName::new(&"x".repeat(33)).unwrap_err();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_written_once() {
+    fn a_duplicate_id_is_rejected() {
         let mut out = Vec::new();
         let mut data = StructuredData::begin(&mut out);
         drop(data.element(id("a")).unwrap());
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_does_not_fit_is_left_out_whole() {
+    fn a_parameter_that_does_not_fit_is_left_out() {
         let mut out = Vec::new();
         let mut data = StructuredData::begin(&mut out);
         let mut element = data.element(id("a")).unwrap();

@@ -1,12 +1,12 @@
-//! UTF-8 text from bytes that may not be UTF-8, in parts that fit a limit.
+//! Conversion of arbitrary bytes to UTF-8 text, in parts that fit a size limit.
 
-/// Stands for bytes that are not UTF-8 (U+FFFD REPLACEMENT CHARACTER).
+/// The replacement for bytes that are not UTF-8 (U+FFFD REPLACEMENT CHARACTER).
 pub const REPLACEMENT: &str = "\u{FFFD}";
 
-/// Appends `text` to `out`, with [`REPLACEMENT`] in the place of each sequence
-/// that is not UTF-8.
+/// Appends `text` to `out`, with [`REPLACEMENT`] instead of each sequence that is not
+/// UTF-8.
 pub fn push_lossy(out: &mut Vec<u8>, text: &[u8]) {
-    // Validating a whole text is much faster than going from chunk to chunk.
+    // Validating the whole text is much faster than iterating over its chunks.
     if std::str::from_utf8(text).is_ok() {
         out.extend_from_slice(text);
         return;
@@ -19,18 +19,19 @@ pub fn push_lossy(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// The measure of a text against a size limit.
+/// The method of measuring a text against a size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// Its bytes.
+    /// The number of bytes.
     Bytes,
-    /// Its bytes as a receiver has them that escapes control characters (C0 and
-    /// DEL) by four bytes each, such as `#012`: rsyslog does so by default, and
-    /// cuts what is then longer than its limit.
+    /// The number of bytes after a receiver has escaped each control character (C0 and
+    /// DEL) as four bytes, such as `#012`. rsyslog does this by default, and truncates
+    /// messages that exceed its limit afterwards.
     Escaped,
 }
 
 impl Measure {
+    /// Returns the size of a character.
     fn of(self, character: char) -> usize {
         match self {
             Self::Escaped if character.is_ascii_control() => 4,
@@ -38,7 +39,7 @@ impl Measure {
         }
     }
 
-    /// Whether the text, in UTF-8, takes up to `room` bytes.
+    /// Whether the text, if it is UTF-8, has at most `room` bytes by this measure.
     fn fits(self, text: &[u8], room: usize) -> bool {
         text.len() <= room
             && (self == Self::Bytes
@@ -46,8 +47,8 @@ impl Measure {
                 || text.len() + 3 * count_controls(text) <= room)
     }
 
-    /// Returns how many bytes of `text` fit into `room`, in whole characters,
-    /// and how many they take there.
+    /// Returns the length of the longest prefix of whole characters that fits into
+    /// `room`, and the size of this prefix by this measure.
     fn prefix(self, text: &str, room: usize) -> (usize, usize) {
         if self == Self::Bytes {
             let fitting = text.floor_char_boundary(room);
@@ -70,12 +71,12 @@ fn count_controls(text: &[u8]) -> usize {
 }
 
 /// Appends as much of `text` as fits into `room` bytes by this measure, like
-/// [`push_lossy`], and returns the number of bytes of `text` that were used up.
+/// [`push_lossy`], and returns the number of bytes of `text` that were consumed.
 ///
-/// A character is appended whole or not at all. At least one character is
-/// used up where `room` holds any (four bytes always do), so a caller that
-/// calls again with the rest comes to an end. Where there is a rest, line feeds
-/// begin it rather than end this part: rsyslog removes one at a message's end.
+/// Characters are never split. If `room` is at least four bytes, at least one
+/// character is consumed, so a loop that calls this function with the remaining text
+/// terminates. Line feeds at the end of a part are moved to the beginning of the next
+/// one, because rsyslog removes a line feed at the end of a message.
 pub fn push_lossy_within(out: &mut Vec<u8>, text: &[u8], room: usize, measure: Measure) -> usize {
     if measure.fits(text, room) && std::str::from_utf8(text).is_ok() {
         out.extend_from_slice(text);
@@ -86,8 +87,8 @@ pub fn push_lossy_within(out: &mut Vec<u8>, text: &[u8], room: usize, measure: M
     used
 }
 
-/// Returns the number of parts of at most `room` bytes each, at least four, that
-/// repeated calls of [`push_lossy_within`] make of `text`.
+/// Returns the number of parts into which repeated calls of [`push_lossy_within`] split
+/// `text`. `room` must be at least four.
 #[must_use]
 pub fn count_lossy_parts(text: &[u8], room: usize, measure: Measure) -> usize {
     let mut rest = text;
@@ -99,9 +100,9 @@ pub fn count_lossy_parts(text: &[u8], room: usize, measure: Measure) -> usize {
     count
 }
 
-/// Returns the length of the longest prefix of `text` that ends between two
-/// characters and takes up to `room` bytes as [`push_lossy`] writes it, without
-/// the line feeds at its end where a rest follows.
+/// Returns the length of the longest prefix of `text` that ends between two characters
+/// and has at most `room` bytes as written by [`push_lossy`]. Line feeds at its end are
+/// left out if more text follows.
 fn lossy_prefix(text: &[u8], room: usize, measure: Measure) -> usize {
     let used = longest_prefix(text, room, measure);
     if used == text.len() {
@@ -115,8 +116,8 @@ fn lossy_prefix(text: &[u8], room: usize, measure: Measure) -> usize {
 }
 
 fn longest_prefix(text: &[u8], room: usize, measure: Measure) -> usize {
-    // No sequence becomes shorter, so a prefix that fits has at most `room`
-    // bytes. A character that the window cuts off begins behind them.
+    // No sequence becomes shorter, so a prefix that fits has at most `room` bytes. A
+    // character that is cut off by the window begins after them.
     let window = &text[..text.len().min(room + 3)];
     let (mut used, mut written) = (0, 0);
     for chunk in window.utf8_chunks() {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_is_never_cut() {
+    fn characters_are_never_split() {
         let mut out = Vec::new();
         let bytes = Measure::Bytes;
         assert_eq!(push_lossy_within(&mut out, "a€b".as_bytes(), 3, bytes), 1);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_as_long_as_it_can_be() {
+    fn a_part_is_as_long_as_possible() {
         for (text, room, expected) in [
             ("abc".as_bytes(), 2, 2),
             ("a€".as_bytes(), 4, 4),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_control_characters_take_four_bytes() {
+    fn escaped_control_characters_count_as_four_bytes() {
         for (text, room, expected) in [
             ("a\tb", 6, 3),
             ("a\tb", 5, 2),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn line_feeds_begin_a_part_rather_than_end_one() {
+    fn trailing_line_feeds_move_to_the_next_part() {
         for (text, expected) in [
             ("abc\n\nd", 3),
             ("abcde\n", 5),
@@ -205,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_make_the_whole(
+        fn the_parts_add_up_to_the_whole_text(
             text: Vec<u8>,
             room in 4_usize..40,
             measure in prop_oneof![Just(Measure::Bytes), Just(Measure::Escaped)],

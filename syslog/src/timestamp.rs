@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// A moment, to the microsecond, with the offset in which it is written.
+/// A point in time with microsecond precision, and the UTC offset to write it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timestamp {
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -10,17 +10,17 @@ pub struct Timestamp {
     micros: u32,
     /// Minutes east of UTC.
     offset: i16,
-    /// How many digits follow the decimal point, 0 to 6.
+    /// The number of digits after the decimal point, 0 to 6.
     digits: u8,
 }
 
-/// Why something cannot be a timestamp.
+/// The reason why a value is not a valid timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TimestampError {
-    /// DATE-FULLYEAR has four digits (RFC 5424, section 6.2.3).
+    /// The year does not have four digits (DATE-FULLYEAR, RFC 5424, section 6).
     #[error("is outside the years 0000 to 9999")]
     Year,
-    /// The text is not of RFC 3339's form.
+    /// The text is not in the format of RFC 3339.
     #[error("is not an RFC 3339 time such as 2026-03-01T12:00:00.5+01:00")]
     Form,
 }
@@ -33,15 +33,16 @@ const FIRST: i64 = -62_167_219_200;
 const LAST: i64 = 253_402_300_799;
 
 impl Timestamp {
-    /// The most bytes that it takes: `2026-03-01T12:00:00.123456+01:00`.
+    /// The maximum length in bytes: `2026-03-01T12:00:00.123456+01:00`.
     pub const MAX: usize = 32;
 
-    /// The moment `nanos` nanoseconds after `seconds` of Unix time, written
-    /// in UTC with six digits. What is below a microsecond is cut off.
+    /// Returns the time `nanos` nanoseconds after `seconds` of Unix time, written in UTC
+    /// with six digits. The time is truncated to microseconds.
     ///
     /// # Errors
     ///
-    /// Where the year has not four digits, or `nanos` is a second or more.
+    /// Returns an error if the year does not have four digits, or if `nanos` is a second
+    /// or more.
     pub fn from_unix(seconds: i64, nanos: u32) -> Result<Self, TimestampError> {
         if nanos >= 1_000_000_000 {
             return Err(TimestampError::Form);
@@ -55,12 +56,12 @@ impl Timestamp {
         .in_range()
     }
 
-    /// The same moment, written `minutes` east of UTC.
+    /// Returns the same time, written with an offset of `minutes` east of UTC.
     ///
     /// # Errors
     ///
-    /// Where the offset is a day or more ([`TimestampError::Form`]) or moves
-    /// the moment into a year that has not four digits.
+    /// Returns an error if the offset is a day or more ([`TimestampError::Form`]), or if
+    /// the local year does not have four digits.
     pub fn with_offset(self, minutes: i16) -> Result<Self, TimestampError> {
         if minutes.unsigned_abs() >= 24 * 60 {
             return Err(TimestampError::Form);
@@ -72,8 +73,8 @@ impl Timestamp {
         .in_range()
     }
 
-    /// The same moment with `digits` digits behind the decimal point, at most
-    /// six (TIME-SECFRAC, RFC 5424, section 6).
+    /// Returns the same time, written with `digits` digits after the decimal point, at
+    /// most six (TIME-SECFRAC, RFC 5424, section 6).
     #[must_use]
     pub fn with_digits(self, digits: u8) -> Self {
         Self {
@@ -82,12 +83,12 @@ impl Timestamp {
         }
     }
 
-    /// Reads an RFC 3339 time. Digits beyond the sixth are cut off.
+    /// Parses an RFC 3339 time. It is truncated to microseconds.
     ///
     /// # Errors
     ///
-    /// Where the text is not such a time; a leap second (`:60`) is not one
-    /// (RFC 5424, section 6.2.3).
+    /// Returns an error if the text is not an RFC 3339 time, or has a leap second
+    /// (`:60`), which RFC 5424, section 6.2.3, forbids.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         Self::read(text.as_bytes())
             .ok_or(TimestampError::Form)?
@@ -154,8 +155,8 @@ impl Timestamp {
         self.encode_with(&mut SecondCache::default(), out);
     }
 
-    /// Appends the timestamp. The cache was used for one before it, which is
-    /// likely of the same second.
+    /// Appends the timestamp. `cache` holds the previous timestamp's second, which is
+    /// likely the same.
     pub fn encode_with(self, cache: &mut SecondCache, out: &mut Vec<u8>) {
         let length = match self.digits {
             0 => 19,
@@ -178,7 +179,7 @@ impl Timestamp {
     }
 }
 
-/// The moment that was written last, as text.
+/// The text of the second that was written last.
 #[derive(Clone, Debug)]
 pub struct SecondCache {
     /// Seconds since 1970-01-01T00:00:00, of local time.
@@ -246,8 +247,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-// Both conversions count years from 1 March, so that the leap day is the last
-// of its year and every month's first day is a linear function of the month.
+// Both conversions count years from 1 March, so that the leap day is the last day of
+// the year and the first day of each month is a linear function of the month.
 
 /// Days between 0000-03-01 and 1970-01-01.
 const EPOCH: i64 = 719_468;
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn known_moments() {
+    fn known_times_are_written() {
         for (seconds, nanos, expected) in [
             (0, 0, "1970-01-01T00:00:00.000000Z"),
             (951_782_400, 1_999, "2000-02-29T00:00:00.000001Z"),
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn years_without_four_digits_are_refused() {
+    fn years_without_four_digits_are_rejected() {
         assert_eq!(Timestamp::from_unix(LAST + 1, 0), Err(TimestampError::Year));
         assert_eq!(
             Timestamp::from_unix(FIRST - 1, 0),
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_rfc_3339() {
+    fn rfc_3339_times_are_parsed() {
         for (from, expected) in [
             ("1985-04-12T23:20:50.52Z", "1985-04-12T23:20:50.520000Z"),
             ("1985-04-12t23:20:50z", "1985-04-12T23:20:50.000000Z"),
@@ -381,20 +382,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(timestamp in any_timestamp()) {
+        fn a_written_timestamp_is_parsed(timestamp in any_timestamp()) {
             prop_assert_eq!(Timestamp::parse(&text(timestamp)), Ok(timestamp));
         }
 
         #[test]
-        fn one_is_written_after_the_other(
+        fn the_cache_does_not_change_the_text(
             from in any_timestamp(),
             steps in proptest::collection::vec((-2_i64..3, -60_i16..61), 1..20),
         ) {
-            let mut clock = SecondCache::default();
+            let mut cache = SecondCache::default();
             for (seconds, offset) in steps {
                 let timestamp = Timestamp { seconds: from.seconds + seconds, offset, ..from };
                 let mut out = Vec::new();
-                timestamp.encode_with(&mut clock, &mut out);
+                timestamp.encode_with(&mut cache, &mut out);
                 prop_assert_eq!(String::from_utf8(out).unwrap(), text(timestamp));
             }
         }

@@ -1,35 +1,34 @@
-//! What a session counts.
+//! The counters of a session.
 
 use std::ops::Range;
 
 use crate::Batch;
 
-/// What a session has done since its beginning.
+/// The counters of a session since its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// What connections took, for the first time or again.
+    /// The messages that were written to connections, including those sent again.
     pub sent: Volume,
-    /// What peers acknowledged.
+    /// The messages that peers acknowledged.
     pub acknowledged: Volume,
-    /// The part of `sent` that went out again because a receiver may have lost
-    /// it.
+    /// The part of `sent` that was sent again because a receiver may have lost it.
     pub resent: Volume,
-    /// Bytes of frames that a receiver may have lost and that were not kept,
-    /// for want of room in the replay buffer.
+    /// The size in bytes of frames that a receiver may have lost, and that could not
+    /// be sent again because the replay buffer was too small.
     pub exposed_bytes: u64,
 }
 
 /// An amount of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// How many messages.
+    /// The number of messages.
     pub messages: u64,
-    /// How many bytes their frames have.
+    /// The size of their frames in bytes.
     pub bytes: u64,
 }
 
 impl Totals {
-    /// The totals of a session that begins.
+    /// The totals of a new session.
     pub const NOTHING: Self = Self {
         sent: Volume::NOTHING,
         acknowledged: Volume::NOTHING,
@@ -44,7 +43,7 @@ impl Volume {
         bytes: 0,
     };
 
-    /// Adds the frames of `batch` that end within `range`, and its bytes.
+    /// Adds the frames of `batch` that end within `range`, and the bytes of `range`.
     pub(crate) fn add(&mut self, batch: &Batch, range: Range<usize>) {
         let frames = batch.frames_before(range.end) - batch.frames_before(range.start);
         self.messages += frames as u64;

@@ -1,12 +1,7 @@
-//! A session in a world of receivers that read slowly, crash, hang up with
-//! bytes unread, throw away what they read, and cannot take some messages, in
-//! any order: whatever was delivered has been read, in order, or was reported
-//! as given up.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! A session compared with a model of receivers that read slowly, crash, close with
+//! unread bytes, discard what they read, and reject some messages, in any order. Each
+//! delivered message was read, in order, or was reported as rejected.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -21,12 +16,12 @@ const POLICY: Policy = Policy {
     close_timeout: Duration::from_secs(2),
     backoff_min: Duration::from_millis(500),
     backoff_max: Duration::from_secs(30),
-    // Nothing is lost for want of room or because it is old.
+    // No frame is dropped because of its age or the size of the buffer.
     replay_buffer: ReplayBuffer::Fixed(1 << 20),
     replay_age: Duration::from_secs(1_000_000),
 };
 
-/// How often connections may end within a message before it is given up.
+/// The number of connections that must end during a message before it is given up.
 const ENDS: u32 = 5;
 
 #[derive(Clone, Debug)]
@@ -37,15 +32,15 @@ enum Step {
     Send(usize),
     Acknowledge(usize),
     Read(usize),
-    /// The receiver dies: a reset.
+    /// The receiver crashes, and its kernel resets the connection.
     Crash,
-    /// It says goodbye and closes: a reset follows where bytes are unread.
+    /// The receiver closes the connection. A reset follows if bytes are unread.
     HangUp,
-    /// It says goodbye, and reads what there is before it closes, for nothing.
-    HangUpAfterThrowingAway,
-    /// This side closes; the receiver reads everything, or dies.
+    /// The receiver reads and discards all bytes before it closes the connection.
+    HangUpAfterDiscarding,
+    /// This side closes the connection. The receiver reads everything, or crashes.
     Close {
-        dies: bool,
+        crashes: bool,
     },
     Wait(u64),
 }
@@ -60,22 +55,23 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..40_usize).prop_map(Step::Read),
         1 => Just(Step::Crash),
         1 => Just(Step::HangUp),
-        1 => Just(Step::HangUpAfterThrowingAway),
-        1 => any::<bool>().prop_map(|dies| Step::Close { dies }),
+        1 => Just(Step::HangUpAfterDiscarding),
+        1 => any::<bool>().prop_map(|crashes| Step::Close { crashes }),
         3 => (1..4000_u64).prop_map(Step::Wait),
     ]
 }
 
-/// One connection, as the receiver sees it.
+/// A connection from the receiver's point of view.
 #[derive(Default)]
 struct Connection {
-    /// What the sender's kernel took.
+    /// The bytes that the sender's kernel has accepted.
     sent: Vec<u8>,
-    /// How much of it the receiver's kernel has acknowledged, and when.
+    /// The number of bytes that the receiver's kernel has acknowledged, with the time of
+    /// each acknowledgement.
     acknowledged: Vec<(usize, Instant)>,
-    /// How much of that its program has read.
+    /// The number of bytes that the receiver's program has read.
     read: usize,
-    /// How much of that was whole messages.
+    /// The number of bytes in the complete messages that it has read.
     parsed: usize,
 }
 
@@ -89,19 +85,20 @@ struct World {
     now: Instant,
     session: Session<()>,
     connection: Option<Connection>,
-    /// The messages that the receiver ends the connection at.
+    /// The messages at which the receiver ends the connection.
     poison: BTreeSet<usize>,
-    /// The messages that its program has read.
+    /// The messages that the receiver's program has read.
     read: Vec<usize>,
-    /// Lines are numbered; these were not submitted yet.
+    /// The number of the next message to be submitted.
     next: usize,
-    /// The batch under way, and how many of its messages need not be sent.
+    /// The current batch, and the number of its messages that were delivered before.
     batch: Option<(Vec<usize>, usize)>,
-    /// It has to be submitted again.
+    /// Whether the current batch must be submitted again.
     retry: bool,
     delivered: Vec<usize>,
     rejected: usize,
-    /// How often a connection ended within the first message of a batch.
+    /// For each message, the number of connections that ended while it was the first
+    /// unacknowledged message of a batch.
     cut: BTreeMap<usize, u32>,
 }
 
@@ -122,16 +119,16 @@ impl World {
         }
     }
 
-    fn take_all(&mut self, steps: &[Step]) {
+    fn run_all(&mut self, steps: &[Step]) {
         for step in steps {
-            self.take(step);
+            self.run(step);
         }
     }
 
-    fn take(&mut self, step: &Step) {
-        // What happens to a receiver by chance while a message is searched for
-        // can make an innocent one look guilty.
-        let chance = !self.session.is_searching();
+    fn run(&mut self, step: &Step) {
+        // During a search, a random failure of the receiver can make a good message
+        // look bad.
+        let may_fail = !self.session.is_searching();
         match *step {
             Step::Submit(count) => self.submit(count),
             Step::Connect => self.connect(),
@@ -141,10 +138,10 @@ impl World {
             Step::Send(count) => self.send(count),
             Step::Acknowledge(count) => self.acknowledge(count),
             Step::Read(count) => self.read(count),
-            Step::Crash if chance => self.end(End::Broken),
-            Step::HangUp if chance => self.hang_up(false),
-            Step::HangUpAfterThrowingAway if chance => self.hang_up(true),
-            Step::Close { dies } if chance => self.close(dies),
+            Step::Crash if may_fail => self.end(End::Broken),
+            Step::HangUp if may_fail => self.hang_up(false),
+            Step::HangUpAfterDiscarding if may_fail => self.hang_up(true),
+            Step::Close { crashes } if may_fail => self.close(crashes),
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
             _ => {}
         }
@@ -159,8 +156,8 @@ impl World {
                 (lines, 0)
             }
             Some(batch) if self.retry => batch,
-            under_way => {
-                self.batch = under_way;
+            current => {
+                self.batch = current;
                 return;
             }
         };
@@ -224,13 +221,13 @@ impl World {
 
     fn end(&mut self, end: End) {
         if self.connection.take().is_some() {
-            self.note_cut();
+            self.count_cut();
             self.session.on_ended(self.now, end);
         }
     }
 
-    /// The first message of the batch may look guilty from now on.
-    fn note_cut(&mut self) {
+    /// Counts the end of the connection for the first message of the batch.
+    fn count_cut(&mut self) {
         if let Some((lines, skip)) = &self.batch
             && !self.retry
             && let Some(line) = lines.get(*skip)
@@ -239,11 +236,11 @@ impl World {
         }
     }
 
-    fn hang_up(&mut self, throws_away: bool) {
+    fn hang_up(&mut self, discards: bool) {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        self.note_cut();
+        self.count_cut();
         let unread = connection.acknowledged() - connection.read;
         let is_recent = |(count, at): &(usize, Instant)| {
             *count <= connection.read || *at + POLICY.close_timeout > self.now
@@ -252,7 +249,7 @@ impl World {
         let is_watched = self.session.on_closing(self.now, Side::Peer);
         if !is_watched {
             self.session.on_ended(self.now, End::Closed);
-        } else if unread > 0 && !(throws_away && all_recent) {
+        } else if unread > 0 && !(discards && all_recent) {
             self.now += POLICY.close_timeout / 2;
             self.session.on_ended(self.now, End::Broken);
         } else {
@@ -260,7 +257,7 @@ impl World {
         }
     }
 
-    fn close(&mut self, dies: bool) {
+    fn close(&mut self, crashes: bool) {
         if self.connection.is_none() || self.session.awaits_acknowledgement() {
             return;
         }
@@ -270,14 +267,14 @@ impl World {
             self.session.on_ended(self.now, End::Answered);
             return;
         }
-        if dies {
-            // Without a word: nobody answers.
+        if crashes {
+            // The receiver does not close its side.
             self.connection = None;
             self.end_watch(End::Broken);
             return;
         }
         self.read(usize::MAX / 2);
-        // Reading poison ended the connection by itself.
+        // Reading a poison message may have ended the connection.
         if self.connection.take().is_some() {
             self.session.on_ended(self.now, End::Answered);
         }
@@ -313,14 +310,14 @@ impl World {
         }
     }
 
-    /// Everything goes well from now on, but for the poison.
-    fn heal(&mut self) {
-        // A verdict comes some time after the last delivery.
-        let mut quiet = 0;
+    /// Delivers everything, without failures except those caused by poison messages.
+    fn deliver_all(&mut self) {
+        // A search may begin some time after the last delivery.
+        let mut idle_rounds = 0;
         for _ in 0..20_000 {
-            let waits = self.batch.is_some() || self.session.is_busy();
-            quiet = if waits { 0 } else { quiet + 1 };
-            if quiet == 50 {
+            let is_busy = self.batch.is_some() || self.session.is_busy();
+            idle_rounds = if is_busy { 0 } else { idle_rounds + 1 };
+            if idle_rounds == 50 {
                 return;
             }
             for step in [
@@ -332,7 +329,7 @@ impl World {
                 Step::Wait(500),
             ] {
                 if !matches!(step, Step::Submit(_)) || self.retry {
-                    self.take(&step);
+                    self.run(&step);
                 }
             }
         }
@@ -365,7 +362,7 @@ impl World {
     }
 }
 
-/// The message that `bytes` begin with, and the length of its frame.
+/// Parses the first message in `bytes`. Returns the message and the length of its frame.
 fn parse(bytes: &[u8]) -> Option<(usize, usize)> {
     let text = std::str::from_utf8(bytes).unwrap();
     let (length, rest) = text.split_once(' ')?;
@@ -381,33 +378,33 @@ proptest! {
     })]
 
     #[test]
-    fn nothing_delivered_is_lost(steps in proptest::collection::vec(step(), 0..200)) {
+    fn no_delivered_message_is_lost(steps in proptest::collection::vec(step(), 0..200)) {
         let mut world = World::new(BTreeSet::new());
-        world.take_all(&steps);
-        world.heal();
+        world.run_all(&steps);
+        world.deliver_all();
         world.check();
     }
 
     #[test]
-    fn poison_is_given_up_and_nothing_else(
+    fn only_poison_messages_are_given_up(
         steps in proptest::collection::vec(step(), 0..100),
         poison in proptest::collection::btree_set(0..20_usize, 1..4),
     ) {
         let mut world = World::new(poison);
-        world.take_all(&steps);
-        // A message that no other follows is set aside until one does.
+        world.run_all(&steps);
+        // A message without a later one is set aside until there is one.
         world.next = world.next.max(20);
         for _ in 0..3 {
-            world.heal();
-            world.take(&Step::Submit(1));
+            world.deliver_all();
+            world.run(&Step::Submit(1));
         }
-        world.heal();
+        world.deliver_all();
         world.check();
     }
 }
 
 #[test]
-fn a_loss_is_found() {
+fn the_check_finds_a_lost_message() {
     let mut world = World::new(BTreeSet::new());
     world.delivered = vec![1];
     let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.check()));

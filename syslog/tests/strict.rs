@@ -1,10 +1,6 @@
-//! Whatever is encoded, a strict parser that shares no code with the encoder
-//! reads back; and no part of it passes for the whole.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Round trips through a strict parser that shares no code with the encoder. The
+//! parser accepts each encoded message, and rejects truncated ones.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,13 +17,13 @@ struct Input {
     facility: u8,
     severity: u8,
     timestamp: Option<(i64, u32, i16, u8)>,
-    /// HOSTNAME, APP-NAME, PROCID and MSGID: any bytes.
+    /// HOSTNAME, APP-NAME, PROCID and MSGID, as arbitrary bytes.
     fields: [Vec<u8>; 4],
     elements: Vec<Element>,
     text: Vec<u8>,
 }
 
-/// SD-ID, and PARAM-NAMEs with their values.
+/// An SD-ID, and PARAM-NAMEs with their values.
 type Element = (String, Vec<(String, Vec<u8>)>);
 
 fn sd_name() -> impl Strategy<Value = String> {
@@ -70,7 +66,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         )
 }
 
-/// Encodes the input, and says how long the header and structured data are.
+/// Encodes the input. Returns the length of the header and the structured data.
 fn encode(input: &Input, out: &mut Vec<u8>) -> usize {
     let [hostname, app_name, procid, msgid] = &input.fields;
     let (mut h, mut a, mut p, mut m) = (
@@ -119,12 +115,12 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The parameter's value that the bytes become.
+/// Returns the expected value of a parameter with these bytes.
 fn expected_param(bytes: &[u8]) -> String {
     lossy(bytes).replace(|c: char| c.is_ascii_control(), " ")
 }
 
-/// The header field that the bytes become.
+/// Returns the expected header field with these bytes.
 fn expected_field(bytes: &[u8], max: usize) -> Option<String> {
     let text: String = bytes
         .iter()
@@ -145,7 +141,7 @@ fn check(input: &Input, message: &Message) {
         (message.facility, message.severity),
         (input.facility, input.severity)
     );
-    let moment = message
+    let timestamp = message
         .timestamp
         .as_ref()
         .map(|t| (t.seconds, t.micros, t.offset));
@@ -153,7 +149,7 @@ fn check(input: &Input, message: &Message) {
         let unit = 10_u32.pow(6 - u32::from(digits));
         (seconds, micros / unit * unit, i32::from(offset))
     });
-    assert_eq!(moment, expected);
+    assert_eq!(timestamp, expected);
     let [hostname, app_name, procid, msgid] = &input.fields;
     assert_eq!(message.hostname, expected_field(hostname, 255));
     assert_eq!(message.app_name, expected_field(app_name, 48));
@@ -169,7 +165,7 @@ fn check(input: &Input, message: &Message) {
             .collect();
         assert_eq!(element.params, expected);
     }
-    // A text that begins with a BOM is one with a BOM.
+    // The parser removes a BOM at the beginning of the text.
     let text = lossy(&input.text);
     assert_eq!(
         message.text(),
@@ -191,17 +187,17 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_message_is_refused(input in any_input(), cut: prop::sample::Index) {
+    fn a_truncated_message_is_rejected(input in any_input(), cut: prop::sample::Index) {
         let mut out = Vec::new();
         let end = encode(&input, &mut out);
-        // Between two elements the structured data of a message could end.
+        // A message may end between two elements.
         let cut = &out[..cut.index(end)];
         let between_elements = cut.ends_with(b"]") && !input.elements.is_empty();
         prop_assert!(between_elements || parse(cut).is_err());
     }
 
     #[test]
-    fn a_truncated_stream_has_no_frame_more(inputs in vec(any_input(), 1..6), cut: prop::sample::Index) {
+    fn a_truncated_stream_has_only_complete_frames(inputs in vec(any_input(), 1..6), cut: prop::sample::Index) {
         let mut batch = Batch::new(Framing::OctetCounting);
         let mut ends = Vec::new();
         for input in &inputs {
@@ -221,9 +217,9 @@ proptest! {
         prop_assert_eq!(splitter.unfinished(), whole == 0 && cut > 0 || whole > 0 && ends[whole - 1] != cut);
     }
 
-    /// However a receiver finds the ends of lines, it finds those messages.
+    /// A receiver finds the same messages, whichever characters it takes for line ends.
     #[test]
-    fn a_line_is_a_message(inputs in vec(any_input(), 1..6)) {
+    fn each_line_is_a_message(inputs in vec(any_input(), 1..6)) {
         let mut batch = Batch::new(Framing::Newline);
         for input in &inputs {
             let mut frame = batch.frame();

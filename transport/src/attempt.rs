@@ -1,5 +1,5 @@
-//! One try to connect to one server: its name looked up, one address after the
-//! other, the handshakes.
+//! An attempt to connect to a server: the look-up of its name, its addresses one
+//! after the other, and the handshakes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 
 use crate::connection::{Connection, Progress};
-use crate::turn::Turn;
+use crate::context::Context;
 use crate::{Error, Target};
 
-/// How long a TLS 1.3 peer that sends no session ticket has to refuse our
-/// certificate, before it counts as content.
-const CONFIRM: Duration = Duration::from_millis(500);
+/// The time in which a TLS 1.3 peer that sends no session ticket can reject our
+/// certificate. After that the connection counts as ready.
+const CONFIRM_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) struct Attempt {
     server: usize,
-    /// When to give the current address up.
-    until: Instant,
+    /// The deadline of the current stage.
+    deadline: Instant,
     stage: Stage,
-    others: VecDeque<SocketAddr>,
+    /// The addresses that were not tried yet.
+    remaining: VecDeque<SocketAddr>,
 }
 
 enum Stage {
@@ -33,24 +34,25 @@ enum Stage {
 }
 
 impl Attempt {
-    /// Waits for the addresses of a server's name.
+    /// Starts an attempt that waits for the look-up of a server's name.
     pub(crate) fn look_up(target: &Target, server: usize, now: Instant) -> Self {
         Self {
             server,
-            until: now + target.policy.connect_timeout,
+            deadline: now + target.policy.connect_timeout,
             stage: Stage::LookingUp,
-            others: VecDeque::new(),
+            remaining: VecDeque::new(),
         }
     }
 
-    /// Begins to connect to the first of `addresses` that does not fail at
-    /// once. What is wrong with the others is told to `tell`.
+    /// Starts to connect to the first of `addresses` that does not fail at once.
+    /// The errors of the earlier ones are passed to `on_error`; the last address's
+    /// error is returned.
     pub(crate) fn connect(
         target: &Target,
         server: usize,
         mut addresses: VecDeque<SocketAddr>,
-        turn: &Turn<'_>,
-        mut tell: impl FnMut(&Error),
+        cx: &Context<'_>,
+        mut on_error: impl FnMut(&Error),
     ) -> Result<Self, Error> {
         let endpoint = &target.servers[server];
         loop {
@@ -60,8 +62,8 @@ impl Attempt {
             };
             let opened = Connection::open(target, address).and_then(|mut connection| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                turn.registry
-                    .register(connection.source(), turn.token, interest)
+                cx.registry
+                    .register(connection.source(), cx.token, interest)
                     .map_err(|source| Error::Connect {
                         peer: address,
                         source,
@@ -72,16 +74,16 @@ impl Attempt {
                 Ok(connection) => {
                     return Ok(Self {
                         server,
-                        until: turn.now + target.policy.connect_timeout,
+                        deadline: cx.now + target.policy.connect_timeout,
                         stage: Stage::Connecting {
                             connection,
                             confirm_until: None,
                         },
-                        others: addresses,
+                        remaining: addresses,
                     });
                 }
                 Err(error) if addresses.is_empty() => return Err(error),
-                Err(error) => tell(&error),
+                Err(error) => on_error(&error),
             }
         }
     }
@@ -98,12 +100,12 @@ impl Attempt {
         matches!(self.stage, Stage::Ready(_))
     }
 
-    /// The addresses that were not tried.
-    pub(crate) fn into_others(self) -> VecDeque<SocketAddr> {
-        self.others
+    /// Returns the addresses that were not tried yet.
+    pub(crate) fn into_remaining(self) -> VecDeque<SocketAddr> {
+        self.remaining
     }
 
-    /// The connection, once it is ready.
+    /// Returns the connection, if it is ready.
     pub(crate) fn into_connection(self) -> Option<Connection> {
         match self.stage {
             Stage::Ready(connection) => Some(connection),
@@ -111,27 +113,27 @@ impl Attempt {
         }
     }
 
-    /// When the attempt has to be looked at again.
-    pub(crate) fn next_turn(&self) -> Instant {
+    /// Returns when to advance the attempt again.
+    pub(crate) fn next_deadline(&self) -> Instant {
         match &self.stage {
             Stage::Connecting {
                 confirm_until: Some(confirm),
                 ..
-            } => self.until.min(*confirm),
-            _ => self.until,
+            } => self.deadline.min(*confirm),
+            _ => self.deadline,
         }
     }
 
-    /// Whether its time is over.
-    pub(crate) fn is_late(&self, now: Instant) -> bool {
-        now >= self.until
+    /// Returns whether the deadline of the current stage has passed.
+    pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
+        now >= self.deadline
     }
 
-    /// Goes on as far as it goes without waiting. One that is ready has the
-    /// write timeout until it is late.
+    /// Advances the attempt as far as possible without blocking. Once the connection
+    /// is ready, the deadline is the write timeout.
     pub(crate) fn advance(&mut self, target: &Target, now: Instant) -> Result<(), Error> {
-        let late = self.is_late(now);
-        // The place holds something else for as long as it takes.
+        let timed_out = self.is_timed_out(now);
+        // A placeholder takes the stage's place until the end of this function.
         let (mut connection, mut confirm_until) =
             match std::mem::replace(&mut self.stage, Stage::LookingUp) {
                 Stage::Connecting {
@@ -147,20 +149,20 @@ impl Attempt {
         if progress == Progress::Established
             && let Some(tls) = target.transport.tls()
         {
-            connection = connection.secure(tls, &target.servers[self.server])?;
+            connection = connection.start_tls(tls, &target.servers[self.server])?;
             progress = connection.advance()?;
         }
         let ready = match progress {
             Progress::Connecting | Progress::Established => false,
-            Progress::Unconfirmed => now >= *confirm_until.get_or_insert(now + CONFIRM),
+            Progress::Unconfirmed => now >= *confirm_until.get_or_insert(now + CONFIRM_TIMEOUT),
             Progress::Ready => true,
         };
         if ready {
             self.stage = Stage::Ready(connection);
-            self.until = now + target.policy.write_timeout;
+            self.deadline = now + target.policy.write_timeout;
             return Ok(());
         }
-        if late {
+        if timed_out {
             let peer = connection.peer().to_string();
             return Err(Error::ConnectTimeout { peer });
         }

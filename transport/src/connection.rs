@@ -1,5 +1,5 @@
-//! One connection to one address: syslog over TCP, TLS or UDP, or RELP over
-//! TCP or TLS.
+//! A connection to one address of a server: syslog over TCP, TLS or UDP, or
+//! RELP over TCP or TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,25 +19,25 @@ mod tcp;
 mod tls;
 mod udp;
 
-/// How much is read of what a peer says, at a time.
-const READ: usize = 4096;
-/// How often a peer that says much is listened to before others are served.
-const READS_PER_TURN: usize = 16;
+/// The size of the buffer for reading from a peer, in bytes.
+const READ_BUFFER: usize = 4096;
+/// The maximum number of reads from a peer before other sinks are served.
+const MAX_READS: usize = 16;
 
-/// Is told what the peer says.
-type Hear<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+/// A callback that receives the data from the peer.
+type OnData<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
-/// A connection, from the first SYN on.
+/// A connection, from the first SYN to the end.
 #[derive(Debug)]
 pub(crate) struct Connection {
     peer: SocketAddr,
     link: Link,
-    /// Where the peer's program acknowledges each message.
+    /// The RELP session, in which the peer's program acknowledges each message.
     relp: Option<Box<Relp>>,
     established: bool,
-    /// TLS is to begin once TCP is ready: its keys cost more than an attempt
-    /// that is refused.
-    unsecured: bool,
+    /// Whether TLS must start once TCP is established. Not earlier: generating
+    /// keys for a connection that is refused would waste processor time.
+    needs_tls: bool,
 }
 
 #[derive(Debug)]
@@ -47,32 +47,32 @@ enum Link {
     Udp(Udp),
 }
 
-/// How far the peer is.
+/// The progress of a connection's handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// The handshakes go on.
+    /// A handshake is in progress.
     Connecting,
-    /// TCP is ready for TLS: [`Connection::secure`].
+    /// TCP is established, and [`Connection::start_tls`] comes next.
     Established,
-    /// Our side of the TLS 1.3 handshake is done, and the peer said nothing
-    /// since. It may yet refuse our certificate (RFC 8446, section 4.4.2.4);
-    /// what is sent before it does is lost.
+    /// Our side of the TLS 1.3 handshake is done, but the peer has not sent
+    /// anything since. The peer may still reject our certificate (RFC 8446,
+    /// section 4.4.2.4), and data sent before that is lost.
     Unconfirmed,
     /// Ready for messages.
     Ready,
 }
 
-/// How much of what the peer said was read.
+/// The result of reading from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// Everything.
-    Everything,
-    /// A turn's worth; the socket will not say again that there is more.
-    Part,
+pub(crate) enum ReadProgress {
+    /// All available data was read.
+    Drained,
+    /// More data may be available. The socket signals no further event for it.
+    MorePending,
 }
 
 impl Connection {
-    /// Begins to connect to `peer`, an address of a server.
+    /// Starts to connect to `peer`, an address of a server.
     pub(crate) fn open(target: &Target, peer: SocketAddr) -> Result<Self, Error> {
         let relp = match &target.transport {
             Transport::Relp { window, .. } => Some(Box::new(Relp::new(*window))),
@@ -89,12 +89,12 @@ impl Connection {
             link,
             relp,
             established: false,
-            unsecured: target.transport.tls().is_some(),
+            needs_tls: target.transport.tls().is_some(),
         })
     }
 
-    /// Begins the TLS handshake.
-    pub(crate) fn secure(self, tls: &TlsTarget, server: &Endpoint) -> Result<Self, Error> {
+    /// Starts the TLS handshake.
+    pub(crate) fn start_tls(self, tls: &TlsTarget, server: &Endpoint) -> Result<Self, Error> {
         let client = tls.client(server.host()).map_err(|source| Error::Tls {
             peer: self.peer,
             certificate: None,
@@ -106,7 +106,7 @@ impl Connection {
         };
         Ok(Self {
             link,
-            unsecured: false,
+            needs_tls: false,
             ..self
         })
     }
@@ -115,7 +115,7 @@ impl Connection {
         self.peer
     }
 
-    /// What the event loop has to watch.
+    /// Returns the socket, to be registered with the event loop.
     pub(crate) fn source(&mut self) -> &mut dyn Source {
         match &mut self.link {
             Link::Tcp(tcp) => &mut tcp.socket,
@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Goes on with the handshakes, as far as they go without waiting.
+    /// Continues the handshakes as far as possible without blocking.
     pub(crate) fn advance(&mut self) -> Result<Progress, Error> {
         let peer = self.peer;
         if !self.established {
@@ -137,13 +137,13 @@ impl Connection {
                 return Ok(Progress::Connecting);
             }
         }
-        if self.unsecured {
+        if self.needs_tls {
             return Ok(Progress::Established);
         }
         if matches!(self.link, Link::Tls(_)) || self.relp.is_some() {
             self.flush()?;
             match self.read() {
-                // The peer's alert, if any, came before its end and says more.
+                // An alert of the peer would have been the error instead.
                 Err(Error::Closed { .. } | Error::Truncated { .. }) => {
                     let lacks_identity = self.lacks_identity();
                     return Err(Error::ClosedInHandshake {
@@ -157,7 +157,7 @@ impl Connection {
         }
         Ok(match (&self.link, &self.relp) {
             (Link::Tls(tls), _) if tls.is_handshaking() => Progress::Connecting,
-            // Its answer confirms everything below it.
+            // RELP's answer confirms the TLS handshake as well.
             (_, Some(relp)) if relp.is_open() => Progress::Ready,
             (_, Some(_)) => Progress::Connecting,
             (Link::Tls(tls), None) if !tls.is_confirmed() => Progress::Unconfirmed,
@@ -165,26 +165,28 @@ impl Connection {
         })
     }
 
-    /// Whether the peer asked for a client certificate, and there is none.
+    /// Returns whether the peer asked for a client certificate and none is
+    /// configured.
     fn lacks_identity(&self) -> bool {
         matches!(&self.link, Link::Tls(tls) if tls.lacks_identity())
     }
 
-    /// Whether TLS took up an earlier session.
+    /// Returns whether the TLS session was resumed.
     pub(crate) fn is_resumed(&self) -> bool {
         matches!(&self.link, Link::Tls(tls) if tls.is_resumed())
     }
 
-    /// Takes as many of `bytes` as go without waiting, and says how many. With
-    /// [`Connection::takes_frames`] they are one frame, taken whole or not.
+    /// Accepts as many of `bytes` as possible without blocking, and returns their
+    /// number. If [`Connection::is_message_based`], `bytes` must be one frame,
+    /// which is accepted as a whole or not at all.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         if let Some(relp) = &mut self.relp {
             if relp.send(bytes) {
                 return Ok(bytes.len());
             }
             self.flush()?;
-            let taken = self.relp.as_mut().is_some_and(|relp| relp.send(bytes));
-            return Ok(if taken { bytes.len() } else { 0 });
+            let is_accepted = self.relp.as_mut().is_some_and(|relp| relp.send(bytes));
+            return Ok(if is_accepted { bytes.len() } else { 0 });
         }
         let peer = self.peer;
         match &mut self.link {
@@ -194,12 +196,12 @@ impl Connection {
         }
     }
 
-    /// Whether each write is a message of its own.
-    pub(crate) const fn takes_frames(&self) -> bool {
+    /// Returns whether each write is a separate message.
+    pub(crate) const fn is_message_based(&self) -> bool {
         matches!(self.link, Link::Udp(_)) || self.relp.is_some()
     }
 
-    /// Hands over what [`Connection::write`] took and the kernel did not.
+    /// Passes accepted data to the kernel that the kernel has not taken yet.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         let peer = self.peer;
         let Self { link, relp, .. } = self;
@@ -222,19 +224,20 @@ impl Connection {
         }
     }
 
-    /// The position behind everything taken so far: on the wire, or in RELP's
-    /// count of messages.
-    pub(crate) fn taken(&self) -> u64 {
+    /// Returns the end position of everything accepted by [`Connection::write`]:
+    /// in bytes on the wire or, with RELP, in messages.
+    pub(crate) fn accepted(&self) -> u64 {
         match (&self.relp, &self.link) {
             (Some(relp), _) => relp.sent(),
             (None, Link::Tcp(tcp)) => tcp.written,
-            (None, Link::Tls(tls)) => tls.taken(),
+            (None, Link::Tls(tls)) => tls.accepted(),
             (None, Link::Udp(udp)) => udp.sent,
         }
     }
 
-    /// The position up to which the peer has everything: with RELP its
-    /// program, else its kernel. For UDP, that up to which our own kernel has.
+    /// Returns the position up to which everything is acknowledged: by the peer's
+    /// program with RELP, by the peer's kernel with TCP and TLS. With UDP, the
+    /// position up to which our own kernel has taken everything.
     pub(crate) fn acknowledged(&self) -> Result<u64, Error> {
         match (&self.relp, &self.link) {
             (Some(relp), _) => Ok(relp.acknowledged()),
@@ -244,51 +247,54 @@ impl Connection {
         }
     }
 
-    /// Whether the event loop wakes when something is acknowledged. Otherwise
-    /// [`Connection::acknowledged`] has to be asked again and again.
-    pub(crate) const fn announces(&self) -> bool {
+    /// Returns whether an acknowledgement wakes the event loop. Otherwise
+    /// [`Connection::acknowledged`] must be polled.
+    pub(crate) const fn signals_acknowledgements(&self) -> bool {
         match &self.link {
             Link::Udp(_) => true,
-            Link::Tcp(tcp) => tcp.announced || self.relp.is_some(),
-            Link::Tls(tls) => tls.tcp.announced || self.relp.is_some(),
+            Link::Tcp(tcp) => tcp.signals_acknowledgements || self.relp.is_some(),
+            Link::Tls(tls) => tls.tcp.signals_acknowledgements || self.relp.is_some(),
         }
     }
 
-    /// Reads what the peer says. Without RELP that is nothing, or that it ended
-    /// the connection ([`Error::Closed`], [`Error::Broken`] and the like).
-    pub(crate) fn read(&mut self) -> Result<Heard, Error> {
+    /// Reads the data from the peer. Without RELP the data is discarded. The end
+    /// of the connection is returned as an error, such as [`Error::Closed`] or
+    /// [`Error::Broken`].
+    pub(crate) fn read(&mut self) -> Result<ReadProgress, Error> {
         let Self {
             peer, link, relp, ..
         } = self;
         let peer = *peer;
-        let hear = &mut |bytes: &[u8]| match relp {
+        let on_data = &mut |bytes: &[u8]| match relp {
             Some(relp) => relp
                 .receive(bytes)
                 .map_err(|source| Error::Relp { peer, source }),
-            // Syslog has no answers.
+            // A syslog receiver sends no data.
             None => Ok(()),
         };
         match link {
-            Link::Tcp(tcp) => tcp.read(peer, hear),
-            Link::Tls(tls) => tls.read(peer, hear),
+            Link::Tcp(tcp) => tcp.read(peer, on_data),
+            Link::Tls(tls) => tls.read(peer, on_data),
             Link::Udp(udp) => udp.read(peer),
         }
     }
 
-    /// Has nothing more to send. With RELP the peer is told, and answers.
+    /// Ends the stream of messages. With RELP this closes the session, which the
+    /// peer confirms.
     pub(crate) fn close(&mut self) {
         if let Some(relp) = &mut self.relp {
             relp.close();
         }
     }
 
-    /// Whether nothing more is expected after [`Connection::close`].
+    /// Returns whether the peer has confirmed [`Connection::close`], if it must.
     pub(crate) fn is_closed(&self) -> bool {
         self.relp.as_ref().is_none_or(|relp| relp.is_closed())
     }
 
-    /// The largest receive window that the peer advertised lately, in bytes:
-    /// where what it acknowledges may be lost unread, and the kernel knows.
+    /// Returns the receive window that the peer advertised last, in bytes. None
+    /// with RELP and UDP, where acknowledged data cannot be lost unread or nothing
+    /// is acknowledged.
     pub(crate) fn window(&self) -> Option<usize> {
         match (&self.relp, &self.link) {
             (Some(_), _) | (None, Link::Udp(_)) => None,
@@ -297,14 +303,14 @@ impl Connection {
         }
     }
 
-    /// Whether TLS may protect hardly more with its keys, and cannot change
-    /// them: nothing is to be written any more.
-    pub(crate) fn is_worn(&self) -> bool {
-        matches!(&self.link, Link::Tls(tls) if tls.is_worn())
+    /// Returns whether the TLS keys are close to their limit of records and cannot
+    /// be replaced. Nothing more must be written then.
+    pub(crate) fn is_near_key_limit(&self) -> bool {
+        matches!(&self.link, Link::Tls(tls) if tls.is_near_key_limit())
     }
 
-    /// The peer has closed in an orderly way: has the kernel find out soon
-    /// whether there is still anybody, in case a reset gets lost on its path.
+    /// Has the kernel probe the peer soon, after the peer has closed in an orderly
+    /// way: a probe is answered by a reset if the first reset was lost.
     pub(crate) fn probe_for_reset(&self) {
         match &self.link {
             Link::Tcp(tcp) => tcp.probe_for_reset(),
@@ -313,28 +319,29 @@ impl Connection {
         }
     }
 
-    /// Whether a connection that its peer has closed was reset since.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Returns an error if the connection was reset after the peer closed it.
+    pub(crate) fn check_reset(&self) -> Result<(), Error> {
         match &self.link {
-            Link::Tcp(tcp) => tcp.check(self.peer),
-            Link::Tls(tls) => tls.tcp.check(self.peer),
+            Link::Tcp(tcp) => tcp.check_reset(self.peer),
+            Link::Tls(tls) => tls.tcp.check_reset(self.peer),
             Link::Udp(_) => Ok(()),
         }
     }
 
-    /// Has the kernel discard what the peer has not acknowledged, once this is
-    /// dropped: it would deliver that later, although it is sent again.
+    /// Has the kernel discard unacknowledged data when the connection is dropped.
+    /// Otherwise the kernel could still deliver this data, which is also sent
+    /// again.
     pub(crate) fn abort(&self) {
         let socket = match &self.link {
             Link::Tcp(tcp) => &tcp.socket,
             Link::Tls(tls) => &tls.tcp.socket,
             Link::Udp(_) => return,
         };
-        // If that fails, some messages arrive twice.
+        // If this fails, some messages may arrive twice.
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Says goodbye. Nothing can be written afterwards.
+    /// Sends `close_notify` and FIN. Nothing can be written afterwards.
     pub(crate) fn shut_down(&mut self) {
         let peer = self.peer;
         match &mut self.link {

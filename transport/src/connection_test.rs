@@ -1,5 +1,5 @@
-//! A test of the connection to a server, step by step, that explains why nothing
-//! arrives. It blocks, and is not part of delivery.
+//! A test of the connection to a server, step by step, which shows why messages do
+//! not arrive. The test blocks, and is independent of the event loop.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use crate::resolve::look_up;
-use crate::tls::{Failed, TlsTarget};
+use crate::tls::{HandshakeError, TlsTarget};
 use crate::{Endpoint, Error, Target, Transport};
 
 /// A step of a test.
@@ -27,9 +27,9 @@ pub enum Step {
 pub struct Finding {
     /// The step.
     pub step: Step,
-    /// What was found, for people, or why the step failed.
+    /// The result as text for the user, or the error.
     pub result: Result<String, Error>,
-    /// Details for people, one line each.
+    /// Details for the user, one line each.
     pub details: Vec<String>,
 }
 
@@ -43,8 +43,9 @@ impl Finding {
     }
 }
 
-/// Connects to a server of a target as a sink would, up to the first message. Of the
-/// findings, only the last one can be a failure.
+/// Connects to a server of a target like a sink, but sends no message. Returns the
+/// results of the steps in order. The first error ends the test, so only the last
+/// result can be an error.
 #[must_use]
 pub fn test_connection(target: &Target, server: &Endpoint) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -58,12 +59,12 @@ pub fn test_connection(target: &Target, server: &Endpoint) -> Vec<Finding> {
         return findings;
     };
     if let Some(tls) = target.transport.tls() {
-        findings.push(shake_hands(target, tls, server, stream));
+        findings.push(handshake(target, tls, server, stream));
     }
     findings
 }
 
-/// Returns the server's addresses; none where the look-up fails.
+/// Returns the server's addresses, or None if the look-up fails.
 fn resolve(
     target: &Target,
     server: &Endpoint,
@@ -73,21 +74,21 @@ fn resolve(
         return Some(vec![address]);
     }
     let host = server.host_name();
-    let (answer, answers) = bounded(1);
-    let asked = look_up(host.clone(), server.port(), move |found| {
-        // It may come when nobody waits any more.
-        drop(answer.send(found));
+    let (sender, results) = bounded(1);
+    let thread = look_up(host.clone(), server.port(), move |result| {
+        // Fails if the wait has timed out.
+        drop(sender.send(result));
     });
     let timeout = target.policy.connect_timeout;
-    let found = match asked.map(|_| answers.recv_timeout(timeout)) {
+    let found = match thread.map(|_| results.recv_timeout(timeout)) {
         Ok(Ok(found)) => found.map_err(|source| Error::Resolve { host, source }),
         Ok(Err(_)) => Err(Error::ConnectTimeout { peer: host }),
         Err(source) => Err(Error::Resolve { host, source }),
     };
     let found = found.and_then(|addresses| {
         let host = server.host_name();
-        let is_known = !addresses.is_empty();
-        is_known
+        let has_address = !addresses.is_empty();
+        has_address
             .then_some(addresses)
             .ok_or(Error::NoAddress { host })
     });
@@ -104,8 +105,8 @@ fn resolve(
     }
 }
 
-/// Returns a connection to the first address that accepts one. All are tried: a sink
-/// goes on to the next as well, and those that fail are worth knowing.
+/// Returns a connection to the first address that accepts one. All addresses are
+/// tried, because a sink may use any of them: failures are added to the details.
 fn connect(
     target: &Target,
     addresses: &[SocketAddr],
@@ -113,15 +114,15 @@ fn connect(
 ) -> Option<(SocketAddr, TcpStream)> {
     let timeout = target.policy.connect_timeout;
     let mut stream = None;
-    let mut taken = Vec::new();
+    let mut connected = Vec::new();
     let mut failures = Vec::new();
     for &peer in addresses {
-        let begun = Instant::now();
+        let start = Instant::now();
         match TcpStream::connect_timeout(&peer, timeout) {
-            Ok(made) => {
-                let took = begun.elapsed().as_secs_f64() * 1000.0;
-                taken.push(format!("{peer} in {took:.1} ms"));
-                stream.get_or_insert((peer, made));
+            Ok(connection) => {
+                let took = start.elapsed().as_secs_f64() * 1000.0;
+                connected.push(format!("{peer} in {took:.1} ms"));
+                stream.get_or_insert((peer, connection));
             }
             Err(source) => failures.push(connect_error(peer, source)),
         }
@@ -129,7 +130,7 @@ fn connect(
     let result = match (&stream, failures.pop()) {
         (Some(_), last) => {
             failures.extend(last);
-            Ok(taken.join(", "))
+            Ok(connected.join(", "))
         }
         (None, Some(last)) => Err(last),
         (None, None) => return None,
@@ -150,20 +151,20 @@ fn connect_error(peer: SocketAddr, source: io::Error) -> Error {
     Error::Connect { peer, source }
 }
 
-fn shake_hands(
+fn handshake(
     target: &Target,
     tls: &TlsTarget,
     server: &Endpoint,
     (peer, mut stream): (SocketAddr, TcpStream),
 ) -> Finding {
     let timeout = Some(target.policy.connect_timeout);
-    let bounded = stream
+    let is_set = stream
         .set_read_timeout(timeout)
         .and_then(|()| stream.set_write_timeout(timeout));
-    if let Err(source) = bounded {
+    if let Err(source) = is_set {
         return Finding::new(Step::Tls, Err(Error::Broken { peer, source }));
     }
-    let handshake = tls.shake_hands(server.host(), &mut stream);
+    let handshake = tls.handshake(server.host(), &mut stream);
     let result = match handshake.outcome {
         Ok(agreed) if tls.verifies() => Ok(agreed),
         Ok(agreed) => Ok(format!("{agreed}; the certificate is not verified")),
@@ -171,7 +172,7 @@ fn shake_hands(
     };
     let presented = handshake.presented.iter().enumerate();
     let presented = presented.map(|(number, text)| format!("certificate {number}: {text}"));
-    let trusted = tls.trusted();
+    let trusted = tls.trusted_subjects();
     let trusted = trusted.map(|names| format!("trusted CAs: {}", names.join(", ")));
     Finding {
         details: presented.chain(trusted).collect(),
@@ -179,14 +180,14 @@ fn shake_hands(
     }
 }
 
-fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: Failed) -> Error {
+fn handshake_error(peer: SocketAddr, lacks_identity: bool, failed: HandshakeError) -> Error {
     match failed {
-        Failed::Tls(source) => Error::Tls {
+        HandshakeError::Tls(source) => Error::Tls {
             peer,
             certificate: None,
             source,
         },
-        Failed::Io(source) => match source.kind() {
+        HandshakeError::Io(source) => match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                 Error::ClosedInHandshake {
                     peer,
@@ -215,22 +216,21 @@ mod tests {
     use crate::tls::{Identity, Pem, TlsOptions};
 
     fn target(transport: Transport) -> Target {
-        let patience = std::time::Duration::from_secs(30);
+        let timeout = std::time::Duration::from_secs(30);
         Target {
             servers: Vec::new(),
-            failback: patience,
+            failback: timeout,
             transport,
             policy: Policy {
-                connect_timeout: patience,
+                connect_timeout: timeout,
                 ..Policy::default()
             },
-            keepalive: patience,
-            user_timeout: patience,
+            keepalive: timeout,
+            user_timeout: timeout,
         }
     }
 
-    /// Tests a server on this machine by the name `localhost`. Returns the steps and
-    /// the last finding.
+    /// Tests a server at `localhost`. Returns the steps and the last finding.
     fn last(transport: Transport, port: u16) -> (Vec<Step>, Finding) {
         let server = Endpoint::new("localhost", port).unwrap();
         let findings = test_connection(&target(transport), &server);
@@ -238,7 +238,7 @@ mod tests {
         (steps, findings.into_iter().next_back().unwrap())
     }
 
-    /// The error of a finding, and its hint, with the settings' own names.
+    /// Returns the error of a finding, and its hint with placeholders for settings.
     fn failure(finding: &Finding) -> (String, String) {
         let error = finding.result.as_ref().unwrap_err();
         let hint = error.hint().map(|hint| {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_certificate_is_shown_and_explained() {
+    fn a_rejected_certificate_is_described_in_the_details() {
         let pki = Pki::new();
         for (pair, ca, problem, hint) in [
             (pki.server(), pki.other_ca(), "no trusted CA", "CA"),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_requires_a_client_certificate_is_explained() {
+    fn a_missing_or_rejected_client_certificate_is_reported() {
         let pki = Pki::new();
         let Pair { cert, key } = pki.server();
         let client_ca = Some(pki.ca());
@@ -338,7 +338,10 @@ mod tests {
         };
         for (more, problem) in [
             (TlsOptions::default(), "requires a client certificate"),
-            (ours(pki.foreign_client()), "refused the client certificate"),
+            (
+                ours(pki.foreign_client()),
+                "rejected the client certificate",
+            ),
         ] {
             let (_, finding) = last(tls(&pki.ca(), more), receiver.port());
             let (text, hint) = failure(&finding);
@@ -364,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_the_last_step() {
+    fn a_failed_step_is_the_last_one() {
         let pki = Pki::new();
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         let port = receiver.port();
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(steps, [Step::Name, Step::Connect]);
         let (text, _) = failure(&finding);
         assert!(text.contains("Connection refused"), "{text}");
-        // One that closes what it does not understand.
+        // A server that closes the connection during the handshake.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let closing = std::thread::spawn(move || drop(listener.accept()));

@@ -1,4 +1,4 @@
-//! One sink: does on sockets what its session decides.
+//! The driver of one sink: performs on sockets what the sink's session decides.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,38 +12,41 @@ use syslog::session::{End, Expiry, Finished, Side};
 use syslog::{Batch, Outcome, Session, Totals};
 
 use crate::attempt::Attempt;
-use crate::closed::Closed;
-use crate::connection::{Connection, Heard};
-use crate::feed::{Feed, QueueState};
+use crate::connection::{Connection, ReadProgress};
+use crate::consumer::{Consumer, QueueState};
+use crate::context::{Context, Request};
+use crate::half_closed::HalfClosed;
 use crate::servers::Servers;
-use crate::turn::{Turn, Wish};
 use crate::{DeliveryEvent, Error, Observer, Target};
 
-/// The most bytes that a connection is given at a time. What a peer has of a
-/// batch is known in steps of this size; smaller ones cost more processor time,
-/// and larger ones no less.
-const PART: usize = 256 * 1024;
-/// Where the kernel does not say when a peer acknowledged, it is asked: after
-/// this time at first, and after twice the time each time again.
-const FIRST_ASK: Duration = Duration::from_millis(1);
-const LAST_ASK: Duration = Duration::from_millis(20);
-/// Where it does say, it is asked all the same from time to time: its word can
-/// get lost where memory for the socket is short.
-const RARE_ASK: Duration = Duration::from_millis(200);
+/// The maximum number of bytes passed to a connection in one write. The progress
+/// of a batch is known in steps of this size. Smaller writes cost more processor
+/// time, and larger ones do not save any.
+const MAX_WRITE: usize = 256 * 1024;
+/// The first interval of polling for acknowledgements, if the kernel does not
+/// signal them. The interval doubles with each poll.
+const MIN_ACK_POLL: Duration = Duration::from_millis(1);
+/// The maximum interval of polling for acknowledgements.
+const MAX_ACK_POLL: Duration = Duration::from_millis(20);
+/// The polling interval if the kernel does signal acknowledgements: a signal can
+/// get lost if the socket is short of memory.
+const FALLBACK_ACK_POLL: Duration = Duration::from_millis(200);
 
-/// Who is told what became of a delivery; on the event loop's thread, so that
-/// it must not block.
+/// A callback that receives the outcome of a delivery. The callback runs on the
+/// event loop's thread and must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
 
-/// The rounds of reading from the queue and sending in a turn, at most, so that
-/// other sinks have theirs.
-const ROUNDS: usize = 16;
+/// The maximum number of rounds of reading from the queue and sending before
+/// other sinks are served.
+const MAX_ROUNDS: usize = 16;
 
-/// The receiver of a batch's outcome.
-enum Waiter {
-    Reply(Reply),
-    /// The sink's queue, in which the batch begins with the frame of this number.
+/// The source of a batch, to which its outcome is reported.
+enum BatchSource {
+    /// A caller, which receives the outcome.
+    Caller(Reply),
+    /// The sink's queue.
     Queue {
+        /// The number of the batch's first frame in the queue.
         first: u64,
     },
 }
@@ -51,41 +54,43 @@ enum Waiter {
 pub(crate) struct Driver {
     target: Target,
     observer: Box<dyn Observer>,
-    /// Read by the workers, so that they do not encode in vain.
+    /// Shared with the workers, which do not encode records while the receiver is
+    /// down.
     down: Arc<AtomicBool>,
-    session: Session<Waiter>,
-    /// The sink's queue, if it has one.
-    feed: Option<Feed>,
-    /// The last turn ended before the queue did.
+    session: Session<BatchSource>,
+    /// The consumer of the sink's queue, if the sink has a queue.
+    consumer: Option<Consumer>,
+    /// Whether the last call of [`Driver::drive`] left batches in the queue.
     has_more: bool,
     servers: Servers,
-    /// Servers whose look-up is under way. It cannot be ended, so no other is
-    /// begun before it has answered.
-    looking_up: Vec<usize>,
+    /// The servers with a look-up in progress. A look-up cannot be cancelled, so
+    /// the next one for the same server starts after it has finished.
+    pending_look_ups: Vec<usize>,
     /// The connection in use.
-    up: Option<Up>,
-    /// The one that was, closed by a side, and watched for what follows.
-    closed: Option<Closed>,
-    /// The one that is being made, to have one or to have a better one.
+    active: Option<ActiveConnection>,
+    /// The previous connection, closed by one side and watched for a reset.
+    half_closed: Option<HalfClosed>,
+    /// The attempt to establish a first connection, or one to a preferred server.
     attempt: Option<Attempt>,
-    /// The sink is being closed, and has until then.
-    closing: Option<Instant>,
-    /// After [`Driver::close`], the receiver has closed as well.
-    is_answered: bool,
-    /// What the observer was told last.
-    told: (Totals, usize),
-    told_queue: Option<QueueState>,
+    /// The deadline for closing the sink, once [`Driver::close`] was called.
+    close_deadline: Option<Instant>,
+    /// Whether the receiver has closed its side after [`Driver::close`].
+    is_close_confirmed: bool,
+    /// The totals and the replay bytes that were last reported to the observer.
+    last_progress: (Totals, usize),
+    /// The state of the queue that was last reported to the observer.
+    last_queue_state: Option<QueueState>,
 }
 
-struct Up {
+struct ActiveConnection {
     connection: Connection,
     server: usize,
-    /// When to try for a better server.
+    /// The time of the next attempt to connect to a preferred server.
     failback: Option<Instant>,
-    /// When to ask next what was acknowledged, and how long to wait then.
-    ask: Option<(Instant, Duration)>,
-    /// The peer said more than was read in one turn.
-    read_on: bool,
+    /// The time of the next poll for acknowledgements, and the current interval.
+    ack_poll: Option<(Instant, Duration)>,
+    /// Whether the socket may hold more data that signals no further event.
+    has_unread_data: bool,
 }
 
 impl Driver {
@@ -93,29 +98,29 @@ impl Driver {
         Self {
             session: Session::new(target.policy),
             servers: Servers::new(target.servers.len(), &target.policy),
-            feed: None,
+            consumer: None,
             has_more: false,
             target,
             observer,
             down,
-            looking_up: Vec::new(),
-            up: None,
-            closed: None,
+            pending_look_ups: Vec::new(),
+            active: None,
+            half_closed: None,
             attempt: None,
-            closing: None,
-            is_answered: false,
-            told: (Totals::NOTHING, 0),
-            told_queue: None,
+            close_deadline: None,
+            is_close_confirmed: false,
+            last_progress: (Totals::NOTHING, 0),
+            last_queue_state: None,
         }
     }
 
-    /// Delivers what is in a queue from now on. What was kept there to be sent
-    /// again is the first.
+    /// Attaches a queue whose content is delivered from now on. Frames that the
+    /// receiver may have lost unread are sent again first.
     pub(crate) fn attach(&mut self, queue: queue::Reader, now: Instant) {
-        let mut feed = Feed::new(queue);
+        let mut consumer = Consumer::new(queue);
         let mut scratch = Vec::new();
         loop {
-            match feed.read_kept(&mut scratch) {
+            match consumer.read_replay(&mut scratch) {
                 Ok(Some(batch)) => self.session.restore(batch, now),
                 Ok(None) => break,
                 Err(error) => {
@@ -124,7 +129,7 @@ impl Driver {
                 }
             }
         }
-        self.feed = Some(feed);
+        self.consumer = Some(consumer);
     }
 
     pub(crate) const fn target(&self) -> &Target {
@@ -132,68 +137,71 @@ impl Driver {
     }
 
     pub(crate) fn submit(&mut self, batch: Batch, skip: usize, reply: Reply) {
-        self.session.submit(batch, skip, Waiter::Reply(reply));
+        self.session.submit(batch, skip, BatchSource::Caller(reply));
     }
 
-    /// Delivers what was submitted, and sends again what is pending, until
-    /// then. A server that was left alone is tried at once.
-    pub(crate) fn close(&mut self, until: Instant) {
-        self.closing = Some(until);
-        if self.session.is_busy() && self.feed.is_none() {
+    /// Begins to close the sink: delivers what was submitted, and sends pending
+    /// frames again, until `deadline`. Unless the sink has a queue, servers in
+    /// backoff are tried at once.
+    pub(crate) fn close(&mut self, deadline: Instant) {
+        self.close_deadline = Some(deadline);
+        if self.session.is_busy() && self.consumer.is_none() {
             self.servers.reset_all();
             self.session.retry_now();
         }
     }
 
-    /// Whether nothing is left to deliver after [`Driver::close`].
-    fn has_said_everything(&self) -> bool {
-        // The content of a queue can wait.
-        let is_waiting = self.feed.is_some() && !self.session.is_up();
-        self.closing.is_some() && (is_waiting || !self.session.is_busy())
+    /// Returns whether nothing is left to deliver after [`Driver::close`].
+    fn is_drained(&self) -> bool {
+        // The content of a queue stays on disk for the next process.
+        let is_waiting = self.consumer.is_some() && !self.session.is_up();
+        self.close_deadline.is_some() && (is_waiting || !self.session.is_busy())
     }
 
-    /// Whether there is nothing left to do after [`Driver::close`].
+    /// Returns whether nothing is left to do after [`Driver::close`].
     pub(crate) fn is_closed(&self, now: Instant) -> bool {
-        let goodbye = match (&self.up, &self.closed) {
-            (Some(up), _) => up.connection.is_closed(),
-            (None, closed) => closed.is_none() || self.feed.is_none(),
+        let is_disconnected = match (&self.active, &self.half_closed) {
+            (Some(active), _) => active.connection.is_closed(),
+            (None, closed) => closed.is_none() || self.consumer.is_none(),
         };
-        let late = self.closing.is_some_and(|until| now >= until);
-        self.has_said_everything() && (goodbye || late)
+        let is_overdue = self.close_deadline.is_some_and(|deadline| now >= deadline);
+        self.is_drained() && (is_disconnected || is_overdue)
     }
 
-    /// When the next turn is due, if nothing happens before.
-    pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let up = self.up.as_ref();
+    /// Returns when to call [`Driver::drive`] again if no event occurs before.
+    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let active = self.active.as_ref();
         let is_free = self.attempt.is_none();
         [
             self.session.poll_timeout(),
-            // One that is ready waits for the end of the watch.
+            // An attempt that is ready waits until the previous connection has ended.
             self.attempt
                 .as_ref()
-                .filter(|attempt| !(attempt.is_ready() && self.closed.is_some()))
-                .map(Attempt::next_turn),
-            (self.shall_begin(now) || self.has_more).then_some(now),
-            self.feed.as_ref().and_then(|feed| feed.next_turn(now)),
-            self.closing,
-            up.and_then(|up| up.ask).map(|(at, _)| at),
-            up.and_then(|up| up.read_on.then_some(now)),
-            up.and_then(|up| up.failback.filter(|_| is_free)),
+                .filter(|attempt| !(attempt.is_ready() && self.half_closed.is_some()))
+                .map(Attempt::next_deadline),
+            (self.should_connect(now) || self.has_more).then_some(now),
+            self.consumer
+                .as_ref()
+                .and_then(|consumer| consumer.next_deadline(now)),
+            self.close_deadline,
+            active.and_then(|active| active.ack_poll).map(|(at, _)| at),
+            active.and_then(|active| active.has_unread_data.then_some(now)),
+            active.and_then(|active| active.failback.filter(|_| is_free)),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    /// The name of a server is looked up.
+    /// Handles the result of a server's look-up.
     pub(crate) fn on_addresses(
         &mut self,
         server: usize,
-        found: io::Result<Vec<SocketAddr>>,
-        turn: &Turn<'_>,
+        result: io::Result<Vec<SocketAddr>>,
+        cx: &Context<'_>,
     ) {
-        self.looking_up.retain(|other| *other != server);
-        // An answer may come after nobody waits for it any more.
+        self.pending_look_ups.retain(|other| *other != server);
+        // The attempt may have timed out before the look-up finished.
         if self
             .attempt
             .take_if(|attempt| attempt.is_looking_up() && attempt.server() == server)
@@ -201,222 +209,224 @@ impl Driver {
         {
             return;
         }
-        match found {
-            Ok(addresses) => self.connect(server, addresses.into(), turn),
+        match result {
+            Ok(addresses) => self.connect(server, addresses.into(), cx),
             Err(source) => {
                 let host = self.target.servers[server].host_name();
-                self.fail(server, &Error::Resolve { host, source }, turn);
+                self.on_server_failed(server, &Error::Resolve { host, source }, cx);
             }
         }
     }
 
-    /// Does everything that can be done now.
-    pub(crate) fn turn(&mut self, turn: &Turn<'_>) -> Wish {
-        self.expire(turn);
-        self.watch_closed(turn);
-        self.advance(turn);
-        let mut wish = Wish::Nothing;
-        // Each failure has a server rest, so that this comes to an end.
-        while self.shall_begin(turn.now) {
-            wish = self.begin(turn);
-            self.advance(turn);
+    /// Does everything that can be done without blocking.
+    pub(crate) fn drive(&mut self, cx: &Context<'_>) -> Request {
+        self.handle_timeouts(cx);
+        self.watch_half_closed(cx);
+        self.advance(cx);
+        let mut request = Request::Nothing;
+        // The loop ends: each failure puts another server into backoff.
+        while self.should_connect(cx.now) {
+            request = self.start_attempt(cx);
+            self.advance(cx);
         }
-        match self.deliver(turn) {
+        match self.deliver(cx) {
             Ok(()) => {}
-            // The peer only ended first.
-            Err(error) if self.has_said_everything() => {
-                self.is_answered = matches!(error, Error::Closed { .. });
-                self.up = None;
+            // Everything is sent, and the peer closed the connection first.
+            Err(error) if self.is_drained() => {
+                self.is_close_confirmed = matches!(error, Error::Closed { .. });
+                self.active = None;
             }
-            Err(error @ Error::Closed { .. }) => self.close_connection(Side::Peer, error, turn),
-            Err(error) => self.end(&error, turn),
+            Err(error @ Error::Closed { .. }) => self.close_connection(Side::Peer, error, cx),
+            Err(error) => self.disconnect(&error, cx),
         }
-        self.renew(turn);
-        self.say_goodbye(turn);
-        self.answer();
-        self.tell_progress(turn);
-        wish
+        self.replace_near_key_limit(cx);
+        self.close_if_drained(cx);
+        self.complete_batches();
+        self.report_progress(cx);
+        request
     }
 
-    /// A sink with a queue waits for its receiver's answer to the close: what it
-    /// keeps is needed no more then.
-    fn say_goodbye(&mut self, turn: &Turn<'_>) {
-        if self.feed.is_some()
-            && self.has_said_everything()
-            && let Some(up) = &self.up
+    /// Closes the connection of a drained sink with a queue, and waits for the
+    /// receiver to close as well: the replay buffer is not needed after that.
+    fn close_if_drained(&mut self, cx: &Context<'_>) {
+        if self.consumer.is_some()
+            && self.is_drained()
+            && let Some(active) = &self.active
         {
-            let peer = up.connection.peer();
-            self.close_connection(Side::Own, Error::Closed { peer }, turn);
+            let peer = active.connection.peer();
+            self.close_connection(Side::Own, Error::Closed { peer }, cx);
         }
     }
 
-    /// A sink connects before there is anything to send, so that what is wrong
-    /// with it is known early; one that is being closed only if it must.
-    fn shall_begin(&self, now: Instant) -> bool {
+    /// Returns whether to start a connection attempt. A sink connects before
+    /// there is anything to send, so that configuration errors show early. A sink
+    /// that is being closed connects only if there is something left to send.
+    fn should_connect(&self, now: Instant) -> bool {
         if self.attempt.is_some() {
             return false;
         }
-        match &self.up {
+        match &self.active {
             None => {
                 self.session.wants_connection()
-                    && (self.closing.is_none() || !self.has_said_everything())
+                    && (self.close_deadline.is_none() || !self.is_drained())
             }
-            Some(up) => self.closing.is_none() && up.failback.is_some_and(|at| now >= at),
+            Some(active) => {
+                self.close_deadline.is_none() && active.failback.is_some_and(|at| now >= at)
+            }
         }
     }
 
-    fn expire(&mut self, turn: &Turn<'_>) {
-        let now = turn.now;
-        if self.closing.is_some_and(|until| now >= until) && self.session.is_busy() {
+    fn handle_timeouts(&mut self, cx: &Context<'_>) {
+        let now = cx.now;
+        if self.close_deadline.is_some_and(|deadline| now >= deadline) && self.session.is_busy() {
             self.abandon(now);
         }
         match self.session.on_timeout(now) {
             Expiry::Nothing => {}
             Expiry::Stalled => {
-                if let Some(up) = &self.up {
-                    let peer = up.connection.peer();
-                    self.end(&Error::WriteTimeout { peer }, turn);
+                if let Some(active) = &self.active {
+                    let peer = active.connection.peer();
+                    self.disconnect(&Error::WriteTimeout { peer }, cx);
                 }
             }
-            Expiry::Closed(end) => self.end_closed(end, turn),
+            Expiry::Closed(end) => self.finish_half_closed(end, cx),
         }
     }
 
-    /// Gives up what is not delivered.
+    /// Abandons everything that is not delivered.
     fn abandon(&mut self, now: Instant) {
-        if let Some(feed) = &mut self.feed {
-            feed.freeze();
+        if let Some(consumer) = &mut self.consumer {
+            consumer.freeze();
         }
         let replay_bytes = self.session.abandon(now);
-        self.closed = None;
-        let batches = self.answer();
-        if (batches, replay_bytes) != (0, 0) && self.feed.is_none() {
-            self.tell(&DeliveryEvent::ClosedUndelivered {
+        self.half_closed = None;
+        let batches = self.complete_batches();
+        if (batches, replay_bytes) != (0, 0) && self.consumer.is_none() {
+            self.notify(&DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             });
         }
     }
 
-    /// Closes the connection in use, or takes note that the peer did. What it
-    /// had acknowledged may be unread: the session knows how long to watch for
-    /// a sign of that.
-    fn close_connection(&mut self, by: Side, error: Error, turn: &Turn<'_>) {
-        let Some(Up {
+    /// Closes the active connection, or records that the peer did. The peer may
+    /// not have read what it acknowledged: the session decides how long to watch
+    /// for a reset, which would show that.
+    fn close_connection(&mut self, by: Side, error: Error, cx: &Context<'_>) {
+        let Some(ActiveConnection {
             connection, server, ..
-        }) = self.up.take()
+        }) = self.active.take()
         else {
             return;
         };
-        self.closed = Some(Closed::new(connection, server, by, error));
-        if !self.session.on_closing(turn.now, by) {
+        self.half_closed = Some(HalfClosed::new(connection, server, by, error));
+        if !self.session.on_closing(cx.now, by) {
             let end = match by {
                 Side::Own => End::Answered,
                 Side::Peer => End::Closed,
             };
-            self.end_closed(end, turn);
+            self.finish_half_closed(end, cx);
         }
     }
 
-    fn watch_closed(&mut self, turn: &Turn<'_>) {
-        if let Some(closed) = &mut self.closed
+    fn watch_half_closed(&mut self, cx: &Context<'_>) {
+        if let Some(closed) = &mut self.half_closed
             && let Some(end) = closed.watch()
         {
-            self.end_closed(end, turn);
+            self.finish_half_closed(end, cx);
         }
     }
 
-    fn end_closed(&mut self, end: End, turn: &Turn<'_>) {
-        if let Some(closed) = self.closed.take() {
-            self.is_answered = end == End::Answered && self.closing.is_some();
-            self.finish(closed.server, &closed.error, end, turn);
+    fn finish_half_closed(&mut self, end: End, cx: &Context<'_>) {
+        if let Some(closed) = self.half_closed.take() {
+            self.is_close_confirmed = end == End::Answered && self.close_deadline.is_some();
+            self.on_connection_ended(closed.server, &closed.error, end, cx);
         }
     }
 
-    /// Replaces a connection whose keys have nearly protected as much as they
-    /// may.
-    fn renew(&mut self, turn: &Turn<'_>) {
-        if let Some(up) = &self.up
-            && up.connection.is_worn()
+    /// Replaces a connection whose TLS keys are close to their limit.
+    fn replace_near_key_limit(&mut self, cx: &Context<'_>) {
+        if let Some(active) = &self.active
+            && active.connection.is_near_key_limit()
             && !self.session.awaits_acknowledgement()
         {
-            let peer = up.connection.peer();
-            self.close_connection(Side::Own, Error::Worn { peer }, turn);
+            let peer = active.connection.peer();
+            self.close_connection(Side::Own, Error::KeyLimitReached { peer }, cx);
         }
     }
 
-    /// Begins to connect to a server, or to look up its addresses.
-    fn begin(&mut self, turn: &Turn<'_>) -> Wish {
-        let picked = match &mut self.up {
-            None => self.servers.pick(turn.now),
-            Some(up) => {
-                up.failback = Some(turn.now + self.target.failback);
-                self.servers.pick_before(up.server, turn.now)
+    /// Starts to connect to a server, or to look up its addresses.
+    fn start_attempt(&mut self, cx: &Context<'_>) -> Request {
+        let picked = match &mut self.active {
+            None => self.servers.pick(cx.now),
+            Some(active) => {
+                active.failback = Some(cx.now + self.target.failback);
+                self.servers.pick_before(active.server, cx.now)
             }
         };
         let Some(server) = picked else {
-            if self.up.is_none() {
+            if self.active.is_none() {
                 self.session
-                    .on_failed(turn.now, self.servers.wait(turn.now));
+                    .on_failed(cx.now, self.servers.time_to_retry(cx.now));
             }
-            return Wish::Nothing;
+            return Request::Nothing;
         };
         if let Some(tls) = self.target.transport.tls()
             && let Some(files) = tls.refresh()
         {
-            self.tell(&DeliveryEvent::TlsFiles(files.as_ref().copied()));
+            self.notify(&DeliveryEvent::TlsFilesReloaded(files.as_ref().copied()));
         }
         if let Some(address) = self.target.servers[server].address() {
-            self.connect(server, [address].into(), turn);
-            return Wish::Nothing;
+            self.connect(server, [address].into(), cx);
+            return Request::Nothing;
         }
-        self.attempt = Some(Attempt::look_up(&self.target, server, turn.now));
-        if self.looking_up.contains(&server) {
-            return Wish::Nothing;
+        self.attempt = Some(Attempt::look_up(&self.target, server, cx.now));
+        if self.pending_look_ups.contains(&server) {
+            return Request::Nothing;
         }
-        self.looking_up.push(server);
-        Wish::LookUp(server)
+        self.pending_look_ups.push(server);
+        Request::LookUp(server)
     }
 
-    fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, turn: &Turn<'_>) {
+    fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, cx: &Context<'_>) {
         let observer = &mut self.observer;
-        let tell = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
-        match Attempt::connect(&self.target, server, addresses, turn, tell) {
+        let on_error = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
+        match Attempt::connect(&self.target, server, addresses, cx, on_error) {
             Ok(attempt) => self.attempt = Some(attempt),
-            Err(error) => self.fail(server, &error, turn),
+            Err(error) => self.on_server_failed(server, &error, cx),
         }
     }
 
-    /// Goes on with the attempt.
-    fn advance(&mut self, turn: &Turn<'_>) {
+    /// Advances the connection attempt.
+    fn advance(&mut self, cx: &Context<'_>) {
         let Some(attempt) = &mut self.attempt else {
             return;
         };
-        if let Err(error) = attempt.advance(&self.target, turn.now) {
-            return self.try_next(&error, turn);
+        if let Err(error) = attempt.advance(&self.target, cx.now) {
+            return self.try_next(&error, cx);
         }
-        if attempt.is_looking_up() && attempt.is_late(turn.now) {
+        if attempt.is_looking_up() && attempt.is_timed_out(cx.now) {
             let peer = self.target.servers[attempt.server()].to_string();
-            return self.try_next(&Error::ConnectTimeout { peer }, turn);
+            return self.try_next(&Error::ConnectTimeout { peer }, cx);
         }
         if !attempt.is_ready() {
             return;
         }
-        // A better server waits for a moment in which nothing is under way.
-        let moment = !self.session.is_busy() || attempt.is_late(turn.now);
-        if let Some(up) = &self.up
-            && moment
+        // A preferred server takes over while nothing is in flight, if possible.
+        let can_switch = !self.session.is_busy() || attempt.is_timed_out(cx.now);
+        if let Some(active) = &self.active
+            && can_switch
         {
-            let peer = up.connection.peer();
-            self.close_connection(Side::Own, Error::Replaced { peer }, turn);
+            let peer = active.connection.peer();
+            self.close_connection(Side::Own, Error::Replaced { peer }, cx);
         }
-        if self.up.is_none() && self.closed.is_none() {
-            self.switch(turn);
+        if self.active.is_none() && self.half_closed.is_none() {
+            self.activate(cx);
         }
     }
 
-    /// Takes the connection of the attempt into use.
-    fn switch(&mut self, turn: &Turn<'_>) {
+    /// Makes the connection of the attempt the active one.
+    fn activate(&mut self, cx: &Context<'_>) {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
@@ -424,62 +434,63 @@ impl Driver {
         let Some(connection) = attempt.into_connection() else {
             return;
         };
-        let bytes = self.session.on_connected(turn.now);
-        self.tell(&DeliveryEvent::Connected {
+        let bytes = self.session.on_connected(cx.now);
+        self.notify(&DeliveryEvent::Connected {
             peer: connection.peer(),
             resumed: connection.is_resumed(),
         });
         if bytes > 0 {
-            self.tell(&DeliveryEvent::SendingAgain { bytes });
+            self.notify(&DeliveryEvent::Replaying { bytes });
         }
-        self.up = Some(Up {
+        self.active = Some(ActiveConnection {
             connection,
             server,
-            failback: (server > 0).then_some(turn.now + self.target.failback),
-            ask: None,
-            read_on: false,
+            failback: (server > 0).then_some(cx.now + self.target.failback),
+            ack_poll: None,
+            has_unread_data: false,
         });
     }
 
-    /// An address failed: on to the server's next one, if there is any.
-    fn try_next(&mut self, error: &Error, turn: &Turn<'_>) {
+    /// Handles the failure of an address: tries the server's next one, if any.
+    fn try_next(&mut self, error: &Error, cx: &Context<'_>) {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
         let server = attempt.server();
-        let others = attempt.into_others();
-        if others.is_empty() {
-            self.fail(server, error, turn);
+        let addresses = attempt.into_remaining();
+        if addresses.is_empty() {
+            self.on_server_failed(server, error, cx);
         } else {
-            self.tell(&DeliveryEvent::AttemptFailed(error));
-            self.connect(server, others, turn);
+            self.notify(&DeliveryEvent::AttemptFailed(error));
+            self.connect(server, addresses, cx);
         }
     }
 
-    /// A server failed: on to the next one, if there is any that may be tried.
-    fn fail(&mut self, server: usize, error: &Error, turn: &Turn<'_>) {
+    /// Handles the failure of a server: the next one that is not in backoff is
+    /// tried, if any.
+    fn on_server_failed(&mut self, server: usize, error: &Error, cx: &Context<'_>) {
         self.attempt = None;
-        self.servers.fail(server, turn.now, random());
-        let is_in_use = self.up.is_some() || self.closed.is_some();
-        if is_in_use || self.servers.pick(turn.now).is_some() {
-            return self.tell(&DeliveryEvent::AttemptFailed(error));
+        self.servers.fail(server, cx.now, random());
+        let is_in_use = self.active.is_some() || self.half_closed.is_some();
+        if is_in_use || self.servers.pick(cx.now).is_some() {
+            return self.notify(&DeliveryEvent::AttemptFailed(error));
         }
-        let retry_in = self.servers.wait(turn.now);
-        self.session.on_failed(turn.now, retry_in);
+        let retry_in = self.servers.time_to_retry(cx.now);
+        self.session.on_failed(cx.now, retry_in);
         self.down.store(true, Ordering::Relaxed);
-        // The reason is known before anybody is told to try again.
-        self.tell(&DeliveryEvent::ConnectFailed { error, retry_in });
-        self.answer();
+        // The error is logged before the callers learn that they must retry.
+        self.notify(&DeliveryEvent::ConnectFailed { error, retry_in });
+        self.complete_batches();
     }
 
-    /// Delivers what the session has, and what the queue has.
-    fn deliver(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
+    /// Delivers the batches of the session and the queue.
+    fn deliver(&mut self, cx: &Context<'_>) -> Result<(), Error> {
+        for _ in 0..MAX_ROUNDS {
             let was_full = !self.has_room();
-            let is_filled = self.fill(turn);
-            self.pump(turn)?;
-            // What has ended makes room.
-            self.answer();
+            let is_filled = self.submit_from_queue(cx);
+            self.pump(cx)?;
+            // Finished batches make room for others.
+            self.complete_batches();
             self.has_more = is_filled || was_full && self.has_room();
             if !self.has_more {
                 break;
@@ -488,29 +499,31 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether the session takes another batch of the queue.
+    /// Returns whether the session has room for another batch of the queue.
     fn has_room(&self) -> bool {
         let unsent = self.session.unsent_bytes();
-        self.feed.as_ref().is_some_and(|feed| feed.has_room(unsent))
+        self.consumer
+            .as_ref()
+            .is_some_and(|consumer| consumer.has_room(unsent))
             && self.session.is_up()
             && !self.session.is_searching()
-            && self.closing.is_none()
+            && self.close_deadline.is_none()
     }
 
-    /// Submits a batch of the queue, if there is room for one. Returns whether it
-    /// did.
-    fn fill(&mut self, turn: &Turn<'_>) -> bool {
+    /// Submits a batch of the queue to the session, if there is room. Returns
+    /// whether a batch was submitted.
+    fn submit_from_queue(&mut self, cx: &Context<'_>) -> bool {
         if !self.has_room() {
             return false;
         }
-        let Some(feed) = &mut self.feed else {
+        let Some(consumer) = &mut self.consumer else {
             return false;
         };
-        match feed.next(&mut turn.scratch.borrow_mut(), turn.now) {
+        match consumer.next(&mut cx.scratch.borrow_mut(), cx.now) {
             Ok(None) => false,
             Ok(Some(batch)) => {
                 let first = batch.first();
-                self.session.submit(batch, 0, Waiter::Queue { first });
+                self.session.submit(batch, 0, BatchSource::Queue { first });
                 true
             }
             Err(error) => {
@@ -520,29 +533,29 @@ impl Driver {
         }
     }
 
-    /// Moves bytes from the session to the connection, and learns what the
-    /// peer acknowledged, until there is nothing to do.
-    fn pump(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
-        while self.pump_once(turn)? {}
+    /// Moves bytes from the session to the connection, and acknowledgements back,
+    /// until nothing is left to do.
+    fn pump(&mut self, cx: &Context<'_>) -> Result<(), Error> {
+        while self.pump_once(cx)? {}
         Ok(())
     }
 
-    /// Returns whether there is more to send, because of what the peer
-    /// acknowledged: some frames wait until they are alone.
-    fn pump_once(&mut self, turn: &Turn<'_>) -> Result<bool, Error> {
-        let has_said_everything = self.has_said_everything();
-        let Some(up) = &mut self.up else {
+    /// Does one round of [`Driver::pump`]. Returns whether acknowledgements have
+    /// released more frames: some are held back until they are alone in flight.
+    fn pump_once(&mut self, cx: &Context<'_>) -> Result<bool, Error> {
+        let is_drained = self.is_drained();
+        let Some(active) = &mut self.active else {
             return Ok(false);
         };
-        let connection = &mut up.connection;
-        up.read_on = connection.read()? == Heard::Part;
+        let connection = &mut active.connection;
+        active.has_unread_data = connection.read()? == ReadProgress::MorePending;
         connection.flush()?;
-        while !connection.is_worn() {
-            let bytes = if connection.takes_frames() {
+        while !connection.is_near_key_limit() {
+            let bytes = if connection.is_message_based() {
                 self.session.transmit_frame()
             } else {
                 let bytes = self.session.transmit();
-                &bytes[..bytes.len().min(PART)]
+                &bytes[..bytes.len().min(MAX_WRITE)]
             };
             if bytes.is_empty() {
                 break;
@@ -551,23 +564,24 @@ impl Driver {
                 Ok(taken) => taken,
                 Err(error @ Error::DatagramTooLong { .. }) => {
                     self.observer
-                        .on_event(&DeliveryEvent::MessageRefused(&error));
-                    self.session.on_refused(turn.now);
+                        .on_event(&DeliveryEvent::MessageTooLong(&error));
+                    self.session.on_refused(cx.now);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            self.session.on_taken(taken, connection.taken(), turn.now);
+            self.session.on_taken(taken, connection.accepted(), cx.now);
             if taken == 0 {
                 break;
             }
         }
-        let is_all = self.session.transmit().is_empty();
-        if has_said_everything {
+        let all_sent = self.session.transmit().is_empty();
+        if is_drained {
             connection.close();
         }
         connection.flush()?;
-        // Before anything is acknowledged: it says how much of that to keep.
+        // Before the acknowledgements: the window decides how much of the
+        // acknowledged data to keep.
         if self.session.awaits_acknowledgement()
             && let Some(window) = connection.window()
             && self.session.on_window(window)
@@ -577,61 +591,62 @@ impl Driver {
                 .on_event(&DeliveryEvent::WindowExceedsReplay { window, kept });
         }
         let acknowledged = connection.acknowledged()?;
-        self.session.on_acknowledged(acknowledged, turn.now);
-        up.ask = if self.session.awaits_acknowledgement() {
-            let wait = match up.ask {
-                _ if connection.announces() => RARE_ASK,
-                Some((at, wait)) if turn.now >= at => (wait * 2).min(LAST_ASK),
+        self.session.on_acknowledged(acknowledged, cx.now);
+        active.ack_poll = if self.session.awaits_acknowledgement() {
+            let wait = match active.ack_poll {
+                _ if connection.signals_acknowledgements() => FALLBACK_ACK_POLL,
+                Some((at, wait)) if cx.now >= at => (wait * 2).min(MAX_ACK_POLL),
                 Some((_, wait)) => wait,
-                None => FIRST_ASK,
+                None => MIN_ACK_POLL,
             };
-            Some((turn.now + wait, wait))
+            Some((cx.now + wait, wait))
         } else {
             None
         };
-        Ok(is_all && !self.session.transmit().is_empty())
+        Ok(all_sent && !self.session.transmit().is_empty())
     }
 
-    /// The connection in use broke, or has to end.
-    fn end(&mut self, error: &Error, turn: &Turn<'_>) {
-        if let Some(Up {
+    /// Drops the active connection after an error.
+    fn disconnect(&mut self, error: &Error, cx: &Context<'_>) {
+        if let Some(ActiveConnection {
             connection, server, ..
-        }) = self.up.take()
+        }) = self.active.take()
         {
             let end = match error {
                 Error::WriteTimeout { .. } => End::Stalled,
                 _ => End::Broken,
             };
             connection.abort();
-            self.finish(server, error, end, turn);
+            self.on_connection_ended(server, error, end, cx);
         }
     }
 
-    /// A connection to `server` is over.
-    fn finish(&mut self, server: usize, error: &Error, end: End, turn: &Turn<'_>) {
+    /// Handles the end of a connection to `server`.
+    fn on_connection_ended(&mut self, server: usize, error: &Error, end: End, cx: &Context<'_>) {
         let mut retry_in = Duration::ZERO;
-        let was_of_use = self.session.on_ended(turn.now, end);
-        let unfinished = self.answer();
-        if let Some(feed) = &self.feed {
-            feed.rest();
+        let made_progress = self.session.on_ended(cx.now, end);
+        let unfinished = self.complete_batches();
+        if let Some(consumer) = &self.consumer {
+            consumer.on_disconnected();
         }
-        if was_of_use || end == End::Answered {
+        if made_progress || end == End::Answered {
             self.servers.reset(server);
         } else {
             if self.session.is_searching() {
-                // The server takes connections; how many there will be is bounded.
+                // The server accepts connections, and the search ends after a
+                // bounded number of them.
                 self.servers.reset(server);
             }
-            self.servers.fail(server, turn.now, random());
-            retry_in = self.servers.wait(turn.now);
+            self.servers.fail(server, cx.now, random());
+            retry_in = self.servers.time_to_retry(cx.now);
             if !retry_in.is_zero() {
-                self.session.on_failed(turn.now, retry_in);
-                self.answer();
+                self.session.on_failed(cx.now, retry_in);
+                self.complete_batches();
             }
         }
-        // A better one takes over from one that has read everything.
+        // After an answered close everything was read: nothing to report.
         if end != End::Answered {
-            self.tell(&DeliveryEvent::Disconnected {
+            self.notify(&DeliveryEvent::Disconnected {
                 error,
                 unfinished,
                 retry_in,
@@ -639,25 +654,25 @@ impl Driver {
         }
     }
 
-    /// Tells the workers what became of their batches. Says how many have to
-    /// be sent again.
-    fn answer(&mut self) -> usize {
+    /// Reports the outcome of each finished batch to its source. Returns the
+    /// number of batches that must be sent again.
+    fn complete_batches(&mut self) -> usize {
         let is_down = self.session.is_down() || self.session.is_searching();
         self.down.store(is_down, Ordering::Relaxed);
         while let Some(length) = self.session.poll_rejected() {
-            self.tell(&DeliveryEvent::MessageRejected { length });
+            self.notify(&DeliveryEvent::MessageRejected { length });
         }
-        let mut again = 0;
+        let mut retries = 0;
         while let Some(finished) = self.session.poll_finished() {
             match (finished.outcome, finished.took) {
-                (Outcome::Retry { .. }, _) => again += 1,
+                (Outcome::Retry { .. }, _) => retries += 1,
                 (Outcome::Delivered, Some(took)) => {
-                    if let Some(up) = &self.up {
-                        self.servers.reset(up.server);
+                    if let Some(active) = &self.active {
+                        self.servers.reset(active.server);
                     }
-                    self.tell(&DeliveryEvent::Delivered { took });
+                    self.notify(&DeliveryEvent::Delivered { took });
                 }
-                // It was delivered before.
+                // The batch was delivered before.
                 (Outcome::Delivered, None) => {}
             }
             let Finished {
@@ -666,10 +681,12 @@ impl Driver {
                 outcome,
                 took,
             } = finished;
-            match (token, &mut self.feed) {
-                (Waiter::Queue { first }, Some(feed)) => feed.on_finished(first, outcome, batch),
-                (Waiter::Queue { .. }, None) => {}
-                (Waiter::Reply(reply), _) => reply(Finished {
+            match (token, &mut self.consumer) {
+                (BatchSource::Queue { first }, Some(consumer)) => {
+                    consumer.on_finished(first, outcome, batch);
+                }
+                (BatchSource::Queue { .. }, None) => {}
+                (BatchSource::Caller(reply), _) => reply(Finished {
                     batch,
                     token: (),
                     outcome,
@@ -677,49 +694,50 @@ impl Driver {
                 }),
             }
         }
-        again
+        retries
     }
 
-    /// Ends the connection in an orderly way. Frames that were set aside are
-    /// given up.
+    /// Closes the connection in an orderly way, and abandons what is not
+    /// delivered.
     pub(crate) fn shut_down(&mut self, now: Instant) {
-        if self.is_answered {
-            // It has read everything.
+        if self.is_close_confirmed {
+            // The receiver has read everything, so no frame is kept.
             self.save(None);
         }
         self.abandon(now);
         self.save(None);
-        if let Some(mut up) = self.up.take() {
-            up.connection.shut_down();
+        if let Some(mut active) = self.active.take() {
+            active.connection.shut_down();
         }
         self.attempt = None;
     }
 
-    /// Writes the queue's position down.
-    fn save(&mut self, held: Option<u64>) {
-        if let Some(feed) = &mut self.feed
-            && let Err(error) = feed.save(held)
+    /// Saves the queue's position.
+    fn save(&mut self, first_held: Option<u64>) {
+        if let Some(consumer) = &mut self.consumer
+            && let Err(error) = consumer.save(first_held)
         {
             self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
         }
     }
 
-    fn tell(&mut self, event: &DeliveryEvent<'_>) {
+    fn notify(&mut self, event: &DeliveryEvent<'_>) {
         self.observer.on_event(event);
     }
 
-    fn tell_progress(&mut self, turn: &Turn<'_>) {
+    /// Saves the queue's position, and reports changes to the observer.
+    fn report_progress(&mut self, cx: &Context<'_>) {
         self.save(self.session.first_number());
-        if let Some(feed) = &mut self.feed {
-            let state = feed.state(&mut turn.scratch.borrow_mut());
-            if self.told_queue.replace(state) != Some(state) {
-                self.tell(&DeliveryEvent::Queue(state));
+        if let Some(consumer) = &mut self.consumer {
+            let state = consumer.state(&mut cx.scratch.borrow_mut());
+            if self.last_queue_state.replace(state) != Some(state) {
+                self.notify(&DeliveryEvent::Queue(state));
             }
         }
         let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
-        if self.told != (totals, replay_bytes) {
-            self.told = (totals, replay_bytes);
-            self.tell(&DeliveryEvent::Progress {
+        if self.last_progress != (totals, replay_bytes) {
+            self.last_progress = (totals, replay_bytes);
+            self.notify(&DeliveryEvent::Progress {
                 totals,
                 replay_bytes,
             });
@@ -727,7 +745,7 @@ impl Driver {
     }
 }
 
-/// Spreads the sinks' backoffs; no secret depends on it.
+/// Returns a random number that spreads the sinks' backoffs; not for secrets.
 fn random() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }

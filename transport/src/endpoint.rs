@@ -1,11 +1,11 @@
-//! Where a receiver listens.
+//! The address of a server: host and port.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use rustls::pki_types::{DnsName, ServerName};
 
-/// A host and a port.
+/// The host, which is an IP address or a DNS name, and the port of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     host: Host,
@@ -19,7 +19,7 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// The name that the host's certificate has to have.
+    /// Returns the name that the host's certificate must have.
     pub(crate) fn server_name(&self) -> ServerName<'static> {
         match self {
             Self::Address(address) => ServerName::IpAddress((*address).into()),
@@ -29,8 +29,8 @@ impl Host {
 }
 
 impl Endpoint {
-    /// The endpoint at a host, which is an IP address or a DNS name. None
-    /// where it is neither.
+    /// Creates an endpoint. Returns None if `host` is neither an IP address nor a
+    /// valid DNS name.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Option<Self> {
         let host = match host.parse() {
@@ -40,7 +40,7 @@ impl Endpoint {
         Some(Self { host, port })
     }
 
-    /// The address, where no name has to be looked up.
+    /// Returns the socket address. None if the host is a DNS name.
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {
         match self.host {
@@ -49,7 +49,7 @@ impl Endpoint {
         }
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -59,7 +59,7 @@ impl Endpoint {
         &self.host
     }
 
-    /// The name or the address, without the port.
+    /// Returns the host's name or IP address, without the port.
     #[must_use]
     pub fn host_name(&self) -> String {
         match &self.host {

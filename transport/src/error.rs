@@ -1,4 +1,4 @@
-//! Reasons why a sink is not connected.
+//! Errors of connections and connection attempts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,113 +9,118 @@ use thiserror::Error;
 use crate::hint::{Hint, hint};
 use crate::tls::TlsFailure;
 
-/// Why an attempt to connect failed or a connection ended. Every one of them
-/// is worth another try later.
+/// The reason why a connection attempt failed or a connection ended. Every
+/// error is temporary: the sink tries again later.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The host name could not be looked up.
-    #[error("cannot look up the host name {host:?}")]
+    /// The host name could not be resolved.
+    #[error("cannot resolve the host name {host:?}")]
     Resolve {
-        /// The name.
+        /// The host name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// The resolver knows the name, and no address for it.
+    /// The host name exists, but has no address.
     #[error("the host name {host:?} has no address")]
     NoAddress {
-        /// The name.
+        /// The host name.
         host: String,
     },
-    /// The connection was refused or could not be made.
+    /// The connection was refused or could not be established.
     #[error("cannot connect to {peer}")]
     Connect {
-        /// The address tried.
+        /// The address that was tried.
         peer: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Nobody answered in time, or the TLS handshake did not end in time.
+    /// The look-up, the connection or the handshakes took longer than the
+    /// connect timeout.
     #[error("cannot connect to {peer}: no answer within the connect timeout")]
     ConnectTimeout {
-        /// The address, or the name while it was being looked up.
+        /// The peer's address, or its host name during the look-up.
         peer: String,
     },
-    /// The TLS handshake failed or the TLS stream was broken.
-    #[error("TLS with {peer} failed{}", presented(certificate.as_deref()))]
+    /// The TLS handshake failed, or the TLS stream is invalid.
+    #[error("TLS with {peer} failed{}", presented_certificate(certificate.as_deref()))]
     Tls {
         /// The peer's address.
         peer: SocketAddr,
-        /// The receiver's certificate, where that was refused.
+        /// The description of the receiver's certificate, if the certificate
+        /// was rejected.
         certificate: Option<String>,
-        /// The reason.
+        /// The reason of the failure.
         source: TlsFailure,
     },
-    /// The peer closed during the TLS handshake, or before RELP began.
+    /// The peer closed the connection during the TLS handshake, or before the
+    /// RELP session was open.
     #[error("{peer} closed the connection during the handshake{}", after_request(*lacks_identity))]
     ClosedInHandshake {
         /// The peer's address.
         peer: SocketAddr,
-        /// Whether it asked for a client certificate, and there is none.
+        /// Whether the peer asked for a client certificate and none is
+        /// configured.
         lacks_identity: bool,
     },
-    /// The connection broke.
+    /// The connection broke, for example because the peer reset it.
     #[error("the connection to {peer} broke")]
     Broken {
         /// The peer's address.
         peer: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The peer closed a TLS connection without saying so before, which
-    /// anybody on the way could have done.
-    #[error("{peer} ended the connection without close_notify")]
+    /// The TLS connection ended without `close_notify`. A network attacker
+    /// could have closed it.
+    #[error("{peer} closed the connection without close_notify")]
     Truncated {
         /// The peer's address.
         peer: SocketAddr,
     },
-    /// The peer closed in an orderly way.
+    /// The peer closed the connection in an orderly way.
     #[error("{peer} closed the connection")]
     Closed {
         /// The peer's address.
         peer: SocketAddr,
     },
-    /// The connection to another server took the place of this one, which did
-    /// not confirm that it had read everything.
-    #[error("{peer} did not confirm that it has read everything before a better server took over")]
+    /// A preferred server took over, and this one did not confirm that it had
+    /// read everything.
+    #[error("a preferred server took over before {peer} confirmed that it had read everything")]
     Replaced {
         /// The peer's address.
         peer: SocketAddr,
     },
-    /// The keys of TLS have protected as much as they may.
+    /// The TLS keys have reached their limit of records (RFC 8446, section
+    /// 5.5), and TLS 1.2 cannot replace them.
     #[error("the TLS keys of the connection to {peer} reached their limit")]
-    Worn {
+    KeyLimitReached {
         /// The peer's address.
         peer: SocketAddr,
     },
-    /// TLS took bytes and did not send them.
-    #[error("TLS to {peer} sends nothing any more")]
-    Mute {
+    /// TLS accepted bytes without producing any records.
+    #[error("TLS with {peer} stalled: no more data can be encrypted")]
+    Stalled {
         /// The peer's address.
         peer: SocketAddr,
     },
-    /// A message is longer than a datagram can be.
-    #[error("a message of {length} bytes does not fit a datagram")]
+    /// A message exceeds the maximum size of a datagram.
+    #[error("a message of {length} bytes does not fit into a datagram")]
     DatagramTooLong {
-        /// The message's length in bytes.
+        /// The length of the message in bytes.
         length: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// RELP went wrong.
+    /// The RELP session failed.
     #[error("RELP with {peer} failed")]
     Relp {
         /// The peer's address.
         peer: SocketAddr,
-        /// What went wrong.
+        /// The reason of the failure.
         source: RelpError,
     },
-    /// The peer acknowledges nothing more.
+    /// The peer acknowledged nothing for the duration of the write timeout.
     #[error("{peer} acknowledged nothing within the write timeout")]
     WriteTimeout {
         /// The peer's address.
@@ -123,19 +128,19 @@ pub enum Error {
     },
 }
 
-/// The kinds of errors, for counting them.
+/// The categories of errors, used as a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum ErrorKind {
-    /// The name could not be looked up, or has no address.
+    /// The host name could not be resolved, or has no address.
     Resolve,
-    /// No connection could be made.
+    /// No connection could be established.
     Connect,
-    /// Something took too long.
+    /// A timeout expired.
     Timeout,
-    /// TLS failed.
+    /// The TLS handshake or stream failed.
     Tls,
-    /// RELP failed.
+    /// The RELP session failed.
     Relp,
     /// The connection broke.
     Broken,
@@ -155,7 +160,7 @@ impl ErrorKind {
         Self::Closed,
     ];
 
-    /// A word for it.
+    /// Returns the kind's name in lower case, such as `resolve`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -170,7 +175,7 @@ impl ErrorKind {
     }
 }
 
-fn presented(certificate: Option<&str>) -> String {
+fn presented_certificate(certificate: Option<&str>) -> String {
     certificate.map_or_else(String::new, |certificate| {
         format!(" (the receiver's certificate: {certificate})")
     })
@@ -185,7 +190,7 @@ const fn after_request(lacks_identity: bool) -> &'static str {
 }
 
 impl Error {
-    /// What kind of error it is.
+    /// Returns the error's kind.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
@@ -194,8 +199,8 @@ impl Error {
             Self::ConnectTimeout { .. } | Self::WriteTimeout { .. } => ErrorKind::Timeout,
             Self::Tls { .. }
             | Self::ClosedInHandshake { .. }
-            | Self::Worn { .. }
-            | Self::Mute { .. } => ErrorKind::Tls,
+            | Self::KeyLimitReached { .. }
+            | Self::Stalled { .. } => ErrorKind::Tls,
             Self::Relp { .. } => ErrorKind::Relp,
             Self::Broken { .. } | Self::DatagramTooLong { .. } | Self::Truncated { .. } => {
                 ErrorKind::Broken
@@ -204,7 +209,7 @@ impl Error {
         }
     }
 
-    /// The error and its causes, in one line.
+    /// Returns the error and its causes as one line, separated by colons.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

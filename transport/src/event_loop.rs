@@ -1,4 +1,4 @@
-//! The thread that drives all sinks.
+//! The event loop, whose thread drives all sinks.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -12,46 +12,52 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mio::{Events, Poll, Token, Waker};
 use syslog::Batch;
 
+use crate::context::{Context, Request};
 use crate::driver::{Driver, Reply};
 use crate::resolve;
-use crate::turn::{Turn, Wish};
 
-/// The waker's token; sinks count from zero.
+/// The waker's token. The tokens of sinks count from zero.
 pub(crate) const WAKER: Token = Token(usize::MAX);
+/// The maximum number of events per poll.
 const EVENTS: usize = 256;
-/// A sink that is closed this long after another was is of another series.
-const SERIES: Duration = Duration::from_secs(1);
-/// How long the end of the thread waits for name look-ups that do not end.
-const LOOK_UPS_END: Duration = Duration::from_secs(5);
+/// The pause after which a sink that is closed starts a new [`CloseGroup`].
+const CLOSE_GROUP_GAP: Duration = Duration::from_secs(1);
+/// The maximum time that the loop waits for unfinished look-ups when it stops.
+const LOOK_UP_JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Something to be run on the event loop's thread.
+/// A closure to run on the event loop's thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// What the other threads tell the loop.
+/// A command from another thread to the event loop.
 pub(crate) enum Command {
+    /// Adds a sink.
     Open(usize, Box<Driver>),
+    /// Delivers a batch.
     Deliver {
         sink: usize,
         batch: Batch,
-        /// How many frames of it were delivered before.
+        /// The number of the batch's frames that were delivered before.
         skip: usize,
         reply: Reply,
     },
-    /// The sink's queue has grown.
+    /// Makes a sink read its queue, to which batches were appended.
     Wake(usize),
-    /// Runs something once, at that time or later. It must not block.
+    /// Runs a job once, at the given time or later. The job must not block.
     RunAt(Instant, Job),
+    /// Passes the result of a look-up to a sink.
     Resolved {
         sink: usize,
         server: usize,
-        found: io::Result<Vec<SocketAddr>>,
+        result: io::Result<Vec<SocketAddr>>,
     },
+    /// Closes a sink.
     Close {
         sink: usize,
-        bound: Duration,
-        /// Dropped when the sink is closed.
+        timeout: Duration,
+        /// Dropped once the sink is closed.
         done: Sender<()>,
     },
+    /// Stops the loop.
     Stop,
 }
 
@@ -59,30 +65,30 @@ pub(crate) struct EventLoop {
     poll: Poll,
     waker: Arc<Waker>,
     commands: Receiver<Command>,
-    /// For those who answer from threads of their own.
-    commander: Sender<Command>,
-    sinks: HashMap<usize, Entry>,
-    /// When which sink's turn is due.
+    /// The sender for the threads that look up names.
+    command_sender: Sender<Command>,
+    sinks: HashMap<usize, SinkEntry>,
+    /// The times at which sinks are due, in order.
     timers: BTreeSet<(Instant, usize)>,
     look_ups: Vec<JoinHandle<()>>,
-    /// Few, in any order.
+    /// The jobs that are not due yet, in any order: there are few.
     jobs: Vec<(Instant, Job)>,
-    /// Sinks that are closed one after the other share one bound.
-    closing: Option<Closing>,
-    /// Memory that all sinks use in turn.
+    /// The group of sinks that are being closed together.
+    close_group: Option<CloseGroup>,
+    /// A buffer that all sinks share.
     scratch: RefCell<Vec<u8>>,
 }
 
-/// A series of sinks that are closed.
+/// A group of sinks that are closed one after the other and share one timeout.
 #[derive(Clone, Copy)]
-struct Closing {
-    /// When the first was asked to close.
-    since: Instant,
-    /// When the last of them had closed, or was asked to.
+struct CloseGroup {
+    /// The time at which the first sink began to close.
+    start: Instant,
+    /// The time at which a sink last began to close or was closed.
     last: Instant,
 }
 
-struct Entry {
+struct SinkEntry {
     driver: Box<Driver>,
     timer: Option<Instant>,
     closed: Option<Sender<()>>,
@@ -93,23 +99,23 @@ impl EventLoop {
         poll: Poll,
         waker: Arc<Waker>,
         commands: Receiver<Command>,
-        commander: Sender<Command>,
+        command_sender: Sender<Command>,
     ) -> Self {
         Self {
             poll,
             waker,
             commands,
-            commander,
+            command_sender,
             sinks: HashMap::new(),
             timers: BTreeSet::new(),
             look_ups: Vec::new(),
             jobs: Vec::new(),
-            closing: None,
+            close_group: None,
             scratch: RefCell::default(),
         }
     }
 
-    /// Runs until it is told to stop.
+    /// Runs the loop until [`Command::Stop`] arrives or all senders are dropped.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut due = Vec::new();
@@ -131,7 +137,7 @@ impl EventLoop {
             due.sort_unstable();
             due.dedup();
             for sink in due.drain(..) {
-                self.turn(sink, now);
+                self.drive(sink, now);
             }
         }
         self.join_look_ups();
@@ -142,20 +148,20 @@ impl EventLoop {
         let next = self.jobs.iter().map(|(at, _)| *at).chain(timer).min();
         let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         if let Err(error) = self.poll.poll(events, timeout) {
-            // The descriptor is ours and open: only a signal can end the wait.
+            // The descriptor is valid, so only a signal can interrupt the wait.
             debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
             events.clear();
         }
     }
 
-    /// Does what the other threads want; `due` gets the sinks they want it for.
+    /// Executes the pending commands, and adds the affected sinks to `due`.
     fn take_commands(&mut self, due: &mut Vec<usize>) -> std::ops::ControlFlow<()> {
         loop {
             let sink = match self.commands.try_recv() {
                 Ok(Command::Open(sink, driver)) => {
                     self.sinks.insert(
                         sink,
-                        Entry {
+                        SinkEntry {
                             driver,
                             timer: None,
                             closed: None,
@@ -182,23 +188,27 @@ impl EventLoop {
                 Ok(Command::Resolved {
                     sink,
                     server,
-                    found,
+                    result,
                 }) => {
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        let turn = Turn {
+                        let cx = Context {
                             now: Instant::now(),
                             registry: self.poll.registry(),
                             token: Token(sink),
                             scratch: &self.scratch,
                         };
-                        entry.driver.on_addresses(server, found, &turn);
+                        entry.driver.on_addresses(server, result, &cx);
                     }
                     sink
                 }
-                Ok(Command::Close { sink, bound, done }) => {
-                    let since = self.closing_since(Instant::now());
+                Ok(Command::Close {
+                    sink,
+                    timeout,
+                    done,
+                }) => {
+                    let since = self.close_group_start(Instant::now());
                     if let Some(entry) = self.sinks.get_mut(&sink) {
-                        entry.driver.close(since + bound);
+                        entry.driver.close(since + timeout);
                         entry.closed = Some(done);
                     }
                     sink
@@ -212,49 +222,49 @@ impl EventLoop {
         }
     }
 
-    /// When the series began that a sink closed now belongs to.
-    fn closing_since(&mut self, now: Instant) -> Instant {
-        let closing = self.closing.get_or_insert(Closing {
-            since: now,
+    /// Returns the start of the close group that a sink closed at `now` joins.
+    fn close_group_start(&mut self, now: Instant) -> Instant {
+        let group = self.close_group.get_or_insert(CloseGroup {
+            start: now,
             last: now,
         });
-        let is_pause = now.saturating_duration_since(closing.last) >= SERIES;
-        if is_pause && !self.sinks.values().any(|entry| entry.closed.is_some()) {
-            closing.since = now;
+        let is_new_group = now.saturating_duration_since(group.last) >= CLOSE_GROUP_GAP;
+        if is_new_group && !self.sinks.values().any(|entry| entry.closed.is_some()) {
+            group.start = now;
         }
-        closing.last = now;
-        closing.since
+        group.last = now;
+        group.start
     }
 
-    fn turn(&mut self, sink: usize, now: Instant) {
+    fn drive(&mut self, sink: usize, now: Instant) {
         let Some(entry) = self.sinks.get_mut(&sink) else {
             return;
         };
-        let turn = Turn {
+        let cx = Context {
             now,
             registry: self.poll.registry(),
             token: Token(sink),
             scratch: &self.scratch,
         };
-        let wish = entry.driver.turn(&turn);
+        let request = entry.driver.drive(&cx);
 
         if let Some(at) = entry.timer.take() {
             self.timers.remove(&(at, sink));
         }
         if entry.driver.is_closed(now) {
             entry.driver.shut_down(now);
-            // Dropping `closed` wakes who waits for it.
+            // Dropping `closed` wakes the thread that waits for the end of the sink.
             self.sinks.remove(&sink);
-            if let Some(closing) = &mut self.closing {
-                closing.last = Instant::now();
+            if let Some(group) = &mut self.close_group {
+                group.last = Instant::now();
             }
             return;
         }
-        entry.timer = entry.driver.next_turn(now);
+        entry.timer = entry.driver.next_deadline(now);
         if let Some(at) = entry.timer {
             self.timers.insert((at, sink));
         }
-        if let Wish::LookUp(server) = wish {
+        if let Request::LookUp(server) = request {
             self.look_up(sink, server);
         }
     }
@@ -264,14 +274,14 @@ impl EventLoop {
             return;
         };
         let endpoint = &entry.driver.target().servers[server];
-        let commander = self.commander.clone();
+        let command_sender = self.command_sender.clone();
         let waker = Arc::clone(&self.waker);
-        let done = move |found| {
-            // After the loop's end nobody wants to know.
-            let _ = commander.send(Command::Resolved {
+        let done = move |result| {
+            // Fails only after the end of the loop.
+            let _ = command_sender.send(Command::Resolved {
                 sink,
                 server,
-                found,
+                result,
             });
             let _ = waker.wake();
         };
@@ -279,23 +289,23 @@ impl EventLoop {
         match resolve::look_up(endpoint.host_name(), endpoint.port(), done) {
             Ok(thread) => self.look_ups.push(thread),
             Err(error) => {
-                let _ = self.commander.send(Command::Resolved {
+                let _ = self.command_sender.send(Command::Resolved {
                     sink,
                     server,
-                    found: Err(error),
+                    result: Err(error),
                 });
                 let _ = self.waker.wake();
             }
         }
     }
 
-    /// Waits for the look-ups under way, but not for ever. One that is left
-    /// behind touches nothing but its own channel when it ends.
+    /// Waits for unfinished look-ups, up to a timeout. A look-up that finishes later
+    /// only uses its own channel.
     fn join_look_ups(&mut self) {
-        let until = Instant::now() + LOOK_UPS_END;
+        let deadline = Instant::now() + LOOK_UP_JOIN_TIMEOUT;
         while self.look_ups.iter().any(|thread| !thread.is_finished()) {
-            // Each ends right after its answer.
-            match self.commands.recv_deadline(until) {
+            // A thread ends directly after sending its result.
+            match self.commands.recv_deadline(deadline) {
                 Ok(_) => std::thread::yield_now(),
                 Err(_) => break,
             }
@@ -313,17 +323,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sinks_closed_one_after_the_other_share_a_bound_and_later_ones_do_not() {
+    fn sinks_closed_shortly_after_each_other_share_a_timeout() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).unwrap());
-        let (commander, commands) = crossbeam_channel::unbounded();
-        let mut event_loop = EventLoop::new(poll, waker, commands, commander);
+        let (command_sender, commands) = crossbeam_channel::unbounded();
+        let mut event_loop = EventLoop::new(poll, waker, commands, command_sender);
         let start = Instant::now();
-        assert_eq!(event_loop.closing_since(start), start);
-        let soon = start + SERIES / 2;
-        assert_eq!(event_loop.closing_since(soon), start);
-        assert_eq!(event_loop.closing_since(soon + SERIES / 2), start);
-        let later = soon + SERIES * 2;
-        assert_eq!(event_loop.closing_since(later), later);
+        assert_eq!(event_loop.close_group_start(start), start);
+        let soon = start + CLOSE_GROUP_GAP / 2;
+        assert_eq!(event_loop.close_group_start(soon), start);
+        assert_eq!(
+            event_loop.close_group_start(soon + CLOSE_GROUP_GAP / 2),
+            start
+        );
+        let later = soon + CLOSE_GROUP_GAP * 2;
+        assert_eq!(event_loop.close_group_start(later), later);
     }
 }

@@ -1,26 +1,27 @@
-//! Advice on errors, without the names that one front end has for its settings.
+//! Advice on errors, independent of how a front end names its settings.
 //!
-//! The plugin has keys, a custom resource has fields. Each of them names a
-//! [`Setting`] in one table of its own, and turns a [`Hint`] into text with it.
+//! The plugin has configuration keys, a custom resource has fields. Each front
+//! end maps every [`Setting`] to its own name for it, and renders a [`Hint`] as
+//! text with this mapping.
 
-/// A setting of a target that advice can refer to.
+/// A setting of a target that a hint can refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// The protocol: [`Transport`](crate::Transport).
     Transport,
-    /// The CAs that are trusted: [`TlsOptions::ca`](crate::tls::TlsOptions::ca).
+    /// The trusted CAs: [`TlsOptions::ca`](crate::tls::TlsOptions::ca).
     Ca,
     /// The client's certificate: [`Identity::certificate`](crate::tls::Identity::certificate).
     ClientCertificate,
-    /// The client's certificate and its key: [`Identity`](crate::tls::Identity).
+    /// The client's certificate and private key: [`Identity`](crate::tls::Identity).
     ClientIdentity,
     /// The name expected in the certificate: [`TlsOptions::server_name`](crate::tls::TlsOptions::server_name).
     ServerName,
-    /// The fingerprints: [`TlsOptions::pins`](crate::tls::TlsOptions::pins).
+    /// The pinned fingerprints: [`TlsOptions::pins`](crate::tls::TlsOptions::pins).
     Pins,
-    /// The oldest version of TLS: [`TlsOptions::only_tls13`](crate::tls::TlsOptions::only_tls13).
+    /// The minimum version of TLS: [`TlsOptions::only_tls13`](crate::tls::TlsOptions::only_tls13).
     MinVersion,
-    /// The maximum size of a message, which whoever makes the batches keeps.
+    /// The maximum size of a message, which the encoder of the batches enforces.
     MaxMessageSize,
 }
 
@@ -36,7 +37,7 @@ pub(crate) enum Part {
 }
 
 impl Hint {
-    /// Returns the text, in which each setting has the name that `name` gives it.
+    /// Returns the hint as text, with each setting named by `name`.
     ///
     /// ```
     /// use transport::{Error, Setting};
@@ -62,7 +63,7 @@ impl Hint {
     }
 }
 
-/// A [`Hint`] from texts and settings: `hint!("set ", Ca, " to ...")`.
+/// Builds a [`Hint`] from texts and settings: `hint!("set ", Ca, " to ...")`.
 macro_rules! hint {
     (@part $text:literal) => { $crate::hint::Part::Text($text) };
     (@part $setting:ident) => { $crate::hint::Part::Name($crate::hint::Setting::$setting) };

@@ -1,13 +1,14 @@
-//! Delivery over real sockets: one thread for all sinks of a process.
+//! The delivery of batches to syslog receivers, on one thread for all sinks of a
+//! process.
 //!
 //! ```text
-//! Destination::deliver(batch) -> Sender's event loop -> Driver (one a sink)
+//! Destination::deliver(batch) -> Sender's event loop -> Driver (one per sink)
 //!   -> syslog::Session decides -> Connection: TCP, TLS, RELP or UDP -> acknowledged
 //! ```
 //!
-//! The thread never blocks but in the poll: names are looked up on threads of
-//! their own (`resolve.rs`), and every wait has an end that the session knows.
-//! A sink that is down therefore costs the others nothing.
+//! The thread blocks only in the poll: names are looked up on separate threads
+//! (`resolve.rs`), and the session has a timeout for every wait. A receiver that is
+//! down therefore does not delay the other sinks.
 
 pub mod connection_test;
 pub mod endpoint;
@@ -16,22 +17,22 @@ pub mod target;
 pub mod tls;
 
 mod attempt;
-mod closed;
 mod connection;
+mod consumer;
+mod context;
 mod driver;
 mod event_loop;
-mod feed;
+mod half_closed;
 mod hint;
 mod resolve;
 mod sender;
 mod servers;
 mod socket;
-mod turn;
 
 pub use connection::{UDP_MAX_IPV4, UDP_MAX_IPV6};
+pub use consumer::QueueState;
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
-pub use feed::QueueState;
 pub use hint::{Hint, Setting};
 pub use sender::{Destination, Sender};
 pub use target::{DeliveryEvent, Observer, Target, Transport};

@@ -1,18 +1,19 @@
-//! Host names to addresses, off the event loop.
+//! The look-up of host names, outside of the event loop.
 //!
-//! `getaddrinfo` blocks for as long as the resolver likes, so each look-up has
-//! a thread of its own: a name whose server does not answer delays nobody
-//! else's. A sink has one look-up under way at a time, and is called back
-//! also when it gave up waiting.
+//! `getaddrinfo` blocks until the resolver returns, so each look-up has a separate
+//! thread: an unresponsive DNS server delays no other sink. A sink has at most one
+//! look-up per server in progress, and receives the result even if its connection
+//! attempt has timed out.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread::{Builder, JoinHandle};
 
-/// `getaddrinfo` and the libraries it loads need some; a tenth of the default.
+/// The stack size of a look-up's thread: enough for `getaddrinfo` and the libraries
+/// that it loads, and far less than the default.
 const STACK: usize = 256 * 1024;
 
-/// Looks `host` up and passes the result to `done`, on another thread.
+/// Looks up `host` on a new thread, and passes the result to `done` on that thread.
 pub(crate) fn look_up(
     host: String,
     port: u16,

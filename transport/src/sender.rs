@@ -1,4 +1,5 @@
-//! The handles: a [`Sender`] for the process, a [`Destination`] for each receiver.
+//! The handles of the event loop: a [`Sender`] for the process, and a
+//! [`Destination`] for each sink.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +17,48 @@ use crate::driver::{Driver, Reply};
 use crate::event_loop::{Command, EventLoop, WAKER};
 use crate::{Observer, Target};
 
-/// The time that the end of a sink with a queue may take.
-const QUEUE_EXIT: Duration = Duration::from_secs(1);
+/// The maximum time for closing a sink with a queue.
+const QUEUE_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The event loop's thread. It ends, and is joined, when the last handle to it
-/// is dropped.
+/// A handle to the event loop's thread, which delivers the batches of all sinks.
+/// The thread is stopped and joined when the last handle is dropped, including the
+/// handles that [`Destination`]s hold.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use syslog::{Batch, Framing, Outcome, Policy};
+/// use transport::{DeliveryEvent, Endpoint, Observer, Sender, Target, Transport};
+///
+/// struct Stderr;
+///
+/// impl Observer for Stderr {
+///     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
+///         eprintln!("{event:?}");
+///     }
+/// }
+///
+/// let target = Target {
+///     servers: vec![Endpoint::new("logs.example", 514).unwrap()],
+///     failback: Duration::from_secs(300),
+///     transport: Transport::Tcp,
+///     policy: Policy::default(),
+///     keepalive: Duration::from_secs(60),
+///     user_timeout: Duration::from_secs(30),
+/// };
+/// let sender = Sender::start()?;
+/// let destination = sender.open(target, Box::new(Stderr), Duration::from_secs(5));
+///
+/// let mut batch = Batch::new(Framing::OctetCounting);
+/// let mut frame = batch.frame();
+/// frame.bytes().extend_from_slice(b"<14>1 - - - - - - hello");
+/// frame.finish();
+/// match destination.deliver(batch, 0) {
+///     (Outcome::Delivered, _) => {}
+///     (Outcome::Retry { delivered }, _) => eprintln!("{delivered} messages delivered, try again"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Sender {
     commands: crossbeam_channel::Sender<Command>,
@@ -30,11 +68,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Starts the thread.
+    /// Starts the event loop's thread.
     ///
     /// # Errors
     ///
-    /// Where the process may have no more threads or descriptors.
+    /// Returns an error if the process has reached its limit of threads or file
+    /// descriptors.
     pub fn start() -> io::Result<Arc<Self>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -51,8 +90,8 @@ impl Sender {
         }))
     }
 
-    /// Opens a sink, which begins to connect at once. `exit_timeout` bounds
-    /// how long the end of all sinks may take that are closed together.
+    /// Opens a sink, which starts to connect at once. `exit_timeout` is the maximum
+    /// time for closing the sink and all others that are closed together with it.
     #[must_use]
     pub fn open(
         self: &Arc<Self>,
@@ -63,8 +102,8 @@ impl Sender {
         self.add(target, observer, None, exit_timeout)
     }
 
-    /// Opens a sink that delivers what is appended to a queue. It ends within a
-    /// second: what is not delivered then waits in the queue.
+    /// Opens a sink that delivers the content of a queue. Closing the sink takes at
+    /// most a second: undelivered batches stay in the queue.
     #[must_use]
     pub fn open_queue(
         self: &Arc<Self>,
@@ -72,11 +111,11 @@ impl Sender {
         observer: Box<dyn Observer>,
         queue: queue::Reader,
     ) -> Destination {
-        self.add(target, observer, Some(queue), QUEUE_EXIT)
+        self.add(target, observer, Some(queue), QUEUE_EXIT_TIMEOUT)
     }
 
-    /// Runs something once, on the event loop's thread and at that time or later. It
-    /// must not block. It is dropped if the loop ends before.
+    /// Runs a job once on the event loop's thread, at the time `at` or later. The job
+    /// must not block. A job that is not due when the loop ends is dropped.
     pub fn run_at(&self, at: Instant, job: impl FnOnce() + Send + 'static) {
         self.send(Command::RunAt(at, Box::new(job)));
     }
@@ -103,7 +142,7 @@ impl Sender {
         }
     }
 
-    /// Whether the loop is there to take the command.
+    /// Sends a command to the event loop. Returns whether the loop is running.
     fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok() && self.waker.wake().is_ok()
     }
@@ -113,14 +152,15 @@ impl Drop for Sender {
     fn drop(&mut self) {
         self.send(Command::Stop);
         if let Some(thread) = self.thread.lock().take() {
-            // A panic of the thread was reported when it happened.
+            // A panic of the thread has already been reported.
             let _ = thread.join();
         }
     }
 }
 
-/// One receiver. Dropping it delivers what is under way, within the bound
-/// that it was opened with, and says goodbye to the receiver.
+/// A handle to an open sink. Dropping the handle delivers the pending batches,
+/// within the timeout given when the sink was opened, and closes the connection in
+/// an orderly way.
 #[derive(Debug)]
 pub struct Destination {
     id: usize,
@@ -130,52 +170,51 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Whether the receiver is known not to be reachable now: a delivery would
-    /// end at once with [`Outcome::Retry`].
+    /// Returns whether the receiver is known to be unreachable. A delivery would
+    /// return [`Outcome::Retry`] at once.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Has the sink look for more in its queue.
+    /// Notifies the sink that batches were appended to its queue.
     pub fn wake(&self) {
         self.sender.send(Command::Wake(self.id));
     }
 
-    /// Delivers a batch, without its first `skip` frames, which were delivered
-    /// before, and waits for its end, which timeouts bound. Gives a batch back,
-    /// if there is one to spare, for its memory to be used again.
+    /// Delivers a batch and waits for the outcome, which timeouts bound. The first
+    /// `skip` frames, which were delivered before, are not sent. Returns the outcome
+    /// and, if available, a batch whose memory can be reused.
     #[must_use]
     pub fn deliver(&self, batch: Batch, skip: usize) -> (Outcome, Option<Batch>) {
-        let (reply, answer) = bounded(1);
-        // Whoever does not wait any more needs no answer.
-        self.command(
+        let (reply, finished) = bounded(1);
+        self.send_batch(
             batch,
             skip,
             Box::new(move |finished| drop(reply.send(finished))),
         );
-        match answer.recv() {
+        match finished.recv() {
             Ok(Finished { batch, outcome, .. }) => (outcome, batch),
-            // The loop is gone, and with it the batch.
+            // The event loop has ended and dropped the batch.
             Err(_) => (Outcome::Retry { delivered: skip }, None),
         }
     }
 
-    /// Delivers a batch like [`Destination::deliver`], and does not wait: `done` is
-    /// told what became of it, on the event loop's thread, and must not block.
-    /// It is dropped untold where the loop is gone.
+    /// Delivers a batch like [`Destination::deliver`], but does not wait. The outcome
+    /// is passed to `done` on the event loop's thread, where `done` must not block.
+    /// If the event loop has ended, `done` is dropped without being called.
     pub fn submit(&self, batch: Batch, skip: usize, done: impl FnOnce(Outcome) + Send + 'static) {
         let done = move |Finished { outcome, .. }: Finished<()>| done(outcome);
-        self.command(batch, skip, Box::new(done));
+        self.send_batch(batch, skip, Box::new(done));
     }
 
-    /// Delivers a batch if that is possible before the sink's end, and does not
-    /// wait for it.
+    /// Delivers a batch without reporting the outcome. The batch is lost if it cannot
+    /// be delivered before the sink is closed.
     pub fn deliver_last(&self, batch: Batch) {
         self.submit(batch, 0, |_| ());
     }
 
-    fn command(&self, batch: Batch, skip: usize, reply: Reply) {
+    fn send_batch(&self, batch: Batch, skip: usize, reply: Reply) {
         self.sender.send(Command::Deliver {
             sink: self.id,
             batch,
@@ -187,13 +226,13 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        let (done, closed) = bounded(0);
+        let (done, closed) = bounded::<()>(0);
         self.sender.send(Command::Close {
             sink: self.id,
-            bound: self.exit_timeout,
+            timeout: self.exit_timeout,
             done,
         });
-        // Nothing is ever sent: the end of the channel is the message.
+        // Nothing is ever sent: the event loop drops `done` once the sink is closed.
         let _ = closed.recv();
     }
 }

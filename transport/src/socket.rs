@@ -1,5 +1,5 @@
-//! What the kernel has to be asked for directly.
-#![allow(unsafe_code, reason = "calls that no safe library offers")]
+//! Socket options and requests of Linux.
+#![allow(unsafe_code, reason = "no safe library wraps these system calls")]
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Bytes written to a TCP socket that the peer's kernel has not acknowledged
-/// (SIOCOUTQ, tcp(7)).
+/// Returns the number of bytes written to a TCP socket that the peer's kernel has
+/// not acknowledged (SIOCOUTQ, tcp(7)).
 pub(crate) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ is SIOCOUTQ's number and writes one int to the address.
+    // SAFETY: TIOCOUTQ has the number of SIOCOUTQ, and writes one int to the address.
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if answer == 0 {
         Ok(u64::try_from(bytes).unwrap_or(0))
@@ -21,14 +21,14 @@ pub(crate) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
     }
 }
 
-/// The receive window that the peer advertised last, in bytes
+/// Returns the receive window that the peer advertised last, in bytes
 /// (`tcpi_snd_wnd`, since Linux 5.4).
 ///
 /// # Errors
 ///
-/// Where the kernel does not know it.
+/// Returns an error if the kernel does not report the window.
 pub(crate) fn peer_window(socket: &impl AsRawFd) -> io::Result<usize> {
-    // SAFETY: all zeros is a value of this structure of integers.
+    // SAFETY: all zeros is a valid value of this structure of integers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to the structure.
@@ -51,23 +51,23 @@ pub(crate) fn peer_window(socket: &impl AsRawFd) -> io::Result<usize> {
     }
 }
 
-/// Has the kernel ask the peer after a second whether the connection is still
-/// there: the least that `TCP_KEEPIDLE` takes.
+/// Sets the keepalive time to a second, the minimum of `TCP_KEEPIDLE`: the kernel
+/// then probes soon whether the connection still exists.
 pub(crate) fn probe_soon(socket: &mio::net::TcpStream) -> io::Result<()> {
     let second = Duration::from_secs(1);
     let probes = TcpKeepalive::new().with_time(second).with_interval(second);
     SockRef::from(socket).set_tcp_keepalive(&probes)
 }
 
-/// Has the kernel put a word into the socket's error queue, which wakes a poll,
-/// whenever the end of a write is acknowledged (`SO_TIMESTAMPING`, socket(7)).
+/// Has the kernel append a message to the socket's error queue, which wakes a poll,
+/// each time the end of a write is acknowledged (`SO_TIMESTAMPING`, socket(7)).
 ///
 /// # Errors
 ///
-/// Where the kernel does not know how.
-pub(crate) fn announce_acknowledgements(socket: &impl AsRawFd) -> io::Result<()> {
+/// Returns an error if the kernel does not support this.
+pub(crate) fn enable_ack_signals(socket: &impl AsRawFd) -> io::Result<()> {
     let flags: libc::c_uint = libc::SOF_TIMESTAMPING_TX_ACK | libc::SOF_TIMESTAMPING_OPT_TSONLY;
-    // SAFETY: the option is an int, and the address and size are those of one.
+    // SAFETY: the option is an int, and the address and size are those of an int.
     let answer = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -84,12 +84,12 @@ pub(crate) fn announce_acknowledgements(socket: &impl AsRawFd) -> io::Result<()>
     }
 }
 
-/// Takes the words out of the error queue. What they say is of no interest:
-/// [`unacknowledged`] knows it better.
-pub(crate) fn forget_announcements(socket: &impl AsRawFd) {
+/// Empties the error queue. The messages are ignored: [`unacknowledged`] is more
+/// precise.
+pub(crate) fn clear_error_queue(socket: &impl AsRawFd) {
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
     loop {
-        // SAFETY: all zeros is a message header without buffers.
+        // SAFETY: all zeros is a valid message header without buffers.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         // SAFETY: there is no buffer that the kernel could write to.
         let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
@@ -99,7 +99,8 @@ pub(crate) fn forget_announcements(socket: &impl AsRawFd) {
     }
 }
 
-/// Sets what makes a vanished peer be noticed, and sends without delay.
+/// Enables keepalive probes and the user timeout, which detect a dead peer, and
+/// disables Nagle's algorithm.
 pub(crate) fn tune(
     socket: &mio::net::TcpStream,
     keepalive: Duration,
@@ -107,7 +108,7 @@ pub(crate) fn tune(
 ) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
-    // Three probes within the time of one more silence.
+    // Three probes within another keepalive time.
     let probes = TcpKeepalive::new()
         .with_time(keepalive)
         .with_interval((keepalive / 3).max(Duration::from_secs(1)))
@@ -126,13 +127,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_of_a_peer_that_reads_nothing_closes() {
+    fn the_window_of_a_peer_that_does_not_read_shrinks_to_zero() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_peer, _) = listener.accept().unwrap();
         let open = match peer_window(&socket) {
             Ok(window) => window,
-            Err(error) => return eprintln!("skipped: this kernel knows no window: {error}"),
+            Err(error) => {
+                return eprintln!("skipped: the kernel does not report the window: {error}");
+            }
         };
         assert!(open >= 4096, "{open}");
         socket.set_nonblocking(true).unwrap();
@@ -148,10 +151,10 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
         let mut socket = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        if let Err(error) = announce_acknowledgements(&socket) {
-            return eprintln!("skipped: this kernel has no SO_TIMESTAMPING: {error}");
+        if let Err(error) = enable_ack_signals(&socket) {
+            return eprintln!("skipped: the kernel does not support SO_TIMESTAMPING: {error}");
         }
-        // Only errors are waited for, which every poll reports.
+        // Every poll reports errors, and nothing else wakes this one.
         poll.registry()
             .register(&mut socket, Token(0), Interest::PRIORITY)
             .unwrap();
@@ -163,7 +166,7 @@ mod tests {
             assert!(!events.is_empty(), "nothing woke the poll");
         }
         assert_eq!(unacknowledged(&socket).unwrap(), 0);
-        forget_announcements(&socket);
+        clear_error_queue(&socket);
         assert!(socket.take_error().unwrap().is_none());
     }
 }

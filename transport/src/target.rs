@@ -1,4 +1,4 @@
-//! Where to deliver to, and who wants to know how it goes.
+//! The configuration of a sink, and the events that it reports.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use syslog::{Policy, Totals};
 use crate::tls::{TlsError, TlsTarget};
 use crate::{Endpoint, Error, QueueState};
 
-/// A receiver, and everything that is needed to reach it.
+/// A receiver and the settings of the connection to it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The servers, the preferred one first: whichever answers is used.
+    /// The servers in order of preference: the first reachable one is used.
     pub servers: Vec<Endpoint>,
-    /// After how much time with another server a better one is tried again.
+    /// The interval at which a preferred server is tried again while another
+    /// one is in use.
     pub failback: Duration,
-    /// What it speaks.
+    /// The protocol.
     pub transport: Transport,
-    /// The bounds of every wait.
+    /// The timeouts, the backoff and the size of the replay buffer.
     pub policy: Policy,
-    /// After how much silence the kernel asks whether the peer is still there
-    /// (TCP keepalive).
+    /// The idle time after which the kernel sends TCP keepalive probes.
     pub keepalive: Duration,
-    /// After how much time without acknowledgement the kernel gives a
-    /// connection up (`TCP_USER_TIMEOUT`).
+    /// The time without an acknowledgement after which the kernel closes a
+    /// connection (`TCP_USER_TIMEOUT`).
     pub user_timeout: Duration,
 }
 
-/// What a receiver speaks.
+/// The protocol between a sink and its receiver.
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// Syslog over TCP (RFC 6587).
@@ -36,12 +36,11 @@ pub enum Transport {
     Tls(TlsTarget),
     /// Syslog over UDP (RFC 5426). Nothing is acknowledged.
     Udp,
-    /// RELP, over TCP or TLS: each message is acknowledged by the program that
-    /// took it.
+    /// RELP over TCP or TLS. The receiver's program acknowledges each message.
     Relp {
-        /// How many messages may be under way.
+        /// The maximum number of unacknowledged messages.
         window: usize,
-        /// For RELP over TLS.
+        /// The TLS settings, for RELP over TLS.
         tls: Option<TlsTarget>,
     },
 }
@@ -56,86 +55,88 @@ impl Transport {
     }
 }
 
-/// Something that happened to a sink's connection.
+/// An event of a sink's connection or queue.
 #[derive(Debug)]
 pub enum DeliveryEvent<'a> {
-    /// There is a connection, and it is ready for messages.
+    /// A connection is established and ready for messages.
     Connected {
         /// The receiver's address.
         peer: SocketAddr,
-        /// Whether TLS took up an earlier session.
+        /// Whether the TLS session was resumed.
         resumed: bool,
     },
-    /// An address or a server of several failed; others are left.
+    /// A connection attempt failed, and another address or server is tried
+    /// next or already in use.
     AttemptFailed(&'a Error),
-    /// No server could be connected to.
+    /// No server is reachable.
     ConnectFailed {
-        /// Why the last address failed.
+        /// The error of the last address that was tried.
         error: &'a Error,
         /// The wait before the next attempt.
         retry_in: Duration,
     },
     /// The connection ended.
     Disconnected {
-        /// Why.
+        /// The reason.
         error: &'a Error,
-        /// How many batches have to be sent again.
+        /// The number of batches that must be sent again.
         unfinished: usize,
         /// The wait before the next attempt.
         retry_in: Duration,
     },
-    /// The connection before ended with acknowledged bytes that its receiver
-    /// may not have read: they are sent again.
-    SendingAgain {
-        /// How many bytes of frames.
+    /// Frames of the previous connection are sent again: its receiver had
+    /// acknowledged them, but may not have read them.
+    Replaying {
+        /// The size of the frames in bytes.
         bytes: usize,
     },
-    /// A message is longer than a datagram can be, and was given up.
-    MessageRefused(&'a Error),
-    /// A message was given up, because the receiver ends the connection
-    /// whenever it gets it.
+    /// A message was dropped because it exceeds the maximum size of a datagram.
+    MessageTooLong(&'a Error),
+    /// A message was dropped because the receiver closes the connection each
+    /// time it receives this message.
     MessageRejected {
-        /// The length of its frame in bytes.
+        /// The length of the message's frame in bytes.
         length: usize,
     },
-    /// The receiver can hold more bytes unread than are kept to be sent again:
-    /// reported once for each connection.
+    /// The receiver's window exceeds the replay buffer, so the receiver can
+    /// hold more unread bytes than can be sent again. Reported once per
+    /// connection.
     WindowExceedsReplay {
-        /// The largest receive window that it advertised, in bytes.
+        /// The largest receive window that the receiver advertised, in bytes.
         window: usize,
-        /// How many bytes of frames are kept.
+        /// The limit of the replay buffer in bytes of frames.
         kept: usize,
     },
-    /// The sink was closed with something undelivered.
+    /// The sink was closed before everything was delivered.
     ClosedUndelivered {
-        /// How many batches.
+        /// The number of undelivered batches.
         batches: usize,
-        /// Bytes that were to be sent again.
+        /// The size in bytes of the frames that were waiting to be sent again.
         replay_bytes: usize,
     },
-    /// Files of TLS have changed, and are used from now on; or they cannot be
-    /// used, and the old ones stay.
-    TlsFiles(Result<(), &'a TlsError>),
+    /// The TLS files have changed. New connections use the new files or, after
+    /// an error, the previous ones.
+    TlsFilesReloaded(Result<(), &'a TlsError>),
     /// The content of the sink's queue has changed.
     Queue(QueueState),
-    /// The sink's queue cannot be read, or its position not be written.
+    /// The sink's queue could not be read, or its position not be saved.
     QueueFailed(&'a queue::Error),
-    /// A batch was delivered, in so much time from its first byte on.
+    /// A batch was delivered.
     Delivered {
-        /// The time until it was acknowledged.
+        /// The time from the first byte sent to the acknowledgement.
         took: Duration,
     },
-    /// Messages were sent or acknowledged, or kept or forgotten.
+    /// The sink's totals or the size of its replay buffer have changed.
     Progress {
         /// The totals of the sink.
         totals: Totals,
-        /// What is kept for sending it again.
+        /// The content of the replay buffer in bytes.
         replay_bytes: usize,
     },
 }
 
-/// Is told of every [`DeliveryEvent`], on the event loop's thread: it must not block.
+/// Receives every [`DeliveryEvent`] of a sink, on the event loop's thread.
 pub trait Observer: Send {
-    /// Something happened.
+    /// Handles an event. The implementation must not block.
     fn on_event(&mut self, event: &DeliveryEvent<'_>);
 }

@@ -1,5 +1,5 @@
-//! TLS as RFC 5425 and RFC 9662 want it for syslog: TLS 1.2 or 1.3, the
-//! receiver's certificate verified, no early data.
+//! TLS for syslog as specified by RFC 5425 and RFC 9662: TLS 1.2 or 1.3, with the
+//! receiver's certificate verified and without early data.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 
 pub use self::blocks::Binary;
-pub(crate) use self::client::{Client, Verdict};
+pub(crate) use self::client::{Client, Diagnosis};
 use self::configured::Configured;
 pub use self::error::TlsError;
 pub use self::failure::{Alert, TlsFailure};
 pub use self::fingerprint::{Fingerprint, FingerprintError};
-pub(crate) use self::handshake::Failed;
+pub(crate) use self::handshake::HandshakeError;
 use self::notes::{ClientCertificate, Notes};
+use self::pem::FileState;
 pub use self::pem::Pem;
-use self::pem::Stamp;
 pub use self::refusal::{Refusal, Subject};
 use self::verifier::{Trust, Verifier};
 use crate::endpoint::Host;
@@ -41,53 +41,55 @@ mod signature;
 mod verifier;
 mod words;
 
-/// How many servers a sink remembers a session of.
+/// The maximum number of servers for which a sink caches a TLS session.
 const SESSIONS: usize = 16;
 
-/// What a user says about TLS.
+/// The TLS settings of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
-    /// The CAs that may sign the receiver's certificate, and certificates that
-    /// a receiver may present itself; the system's CAs where there is none.
+    /// The CAs that may sign the receiver's certificate, and certificates that the
+    /// receiver may present itself. The system's CAs if None.
     pub ca: Option<Pem>,
-    /// Our certificate chain and its key.
+    /// The client's certificate chain and private key.
     pub identity: Option<Identity>,
-    /// The name in the receiver's certificate, where it is not the host's.
+    /// The name in the receiver's certificate, if it differs from the host.
     pub server_name: Option<String>,
-    /// The fingerprints that the receiver's certificate may have. Without a
-    /// `ca` one of these is all that it needs.
+    /// The pinned fingerprints: the receiver's certificate must have one of them.
+    /// Without a `ca`, a matching fingerprint is sufficient.
     pub pins: Vec<Fingerprint>,
-    /// Accept any certificate, but for the pins.
+    /// Whether to skip the verification of the certificate's chain and name. Pins are
+    /// still checked.
     pub insecure_skip_verify: bool,
-    /// Refuse TLS 1.2.
+    /// Whether to require TLS 1.3.
     pub only_tls13: bool,
 }
 
-/// A client certificate.
+/// A client certificate and its private key.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The certificate, and those that lead from it to its CA.
+    /// The certificate, followed by its intermediate certificates.
     pub certificate: Pem,
     /// The certificate's private key.
     pub key: Pem,
 }
 
-/// TLS towards a receiver. Files that change are read again for the next
-/// connection.
+/// The TLS configuration for a receiver. Files that have changed are read again
+/// before the next connection.
 #[derive(Clone)]
 pub struct TlsTarget {
     options: TlsOptions,
-    /// The name in the receivers' certificates, where it is not their hosts'.
+    /// The name in the servers' certificates, if it differs from their hosts.
     server_name: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
     loaded: Arc<Mutex<Loaded>>,
 }
 
-/// The content of the files when they were read last.
+/// The configuration from the files as last read.
 struct Loaded {
     config: Arc<ClientConfig>,
     notes: Notes,
-    stamps: Vec<Stamp>,
+    /// The states of the files when they were read.
+    file_states: Vec<FileState>,
 }
 
 impl fmt::Debug for TlsTarget {
@@ -99,17 +101,17 @@ impl fmt::Debug for TlsTarget {
 }
 
 impl TlsTarget {
-    /// Reads the files and checks that they fit together.
+    /// Reads the files and checks that they are consistent.
     ///
     /// # Errors
     ///
-    /// Where a file is missing, empty, not PEM or of the wrong kind, the key
-    /// is not the certificate's, or the name is not one.
+    /// Returns an error if a file is missing, empty, not PEM or of the wrong kind, if
+    /// the key does not belong to the certificate, or if the server name is invalid.
     pub fn new(options: TlsOptions) -> Result<Self, TlsError> {
         Self::with_provider(options, rustls::crypto::ring::default_provider())
     }
 
-    /// The same with cipher suites and keys of this provider.
+    /// Like [`TlsTarget::new`], with a different crypto provider.
     pub(crate) fn with_provider(
         options: TlsOptions,
         provider: CryptoProvider,
@@ -122,7 +124,7 @@ impl TlsTarget {
                 ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
             })
             .transpose()?;
-        let loaded = Loaded::read(&options, options.stamps(), &provider)?;
+        let loaded = Loaded::read(&options, options.file_states(), &provider)?;
         Ok(Self {
             options,
             server_name,
@@ -131,21 +133,21 @@ impl TlsTarget {
         })
     }
 
-    /// Reads files again that have changed. None where none has. Where they
-    /// cannot be used, what was read before stays in force.
+    /// Reads the files again if one has changed. Returns None if none has changed.
+    /// After an error, the previous configuration stays in use.
     pub(crate) fn refresh(&self) -> Option<Result<(), TlsError>> {
         let mut loaded = self.loaded.lock();
-        let stamps = self.options.stamps();
-        if stamps == loaded.stamps {
+        let file_states = self.options.file_states();
+        if file_states == loaded.file_states {
             return None;
         }
-        // Also where they cannot be used: to say it once is enough.
-        loaded.stamps.clone_from(&stamps);
-        let new = Loaded::read(&self.options, stamps, &self.provider);
+        // Updated even after an error, so that each error is reported once.
+        loaded.file_states.clone_from(&file_states);
+        let new = Loaded::read(&self.options, file_states, &self.provider);
         Some(new.map(|new| *loaded = new))
     }
 
-    /// A client for a server of this host.
+    /// Creates a client for a server of this host.
     pub(crate) fn client(&self, host: &Host) -> Result<Client, TlsFailure> {
         let loaded = self.loaded.lock();
         let name = self
@@ -157,16 +159,17 @@ impl TlsTarget {
         let has_identity = self.options.identity.is_some();
         Ok(Client {
             connection,
-            verdict: Verdict::new(loaded.notes.clone(), has_identity, self.options.only_tls13),
+            diagnosis: Diagnosis::new(loaded.notes.clone(), has_identity, self.options.only_tls13),
         })
     }
 }
 
 impl Loaded {
-    /// `stamps` are from before: a change meanwhile is noticed next time.
+    /// Reads the files. `file_states` must be taken before, so that a change during
+    /// the read is noticed by the next [`TlsTarget::refresh`].
     fn read(
         options: &TlsOptions,
-        stamps: Vec<Stamp>,
+        file_states: Vec<FileState>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let versions: &[&SupportedProtocolVersion] = if options.only_tls13 {
@@ -193,34 +196,39 @@ impl Loaded {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(ours));
-        // OpenSSL ends the resumption of a session with a client certificate
-        // (`internal_error`) unless the server set a session id context, which
-        // rsyslog does not.
+        // OpenSSL aborts the resumption of a session with a client certificate
+        // (`internal_error`) unless the server has set a session id context, which
+        // rsyslog does not do.
         config.resumption = if options.identity.is_some() {
             Resumption::disabled()
         } else {
             Resumption::in_memory_sessions(SESSIONS)
         };
-        // RFC 9662, section 5, and the default: others could repeat it.
+        // Early data can be replayed by an attacker (RFC 9662, section 5). Off is
+        // also the default.
         config.enable_early_data = false;
         Ok(Self {
             config: Arc::new(config),
             notes,
-            stamps,
+            file_states,
         })
     }
 }
 
 impl TlsOptions {
-    fn stamps(&self) -> Vec<Stamp> {
+    fn file_states(&self) -> Vec<FileState> {
         let identity = self.identity.iter();
         let identity = identity.flat_map(|identity| [&identity.certificate, &identity.key]);
-        self.ca.iter().chain(identity).map(Pem::stamp).collect()
+        self.ca
+            .iter()
+            .chain(identity)
+            .map(Pem::file_state)
+            .collect()
     }
 
-    /// The certificates that are trusted. A fingerprint alone is enough
-    /// (RFC 5425, section 4.2.2), also for a certificate that only its owner
-    /// signed.
+    /// Returns the trusted certificates, or None if the chain is not verified. A
+    /// fingerprint alone is sufficient (RFC 5425, section 4.2.2), also for a
+    /// self-signed certificate.
     fn trust(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Trust>, TlsError> {
         let is_pin_enough = self.ca.is_none() && !self.pins.is_empty();
         if self.insecure_skip_verify || is_pin_enough {
@@ -240,17 +248,19 @@ impl TlsOptions {
 }
 
 impl Identity {
-    /// Checks that the key is the certificate's, and that both can be used.
+    /// Checks that the certificate and the key can be used and belong together.
     ///
     /// # Errors
     ///
-    /// Where that is not so, or one of them cannot be read.
+    /// Returns an error if one of them cannot be read or is not supported, or if they
+    /// do not belong together.
     pub fn check(&self) -> Result<(), TlsError> {
         let provider = rustls::crypto::ring::default_provider();
         self.load(&provider).map(drop)
     }
 
-    /// A certificate of any version of X.509: the receiver decides on it.
+    /// Loads the certificate and the key. Any version of X.509 is accepted: the
+    /// receiver decides which ones it supports.
     fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let chain = self.certificate.certificates()?;
         let certificate = &chain[0];

@@ -1,10 +1,10 @@
-//! Peers that do what none should: each gets a clear error, a retry with
-//! backoff, and no more memory than is stated.
+//! Misbehaving peers: each causes a clear error and a retry with backoff, and cannot
+//! make the sink use unlimited memory.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::needless_pass_by_value,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 mod common;
@@ -24,10 +24,11 @@ use transport::{Sender, Transport};
 
 const WELCOME: &[u8] = b"1 rsp 53 200 OK\nrelp_version=0\nrelp_software=x\ncommands=syslog\n";
 
-/// What a peer does with a connection.
+/// The behaviour of a peer on a connection.
 type Behaviour = fn(&mut TcpStream) -> std::io::Result<()>;
 
-/// A peer that does the same with every connection, and tells of each.
+/// A peer that shows the same behaviour on every connection, and reports each one to the
+/// test.
 struct Peer {
     address: String,
     connections: mpsc::Receiver<()>,
@@ -36,15 +37,15 @@ struct Peer {
 fn peer(behaviour: Behaviour) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (tell, connections) = mpsc::channel();
+    let (accepted, connections) = mpsc::channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            if tell.send(()).is_err() {
+            if accepted.send(()).is_err() {
                 return;
             }
             thread::spawn(move || {
-                // The other side may end it first.
+                // Fails if the sink closes the connection first.
                 let _ = behaviour(&mut stream);
             });
         }
@@ -72,18 +73,18 @@ fn tls() -> Transport {
     )
 }
 
-/// Reads until the other side has closed.
+/// Reads until the sink closes the connection.
 fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     std::io::copy(stream, &mut std::io::sink()).map(drop)
 }
 
-/// Reads until the other side has said this.
-fn read_until(stream: &mut TcpStream, said: &str) -> std::io::Result<()> {
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains(said) {
+/// Reads until the data contains `text`.
+fn read_until(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
+    let mut data = Vec::new();
+    while !String::from_utf8_lossy(&data).contains(text) {
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
-        text.extend(byte);
+        data.extend(byte);
     }
     Ok(())
 }
@@ -92,8 +93,8 @@ fn read_some(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read(&mut [0; 4096]).map(drop)
 }
 
-/// Whatever it does, the error says what, and it is called again, though not in
-/// a loop.
+/// Checks that a peer with this behaviour causes the expected error, and that the sink
+/// connects again.
 fn check(transport: Transport, behaviour: Behaviour, expected: &str) {
     let sender = Sender::start().unwrap();
     let peer = peer(behaviour);
@@ -111,7 +112,7 @@ fn check(transport: Transport, behaviour: Behaviour, expected: &str) {
     fixture.wait_for(expected);
 }
 
-/// One message.
+/// A batch of one message.
 fn one(framing: Framing) -> Batch {
     let mut batch = Batch::new(framing);
     let mut frame = batch.frame();
@@ -121,18 +122,18 @@ fn one(framing: Framing) -> Batch {
 }
 
 #[test]
-fn relp_nonsense() {
-    let answer = "what it sent is not RELP";
+fn relp_rejects_invalid_frames() {
+    let expected = "the received data is not RELP";
     check(
         relp(),
         |s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n"),
-        answer,
+        expected,
     );
-    check(relp(), |s| s.write_all(b"\0\xff\xfe"), answer);
+    check(relp(), |s| s.write_all(b"\0\xff\xfe"), expected);
 }
 
 #[test]
-fn relp_without_end() {
+fn relp_rejects_endless_frames() {
     let flood: Behaviour = |stream| {
         loop {
             stream.write_all(&[b'9'; 8192])?;
@@ -149,8 +150,8 @@ fn relp_without_end() {
 }
 
 #[test]
-fn relp_that_never_answers() {
-    // The handshake has connect_timeout.
+fn relp_without_answers_times_out() {
+    // The connect timeout includes the handshake.
     check(relp(), drain, "no answer within the connect timeout");
     let silent: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
@@ -164,14 +165,14 @@ fn relp_that_never_answers() {
 }
 
 #[test]
-fn relp_with_wrong_answers() {
+fn relp_rejects_unexpected_answers() {
     let wrong: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
         read_some(stream)?;
         stream.write_all(b"77 rsp 6 200 OK\n")?;
         drain(stream)
     };
-    check(relp(), wrong, "it answered transaction 77");
+    check(relp(), wrong, "unexpected response to transaction 77");
     let refusing: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
         read_until(stream, "2 syslog")?;
@@ -181,16 +182,20 @@ fn relp_with_wrong_answers() {
     check(
         relp(),
         refusing,
-        "it refused the command \"syslog\": \"500 no thanks",
+        "the server rejected the command \"syslog\": \"500 no thanks",
     );
     let refusing: Behaviour = |s| s.write_all(b"1 rsp 11 500 go away\n");
-    check(relp(), refusing, "it refused the command \"open\"");
+    check(relp(), refusing, "the server rejected the command \"open\"");
     let closing: Behaviour = |s| s.write_all(b"0 serverclose 0\n");
-    check(relp(), closing, "it closes the session (serverclose)");
+    check(
+        relp(),
+        closing,
+        "the server closed the session (serverclose)",
+    );
 }
 
 #[test]
-fn relp_that_answers_delivers() {
+fn relp_with_correct_answers_delivers() {
     let good: Behaviour = |stream| {
         stream.write_all(WELCOME)?;
         read_until(stream, "2 syslog")?;
@@ -207,12 +212,12 @@ fn relp_that_answers_delivers() {
 }
 
 #[test]
-fn plain_text_where_tls_is_spoken() {
+fn plain_tcp_to_a_tls_port_is_disconnected() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(Options::new(tls_listener(&dir))).unwrap();
     let sender = Sender::start().unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
-    // Its kernel acknowledges before its program has looked.
+    // The receiver's kernel may acknowledge the message before its program reads it.
     let _ = fixture.sink.deliver(batch(&["x"]), 0);
     fixture.wait_for("ended: ");
     receiver.wait_for_error(BOUND).unwrap();
@@ -220,7 +225,7 @@ fn plain_text_where_tls_is_spoken() {
 }
 
 #[test]
-fn tls_where_plain_text_is_spoken() {
+fn tls_to_a_plain_tcp_port_fails() {
     let talkative: Behaviour = |stream| {
         stream.write_all(b"220 mail.example ESMTP\r\n")?;
         drain(stream)
@@ -232,7 +237,7 @@ fn tls_where_plain_text_is_spoken() {
 }
 
 #[test]
-fn a_peer_that_closes_at_once() {
+fn a_peer_that_closes_at_once_is_tried_again() {
     let sender = Sender::start().unwrap();
     let peer = peer(|_| Ok(()));
     let fixture = open(&sender, &peer.address, Transport::Tcp);
@@ -242,9 +247,9 @@ fn a_peer_that_closes_at_once() {
     }
 }
 
-/// What it says is read and forgotten; what it is sent arrives.
+/// The sink discards the data from the peer, and delivers messages meanwhile.
 #[test]
-fn a_peer_that_talks_without_end() {
+fn endless_data_from_a_peer_is_ignored() {
     let sender = Sender::start().unwrap();
     let peer = peer(|stream| {
         let mut reader = stream.try_clone()?;

@@ -1,10 +1,6 @@
-//! Receivers that close their connections in an orderly way, with bytes unread
-//! that their kernels had acknowledged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Receivers that close connections in an orderly way while bytes that their kernels
+//! have acknowledged are unread; and receivers that reject messages.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -23,8 +19,8 @@ use syslog::{Batch, Framing, Outcome, Policy};
 use transport::tls::{Pem, TlsOptions, TlsTarget};
 use transport::{Endpoint, Sender, Target, Transport};
 
-/// Delivers batches that the receiver does not read, and waits until its
-/// kernel has them.
+/// Delivers batches that the receiver does not read, and waits until its kernel has
+/// received them.
 fn deliver_unread(fixture: &Fixture, receiver: &Receiver, count: usize) -> Vec<String> {
     receiver.pause();
     let lines: Vec<String> = (0..count)
@@ -38,7 +34,7 @@ fn deliver_unread(fixture: &Fixture, receiver: &Receiver, count: usize) -> Vec<S
     lines
 }
 
-/// The receiver hangs up with lines unread, and has all of them in the end.
+/// Checks that all lines arrive after the receiver has hung up with lines unread.
 fn hang_up(listen: Listen, transport: Transport, discard: usize) {
     let sender = Sender::start().unwrap();
     let receiver = Receiver::start(Options::new(listen)).unwrap();
@@ -47,7 +43,7 @@ fn hang_up(listen: Listen, transport: Transport, discard: usize) {
     receiver.wait_for(1, BOUND).unwrap();
     let lines = deliver_unread(&fixture, &receiver, 20);
     if discard == 0 {
-        // Older than close_timeout: only a reset can put them in doubt.
+        // Lines older than close_timeout are sent again only after a reset.
         std::thread::sleep(POLICY.close_timeout * 2);
     }
     receiver.hang_up(discard);
@@ -76,29 +72,30 @@ fn tls(pki: &Pki) -> (Listen, Transport) {
 }
 
 #[test]
-fn a_fin_before_a_reset_proves_nothing() {
+fn unread_lines_are_sent_again_after_a_fin_and_a_reset() {
     hang_up(Listen::Tcp, Transport::Tcp, 0);
 }
 
 #[test]
-fn nor_does_close_notify() {
+fn unread_lines_are_sent_again_after_close_notify_and_a_reset() {
     let pki = Pki::new();
     let (listen, transport) = tls(&pki);
     hang_up(listen, transport, 0);
 }
 
-/// As OpenSSL's bidirectional shutdown does: no reset follows.
+/// The receiver discards what it reads after `close_notify`, like the bidirectional
+/// shutdown of OpenSSL, so no reset follows.
 #[test]
-fn nor_does_close_notify_of_a_program_that_throws_away_what_it_reads() {
+fn lines_discarded_after_close_notify_are_sent_again() {
     let pki = Pki::new();
     let (listen, transport) = tls(&pki);
     hang_up(listen, transport, 256 * 1024);
 }
 
-/// The reset comes some time after the FIN, for what was acknowledged long
-/// before it.
+/// The reset arrives some time after the FIN, and concerns data that was acknowledged
+/// long before.
 #[test]
-fn a_reset_is_waited_for() {
+fn a_reset_after_a_fin_is_waited_for() {
     let sender = Sender::start().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -121,24 +118,24 @@ fn a_reset_is_waited_for() {
         fixture.sink.deliver(batch(&["unread"]), 0).0,
         Outcome::Delivered
     );
-    // Times are what is tested.
+    // Sleeps, because the test depends on the times.
     std::thread::sleep(policy.close_timeout * 2);
     peer.shutdown(Shutdown::Write).unwrap();
     std::thread::sleep(policy.close_timeout / 3);
     drop(peer);
     fixture.wait_for("ended: the connection to");
-    fixture.wait_for("bytes again");
+    fixture.wait_for("replaying");
 }
 
-/// Everything was read long ago: nothing is sent again.
+/// Everything was read long before the close.
 #[test]
-fn an_idle_connection_that_is_closed_costs_nothing() {
+fn closing_an_idle_connection_causes_no_duplicates() {
     let sender = Sender::start().unwrap();
     let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     fixture.deliver(&["first"]);
     receiver.wait_for(1, BOUND).unwrap();
-    // The time is what is tested: acknowledged long before the close.
+    // The message must be acknowledged long before the close.
     std::thread::sleep(POLICY.close_timeout * 2);
     receiver.hang_up(0);
     fixture.wait_for("ended: ");
@@ -146,9 +143,9 @@ fn an_idle_connection_that_is_closed_costs_nothing() {
     assert_eq!(texts(&receiver, 2), ["first", "second"]);
 }
 
-/// The server that a better one replaces dies with lines unread.
+/// The replaced server crashes with lines unread.
 #[test]
-fn a_server_that_is_left_keeps_its_replay_until_it_has_read_everything() {
+fn unread_lines_of_a_replaced_server_are_sent_to_the_preferred_one() {
     let sender = Sender::start().unwrap();
     let listen = |port| {
         Receiver::start(Options {
@@ -179,7 +176,7 @@ fn a_server_that_is_left_keeps_its_replay_until_it_has_read_everything() {
     fixture.deliver(&["two"]);
     second.wait_for(1, BOUND).unwrap();
     let lines = deliver_unread(&fixture, &second, 20);
-    // Back again, while the other stands still, and then dies.
+    // The first server is back while the second one stalls and then crashes.
     let first = listen(port);
     until(BOUND, || (first.connections() > 0).then_some(())).unwrap();
     std::thread::sleep(POLICY.close_timeout / 2);
@@ -190,9 +187,9 @@ fn a_server_that_is_left_keeps_its_replay_until_it_has_read_everything() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// A receiver of which the first server is not there yet, and the second one is
-/// this listener.
-fn behind_a_dead_server(sender: &Arc<Sender>, second: &TcpListener) -> (u16, Fixture) {
+/// Opens a sink whose first server is down and whose second server is this listener.
+/// Returns the first server's port and the sink.
+fn open_with_dead_first_server(sender: &Arc<Sender>, second: &TcpListener) -> (u16, Fixture) {
     let port = rig::port::free_port();
     let endpoint = |port| Endpoint::new("127.0.0.1", port).unwrap();
     let servers = vec![
@@ -211,12 +208,12 @@ fn behind_a_dead_server(sender: &Arc<Sender>, second: &TcpListener) -> (u16, Fix
     (port, open_target(sender, target))
 }
 
-/// Its FIN comes after ours, and is no answer.
+/// The replaced server's FIN arrives after ours, but does not answer it.
 #[test]
-fn a_server_that_is_left_and_shuts_down_has_not_read_everything() {
+fn unread_lines_of_a_replaced_server_that_shuts_down_are_sent_again() {
     let sender = Sender::start().unwrap();
     let second = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, fixture) = behind_a_dead_server(&sender, &second);
+    let (port, fixture) = open_with_dead_first_server(&sender, &second);
     let (peer, _) = second.accept().unwrap();
     let lines: Vec<String> = (0..20).map(|number| format!("unread {number}")).collect();
     for line in &lines {
@@ -229,7 +226,7 @@ fn a_server_that_is_left_and_shuts_down_has_not_read_everything() {
     })
     .unwrap();
     until(BOUND, || (first.connections() > 0).then_some(())).unwrap();
-    // While it is watched.
+    // The second server's connection is half-closed meanwhile.
     std::thread::sleep(Duration::from_millis(300));
     peer.shutdown(Shutdown::Both).unwrap();
     drop(peer);
@@ -238,27 +235,27 @@ fn a_server_that_is_left_and_shuts_down_has_not_read_everything() {
     assert_eq!(arrived[..lines.len()], lines);
 }
 
-/// The processor time that this process has used.
+/// Returns the processor time that this process has used.
 fn processor_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the address is that of a timespec.
+    // SAFETY: the address is that of a valid timespec.
     let answer = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     assert_eq!(answer, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]
-fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
+fn waiting_for_the_end_of_a_replaced_connection_is_no_busy_loop() {
     let sender = Sender::start().unwrap();
     let second = TcpListener::bind("127.0.0.1:0").unwrap();
     SockRef::from(&second)
         .set_recv_buffer_size(8 * 1024)
         .unwrap();
-    let (port, fixture) = behind_a_dead_server(&sender, &second);
-    // It reads slowly but steadily, and then answers no close.
+    let (port, fixture) = open_with_dead_first_server(&sender, &second);
+    // The second server reads slowly but steadily, and does not answer the close.
     let (mut peer, _) = second.accept().unwrap();
     let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
     let slow = std::thread::spawn(move || {
@@ -270,17 +267,18 @@ fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
     fixture.deliver(&["kept"]);
     let long = "x".repeat(4000);
     let (done, outcome) = crossbeam_channel::bounded(1);
-    let tell = move |outcome| {
+    let on_done = move |outcome| {
         let _ = done.send(outcome);
     };
     let lines = vec![long.as_str(); 5000];
-    fixture.sink.submit(batch(&lines), 0, tell);
+    fixture.sink.submit(batch(&lines), 0, on_done);
     let _first = Receiver::start(Options {
         port,
         ..Options::new(Listen::Tcp)
     })
     .unwrap();
-    // It takes over in the middle of the batch: the connection is watched now.
+    // The first server takes over during the batch, so the connection to the second
+    // one is half-closed now.
     outcome.recv_timeout(BOUND).unwrap();
     let before = processor_time();
     std::thread::sleep(Duration::from_secs(1));
@@ -290,8 +288,8 @@ fn a_better_server_waits_for_the_end_of_the_watch_without_a_busy_loop() {
     assert!(used < Duration::from_millis(300), "{used:?}");
 }
 
-/// A receiver that takes messages of up to 1,000 bytes.
-fn behind_a_limit(sender: &Arc<Sender>) -> (Receiver, Fixture) {
+/// Opens a sink to a receiver that accepts messages of up to 1,000 bytes.
+fn open_with_message_limit(sender: &Arc<Sender>) -> (Receiver, Fixture) {
     let receiver = Receiver::start(Options {
         splitter: receiver::Splitter::octet_counting(1000),
         ..Options::new(Listen::Tcp)
@@ -301,30 +299,29 @@ fn behind_a_limit(sender: &Arc<Sender>) -> (Receiver, Fixture) {
     (receiver, fixture)
 }
 
-/// A burst of messages makes the receiver drop every connection that carries
-/// one.
+/// The receiver closes the connection at each message of a burst.
 #[test]
-fn a_burst_of_messages_that_the_receiver_cannot_take_is_given_up() {
+fn a_burst_of_too_long_messages_is_dropped() {
     let sender = Sender::start().unwrap();
-    let (receiver, fixture) = behind_a_limit(&sender);
+    let (receiver, fixture) = open_with_message_limit(&sender);
     let long = "x".repeat(2000);
     let mut lines = vec![long.as_str(); 9];
-    lines.push("behind");
+    lines.push("last");
     fixture.deliver(&lines);
     until(BOUND * 2, || {
         texts(&receiver, 0)
-            .contains(&"behind".to_owned())
+            .contains(&"last".to_owned())
             .then_some(())
     })
     .unwrap();
 }
 
-/// One message makes the receiver drop every connection that carries it, like
-/// syslog-ng one above its log-msg-size.
+/// The receiver closes the connection at one message, like syslog-ng at a message above
+/// its log-msg-size.
 #[test]
-fn a_message_that_the_receiver_cannot_take_is_given_up() {
+fn a_too_long_message_is_dropped_and_the_others_arrive() {
     let sender = Sender::start().unwrap();
-    let (receiver, fixture) = behind_a_limit(&sender);
+    let (receiver, fixture) = open_with_message_limit(&sender);
     let long = "x".repeat(2000);
     fixture.deliver(&["a", "b", &long, "c", "d"]);
     fixture.wait_for("rejected: 2023 bytes");
@@ -341,9 +338,9 @@ fn a_message_that_the_receiver_cannot_take_is_given_up() {
     .unwrap_or_else(|error| panic!("{error}: {:?}", arrived()));
 }
 
-/// It is longer than the receiver's buffers: never acknowledged as a whole.
+/// The message exceeds the receiver's socket buffer, so its end is never acknowledged.
 #[test]
-fn a_message_that_no_buffer_takes_is_given_up() {
+fn a_message_longer_than_the_receive_buffer_is_dropped() {
     let sender = Sender::start().unwrap();
     let receiver = Receiver::start(Options {
         splitter: receiver::Splitter::octet_counting(1000),
@@ -353,10 +350,10 @@ fn a_message_that_no_buffer_takes_is_given_up() {
     .unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     let long = "x".repeat(8_000_000);
-    let poison = batch(&[&long, "behind"]);
+    let poison = batch(&[&long, "last"]);
     let mut skip = 0;
-    // Other batches come in between, as in a Fluent Bit.
-    let give_up = until(BOUND * 2, || {
+    // Other batches are delivered in between, as by Fluent Bit.
+    let delivered = until(BOUND * 2, || {
         fixture.deliver(&["other"]);
         std::thread::sleep(POLICY.close_timeout);
         match fixture.sink.deliver(poison.clone(), skip).0 {
@@ -367,19 +364,19 @@ fn a_message_that_no_buffer_takes_is_given_up() {
             }
         }
     });
-    give_up.unwrap();
+    delivered.unwrap();
     fixture.wait_for("rejected: 8000026 bytes");
     until(BOUND, || {
         texts(&receiver, 0)
-            .contains(&"behind".to_owned())
+            .contains(&"last".to_owned())
             .then_some(())
     })
     .unwrap();
 }
 
-/// Nobody can say later which it was: all of it is counted at once.
+/// Each message is reported once, and the batch counts as delivered.
 #[test]
-fn datagrams_that_are_all_refused_end() {
+fn a_batch_of_too_long_datagrams_is_finished() {
     let sender = Sender::start().unwrap();
     let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Udp);
@@ -391,12 +388,12 @@ fn datagrams_that_are_all_refused_end() {
     }
     assert_eq!(fixture.sink.deliver(datagrams, 0).0, Outcome::Delivered);
     for _ in 0..2 {
-        fixture.wait_for("refused: ");
+        fixture.wait_for("too long: ");
     }
     assert!(
         fixture
             .events
             .try_iter()
-            .all(|event| !event.contains("refused"))
+            .all(|event| !event.contains("too long"))
     );
 }

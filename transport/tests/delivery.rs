@@ -1,9 +1,5 @@
-//! Delivery over real sockets of the loopback.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Delivery over sockets on the loopback interface.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -20,7 +16,7 @@ fn receiver() -> Receiver {
 }
 
 #[test]
-fn what_is_delivered_has_arrived() {
+fn delivered_messages_arrive_in_order() {
     let sender = Sender::start().unwrap();
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
@@ -38,25 +34,25 @@ fn what_is_delivered_has_arrived() {
 }
 
 #[test]
-fn whoever_does_not_wait_is_told() {
+fn submit_reports_the_outcome_to_the_callback() {
     let sender = Sender::start().unwrap();
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sent, outcomes) = std::sync::mpsc::channel();
     for round in ["one", "two"] {
-        let tell = tell.clone();
-        let done = move |outcome| tell.send((round, outcome)).unwrap();
+        let sent = sent.clone();
+        let done = move |outcome| sent.send((round, outcome)).unwrap();
         fixture.sink.submit(batch(&[round]), 0, done);
     }
     for round in ["one", "two"] {
-        let answer = told.recv_timeout(BOUND).unwrap();
-        assert_eq!(answer, (round, Outcome::Delivered));
+        let outcome = outcomes.recv_timeout(BOUND).unwrap();
+        assert_eq!(outcome, (round, Outcome::Delivered));
     }
     assert_eq!(texts(&receiver, 2), ["one", "two"]);
 }
 
 #[test]
-fn a_sink_that_is_dropped_has_said_goodbye() {
+fn a_dropped_sink_closes_its_connection_in_an_orderly_way() {
     let sender = Sender::start().unwrap();
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
@@ -67,7 +63,7 @@ fn a_sink_that_is_dropped_has_said_goodbye() {
     assert!(receiver.errors().is_empty());
 }
 
-/// The kernel acknowledges for a listener that nobody accepts from.
+/// The kernel acknowledges data even if the listener never calls accept.
 #[test]
 fn a_name_is_looked_up_and_all_its_addresses_are_tried() {
     let addresses: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().unwrap().collect();
@@ -83,9 +79,9 @@ fn a_name_is_looked_up_and_all_its_addresses_are_tried() {
 }
 
 #[test]
-fn ipv6() {
+fn ipv6_addresses_are_supported() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
-        return eprintln!("skipped: this machine has no IPv6");
+        return eprintln!("skipped: IPv6 is not available");
     };
     let sender = Sender::start().unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -93,7 +89,7 @@ fn ipv6() {
 }
 
 #[test]
-fn a_receiver_that_is_down_costs_nothing_and_is_found_again() {
+fn delivery_fails_fast_while_the_receiver_is_down_and_then_recovers() {
     let sender = Sender::start().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -115,12 +111,12 @@ fn a_receiver_that_is_down_costs_nothing_and_is_found_again() {
 }
 
 #[test]
-fn a_reset_gives_the_batch_back() {
+fn a_batch_is_sent_again_after_a_reset() {
     let sender = Sender::start().unwrap();
     let receiver = receiver();
     let fixture = open(&sender, &receiver.address(), Transport::Tcp);
     fixture.deliver(&["one"]);
-    // A reset drops what was acknowledged and not read.
+    // A reset can discard data that is acknowledged but unread.
     receiver.wait_for(1, BOUND).unwrap();
     receiver.reset();
     fixture.wait_for("ended: ");
@@ -129,8 +125,8 @@ fn a_reset_gives_the_batch_back() {
     assert_eq!(receiver.connections(), 2);
 }
 
-/// What the peers of this product lose: bytes that the receiver's kernel had
-/// acknowledged and its program had not read when it crashed.
+/// The receiver crashes with bytes that its kernel has acknowledged and its program has
+/// not read. Other syslog senders lose these bytes.
 #[test]
 fn a_crash_with_unread_data_loses_nothing() {
     let sender = Sender::start().unwrap();
@@ -149,29 +145,29 @@ fn a_crash_with_unread_data_loses_nothing() {
         }
         receiver.reset();
         receiver.resume();
-        fixture.wait_for("bytes again");
-        // Also what comes after it, and after it only.
+        fixture.wait_for("replaying");
+        // Later messages arrive, and only after the replay.
         fixture.deliver(&[&format!("{crash}-end")]);
     }
     drop(fixture);
     receiver.wait_for_the_end();
     let arrived = texts(&receiver, 0);
-    let mut next = arrived.iter().skip_while(|text| *text == "first");
+    let mut remaining = arrived.iter().skip_while(|text| *text == "first");
     for crash in 0..4 {
         for number in 0..10 {
             let expected = format!("{crash}-{number}");
             assert!(
-                next.any(|text| *text == expected),
+                remaining.any(|text| *text == expected),
                 "{expected} in {arrived:?}"
             );
         }
         let end = format!("{crash}-end");
-        assert!(next.any(|text| *text == end), "{end} in {arrived:?}");
+        assert!(remaining.any(|text| *text == end), "{end} in {arrived:?}");
     }
 }
 
 #[test]
-fn a_receiver_that_stops_reading_is_given_up_and_others_are_not_held_up() {
+fn a_stalled_receiver_times_out_without_delaying_other_sinks() {
     let sender = Sender::start().unwrap();
     let stalled = Receiver::start(Options {
         receive_buffer: Some(4096),
@@ -185,23 +181,23 @@ fn a_receiver_that_stops_reading_is_given_up_and_others_are_not_held_up() {
     fast.wait_for("connected to");
     stalled.pause();
 
-    // More than the buffers of both kernels hold.
+    // Exceeds the socket buffers of both kernels.
     let large = "x".repeat(64 * 1024);
     let huge = batch(&vec![large.as_str(); 256]);
     std::thread::scope(|scope| {
-        let end = scope.spawn(|| slow.sink.deliver(huge, 0).0);
+        let stalled = scope.spawn(|| slow.sink.deliver(huge, 0).0);
         for round in 0..100 {
             let text = round.to_string();
             assert_eq!(fast.sink.deliver(batch(&[&text]), 0).0, Outcome::Delivered);
         }
-        assert_eq!(end.join().unwrap(), RETRY);
+        assert_eq!(stalled.join().unwrap(), RETRY);
     });
     slow.wait_for("acknowledged nothing within the write timeout");
     assert_eq!(healthy.count(), 100);
 }
 
 #[test]
-fn datagrams_are_messages() {
+fn udp_sends_one_message_per_datagram_and_drops_too_long_ones() {
     let sender = Sender::start().unwrap();
     let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
     let fixture = open(&sender, &receiver.address(), Transport::Udp);
@@ -214,11 +210,11 @@ fn datagrams_are_messages() {
     }
     assert_eq!(fixture.sink.deliver(datagrams, 0).0, Outcome::Delivered);
     assert_eq!(texts(&receiver, 2), ["one", "two"]);
-    fixture.wait_for("refused: a message of 70018 bytes does not fit a datagram");
+    fixture.wait_for("too long: a message of 70018 bytes does not fit into a datagram");
 }
 
 #[test]
-fn nobody_at_a_udp_port_is_noticed() {
+fn a_closed_udp_port_is_detected() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
     drop(socket);
@@ -233,7 +229,7 @@ fn nobody_at_a_udp_port_is_noticed() {
 }
 
 #[test]
-fn closing_while_the_receiver_is_stalled_ends_within_the_bound() {
+fn closing_completes_in_time_while_the_receiver_is_stalled() {
     let sender = Sender::start().unwrap();
     let stalled = Receiver::start(Options {
         receive_buffer: Some(4096),

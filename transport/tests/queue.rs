@@ -1,9 +1,5 @@
-//! Sinks that deliver from a queue on disk.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Delivery from a queue on disk.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -20,13 +16,13 @@ use rig::wait::until;
 use syslog::{Policy, ReplayBuffer};
 use transport::Sender;
 
-/// Everything is kept that the tests send.
-const KEEPING: Policy = Policy {
+/// A policy whose replay buffer holds everything that the tests send.
+const LARGE_REPLAY: Policy = Policy {
     replay_buffer: ReplayBuffer::Fixed(8 * 1024 * 1024),
     ..POLICY
 };
 
-struct World {
+struct Setup {
     folder: tempfile::TempDir,
     sender: Arc<Sender>,
     port: u16,
@@ -34,7 +30,7 @@ struct World {
     next: usize,
 }
 
-impl World {
+impl Setup {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -73,26 +69,26 @@ impl World {
         }
     }
 
-    /// The receiver crashes, and loses what only its kernel had. Its successor gets
-    /// every line.
-    fn wait_for_all_after_a_crash(&self, first: Receiver) {
+    /// Crashes the receiver, which loses unread data, and waits until the next receiver
+    /// has every line.
+    fn crash_and_wait_for_all(&self, first: Receiver) {
         first.stop_listening();
         first.reset();
         drop(first);
         let second = self.receiver();
-        let _sink = self.open(KEEPING);
+        let _sink = self.open(LARGE_REPLAY);
         self.wait_for_all(&second);
     }
 
-    /// Waits until every line has arrived, and returns how many arrived again.
+    /// Waits until every line has arrived, and returns the number of duplicates.
     fn wait_for_all(&self, receiver: &Receiver) -> usize {
         let mut arrived = Vec::new();
         until(BOUND, || {
             arrived = texts(receiver, 0);
-            let mut first = arrived.clone();
-            first.sort();
-            first.dedup();
-            (first.len() == self.next).then_some(())
+            let mut distinct = arrived.clone();
+            distinct.sort();
+            distinct.dedup();
+            (distinct.len() == self.next).then_some(())
         })
         .unwrap_or_else(|error| panic!("{error}: {} of {}", arrived.len(), self.next));
         let mut seen = std::collections::BTreeSet::new();
@@ -106,7 +102,7 @@ fn line(number: usize) -> String {
     format!("line {number:06}")
 }
 
-/// Ends a sink, and asserts that it takes no longer than it may.
+/// Closes a sink, and checks that this takes no longer than allowed.
 fn close((fixture, writer): (Fixture, Writer)) {
     let start = Instant::now();
     drop(fixture);
@@ -116,118 +112,118 @@ fn close((fixture, writer): (Fixture, Writer)) {
 }
 
 #[test]
-fn everything_arrives_in_order_although_the_receiver_crashes() {
-    let mut world = World::new();
-    let receiver = world.receiver();
-    let sink = world.open(KEEPING);
+fn everything_arrives_in_order_despite_crashes_of_the_receiver() {
+    let mut setup = Setup::new();
+    let receiver = setup.receiver();
+    let sink = setup.open(LARGE_REPLAY);
     for _ in 0..4 {
-        world.append(&sink, 100);
+        setup.append(&sink, 100);
         receiver.reset();
     }
-    world.append(&sink, 100);
-    world.wait_for_all(&receiver);
+    setup.append(&sink, 100);
+    setup.wait_for_all(&receiver);
     close(sink);
 }
 
 #[test]
-fn a_backlog_waits_for_the_receiver_and_outlives_the_process() {
-    let mut world = World::new();
+fn a_backlog_is_kept_across_restarts_until_the_receiver_is_up() {
+    let mut setup = Setup::new();
     for _ in 0..3 {
-        let sink = world.open(KEEPING);
-        world.append(&sink, 200);
+        let sink = setup.open(LARGE_REPLAY);
+        setup.append(&sink, 200);
         sink.0.wait_for("failed: ");
-        assert_eq!(sink.1.status().waiting as usize, world.next);
+        assert_eq!(sink.1.status().waiting as usize, setup.next);
         close(sink);
     }
-    let receiver = world.receiver();
-    let sink = world.open(KEEPING);
-    assert_eq!(world.wait_for_all(&receiver), 0);
+    let receiver = setup.receiver();
+    let sink = setup.open(LARGE_REPLAY);
+    assert_eq!(setup.wait_for_all(&receiver), 0);
     until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
 }
 
 #[test]
-fn an_orderly_restart_sends_nothing_again() {
-    let mut world = World::new();
-    let receiver = world.receiver();
+fn an_orderly_restart_causes_no_duplicates() {
+    let mut setup = Setup::new();
+    let receiver = setup.receiver();
     for _ in 0..3 {
-        let sink = world.open(KEEPING);
-        world.append(&sink, 50);
+        let sink = setup.open(LARGE_REPLAY);
+        setup.append(&sink, 50);
         until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
         close(sink);
     }
-    assert_eq!(world.wait_for_all(&receiver), 0);
+    assert_eq!(setup.wait_for_all(&receiver), 0);
 }
 
 #[test]
-fn a_receiver_that_stalls_does_not_hold_up_the_end_and_loses_nothing() {
-    let mut world = World::new();
-    let first = world.receiver();
+fn a_stalled_receiver_does_not_delay_closing_and_loses_nothing() {
+    let mut setup = Setup::new();
+    let first = setup.receiver();
     first.pause();
-    let sink = world.open(KEEPING);
-    world.append(&sink, 500);
+    let sink = setup.open(LARGE_REPLAY);
+    setup.append(&sink, 500);
     until(BOUND, || (first.unread().unwrap() > 0).then_some(())).unwrap();
     close(sink);
-    world.wait_for_all_after_a_crash(first);
+    setup.crash_and_wait_for_all(first);
 }
 
 /// A killed process leaves its files as they are.
 #[test]
-fn a_killed_process_loses_nothing_and_repeats_what_was_kept() {
-    let mut world = World::new();
-    let receiver = world.receiver();
+fn a_killed_process_loses_nothing_and_sends_kept_frames_again() {
+    let mut setup = Setup::new();
+    let receiver = setup.receiver();
     let policy = Policy {
         replay_buffer: ReplayBuffer::Fixed(10_000),
-        // A busy machine is no reason to send more again.
+        // Avoids timeouts, and so more duplicates, on a busy machine.
         write_timeout: BOUND,
         ..POLICY
     };
-    let sink = world.open(policy);
-    world.append(&sink, 500);
+    let sink = setup.open(policy);
+    setup.append(&sink, 500);
     until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(world.folder.path()).unwrap() {
+    for entry in fs::read_dir(setup.folder.path()).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     close(sink);
-    let sink = world.open_at(copy.path(), policy);
-    world.append(&sink, 500);
-    let again = world.wait_for_all(&receiver);
-    assert!((1..=10_000 / 32).contains(&again), "{again}");
+    let sink = setup.open_at(copy.path(), policy);
+    setup.append(&sink, 500);
+    let duplicates = setup.wait_for_all(&receiver);
+    assert!((1..=10_000 / 32).contains(&duplicates), "{duplicates}");
 }
 
-/// The receiver's kernel has everything, its program nothing, and it dies after the
-/// end of this process.
+/// The receiver's kernel has acknowledged everything, its program has read nothing, and
+/// the receiver crashes after the exit of this process.
 #[test]
-fn an_orderly_exit_forgets_nothing_that_may_be_unread() {
-    let mut world = World::new();
-    let first = world.receiver();
+fn an_orderly_exit_keeps_frames_that_may_be_unread() {
+    let mut setup = Setup::new();
+    let first = setup.receiver();
     first.pause();
-    let sink = world.open(KEEPING);
-    world.append(&sink, 10);
+    let sink = setup.open(LARGE_REPLAY);
+    setup.append(&sink, 10);
     until(BOUND, || (sink.1.status().waiting == 0).then_some(())).unwrap();
     close(sink);
-    world.wait_for_all_after_a_crash(first);
+    setup.crash_and_wait_for_all(first);
 }
 
-/// Its acknowledgements come in bursts, when everything is under way that may be.
+/// A full window is acknowledged in bursts after the receiver resumes reading.
 #[test]
-fn a_full_window_is_filled_again() {
-    let mut world = World::new();
-    let receiver = world.receiver();
+fn delivery_continues_after_a_full_window() {
+    let mut setup = Setup::new();
+    let receiver = setup.receiver();
     receiver.pause();
     let policy = Policy {
         write_timeout: BOUND,
-        ..KEEPING
+        ..LARGE_REPLAY
     };
-    let (fixture, writer) = world.open(policy);
+    let (fixture, writer) = setup.open(policy);
     let long = "x".repeat(100_000);
     for _ in 0..300 {
-        let text = format!("{} {long}", line(world.next));
+        let text = format!("{} {long}", line(setup.next));
         writer
             .append(&mut batch(&[&text]), SystemTime::now())
             .unwrap();
-        world.next += 1;
+        setup.next += 1;
     }
     fixture.sink.wake();
     until(BOUND, || (receiver.unread().unwrap() > 0).then_some(())).unwrap();
@@ -236,15 +232,15 @@ fn a_full_window_is_filled_again() {
     assert_eq!(receiver.wait_for(300, BOUND).unwrap().len(), 300);
 }
 
-/// Also where it was down before there was anything.
+/// The receiver is down before the first message is appended.
 #[test]
-fn the_oldest_message_that_waits_is_known() {
-    let mut world = World::new();
-    let sink = world.open(KEEPING);
+fn the_age_of_the_oldest_waiting_message_is_reported() {
+    let mut setup = Setup::new();
+    let sink = setup.open(LARGE_REPLAY);
     sink.0.wait_for("failed: ");
     let before = SystemTime::now();
-    world.append(&sink, 1);
-    sink.0.wait_for("queue: 10 wait, the oldest for");
+    setup.append(&sink, 1);
+    sink.0.wait_for("queue: 10 waiting, oldest");
     assert!(before.elapsed().unwrap() < BOUND);
     close(sink);
 }

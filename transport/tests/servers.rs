@@ -1,9 +1,5 @@
-//! Several servers: failover, return to the first, what goes with it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Targets with several servers: failover and failback.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -30,7 +26,7 @@ fn both(first: u16, second: u16) -> Target {
 }
 
 #[test]
-fn the_second_server_takes_over_and_the_first_comes_back() {
+fn a_sink_fails_over_to_the_second_server_and_back_to_the_first() {
     let sender = Sender::start().unwrap();
     let (first, second) = (receiver(0), receiver(0));
     let port = first.port();
@@ -39,7 +35,7 @@ fn the_second_server_takes_over_and_the_first_comes_back() {
     assert_eq!(texts(&first, 1), ["one"]);
     assert_eq!(second.connections(), 0);
 
-    // With the last words unread: the second gets them.
+    // The first server crashes with an unread message, which the second receives.
     first.pause();
     fixture.deliver(&["unread"]);
     first.stop_listening();
@@ -49,7 +45,7 @@ fn the_second_server_takes_over_and_the_first_comes_back() {
     fixture.deliver(&["two"]);
     assert_eq!(texts(&second, 3), ["one", "unread", "two"]);
 
-    // Long before the second is left: none of it is in doubt.
+    // Messages older than close_timeout count as read when failing back.
     std::thread::sleep(POLICY.close_timeout * 2);
     let first = receiver(port);
     fixture.wait_for(&format!("connected to 127.0.0.1:{port}"));
@@ -60,17 +56,17 @@ fn the_second_server_takes_over_and_the_first_comes_back() {
 }
 
 #[test]
-fn a_server_that_is_down_from_the_start_costs_nothing() {
+fn a_server_that_is_down_from_the_start_delays_nothing() {
     let sender = Sender::start().unwrap();
     let second = receiver(0);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = nobody.local_addr().unwrap().port();
-    drop(nobody);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
     let fixture = open_target(&sender, both(port, second.port()));
     fixture.wait_for("attempt failed: cannot connect to");
     fixture.deliver(&["one"]);
     assert_eq!(texts(&second, 1), ["one"]);
-    // The first is tried again beside it, and what goes on goes on.
+    // The first server is tried again while the second stays in use.
     fixture.wait_for("attempt failed: cannot connect to");
     fixture.deliver(&["two"]);
     assert_eq!(texts(&second, 2), ["one", "two"]);
@@ -78,7 +74,7 @@ fn a_server_that_is_down_from_the_start_costs_nothing() {
 }
 
 #[test]
-fn when_all_servers_are_down_it_is_said_once_for_all() {
+fn the_failure_of_all_servers_is_reported_once() {
     let sender = Sender::start().unwrap();
     let (first, second) = (receiver(0), receiver(0));
     let ports = (first.port(), second.port());

@@ -1,9 +1,5 @@
-//! TLS with a receiver: pins, sessions taken up again, files that change.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! TLS with a receiver: pins, session resumption, changed files.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -51,10 +47,10 @@ fn connect(sender: &std::sync::Arc<Sender>, receiver: &Receiver, options: TlsOpt
 }
 
 #[test]
-fn a_pin_alone_is_enough_and_another_is_not() {
+fn a_matching_pin_is_sufficient_and_a_different_pin_is_rejected() {
     let pki = Pki::new();
     let sender = Sender::start().unwrap();
-    // Nobody trusts its CA, and it has another name.
+    // The certificate has an untrusted CA and a different name.
     let receiver = receiver(&pki, pki.wrong_name(), false);
     let with_pins = |pins| TlsOptions {
         pins,
@@ -74,7 +70,7 @@ fn a_pin_alone_is_enough_and_another_is_not() {
 }
 
 #[test]
-fn with_a_ca_both_are_checked() {
+fn with_a_ca_the_pin_and_the_chain_are_checked() {
     let pki = Pki::new();
     let sender = Sender::start().unwrap();
     let receiver = receiver(&pki, pki.expired(), false);
@@ -83,19 +79,19 @@ fn with_a_ca_both_are_checked() {
         ..options(&pki)
     };
     let error = connect(&sender, &receiver, pinned).wait_for("failed: ");
-    for said in [
+    for text in [
         "expired",
         "CN=expired",
         "CN=Test CA",
         "2020-01-01",
         "2020-12-31",
     ] {
-        assert!(error.contains(said), "{said:?} in {error}");
+        assert!(error.contains(text), "{text:?} in {error}");
     }
 }
 
 #[test]
-fn sessions_are_taken_up_again() {
+fn sessions_are_resumed() {
     let pki = Pki::new();
     let sender = Sender::start().unwrap();
     let receiver = receiver(&pki, pki.server(), false);
@@ -108,11 +104,11 @@ fn sessions_are_taken_up_again() {
     fixture.deliver(&["two"]);
 }
 
-/// OpenSSL refuses to take up a session of a client with a certificate
-/// (`internal_error`), unless the server sets a session id context. rsyslog does
-/// not.
+/// OpenSSL refuses to resume a session of a client with a certificate
+/// (`internal_error`) unless the server sets a session id context, which rsyslog does
+/// not do.
 #[test]
-fn rsyslog_that_requires_a_client_certificate_is_reached_again() {
+fn reconnecting_to_rsyslog_with_a_client_certificate_works() {
     let pki = Pki::new();
     for driver in [Driver::OpenSsl, Driver::GnuTls] {
         let input = Input::Tls {
@@ -148,7 +144,7 @@ fn rsyslog_that_requires_a_client_certificate_is_reached_again() {
 }
 
 #[test]
-fn a_new_client_certificate_is_used_from_the_next_connection_on() {
+fn a_new_client_certificate_is_used_for_the_next_connection() {
     let pki = Pki::new();
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
@@ -174,13 +170,13 @@ fn a_new_client_certificate_is_used_from_the_next_connection_on() {
     receiver.wait_for_error(BOUND).unwrap();
     assert_eq!(receiver.count(), 0);
 
-    // Whatever is read between the two copies does not stay in force.
+    // An inconsistent pair read between the two copies is replaced later.
     put(&pki.client());
-    fixture.wait_for("read files again");
+    fixture.wait_for("reloaded the TLS files");
     fixture.deliver(&["one"]);
 
     fs::write(&cert, "nothing").unwrap();
     receiver.reset();
-    fixture.wait_for("files: ");
+    fixture.wait_for("TLS files: ");
     fixture.deliver(&["two"]);
 }

@@ -1,10 +1,6 @@
-//! Receivers' certificates that are accepted although no CA made them for the
-//! receiver, and those like them that are not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Receivers' certificates that no CA issued for the receiver: which ones are accepted,
+//! and which ones are rejected.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -48,9 +44,9 @@ fn configured(ca: Pem) -> TlsOptions {
     }
 }
 
-/// Parameters as those of `openssl req -x509`: a CA's, with the names that are
-/// given.
-fn as_openssl(names: &[&str]) -> CertificateParams {
+/// Returns parameters like those of `openssl req -x509`: a CA certificate with the given
+/// names.
+fn openssl_defaults(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
     params
@@ -60,19 +56,19 @@ fn as_openssl(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// An X.509 version 1 certificate of the key.
-fn old(key: &KeyPair) -> CertificateDer<'static> {
-    let certificate = as_openssl(&[]).self_signed(key).unwrap();
+/// Returns an X.509 version 1 certificate of the key.
+fn version_1_certificate(key: &KeyPair) -> CertificateDer<'static> {
+    let certificate = openssl_defaults(&[]).self_signed(key).unwrap();
     version_1(certificate.der(), key)
 }
 
-fn refused(fixture: &Fixture, problem: &str) {
+fn assert_rejected(fixture: &Fixture, problem: &str) {
     let error = fixture.wait_for("failed: ");
     assert!(error.contains(problem), "{problem:?} in {error}");
 }
 
 #[test]
-fn version_1_is_accepted_unverified_and_pinned() {
+fn a_version_1_certificate_is_accepted_if_unverified_pinned_or_configured() {
     let sender = Sender::start().unwrap();
     for algorithm in [
         &PKCS_ECDSA_P256_SHA256,
@@ -80,35 +76,38 @@ fn version_1_is_accepted_unverified_and_pinned() {
         &PKCS_ED25519,
     ] {
         let key = KeyPair::generate_for(algorithm).unwrap();
-        let old = old(&key);
+        let old = version_1_certificate(&key);
         for version in VERSIONS {
             let server = Server::start(Identity::new(old.clone(), &key), version);
             for options in [unverified(), pinned(&old), configured(pem(&old))] {
-                server.takes(&server.open(&sender, "127.0.0.1", options));
+                server.assert_receives(&server.open(&sender, "127.0.0.1", options));
             }
         }
     }
 }
 
 #[test]
-fn a_receiver_without_the_key_of_its_certificate_is_refused() {
+fn a_receiver_without_the_key_of_its_certificate_is_rejected() {
     let sender = Sender::start().unwrap();
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let new = as_openssl(&[]).self_signed(&key).unwrap();
-    for certificate in [old(&key), new.der().clone()] {
+    let new = openssl_defaults(&[]).self_signed(&key).unwrap();
+    for certificate in [version_1_certificate(&key), new.der().clone()] {
         for version in VERSIONS {
             let server = Server::start(Identity::new(certificate.clone(), &other), version);
             let ca = pem(&certificate);
             for options in [unverified(), pinned(&certificate), configured(ca)] {
                 let fixture = server.open(&sender, "127.0.0.1", options);
-                refused(&fixture, "the receiver does not have the certificate's key");
+                assert_rejected(
+                    &fixture,
+                    "the receiver does not have the certificate's private key",
+                );
             }
         }
     }
 }
 
 #[test]
-fn version_1_of_openssl_is_accepted_with_rsa() {
+fn a_version_1_certificate_with_an_rsa_key_is_accepted() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -119,7 +118,7 @@ fn version_1_of_openssl_is_accepted_with_rsa() {
     for options in [
         "-tls1_3",
         "-tls1_2",
-        // What TLS 1.3 does not allow any more.
+        // TLS 1.3 does not allow PKCS #1 version 1.5.
         "-tls1_2 -sigalgs RSA+SHA256",
     ] {
         let mut server = openssl.serve(&format!("-key key.pem -cert cert.pem {options}"));
@@ -130,7 +129,7 @@ fn version_1_of_openssl_is_accepted_with_rsa() {
 }
 
 #[test]
-fn version_1_has_the_rules_of_its_version_of_tls() {
+fn signatures_for_version_1_certificates_follow_the_rules_of_the_tls_version() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -154,16 +153,19 @@ fn version_1_has_the_rules_of_its_version_of_tls() {
     );
     for (actual, version) in [(pss, &TLS13), (pss, &TLS12), (pkcs1, &TLS12)] {
         let server = server(actual, actual, version);
-        server.takes(&server.open(&sender, "127.0.0.1", pinned(&certificate)));
+        server.assert_receives(&server.open(&sender, "127.0.0.1", pinned(&certificate)));
     }
-    // PKCS #1 version 1.5 is for certificates alone in TLS 1.3.
+    // TLS 1.3 allows PKCS #1 version 1.5 only for the signatures of certificates.
     let forbidden = server(pkcs1, pkcs1, &TLS13);
     let fixture = forbidden.open(&sender, "127.0.0.1", pinned(&certificate));
-    refused(&fixture, "signed handshake with unadvertised sig scheme");
+    assert_rejected(&fixture, "signed handshake with unadvertised sig scheme");
     for version in VERSIONS {
         let lying = server(pss, SignatureScheme::RSA_PSS_SHA512, version);
         let fixture = lying.open(&sender, "127.0.0.1", pinned(&certificate));
-        refused(&fixture, "the receiver does not have the certificate's key");
+        assert_rejected(
+            &fixture,
+            "the receiver does not have the certificate's private key",
+        );
         let other = server(pss, SignatureScheme::ECDSA_NISTP256_SHA256, version);
         let fixture = other.open(&sender, "127.0.0.1", pinned(&certificate));
         fixture.wait_for("failed: ");
@@ -171,7 +173,7 @@ fn version_1_has_the_rules_of_its_version_of_tls() {
 }
 
 #[test]
-fn the_curve_is_bound_to_the_scheme_in_tls_1_3_alone() {
+fn the_scheme_determines_the_curve_only_in_tls_1_3() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -192,14 +194,14 @@ fn the_curve_is_bound_to_the_scheme_in_tls_1_3_alone() {
     let chain = vec![certificate.clone()];
     let server = Server::start(Identity { chain, key }, &TLS13);
     let fixture = server.open(&sender, "127.0.0.1", pinned(&certificate));
-    refused(
+    assert_rejected(
         &fixture,
         "an algorithm that does not match the certificate's key",
     );
 }
 
 #[test]
-fn a_self_signed_certificate_of_openssl_is_accepted_as_the_ca() {
+fn a_self_signed_certificate_that_is_configured_as_the_ca_is_accepted() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -212,92 +214,96 @@ fn a_self_signed_certificate_of_openssl_is_accepted_as_the_ca() {
     server.wait_for("- - - - - - one");
 }
 
-/// Whether a server with a self-signed certificate is accepted as `localhost`
-/// with that certificate as the only CA: nothing, or the problem.
-fn accepts(sender: &Arc<Sender>, params: &CertificateParams, problem: Option<&str>) {
+/// Checks that a server with a self-signed certificate is accepted as `localhost` if that
+/// certificate is the only CA, or is rejected with `problem`.
+fn check_as_own_ca(sender: &Arc<Sender>, params: &CertificateParams, problem: Option<&str>) {
     for version in VERSIONS {
         let identity = Identity::self_signed(params);
         let options = configured(identity.pem());
         let server = Server::start(identity, version);
         let fixture = server.open(sender, "localhost", options);
         match problem {
-            None => server.takes(&fixture),
-            Some(problem) => refused(&fixture, problem),
+            None => server.assert_receives(&fixture),
+            Some(problem) => assert_rejected(&fixture, problem),
         }
     }
 }
 
 #[test]
-fn a_configured_certificate_is_checked_for_what_it_says() {
+fn the_fields_of_a_configured_certificate_are_checked() {
     let sender = Sender::start().unwrap();
-    // Without names there is nothing to compare, whether or not it is a CA's.
-    accepts(&sender, &as_openssl(&[]), None);
-    let mut no_ca = as_openssl(&[]);
+    // A certificate without names is accepted, with or without CA:TRUE.
+    check_as_own_ca(&sender, &openssl_defaults(&[]), None);
+    let mut no_ca = openssl_defaults(&[]);
     no_ca.is_ca = IsCa::NoCa;
-    accepts(&sender, &no_ca, None);
+    check_as_own_ca(&sender, &no_ca, None);
 
-    accepts(&sender, &as_openssl(&["localhost"]), None);
-    let another = as_openssl(&["elsewhere.example"]);
-    accepts(&sender, &another, Some("not valid for localhost"));
+    check_as_own_ca(&sender, &openssl_defaults(&["localhost"]), None);
+    let another = openssl_defaults(&["elsewhere.example"]);
+    check_as_own_ca(&sender, &another, Some("not valid for localhost"));
 
-    let mut expired = as_openssl(&[]);
+    let mut expired = openssl_defaults(&[]);
     expired.not_before = date_time_ymd(2020, 1, 1);
     expired.not_after = date_time_ymd(2020, 12, 31);
-    accepts(&sender, &expired, Some("expired at 2020-12-31T00:00:00Z"));
-    let mut future = as_openssl(&[]);
+    check_as_own_ca(&sender, &expired, Some("expired at 2020-12-31T00:00:00Z"));
+    let mut future = openssl_defaults(&[]);
     future.not_before = date_time_ymd(2200, 1, 1);
     future.not_after = date_time_ymd(2201, 1, 1);
     let problem = "not valid before 2200-01-01T00:00:00Z";
-    accepts(&sender, &future, Some(problem));
+    check_as_own_ca(&sender, &future, Some(problem));
 
-    let mut server = as_openssl(&[]);
+    let mut server = openssl_defaults(&[]);
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    accepts(&sender, &server, None);
-    let mut client = as_openssl(&[]);
+    check_as_own_ca(&sender, &server, None);
+    let mut client = openssl_defaults(&[]);
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    accepts(&sender, &client, Some("does not include servers"));
+    check_as_own_ca(
+        &sender,
+        &client,
+        Some("does not include server authentication"),
+    );
 
-    // Its owner may make certificates for these names only.
-    let mut constrained = as_openssl(&[]);
+    // The key may sign only for these names, so the certificate is not accepted.
+    let mut constrained = openssl_defaults(&[]);
     constrained.name_constraints = Some(NameConstraints {
         permitted_subtrees: vec![GeneralSubtree::DnsName("example.com".to_owned())],
         excluded_subtrees: Vec::new(),
     });
-    accepts(&sender, &constrained, Some("CA certificate"));
+    check_as_own_ca(&sender, &constrained, Some("CA certificate"));
 }
 
 #[test]
-fn a_configured_certificate_that_is_pinned_may_have_any_name() {
+fn a_configured_and_pinned_certificate_may_have_any_name() {
     let sender = Sender::start().unwrap();
-    let identity = Identity::self_signed(&as_openssl(&["elsewhere.example"]));
+    let identity = Identity::self_signed(&openssl_defaults(&["elsewhere.example"]));
     let options = TlsOptions {
         ca: Some(identity.pem()),
         ..pinned(&identity.chain[0])
     };
     let server = Server::start(identity, &TLS13);
-    server.takes(&server.open(&sender, "localhost", options));
+    server.assert_receives(&server.open(&sender, "localhost", options));
 }
 
 #[test]
-fn each_certificate_of_a_bundle_is_accepted_and_no_other() {
+fn exactly_the_certificates_of_a_bundle_are_accepted() {
     let sender = Sender::start().unwrap();
     let key = KeyPair::generate().unwrap();
-    let root = as_openssl(&[]).self_signed(&key).unwrap();
-    let issuer = Issuer::new(as_openssl(&[]), key);
-    let mut params = as_openssl(&["localhost"]);
+    let root = openssl_defaults(&[]).self_signed(&key).unwrap();
+    let issuer = Issuer::new(openssl_defaults(&[]), key);
+    let mut params = openssl_defaults(&["localhost"]);
     params
         .distinguished_name
         .push(DnType::CommonName, "intermediate");
     let key = KeyPair::generate().unwrap();
     let intermediate = params.signed_by(&key, &issuer).unwrap();
-    let other = Identity::self_signed(&as_openssl(&[]));
+    let other = Identity::self_signed(&openssl_defaults(&[]));
 
     let bundle = |certificates: &[&CertificateDer<'_>]| {
         let blocks = certificates
             .iter()
             .map(|certificate| match pem(certificate) {
                 Pem::Text { text, .. } => text,
-                Pem::File(_) => panic!("it is in memory"),
+                Pem::File(_) => panic!("expected a PEM in memory"),
             });
         configured(Pem::Text {
             name: "a bundle".to_owned(),
@@ -306,16 +312,16 @@ fn each_certificate_of_a_bundle_is_accepted_and_no_other() {
     };
     let server = Server::start(Identity::new(intermediate.der().clone(), &key), &TLS13);
     let open = |options| server.open(&sender, "localhost", options);
-    server.takes(&open(bundle(&[&other.chain[0], intermediate.der()])));
-    // Signed by a CA that is trusted, and for this host, but a CA itself.
-    refused(
+    server.assert_receives(&open(bundle(&[&other.chain[0], intermediate.der()])));
+    // Rejected as a CA certificate, although a trusted CA signed it for this host.
+    assert_rejected(
         &open(bundle(&[&other.chain[0], root.der()])),
         "CA certificate",
     );
 }
 
 #[test]
-fn keys_that_cannot_be_checked_are_refused_and_named() {
+fn unsupported_keys_are_rejected_and_named() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -327,6 +333,6 @@ fn keys_that_cannot_be_checked_are_refused_and_named() {
             "-key key.pem -cert cert.pem -cipher DEFAULT:@SECLEVEL=0 {version}"
         ));
         let fixture = open_port(&sender, "127.0.0.1", server.port, pinned(&cert));
-        refused(&fixture, "RSA with 1024 bits");
+        assert_rejected(&fixture, "RSA with 1024 bits");
     }
 }

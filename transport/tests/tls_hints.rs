@@ -1,9 +1,5 @@
-//! Errors and hints of TLS: each names the real problem, in words.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! TLS errors and hints: each describes the actual problem in plain text.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod common;
 
@@ -23,7 +19,7 @@ use rustls::version::{TLS12, TLS13};
 use transport::Sender;
 use transport::tls::{Fingerprint, Identity as Ours, Pem, TlsOptions};
 
-/// A CA, in memory.
+/// A CA in memory.
 struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: Pem,
@@ -56,7 +52,7 @@ impl Ca {
     }
 }
 
-/// A receiver's certificate with these names.
+/// Returns the parameters of a receiver's certificate with these names.
 fn named(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
@@ -66,9 +62,9 @@ fn named(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// The error and the hint have all of `words`, and nothing that only a
-/// programmer reads.
-fn explains(fixture: &Fixture, words: &[&str]) {
+/// Checks that the error and the hint contain all of `words`, and no names from the
+/// source code.
+fn assert_explained(fixture: &Fixture, words: &[&str]) {
     let error = fixture.wait_for("failed: ");
     for text in words {
         assert!(error.contains(text), "{text:?} in {error}");
@@ -86,18 +82,18 @@ fn explains(fixture: &Fixture, words: &[&str]) {
     }
 }
 
-/// Connects to a server that presents `identity`, and looks at the error.
-fn refused(host: &str, identity: Identity, options: TlsOptions, words: &[&str]) {
+/// Connects to a server that presents `identity`, and checks the error.
+fn assert_rejected(host: &str, identity: Identity, options: TlsOptions, words: &[&str]) {
     let sender = Sender::start().unwrap();
     let server = Server::start(identity, &TLS13);
-    explains(&server.open(&sender, host, options), words);
+    assert_explained(&server.open(&sender, host, options), words);
 }
 
 #[test]
 fn a_certificate_of_an_unknown_ca() {
     let (ca, other) = (Ca::new("Test CA"), Ca::new("Other CA"));
     let identity = ca.signs(&named(&["localhost"]));
-    refused(
+    assert_rejected(
         "localhost",
         identity,
         other.trusted(),
@@ -113,13 +109,13 @@ fn a_certificate_of_an_unknown_ca() {
 fn a_ca_of_the_same_name_with_another_key() {
     let (ca, renewed) = (Ca::new("Test CA"), Ca::new("Test CA"));
     let identity = ca.signs(&named(&["localhost"]));
-    refused(
+    assert_rejected(
         "localhost",
         identity,
         renewed.trusted(),
         &[
             "invalid signature",
-            "CA may hold another CA of the same name",
+            "CA may contain a different CA with the same name",
         ],
     );
 }
@@ -129,7 +125,7 @@ fn a_self_signed_certificate_that_is_not_configured() {
     let other = Ca::new("Other CA");
     let mut params = named(&["localhost"]);
     params.is_ca = IsCa::NoCa;
-    refused(
+    assert_rejected(
         "localhost",
         Identity::self_signed(&params),
         other.trusted(),
@@ -147,7 +143,7 @@ fn a_ca_certificate_that_is_not_configured() {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let signed = other.signs(&params);
     for identity in [Identity::self_signed(&params), signed] {
-        refused(
+        assert_rejected(
             "localhost",
             identity,
             other.trusted(),
@@ -164,40 +160,40 @@ fn a_ca_certificate_that_is_not_configured() {
 fn a_certificate_with_a_common_name_only() {
     let ca = Ca::new("Test CA");
     for host in ["localhost", "127.0.0.1"] {
-        refused(
+        assert_rejected(
             host,
             ca.signs(&named(&[])),
             ca.trusted(),
             &[
                 "the certificate has no subjectAltName",
                 "its common name (CN) is not compared",
-                "reissue it with a subjectAltName",
+                "reissue the certificate with a subjectAltName",
             ],
         );
     }
 }
 
 #[test]
-fn an_address_that_is_written_as_a_dns_name() {
+fn an_ip_address_as_a_dns_name() {
     let ca = Ca::new("Test CA");
     let mut params = named(&[]);
     let name = SanType::DnsName("127.0.0.1".try_into().unwrap());
     params.subject_alt_names = vec![name];
-    refused(
+    assert_rejected(
         "127.0.0.1",
         ca.signs(&params),
         ca.trusted(),
         &[
-            "the certificate has 127.0.0.1 as a DNS name, not as an IP address",
+            "the certificate contains 127.0.0.1 as a DNS name, not as an IP address",
             "subjectAltName=IP:",
         ],
     );
 }
 
 #[test]
-fn an_address_where_the_certificate_has_only_dns_names() {
+fn an_ip_address_if_the_certificate_has_only_dns_names() {
     let ca = Ca::new("Test CA");
-    refused(
+    assert_rejected(
         "127.0.0.1",
         ca.signs(&named(&["a.example.com", "b.example.com"])),
         ca.trusted(),
@@ -211,13 +207,13 @@ fn an_address_where_the_certificate_has_only_dns_names() {
 #[test]
 fn a_certificate_of_another_host() {
     let ca = Ca::new("Test CA");
-    refused(
+    assert_rejected(
         "localhost",
         ca.signs(&named(&["a.example.com", "10.0.0.1"])),
         ca.trusted(),
         &[
             "not valid for localhost, only for a.example.com, 10.0.0.1",
-            "set SERVER-NAME to a name that the receiver's certificate has",
+            "set SERVER-NAME to one of the names in the receiver's certificate",
         ],
     );
 }
@@ -228,7 +224,7 @@ fn a_certificate_that_is_not_valid_now() {
     let mut params = named(&["localhost"]);
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2020, 12, 31);
-    refused(
+    assert_rejected(
         "localhost",
         ca.signs(&params),
         ca.trusted(),
@@ -240,14 +236,14 @@ fn a_certificate_that_is_not_valid_now() {
     );
     params.not_before = date_time_ymd(2200, 1, 1);
     params.not_after = date_time_ymd(2201, 1, 1);
-    refused(
+    assert_rejected(
         "localhost",
         ca.signs(&params),
         ca.trusted(),
         &[
             "the certificate is not valid before 2200-01-01T00:00:00Z",
             "the current time is 20",
-            "check this machine's clock",
+            "check the clocks of this machine",
         ],
     );
 }
@@ -271,7 +267,7 @@ fn an_intermediate_that_expired() {
     };
     let mut identity = sub.signs(&named(&["localhost"]));
     identity.chain.push(intermediate.der().clone());
-    refused(
+    assert_rejected(
         "localhost",
         identity,
         ca.trusted(),
@@ -280,16 +276,16 @@ fn an_intermediate_that_expired() {
 }
 
 #[test]
-fn a_certificate_that_is_not_for_servers() {
+fn a_certificate_without_the_server_auth_usage() {
     let ca = Ca::new("Test CA");
     let mut params = named(&["localhost"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    refused(
+    assert_rejected(
         "localhost",
         ca.signs(&params),
         ca.trusted(),
         &[
-            "the certificate's extended key usage does not include servers",
+            "the certificate's extended key usage does not include server authentication",
             "extended key usage serverAuth",
         ],
     );
@@ -302,11 +298,11 @@ fn a_certificate_with_an_unknown_critical_extension() {
     let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
     extension.set_criticality(true);
     params.custom_extensions = vec![extension];
-    refused(
+    assert_rejected(
         "localhost",
         ca.signs(&params),
         ca.trusted(),
-        &["a critical extension that is not supported"],
+        &["an unsupported critical extension"],
     );
 }
 
@@ -316,13 +312,13 @@ fn a_certificate_of_version_1_that_a_ca_signed() {
     let key = KeyPair::generate().unwrap();
     let certificate = named(&[]).signed_by(&key, &ca.issuer).unwrap();
     let old = version_1(certificate.der(), ca.issuer.key());
-    refused(
+    assert_rejected(
         "localhost",
         Identity::new(old, &key),
         ca.trusted(),
         &[
             "the certificate is X.509 version 1",
-            "reissue it as version 3",
+            "reissue the certificate as version 3",
         ],
     );
 }
@@ -330,7 +326,7 @@ fn a_certificate_of_version_1_that_a_ca_signed() {
 #[test]
 fn a_fingerprint_that_is_not_configured() {
     let pins = vec![Fingerprint::of(b"another")];
-    refused(
+    assert_rejected(
         "localhost",
         Identity::self_signed(&named(&["localhost"])),
         TlsOptions {
@@ -345,19 +341,19 @@ fn a_fingerprint_that_is_not_configured() {
 }
 
 #[test]
-fn a_server_that_speaks_something_else() {
+fn a_server_with_a_different_protocol() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            // The client may be gone.
+            // Fails if the client has already disconnected.
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
     let sender = Sender::start().unwrap();
-    explains(
+    assert_explained(
         &open_port(&sender, "localhost", port, unverified()),
         &[
             "the receiver's answer is not TLS",
@@ -373,8 +369,7 @@ fn unverified() -> TlsOptions {
     }
 }
 
-/// Connects to an `openssl s_server` with a certificate that is not looked at,
-/// and checks the error.
+/// Connects to an `openssl s_server` with a generated certificate, and checks the error.
 fn with_openssl(generate: &str, serve: &str, options: TlsOptions, words: &[&str]) {
     let Some(openssl) = OpenSsl::find() else {
         return;
@@ -384,7 +379,7 @@ fn with_openssl(generate: &str, serve: &str, options: TlsOptions, words: &[&str]
     ));
     let server = openssl.serve(&format!("-key key.pem -cert cert.pem {serve}"));
     let sender = Sender::start().unwrap();
-    explains(
+    assert_explained(
         &open_port(&sender, "localhost", server.port, options),
         words,
     );
@@ -401,7 +396,7 @@ fn a_server_without_a_common_cipher_suite() {
             &format!("-tls1_2 -cipher {cipher}"),
             unverified(),
             &[
-                "the receiver accepts none of the offered cipher suites, groups and signature algorithms",
+                "the receiver supports none of the offered cipher suites, groups or signature algorithms",
                 "handshake_failure",
                 "ECDHE",
                 "P-521 is not supported",
@@ -411,7 +406,7 @@ fn a_server_without_a_common_cipher_suite() {
 }
 
 #[test]
-fn a_server_with_an_old_version_only() {
+fn a_server_with_only_an_old_version_of_tls() {
     let old = "-tls1_1 -cipher DEFAULT:@SECLEVEL=0";
     with_openssl(
         RSA,
@@ -438,14 +433,14 @@ fn a_server_with_an_old_version_only() {
 }
 
 #[test]
-fn a_server_with_a_key_of_p_521() {
+fn a_server_with_a_p_521_key() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             P521,
             version,
             unverified(),
             &[
-                "the receiver accepts none of the offered cipher suites, groups and signature algorithms",
+                "the receiver supports none of the offered cipher suites, groups or signature algorithms",
                 "P-521 is not supported",
             ],
         );
@@ -453,19 +448,19 @@ fn a_server_with_a_key_of_p_521() {
 }
 
 #[test]
-fn a_server_that_offers_a_group_that_is_not_supported() {
+fn a_server_with_only_an_unsupported_group() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             RSA,
             &format!("{version} -groups P-521"),
             unverified(),
-            &["the receiver accepts none of the offered cipher suites, groups"],
+            &["the receiver supports none of the offered cipher suites, groups"],
         );
     }
 }
 
 #[test]
-fn a_ca_with_a_key_of_p_521_or_an_old_signature() {
+fn a_ca_with_an_unsupported_key_or_signature() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -488,7 +483,7 @@ fn a_ca_with_a_key_of_p_521_or_an_old_signature() {
             .serve("-key key.pem -cert cert.pem -cert_chain ca.pem -cipher DEFAULT:@SECLEVEL=0");
         let sender = Sender::start().unwrap();
         let other = Ca::new("Other CA");
-        // With a CA beside it that can be used, which is not the one.
+        // A supported CA in the bundle, since a bundle without one is rejected.
         let both = [&openssl.pem("ca.pem"), &other.pem].map(|pem| match pem {
             Pem::File(path) => std::fs::read(path).unwrap(),
             Pem::Text { text, .. } => text.clone(),
@@ -500,7 +495,7 @@ fn a_ca_with_a_key_of_p_521_or_an_old_signature() {
             }),
             ..TlsOptions::default()
         };
-        explains(
+        assert_explained(
             &open_port(&sender, "localhost", server.port, options),
             &[problem],
         );
@@ -508,7 +503,7 @@ fn a_ca_with_a_key_of_p_521_or_an_old_signature() {
 }
 
 #[test]
-fn a_server_that_wants_a_client_certificate() {
+fn a_server_that_requires_a_client_certificate() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             RSA,
@@ -523,7 +518,7 @@ fn a_server_that_wants_a_client_certificate() {
 }
 
 #[test]
-fn a_server_that_refuses_the_client_certificate() {
+fn a_server_that_rejects_the_client_certificate() {
     let client = Ca::new("Client CA");
     let mut expired = named(&["client"]);
     expired.not_before = date_time_ymd(2020, 1, 1);
@@ -581,8 +576,8 @@ fn a_server_that_refuses_the_client_certificate() {
                 ..unverified()
             };
             let fixture = open_port(&sender, "localhost", server.port, options);
-            explains(&fixture, &words);
-            explains(&fixture, &["the receiver refused the client certificate"]);
+            assert_explained(&fixture, &words);
+            assert_explained(&fixture, &["the receiver rejected the client certificate"]);
         }
     }
 }
@@ -599,7 +594,7 @@ fn an_expired_certificate_that_is_configured_itself() {
     };
     let sender: Arc<Sender> = Sender::start().unwrap();
     let server = Server::start(identity, &TLS12);
-    explains(
+    assert_explained(
         &server.open(&sender, "localhost", options),
         &[
             "the certificate expired at 2020-12-31T00:00:00Z",
@@ -609,7 +604,7 @@ fn an_expired_certificate_that_is_configured_itself() {
 }
 
 #[test]
-fn rsyslog_that_wants_another_client_certificate_or_any() {
+fn rsyslog_that_requires_a_trusted_client_certificate() {
     let pki = Pki::new();
     let input = Input::Tls {
         driver: Driver::OpenSsl,
@@ -642,23 +637,23 @@ fn rsyslog_that_wants_another_client_certificate_or_any() {
         (
             Some(foreign),
             [
-                "the receiver refused the client certificate (alert unknown_ca)",
+                "the receiver rejected the client certificate (alert unknown_ca)",
                 "does not trust the CA that signed the certificate in CLIENT-CERTIFICATE",
             ],
         ),
     ] {
         let fixture = open_port(&sender, "localhost", rsyslog.port(), trusted(identity));
-        explains(&fixture, &words);
+        assert_explained(&fixture, &words);
     }
 }
 
 #[test]
-fn a_server_that_closes_without_a_client_certificate() {
-    // As rsyslog's gtls driver does: it asks, and closes without an alert.
+fn a_server_that_closes_without_an_alert_if_the_client_certificate_is_missing() {
+    // rsyslog's gtls driver requests a certificate, and closes without an alert.
     let ca = Ca::new("Test CA");
     let sender = Sender::start().unwrap();
-    let server = Server::asking(ca.signs(&named(&["localhost"])));
-    explains(
+    let server = Server::requesting_client_certificate(ca.signs(&named(&["localhost"])));
+    assert_explained(
         &server.open(&sender, "localhost", ca.trusted()),
         &[
             "closed the connection during the handshake, after it asked for a client certificate",

@@ -141,15 +141,15 @@ impl Observer for Notifier {
             DeliveryEvent::Disconnected {
                 error, retry_in, ..
             } if !retry_in.is_zero() => self.notify(failed(error)),
-            DeliveryEvent::MessageRefused(_) | DeliveryEvent::MessageRejected { .. } => {
+            DeliveryEvent::MessageTooLong(_) | DeliveryEvent::MessageRejected { .. } => {
                 self.notify(Signal::GivenUp);
             }
             DeliveryEvent::Disconnected { .. }
             | DeliveryEvent::AttemptFailed(_)
-            | DeliveryEvent::SendingAgain { .. }
+            | DeliveryEvent::Replaying { .. }
             | DeliveryEvent::WindowExceedsReplay { .. }
             | DeliveryEvent::ClosedUndelivered { .. }
-            | DeliveryEvent::TlsFiles(_)
+            | DeliveryEvent::TlsFilesReloaded(_)
             | DeliveryEvent::Queue(_)
             | DeliveryEvent::QueueFailed(_)
             | DeliveryEvent::Delivered { .. }

@@ -328,7 +328,7 @@ fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
         (
             ca(secret("some", "ca.crt")),
             Reason::BadCertificate,
-            "holds no certificate in PEM",
+            "contains no certificate in PEM",
         ),
         (
             ca(CaSource {
@@ -336,7 +336,7 @@ fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
                 ..CaSource::default()
             }),
             Reason::BadCertificate,
-            "tls.ca.pem holds no certificate",
+            "tls.ca.pem contains no certificate",
         ),
         (
             ca(CaSource::default()),

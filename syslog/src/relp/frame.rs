@@ -1,4 +1,4 @@
-//! `TXNR SP COMMAND SP DATALEN [SP DATA] LF`: the frames of RELP.
+//! RELP frames: `TXNR SP COMMAND SP DATALEN [SP DATA] LF`.
 
 use std::io::Write;
 
@@ -6,36 +6,37 @@ use thiserror::Error;
 
 use super::RelpError;
 
-/// The most data that a peer's frame may have, in bytes. Responses have a few
-/// hundred; this bounds the memory that a peer can have us hold.
+/// The maximum length of the data in a peer's frame in bytes. Responses usually have a
+/// few hundred bytes; the limit bounds the memory that a peer can make the client use.
 pub const MAX_DATA: usize = 64 * 1024;
-/// `TXNR` and `DATALEN` are numbers of nine digits at most.
+/// The maximum number of digits of `TXNR` and `DATALEN`.
 const MAX_DIGITS: usize = 9;
+/// The maximum length of `COMMAND` in bytes.
 const MAX_COMMAND: usize = 32;
-/// What comes before the data: the three words, each with what ends it.
+/// The maximum length of a frame before the data: three words, each with a separator.
 const MAX_HEAD: usize = 2 * (MAX_DIGITS + 1) + MAX_COMMAND + 1;
 
-/// Why bytes are no frame.
+/// The reason why bytes are not a valid frame.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
-    /// The transaction number is not one.
+    /// The transaction number is invalid.
     #[error("a frame that begins with {0:?} has no transaction number")]
     Transaction(String),
-    /// The command is not one.
-    #[error("{0:?} is not a command")]
+    /// The command is invalid.
+    #[error("invalid command {0:?}")]
     Command(String),
-    /// The length is not one.
-    #[error("{0:?} is not the length of a frame's data")]
+    /// The length of the data is invalid.
+    #[error("invalid data length {0:?}")]
     Length(String),
-    /// The data is longer than anything that a server has to say.
-    #[error("a frame announces {0} bytes of data, and {MAX_DATA} are allowed")]
+    /// The data is longer than [`MAX_DATA`].
+    #[error("a frame announces {0} bytes of data, at most {MAX_DATA} are allowed")]
     TooLong(usize),
-    /// No line feed comes behind the data.
+    /// The line feed after the data is missing.
     #[error("a frame does not end with a line feed")]
     Trailer,
 }
 
-/// A frame, in the buffer that it was found in.
+/// A frame, borrowed from the receive buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'b> {
     /// TXNR.
@@ -56,28 +57,28 @@ pub(super) fn push_frame(out: &mut Vec<u8>, transaction: u32, command: &str, dat
     out.push(b'\n');
 }
 
-/// Finds the frames in what comes, piece by piece. Never holds more than one
-/// frame that is not complete.
+/// Splits a stream of bytes into frames. Never holds more than one incomplete frame.
 #[derive(Debug, Default)]
 pub struct Frames {
     rest: Vec<u8>,
 }
 
 impl Frames {
-    /// Passes every frame that is complete with these bytes to `take`.
+    /// Adds bytes, and calls `on_frame` for each frame that is complete now.
     ///
     /// # Errors
     ///
-    /// Where the bytes are no frame, or `take` says so.
+    /// Returns an error if the bytes are not a valid frame, or if `on_frame` returns
+    /// one.
     pub fn push(
         &mut self,
         bytes: &[u8],
-        mut take: impl FnMut(&Frame<'_>) -> Result<(), RelpError>,
+        mut on_frame: impl FnMut(&Frame<'_>) -> Result<(), RelpError>,
     ) -> Result<(), RelpError> {
         self.rest.extend_from_slice(bytes);
         let mut used = 0;
         while let Some((frame, length)) = parse(&self.rest[used..])? {
-            take(&frame)?;
+            on_frame(&frame)?;
             used += length;
         }
         self.rest.drain(..used);
@@ -85,7 +86,7 @@ impl Frames {
     }
 }
 
-/// The first frame of `bytes` and its length; none where it is not complete.
+/// Returns the first frame of `bytes` and its length, or `None` if it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let Some((transaction, rest)) = word(
         bytes,
@@ -106,7 +107,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     else {
         return Ok(None);
     };
-    // A frame without data has its line feed right behind the length.
+    // In a frame without data, the line feed may directly follow the length.
     let digits = rest
         .iter()
         .take(MAX_DIGITS)
@@ -141,10 +142,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     Ok(Some((frame, head + start + length + 1)))
 }
 
-/// A word and what stands behind the space that ends it.
+/// A word, and the bytes after the space that ends the word.
 type Word<'b> = (&'b [u8], &'b [u8]);
 
-/// The first word; none where its space may still come.
+/// Returns the first word, or `None` if it may be incomplete.
 fn word(
     bytes: &[u8],
     max: usize,
@@ -163,7 +164,7 @@ fn word(
     }
 }
 
-/// The value of nine digits at most.
+/// Returns the value of at most nine digits.
 fn number(digits: &[u8]) -> u32 {
     digits
         .iter()
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_in_pieces_of_any_size() {
+    fn written_frames_are_read_in_pieces_of_any_size() {
         let mut bytes = Vec::new();
         push_frame(&mut bytes, 1, "open", b"a=b\nc=d");
         push_frame(&mut bytes, 2, "close", b"");
@@ -222,19 +223,19 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_as_early_as_possible() {
+    fn invalid_frames_are_rejected_as_early_as_possible() {
         let long = "9".repeat(100);
         for (bytes, expected) in [
             ("HTTP/1.1 400 Bad Request", "has no transaction number"),
             ("1234567890", "has no transaction number"),
             (" rsp 0\n", "has no transaction number"),
             ("-1 rsp 0\n", "has no transaction number"),
-            ("1  0\n", "is not a command"),
-            ("1 r5p 0\n", "is not a command"),
-            ("1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "is not a command"),
-            ("1 rsp \n", "is not the length"),
-            ("1 rsp x \n", "is not the length"),
-            (&format!("1 rsp {long}"), "is not the length"),
+            ("1  0\n", "invalid command"),
+            ("1 r5p 0\n", "invalid command"),
+            ("1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "invalid command"),
+            ("1 rsp \n", "invalid data length"),
+            ("1 rsp x \n", "invalid data length"),
+            (&format!("1 rsp {long}"), "invalid data length"),
             ("1 rsp 999999999 ", "999999999 bytes"),
             ("1 rsp 65537 ", "65537 bytes"),
             ("1 rsp 6\n", "does not end with a line feed"),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_not_complete_is_no_error() {
+    fn an_incomplete_frame_is_not_an_error() {
         let bytes = b"12 rsp 6 200 OK\n";
         for length in 0..bytes.len() {
             assert_eq!(read_in_pieces(&bytes[..length], 3).unwrap(), []);

@@ -14,7 +14,7 @@ fn opened(window: usize) -> Relp {
     relp
 }
 
-/// What is to be written, which counts as written then.
+/// Returns the output, and marks all of it as written.
 fn written(relp: &mut Relp) -> String {
     let text = String::from_utf8(relp.output().to_vec()).unwrap();
     relp.on_written(text.len());
@@ -22,7 +22,7 @@ fn written(relp: &mut Relp) -> String {
 }
 
 #[test]
-fn nothing_is_sent_before_the_server_has_answered() {
+fn no_message_is_sent_before_the_response_to_open() {
     let mut relp = Relp::new(10);
     assert!(!relp.send(b"early"));
     let open = written(&mut relp);
@@ -36,7 +36,7 @@ fn nothing_is_sent_before_the_server_has_answered() {
 }
 
 #[test]
-fn messages_are_acknowledged_from_the_first_on() {
+fn messages_are_acknowledged_in_order() {
     let mut relp = opened(10);
     for message in [b"a", b"b", b"c"] {
         assert!(relp.send(message));
@@ -49,7 +49,7 @@ fn messages_are_acknowledged_from_the_first_on() {
 }
 
 #[test]
-fn the_window_bounds_what_is_under_way() {
+fn the_window_limits_the_unacknowledged_messages() {
     let mut relp = opened(2);
     assert!(relp.send(b"a") && relp.send(b"b"));
     assert!(!relp.send(b"c"));
@@ -59,7 +59,7 @@ fn the_window_bounds_what_is_under_way() {
 }
 
 #[test]
-fn what_waits_for_the_connection_is_bounded() {
+fn the_unwritten_output_is_limited() {
     let mut relp = opened(1000);
     let message = vec![b'x'; OUTPUT / 2];
     assert!(relp.send(&message) && relp.send(&message));
@@ -69,7 +69,7 @@ fn what_waits_for_the_connection_is_bounded() {
 }
 
 #[test]
-fn transaction_numbers_begin_again() {
+fn transaction_numbers_wrap_around() {
     let mut relp = opened(10);
     relp.next = LAST_TRANSACTION - 1;
     for message in [b"a", b"b", b"c"] {
@@ -87,7 +87,7 @@ fn transaction_numbers_begin_again() {
 }
 
 #[test]
-fn closing_is_answered_with_or_without_a_status() {
+fn the_response_to_close_may_have_no_status() {
     for answer in ["3 rsp 0\n", "3 rsp 6 200 OK\n"] {
         let mut relp = opened(10);
         assert!(relp.send(b"a"));
@@ -103,27 +103,27 @@ fn closing_is_answered_with_or_without_a_status() {
 }
 
 #[test]
-fn wrong_answers_end_the_session() {
+fn invalid_responses_end_the_session() {
     for (answer, expected) in [
         (
             "7 rsp 6 200 OK\n",
-            "it answered transaction 7, and only 2 to 3 are open",
+            "unexpected response to transaction 7, only 2 to 3 are open",
         ),
-        ("1 rsp 6 200 OK\n", "it answered transaction 1"),
-        ("0 rsp 6 200 OK\n", "it answered transaction 0"),
+        ("1 rsp 6 200 OK\n", "unexpected response to transaction 1"),
+        ("0 rsp 6 200 OK\n", "unexpected response to transaction 0"),
         (
             "3 rsp 6 200 OK\n3 rsp 6 200 OK\n",
-            "it answered transaction 3",
+            "unexpected response to transaction 3",
         ),
         (
             "2 rsp 9 500 sorry\n",
-            "it refused the command \"syslog\": \"500 sorry\"",
+            "the server rejected the command \"syslog\": \"500 sorry\"",
         ),
         ("2 rsp 0\n", "has no status code"),
         ("2 rsp 2 OK\n", "has no status code"),
-        ("2 syslog 1 x\n", "it sent the command \"syslog\""),
-        ("0 serverclose 0\n", "it closes the session"),
-        ("hello\n", "what it sent is not RELP"),
+        ("2 syslog 1 x\n", "unexpected command \"syslog\""),
+        ("0 serverclose 0\n", "the server closed the session"),
+        ("hello\n", "the received data is not RELP"),
     ] {
         let mut relp = opened(10);
         assert!(relp.send(b"a") && relp.send(b"b"));
@@ -133,7 +133,7 @@ fn wrong_answers_end_the_session() {
 }
 
 #[test]
-fn a_server_that_has_not_what_we_need_is_refused() {
+fn a_server_without_the_needed_offers_is_rejected() {
     for data in [
         "200 OK",
         "200 OK\nrelp_version=1\ncommands=syslog",

@@ -2,27 +2,27 @@
 
 use std::time::Instant;
 
-/// A session's knowledge of the connection in use.
+/// The state of the connection in use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionState {
-    /// The position up to which the peer acknowledged everything.
+    /// The position up to which the peer has acknowledged everything.
     pub(super) wire: u64,
-    /// The bytes of frames that it acknowledged.
+    /// The size in bytes of the frames that the peer has acknowledged.
     pub(super) acknowledged: u64,
-    /// The time at which the connection took its first byte.
+    /// The time at which the connection accepted the first byte.
     pub(super) began: Option<Instant>,
     /// The time of the last progress: an acknowledgement, or the first byte sent.
     pub(super) progress: Option<Instant>,
     pub(super) resending: Resending,
-    /// The time at which it has survived what was sent.
+    /// The time at which the connection will have survived the frames that were sent.
     pub(super) survives_at: Option<Instant>,
-    /// It ended within a frame that the peer had not acknowledged.
+    /// Whether the connection ended during a frame that the peer had not acknowledged.
     pub(super) was_cut: bool,
     /// The largest receive window that the peer advertised, in bytes.
     pub(super) window: usize,
 }
 
-/// The frames that a connection was given again.
+/// The progress of sending frames again on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Resending {
     #[default]
@@ -34,7 +34,7 @@ pub(super) enum Resending {
 }
 
 impl ConnectionState {
-    /// Whether the peer acknowledged any byte of a frame.
+    /// Whether the peer has acknowledged any bytes of frames.
     pub(super) const fn has_acknowledged(&self) -> bool {
         self.acknowledged > 0
     }

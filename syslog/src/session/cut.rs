@@ -1,37 +1,38 @@
-//! Frames within which connections ended, before the peer had acknowledged them.
+//! Frames during which connections ended, before the peer had acknowledged them.
 //!
 //! ```text
-//! ends twice within it ──> sent alone ──> acknowledged: forgotten
-//!                               │
-//!                               └── three connections end, and before each
-//!                                   one lived on without it: given up
+//! two connections end ──> frame is sent alone ──> acknowledged: forgotten
+//! during the frame                │
+//!                                 └── three more connections end, and before each
+//!                                     end a connection survived without the frame:
+//!                                     given up
 //! ```
 //!
-//! Such a frame need not be searched for: it is where the acknowledgements
-//! stop. But a peer that acknowledges several frames at once may have ended the
-//! connection at a later one, so the frame has to be alone when it counts. All
-//! this happens within ten minutes, or is forgotten.
+//! Such a frame need not be searched for: it is the first unacknowledged frame. But
+//! a peer that acknowledges several frames at once may have ended the connection at a
+//! later frame, so only ends while the frame is sent alone count against it. An end is
+//! forgotten after ten minutes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// The number of connections that have to end within a frame before it is sent
-/// alone.
+/// The number of connections that must end during a frame before it is sent alone.
 const ENDS: u32 = 2;
-/// The number of connections that have to end while it is sent alone.
+/// The number of connections that must end while the frame is sent alone before it is
+/// given up.
 const ENDS_ALONE: u32 = 3;
-/// The time after which an end is forgotten.
+/// The time after which a frame is forgotten, unless another connection ends during it.
 const AGE: Duration = Duration::from_secs(600);
-/// The maximum number of frames to remember: Fluent Bit tries no more chunks
-/// again at a time.
+/// The maximum number of remembered frames: Fluent Bit retries at most this many
+/// chunks at a time.
 const FRAMES: usize = 2048;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct CutFrames {
     hasher: RandomState,
-    /// By the hash of the frame.
+    /// The frames by their hashes.
     frames: HashMap<u64, CutFrame>,
 }
 
@@ -39,21 +40,23 @@ pub(super) struct CutFrames {
 struct CutFrame {
     ends: u32,
     ends_alone: u32,
-    /// Whether a connection lived on without it since the last end.
+    /// Whether a connection survived without the frame since the last end.
     others_survived: bool,
+    /// The time of the last end.
     last: Instant,
 }
 
-/// The end of a connection within a frame.
+/// The end of a connection during a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// Nothing else was under way.
+    /// Whether the frame was sent alone.
     pub(super) is_alone: bool,
-    /// The connection had lived with other frames for a while before.
+    /// Whether the connection had survived other frames for some time before.
     pub(super) others_survived: bool,
 }
 
 impl CutFrames {
+    /// Counts the end of a connection during a frame.
     pub(super) fn add(&mut self, frame: &[u8], cut: Cut, now: Instant) {
         let hash = self.hasher.hash_one(frame);
         if self.frames.len() >= FRAMES && !self.frames.contains_key(&hash) {
@@ -71,23 +74,23 @@ impl CutFrames {
         if cut.is_alone && others_survived {
             entry.ends_alone += 1;
         }
-        // Each of these ends needs a proof of its own.
+        // Each end that counts needs its own surviving connection.
         entry.others_survived = others_survived && !cut.is_alone;
     }
 
-    /// A connection without these frames lived on for a while.
+    /// Records that a connection without these frames survived for some time.
     pub(super) fn others_survived(&mut self) {
         for frame in self.frames.values_mut() {
             frame.others_survived = true;
         }
     }
 
-    /// Whether a frame has to be sent alone.
+    /// Whether a frame must be sent alone.
     pub(super) fn is_suspect(&self, frame: &[u8]) -> bool {
         self.get(frame).is_some_and(|frame| frame.ends >= ENDS)
     }
 
-    /// Returns whether a frame is given up, and forgets it then.
+    /// Returns whether a frame must be given up. If so, forgets it.
     pub(super) fn give_up(&mut self, frame: &[u8]) -> bool {
         let is_guilty = self
             .get(frame)
@@ -98,7 +101,7 @@ impl CutFrames {
         is_guilty
     }
 
-    /// The peer acknowledged a frame.
+    /// Forgets a frame, which the peer acknowledged.
     pub(super) fn forget(&mut self, frame: &[u8]) {
         self.frames.remove(&self.hasher.hash_one(frame));
     }
@@ -110,12 +113,13 @@ impl CutFrames {
         self.frames.get(&self.hasher.hash_one(frame))
     }
 
-    /// Forgets frames within which no connection ended for a while.
+    /// Forgets frames during which no connection ended for [`AGE`].
     pub(super) fn forget_expired(&mut self, now: Instant) {
         self.frames
             .retain(|_, frame| now.saturating_duration_since(frame.last) < AGE);
     }
 
+    /// Forgets the frame with the fewest ends, and the oldest of several.
     fn forget_least(&mut self) {
         let least = self
             .frames

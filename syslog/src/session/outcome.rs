@@ -1,4 +1,4 @@
-//! How batches and connections end.
+//! The ends of batches and connections.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ pub enum Outcome {
     Delivered,
     /// The batch must be submitted again.
     Retry {
-        /// The number of leading frames that need not be sent again: the peer
-        /// has them, or they are kept for it.
+        /// The number of leading frames to skip then: the peer has acknowledged them, or
+        /// the session sends them again by itself.
         delivered: usize,
     },
 }
 
-/// The end of a connection, by what it proves about acknowledged frames.
+/// The end of a connection, by what it reveals about acknowledged frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer closed after this side had. That is judged like
-    /// [`End::Closed`]: it may be an answer, or a peer that ends at the same
-    /// time.
+    /// The peer closed the connection after this side had. It is treated like
+    /// [`End::Closed`], because the peer may have closed independently at the same time.
     Answered,
-    /// The peer closed in an orderly way, and no reset followed: it has read
-    /// what it acknowledged [`Policy::close_timeout`](super::Policy::close_timeout)
-    /// before the close. What it acknowledged later is in doubt, since a program
-    /// may throw away what it reads while it ends a TLS session.
+    /// The peer closed the connection in an orderly way, and no reset followed. The peer
+    /// has read the frames that it had acknowledged at least
+    /// [`Policy::close_timeout`](super::Policy::close_timeout) before the close. Later
+    /// frames are sent again, because a program may discard the bytes that it reads while
+    /// it closes a TLS session.
     Closed,
-    /// The peer or the network ended it, with a reset or without a word:
-    /// everything that is kept is in doubt.
+    /// The peer or the network ended the connection, by a reset or silently. All kept
+    /// frames are sent again.
     Broken,
-    /// This side ended it, because the peer made no progress: everything that
-    /// is kept is in doubt.
+    /// This side ended the connection, because the peer made no progress. All kept frames
+    /// are sent again.
     Stalled,
 }
 
@@ -46,27 +46,28 @@ pub enum Side {
     Peer,
 }
 
-/// What the driver has to do after [`Session::on_timeout`](super::Session::on_timeout).
+/// The action that [`Session::on_timeout`](super::Session::on_timeout) requires of the
+/// driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// Nothing.
+    /// No action.
     Nothing,
     /// End the connection: the peer acknowledged nothing within
     /// [`Policy::write_timeout`](super::Policy::write_timeout).
     Stalled,
-    /// End the watch of a closed connection, as this.
+    /// Stop watching the closed connection, and report this end.
     Closed(End),
 }
 
-/// A delivered or failed batch, and what it was submitted with.
+/// A batch that has ended.
 #[derive(Debug)]
 pub struct Finished<T> {
-    /// A batch, not always the same, for its memory to be used again.
+    /// A batch whose memory can be used again. It may be an older batch.
     pub batch: Option<Batch>,
-    /// The driver's own.
+    /// The token that the batch was submitted with.
     pub token: T,
-    /// The batch's end.
+    /// The outcome of the delivery.
     pub outcome: Outcome,
-    /// The time from its first byte's sending to its end, where it was sent.
+    /// The time from sending the first byte to the end, if the batch was sent.
     pub took: Option<Duration>,
 }

@@ -1,27 +1,27 @@
-//! The bounds of a session.
+//! The settings of a session.
 
 use std::time::Duration;
 
 use crate::ReplayBuffer;
 
-/// The bounds of a session's waits and memory.
+/// The timeouts of a session, and the size of its replay buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// The longest attempt to connect, handshakes included: kept by the driver.
+    /// The maximum duration of a connection attempt, including handshakes. The driver
+    /// enforces it.
     pub connect_timeout: Duration,
-    /// The longest time without a byte more acknowledged while some are
-    /// outstanding.
+    /// The maximum time without an acknowledgement while bytes are unacknowledged.
     pub write_timeout: Duration,
-    /// How long a closed connection is watched for a reset, and how old an
-    /// acknowledgement must be at the close for its frames to count as read.
+    /// The time for which a closed connection is watched for a reset, and the minimum age
+    /// that an acknowledgement must have at the close for its frames to count as read.
     pub close_timeout: Duration,
-    /// The shortest wait after a failure.
+    /// The minimum wait after a failure.
     pub backoff_min: Duration,
-    /// The longest wait after many failures.
+    /// The maximum wait after many failures.
     pub backoff_max: Duration,
-    /// How many bytes of frames are kept to be sent again.
+    /// The size of the replay buffer.
     pub replay_buffer: ReplayBuffer,
-    /// How long they are kept.
+    /// The maximum age of the frames in the replay buffer.
     pub replay_age: Duration,
 }
 

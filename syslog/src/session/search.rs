@@ -1,36 +1,36 @@
-//! The search for frames at which a receiver ends its connections.
+//! The search for frames that make a receiver close its connections.
 //!
 //! ```text
 //! frames   0 ............ low ............... high ............ n
 //!          |  survived     |  ended a connection  |
 //!
-//! Idle      nothing is sent: a connection has to live on without any frame
-//! Halving   low..middle is sent: if the connection lives on, low = middle,
+//! Idle      nothing is sent: a connection must survive without any frame
+//! Halving   low..middle is sent: if the connection survives, low = middle,
 //!           and if it ends, high = middle
-//! Comparing high = low + 1: this frame and a control frame are sent in turn,
+//! Comparing high = low + 1: this frame and a control frame are sent alternately,
 //!           each alone on its connection
 //! ```
 //!
-//! Connections also end for other reasons, by chance or for a while. So a frame
-//! is to blame only if it ended five connections, and the control survived one
-//! after each of them, without an exception. Bad frames often come in a row:
-//! behind one, the next frame is tried alone, then two, four, and so on, and two
-//! comparisons are enough. A search always comes to an end: each probe narrows
-//! the range, moves `low` on, or counts.
+//! Connections also end for other reasons, by chance or for some time. A frame is
+//! therefore blamed only if it ends five connections, and if the control frame
+//! survives one connection after each of them, without exception. Bad frames often
+//! come in a row: after the first one, the next frame is tried alone, then two, four,
+//! and so on, and two comparisons are enough. A search always terminates: each probe
+//! narrows the range, advances `low`, or increments a counter.
 
 use std::ops::Range;
 
-/// The number of times that the first suspect has to end a connection and the
-/// control to survive one.
+/// The number of comparisons that are needed to blame the first frame: in each, the
+/// suspect ends a connection and the control survives one.
 const PAIRS: u32 = 5;
-/// The number of times for the suspects behind one that was to blame.
+/// The number of comparisons that are needed to blame each further frame.
 const MORE_PAIRS: u32 = 2;
-/// The number of idle connections that have to end before it is the peer.
+/// The number of idle connections that must end before the peer is blamed.
 const IDLE_ENDS: u32 = 3;
-/// The number of connections of a proven control that have to end before it is
-/// the peer.
+/// The number of connections with a proven control that must end before the peer is
+/// blamed.
 const CONTROL_ENDS: u32 = 2;
-/// The maximum number of frames that are tried as a control.
+/// The maximum number of frames that are tried as the control.
 const CANDIDATES: usize = 8;
 
 /// See the [module](self).
@@ -38,14 +38,14 @@ const CANDIDATES: usize = 8;
 pub(super) struct Search {
     /// The number of frames under suspicion.
     frames: usize,
-    /// The frames before this one survived.
+    /// The index of the first frame that has not survived yet.
     low: usize,
     stage: Stage,
-    /// How many comparisons are needed to blame a frame.
+    /// The number of comparisons that are needed to blame a frame.
     needed: u32,
     /// The number of connections that ended with a proven control.
     control_ends: u32,
-    /// A frame that survived alone, or among others.
+    /// The index of a frame that survived, alone or among others.
     control: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ enum Stage {
     },
     Halving {
         high: usize,
-        /// Whether the frames up to `high` together ended a connection.
+        /// Whether the frames from `low` to `high` ended a connection together.
         is_guilty: bool,
     },
     Comparing {
@@ -70,8 +70,8 @@ enum Stage {
 enum Side {
     Suspect,
     Control,
-    /// A frame that may become the control, by its number in the row of those
-    /// that are tried.
+    /// A frame that may become the control. Holds the number of candidates that were
+    /// tried before.
     Candidate(usize),
 }
 
@@ -82,18 +82,18 @@ pub(super) enum Verdict {
     Open,
     /// The first frame that has not survived is to blame.
     Guilty,
-    /// Each of the few frames ends connections, and there is no other one to
-    /// compare them with.
+    /// Each of the few frames ends connections, and no other frame is available as a
+    /// control.
     Unconfirmed,
     /// All frames have survived.
     Survived,
-    /// Connections end whatever is sent.
+    /// The peer ends connections whatever is sent.
     Peer,
 }
 
 impl Search {
-    /// A search among the first `frames` frames. A frame behind them that is
-    /// known to survive may serve as the control.
+    /// Begins a search among the first `frames` frames. With `has_control`, the frame
+    /// after them is known to survive, and serves as the control.
     pub(super) const fn new(frames: usize, has_control: bool) -> Self {
         Self {
             frames,
@@ -105,22 +105,22 @@ impl Search {
         }
     }
 
-    /// The number of frames at the beginning that have survived.
+    /// Returns the number of frames at the beginning that have survived.
     pub(super) const fn survivors(&self) -> usize {
         self.low
     }
 
-    /// The frames under suspicion that have not survived.
+    /// Returns the frames under suspicion that have not survived.
     pub(super) const fn left(&self) -> Range<usize> {
         self.low..self.frames
     }
 
-    /// Whether no frame was to blame.
+    /// Whether no frame was blamed.
     pub(super) const fn is_fruitless(&self) -> bool {
         self.needed == PAIRS
     }
 
-    /// The frames to be sent next, and nothing behind them.
+    /// Returns the frames to be sent on the next connection, and nothing after them.
     pub(super) fn probe(&self) -> Range<usize> {
         let alone = |frame: usize| frame..frame + 1;
         match self.stage {
@@ -137,7 +137,7 @@ impl Search {
         }
     }
 
-    /// The connection lived on with the frames of [`Search::probe`].
+    /// Records that the connection survived the frames of [`Search::probe`].
     pub(super) fn survived(&mut self) -> Verdict {
         match self.stage {
             Stage::Idle { .. } => self.halve(self.frames, true),
@@ -171,7 +171,7 @@ impl Search {
         }
     }
 
-    /// The connection ended with the frames of [`Search::probe`].
+    /// Records that the connection ended with the frames of [`Search::probe`].
     pub(super) fn ended(&mut self) -> Verdict {
         match self.stage {
             Stage::Idle { ends } if ends + 1 == IDLE_ENDS => Verdict::Peer,
@@ -206,7 +206,7 @@ impl Search {
         }
     }
 
-    /// The frame that was to blame is removed. The search goes on behind it.
+    /// Removes the frame that is to blame, and continues the search after it.
     pub(super) fn remove_guilty(&mut self) -> Verdict {
         self.frames -= 1;
         self.needed = MORE_PAIRS;
@@ -218,13 +218,13 @@ impl Search {
         self.try_next(1)
     }
 
-    /// Tries the next frames, of which nothing is known.
+    /// Tries the next `count` frames, which were not tried before.
     fn try_next(&mut self, count: usize) -> Verdict {
         self.halve(self.frames.min(self.low + count), false)
     }
 
-    /// Narrows the range to `high`, and begins to compare once it is a single
-    /// frame that ended a connection.
+    /// Narrows the range to `high`. Starts comparing when the range is a single frame
+    /// that ended a connection.
     fn halve(&mut self, high: usize, is_guilty: bool) -> Verdict {
         if self.low == self.frames {
             return Verdict::Survived;
@@ -240,7 +240,7 @@ impl Search {
         Verdict::Open
     }
 
-    /// The suspect ended a connection: now it is the control's turn.
+    /// Sends the control frame next, after the suspect ended a connection.
     fn compare(&mut self, pairs: u32) -> Verdict {
         if self.low > 0 {
             self.control.get_or_insert(self.low - 1);
@@ -255,6 +255,7 @@ impl Search {
         Verdict::Open
     }
 
+    /// Sends a candidate for the control next, if one is left.
     fn try_candidate(&mut self, pairs: u32, row: usize) -> Verdict {
         let others = self.frames - self.low - 1;
         if row == others.min(CANDIDATES) {
@@ -271,8 +272,8 @@ impl Search {
         Verdict::Open
     }
 
-    /// The candidates are spread over the frames behind the suspect, the last
-    /// one first: bad frames often come in a row.
+    /// Returns the index of a candidate. The candidates are spread over the frames after
+    /// the suspect, last frame first, because bad frames often come in a row.
     const fn candidate(&self, row: usize) -> usize {
         let others = self.frames - self.low - 1;
         let tried = if others < CANDIDATES {
@@ -288,33 +289,36 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Runs a search against a receiver that ends a connection at these
-    /// frames. Returns those that are blamed, the last verdict, and the number
+    /// Runs a search against a receiver that ends a connection at the frames that
+    /// `ends_at` selects. Returns the blamed frames, the last verdict, and the number
     /// of probes.
     fn search(frames: usize, ends_at: impl Fn(usize) -> bool) -> (Vec<usize>, Verdict, u32) {
         let mut search = Search::new(frames, false);
-        // The frames by their numbers at the beginning.
-        let mut names: Vec<usize> = (0..frames).collect();
+        // The remaining frames, by their original indexes.
+        let mut originals: Vec<usize> = (0..frames).collect();
         let mut blamed = Vec::new();
         for probes in 1.. {
-            let mut verdict = if names[search.probe()].iter().any(|name| ends_at(*name)) {
+            let mut verdict = if originals[search.probe()]
+                .iter()
+                .any(|frame| ends_at(*frame))
+            {
                 search.ended()
             } else {
                 search.survived()
             };
             if verdict == Verdict::Guilty {
-                blamed.push(names.remove(search.survivors()));
+                blamed.push(originals.remove(search.survivors()));
                 verdict = search.remove_guilty();
             }
             if verdict != Verdict::Open {
                 return (blamed, verdict, probes);
             }
         }
-        unreachable!("the loop ends by itself")
+        unreachable!("the range of probes is unbounded")
     }
 
     #[test]
-    fn finds_the_frame_wherever_it_is() {
+    fn a_single_bad_frame_is_found_at_any_position() {
         for frames in 2..40 {
             for culprit in 0..frames {
                 let (blamed, verdict, probes) = search(frames, |frame| frame == culprit);
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_all_of_several() {
+    fn several_bad_frames_are_all_found() {
         for first in 0..20 {
             let guilty: Vec<usize> = (first..first + 15).step_by(1 + first % 3).collect();
             let (blamed, verdict, _) = search(50, |frame| guilty.contains(&frame));
@@ -334,14 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_logarithmic_number_of_probes() {
+    fn the_number_of_probes_is_logarithmic() {
         let (blamed, _, probes) = search(1 << 20, |frame| frame == 777_777);
         assert_eq!(blamed, [777_777]);
         assert!(probes <= 1 + 21 + 2 * PAIRS + 20, "{probes}");
     }
 
     #[test]
-    fn blames_nothing_where_an_idle_connection_ends() {
+    fn no_frame_is_blamed_if_idle_connections_end() {
         let mut search = Search::new(100, false);
         assert_eq!(search.ended(), Verdict::Open);
         assert_eq!(search.ended(), Verdict::Open);
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn blames_nothing_where_every_frame_ends_a_connection() {
+    fn no_frame_is_blamed_if_every_frame_ends_a_connection() {
         for frames in 1..100 {
             let (blamed, verdict, probes) = search(frames, |_| true);
             let expected = if frames <= CANDIDATES {
@@ -363,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn blames_nothing_where_every_connection_survives() {
+    fn no_frame_is_blamed_if_every_connection_survives() {
         let (blamed, verdict, _) = search(1000, |_| false);
         assert_eq!((blamed, verdict), (Vec::new(), Verdict::Survived));
     }
 
     #[test]
-    fn a_single_frame_needs_another_one_for_comparison() {
+    fn a_single_frame_is_not_blamed_without_a_control() {
         let (blamed, verdict, _) = search(1, |_| true);
         assert_eq!((blamed, verdict), (Vec::new(), Verdict::Unconfirmed));
 
@@ -386,10 +390,10 @@ mod tests {
         assert!(search.left().is_empty());
     }
 
-    /// A balancer sends connections to servers of which some end all that carry
-    /// anything.
+    /// A load balancer distributes connections to servers, of which some end every
+    /// connection that carries a frame.
     #[test]
-    fn connections_that_end_by_chance_hardly_ever_cost_a_frame() {
+    fn connections_that_end_at_random_hardly_ever_blame_a_frame() {
         let mut state = 42_u64;
         let mut random = move || {
             state ^= state << 13;
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_passes_once_is_not_blamed() {
+    fn a_frame_that_survives_once_is_not_blamed() {
         let mut search = Search::new(2, false);
         search.survived();
         for _ in 1..PAIRS {
@@ -430,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_that_ends_connections_proves_nothing() {
+    fn the_peer_is_blamed_if_the_control_ends_connections() {
         let mut search = Search::new(2, false);
         search.survived();
         search.ended();

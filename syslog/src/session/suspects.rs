@@ -1,25 +1,25 @@
-//! Frames at which a peer may end its connections: a receiver that cannot take
-//! one message must not block those behind it.
+//! Frames that may make the peer close its connections. A message that a receiver
+//! rejects this way must not block the messages after it.
 //!
 //! ```text
 //! Counting -- five connections end early --> Searching -- the peer ends all --> Resting
 //!    ^  ^                                     |    ^                               |
 //!    |  +-------- all frames survived --------+    | another frame survived        |
 //!    |            or were given up            v    |                               |
-//!    |                        few frames, and no other to compare them with        |
+//!    |                  few frames, and no other frame to compare them with        |
 //!    +---------------------------- ten minutes ------------------------------------+
 //! ```
 //!
-//! There are two mechanisms. A frame that the peer acknowledged is one of those
-//! that are sent again, so a [`Search`] isolates it. A frame that ends the
-//! connection before the peer acknowledges it is known by its position
+//! There are two mechanisms. A bad frame that the peer has acknowledged is among the
+//! frames that are sent again, so a [`Search`] isolates it. A bad frame that ends the
+//! connection before the peer acknowledges it is identified by its position
 //! ([`CutFrames`]), even if other batches are delivered in between.
 //!
-//! Frames that survive in a search are kept like all that are delivered. But if
-//! the next search comes at once, there is no bad frame: the receiver ends
-//! connections for a reason of its own, for example after so many messages, and
-//! would be sent the same frames forever. So the frames that survive a second
-//! search count as read. They are counted as exposed.
+//! Frames that survive a search are kept like all delivered frames. But if the next
+//! search follows immediately, there is no bad frame: the receiver ends connections for
+//! a different reason, for example after a certain number of messages, and would be
+//! sent the same frames forever. Frames that survive a second search therefore count as
+//! read, and their bytes as exposed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,10 +29,10 @@ use super::search::{Search, Verdict};
 use crate::replay::Replay;
 use crate::{Batch, Framing};
 
-/// The number of connections in a row that have to end early before a search.
+/// The number of consecutive connections that must end early before a search.
 const ENDS: u32 = 5;
-/// The maximum number of frames that are set aside: with more, the peer refuses
-/// everything.
+/// The maximum number of frames that are set aside. With more, the peer is taken to
+/// reject everything.
 const ASIDE: usize = 8;
 /// The time without a search after one in which the peer ended all connections,
 /// and the time after which frames that were set aside are sent again.
@@ -42,17 +42,17 @@ const REST: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Suspects {
     state: State,
-    /// Frames that end connections, as far as is known without another frame to
+    /// Frames that seem to end connections, set aside until there is another frame to
     /// compare them with.
     aside: Batch,
-    /// The time at which they are sent again, whether there is one or not.
+    /// The time at which the frames in `aside` are sent again in any case.
     aside_until: Option<Instant>,
     cut: CutFrames,
-    /// There was a search.
+    /// Whether there was a search.
     has_searched: bool,
-    /// The last search found nothing, and all ends since were early ones.
+    /// Whether the last search found nothing, and all connections since ended early.
     was_fruitless: bool,
-    /// The bytes of frames that survived twice, and are not kept any more.
+    /// The size in bytes of the frames that survived twice, and are no longer kept.
     exposed: u64,
     /// The longest time from the first byte sent to an early end.
     slowest: Duration,
@@ -68,7 +68,7 @@ enum State {
 }
 
 impl Suspects {
-    /// No suspicion.
+    /// Creates a state without suspects.
     pub(super) fn new() -> Self {
         Self {
             state: State::Counting { ends: 0 },
@@ -88,20 +88,20 @@ impl Suspects {
         matches!(self.state, State::Searching { .. })
     }
 
-    /// Whether it matters that a connection lives on for
-    /// [`Suspects::survival_time`].
+    /// Whether [`Suspects::on_survived`] must be called when a connection has survived
+    /// for [`Suspects::survival_time`].
     pub(super) fn is_waiting(&self) -> bool {
         self.is_searching() || !self.aside.is_empty()
     }
 
-    /// The time for which a connection must live on after its frames were
-    /// acknowledged: longer than those lived that ended, between the two
-    /// bounds.
+    /// Returns the time for which a connection must survive after its frames were
+    /// acknowledged: twice the longest lifetime of the connections that ended early,
+    /// clamped to `min` and `max`.
     pub(super) fn survival_time(&self, min: Duration, max: Duration) -> Duration {
         (self.slowest * 2).clamp(min, max.max(min))
     }
 
-    /// The bytes of frames that are held here.
+    /// Returns the size in bytes of the frames that are held here.
     pub(super) fn bytes(&self) -> usize {
         let searched = match &self.state {
             State::Searching { frames, .. } => frames.bytes().len(),
@@ -115,7 +115,7 @@ impl Suspects {
         self.has_searched
     }
 
-    /// The number of the first frame that is held here ([`Batch::numbered`]).
+    /// Returns the number of the first frame that is held here ([`Batch::numbered`]).
     pub(super) fn first_number(&self) -> Option<u64> {
         let searched = match &self.state {
             State::Searching { frames, .. } => Some(frames.first()),
@@ -125,13 +125,13 @@ impl Suspects {
         [searched, aside].into_iter().flatten().min()
     }
 
-    /// There is a new connection.
+    /// Handles a new connection.
     pub(super) fn on_connected(&mut self, now: Instant) {
         self.cut.forget_expired(now);
     }
 
-    /// The frames to be sent next while searching; none on a connection that
-    /// has to survive without any.
+    /// Returns the frames to be sent next during a search, or `None` on a connection
+    /// that must survive without frames.
     pub(super) fn probe(&self) -> Option<Batch> {
         let State::Searching { frames, search } = &self.state else {
             return None;
@@ -140,9 +140,9 @@ impl Suspects {
         (!probe.is_empty()).then(|| frames.slice(probe))
     }
 
-    /// A connection ended, on which frames were sent again. It is `early` if
-    /// that was so soon that one of them may be the reason; it took this long
-    /// from the first byte. A search takes the frames from `replay`.
+    /// Handles the end of a connection on which frames were sent again. The end is
+    /// `early` if one of these frames may be the reason. `took` is the time since the
+    /// first byte. A new search takes the frames out of `replay`.
     pub(super) fn on_ended(
         &mut self,
         early: bool,
@@ -166,13 +166,13 @@ impl Suspects {
                 *ends = 0;
                 self.was_fruitless = false;
             }
-            State::Resting { until } if now >= *until => self.count_anew(),
+            State::Resting { until } if now >= *until => self.restart_counting(),
             State::Resting { .. } => {}
         }
     }
 
-    /// A connection lived on for [`Suspects::survival_time`] after the peer had
-    /// acknowledged what was sent, of which `replay` has the newest.
+    /// Handles a connection that survived for [`Suspects::survival_time`] after the peer
+    /// had acknowledged all frames. `replay` has the newest of these frames.
     pub(super) fn on_survived(&mut self, replay: &mut Replay, now: Instant) {
         if let State::Searching { search, .. } = &mut self.state {
             let verdict = search.survived();
@@ -182,28 +182,28 @@ impl Suspects {
         }
     }
 
-    /// A connection ended within this frame, of a batch that is not kept here.
+    /// Counts the end of a connection during a frame that is not held here.
     pub(super) fn add_cut(&mut self, frame: &[u8], cut: Cut, now: Instant) {
         self.cut.add(frame, cut, now);
     }
 
-    /// A connection that was not cut within a frame lived for a while.
+    /// Records that a connection survived for some time, and did not end during a frame.
     pub(super) fn others_survived(&mut self) {
         self.cut.others_survived();
     }
 
-    /// Whether a frame has to be sent alone.
+    /// Whether a frame must be sent alone.
     pub(super) fn is_suspect(&self, frame: &[u8]) -> bool {
         self.cut.is_suspect(frame)
     }
 
-    /// The peer acknowledged a frame that was sent alone.
-    pub(super) fn acquit(&mut self, frame: &[u8]) {
+    /// Forgets a frame that was sent alone, and that the peer has acknowledged.
+    pub(super) fn forget(&mut self, frame: &[u8]) {
         self.cut.forget(frame);
     }
 
-    /// Whether connections keep ending within this frame, and live on without
-    /// it. It is given up then.
+    /// Returns whether a frame is given up, because connections keep ending during the
+    /// frame and survive without it.
     pub(super) fn gives_up(&mut self, frame: &[u8]) -> bool {
         let gives_up = self.cut.give_up(frame);
         if gives_up {
@@ -212,13 +212,13 @@ impl Suspects {
         gives_up
     }
 
-    /// The length in bytes of a frame that was given up, oldest first.
+    /// Returns the length in bytes of the next frame that was given up, oldest first.
     pub(super) fn poll_rejected(&mut self) -> Option<usize> {
         self.rejected.pop_front()
     }
 
-    /// The bytes of frames that count as read without a proof, since the last
-    /// call.
+    /// Returns the size in bytes of the frames that count as read without proof, since
+    /// the last call.
     pub(super) const fn take_exposed(&mut self) -> u64 {
         std::mem::replace(&mut self.exposed, 0)
     }
@@ -229,19 +229,19 @@ impl Suspects {
         self.take_aside();
     }
 
-    /// The time at which [`Suspects::expired_aside`] has frames.
+    /// Returns the time at which [`Suspects::expired_aside`] will return frames.
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
         self.aside_until
     }
 
-    /// The frames that were set aside and have waited long enough for another
-    /// one.
+    /// Takes the frames that were set aside, if they have waited long enough for another
+    /// frame.
     pub(super) fn expired_aside(&mut self, now: Instant) -> Option<Batch> {
         let is_expired = self.aside_until.is_some_and(|until| now >= until);
         (is_expired && !self.is_searching()).then(|| self.take_aside())
     }
 
-    /// Searches among the frames that would be sent again.
+    /// Begins a search among the frames that would be sent again.
     fn search_replay(&mut self, replay: &mut Replay) {
         let mut frames: Option<Batch> = None;
         for kept in replay.take() {
@@ -263,7 +263,8 @@ impl Suspects {
         };
     }
 
-    /// Compares the frames that were set aside with one that survived.
+    /// Begins a search that compares the frames that were set aside with a frame that
+    /// survived.
     fn search_aside(&mut self, replay: &Replay) {
         let Some(control) = replay.newest_frame() else {
             return;
@@ -277,8 +278,8 @@ impl Suspects {
         self.state = State::Searching { frames, search };
     }
 
-    /// Acts on a verdict. The frames that are left go back to `replay` when the
-    /// search is over.
+    /// Acts on a verdict. When the search is over, the remaining frames go back to
+    /// `replay`.
     fn conclude(&mut self, verdict: Verdict, replay: &mut Replay, now: Instant) {
         let State::Searching { frames, search } = &mut self.state else {
             return;
@@ -301,7 +302,7 @@ impl Suspects {
                 if self.aside.frames() > ASIDE {
                     self.rest(replay, now);
                 } else {
-                    self.count_anew();
+                    self.restart_counting();
                 }
             }
             Verdict::Survived => {
@@ -312,7 +313,7 @@ impl Suspects {
                     replay.keep(survivors, 0, now);
                 }
                 self.was_fruitless = search.is_fruitless();
-                self.count_anew();
+                self.restart_counting();
             }
             Verdict::Peer => {
                 let all = frames.slice(0..search.left().end);
@@ -322,7 +323,8 @@ impl Suspects {
         }
     }
 
-    /// It is the peer: nothing is set aside any more.
+    /// Begins a time without searches, because the peer ends all connections. Frames are
+    /// no longer set aside.
     fn rest(&mut self, replay: &mut Replay, now: Instant) {
         self.state = State::Resting { until: now + REST };
         let aside = self.take_aside();
@@ -342,7 +344,7 @@ impl Suspects {
         std::mem::replace(&mut self.aside, Batch::new(Framing::OctetCounting))
     }
 
-    fn count_anew(&mut self) {
+    fn restart_counting(&mut self) {
         self.state = State::Counting { ends: 0 };
         self.slowest = Duration::ZERO;
     }

@@ -66,14 +66,14 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     assert_eq!(finished(&mut session), []);
     session.on_acknowledged(7, now);
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
-    // Nothing is waited for any more; what was sent is forgotten some day.
+    // Nothing is outstanding; only the replay buffer expires.
     assert_eq!(session.poll_timeout(), Some(now + POLICY.replay_age));
     assert_well(&mut session, now + POLICY.replay_age);
     assert_eq!(session.poll_timeout(), None);
 }
 
 #[test]
-fn batches_go_out_in_order_and_end_in_order() {
+fn batches_are_sent_and_finished_in_order() {
     let now = Instant::now();
     let mut session = up(now);
     for (token, text) in [(1, "a"), (2, "b"), (3, "c")] {
@@ -119,7 +119,7 @@ fn a_stalled_peer_times_out_while_bytes_wait() {
 }
 
 #[test]
-fn a_batch_that_the_connection_never_takes_times_out() {
+fn a_batch_that_cannot_be_written_times_out() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
@@ -128,7 +128,7 @@ fn a_batch_that_the_connection_never_takes_times_out() {
 }
 
 #[test]
-fn while_the_peer_is_down_batches_come_back_at_once() {
+fn batches_fail_at_once_while_the_peer_is_down() {
     let now = Instant::now();
     let mut session = Session::new(POLICY);
     session.submit(batch(&["a"]), 0, 1);
@@ -141,7 +141,7 @@ fn while_the_peer_is_down_batches_come_back_at_once() {
     session.submit(batch(&["a"]), 0, 2);
     assert_eq!(finished(&mut session), [(2, RETRY)]);
 
-    // Also during the next attempt, and no longer once there is a connection.
+    // Batches also fail during the next attempt, until it succeeds.
     let later = session.poll_timeout().unwrap();
     session.on_timeout(later);
     session.submit(batch(&["a"]), 0, 3);
@@ -153,7 +153,7 @@ fn while_the_peer_is_down_batches_come_back_at_once() {
 }
 
 #[test]
-fn a_peer_that_accepts_and_closes_was_of_no_use() {
+fn a_connection_that_ends_at_once_is_not_retried_at_once() {
     let now = Instant::now();
     let mut session = up(now);
     assert!(!session.on_ended(now, End::Broken));
@@ -165,7 +165,7 @@ fn a_peer_that_accepts_and_closes_was_of_no_use() {
 }
 
 #[test]
-fn nor_was_one_that_takes_a_batch_and_closes() {
+fn a_connection_that_ends_after_one_batch_is_not_retried_at_once() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"]), 0, 1);
@@ -175,7 +175,7 @@ fn nor_was_one_that_takes_a_batch_and_closes() {
 }
 
 #[test]
-fn after_a_connection_that_was_of_use_the_next_comes_at_once() {
+fn a_connection_that_lived_for_a_while_is_retried_at_once() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"]), 0, 1);
@@ -185,7 +185,7 @@ fn after_a_connection_that_was_of_use_the_next_comes_at_once() {
     assert!(session.wants_connection());
     assert!(!session.is_down());
 
-    // A quiet one that lived long was of use too.
+    // The same applies to an idle connection that lived long enough.
     let mut session = up(now);
     assert!(session.on_ended(now + second(60), End::Broken));
 }
@@ -198,7 +198,7 @@ fn an_empty_batch_is_delivered_without_a_connection() {
 }
 
 #[test]
-fn frames_are_given_one_by_one_for_datagrams() {
+fn frames_are_transmitted_one_by_one_for_datagrams() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["one", "three"]), 0, 1);
@@ -210,7 +210,7 @@ fn frames_are_given_one_by_one_for_datagrams() {
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
 }
 
-/// Takes everything that is to be sent, and acknowledges it.
+/// Sends everything, acknowledges it, and returns it.
 fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String {
     let mut sent = Vec::new();
     while !session.transmit().is_empty() {
@@ -223,7 +223,7 @@ fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String 
     String::from_utf8(sent).unwrap()
 }
 
-/// A session that has delivered `1 a` and `1 b`, and sent `1 c`.
+/// Returns a session that has delivered `1 a` and `1 b`, and sent `1 c`.
 fn delivered_two_of_three(now: Instant) -> Session<u32> {
     let mut session = up(now);
     let mut wire = 0;
@@ -238,7 +238,7 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
 }
 
 #[test]
-fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
+fn a_broken_connection_replays_the_last_delivered_frames_first() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     session.on_ended(now + second(1), End::Broken);
@@ -260,7 +260,7 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
         }
     );
 
-    // Once is enough, unless it happens again.
+    // They are sent again only once, unless another connection breaks.
     let later = now + second(10);
     assert!(session.on_closing(later, Side::Peer));
     session.on_ended(later + POLICY.close_timeout, End::Closed);
@@ -268,7 +268,7 @@ fn after_an_unclean_end_what_was_delivered_last_is_sent_again_first() {
 }
 
 #[test]
-fn a_close_long_after_the_last_acknowledgement_is_watched_and_costs_nothing() {
+fn a_close_long_after_the_last_acknowledgement_replays_nothing() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     let closed = now + POLICY.close_timeout;
@@ -286,7 +286,7 @@ fn a_close_long_after_the_last_acknowledgement_is_watched_and_costs_nothing() {
 }
 
 #[test]
-fn a_reset_after_an_orderly_close_puts_everything_in_doubt() {
+fn a_reset_after_an_orderly_close_replays_everything() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     let closed = now + POLICY.close_timeout;
@@ -295,10 +295,10 @@ fn a_reset_after_an_orderly_close_puts_everything_in_doubt() {
     assert_eq!(session.on_connected(closed), 6);
 }
 
-/// The program may have thrown away what it read while it ended TLS, so that
-/// no reset follows.
+/// The peer's program may have discarded what it read while it closed the TLS session,
+/// so that no reset follows.
 #[test]
-fn a_close_soon_after_an_acknowledgement_is_in_doubt() {
+fn a_close_replays_recently_acknowledged_frames() {
     let now = Instant::now();
     let mut session = up(now);
     let mut wire = 0;
@@ -312,7 +312,7 @@ fn a_close_soon_after_an_acknowledgement_is_in_doubt() {
     assert_eq!(session.on_connected(closed), 6);
     assert_eq!(send_all(&mut session, &mut 0, closed), "1 b1 c");
 
-    // Where all of it is in doubt, there is nothing to wait for.
+    // If all frames are in doubt, there is nothing to wait for.
     session.on_ended(closed, End::Broken);
     session.on_connected(closed);
     send_all(&mut session, &mut 0, closed);
@@ -322,7 +322,7 @@ fn a_close_soon_after_an_acknowledgement_is_in_doubt() {
 }
 
 #[test]
-fn a_peer_that_answers_this_sides_close_may_be_ending_as_well() {
+fn a_peer_that_closes_after_this_side_may_not_have_read_recent_frames() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["old"]), 0, 1);
@@ -338,7 +338,7 @@ fn a_peer_that_answers_this_sides_close_may_be_ending_as_well() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_this_sides_close_may_have_read_nothing() {
+fn a_peer_that_does_not_close_after_this_side_may_have_read_nothing() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"]), 0, 1);
@@ -351,7 +351,7 @@ fn a_peer_that_does_not_answer_this_sides_close_may_have_read_nothing() {
 }
 
 #[test]
-fn a_close_with_nothing_kept_is_an_end() {
+fn a_close_is_not_watched_if_no_frames_are_kept() {
     let now = Instant::now();
     for side in [Side::Own, Side::Peer] {
         assert!(!up(now).on_closing(now, side));
@@ -359,12 +359,12 @@ fn a_close_with_nothing_kept_is_an_end() {
 }
 
 #[test]
-fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
+fn replayed_frames_are_kept_until_they_are_acknowledged() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     session.on_ended(now + second(1), End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
-    // However long the receiver is down, and however often it goes again.
+    // This holds however long the receiver is down, and however often it disconnects.
     let later = now + POLICY.replay_age * 10;
     for end in [End::Broken, End::Stalled, End::Closed] {
         session.on_failed(later, WAIT);
@@ -379,7 +379,7 @@ fn what_is_sent_again_is_kept_until_it_is_acknowledged() {
 }
 
 #[test]
-fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
+fn frames_beyond_the_age_or_the_limit_are_not_replayed() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     let later = now + POLICY.replay_age;
@@ -399,7 +399,7 @@ fn what_is_old_or_beyond_the_limit_is_not_sent_again() {
 }
 
 #[test]
-fn a_batch_delivered_in_part_goes_on_behind_that() {
+fn a_partly_delivered_batch_continues_after_the_delivered_frames() {
     let now = Instant::now();
     for end in [End::Closed, End::Broken] {
         let mut session = up(now);
@@ -408,11 +408,11 @@ fn a_batch_delivered_in_part_goes_on_behind_that() {
         session.on_taken(5, 7, now);
         session.on_acknowledged(7, now);
         session.on_ended(now + WAIT, end);
-        // Two frames, and a part of the third that is worth nothing.
+        // Two frames were delivered; a part of the third does not count.
         let retry = Outcome::Retry { delivered: 2 };
         assert_eq!(finished(&mut session), [(1, retry)]);
 
-        // What the peer acknowledged it may have lost all the same.
+        // The peer may still have lost the acknowledged frames.
         assert_eq!(session.on_connected(now), 6);
         session.submit(batch(&["a", "b", "c"]), 2, 2);
         assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 c");
@@ -428,7 +428,7 @@ fn a_batch_that_was_delivered_before_needs_no_connection() {
 }
 
 #[test]
-fn what_is_given_up_is_known() {
+fn abandon_returns_the_bytes_that_would_be_replayed() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
     assert!(session.is_busy());
@@ -442,7 +442,7 @@ fn what_is_given_up_is_known() {
     assert_eq!(session.abandon(now), 6);
     assert!(!session.is_busy());
 
-    // Also when it was under way again.
+    // This includes frames that were already being sent again.
     let mut session = delivered_two_of_three(now);
     session.on_ended(now, End::Broken);
     session.on_connected(now);
@@ -452,7 +452,7 @@ fn what_is_given_up_is_known() {
 }
 
 #[test]
-fn a_slow_peer_gets_time_for_every_byte() {
+fn each_acknowledged_byte_extends_the_write_timeout() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
@@ -480,7 +480,7 @@ fn the_replay_buffer_follows_the_window() {
     assert_eq!(session.replay.limit(), 6000 * KIB);
     assert!(!session.on_window(KIB));
     assert_eq!(session.replay.limit(), 6000 * KIB);
-    // More than is ever kept: reported once for each connection.
+    // A window beyond the maximum is reported once per connection.
     assert!(session.on_window(20_000 * KIB));
     assert!(!session.on_window(21_000 * KIB));
     assert_eq!(session.replay.limit(), ReplayBuffer::MAX);
@@ -490,7 +490,7 @@ fn the_replay_buffer_follows_the_window() {
 }
 
 #[test]
-fn what_a_peer_may_have_lost_and_is_not_kept_is_counted() {
+fn exposed_bytes_are_counted() {
     let now = Instant::now();
     let long = "x".repeat(600);
     let exposed = |window, end| {
@@ -504,18 +504,18 @@ fn what_a_peer_may_have_lost_and_is_not_kept_is_counted() {
         session.on_ended(now, end);
         session.totals().exposed_bytes
     };
-    // Five frames of 604 bytes were sent, one of them is kept.
+    // Five frames of 604 bytes were sent, and one of them is kept.
     assert_eq!(exposed(100_000, End::Broken), 4 * 604);
     assert_eq!(exposed(100_000, End::Stalled), 4 * 604);
-    // It cannot hold more than twice its window.
+    // The peer cannot hold more than twice its window.
     assert_eq!(exposed(1000, End::Broken), 2000 - 604);
     assert_eq!(exposed(100, End::Broken), 0);
     assert_eq!(exposed(100_000, End::Closed), 2416);
 }
 
-/// Connects, sends what the session wants to be sent, and ends as a peer does
-/// that cannot take the frame `bad`. Returns whether it did.
-fn refuse(session: &mut Session<u32>, bad: &str, now: &mut Instant) -> bool {
+/// Connects, sends everything, and breaks the connection when the frame `bad` is sent.
+/// Returns whether it broke.
+fn reject(session: &mut Session<u32>, bad: &str, now: &mut Instant) -> bool {
     session.on_connected(*now);
     let mut wire = 0;
     loop {
@@ -538,7 +538,7 @@ fn rejected(session: &mut Session<u32>) -> Vec<usize> {
 }
 
 #[test]
-fn a_frame_that_ends_connections_is_given_up_and_its_neighbours_arrive() {
+fn a_frame_that_ends_connections_is_given_up_and_all_others_arrive() {
     let texts = ["a", "b", "bad", "c", "d", "e", "f"];
     for at in 0..texts.len() {
         let mut texts = texts;
@@ -551,13 +551,13 @@ fn a_frame_that_ends_connections_is_given_up_and_its_neighbours_arrive() {
         session.on_ended(now, End::Broken);
 
         let ends = (0..100)
-            .take_while(|_| refuse(&mut session, "3 bad", &mut now))
+            .take_while(|_| reject(&mut session, "3 bad", &mut now))
             .count();
         assert!((10..20).contains(&ends), "{ends}");
         assert_eq!(rejected(&mut session), [5], "{texts:?}");
         assert!(!session.is_busy());
 
-        // What is left is as it was.
+        // The remaining frames are unchanged.
         assert_eq!(session.replay_bytes(), 6 * 3);
         session.on_ended(now, End::Broken);
         session.on_connected(now);
@@ -568,7 +568,7 @@ fn a_frame_that_ends_connections_is_given_up_and_its_neighbours_arrive() {
 }
 
 #[test]
-fn while_it_is_searched_for_batches_come_back_at_once() {
+fn batches_fail_at_once_during_a_search() {
     let mut now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a", "bad"]), 0, 1);
@@ -576,7 +576,7 @@ fn while_it_is_searched_for_batches_come_back_at_once() {
     session.on_ended(now, End::Broken);
     finished(&mut session);
     while !session.is_searching() {
-        assert!(refuse(&mut session, "3 bad", &mut now));
+        assert!(reject(&mut session, "3 bad", &mut now));
     }
     session.submit(batch(&["b"]), 0, 2);
     assert_eq!(finished(&mut session), [(2, RETRY)]);
@@ -586,7 +586,7 @@ fn while_it_is_searched_for_batches_come_back_at_once() {
 }
 
 #[test]
-fn a_peer_that_ends_every_connection_costs_no_frame() {
+fn no_frame_is_given_up_if_the_peer_ends_every_connection() {
     let mut now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a", "b", "c"]), 0, 1);
@@ -602,12 +602,12 @@ fn a_peer_that_ends_every_connection_costs_no_frame() {
     }
     assert_eq!(rejected(&mut session), []);
     session.on_connected(now);
-    // It was let alone long ago.
+    // The search has ended long before.
     assert_eq!(send_all(&mut session, &mut 0, now), "1 a1 b1 c");
 }
 
 #[test]
-fn frames_behind_many_bad_ones_arrive() {
+fn frames_after_many_bad_ones_arrive() {
     for bad in [1, 8, 9, 30] {
         let mut texts = vec!["bad"; bad];
         texts.extend(["good"; 20]);
@@ -617,7 +617,7 @@ fn frames_behind_many_bad_ones_arrive() {
         send_all(&mut session, &mut 0, now);
         session.on_ended(now, End::Broken);
         let ends = (0..1000)
-            .take_while(|_| refuse(&mut session, "3 bad", &mut now))
+            .take_while(|_| reject(&mut session, "3 bad", &mut now))
             .count();
         assert!(ends < 20 + 3 * bad, "{ends}");
         assert_eq!(rejected(&mut session), vec![5; bad]);
@@ -626,22 +626,22 @@ fn frames_behind_many_bad_ones_arrive() {
 }
 
 #[test]
-fn a_bad_frame_waits_for_another_one_to_be_compared_with() {
+fn a_single_bad_frame_is_set_aside_until_there_is_a_control() {
     let mut now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["bad"]), 0, 1);
     send_all(&mut session, &mut 0, now);
     session.on_ended(now, End::Broken);
-    while refuse(&mut session, "3 bad", &mut now) {}
+    while reject(&mut session, "3 bad", &mut now) {}
     assert_eq!(
         (rejected(&mut session), session.replay_bytes()),
         (vec![], 5)
     );
-    // It holds nothing up.
+    // It blocks nothing.
     assert!(!session.is_busy());
-    // Some day it is tried again all the same.
+    // It is tried again after some time in any case.
     now = session.poll_timeout().unwrap();
-    while refuse(&mut session, "3 bad", &mut now) {}
+    while reject(&mut session, "3 bad", &mut now) {}
     assert_eq!(
         (rejected(&mut session), session.replay_bytes()),
         (vec![], 5)
@@ -663,7 +663,7 @@ fn a_bad_frame_waits_for_another_one_to_be_compared_with() {
 }
 
 #[test]
-fn a_peer_that_takes_few_frames_on_a_connection_gets_all() {
+fn a_peer_that_accepts_few_frames_per_connection_gets_all() {
     let texts: Vec<String> = (100..400).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut now = Instant::now();
@@ -687,7 +687,7 @@ fn a_peer_that_takes_few_frames_on_a_connection_gets_all() {
             (count, wire) = (0, 0);
         }
         if !session.is_busy() {
-            // As much again as it takes, so that the connection ends.
+            // As many frames as the peer accepts, so that the connection ends.
             session.submit(batch(&texts[..100]), 0, 2);
         }
     }
@@ -700,12 +700,12 @@ fn a_peer_that_takes_few_frames_on_a_connection_gets_all() {
             .count()
             > 3
     );
-    // It may have lost them, for all that is known.
+    // There is no proof that the peer has read them.
     assert!(session.totals().exposed_bytes > 0);
 }
 
 #[test]
-fn a_peer_that_refuses_every_frame_costs_no_frame() {
+fn no_frame_is_given_up_if_the_peer_rejects_every_frame() {
     let mut now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"; 12]), 0, 1);
@@ -714,7 +714,7 @@ fn a_peer_that_refuses_every_frame_costs_no_frame() {
     for _ in 0..200 {
         session.on_connected(now);
         if send_all(&mut session, &mut 0, now).is_empty() {
-            // An idle connection lives on.
+            // An idle connection survives.
             while !send_some(&mut session, &mut now) {}
         }
         session.on_ended(now, End::Broken);
@@ -723,7 +723,8 @@ fn a_peer_that_refuses_every_frame_costs_no_frame() {
     assert_eq!(rejected(&mut session), []);
 }
 
-/// Lets time pass until a frame is sent, or nothing will be.
+/// Advances the time to the next timeout. Returns whether a frame was sent, or true if
+/// there is no timeout.
 fn send_some(session: &mut Session<u32>, now: &mut Instant) -> bool {
     let Some(at) = session.poll_timeout() else {
         return true;
@@ -733,17 +734,17 @@ fn send_some(session: &mut Session<u32>, now: &mut Instant) -> bool {
     !send_all(session, &mut 0, *now).is_empty()
 }
 
-/// It is longer than what the peer takes of it, so that it is never
-/// acknowledged, and not kept here.
+/// The frame is longer than what the peer accepts, so it is never acknowledged as a
+/// whole, and never in the replay buffer.
 #[test]
-fn a_frame_that_is_never_acknowledged_is_given_up_as_well() {
+fn a_frame_that_is_never_acknowledged_is_given_up() {
     let mut now = Instant::now();
     let mut session = Session::new(Policy {
         replay_buffer: ReplayBuffer::Fixed(0),
         ..POLICY
     });
     let bad = "x".repeat(100);
-    // However often: nothing else got through either.
+    // The frame is not blamed, because no other frame was delivered either.
     for _ in 0..20 {
         session.on_connected(now);
         assert!(cut(&mut session, &[&bad, "next"], &mut now));
@@ -765,8 +766,8 @@ fn a_frame_that_is_never_acknowledged_is_given_up_as_well() {
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
 }
 
-/// Submits a batch, and ends the connection before anything of it is
-/// acknowledged. Returns whether the first frame was sent.
+/// Submits a batch, and breaks the connection before any of its bytes are acknowledged.
+/// Returns whether the first frame was sent.
 fn cut(session: &mut Session<u32>, texts: &[&str], now: &mut Instant) -> bool {
     session.submit(batch(texts), 0, 1);
     let count = session.transmit().len();
@@ -782,7 +783,7 @@ fn cut(session: &mut Session<u32>, texts: &[&str], now: &mut Instant) -> bool {
 }
 
 #[test]
-fn a_frame_within_which_connections_ended_is_sent_alone() {
+fn a_frame_during_which_connections_ended_is_sent_alone() {
     let mut now = Instant::now();
     let mut session = up(now);
     for _ in 0..2 {
@@ -792,12 +793,12 @@ fn a_frame_within_which_connections_ended_is_sent_alone() {
     session.submit(batch(&["before"]), 0, 1);
     session.on_taken(8, 8, now);
     session.submit(batch(&["a", "b"]), 0, 2);
-    assert_eq!(session.transmit(), b"", "something else is under way");
+    assert_eq!(session.transmit(), b"", "another frame is unacknowledged");
     session.on_acknowledged(8, now);
     assert_eq!(session.transmit(), b"1 a");
     session.on_taken(3, 11, now);
     assert_eq!(session.transmit(), b"");
-    // It is not to blame.
+    // The peer acknowledges the frame, so the frame is not to blame.
     session.on_acknowledged(11, now);
     assert_eq!(session.transmit(), b"1 b");
     session.on_ended(now, End::Broken);
@@ -808,8 +809,7 @@ fn a_frame_within_which_connections_ended_is_sent_alone() {
     assert_eq!(finished(&mut session), [(2, Outcome::Delivered)]);
 }
 
-/// A peer that acknowledges several frames together, and none of them when it
-/// cannot take one.
+/// The peer acknowledges several frames together, and none of them if it rejects one.
 #[test]
 fn frames_before_a_bad_one_are_not_blamed() {
     let mut now = Instant::now();
@@ -850,7 +850,7 @@ fn frames_before_a_bad_one_are_not_blamed() {
 }
 
 #[test]
-fn an_innocent_frame_outlives_any_number_of_crashes() {
+fn a_good_frame_survives_any_number_of_crashes() {
     let mut now = Instant::now();
     let mut session = up(now);
     for _ in 0..20 {
@@ -860,13 +860,13 @@ fn an_innocent_frame_outlives_any_number_of_crashes() {
         send_all(&mut session, &mut 0, now);
         finished(&mut session);
         now += second(5);
-        assert!(cut(&mut session, &["innocent"], &mut now));
+        assert!(cut(&mut session, &["good"], &mut now));
     }
     assert_eq!(rejected(&mut session), []);
 }
 
 #[test]
-fn a_frame_within_which_a_few_connections_ended_is_not_given_up() {
+fn a_frame_during_which_a_few_connections_ended_is_not_given_up() {
     let now = Instant::now();
     let mut session = up(now);
     for _ in 0..4 {

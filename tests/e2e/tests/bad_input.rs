@@ -112,12 +112,12 @@ fn tls_files_that_cannot_be_used() {
         (
             vec![("tls_ca_file", text(&empty))],
             "tls_ca_file",
-            "holds no certificate in PEM form",
+            "contains no certificate in PEM format",
         ),
         (
             vec![("tls_ca_file", text(&prose))],
             "tls_ca_file",
-            "holds no certificate in PEM form",
+            "contains no certificate in PEM format",
         ),
         (
             vec![
@@ -224,7 +224,7 @@ fn receivers_that_cannot_be_reached() {
     let tcp = ("transport", "tcp");
     assert_retried(
         &[("addr", "no-such-host.invalid:514"), tcp],
-        &["cannot look up the host name \"no-such-host.invalid\""],
+        &["cannot resolve the host name \"no-such-host.invalid\""],
     );
     assert_retried(
         &[("addr", "127.0.0.1:1"), tcp],

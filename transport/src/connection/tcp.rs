@@ -1,4 +1,4 @@
-//! A TCP socket, and what its peer's kernel has acknowledged.
+//! A TCP socket, with the count of acknowledged bytes.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
@@ -6,23 +6,23 @@ use std::net::{Shutdown, SocketAddr};
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::{Hear, Heard, READ, READS_PER_TURN};
+use super::{MAX_READS, OnData, READ_BUFFER, ReadProgress};
 use crate::socket::{
-    announce_acknowledgements, forget_announcements, peer_window, probe_soon, tune, unacknowledged,
+    clear_error_queue, enable_ack_signals, peer_window, probe_soon, tune, unacknowledged,
 };
 use crate::{Error, Target};
 
 #[derive(Debug)]
 pub(super) struct Tcp {
     pub(super) socket: TcpStream,
-    /// Whether the kernel says when something is acknowledged.
-    pub(super) announced: bool,
-    /// Bytes that the kernel took.
+    /// Whether the kernel signals acknowledgements.
+    pub(super) signals_acknowledgements: bool,
+    /// The number of bytes that the kernel has taken.
     pub(super) written: u64,
 }
 
 impl Tcp {
-    /// Begins to connect. `acknowledgements` says whether it will be asked for
+    /// Starts to connect. `acknowledgements` enables signals for
     /// [`Tcp::acknowledged`].
     pub(super) fn open(
         target: &Target,
@@ -32,13 +32,13 @@ impl Tcp {
         let socket = TcpStream::connect(peer)?;
         tune(&socket, target.keepalive, target.user_timeout)?;
         Ok(Self {
-            announced: acknowledgements && announce_acknowledgements(&socket).is_ok(),
+            signals_acknowledgements: acknowledgements && enable_ack_signals(&socket).is_ok(),
             socket,
             written: 0,
         })
     }
 
-    /// Whether the connection is made.
+    /// Returns whether the connection is established.
     pub(super) fn is_established(&self) -> io::Result<bool> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
@@ -63,11 +63,12 @@ impl Tcp {
         Ok(taken)
     }
 
-    /// What the kernel takes at once of several slices; zero bytes where it
-    /// takes none now.
+    /// Writes several slices with one system call. Returns the number of bytes that
+    /// the kernel has taken, which is zero if the send buffer is full.
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            // A peer may be gone: SIGPIPE ends a process that does not ignore it.
+            // Without the flag, a closed connection raises SIGPIPE, which would
+            // terminate a process that does not ignore it.
             let socket = SockRef::from(&self.socket);
             match socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL) {
                 Ok(count) => {
@@ -81,30 +82,35 @@ impl Tcp {
         }
     }
 
-    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
+    pub(super) fn read(
+        &mut self,
+        peer: SocketAddr,
+        on_data: &mut OnData<'_>,
+    ) -> Result<ReadProgress, Error> {
+        let mut buffer = [0; READ_BUFFER];
+        for _ in 0..MAX_READS {
             match self.socket.read(&mut buffer) {
                 Ok(0) => {
-                    // A reset may have come right behind the FIN.
-                    self.check(peer)?;
+                    // A reset may have arrived directly after the FIN.
+                    self.check_reset(peer)?;
                     return Err(Error::Closed { peer });
                 }
-                Ok(count) => hear(&buffer[..count])?,
+                Ok(count) => on_data(&buffer[..count])?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Heard::Everything);
+                    return Ok(ReadProgress::Drained);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
         }
-        Ok(Heard::Part)
+        Ok(ReadProgress::MorePending)
     }
 
-    /// The position up to which the peer's kernel has everything.
+    /// Returns the position up to which the peer's kernel has acknowledged
+    /// everything.
     pub(super) fn acknowledged(&self, peer: SocketAddr) -> Result<u64, Error> {
-        if self.announced {
-            forget_announcements(&self.socket);
+        if self.signals_acknowledgements {
+            clear_error_queue(&self.socket);
         }
         let outstanding =
             unacknowledged(&self.socket).map_err(|source| Error::Broken { peer, source })?;
@@ -113,29 +119,29 @@ impl Tcp {
 
     /// See [`super::Connection::window`].
     pub(super) fn window(&self) -> usize {
-        // What Linux grants by default: half of `net.ipv4.tcp_rmem`'s 6 MiB.
-        const UNKNOWN: usize = 3 << 20;
+        // The default maximum in Linux: half of the 6 MiB of `net.ipv4.tcp_rmem`.
+        const DEFAULT: usize = 3 << 20;
 
-        peer_window(&self.socket).unwrap_or(UNKNOWN)
+        peer_window(&self.socket).unwrap_or(DEFAULT)
     }
 
     /// See [`super::Connection::probe_for_reset`].
     pub(super) fn probe_for_reset(&self) {
-        // Without it a reset has to arrive by itself, as nearly all do.
+        // If this fails, only a reset that the peer sends unasked is noticed.
         let _ = probe_soon(&self.socket);
     }
 
-    /// Whether the connection was reset.
-    pub(super) fn check(&self, peer: SocketAddr) -> Result<(), Error> {
+    /// Returns an error if the connection was reset.
+    pub(super) fn check_reset(&self, peer: SocketAddr) -> Result<(), Error> {
         match self.socket.take_error() {
             Ok(None) => Ok(()),
             Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
         }
     }
 
-    /// Says FIN.
+    /// Sends FIN.
     pub(super) fn shut_down(&self) {
-        // A peer that is gone needs no goodbye.
+        // An error means that the connection has already ended.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 }

@@ -1,4 +1,4 @@
-//! TLS over a TCP socket.
+//! A TLS connection over a TCP socket.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -6,24 +6,24 @@ use std::net::SocketAddr;
 use rustls::{ClientConnection, ProtocolVersion, SupportedCipherSuite};
 
 use super::tcp::Tcp;
-use super::{Hear, Heard, READ, READS_PER_TURN};
+use super::{MAX_READS, OnData, READ_BUFFER, ReadProgress};
 use crate::Error;
 use crate::tls::Client;
 
-/// The most bytes of plaintext in a record (RFC 8446, section 5.1).
-const RECORD: usize = 16 * 1024;
-/// How many records before the limit of its keys a connection is worn: more
-/// than one write makes, and room for alerts.
-const MARGIN: u64 = 64;
+/// The maximum number of bytes of plaintext in a record (RFC 8446, section 5.1).
+const MAX_RECORD: usize = 16 * 1024;
+/// The number of records before the limit of its keys at which a connection is
+/// replaced: more than one write produces, with room for alerts.
+const KEY_LIMIT_MARGIN: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) tcp: Tcp,
     client: ClientConnection,
-    verdict: crate::tls::Verdict,
-    /// Encrypted bytes that the kernel did not take yet.
+    diagnosis: crate::tls::Diagnosis,
+    /// The encrypted bytes that the kernel has not taken yet.
     pending: Vec<u8>,
-    /// Records made of what was written.
+    /// The number of records produced by writes.
     records: u64,
 }
 
@@ -31,12 +31,12 @@ impl Tls {
     pub(super) fn new(tcp: Tcp, client: Client) -> Self {
         let Client {
             connection,
-            verdict,
+            diagnosis,
         } = client;
         Self {
             tcp,
             client: connection,
-            verdict,
+            diagnosis,
             pending: Vec::new(),
             records: 0,
         }
@@ -46,61 +46,63 @@ impl Tls {
         self.client.is_handshaking()
     }
 
-    /// Whether the peer is known to have taken our handshake. In TLS 1.2 its
-    /// Finished says so; in TLS 1.3 only what it sends afterwards, and that is
-    /// a session ticket in all servers that issue any.
+    /// Returns whether the peer is known to have accepted our handshake. In TLS 1.2
+    /// the peer's Finished message proves that. In TLS 1.3 only later data does:
+    /// a session ticket, if the server issues any.
     pub(super) fn is_confirmed(&self) -> bool {
         self.client.protocol_version() != Some(ProtocolVersion::TLSv1_3)
             || self.client.tls13_tickets_received() > 0
     }
 
-    /// Whether the peer asked for a client certificate, and there is none.
+    /// Returns whether the peer asked for a client certificate and none is
+    /// configured.
     pub(super) fn lacks_identity(&self) -> bool {
-        self.verdict.lacks_identity()
+        self.diagnosis.lacks_identity()
     }
 
-    /// Whether the handshake took up an earlier session.
+    /// Returns whether the handshake resumed an earlier session.
     pub(super) fn is_resumed(&self) -> bool {
         self.client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Takes as many of `bytes` as TLS encrypts at once, or none during the
-    /// handshake and while earlier ones wait for the kernel.
+    /// Accepts as many of `bytes` as TLS encrypts at once, and returns their number.
+    /// Accepts nothing during the handshake, or while earlier data waits for the
+    /// kernel.
     pub(super) fn write(&mut self, bytes: &[u8], peer: SocketAddr) -> Result<usize, Error> {
         self.flush(peer)?;
         if !self.pending.is_empty() || self.is_handshaking() {
             return Ok(0);
         }
-        let before = self.taken();
+        let before = self.accepted();
         let taken = self
             .client
             .writer()
             .write(bytes)
             .map_err(|source| Error::Broken { peer, source })?;
-        self.records += taken.div_ceil(RECORD) as u64;
+        self.records += taken.div_ceil(MAX_RECORD) as u64;
         self.flush(peer)?;
-        // With its keys used up, rustls takes bytes and makes nothing of them.
-        if self.taken() - before < taken as u64 {
-            return Err(Error::Mute { peer });
+        // With exhausted keys, rustls accepts bytes without producing records.
+        if self.accepted() - before < taken as u64 {
+            return Err(Error::Stalled { peer });
         }
         Ok(taken)
     }
 
-    /// Whether the keys have nearly made as many records as they may. TLS 1.3
-    /// changes its keys by itself; TLS 1.2 cannot, and with AES-GCM has enough
-    /// of them after 2^24 records (RFC 8446, section 5.5).
-    pub(super) fn is_worn(&self) -> bool {
+    /// Returns whether the keys are close to their limit of records. rustls updates
+    /// the keys of TLS 1.3 itself. TLS 1.2 has no key update, and AES-GCM is limited
+    /// to 2^24 records per key (RFC 8446, section 5.5).
+    pub(super) fn is_near_key_limit(&self) -> bool {
         match self.client.negotiated_cipher_suite() {
             Some(SupportedCipherSuite::Tls12(suite)) => {
                 let limit = suite.common.confidentiality_limit;
-                self.records >= limit.saturating_sub(MARGIN)
+                self.records >= limit.saturating_sub(KEY_LIMIT_MARGIN)
             }
             _ => false,
         }
     }
 
-    /// Hands the kernel what it takes; the rest waits in `pending`, so that the
-    /// position behind everything encrypted is known.
+    /// Passes encrypted data to the kernel. The rest stays in `pending`, so that the
+    /// end position of everything encrypted is known.
     pub(super) fn flush(&mut self, peer: SocketAddr) -> Result<(), Error> {
         let Self {
             tcp,
@@ -114,69 +116,74 @@ impl Tls {
         }
         while client.wants_write() {
             client
-                .write_tls(&mut Wire { tcp, pending })
+                .write_tls(&mut RecordWriter { tcp, pending })
                 .map_err(|source| Error::Broken { peer, source })?;
         }
         Ok(())
     }
 
-    /// The position on the wire behind everything taken so far.
-    pub(super) fn taken(&self) -> u64 {
+    /// Returns the end position on the wire of everything accepted so far.
+    pub(super) fn accepted(&self) -> u64 {
         self.tcp.written + self.pending.len() as u64
     }
 
-    pub(super) fn read(&mut self, peer: SocketAddr, hear: &mut Hear<'_>) -> Result<Heard, Error> {
-        let mut buffer = [0; READ];
-        for _ in 0..READS_PER_TURN {
+    pub(super) fn read(
+        &mut self,
+        peer: SocketAddr,
+        on_data: &mut OnData<'_>,
+    ) -> Result<ReadProgress, Error> {
+        let mut buffer = [0; READ_BUFFER];
+        for _ in 0..MAX_READS {
             match self.client.read_tls(&mut self.tcp.socket) {
                 Ok(0) => return Err(Error::Truncated { peer }),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // Answers to key updates and the like.
+                    // Sends answers, for example to key updates.
                     self.flush(peer)?;
-                    return Ok(Heard::Everything);
+                    return Ok(ReadProgress::Drained);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Broken { peer, source }),
             }
-            if let Err(source) = self.verdict.process(&mut self.client) {
-                // The peer is told which check failed, if it still listens.
+            if let Err(source) = self.diagnosis.process(&mut self.client) {
+                // Sends the alert, if the peer still reads.
                 let _ = self.flush(peer);
                 return Err(Error::Tls {
                     peer,
-                    certificate: self.verdict.take(),
+                    certificate: self.diagnosis.take(),
                     source,
                 });
             }
             loop {
                 match self.client.reader().read(&mut buffer) {
-                    // close_notify: everything before it was read by the peer.
+                    // The peer has sent close_notify.
                     Ok(0) => return Err(Error::Closed { peer }),
-                    Ok(count) => hear(&buffer[..count])?,
+                    Ok(count) => on_data(&buffer[..count])?,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(source) => return Err(Error::Broken { peer, source }),
                 }
             }
         }
-        Ok(Heard::Part)
+        Ok(ReadProgress::MorePending)
     }
 
-    /// Says `close_notify` (RFC 5425, section 4.4) and FIN.
+    /// Sends `close_notify` (RFC 5425, section 4.4) and FIN.
     pub(super) fn shut_down(&mut self, peer: SocketAddr) {
         self.client.send_close_notify();
-        // A peer that takes nothing now does not get its goodbye.
+        // Best effort: the send buffer may be full, or the connection gone.
         let _ = self.flush(peer);
         self.tcp.shut_down();
     }
 }
 
-/// Takes everything: what the kernel does not take waits in `pending`.
-struct Wire<'a> {
+/// A writer that accepts everything: data that the kernel does not take is
+/// appended to `pending`.
+struct RecordWriter<'a> {
     tcp: &'a mut Tcp,
     pending: &'a mut Vec<u8>,
 }
 
-impl Write for Wire<'_> {
+impl Write for RecordWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }

@@ -1,23 +1,24 @@
-//! A UDP socket: each write is a datagram, and nothing is acknowledged.
+//! A UDP socket: each write is one datagram, and nothing is acknowledged.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::UdpSocket;
 
-use super::Heard;
+use super::ReadProgress;
 use crate::Error;
 
-/// The most bytes that a datagram carries: 65,535 less the headers of UDP and
-/// of IPv4 (RFC 5426, section 3.2). In IPv6 the latter does not count.
+/// The maximum payload of a datagram over IPv4 in bytes: 65,535 minus the UDP and
+/// IPv4 headers (RFC 5426, section 3.2).
 pub const UDP_MAX_IPV4: usize = 65_507;
-/// See [`UDP_MAX_IPV4`].
+/// The maximum payload of a datagram over IPv6 in bytes: 65,535 minus the UDP
+/// header.
 pub const UDP_MAX_IPV6: usize = 65_527;
 
 #[derive(Debug)]
 pub(super) struct Udp {
     pub(super) socket: UdpSocket,
-    /// Bytes that our own kernel took.
+    /// The number of bytes that our own kernel has taken.
     pub(super) sent: u64,
 }
 
@@ -48,11 +49,11 @@ impl Udp {
         }
     }
 
-    /// Learns whether there is anybody: an ICMP error ends the connection, as
-    /// the name may have another address by now.
-    pub(super) fn read(&self, peer: SocketAddr) -> Result<Heard, Error> {
+    /// Returns an error if an ICMP error has arrived. This ends the connection, and
+    /// the name is resolved again: its address may have changed.
+    pub(super) fn read(&self, peer: SocketAddr) -> Result<ReadProgress, Error> {
         match self.socket.take_error() {
-            Ok(None) => Ok(Heard::Everything),
+            Ok(None) => Ok(ReadProgress::Drained),
             Ok(Some(source)) | Err(source) => Err(Error::Broken { peer, source }),
         }
     }

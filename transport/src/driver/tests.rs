@@ -20,15 +20,15 @@ const POLICY: Policy = Policy {
     replay_age: Duration::from_secs(300),
 };
 
-struct Witness(mpsc::Sender<String>);
+struct EventSender(mpsc::Sender<String>);
 
-impl Observer for Witness {
+impl Observer for EventSender {
     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let _ = self.0.send(format!("{event:?}"));
     }
 }
 
-/// A driver whose name somebody has to look up, on a poll of its own.
+/// A driver with a separate poll, whose look-ups the test answers.
 struct Fixture {
     driver: Driver,
     poll: Poll,
@@ -37,7 +37,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (witness, events) = mpsc::channel();
+        let (event_sender, events) = mpsc::channel();
         let target = Target {
             servers: vec![Endpoint::new("logs.example", 514).unwrap()],
             failback: Duration::from_secs(300),
@@ -47,33 +47,38 @@ impl Fixture {
             user_timeout: Duration::from_secs(30),
         };
         Self {
-            driver: Driver::new(target, Box::new(Witness(witness)), Arc::default()),
+            driver: Driver::new(target, Box::new(EventSender(event_sender)), Arc::default()),
             poll: Poll::new().unwrap(),
             events,
         }
     }
 
-    fn with_turn<T>(&mut self, now: Instant, act: impl FnOnce(&mut Driver, &Turn<'_>) -> T) -> T {
-        let turn = Turn {
+    fn with_turn<T>(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut Driver, &Context<'_>) -> T,
+    ) -> T {
+        let cx = Context {
             now,
             registry: self.poll.registry(),
             token: Token(0),
             scratch: &RefCell::default(),
         };
-        act(&mut self.driver, &turn)
+        act(&mut self.driver, &cx)
     }
 
-    fn turn(&mut self, now: Instant) -> Wish {
-        self.with_turn(now, Driver::turn)
+    fn drive(&mut self, now: Instant) -> Request {
+        self.with_turn(now, Driver::drive)
     }
 
     fn found(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
-        self.with_turn(now, |driver, turn| {
-            driver.on_addresses(0, Ok(addresses), turn);
+        self.with_turn(now, |driver, cx| {
+            driver.on_addresses(0, Ok(addresses), cx);
         });
     }
 
-    /// Waits for real sockets, with the driver's time standing still.
+    /// Polls real sockets until an event contains `text`. The driver's time stays at
+    /// `now`.
     fn wait_for(&mut self, now: Instant, text: &str) -> Vec<String> {
         let until = Instant::now() + BOUND;
         let mut seen = Vec::new();
@@ -87,25 +92,25 @@ impl Fixture {
             self.poll
                 .poll(&mut ready, Some(Duration::from_millis(100)))
                 .unwrap();
-            self.turn(now);
+            self.drive(now);
         }
     }
 }
 
-/// Where nobody listens.
-fn refusing() -> SocketAddr {
+/// Returns an address on which nothing listens.
+fn refusing_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 #[test]
-fn all_addresses_are_tried_in_their_order() {
+fn all_addresses_are_tried_in_order() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let (first, second) = (refusing(), refusing());
+    let (first, second) = (refusing_address(), refusing_address());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let third = listener.local_addr().unwrap();
 
-    assert_eq!(fixture.turn(now), Wish::LookUp(0));
+    assert_eq!(fixture.drive(now), Request::LookUp(0));
     fixture.found(now, vec![first, second, third]);
     let seen = fixture.wait_for(now, "Connected");
     assert_eq!(seen.len(), 3, "{seen:?}");
@@ -116,34 +121,34 @@ fn all_addresses_are_tried_in_their_order() {
 }
 
 #[test]
-fn when_all_addresses_fail_the_name_is_looked_up_again_after_a_while() {
+fn the_name_is_looked_up_again_after_all_addresses_failed() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    let address = refusing();
-    assert_eq!(fixture.turn(now), Wish::LookUp(0));
+    let address = refusing_address();
+    assert_eq!(fixture.drive(now), Request::LookUp(0));
     fixture.found(now, vec![address]);
     fixture.wait_for(now, "ConnectFailed");
     assert!(fixture.driver.session.is_down());
 
-    let next = fixture.driver.next_turn(now).unwrap();
+    let next = fixture.driver.next_deadline(now).unwrap();
     assert!(next >= now + POLICY.backoff_min);
-    assert_eq!(fixture.turn(next), Wish::LookUp(0));
+    assert_eq!(fixture.drive(next), Request::LookUp(0));
 }
 
 #[test]
-fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
+fn a_look_up_that_times_out_is_not_started_twice() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    assert_eq!(fixture.turn(now), Wish::LookUp(0));
-    let late = fixture.driver.next_turn(now).unwrap();
+    assert_eq!(fixture.drive(now), Request::LookUp(0));
+    let late = fixture.driver.next_deadline(now).unwrap();
     assert_eq!(late, now + POLICY.connect_timeout);
-    assert_eq!(fixture.turn(late), Wish::Nothing);
+    assert_eq!(fixture.drive(late), Request::Nothing);
     let seen: Vec<String> = fixture.events.try_iter().collect();
     assert!(seen[0].contains("ConnectTimeout"), "{seen:?}");
 
-    // The first one is still under way when the next attempt begins.
-    let next = fixture.driver.next_turn(late).unwrap();
-    assert_eq!(fixture.turn(next), Wish::Nothing);
+    // The first look-up is still in progress when the next attempt starts.
+    let next = fixture.driver.next_deadline(late).unwrap();
+    assert_eq!(fixture.drive(next), Request::Nothing);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     fixture.found(next, vec![listener.local_addr().unwrap()]);
     fixture.wait_for(next, "Connected");
@@ -153,7 +158,7 @@ fn a_look_up_that_takes_too_long_is_given_up_and_not_begun_twice() {
 fn a_name_without_addresses_is_an_error() {
     let now = Instant::now();
     let mut fixture = Fixture::new();
-    fixture.turn(now);
+    fixture.drive(now);
     fixture.found(now, Vec::new());
     let seen: Vec<String> = fixture.events.try_iter().collect();
     assert!(seen[0].contains("NoAddress"), "{seen:?}");

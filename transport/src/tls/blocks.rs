@@ -1,5 +1,4 @@
-//! PEM as people write it (RFC 7468): repaired where the meaning is clear, and
-//! what is wrong with it where it is not.
+//! PEM texts (RFC 7468): repairs unambiguous mistakes, and describes other problems.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,13 +7,13 @@ use rustls::pki_types::pem::Error;
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 
-/// The byte order mark in UTF-8, which editors put in front of a text, and
-/// `cat` into its middle.
+/// The byte order mark in UTF-8. Some editors put it at the start of a text, and `cat`
+/// then moves it into the middle.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 const BEGIN: &[u8] = b"-----BEGIN ";
 const LABEL_END: &[u8] = b"-----";
 
-/// A form of certificates and keys that is not PEM.
+/// A binary format of certificates and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// DER.
@@ -33,7 +32,7 @@ impl fmt::Display for Binary {
 }
 
 impl Binary {
-    /// The command of OpenSSL that makes PEM of it.
+    /// Returns the OpenSSL command that converts this format to PEM.
     pub(super) fn command(self, wanted: &str) -> &'static str {
         match (self, wanted) {
             (Self::Der, "certificate") => "openssl x509 -inform der -in FILE -out NEW",
@@ -44,7 +43,7 @@ impl Binary {
     }
 }
 
-/// The text in UTF-8, without byte order marks, each block on a line of its own.
+/// Converts a text to UTF-8 without byte order marks, with each block on a new line.
 pub(super) fn repair(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     let bytes = match &bytes[..] {
         [0xFF, 0xFE, units @ ..] => Cow::Owned(utf16(units, u16::from_le_bytes)),
@@ -56,7 +55,7 @@ pub(super) fn repair(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     } else {
         bytes
     };
-    // As `cat` leaves it where a file does not end with a line feed.
+    // The result of `cat` if a file does not end with a line feed.
     let glued = [LABEL_END, BEGIN].concat();
     if find(&bytes, &glued).is_some() {
         return Cow::Owned(replace(&bytes, &glued, &[LABEL_END, b"\n", BEGIN].concat()));
@@ -87,7 +86,7 @@ fn replace(mut text: &[u8], part: &[u8], by: &[u8]) -> Vec<u8> {
     replaced
 }
 
-/// The form of what is no text at all.
+/// Detects a binary format. Returns None for text.
 pub(super) fn binary(bytes: &[u8]) -> Option<Binary> {
     let whole = AnyRef::from_der(bytes).ok()?;
     if whole.tag() != Tag::Sequence {
@@ -101,7 +100,7 @@ pub(super) fn binary(bytes: &[u8]) -> Option<Binary> {
     })
 }
 
-/// The labels of the blocks in the text, such as `CERTIFICATE`.
+/// Returns the labels of the blocks in the text, such as `CERTIFICATE`.
 fn all_labels(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = text.split(|byte| matches!(byte, b'\n' | b'\r'));
     lines.filter_map(|line| {
@@ -110,7 +109,7 @@ fn all_labels(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The labels, in words for an error. Empty where there are none.
+/// Returns up to five distinct labels, quoted for an error. Empty if there are none.
 pub(super) fn labels(text: &[u8]) -> String {
     let mut labels: Vec<String> = Vec::new();
     for label in all_labels(text) {
@@ -122,15 +121,15 @@ pub(super) fn labels(text: &[u8]) -> String {
     labels.join(", ")
 }
 
-/// Whether a key in the text needs a passphrase: by PKCS #8, or by the older
-/// headers of RFC 1421.
+/// Returns whether the text contains an encrypted key, in the format of PKCS #8 or with
+/// the older headers of RFC 1421.
 pub(super) fn holds_encrypted_key(text: &[u8]) -> bool {
     all_labels(text).any(|label| label == b"ENCRYPTED PRIVATE KEY")
         || find(text, b"Proc-Type: 4,ENCRYPTED").is_some()
 }
 
-/// The problem with a text that has blocks. The text itself is left out: it may
-/// be a key.
+/// Describes why a text with blocks is invalid. The text itself is left out, as it may
+/// contain a key.
 pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::MissingSectionEnd { end_marker } => format!(
@@ -140,7 +139,7 @@ pub(super) fn reason(error: &Error) -> String {
         Error::IllegalSectionStart { .. } => {
             "a line that begins with -----BEGIN does not end with -----".to_owned()
         }
-        Error::Base64Decode(_) => "a block is not in Base64".to_owned(),
+        Error::Base64Decode(_) => "a block is not valid Base64".to_owned(),
         error => error.to_string(),
     }
 }
@@ -156,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_in_order_is_not_copied() {
+    fn a_valid_text_is_not_copied() {
         assert!(matches!(repair(Cow::Borrowed(PEM)), Cow::Borrowed(PEM)));
     }
 
     #[test]
-    fn byte_order_marks_and_utf_16_are_understood() {
+    fn byte_order_marks_and_utf_16_are_converted() {
         assert_eq!(
             repaired(&[MARK, PEM, MARK, PEM].concat()),
             [PEM, PEM].concat()
@@ -172,18 +171,18 @@ mod tests {
         let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
         assert_eq!(repaired(&little), PEM);
         assert_eq!(repaired(&big), PEM);
-        // Half a unit is left out.
+        // An incomplete unit at the end is left out.
         assert_eq!(repaired(&little[..little.len() - 1]), PEM[..PEM.len() - 1]);
     }
 
     #[test]
-    fn blocks_that_are_glued_together_are_taken_apart() {
+    fn blocks_without_a_line_feed_between_them_are_separated() {
         let glued = [PEM.trim_ascii_end(), PEM.trim_ascii_end(), PEM].concat();
         assert_eq!(repaired(&glued), [PEM, PEM, PEM].concat());
     }
 
     #[test]
-    fn labels_are_named_once_and_stay_text() {
+    fn labels_are_escaped_and_listed_once() {
         assert_eq!(labels(PEM), r#""X""#);
         let text =
             b"-----BEGIN A\x1b[1m-----\n-----BEGIN X-----\n-----BEGIN X-----\n x -----BEGIN Y-----";

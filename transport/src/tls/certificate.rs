@@ -1,4 +1,4 @@
-//! Certificates: their fields, and their description for people.
+//! The fields of certificates, and their description for users.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -11,24 +11,25 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::Fingerprint;
 
-/// The number of names that are shown: a receiver decides how many it has.
+/// The maximum number of names in a description. The receiver controls their number.
 const SHOWN: usize = 10;
 
-/// A name by which a server can be reached.
+/// A name of a server in its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Dns(String),
     Address(IpAddr),
 }
 
-/// The fields that the certificate's issuer signed, in any version of X.509.
-/// None where they cannot be read.
+/// Parses the signed fields of a certificate of any X.509 version. Returns None if the
+/// certificate cannot be parsed.
 pub(super) fn parse(certificate: &CertificateDer<'_>) -> Option<TbsCertificate> {
     let parsed = x509_cert::Certificate::from_der(certificate);
     parsed.ok().map(|parsed| parsed.tbs_certificate)
 }
 
-/// The names of the certificate's `subjectAltName`. None where it has none.
+/// Returns the names in the certificate's `subjectAltName`. None if the certificate does
+/// not have this extension.
 pub(super) fn names(certificate: &TbsCertificate) -> Option<Vec<Name>> {
     let SubjectAltName(names) = match certificate.get() {
         Ok(extension) => extension?.1,
@@ -37,7 +38,8 @@ pub(super) fn names(certificate: &TbsCertificate) -> Option<Vec<Name>> {
     Some(names.iter().filter_map(name).collect())
 }
 
-/// A certificate's issuer chose its names: on a terminal they have to stay text.
+/// Converts a name. Control characters are escaped, since the receiver is not trusted
+/// and the name may be printed to a terminal.
 fn name(name: &GeneralName) -> Option<Name> {
     match name {
         GeneralName::DnsName(name) => Some(Name::Dns(name.as_str().escape_debug().to_string())),
@@ -51,7 +53,7 @@ fn name(name: &GeneralName) -> Option<Name> {
     }
 }
 
-/// The names in one line, with `separator` between them.
+/// Returns the names in one line, separated by `separator`.
 pub(super) fn list(names: &[Name], separator: &str) -> String {
     let texts = names.iter().take(SHOWN).map(|name| match name {
         Name::Dns(name) => name.clone(),
@@ -64,7 +66,7 @@ pub(super) fn list(names: &[Name], separator: &str) -> String {
     }
 }
 
-/// The certificate's subject, names, issuer, dates and fingerprint.
+/// Describes a certificate: subject, names, issuer, dates and fingerprint.
 pub(super) fn describe(certificate: &CertificateDer<'_>) -> String {
     let fingerprint = Fingerprint::of(certificate);
     let Some(certificate) = parse(certificate) else {
@@ -72,7 +74,7 @@ pub(super) fn describe(certificate: &CertificateDer<'_>) -> String {
     };
     let mut text = format!("subject {:?}", certificate.subject.to_string());
     if let Some(names) = names(&certificate) {
-        write!(text, ", names {}", list(&names, " ")).expect("a String takes everything");
+        write!(text, ", names {}", list(&names, " ")).expect("writing to a String cannot fail");
     }
     write!(
         text,
@@ -81,11 +83,11 @@ pub(super) fn describe(certificate: &CertificateDer<'_>) -> String {
         certificate.validity.not_before,
         certificate.validity.not_after,
     )
-    .expect("a String takes everything");
+    .expect("writing to a String cannot fail");
     text
 }
 
-/// The certificate's subject.
+/// Returns the certificate's subject.
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
     match parse(certificate) {
         Some(certificate) => format!("{:?}", certificate.subject.to_string()),
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_stranger_wrote_stays_text() {
+    fn a_description_escapes_control_characters_and_limits_the_names() {
         let names = vec!["a\u{1b}[31m".to_owned(), "10.0.0.1".to_owned()];
         let params = CertificateParams::new(names).unwrap();
         let key = KeyPair::generate().unwrap();

@@ -1,4 +1,4 @@
-//! One connection's TLS, and why it failed.
+//! The TLS client of one connection, and the diagnosis of its failures.
 
 use rustls::{ClientConnection, Error, PeerMisbehaved};
 
@@ -7,15 +7,15 @@ use super::notes::{Notes, Refused};
 use super::refusal::{Refusal, Subject};
 use super::{certificate, key};
 
-/// A client that has not said anything yet.
+/// A client whose handshake has not started.
 pub(crate) struct Client {
     pub(crate) connection: ClientConnection,
-    pub(crate) verdict: Verdict,
+    pub(crate) diagnosis: Diagnosis,
 }
 
-/// Explains the failures of one connection.
+/// The state from which failures of one connection are explained.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Diagnosis {
     notes: Notes,
     refused: Refused,
     /// Whether the receiver asked for a client certificate.
@@ -24,7 +24,7 @@ pub(crate) struct Verdict {
     only_tls13: bool,
 }
 
-impl Verdict {
+impl Diagnosis {
     pub(super) fn new(notes: Notes, has_identity: bool, only_tls13: bool) -> Self {
         Self {
             notes,
@@ -52,7 +52,7 @@ impl Verdict {
             (Error::InvalidCertificate(error), _) => {
                 TlsFailure::Certificate(Refusal::new(error, &self.refused))
             }
-            // A receiver that signs with a key that it was not offered.
+            // The receiver signed with an algorithm that we did not offer.
             (
                 Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme),
                 Some(key),
@@ -62,7 +62,7 @@ impl Verdict {
             }),
             (error, _) => {
                 let client = match (self.asked, self.has_identity) {
-                    (false, _) => ClientAuth::Unasked,
+                    (false, _) => ClientAuth::NotRequested,
                     (true, false) => ClientAuth::Missing,
                     (true, true) => ClientAuth::Presented,
                 };
@@ -76,23 +76,24 @@ impl Verdict {
         }
     }
 
-    /// Whether the receiver asked for a client certificate.
+    /// Returns whether the receiver asked for a client certificate.
     pub(super) const fn is_asked(&self) -> bool {
         self.asked
     }
 
-    /// Whether the receiver asked for a client certificate, and there is none.
+    /// Returns whether the receiver asked for a client certificate and none is
+    /// configured.
     pub(crate) const fn lacks_identity(&self) -> bool {
         self.asked && !self.has_identity
     }
 
-    /// The receiver's certificate, where it was refused.
+    /// Takes the description of the receiver's certificate, if it was rejected.
     pub(crate) fn take(&mut self) -> Option<String> {
         let refused = std::mem::take(&mut self.refused);
         refused.chain.first().map(certificate::describe)
     }
 
-    /// The chain that was refused; empty where none was.
+    /// Returns the rejected chain, which is empty if none was rejected.
     pub(super) fn refused(&self) -> &Refused {
         &self.refused
     }

@@ -1,13 +1,13 @@
-//! Receivers' own certificates that are configured as CAs.
+//! Receivers' certificates that are themselves configured as CAs.
 //!
-//! `openssl req -x509` makes a self-signed CA certificate, and many a receiver
-//! presents one. By RFC 5280 it can sign others and is none for a server, but
-//! whoever configures exactly this certificate means the receiver that has its
-//! key.
+//! `openssl req -x509` creates a self-signed CA certificate, and many receivers
+//! present one. According to RFC 5280 such a certificate can sign others, but is not
+//! a server's. A user who configures exactly this certificate nevertheless trusts the
+//! receiver that has its key.
 //!
-//! That is no more than its key could do anyway: it can sign a certificate for
-//! any name, unless its name constraints forbid that. One that has such
-//! constraints is therefore not accepted for itself.
+//! Accepting it grants the key no additional power: the key could sign a certificate
+//! for any name, unless name constraints forbid that. A CA certificate with name
+//! constraints is therefore not accepted for a server.
 
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -26,16 +26,16 @@ const FOR_SERVERS: [ObjectIdentifier; 2] = [
     ObjectIdentifier::new_unwrap("2.5.29.37.0"),
 ];
 
-/// The certificates of `tls_ca_file`; none where the system's CAs are used.
+/// The configured CA certificates. Empty if the system's CAs are used.
 #[derive(Debug, Default)]
 pub(super) struct Configured(pub(super) Vec<CertificateDer<'static>>);
 
 impl Configured {
-    /// Checks a receiver's own certificate that is one of these, byte for
-    /// byte: its dates, its extended key usage and, where it has any, its
-    /// names. None where it is not one of these; the usual checks decide then.
+    /// Checks a receiver's certificate that is byte for byte a configured one: its
+    /// dates, its extended key usage and, if it has any, its names. Returns None if it
+    /// is not a configured one: then the usual checks decide.
     ///
-    /// No `name` is checked of a certificate that is pinned.
+    /// `name` is None if the certificate is pinned: then no name is checked.
     pub(super) fn check(
         &self,
         certificate: &CertificateDer<'_>,
@@ -55,7 +55,7 @@ impl Configured {
                 Some(name) if has::<SubjectAltName>(&signed) => {
                     verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
                 }
-                // There is nothing to compare.
+                // The certificate has no name, or the name is not checked.
                 _ => Ok(()),
             }
         }))

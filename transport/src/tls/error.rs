@@ -1,4 +1,4 @@
-//! Reasons why TLS cannot be set up: files, names, keys.
+//! Errors of the TLS configuration: files, names, keys.
 
 use std::io;
 
@@ -7,7 +7,8 @@ use thiserror::Error;
 use super::blocks::Binary;
 use super::key;
 
-/// Why TLS cannot be set up. `Display` names the PEM or the value.
+/// The reason why a TLS configuration is invalid. `Display` includes the name of the
+/// PEM or the value.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -26,38 +27,38 @@ pub enum TlsError {
         /// The problem.
         reason: String,
     },
-    /// The file has another form than PEM.
+    /// The file has a binary format instead of PEM.
     #[error(
-        "{pem} is {form}, and has to be PEM: convert it with `{}`", form.command(wanted)
+        "{pem} is {form}, must be PEM: convert it with `{}`", form.command(wanted)
     )]
     Binary {
         /// The file.
         pem: String,
-        /// The kind of block that is needed.
+        /// The required kind of block: `certificate` or `private key`.
         wanted: &'static str,
-        /// Its form.
+        /// The file's format.
         form: Binary,
     },
     /// The private key needs a passphrase.
     #[error(
-        "the private key in {pem} is encrypted, and there is no key for a passphrase: decrypt it with `openssl pkey -in FILE -out NEW`"
+        "the private key in {pem} is encrypted, which is not supported: decrypt it with `openssl pkey -in FILE -out NEW`"
     )]
     EncryptedKey {
         /// The file.
         pem: String,
     },
-    /// The text has no block of the kind that is needed.
-    #[error("{pem} holds no {wanted} in PEM form ({})", blocks(found))]
+    /// The text has no block of the required kind.
+    #[error("{pem} contains no {wanted} in PEM format ({})", blocks(found))]
     Missing {
         /// The text's name.
         pem: String,
-        /// The kind of block that is needed.
+        /// The required kind of block: `certificate` or `private key`.
         wanted: &'static str,
-        /// The labels of the blocks that it has; may be empty.
+        /// The labels of the blocks in the text, separated by commas. May be empty.
         found: String,
     },
     /// A CA certificate cannot be used.
-    #[error("{pem} holds a CA certificate that cannot be used: {reason}")]
+    #[error("{pem} contains an unusable CA certificate: {reason}")]
     BadCa {
         /// The text's name.
         pem: String,
@@ -65,19 +66,16 @@ pub enum TlsError {
         reason: String,
     },
     /// The kind of key is not supported.
-    #[error(
-        "{pem} has a key that is not supported ({key}), allowed are {}",
-        key::SUPPORTED
-    )]
+    #[error("{pem} has an unsupported key ({key}), must be {}", key::SUPPORTED)]
     UnsupportedKey {
         /// The text's name.
         pem: String,
         /// The kind of key.
         key: String,
     },
-    /// The private key is not supported, or is damaged.
+    /// The private key is damaged or not supported.
     #[error(
-        "the private key in {pem} is not supported or damaged, allowed are RSA with 2048 to 4096 bits, P-256, P-384 or Ed25519"
+        "the private key in {pem} is damaged or not supported, must be RSA with 2048 to 4096 bits, P-256, P-384 or Ed25519"
     )]
     BadKey {
         /// The key.
@@ -95,13 +93,13 @@ pub enum TlsError {
         key: String,
     },
     /// The certificate cannot be read.
-    #[error("{pem} holds a certificate that is not valid DER")]
+    #[error("{pem} contains a certificate that is not valid DER")]
     BadCertificate {
         /// The certificate.
         pem: String,
     },
     /// The server name is neither a DNS name nor an IP address.
-    #[error("{0:?} is neither a DNS name nor an IP address")]
+    #[error("invalid server name {0:?}: must be a DNS name or an IP address")]
     ServerName(String),
     /// The verifier could not be built from the CAs.
     #[error("cannot verify certificates: {0}")]
@@ -110,8 +108,8 @@ pub enum TlsError {
 
 fn blocks(labels: &str) -> String {
     if labels.is_empty() {
-        "a block that begins with -----BEGIN".to_owned()
+        "no line begins with -----BEGIN".to_owned()
     } else {
-        format!("its blocks are {labels}")
+        format!("found: {labels}")
     }
 }

@@ -1,4 +1,4 @@
-//! Reasons why TLS with a receiver failed, and advice.
+//! Failures of TLS with a receiver, and hints.
 
 use rustls::{AlertDescription, ClientConnection, Error, InvalidMessage, PeerIncompatible};
 use thiserror::Error;
@@ -11,41 +11,42 @@ use crate::hint::{Hint, hint};
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsFailure {
-    /// We refuse the receiver's certificate.
+    /// We reject the receiver's certificate.
     #[error(transparent)]
     Certificate(Refusal),
-    /// The receiver speaks another protocol.
+    /// The receiver speaks a different protocol.
     #[error("the receiver's answer is not TLS")]
     NotTls,
-    /// No version of TLS is common to both.
+    /// The receiver supports none of the offered versions of TLS.
     #[error("the receiver supports none of the offered TLS versions")]
     Version {
-        /// Whether TLS 1.3 alone was offered.
+        /// Whether only TLS 1.3 was offered.
         only_tls13: bool,
     },
-    /// No cipher suite, group or signature algorithm is common to both.
+    /// The receiver supports none of the offered cipher suites, groups or signature
+    /// algorithms.
     #[error(
-        "the receiver accepts none of the offered cipher suites, groups and signature algorithms (alert {0})"
+        "the receiver supports none of the offered cipher suites, groups or signature algorithms (alert {0})"
     )]
     NothingInCommon(Alert),
     /// The receiver requires a client certificate, and none is configured.
     #[error("the receiver requires a client certificate (alert {0})")]
     ClientCertificateRequired(Alert),
-    /// The receiver does not accept our certificate.
-    #[error("the receiver refused the client certificate (alert {0})")]
+    /// The receiver rejected our certificate.
+    #[error("the receiver rejected the client certificate (alert {0})")]
     ClientCertificateRefused(Alert),
-    /// The receiver ended it for another reason.
-    #[error("the receiver ended the connection with the alert {0}")]
+    /// The receiver ended the connection for another reason.
+    #[error("the receiver ended the connection with alert {0}")]
     Alert(Alert),
-    /// The receiver broke a rule of TLS, or lacks something that we need.
+    /// The receiver violated the TLS protocol, or does not support a required feature.
     #[error("the receiver's TLS is not compatible: {0}")]
     Protocol(String),
-    /// Something on our side failed.
-    #[error("TLS failed: {0}")]
+    /// An internal error occurred.
+    #[error("internal TLS error: {0}")]
     Internal(String),
 }
 
-/// The reason that a receiver states. `Display` is its name in the RFCs.
+/// A TLS alert sent by a receiver. `Display` shows the alert's name in the RFCs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert(AlertDescription);
 
@@ -61,32 +62,32 @@ impl std::fmt::Display for Alert {
 /// The state of the handshake when it failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// Whether the receiver chose a version and a cipher suite.
+    /// Whether the receiver has chosen a version and a cipher suite.
     pub(super) answered: bool,
-    /// The authentication of the client.
+    /// The state of client authentication.
     pub(super) client: ClientAuth,
-    /// Whether TLS 1.3 alone was offered.
+    /// Whether only TLS 1.3 was offered.
     pub(super) only_tls13: bool,
 }
 
-/// The authentication of the client.
+/// The state of client authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientAuth {
-    /// The receiver did not ask for a certificate.
-    Unasked,
-    /// The receiver asked for a certificate, and none is configured.
+    /// The receiver did not request a certificate.
+    NotRequested,
+    /// The receiver requested a certificate, but none is configured.
     Missing,
-    /// The receiver asked for a certificate, and has got ours.
+    /// The receiver requested a certificate, and ours was sent.
     Presented,
 }
 
-/// Whether the receiver chose a version and a cipher suite.
+/// Returns whether the receiver has chosen a version and a cipher suite.
 pub(super) fn is_answered(connection: &ClientConnection) -> bool {
     connection.protocol_version().is_some()
 }
 
 impl TlsFailure {
-    /// Explains an error of rustls, except refused certificates.
+    /// Explains an error of rustls, except for rejected certificates.
     pub(super) fn new(error: &Error, progress: Progress) -> Self {
         let only_tls13 = progress.only_tls13;
         match error {
@@ -100,7 +101,7 @@ impl TlsFailure {
             ) => Self::Version { only_tls13 },
             Error::PeerIncompatible(reason) => Self::Protocol(words(reason, ' ')),
             Error::PeerMisbehaved(reason) => Self::Protocol(words(reason, ' ')),
-            Error::InvalidMessage(reason) => Self::Protocol(invalid(reason)),
+            Error::InvalidMessage(reason) => Self::Protocol(describe_invalid(reason)),
             Error::InappropriateMessage { got_type, .. } => {
                 Self::Protocol(format!("unexpected {}", words(got_type, ' ')))
             }
@@ -146,7 +147,7 @@ impl TlsFailure {
             (_, ClientAuth::Presented) if is_about_certificate => {
                 Self::ClientCertificateRefused(shown)
             }
-            // GnuTLS calls an empty list of certificates undecodable in TLS 1.2.
+            // GnuTLS sends decode_error for an empty list of certificates in TLS 1.2.
             (_, ClientAuth::Missing) if is_about_certificate || alert == A::DecodeError => {
                 Self::ClientCertificateRequired(shown)
             }
@@ -173,7 +174,7 @@ impl TlsFailure {
             }
             Self::NothingInCommon(_) => {
                 hint!(
-                    "the receiver needs TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; one of the groups X25519, P-256 and P-384; and a certificate with a key of RSA, P-256, P-384 or Ed25519 (P-521 is not supported)"
+                    "the receiver must support TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; one of the groups X25519, P-256 and P-384; and a certificate with a key of RSA, P-256, P-384 or Ed25519 (P-521 is not supported)"
                 )
             }
             Self::ClientCertificateRequired(_) => hint!("set ", ClientIdentity),
@@ -181,7 +182,7 @@ impl TlsFailure {
                 hint!(
                     "the receiver does not trust the CA that signed the certificate in ",
                     ClientCertificate,
-                    ", or the file lacks the certificates between the two"
+                    ", or the intermediate certificates are missing in the file"
                 )
             }
             Self::ClientCertificateRefused(Alert(AlertDescription::CertificateExpired)) => {
@@ -189,22 +190,26 @@ impl TlsFailure {
             }
             Self::ClientCertificateRefused(_) => {
                 hint!(
-                    "the receiver does not accept the certificate in ",
+                    "the receiver rejects the certificate in ",
                     ClientCertificate,
-                    "; its log may have the reason"
+                    "; see its log for the reason"
                 )
             }
             Self::Alert(Alert(AlertDescription::UnrecognisedName)) => {
-                hint!("set ", ServerName, " to a name that the receiver knows")
+                hint!(
+                    "set ",
+                    ServerName,
+                    " to a name that is configured on the receiver"
+                )
             }
-            Self::Alert(_) => hint!("the receiver's log may have the reason"),
+            Self::Alert(_) => hint!("see the receiver's log for the reason"),
             Self::Protocol(_) | Self::Internal(_) => return None,
         })
     }
 }
 
-/// The name of the rule that a message broke, and of its invalid part.
-fn invalid(reason: &InvalidMessage) -> String {
+/// Returns the name of the rule that a message violates, and the invalid part.
+fn describe_invalid(reason: &InvalidMessage) -> String {
     let name = words(reason, ' ');
     match reason {
         InvalidMessage::MissingData(part) | InvalidMessage::TrailingData(part) => {

@@ -1,4 +1,5 @@
-//! Certificate fingerprints (RFC 5425, section 4.2.2; RFC 9662 wants SHA-256).
+//! Certificate fingerprints (RFC 5425, section 4.2.2), with SHA-256 as required by
+//! RFC 9662.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +7,19 @@ use std::str::FromStr;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use thiserror::Error;
 
-/// The SHA-256 of a certificate in its DER form.
+/// The SHA-256 hash of a certificate in DER format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
 
-/// A text is no fingerprint.
+/// The error for a text that is not a fingerprint.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "is not a SHA-256 fingerprint, allowed is 64 hexadecimal digits, with or without colons, as in sha-256:E1:2D:..."
+    "is not a SHA-256 fingerprint: must be 64 hexadecimal digits, with or without colons, such as sha-256:E1:2D:..."
 )]
 pub struct FingerprintError;
 
 impl Fingerprint {
-    /// The fingerprint of a certificate in DER form.
+    /// Returns the fingerprint of a certificate in DER format.
     #[must_use]
     pub fn of(certificate: &[u8]) -> Self {
         let mut bytes = [0; SHA256_OUTPUT_LEN];
@@ -30,8 +31,8 @@ impl Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// With or without the prefix `sha-256:` of RFC 5425, and with or without
-    /// colons.
+    /// Parses a fingerprint, with or without the prefix `sha-256:` of RFC 5425, and with
+    /// or without colons.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let text = text.to_ascii_lowercase();
         let digits = text.strip_prefix("sha-256:").unwrap_or(&text);
@@ -64,19 +65,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_usual_forms_are_read() {
-        // Of nothing, as in FIPS 180-4's examples.
+    fn all_common_formats_are_parsed() {
+        // The hash of the empty string.
         let expected = Fingerprint::of(b"");
         let plain = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(plain.parse(), Ok(expected));
         assert_eq!(format!("SHA-256:{plain}").parse(), Ok(expected));
-        let written = expected.to_string();
-        assert!(written.starts_with("sha-256:E3:B0:C4:42:"), "{written}");
-        assert_eq!(written.parse(), Ok(expected));
+        let formatted = expected.to_string();
+        assert!(formatted.starts_with("sha-256:E3:B0:C4:42:"), "{formatted}");
+        assert_eq!(formatted.parse(), Ok(expected));
     }
 
     #[test]
-    fn others_are_not() {
+    fn invalid_fingerprints_are_rejected() {
         for text in ["", "e3b0", "sha-1:E1:2D", &"g".repeat(64), &"0".repeat(66)] {
             assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
         }

@@ -1,4 +1,4 @@
-//! One handshake, and everything about it that people want to know.
+//! A TLS handshake over a blocking socket, with details for the user.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use rustls::{ClientConnection, ProtocolVersion};
 
-use super::{Client, TlsFailure, TlsTarget, Verdict, certificate};
+use super::{Client, Diagnosis, TlsFailure, TlsTarget, certificate};
 use crate::endpoint::Host;
 
-/// How long a receiver that asked for a client certificate has to refuse it in
-/// TLS 1.3, where our side of the handshake is done before it decides.
+/// The time in which a receiver can reject our client certificate in TLS 1.3, where
+/// our side of the handshake is done before the receiver decides.
 const CONFIRM: Duration = Duration::from_millis(500);
 
 /// The result of a handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The version and the cipher suite, or the reason of the failure.
-    pub(crate) outcome: Result<String, Failed>,
-    /// Whether the receiver asked for a client certificate, and there is none.
+    /// The negotiated version and cipher suite, or the error.
+    pub(crate) outcome: Result<String, HandshakeError>,
+    /// Whether the receiver asked for a client certificate and none is configured.
     pub(crate) lacks_identity: bool,
     /// The chain that the receiver presented, its own certificate first.
     pub(crate) presented: Vec<String>,
@@ -26,51 +26,51 @@ pub(crate) struct Handshake {
 
 /// The reason why a handshake failed.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum HandshakeError {
     Tls(TlsFailure),
     Io(io::Error),
 }
 
 impl TlsTarget {
-    /// Shakes hands over a connection, whose timeouts bound it, and says goodbye.
-    pub(crate) fn shake_hands(&self, host: &Host, stream: &mut TcpStream) -> Handshake {
+    /// Performs a handshake over a connection, whose socket timeouts apply, and closes
+    /// the TLS session.
+    pub(crate) fn handshake(&self, host: &Host, stream: &mut TcpStream) -> Handshake {
         let Client {
             mut connection,
-            mut verdict,
+            mut diagnosis,
         } = match self.client(host) {
             Ok(client) => client,
             Err(failure) => {
                 return Handshake {
-                    outcome: Err(Failed::Tls(failure)),
+                    outcome: Err(HandshakeError::Tls(failure)),
                     lacks_identity: false,
                     presented: Vec::new(),
                 };
             }
         };
-        let outcome = finish(&mut connection, &mut verdict, stream);
+        let outcome = finish(&mut connection, &mut diagnosis, stream);
         if outcome.is_ok() {
             connection.send_close_notify();
         }
-        // close_notify, or the alert that names the failed check. Nothing
-        // depends on whether it arrives.
+        // Sends close_notify, or the alert for a failed check. Best effort.
         let _ = connection.write_tls(stream);
         let accepted = connection.peer_certificates().unwrap_or_default();
-        let presented = accepted.iter().chain(&verdict.refused().chain);
+        let presented = accepted.iter().chain(&diagnosis.refused().chain);
         Handshake {
-            outcome: outcome.map(|()| agreed(&connection)),
-            lacks_identity: verdict.lacks_identity(),
+            outcome: outcome.map(|()| negotiated(&connection)),
+            lacks_identity: diagnosis.lacks_identity(),
             presented: presented.map(certificate::describe).collect(),
         }
     }
 
-    /// Whether the receiver's chain of certificates is verified.
+    /// Returns whether the receiver's certificate chain is verified.
     pub(crate) fn verifies(&self) -> bool {
         !self.options.insecure_skip_verify
     }
 
-    /// The subjects of the CAs that may sign the receiver's certificate; none
-    /// where those are the system's.
-    pub(crate) fn trusted(&self) -> Option<Vec<String>> {
+    /// Returns the subjects of the configured CAs, or None if the system's CAs are
+    /// used.
+    pub(crate) fn trusted_subjects(&self) -> Option<Vec<String>> {
         let certificates = self.options.ca.as_ref()?.certificates().ok()?;
         Some(certificates.iter().map(certificate::subject).collect())
     }
@@ -78,38 +78,41 @@ impl TlsTarget {
 
 fn finish(
     connection: &mut ClientConnection,
-    verdict: &mut Verdict,
+    diagnosis: &mut Diagnosis,
     stream: &mut TcpStream,
-) -> Result<(), Failed> {
+) -> Result<(), HandshakeError> {
     while connection.is_handshaking() {
-        turn(connection, verdict, stream).map_err(Failed::bounded)?;
+        exchange(connection, diagnosis, stream).map_err(HandshakeError::with_timeout)?;
     }
-    flush(connection, stream).map_err(|error| Failed::bounded(Failed::Io(error)))?;
+    flush(connection, stream)
+        .map_err(|error| HandshakeError::with_timeout(HandshakeError::Io(error)))?;
     let is_undecided = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-        && verdict.is_asked()
+        && diagnosis.is_asked()
         && connection.tls13_tickets_received() == 0;
     if !is_undecided {
         return Ok(());
     }
-    stream.set_read_timeout(Some(CONFIRM)).map_err(Failed::Io)?;
-    match turn(connection, verdict, stream) {
-        // Its silence is as good as a ticket.
-        Err(Failed::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+    stream
+        .set_read_timeout(Some(CONFIRM))
+        .map_err(HandshakeError::Io)?;
+    match exchange(connection, diagnosis, stream) {
+        // No alert in time counts as acceptance, like a ticket.
+        Err(HandshakeError::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
         other => other,
     }
 }
 
-/// Sends what there is, and processes the answer.
-fn turn(
+/// Sends pending data, and reads and processes the answer.
+fn exchange(
     connection: &mut ClientConnection,
-    verdict: &mut Verdict,
+    diagnosis: &mut Diagnosis,
     stream: &mut TcpStream,
-) -> Result<(), Failed> {
-    flush(connection, stream).map_err(Failed::Io)?;
-    if connection.wants_read() && connection.read_tls(stream).map_err(Failed::Io)? == 0 {
-        return Err(Failed::Io(ErrorKind::UnexpectedEof.into()));
+) -> Result<(), HandshakeError> {
+    flush(connection, stream).map_err(HandshakeError::Io)?;
+    if connection.wants_read() && connection.read_tls(stream).map_err(HandshakeError::Io)? == 0 {
+        return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
     }
-    verdict.process(connection).map_err(Failed::Tls)
+    diagnosis.process(connection).map_err(HandshakeError::Tls)
 }
 
 fn flush(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
@@ -119,17 +122,20 @@ fn flush(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Resul
     Ok(())
 }
 
-fn agreed(connection: &ClientConnection) -> String {
-    let version = connection.protocol_version();
-    let version = version.and_then(|version| version.as_str());
-    let suite = connection.negotiated_cipher_suite();
-    let suite = suite.and_then(|suite| suite.suite().as_str());
+/// Returns the negotiated version and cipher suite.
+fn negotiated(connection: &ClientConnection) -> String {
+    let version = connection
+        .protocol_version()
+        .and_then(|version| version.as_str());
+    let suite = connection
+        .negotiated_cipher_suite()
+        .and_then(|suite| suite.suite().as_str());
     format!("{} with {}", version.unwrap_or("?"), suite.unwrap_or("?"))
 }
 
-impl Failed {
-    /// A timeout of a socket has a name that says nothing.
-    fn bounded(self) -> Self {
+impl HandshakeError {
+    /// Turns `WouldBlock`, which a socket returns after a timeout, into a clear error.
+    fn with_timeout(self) -> Self {
         match self {
             Self::Io(error) if error.kind() == ErrorKind::WouldBlock => {
                 Self::Io(io::Error::new(ErrorKind::TimedOut, "no answer in time"))

@@ -1,12 +1,11 @@
-//! Public keys of certificates: found in any version of X.509, and named
-//! where they are not supported.
+//! Public keys of certificates of any X.509 version, and names for unsupported ones.
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode, Header, Reader, SliceReader, Tag};
 use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-/// The keys whose signatures can be verified.
+/// The supported keys, whose signatures can be verified.
 pub(super) const SUPPORTED: &str = "RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -15,7 +14,7 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// Names of algorithms and curves, most of which are not supported.
+/// The names of algorithms and curves by OID, including unsupported ones.
 const NAMES: [(&str, &str); 22] = [
     ("1.2.840.113549.1.1.1", "RSA"),
     ("1.2.840.113549.1.1.4", "RSA with MD5"),
@@ -44,15 +43,15 @@ const NAMES: [(&str, &str); 22] = [
     ("1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"),
 ];
 
-/// The `SubjectPublicKeyInfo` of a certificate (RFC 5280, section 4.1). Nothing
-/// else of the certificate is looked at. None where there is none.
+/// Returns the `SubjectPublicKeyInfo` of a certificate (RFC 5280, section 4.1), or None
+/// if it cannot be found. No other field of the certificate is parsed.
 pub(super) fn spki<'a>(certificate: &'a CertificateDer<'_>) -> Option<&'a [u8]> {
     let mut reader = SliceReader::new(certificate).ok()?;
     for _ in ["Certificate", "TBSCertificate"] {
         let header = Header::decode(&mut reader).ok()?;
         header.tag.assert_eq(Tag::Sequence).ok()?;
     }
-    // Version 1 has no version.
+    // Certificates of version 1 have no version field.
     if matches!(reader.peek_tag().ok()?, Tag::ContextSpecific { .. }) {
         reader.tlv_bytes().ok()?;
     }
@@ -62,8 +61,8 @@ pub(super) fn spki<'a>(certificate: &'a CertificateDer<'_>) -> Option<&'a [u8]> 
     reader.tlv_bytes().ok()
 }
 
-/// The `AlgorithmIdentifier` of a `SubjectPublicKeyInfo` without its own tag and
-/// length, and the bytes of the key.
+/// Returns the contents of the `AlgorithmIdentifier` of a `SubjectPublicKeyInfo`, without
+/// tag and length, and the bytes of the key.
 pub(super) fn parts(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = SliceReader::new(spki).ok()?;
     Header::decode(&mut reader).ok()?;
@@ -74,8 +73,7 @@ pub(super) fn parts(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((algorithm, key.subject_public_key.as_bytes()?))
 }
 
-/// A name for the key of a certificate, where its signatures cannot be
-/// verified.
+/// Returns the name of a certificate's key if that key is not supported.
 pub(super) fn unsupported(certificate: &CertificateDer<'_>) -> Option<String> {
     let key = SubjectPublicKeyInfoRef::from_der(spki(certificate)?).ok()?;
     match key.algorithm.oid {
@@ -90,7 +88,8 @@ pub(super) fn unsupported(certificate: &CertificateDer<'_>) -> Option<String> {
     }
 }
 
-/// The length of the modulus of an `RSAPublicKey` (RFC 8017, appendix A.1.1).
+/// Returns the length in bits of the modulus of an `RSAPublicKey` (RFC 8017, appendix
+/// A.1.1).
 fn modulus_bits(key: &[u8]) -> Option<usize> {
     let mut reader = SliceReader::new(key).ok()?;
     Header::decode(&mut reader).ok()?;
@@ -99,7 +98,7 @@ fn modulus_bits(key: &[u8]) -> Option<usize> {
     Some(modulus.as_bytes().len() * 8 - first.leading_zeros() as usize)
 }
 
-/// A name for an algorithm: that of its curve, where it has one.
+/// Returns the name of an algorithm's curve or, without a curve, of the algorithm.
 fn algorithm(algorithm: &AlgorithmIdentifierRef<'_>) -> String {
     let curve = algorithm.parameters_oid().ok();
     let oid = curve.filter(|_| algorithm.oid == EC);
@@ -108,7 +107,8 @@ fn algorithm(algorithm: &AlgorithmIdentifierRef<'_>) -> String {
     known.map_or(oid, |(_, name)| (*name).to_owned())
 }
 
-/// A name for an `AlgorithmIdentifier` without its own tag and length.
+/// Returns the name of an algorithm from the contents of its `AlgorithmIdentifier`,
+/// without tag and length.
 pub(super) fn algorithm_of(contents: &[u8]) -> String {
     let decode = || {
         let mut reader = SliceReader::new(contents).ok()?;
@@ -127,8 +127,8 @@ mod tests {
     use super::*;
     use crate::tls::certificate::describe;
 
-    /// Everything that reads a certificate before its chain is verified.
-    fn read(certificate: &[u8]) {
+    /// Runs all code that parses a certificate before its chain is verified.
+    fn parse_all(certificate: &[u8]) {
         let certificate = CertificateDer::from(certificate.to_vec());
         spki(&certificate).and_then(parts);
         unsupported(&certificate);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_certificates_are_read_without_a_panic() {
+    fn damaged_certificates_cause_no_panic() {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -147,11 +147,11 @@ mod tests {
         assert_eq!(algorithm_of(public.0), "P-256");
         assert_eq!(unsupported(intact), None);
         for at in 0..intact.len() {
-            read(&intact[..at]);
+            parse_all(&intact[..at]);
             for value in [0x00, 0x30, 0x7F, 0x80, 0x84, 0xA0, 0xFF] {
                 let mut damaged = intact.to_vec();
                 damaged[at] = value;
-                read(&damaged);
+                parse_all(&damaged);
             }
         }
     }

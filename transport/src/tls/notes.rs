@@ -1,5 +1,5 @@
-//! Observations that rustls's errors leave out: its callbacks make them, and
-//! whoever runs the connection takes them right afterwards.
+//! Observations that the errors of rustls do not include. The callbacks of rustls make
+//! them, and the owner of the connection takes them directly afterwards.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
-/// Observations of the connection that processes what it has read right now.
-/// All connections of a target share them, since a session is resumed with the
-/// same verifier only; they run on one thread.
+/// Observations of the connection that is processing received records. All connections
+/// of a target share them, because a session can only be resumed with the same verifier.
+/// The connections run on one thread, so the observations cannot mix.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes(Arc<Mutex<Seen>>);
 
@@ -21,11 +21,11 @@ struct Seen {
     asked: bool,
 }
 
-/// The chain that was refused, the receiver's own certificate first.
+/// A rejected chain, with the receiver's own certificate first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// Whether the chain was in order, and the signature of the handshake not.
+    /// Whether the handshake's signature was invalid, not the chain.
     pub(super) for_signature: bool,
 }
 
@@ -38,13 +38,13 @@ impl Notes {
         self.0.lock().refused.take()
     }
 
-    /// Whether the receiver asked for a client certificate.
+    /// Returns whether the receiver asked for a client certificate, and resets that.
     pub(super) fn take_asked(&self) -> bool {
         std::mem::take(&mut self.0.lock().asked)
     }
 }
 
-/// Our certificate, if there is one, and a note of each request for it.
+/// Supplies our certificate, if configured, and notes each request for it.
 #[derive(Debug)]
 pub(super) struct ClientCertificate {
     pub(super) certified: Option<Arc<CertifiedKey>>,

@@ -1,4 +1,4 @@
-//! PEM, from a file or from memory: its blocks, and whether it has changed.
+//! PEM from a file or from memory: parsing, and detection of changes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,16 +13,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::notes::Refused;
 use super::{Refusal, TlsError, blocks, key};
 
-/// Certificates or a key, in PEM. Its content is never shown.
+/// Certificates or a key in PEM format. `Debug` and `Display` do not show the content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// In a file, which is read again when it has changed.
+    /// The path of a file, which is read again when it changes.
     File(PathBuf),
-    /// In memory.
+    /// A text in memory.
     Text {
-        /// What errors call it.
+        /// The name of the text in errors.
         name: String,
-        /// The blocks.
+        /// The text in PEM format.
         text: Vec<u8>,
     },
 }
@@ -42,16 +42,16 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// What tells one state of a file from the next; none where there is no file.
-/// A link that is set to another file, as Kubernetes does for Secrets, changes
-/// it as well.
+/// The metadata of a file from which a change is detected. None if there is no file. A
+/// symbolic link that is switched to a different file, as Kubernetes does for Secrets,
+/// is detected as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(Option<[i64; 4]>);
+pub(super) struct FileState(Option<[i64; 4]>);
 
 impl Pem {
-    /// What is in memory never changes.
-    pub(super) fn stamp(&self) -> Stamp {
-        let stamp = |data: Metadata| {
+    /// Returns the current state of the file. A text in memory never changes.
+    pub(super) fn file_state(&self) -> FileState {
+        let fields = |data: Metadata| {
             [
                 data.mtime(),
                 data.mtime_nsec(),
@@ -60,24 +60,24 @@ impl Pem {
             ]
         };
         match self {
-            Self::File(path) => Stamp(fs::metadata(path).ok().map(stamp)),
-            Self::Text { .. } => Stamp(None),
+            Self::File(path) => FileState(fs::metadata(path).ok().map(fields)),
+            Self::Text { .. } => FileState(None),
         }
     }
 
-    /// Checks that it holds CA certificates that can be used.
+    /// Checks that the PEM contains usable CA certificates.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or holds none.
+    /// Returns an error if the PEM cannot be read or contains no usable CA certificate.
     pub fn check_ca(&self) -> Result<(), TlsError> {
         self.roots().map(drop)
     }
 
-    /// The CAs as trust anchors, and their certificates.
+    /// Returns the CAs as trust anchors, and their certificates.
     pub(super) fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
         let certificates = self.certificates()?;
-        // One of several may be there for others.
+        // A bundle may contain unsupported CAs beside the one that is needed.
         let mut keys = certificates.iter().map(key::unsupported);
         if let Some(Some(key)) = keys.next()
             && keys.all(|key| key.is_some())
@@ -96,6 +96,7 @@ impl Pem {
         Ok((roots, certificates))
     }
 
+    /// Returns the certificates, of which there is at least one.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         const WANTED: &str = "certificate";
         let text = self.read()?;
@@ -108,6 +109,7 @@ impl Pem {
         Ok(certificates)
     }
 
+    /// Returns the first private key.
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let text = self.read()?;
         PrivateKeyDer::from_pem_slice(&text)
@@ -129,7 +131,7 @@ impl Pem {
         Ok(blocks::repair(bytes))
     }
 
-    /// The reason why there is nothing in the text that is `wanted`.
+    /// Explains why the text has no valid block of the kind `wanted`.
     fn error(&self, wanted: &'static str, text: &[u8], error: &pem::Error) -> TlsError {
         let pem = self.to_string();
         if let Some(form) = blocks::binary(text) {
@@ -152,10 +154,10 @@ impl Pem {
     }
 }
 
-/// The system's CAs.
+/// Returns the system's CAs.
 pub(super) fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    // Some may be in a form that no verifier accepts.
+    // Ignores certificates that the verifier cannot parse.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(TlsError::NoSystemRoots);

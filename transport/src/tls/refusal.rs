@@ -1,4 +1,4 @@
-//! Reasons why a receiver's certificate is refused, and advice.
+//! Reasons for rejecting a receiver's certificate, and hints.
 
 use rustls::CertificateError;
 use rustls::pki_types::{ServerName, UnixTime};
@@ -13,23 +13,23 @@ use super::notes::Refused;
 use super::words::words;
 use crate::hint::{Hint, hint};
 
-/// The reason why a receiver's certificate is refused.
+/// The reason why a receiver's certificate is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It has none of the configured fingerprints.
+    /// The fingerprint matches none of the configured pins.
     #[error("the certificate's fingerprint matches none of the configured pins")]
     NotPinned,
-    /// No CA that is trusted signed it.
+    /// The certificate is not signed by a trusted CA.
     #[error("no trusted CA signed the certificate")]
     UnknownIssuer,
-    /// Its own key signed it, and it is not trusted.
+    /// The certificate is self-signed and not configured as a CA.
     #[error("the certificate is self-signed and not a configured CA")]
     SelfSigned,
-    /// It is a CA's, and is not configured itself.
+    /// The certificate is a CA certificate that is not configured itself.
     #[error("the receiver's own certificate is a CA certificate (CA:TRUE)")]
     CaCertificate,
-    /// It has no names.
+    /// The certificate has no names.
     #[error(
         "the certificate has no subjectAltName to compare with {host}; its common name (CN) is not compared"
     )]
@@ -37,13 +37,13 @@ pub enum Refusal {
         /// The host or server name.
         host: String,
     },
-    /// It has the host's address, in the form of a DNS name.
-    #[error("the certificate has {host} as a DNS name, not as an IP address")]
+    /// The certificate contains the host's IP address as a DNS name.
+    #[error("the certificate contains {host} as a DNS name, not as an IP address")]
     AddressAsDnsName {
         /// The host.
         host: String,
     },
-    /// It has DNS names only, and the host is an address.
+    /// The host is an IP address, and the certificate has only DNS names.
     #[error("the certificate is not valid for {host}, only for {names}")]
     OnlyDnsNames {
         /// The host.
@@ -51,7 +51,7 @@ pub enum Refusal {
         /// The certificate's names.
         names: String,
     },
-    /// It has other names.
+    /// The certificate is for different names.
     #[error("the certificate is not valid for {host}, only for {names}")]
     OtherName {
         /// The host or server name.
@@ -59,7 +59,7 @@ pub enum Refusal {
         /// The certificate's names.
         names: String,
     },
-    /// It has expired.
+    /// A certificate has expired.
     #[error("{subject} expired at {at} (the current time is {now})")]
     Expired {
         /// The certificate.
@@ -69,7 +69,7 @@ pub enum Refusal {
         /// The time of the check.
         now: String,
     },
-    /// It is not valid yet.
+    /// A certificate is not valid yet.
     #[error("{subject} is not valid before {at} (the current time is {now})")]
     NotYetValid {
         /// The certificate.
@@ -79,36 +79,36 @@ pub enum Refusal {
         /// The time of the check.
         now: String,
     },
-    /// Its extended key usage does not include servers.
-    #[error("the certificate's extended key usage does not include servers")]
+    /// The extended key usage does not include server authentication.
+    #[error("the certificate's extended key usage does not include server authentication")]
     NotForServers,
-    /// It is of a version without names and constraints.
+    /// A certificate has an X.509 version without names and constraints.
     #[error("{0} is X.509 version 1 or 2")]
     OldVersion(Subject),
-    /// Signatures of its kind of key cannot be verified.
-    #[error("{subject} has a key that is not supported: {key}")]
+    /// A certificate has a kind of key that is not supported.
+    #[error("{subject} has an unsupported key: {key}")]
     UnsupportedKey {
         /// The certificate.
         subject: Subject,
         /// The kind of key.
         key: String,
     },
-    /// A certificate is signed with an algorithm that is not supported.
-    #[error("a certificate of the chain has a signature that is not supported: {0}")]
+    /// A certificate is signed with an unsupported algorithm.
+    #[error("a certificate of the chain has an unsupported signature: {0}")]
     UnsupportedSignature(String),
-    /// A certificate of the chain was not signed by the key of its issuer.
+    /// A certificate of the chain is not signed by its issuer's key.
     #[error("a certificate of the chain has an invalid signature")]
     BadSignature,
-    /// The handshake was not signed by the certificate's key.
-    #[error("the receiver does not have the certificate's key")]
-    NotItsKey,
-    /// The handshake was signed with an algorithm for another kind of key.
+    /// The handshake is not signed by the certificate's key.
+    #[error("the receiver does not have the certificate's private key")]
+    KeyNotProven,
+    /// The handshake is signed with an algorithm for a different kind of key.
     #[error("the receiver signed with an algorithm that does not match the certificate's key")]
     WrongAlgorithm,
-    /// It has an extension that must be understood and is unknown.
-    #[error("a certificate of the chain has a critical extension that is not supported")]
+    /// A certificate of the chain has an unsupported critical extension.
+    #[error("a certificate of the chain has an unsupported critical extension")]
     CriticalExtension,
-    /// Another rule is broken.
+    /// The certificate is invalid for another reason.
     #[error("the certificate is invalid: {0}")]
     Other(String),
 }
@@ -118,7 +118,7 @@ pub enum Refusal {
 pub enum Subject {
     /// The receiver's own certificate.
     Receiver,
-    /// A certificate that signed another one.
+    /// A CA certificate of the chain.
     Ca,
 }
 
@@ -132,8 +132,8 @@ impl std::fmt::Display for Subject {
 }
 
 impl Refusal {
-    /// Explains an error of rustls. In some cases the chain shows more than the
-    /// error.
+    /// Explains an error of rustls. In some cases the rejected chain gives a more
+    /// specific reason than the error.
     pub(super) fn new(error: &CertificateError, refused: &Refused) -> Self {
         let leaf = refused.chain.first();
         let key = leaf.and_then(key::unsupported);
@@ -182,7 +182,7 @@ impl Refusal {
                     subject: Subject::Receiver,
                     key,
                 },
-                None => Self::NotItsKey,
+                None => Self::KeyNotProven,
             },
             CertificateError::BadSignature => {
                 match refused.chain.iter().skip(1).find_map(key::unsupported) {
@@ -240,28 +240,28 @@ impl Refusal {
             }
             Self::NoName { .. } => {
                 hint!(
-                    "reissue it with a subjectAltName for the host, or set ",
+                    "reissue the certificate with a subjectAltName for the host, or set ",
                     Ca,
                     " to exactly this certificate"
                 )
             }
             Self::AddressAsDnsName { .. } => {
                 hint!(
-                    "reissue it with the address as an IP address (openssl: subjectAltName=IP:...)"
+                    "reissue the certificate with the address as an IP address (openssl: subjectAltName=IP:...)"
                 )
             }
             Self::OnlyDnsNames { .. } => {
                 hint!(
                     "set ",
                     ServerName,
-                    " to one of the certificate's DNS names, or use such a name instead of the address"
+                    " to one of the certificate's DNS names, or use a DNS name instead of the IP address"
                 )
             }
             Self::OtherName { .. } => {
                 hint!(
                     "set ",
                     ServerName,
-                    " to a name that the receiver's certificate has"
+                    " to one of the names in the receiver's certificate"
                 )
             }
             Self::Expired {
@@ -271,10 +271,10 @@ impl Refusal {
             Self::Expired {
                 subject: Subject::Ca,
                 ..
-            } => hint!("renew the CA certificate that the receiver sends with its own"),
+            } => hint!("renew the CA certificate that the receiver sends with its certificate"),
             Self::NotYetValid { .. } => {
                 hint!(
-                    "check this machine's clock and that of the machine where the certificate was made"
+                    "check the clocks of this machine and of the machine that created the certificate"
                 )
             }
             Self::NotForServers => {
@@ -282,26 +282,26 @@ impl Refusal {
             }
             Self::OldVersion(Subject::Receiver) => {
                 hint!(
-                    "reissue it as version 3 with a subjectAltName, or set ",
+                    "reissue the certificate as version 3 with a subjectAltName, or set ",
                     Ca,
                     " to exactly this certificate"
                 )
             }
-            Self::OldVersion(Subject::Ca) => hint!("reissue that CA certificate as version 3"),
+            Self::OldVersion(Subject::Ca) => hint!("reissue the CA certificate as version 3"),
             Self::UnsupportedKey { .. } | Self::UnsupportedSignature(_) => {
                 hint!(
-                    "reissue the certificates with keys of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519, signed with SHA-256 or SHA-384"
+                    "reissue the certificates with RSA (2048 to 8192 bits), P-256, P-384 or Ed25519 keys, signed with SHA-256 or SHA-384"
                 )
             }
             Self::BadSignature => {
                 hint!(
                     Ca,
-                    " may hold another CA of the same name; or a CA's RSA key has not 2048 to 8192 bits"
+                    " may contain a different CA with the same name; or a CA's RSA key is outside the range of 2048 to 8192 bits"
                 )
             }
-            Self::NotItsKey => {
+            Self::KeyNotProven => {
                 hint!(
-                    "somebody else may answer for the receiver, or its certificate and key do not belong together"
+                    "the receiver's certificate and key may not belong together, or an attacker may impersonate the receiver"
                 )
             }
             Self::WrongAlgorithm | Self::CriticalExtension | Self::Other(_) => return None,
@@ -309,7 +309,7 @@ impl Refusal {
     }
 }
 
-/// Explains why the certificate does not have the name.
+/// Explains why the certificate is not valid for the expected name.
 fn name(expected: &ServerName<'_>, leaf: Option<&TbsCertificate>) -> Refusal {
     let host = expected.to_str().into_owned();
     let Some(names) = leaf.and_then(certificate::names) else {
@@ -329,7 +329,7 @@ fn name(expected: &ServerName<'_>, leaf: Option<&TbsCertificate>) -> Refusal {
     }
 }
 
-/// The role of the certificate with this date.
+/// Returns the role of the certificate to which a date belongs.
 fn subject(
     leaf: Option<&TbsCertificate>,
     date: impl Fn(&TbsCertificate) -> x509_cert::time::Time,
@@ -341,7 +341,7 @@ fn subject(
     }
 }
 
-/// The time in RFC 3339.
+/// Formats a time as in RFC 3339.
 fn date(time: UnixTime) -> String {
     let since = std::time::Duration::from_secs(time.as_secs());
     DateTime::from_unix_duration(since).map_or_else(

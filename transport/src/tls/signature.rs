@@ -1,10 +1,10 @@
-//! The receiver's signature of the handshake, with which it proves that it has
-//! its certificate's key.
+//! The verification of the handshake's signature, by which the receiver proves that it
+//! has its certificate's private key.
 //!
-//! rustls verifies it where its parser takes the certificate. It takes X.509
-//! version 3 alone; where neither a chain nor a name is checked, any version
-//! will do, and only the key in it matters. A certificate whose chain was
-//! verified therefore never gets to the lenient reading here.
+//! rustls verifies the signature if it can parse the certificate, which must be X.509
+//! version 3. If neither the chain nor the name is checked, other versions are accepted
+//! too, since only the key matters: for these, this module extracts the key with a
+//! lenient parser. A certificate with a verified chain never reaches this parser.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -17,8 +17,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved};
 
 use super::key;
 
-/// Verifies the signature of a `ServerKeyExchange` (RFC 5246, section 7.4.3). A
-/// scheme leaves the curve open in TLS 1.2, so the key decides.
+/// Verifies the signature of a `ServerKeyExchange` (RFC 5246, section 7.4.3). In TLS 1.2
+/// a scheme does not determine the curve, so the key's curve is used.
 pub(super) fn verify_tls12(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -50,9 +50,9 @@ pub(super) fn verify_tls12(
     Ok(HandshakeSignatureValid::assertion())
 }
 
-/// Verifies the signature of a `CertificateVerify` (RFC 8446, section 4.4.3). A
-/// scheme has one curve in TLS 1.3, and PKCS #1 version 1.5 is not allowed:
-/// rustls sees to both.
+/// Verifies the signature of a `CertificateVerify` (RFC 8446, section 4.4.3). In TLS 1.3
+/// a scheme determines the curve, and PKCS #1 version 1.5 is not allowed: rustls
+/// enforces both.
 pub(super) fn verify_tls13(
     message: &[u8],
     certificate: &CertificateDer<'_>,

@@ -64,7 +64,7 @@ impl Files {
 }
 
 #[test]
-fn files_that_fit_are_taken() {
+fn consistent_files_are_accepted() {
     let files = Files::new();
     let target = files.with_ca("a.crt").unwrap();
     for host in ["localhost", "10.0.0.1", "::1"] {
@@ -75,7 +75,7 @@ fn files_that_fit_are_taken() {
 }
 
 #[test]
-fn a_ca_file_is_there_and_holds_certificates() {
+fn a_ca_file_must_exist_and_contain_certificates() {
     let files = Files::new();
     assert!(matches!(files.with_ca("none"), Err(TlsError::Read { .. })));
     for name in ["empty", "text", "a.key"] {
@@ -97,7 +97,7 @@ fn a_ca_file_is_there_and_holds_certificates() {
 }
 
 #[test]
-fn an_identity_is_a_certificate_and_its_own_key() {
+fn an_identity_must_be_a_certificate_and_its_key() {
     let files = Files::new();
     assert!(matches!(
         files.with_identity("a.crt", "b.key"),
@@ -120,7 +120,7 @@ fn an_identity_is_a_certificate_and_its_own_key() {
 }
 
 #[test]
-fn a_server_name_is_a_name_or_an_address() {
+fn a_server_name_must_be_a_dns_name_or_an_ip_address() {
     let files = Files::new();
     let with_name = |name: &str| {
         TlsTarget::new(TlsOptions {
@@ -139,17 +139,17 @@ fn a_server_name_is_a_name_or_an_address() {
 }
 
 #[test]
-fn files_that_change_are_read_again_and_bad_ones_are_told_once() {
+fn changed_files_are_read_again_and_errors_are_reported_once() {
     let files = Files::new();
     let target = files.with_identity("a.crt", "a.key").unwrap();
     let config = || Arc::clone(&target.loaded.lock().config);
     assert!(target.refresh().is_none());
     let first = config();
 
-    // The certificate is new, and the key is not yet.
+    // The certificate has been replaced, but not yet the key.
     fs::copy(files.path("b.crt"), files.path("a.crt")).unwrap();
-    let told = target.refresh();
-    assert!(matches!(told, Some(Err(TlsError::KeyMismatch { .. }))));
+    let refreshed = target.refresh();
+    assert!(matches!(refreshed, Some(Err(TlsError::KeyMismatch { .. }))));
     assert!(target.refresh().is_none());
     assert!(Arc::ptr_eq(&first, &config()));
 
@@ -159,12 +159,12 @@ fn files_that_change_are_read_again_and_bad_ones_are_told_once() {
     assert!(!Arc::ptr_eq(&first, &config()));
 
     fs::remove_file(files.path("a.key")).unwrap();
-    let told = target.refresh();
-    assert!(matches!(told, Some(Err(TlsError::Read { .. }))));
+    let refreshed = target.refresh();
+    assert!(matches!(refreshed, Some(Err(TlsError::Read { .. }))));
 }
 
 #[test]
-fn what_is_in_memory_is_as_good_as_a_file_and_is_not_shown() {
+fn pem_in_memory_is_accepted_and_not_shown() {
     let files = Files::new();
     let pem = |name: &str| Pem::Text {
         name: format!("the Secret's {name}"),
@@ -190,7 +190,8 @@ fn what_is_in_memory_is_as_good_as_a_file_and_is_not_shown() {
     );
 }
 
-/// The error of a CA file with this content, and that of a key file.
+/// Returns the error of a CA file with this content, and the error of a key file with
+/// this content.
 fn errors(content: &[u8]) -> [String; 2] {
     let files = Files::new();
     fs::write(files.path("file"), content).unwrap();
@@ -198,20 +199,20 @@ fn errors(content: &[u8]) -> [String; 2] {
     let errors = [files.with_ca("file"), files.with_identity("a.crt", "file")];
     errors.map(|error| {
         let text = error.unwrap_err().to_string();
-        // Numbers in brackets are bytes that nobody reads.
+        // Brackets would mean a byte array in the text.
         assert!(!text.contains('['), "{text}");
         text.replace(&name, "FILE")
     })
 }
 
 #[test]
-fn der_is_named_with_the_command_that_makes_pem_of_it() {
+fn the_error_for_der_names_the_command_that_converts_it_to_pem() {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
     for der in [certificate.der().to_vec(), key.serialize_der()] {
         let [ca, key] = errors(&der);
-        let problem = "FILE is DER, and has to be PEM: convert it with";
+        let problem = "FILE is DER, must be PEM: convert it with";
         assert_eq!(
             ca,
             format!("{problem} `openssl x509 -inform der -in FILE -out NEW`")
@@ -224,15 +225,15 @@ fn der_is_named_with_the_command_that_makes_pem_of_it() {
 }
 
 #[test]
-fn other_files_are_named_by_what_they_hold() {
+fn the_error_for_other_files_describes_their_content() {
     let key = KeyPair::generate().unwrap().serialize_pem();
     let [ca, _] = errors(key.as_bytes());
     assert_eq!(
         ca,
-        "FILE holds no certificate in PEM form (its blocks are \"PRIVATE KEY\")"
+        "FILE contains no certificate in PEM format (found: \"PRIVATE KEY\")"
     );
     let [ca, key] = errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n");
-    let found = "in PEM form (its blocks are \"TRUSTED CERTIFICATE\")";
+    let found = "in PEM format (found: \"TRUSTED CERTIFICATE\")";
     assert!(
         ca.ends_with("the line -----END TRUSTED CERTIFICATE----- is missing"),
         "{ca}"
@@ -243,10 +244,10 @@ fn other_files_are_named_by_what_they_hold() {
     );
     let [ca, key] =
         errors(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n");
-    assert_eq!(ca, format!("FILE holds no certificate {found}"));
-    assert_eq!(key, format!("FILE holds no private key {found}"));
+    assert_eq!(ca, format!("FILE contains no certificate {found}"));
+    assert_eq!(key, format!("FILE contains no private key {found}"));
     let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
-    assert_eq!(ca, "FILE is not valid PEM: a block is not in Base64");
+    assert_eq!(ca, "FILE is not valid PEM: a block is not valid Base64");
     let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n");
     assert_eq!(
         ca,
@@ -255,12 +256,12 @@ fn other_files_are_named_by_what_they_hold() {
     let [ca, _] = errors(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert_eq!(
         ca,
-        "FILE holds a CA certificate that cannot be used: the certificate is invalid: bad encoding"
+        "FILE contains an unusable CA certificate: the certificate is invalid: bad encoding"
     );
 }
 
 #[test]
-fn a_byte_order_mark_and_utf_16_are_no_obstacle() {
+fn byte_order_marks_and_utf_16_are_accepted() {
     let files = Files::new();
     let text = fs::read_to_string(files.path("a.crt")).unwrap();
     let marked = format!("\u{feff}{text}");
@@ -278,13 +279,14 @@ fn a_byte_order_mark_and_utf_16_are_no_obstacle() {
 }
 
 #[test]
-fn no_certificate_of_a_bundle_is_left_out() {
+fn every_certificate_of_a_bundle_is_read() {
     let files = Files::new();
     let text = |name: &str| fs::read_to_string(files.path(name)).unwrap();
     let (a, b) = (text("a.crt"), text("b.crt"));
     for bundle in [
         format!("{a}{b}"),
-        // `cat` of files without a line feed at the end, or with marks.
+        // The output of `cat` for files without a final line feed, or with byte order
+        // marks.
         format!("{}{b}", a.trim_end()),
         format!("\u{feff}{a}\u{feff}{b}"),
         format!(
@@ -298,24 +300,25 @@ fn no_certificate_of_a_bundle_is_left_out() {
     }
 }
 
-/// A key and a certificate of OpenSSL's command line; None where there is none.
+/// Runs a command of OpenSSL in the folder. Returns None if OpenSSL is not installed.
 fn openssl(files: &Files, command: &str) -> Option<()> {
     let Some(program) = rig::program("openssl") else {
         rig::skip("openssl is not installed (Debian: openssl)");
         return None;
     };
-    let mut made = std::process::Command::new(program);
-    made.args(command.split_whitespace())
+    let mut openssl = std::process::Command::new(program);
+    openssl
+        .args(command.split_whitespace())
         .current_dir(files.dir.path());
-    rig::process::run(&mut made);
+    rig::process::run(&mut openssl);
     Some(())
 }
 
 #[test]
-fn an_encrypted_key_is_named_as_such() {
+fn an_encrypted_key_has_a_specific_error() {
     let files = Files::new();
     for command in [
-        // ENCRYPTED PRIVATE KEY, and Proc-Type: 4,ENCRYPTED.
+        // These write ENCRYPTED PRIVATE KEY and Proc-Type: 4,ENCRYPTED.
         "pkey -in a.key -aes256 -passout pass:secret -out file",
         "ec -in a.key -aes256 -passout pass:secret -out file",
     ] {
@@ -334,7 +337,7 @@ fn an_encrypted_key_is_named_as_such() {
 }
 
 #[test]
-fn pkcs_12_is_named_as_such() {
+fn pkcs_12_has_a_specific_error() {
     let files = Files::new();
     let command = "pkcs12 -export -in a.crt -inkey a.key -passout pass:secret -out file";
     if openssl(&files, command).is_none() {
@@ -344,13 +347,13 @@ fn pkcs_12_is_named_as_such() {
         .with_identity("a.crt", "file")
         .unwrap_err()
         .to_string();
-    let advice = "is PKCS #12, and has to be PEM: convert it with \
+    let advice = "is PKCS #12, must be PEM: convert it with \
                   `openssl pkcs12 -nocerts -noenc -in FILE -out NEW`";
     assert!(error.ends_with(advice), "{error}");
 }
 
 #[test]
-fn keys_that_are_not_supported_are_named() {
+fn unsupported_keys_are_named_in_the_error() {
     let files = Files::new();
     for (key, name) in [
         ("-newkey ec -pkeyopt ec_paramgen_curve:P-521", "P-521"),
@@ -369,8 +372,8 @@ fn keys_that_are_not_supported_are_named() {
         if openssl(&files, &command).is_none() {
             return;
         }
-        let allowed = "allowed are RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
-        let end = format!("x.crt has a key that is not supported ({name}), {allowed}");
+        let allowed = "must be RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
+        let end = format!("x.crt has an unsupported key ({name}), {allowed}");
         for error in [
             files.with_ca("x.crt"),
             files.with_identity("x.crt", "x.key"),
@@ -383,10 +386,10 @@ fn keys_that_are_not_supported_are_named() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("x.key is not supported or damaged"),
+            error.contains("x.key is damaged or not supported"),
             "{error}"
         );
-        // One of several may be there for others.
+        // An unsupported certificate beside supported ones is not an error.
         let both = ["x.crt", "a.crt"].map(|name| fs::read(files.path(name)).unwrap());
         fs::write(files.path("bundle"), both.concat()).unwrap();
         files.with_ca("bundle").unwrap();
@@ -394,7 +397,7 @@ fn keys_that_are_not_supported_are_named() {
 }
 
 #[test]
-fn a_client_certificate_may_be_of_version_1() {
+fn a_client_certificate_may_be_x509_version_1() {
     let files = Files::new();
     for command in [
         "req -new -key a.key -subj /CN=client -out a.csr",

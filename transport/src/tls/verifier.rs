@@ -1,4 +1,4 @@
-//! The checks of a receiver's certificate: pins, chain and name.
+//! The verification of a receiver's certificate: pins, chain and name.
 
 use std::iter;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::configured::Configured;
 use super::notes::{Notes, Refused};
 use super::{Fingerprint, signature};
 
-/// Checks the chain, the fingerprint, both or neither. The receiver must prove
-/// in every case that it has the certificate's key.
+/// Verifies the chain, the fingerprint, both or neither. In every case the receiver
+/// must prove that it has the certificate's private key.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) trust: Option<Trust>,
@@ -23,12 +23,12 @@ pub(super) struct Verifier {
     pub(super) notes: Notes,
 }
 
-/// The certificates that are trusted.
+/// The trusted certificates.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// Verifies certificates that they signed.
+    /// The verifier of certificates signed by a trusted CA.
     pub(super) chain: Arc<WebPkiServerVerifier>,
-    /// The certificates of the configuration, without the system's.
+    /// The configured certificates, without the system's CAs.
     pub(super) configured: Configured,
 }
 
@@ -58,7 +58,7 @@ impl Verifier {
             .map(drop)
     }
 
-    /// Takes a note of the certificate whose key did not sign the handshake.
+    /// Notes the certificate if the handshake's signature is invalid.
     fn note<T>(
         &self,
         certificate: &CertificateDer<'_>,

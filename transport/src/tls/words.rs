@@ -1,9 +1,9 @@
-//! Fallback wording: the names of rustls's errors as words.
+//! Fallback wording: the names of error variants of rustls as words.
 
 use std::fmt::Debug;
 
-/// The name of an enum's variant in small letters, with `separator` between
-/// its words: `UnknownCA` is `unknown_ca`. What the variant holds is left out.
+/// Returns the name of an enum's variant in lower case, with `separator` between its
+/// words: `UnknownCA` becomes `unknown_ca`. The variant's fields are left out.
 pub(super) fn words(variant: &impl Debug, separator: char) -> String {
     let name = format!("{variant:?}");
     let end = name.find(|c: char| !c.is_ascii_alphanumeric());
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_words() {
+    fn variant_names_are_split_into_words() {
         let alert = |alert: AlertDescription| words(&alert, '_');
         assert_eq!(alert(AlertDescription::UnknownCA), "unknown_ca");
         assert_eq!(

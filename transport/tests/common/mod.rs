@@ -1,9 +1,9 @@
-//! What the tests over real sockets share.
+//! Helpers for the tests over real sockets.
 #![allow(
     dead_code,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "each test uses a part, and fails where something is not as it must be"
+    reason = "each test uses only some helpers, and a panic fails the test"
 )]
 
 pub(crate) mod tls;
@@ -33,7 +33,7 @@ pub(crate) const POLICY: Policy = Policy {
     replay_age: Duration::from_secs(300),
 };
 
-/// The name that these tests have for a setting, which hints refer to.
+/// Returns the placeholder for a setting in the text of hints.
 const fn name(setting: Setting) -> &'static str {
     match setting {
         Setting::Transport => "TRANSPORT",
@@ -47,10 +47,10 @@ const fn name(setting: Setting) -> &'static str {
     }
 }
 
-/// Passes what is observed on to the test, as text.
-struct Witness(mpsc::Sender<String>);
+/// An observer that sends each event to the test as text.
+struct EventSender(mpsc::Sender<String>);
 
-impl Observer for Witness {
+impl Observer for EventSender {
     fn on_event(&mut self, event: &DeliveryEvent<'_>) {
         let text = match event {
             DeliveryEvent::Connected {
@@ -64,29 +64,29 @@ impl Observer for Witness {
                 format!("failed: {} {}", error.chain(), hint.unwrap_or_default())
             }
             DeliveryEvent::Disconnected { error, .. } => format!("ended: {}", error.chain()),
-            DeliveryEvent::SendingAgain { bytes } => format!("sending {bytes} bytes again"),
-            DeliveryEvent::MessageRefused(error) => format!("refused: {}", error.chain()),
+            DeliveryEvent::Replaying { bytes } => format!("replaying {bytes} bytes"),
+            DeliveryEvent::MessageTooLong(error) => format!("too long: {}", error.chain()),
             DeliveryEvent::MessageRejected { length } => format!("rejected: {length} bytes"),
             DeliveryEvent::WindowExceedsReplay { .. } => "window exceeds replay".to_owned(),
             DeliveryEvent::ClosedUndelivered {
                 batches,
                 replay_bytes,
             } => format!("undelivered: {batches} batches, {replay_bytes} bytes"),
-            DeliveryEvent::TlsFiles(Ok(())) => "read files again".to_owned(),
-            DeliveryEvent::TlsFiles(Err(error)) => format!("files: {error}"),
+            DeliveryEvent::TlsFilesReloaded(Ok(())) => "reloaded the TLS files".to_owned(),
+            DeliveryEvent::TlsFilesReloaded(Err(error)) => format!("TLS files: {error}"),
             DeliveryEvent::QueueFailed(error) => format!("queue: {error}"),
             DeliveryEvent::Queue(QueueState {
                 status,
                 oldest: Some(oldest),
             }) => {
                 let age = oldest.elapsed().unwrap_or_default();
-                format!("queue: {} wait, the oldest for {age:?}", status.waiting)
+                format!("queue: {} waiting, oldest {age:?}", status.waiting)
             }
             DeliveryEvent::Delivered { .. }
             | DeliveryEvent::Progress { .. }
             | DeliveryEvent::Queue(_) => return,
         };
-        // A test that has seen enough does not listen any more.
+        // Fails if the test has already ended.
         let _ = self.0.send(text);
     }
 }
@@ -97,11 +97,12 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
+    /// Waits for an event whose text contains `text`, and returns it.
     pub(crate) fn wait_for(&self, text: &str) -> String {
-        let until = Instant::now() + BOUND;
+        let deadline = Instant::now() + BOUND;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(left) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(remaining) {
                 Ok(event) if event.contains(text) => return event,
                 Ok(_) => {}
                 Err(error) => panic!("no event {text:?}: {error}"),
@@ -109,17 +110,17 @@ impl Fixture {
         }
     }
 
-    /// Tries until the batch is delivered.
+    /// Retries until the batch is delivered.
     pub(crate) fn deliver(&self, texts: &[&str]) {
-        let until = Instant::now() + BOUND;
+        let deadline = Instant::now() + BOUND;
         while self.sink.deliver(batch(texts), 0).0 != Outcome::Delivered {
-            assert!(Instant::now() < until, "not delivered");
+            assert!(Instant::now() < deadline, "not delivered");
             std::thread::yield_now();
         }
     }
 }
 
-/// Nothing of the batch was delivered.
+/// The outcome of a batch of which nothing was delivered.
 pub(crate) const RETRY: Outcome = Outcome::Retry { delivered: 0 };
 
 pub(crate) fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
@@ -150,7 +151,7 @@ pub(crate) fn target(servers: Vec<Endpoint>, transport: Transport) -> Target {
     }
 }
 
-/// A sink with a queue in `folder`, and the other end of the queue.
+/// Opens a sink with a queue in `folder`. Returns the sink and the queue's writer.
 pub(crate) fn open_queue(
     sender: &Arc<Sender>,
     folder: &Path,
@@ -170,7 +171,7 @@ pub(crate) fn open_queue(
     };
     let (events, receiver) = mpsc::channel();
     let fixture = Fixture {
-        sink: sender.open_queue(target, Box::new(Witness(events)), reader),
+        sink: sender.open_queue(target, Box::new(EventSender(events)), reader),
         events: receiver,
     };
     (fixture, writer)
@@ -179,7 +180,11 @@ pub(crate) fn open_queue(
 pub(crate) fn open_target(sender: &Arc<Sender>, target: Target) -> Fixture {
     let (events, receiver) = mpsc::channel();
     Fixture {
-        sink: sender.open(target, Box::new(Witness(events)), Duration::from_secs(5)),
+        sink: sender.open(
+            target,
+            Box::new(EventSender(events)),
+            Duration::from_secs(5),
+        ),
         events: receiver,
     }
 }

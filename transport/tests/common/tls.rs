@@ -1,4 +1,5 @@
-//! Servers for TLS tests: one of rustls for any certificate, and OpenSSL's.
+//! Servers for TLS tests: one based on rustls that presents any certificate, and
+//! `openssl s_server`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -28,7 +29,7 @@ use x509_cert::der::{Decode, Encode};
 
 use super::{BOUND, Fixture, open_target, target};
 
-/// A certificate chain in DER, and the leaf's key.
+/// A certificate chain in DER, and the private key of the leaf.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
@@ -43,24 +44,26 @@ impl Identity {
         Self { chain, key }
     }
 
-    /// A certificate that only its own key signed.
+    /// Creates a self-signed certificate.
     pub(crate) fn self_signed(params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self::new(certificate.der().clone(), &key)
     }
 
-    fn always(self) -> Arc<Always> {
-        Arc::new(Always(Arc::new(CertifiedKey::new(self.chain, self.key))))
+    fn into_resolver(self) -> Arc<FixedCertificate> {
+        Arc::new(FixedCertificate(Arc::new(CertifiedKey::new(
+            self.chain, self.key,
+        ))))
     }
 
-    /// The leaf, in PEM.
+    /// Returns the leaf in PEM.
     pub(crate) fn pem(&self) -> Pem {
         pem(&self.chain[0])
     }
 }
 
-/// A certificate in PEM, in memory.
+/// Converts a certificate to PEM in memory.
 pub(crate) fn pem(certificate: &CertificateDer<'_>) -> Pem {
     let block = pem::Pem::new("CERTIFICATE", certificate.to_vec());
     let text = pem::encode(&block).into_bytes();
@@ -68,7 +71,7 @@ pub(crate) fn pem(certificate: &CertificateDer<'_>) -> Pem {
     Pem::Text { name, text }
 }
 
-/// The same certificate as X.509 version 1, which has no extensions.
+/// Converts a certificate to X.509 version 1, which has no extensions.
 pub(crate) fn version_1(
     certificate: &CertificateDer<'_>,
     key: &KeyPair,
@@ -82,8 +85,8 @@ pub(crate) fn version_1(
     certificate.to_der().unwrap().into()
 }
 
-/// A key that signs with one scheme whatever the client offers, and calls it
-/// another.
+/// A key that always signs with the scheme `actual`, and claims to have used the scheme
+/// `claimed`.
 #[derive(Debug)]
 pub(crate) struct Claiming {
     pub(crate) key: Arc<dyn rustls::sign::SigningKey>,
@@ -115,8 +118,8 @@ impl Signer for ClaimingSigner {
     }
 }
 
-/// A server of rustls that reads until each of its connections ends. It
-/// presents its certificate as it is: rustls checks none of its own.
+/// A server based on rustls that reads from each connection until the end. Invalid
+/// certificates are possible: rustls does not check the server's own certificate.
 pub(crate) struct Server {
     port: u16,
     received: mpsc::Receiver<Vec<u8>>,
@@ -134,11 +137,11 @@ fn builder(
     builder.with_protocol_versions(&[version]).unwrap()
 }
 
-/// Asks for a client certificate that may be missing.
+/// Requests an optional client certificate.
 #[derive(Debug)]
-struct Asking;
+struct OptionalClientAuth;
 
-impl ClientCertVerifier for Asking {
+impl ClientCertVerifier for OptionalClientAuth {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -187,9 +190,9 @@ impl ClientCertVerifier for Asking {
 }
 
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct FixedCertificate(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for Always {
+impl ResolvesServerCert for FixedCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }
@@ -198,14 +201,15 @@ impl ResolvesServerCert for Always {
 impl Server {
     pub(crate) fn start(identity: Identity, version: &'static SupportedProtocolVersion) -> Self {
         let config = builder(version).with_no_client_auth();
-        Self::run(config.with_cert_resolver(identity.always()), serve)
+        Self::run(config.with_cert_resolver(identity.into_resolver()), serve)
     }
 
-    /// A server that asks for a client certificate, and closes the connection
-    /// after the handshake, without an alert or a ticket.
-    pub(crate) fn asking(identity: Identity) -> Self {
-        let config = builder(&rustls::version::TLS13).with_client_cert_verifier(Arc::new(Asking));
-        let mut config = config.with_cert_resolver(identity.always());
+    /// Starts a server that requests a client certificate, and closes the connection
+    /// after the handshake without an alert or a ticket.
+    pub(crate) fn requesting_client_certificate(identity: Identity) -> Self {
+        let config = builder(&rustls::version::TLS13)
+            .with_client_cert_verifier(Arc::new(OptionalClientAuth));
+        let mut config = config.with_cert_resolver(identity.into_resolver());
         config.send_tls13_tickets = 0;
         Self::run(config, |stream, config, _| {
             let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
@@ -218,7 +222,7 @@ impl Server {
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (pass_on, received) = mpsc::channel();
+        let (sender, received) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -226,10 +230,10 @@ impl Server {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (config, pass_on) = (Arc::clone(&config), pass_on.clone());
+                let (config, sender) = (Arc::clone(&config), sender.clone());
                 thread::spawn(move || {
-                    // A client that refuses the certificate ends it.
-                    let _ = serve(stream?, config, &pass_on);
+                    // Fails if the client rejects the certificate.
+                    let _ = serve(stream?, config, &sender);
                     io::Result::Ok(())
                 });
             }
@@ -242,13 +246,13 @@ impl Server {
         }
     }
 
-    /// Opens a sink to the server under a host name or address of this machine.
+    /// Opens a sink to the server at `host`, a name or address of this machine.
     pub(crate) fn open(&self, sender: &Arc<Sender>, host: &str, options: TlsOptions) -> Fixture {
         open_port(sender, host, self.port, options)
     }
 
-    /// Delivers a message and waits until the server's program has it.
-    pub(crate) fn takes(&self, fixture: &Fixture) {
+    /// Delivers a message, and waits until the server has received it.
+    pub(crate) fn assert_receives(&self, fixture: &Fixture) {
         fixture.deliver(&["one"]);
         let mut all = Vec::new();
         while !all.ends_with(b" one") {
@@ -260,7 +264,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The connection wakes it.
+        // A connection wakes the thread.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -271,14 +275,14 @@ impl Drop for Server {
 fn serve(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-    pass_on: &mpsc::Sender<Vec<u8>>,
+    sender: &mpsc::Sender<Vec<u8>>,
 ) -> io::Result<()> {
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = rustls::StreamOwned::new(connection, stream);
     let mut buffer = [0; 4096];
     loop {
         let count = stream.read(&mut buffer)?;
-        if count == 0 || pass_on.send(buffer[..count].to_vec()).is_err() {
+        if count == 0 || sender.send(buffer[..count].to_vec()).is_err() {
             return Ok(());
         }
     }
@@ -295,14 +299,13 @@ pub(crate) fn open_port(
     open_target(sender, target(servers, Transport::Tls(tls)))
 }
 
-/// OpenSSL's command line in a folder of its own. None where it is not
-/// installed, which is printed.
+/// The command line of OpenSSL, run in a temporary folder.
 pub(crate) struct OpenSsl {
     program: PathBuf,
     dir: tempfile::TempDir,
 }
 
-/// A server of OpenSSL's command line.
+/// A running `openssl s_server`.
 pub(crate) struct OpenSslServer {
     pub(crate) port: u16,
     errors: PathBuf,
@@ -311,6 +314,7 @@ pub(crate) struct OpenSslServer {
 }
 
 impl OpenSsl {
+    /// Finds OpenSSL. Skips the test and returns None if it is not installed.
     pub(crate) fn find() -> Option<Self> {
         let Some(program) = rig::program("openssl") else {
             rig::skip("openssl is not installed (Debian: openssl)");
@@ -320,7 +324,7 @@ impl OpenSsl {
         Some(Self { program, dir })
     }
 
-    /// Runs a command, whose words have spaces between them, in the folder.
+    /// Runs a command in the folder. Its arguments are separated by spaces.
     pub(crate) fn run(&self, command: &str) {
         rig::process::run(&mut self.command(command));
     }
@@ -329,17 +333,18 @@ impl OpenSsl {
         self.dir.path().join(name)
     }
 
-    /// A file of the folder.
+    /// Returns a PEM file of the folder.
     pub(crate) fn pem(&self, name: &str) -> Pem {
         Pem::File(self.path(name))
     }
 
     fn command(&self, command: &str) -> Command {
-        let mut made = Command::new(&self.program);
-        made.args(command.split_whitespace())
+        let mut openssl = Command::new(&self.program);
+        openssl
+            .args(command.split_whitespace())
             .current_dir(self.dir.path())
             .stdin(Stdio::piped());
-        made
+        openssl
     }
 
     /// Starts `openssl s_server` and waits until it listens.
@@ -363,7 +368,7 @@ impl OpenSsl {
 }
 
 impl OpenSslServer {
-    /// Reads its output until it ends with `text`.
+    /// Reads the server's output until it ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let mut read = Vec::new();
         while !read.ends_with(text.as_bytes()) {
@@ -378,14 +383,14 @@ impl OpenSslServer {
     }
 }
 
-/// The private key of a PEM file, for a server of rustls.
+/// Reads a private key from a PEM file, for a server based on rustls.
 pub(crate) fn key(path: &Path) -> Arc<dyn rustls::sign::SigningKey> {
     use rustls::pki_types::pem::PemObject;
     let key = PrivateKeyDer::from_pem_file(path).unwrap();
     rustls::crypto::ring::sign::any_supported_type(&key).unwrap()
 }
 
-/// The certificate of a PEM file.
+/// Reads a certificate from a PEM file.
 pub(crate) fn certificate(path: &Path) -> CertificateDer<'static> {
     use rustls::pki_types::pem::PemObject;
     CertificateDer::from_pem_file(path).unwrap()

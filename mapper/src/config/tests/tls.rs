@@ -30,7 +30,7 @@ fn tls_files_are_validated_at_the_start() {
     assert!(
         error(&[("tls_ca_file", empty)])
             .problem
-            .contains("holds no certificate")
+            .contains("contains no certificate")
     );
     let keys = [("tls_verify", "off"), ("tls_cert_file", empty)];
     assert_eq!(error(&keys).key, "tls_key_file");

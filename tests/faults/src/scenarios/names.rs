@@ -89,7 +89,7 @@ pub(crate) fn change(delivery: Delivery) -> Outcome {
         });
     });
     assert!(
-        log.contains("cannot look up the host name \"receiver.test\""),
+        log.contains("cannot resolve the host name \"receiver.test\""),
         "{log}"
     );
     second.wait_for_the_end();

@@ -14,8 +14,8 @@ use crate::{DeliveryEvent, Endpoint, Observer, Sender, Target, Transport};
 
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Suites of TLS 1.2 with AES-GCM, whose keys may protect this many records
-/// instead of 2^24.
+/// Returns cipher suites of TLS 1.2 with AES-GCM whose keys are limited to `limit`
+/// records instead of 2^24.
 fn provider(limit: u64) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     let suites = provider.cipher_suites.iter();
@@ -40,7 +40,7 @@ fn provider(limit: u64) -> CryptoProvider {
     provider
 }
 
-/// A receiver on this machine, and what leads to it with such keys.
+/// Starts a receiver, and returns it with a target that uses [`provider`].
 fn limited(limit: u64) -> (Pki, Receiver, Target) {
     let pki = Pki::new();
     let server = pki.server();
@@ -59,7 +59,7 @@ fn limited(limit: u64) -> (Pki, Receiver, Target) {
         servers: vec![Endpoint::new("127.0.0.1", receiver.port()).unwrap()],
         failback: BOUND,
         transport: Transport::Tls(tls),
-        // Nothing is sent again: each record counts.
+        // No frame is sent again, which would produce more records.
         policy: Policy {
             replay_buffer: ReplayBuffer::Fixed(0),
             ..Policy::default()
@@ -70,24 +70,24 @@ fn limited(limit: u64) -> (Pki, Receiver, Target) {
     (pki, receiver, target)
 }
 
-struct Deaf;
+struct Ignore;
 
-impl Observer for Deaf {
+impl Observer for Ignore {
     fn on_event(&mut self, _: &DeliveryEvent<'_>) {}
 }
 
 #[test]
-fn a_worn_connection_is_replaced_and_every_message_arrives_once() {
+fn a_connection_is_replaced_near_its_key_limit_and_every_message_arrives_once() {
     const MESSAGES: u64 = 500;
     let (_pki, receiver, target) = limited(200);
     let sender = Sender::start().unwrap();
-    let sink = sender.open(target, Box::new(Deaf), BOUND);
+    let sink = sender.open(target, Box::new(Ignore), BOUND);
     for number in 0..MESSAGES {
         let mut batch = Batch::new(Framing::OctetCounting);
         let mut frame = batch.frame();
         write!(frame.bytes(), "<14>1 - - - - - - {number}").unwrap();
         frame.finish();
-        // One that is written when the connection is replaced comes back.
+        // A batch that is in flight when the connection is replaced is retried.
         while sink.deliver(batch.clone(), 0).0 != Outcome::Delivered {}
     }
     let received = receiver.wait_for(MESSAGES, BOUND).unwrap();
@@ -95,13 +95,16 @@ fn a_worn_connection_is_replaced_and_every_message_arrives_once() {
         let message = received.message.as_ref().unwrap();
         assert_eq!(message.text(), number.to_string());
     }
-    // Each makes 136 of its 200 records.
-    assert_eq!(receiver.connections(), MESSAGES.div_ceil(200 - MARGIN));
+    // Each connection uses 136 of its 200 records.
+    assert_eq!(
+        receiver.connections(),
+        MESSAGES.div_ceil(200 - KEY_LIMIT_MARGIN)
+    );
     assert_eq!(receiver.errors(), Vec::<String>::new());
 }
 
 #[test]
-fn bytes_that_tls_swallows_are_an_error() {
+fn writing_with_exhausted_keys_is_an_error() {
     let (_pki, receiver, target) = limited(100);
     let address = receiver.address().parse().unwrap();
     let mut connection = Connection::open(&target, address).unwrap();
@@ -112,11 +115,11 @@ fn bytes_that_tls_swallows_are_an_error() {
         progress = connection.advance().unwrap();
         if progress == Progress::Established {
             let tls = target.transport.tls().unwrap();
-            connection = connection.secure(tls, &target.servers[0]).unwrap();
+            connection = connection.start_tls(tls, &target.servers[0]).unwrap();
         }
         std::thread::yield_now();
     }
     let error = (0..200).find_map(|_| connection.write(b"23 <14>1 - - - - - - hello").err());
-    assert!(matches!(error, Some(Error::Mute { .. })), "{error:?}");
-    assert!(connection.is_worn());
+    assert!(matches!(error, Some(Error::Stalled { .. })), "{error:?}");
+    assert!(connection.is_near_key_limit());
 }

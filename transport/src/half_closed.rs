@@ -1,12 +1,11 @@
-//! Watches a connection that one side closed in an orderly way. Acknowledged
-//! bytes may still be unread; a reset shows that they were discarded.
+//! A connection that one side has closed in an orderly way. Acknowledged bytes may
+//! still be unread. A reset shows that the peer has discarded them.
 //!
 //! ```text
-//! closed by the peer   nothing is sent any more, not even a FIN: with the
-//!                      connection closed from both sides, the peer's kernel
-//!                      sends no reset for what is unread
-//! closed from here     close_notify and FIN are sent; a peer that closes as
-//!                      well has read what came long before
+//! closed by the peer   nothing more is sent, not even a FIN: once both sides have
+//!                      closed, the peer's kernel sends no reset for unread bytes
+//! closed by us         close_notify and FIN are sent; a peer that then closes as
+//!                      well has read everything that arrived long before
 //! ```
 
 use syslog::session::{End, Side};
@@ -14,17 +13,17 @@ use syslog::session::{End, Side};
 use crate::Error;
 use crate::connection::Connection;
 
-pub(crate) struct Closed {
+pub(crate) struct HalfClosed {
     connection: Connection,
     pub(crate) server: usize,
     by: Side,
-    /// The error to report when the watch ends.
+    /// The error to report when the connection ends.
     pub(crate) error: Error,
 }
 
-impl Closed {
-    /// Closes the connection from here, or begins to watch for the reset that
-    /// follows the peer's close.
+impl HalfClosed {
+    /// Closes our side of the connection, or probes for the reset that may follow
+    /// the peer's close.
     pub(crate) fn new(mut connection: Connection, server: usize, by: Side, error: Error) -> Self {
         match by {
             Side::Own => {
@@ -41,13 +40,13 @@ impl Closed {
         }
     }
 
-    /// Returns the end of the connection, once there is a sign of it.
+    /// Returns how the connection ended, once that is known.
     pub(crate) fn watch(&mut self) -> Option<End> {
-        let sign = match self.by {
+        let result = match self.by {
             Side::Own => self.connection.read().map(drop),
-            Side::Peer => self.connection.check(),
+            Side::Peer => self.connection.check_reset(),
         };
-        match sign {
+        match result {
             Ok(()) => None,
             Err(Error::Closed { .. }) => Some(End::Answered),
             Err(error) => {
