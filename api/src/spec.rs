@@ -60,7 +60,7 @@ pub struct LogSinkSpec {
     #[schemars(length(min = 1, max = 8))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<Vec<Server>>,
-    /// How several servers share the messages.
+    /// The distribution of messages to several servers.
     #[serde(default)]
     pub sharing: Sharing,
     /// The transport protocol.
@@ -158,7 +158,7 @@ pub struct Server {
     pub port: Option<u16>,
 }
 
-/// How several servers share the messages.
+/// The distribution of messages to several servers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {

@@ -3,20 +3,22 @@
 //!
 //! ```text
 //! wanted ──> trial ──────────> roll ────────────────> good
-//!            on one node,      on all nodes, a few    what agents get
-//!            until it is ready at a time, watched     that are made anew
-//!            for a while       all the while
+//!            on one node,      on all nodes, a few    the revision of
+//!            until it has been at a time, watched     new agents
+//!            ready for a while throughout
 //!              └────────┬────────┘
-//!                   agents are ill: the good one comes back,
-//!                   and what changed since is held
+//!                   agents fail: rollback to the good revision, and
+//!                   the files that changed since are held back
 //! ```
 //!
-//! What is held is a tenant's own file. With several, halves of them are tried
-//! again one after the other, so that what is wrong ends up alone. The history
-//! outlives the controller, so that nothing is tried twice.
+//! The files that are held back belong to one tenant each. If several changed, halves of them
+//! are tried again in turn, which isolates the bad one. The history outlives the controller,
+//! so that no failure is repeated after a restart.
 //!
-//! Nodes that are out of reach hold nothing up and prove nothing, and neither do
-//! those whose agents were ill before.
+//! Nodes that are out of reach, and those whose agents were unhealthy before, neither delay a
+//! rollout nor are evidence about a revision. Nodes whose working agent was deleted and that do
+//! not get a working one again are counted ([`Risked`]): at three, no further working agent is
+//! deleted.
 
 mod situation;
 #[cfg(test)]

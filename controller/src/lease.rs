@@ -125,7 +125,7 @@ impl Candidate {
 
     /// Releases the Lease, if it is held, so that another candidate need not wait.
     pub async fn resign(&mut self) {
-        // Whoever is next has it without this as well, only later.
+        // Without this, the next leader acquires it as well, only later.
         let _ = timeout(self.terms.patience(), self.give_up()).await;
     }
 

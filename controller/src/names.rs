@@ -14,13 +14,13 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
 pub const MANAGER: &str = "sink-controller";
 /// The name of the `ConfigMap` with the controller's state.
 pub const STATE: &str = "syslog-sink-state";
-/// Its key with the assignment of namespaces to inputs.
+/// The key of the assignment of namespaces to inputs.
 pub const LANES: &str = "lanes.json";
-/// Its key with the state of the rollout.
+/// The key of the state of the rollout.
 pub const HISTORY: &str = "history.json";
 /// The name of the `ConfigMap` with the position in the Events.
 pub const EVENTS: &str = "syslog-sink-events";
-/// Its key with the position.
+/// The key of the position.
 pub const CHECKPOINT: &str = "checkpoint.json";
 /// The configuration file that Fluent Bit is started with.
 pub const SERVICE: &str = "fluent-bit.yaml";

@@ -198,7 +198,7 @@ impl<'a> StatusWriter<'a> {
                     .announce(&subject.id, &subject.version, &subject.before, &status)
                     .await;
             }
-            // An object that is none of ours any more cannot be subject so.
+            // The stored object does not match the current schema.
             Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
                 tracing::warn!(sink = %subject.id, error = %refusal, "the API server rejected a status");
                 let refused = Written::Refused(subject.version);

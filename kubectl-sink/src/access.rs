@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::Access;
 use crate::failure::Failure;
 
-/// See the [module](self).
+/// A connection to a cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) client: Client,

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::manifest::{add, manifest};
 use crate::output::document;
 
-/// How often is looked whether a sink delivers.
+/// The interval at which the status of a new sink is read.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The answer is what is printed.

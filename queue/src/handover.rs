@@ -14,7 +14,7 @@ const LIMIT: usize = 1024 * 1024;
 /// only, and its buffer is freed instead of being used again.
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// See the [module](self).
+/// Batches handed from the writer to the reader in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
     /// Whether the reader finds all remaining batches here, so that it needs no disk.

@@ -93,7 +93,7 @@ impl Distributor {
     /// ([`Distributor::on_joined`]), with the numbers of their lists.
     pub(crate) fn set_routes(&mut self, routes: &Routes) -> Vec<(SinkId, u64)> {
         let Routes { open, refused, off } = routes;
-        // One that was made anew has only its name in common with the one before.
+        // A sink that was deleted and created again shares only its name with the previous one.
         let made = |id: &SinkId| match open.get(id) {
             Some(route) => Some(route.since),
             None => refused.get(id).copied(),

@@ -69,7 +69,7 @@ impl Joins {
                 tracing::warn!(sink = %id, %error, "cannot list events");
                 sleep(AGAIN).await;
             }
-            // Whoever does not listen any more does not lead any more.
+            // Without a receiver, this controller no longer leads.
             let _ = sender.send(Joined::Complete(id, number)).await;
         });
     }

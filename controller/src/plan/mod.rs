@@ -118,7 +118,7 @@ impl Plan {
                 put_back(&mut tenants, &render::file_of(id), snapshot.current());
             }
         }
-        // A sink that is refused for a moment must not have its namespace read anew.
+        // A sink that is refused for a moment must not make its namespace's logs be read again.
         let sinks = snapshot.log_sinks.keys();
         let mut namespaces: BTreeSet<&str> = sinks.map(|name| name.namespace.as_str()).collect();
         namespaces.extend(render::namespaces(&tenants));

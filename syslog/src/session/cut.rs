@@ -28,7 +28,7 @@ const AGE: Duration = Duration::from_secs(600);
 /// chunks at a time.
 const FRAMES: usize = 2048;
 
-/// See the [module](self).
+/// Frames that were cut off by the end of a connection.
 #[derive(Debug, Default)]
 pub(super) struct CutFrames {
     hasher: RandomState,

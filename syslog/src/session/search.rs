@@ -33,7 +33,7 @@ const CONTROL_ENDS: u32 = 2;
 /// The maximum number of frames that are tried as the control.
 const CANDIDATES: usize = 8;
 
-/// See the [module](self).
+/// A search for the frame that ends connections.
 #[derive(Debug)]
 pub(super) struct Search {
     /// The number of frames under suspicion.

@@ -38,7 +38,7 @@ const ASIDE: usize = 8;
 /// and the time after which frames that were set aside are sent again.
 const REST: Duration = Duration::from_secs(600);
 
-/// See the [module](self).
+/// The frames suspected of ending connections.
 #[derive(Debug)]
 pub(super) struct Suspects {
     state: State,
