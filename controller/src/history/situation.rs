@@ -114,7 +114,9 @@ impl Situation<'_> {
     pub(super) fn is_proven(&self, agent: &Agent) -> bool {
         let span = self.timing.canary_timeout * 2;
         let is_long = |since: Timestamp| lasts(since, self.now) >= span;
-        agent.ready_since.max(agent.created).is_some_and(is_long)
+        // A node's clock may be ahead.
+        let ready_since = agent.ready_since.filter(|since| *since <= self.now);
+        ready_since.max(agent.created).is_some_and(is_long)
     }
 
     /// Returns whether all agents have the revision, and every agent that was replaced by a
@@ -286,13 +288,18 @@ impl Situation<'_> {
         unhealthy: &Nodes,
         risked: &Risked,
     ) -> Option<Failure> {
-        let begun = |lost: &Lost<'_>| lost.risk.deleted >= attempt.begun;
-        let is_enough = self.lost(risked).filter(begun).count() >= NOT_BEGUN;
-        if (is_enough || self.is_braked(risked)) && !attempt.is_careful {
+        let revision = &attempt.revision;
+        // Agents that crash with the revision are evidence about its content.
+        let crashes = |agent: &Agent| agent.is_crashing() && agent.revision == *revision;
+        let no_agent_starts = |lost: &Lost<'_>| !lost.agent.is_some_and(crashes);
+        let lost = || self.lost(risked).filter(no_agent_starts);
+        let of_attempt = lost().filter(|lost| lost.risk.deleted >= attempt.begun);
+        let not_its_own = lost().filter(|lost| !lost.risk.is_its_own);
+        let is_enough = of_attempt.count().max(not_its_own.count()) >= NOT_BEGUN;
+        if is_enough && !attempt.is_careful {
             let why = self.loss(risked)?;
             return Some(Failure { why, node: None });
         }
-        let revision = &attempt.revision;
         // An agent that is merely late is evidence only where one worked before.
         let worked = |agent: &Agent| {
             agent.is_crashing() || risked.contains_key(&agent.node) || self.was_ready(agent)

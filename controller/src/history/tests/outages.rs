@@ -361,3 +361,16 @@ fn a_tenant_that_fails_again_and_again_keeps_no_other_waiting() {
     }
     assert!(failures < 150, "{failures}");
 }
+
+/// The node of the trial is the only one that does not crash.
+#[test]
+fn a_sink_with_which_many_agents_crash_at_once_is_the_cause() {
+    let mut world = World::settled(200, "bad.example.com");
+    world.set(0, Kind::Well);
+    world.put("shop", "bad.example.com");
+    rounds_until(&mut world, |world| !world.history().held.is_empty());
+    let held = world.plan().held;
+    assert!(!held["ns-shop.yaml"].is_suspect && held.len() == 1);
+    world.rounds(10);
+    assert_eq!(world.ready(), 200);
+}
