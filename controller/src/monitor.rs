@@ -87,7 +87,7 @@ impl Default for Monitor {
         let monitor = Self {
             ready: AtomicBool::new(false),
             has_failed: Arc::default(),
-            leading: add(to, "acquired leadership", "Whether this controller leads"),
+            leading: add(to, "leading", "Whether this controller leads"),
             rounds: add(to, "rounds", "Rounds of planning and applying"),
             plan_seconds: add(to, "plan_seconds", "How long the last plan took"),
             sinks: add(to, "sinks", "Sinks by their state"),

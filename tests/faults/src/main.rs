@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 fn table<'s>(scenarios: impl Iterator<Item = &'s Scenario>) -> String {
     let mut table = String::from(
-        "| What happens | Sent | Lost | Duplicated | In order |\n|---|---:|---:|---:|---|\n",
+        "| Scenario | Sent | Lost | Duplicated | In order |\n|---|---:|---:|---:|---|\n",
     );
     for scenario in scenarios {
         eprintln!("{}", scenario.title);

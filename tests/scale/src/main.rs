@@ -198,7 +198,7 @@ impl Run {
             "{} sinks at once, until all nodes have them and all deliver",
             self.size.sinks
         );
-        let note = format!("the first revision was planned after {planned:.1} s");
+        let note = format!("first revision planned after {planned:.1} s");
         self.row(&phase, begun, before, &note).await;
 
         let (begun, before) = (Instant::now(), self.usage().await);
@@ -218,7 +218,7 @@ impl Run {
             agents.deliver(1000);
             sleep(Duration::from_secs(1)).await;
         }
-        let note = format!("{} agents were asked", agents.asked() - asked);
+        let note = format!("{} agents scraped", agents.asked() - asked);
         self.row(
             "Two minutes in which every sink delivers",
             begun,
@@ -231,7 +231,7 @@ impl Run {
         sleep(SETTLE).await;
         let (begun, before, asked) = (Instant::now(), self.usage().await, agents.asked());
         sleep(IDLE).await;
-        let note = format!("{} agents were asked", agents.asked() - asked);
+        let note = format!("{} agents scraped", agents.asked() - asked);
         self.row("Two minutes in which nothing happens", begun, before, &note)
             .await;
         self.events(namespaces).await;
@@ -251,7 +251,7 @@ impl Run {
         let arrived = self.receiver.wait_for(known + count as u64, BOUND);
         arrived.expect("all of them arrive");
         let phase = format!("{count} Events, {EVENTS} to each sink");
-        let note = format!("{:.0} were written a second", count as f64 / written);
+        let note = format!("{:.0} written per second", count as f64 / written);
         self.row(&phase, begun, before, &note).await;
     }
 
