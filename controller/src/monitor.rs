@@ -92,7 +92,7 @@ impl Default for Monitor {
             plan_seconds: add(to, "plan_seconds", "How long the last plan took"),
             sinks: add(to, "sinks", "Sinks by their state"),
             agents: add(to, "agents", "Agents by their state"),
-            scrapes: add(to, "scrapes", "Questions to agents"),
+            scrapes: add(to, "scrapes", "Scrapes of agents"),
             status_writes: add(to, "status_writes", "Statuses written"),
             revisions_taken_back: add(
                 to,
