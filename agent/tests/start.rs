@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    reason = "a panic fails the test"
 )]
 
 use std::fs::{self, File};

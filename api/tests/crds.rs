@@ -1,7 +1,7 @@
 //! The CRDs in the chart, and their reference in the docs, are those of the types.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 mod reference;

@@ -1,7 +1,7 @@
 //! The command line of `sink-controller`.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use std::process::{Command, Stdio};

@@ -2,7 +2,7 @@
 //! documents have all of them.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use std::collections::BTreeSet;

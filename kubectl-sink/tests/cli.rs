@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 mod world;

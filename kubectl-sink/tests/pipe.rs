@@ -1,5 +1,5 @@
 //! Output into a pipe whose reader has seen enough, as in `kubectl sink list | head -1`.
-#![allow(clippy::unwrap_used, reason = "a test fails on errors")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,7 @@
 //! Two servers that share the work.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use std::collections::{HashMap, HashSet};

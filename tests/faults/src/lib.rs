@@ -9,7 +9,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 #![allow(
     clippy::unnecessary_wraps,

@@ -1,7 +1,7 @@
 //! Dead outputs beside a live one: what they cost in instructions.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use std::fs;

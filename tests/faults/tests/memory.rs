@@ -1,7 +1,7 @@
 //! The memory of an output is what docs/RELIABILITY.md says.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use host::Host;

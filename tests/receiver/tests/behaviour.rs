@@ -1,7 +1,7 @@
 //! How the receiver stalls, resets and ends, over real sockets.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 
 use std::io::{self, ErrorKind, Read, Write};
