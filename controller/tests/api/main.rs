@@ -1,4 +1,4 @@
-//! The controller against a real API server, a real Fluent Bit, a real node.
+//! Tests of the controller with a real API server, a real Fluent Bit and a real node.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
