@@ -1,5 +1,5 @@
-//! `make bench`: what the plugin costs, beside the least that anybody could
-//! pay for the same and beside its peers, measured in one run.
+//! `make bench`: measures the plugin's costs in one run, compared with the lower bound
+//! for the same work and with its peers.
 //!
 //! ```text
 //! cpu          a message's processor time, beside a bare loop's (reference)
@@ -13,9 +13,8 @@
 //!   └─> report: the table of docs/BENCHMARKS.md, and plot: its pictures
 //! ```
 //!
-//! Every figure is of the sending process alone, and the receiver only counts.
-//! Of several runs the least counts: other work on the machine only ever adds
-//! to it.
+//! Every figure covers only the sending process; the receiver only counts. The minimum
+//! of several runs is used, because other work on the machine can only add to it.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +41,7 @@ use crate::link::Links;
 use crate::reference::Reference;
 use crate::report::Report;
 
-/// A part of the run, by the name under which it can be asked for alone.
+/// A part of the run, with the name that selects it on the command line.
 type Part = (&'static str, fn(&Links, &mut Report));
 
 const PARTS: [Part; 13] = [

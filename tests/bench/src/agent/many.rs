@@ -1,4 +1,4 @@
-//! Hundreds of outputs over TLS, each with a queue.
+//! Benchmarks of hundreds of outputs over TLS, each with a queue.
 
 use std::fmt::Write;
 use std::fs;
@@ -55,9 +55,9 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 
 struct Idle {
     threads: f64,
-    /// In KiB.
+    /// The memory in KiB.
     memory: f64,
-    /// In percent of a core.
+    /// The processor time in percent of a core.
     cpu: f64,
     start: Duration,
     descriptors: usize,
