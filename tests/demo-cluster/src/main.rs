@@ -1,9 +1,9 @@
-//! `make demo-cluster`: two namespaces that talk, their sinks, and a wrong one,
-//! with kubectl.
+//! `make demo-cluster`: two namespaces whose pods write logs, their sinks, and a sink
+//! with an error, shown with kubectl.
 //!
 //! ```text
 //! pods -> Fluent Bit in a pod -> the plugin -> rsyslog    (a real node)
-//! sinks -> sink-controller -> agents on nodes of KWOK     (where there is none)
+//! sinks -> sink-controller -> agents on nodes of KWOK     (without a real node)
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -26,11 +26,11 @@ use rig::wait::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Longer than anything takes that is waited for.
+/// The time limit for everything that is waited for.
 const BOUND: Duration = Duration::from_secs(120);
-/// How many nodes of KWOK there are in the place of a real one.
+/// The number of simulated nodes (KWOK) if there is no real one.
 const NODES: usize = 3;
-/// What a pod says.
+/// The script of a pod.
 const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 1; done";
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The whole: pods whose logs reach a server.
+/// Runs the complete demo: pods whose logs reach a server.
 async fn with_pods(fluent_bit: &Path) {
     let rsyslog = Rsyslog::start(&Input::Tcp).expect("it was found");
     let mut demo = Demo::start().await;
@@ -90,7 +90,7 @@ async fn with_pods(fluent_bit: &Path) {
     demo.explain();
 }
 
-/// The first messages whose APP-NAME begins like this.
+/// Prints the first messages whose APP-NAME begins with `app_name`.
 fn print_some(rsyslog: &Rsyslog, app_name: &str) {
     let messages = rsyslog.messages().into_iter();
     let messages = messages.filter(|message| message.app_name.starts_with(app_name));
@@ -104,7 +104,7 @@ fn print_some(rsyslog: &Rsyslog, app_name: &str) {
     }
 }
 
-/// Where no real node can be: what sinks become, and what they are told.
+/// Runs the demo without a real node: the configuration and the conditions of sinks.
 async fn without_pods() -> ExitCode {
     println!("There is no real node here, so nodes only pretend: no log flows.");
     let Some(plane) = ControlPlane::start().await else {
@@ -147,10 +147,10 @@ impl Demo {
             "paths": {"state": self.folder.path().join("state")},
             "agent": agent,
             "listen": "127.0.0.1:0",
-            // Faster than it has to be with many nodes.
+            // Shorter than necessary for many nodes.
             "timing": {"debounceSeconds": 1, "scrapeIntervalSeconds": 2},
         });
-        // Built beside this program, by make.
+        // Make builds it beside this program.
         let program = std::env::current_exe().expect("a program");
         let program = program.with_file_name("sink-controller");
         self.plane.start_controller(&program, &settings).await;
@@ -202,11 +202,11 @@ impl Demo {
             command.args(["--image-pull-policy=Never", "--", "-c", TALK]);
             command.output().ok()?.status.success().then_some(())
         };
-        // The account of a namespace's pods is made a moment after it.
+        // A namespace's ServiceAccount is created shortly after the namespace.
         until(BOUND, run).expect("the pod is taken");
     }
 
-    /// Waits until a sink has a condition.
+    /// Waits until a sink has a condition with this status.
     fn wait_for(&self, namespace: &str, sink: &str, condition: &str, status: &str) {
         let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
         let is_so = || {
@@ -221,7 +221,7 @@ impl Demo {
         });
     }
 
-    /// Why sinks are not well.
+    /// Prints why sinks are not ready.
     fn explain(&self) {
         println!("\nWhat the sinks of team-a say:");
         let path = "jsonpath={range .items[*]}{.metadata.name}{\":\\n\"}{range .status.conditions[*]}{\"  \"}{.type}{\" \"}{.status}{\": \"}{.message}{\"\\n\"}{end}{end}";

@@ -1,5 +1,5 @@
-//! The delivering side: a real Fluent Bit where there is one, else the C host
-//! that drives the library as Fluent Bit does.
+//! The delivering side: a real Fluent Bit if it is installed, else the C host that
+//! calls the library as Fluent Bit does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use rig::pki::Pki;
 use crate::arrivals::Arrivals;
 use crate::samples::Line;
 
-/// What delivered, and what it said.
+/// The program that delivered, and its log.
 pub(crate) struct Delivered {
     pub(crate) by: &'static str,
     pub(crate) log: String,

@@ -1,11 +1,11 @@
-//! The main job, seen once from its beginning to its end:
+//! The main use case from beginning to end:
 //!
 //! ```text
 //! container logs -> Fluent Bit (or the C host) -> the plugin -> TLS -> rsyslog (or our receiver)
 //! ```
 //!
-//! Two outputs deliver: `shop` is limited to the namespace shop, `cluster`
-//! takes all. Ends with an error where a line was lost.
+//! Two outputs deliver: `shop` is restricted to the namespace shop, `cluster` delivers
+//! all namespaces. Exits with an error if a line is lost.
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -20,7 +20,7 @@ use rig::pki::Pki;
 use self::agent::Delivered;
 use self::arrivals::Arrivals;
 
-/// By their numbers (RFC 5424, table 2).
+/// The severities by number (RFC 5424, table 2).
 const SEVERITIES: [&str; 8] = [
     "emergency",
     "alert",
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what arrived, and says how much it was.
+/// Prints the messages that arrived, and returns their number.
 fn print(title: &str, arrivals: &Arrivals, expected: usize) -> usize {
     println!("== {title}");
     let messages = arrivals.wait_for(expected);
@@ -87,7 +87,7 @@ fn print(title: &str, arrivals: &Arrivals, expected: usize) -> usize {
     messages.len()
 }
 
-/// Whatever a message holds, it is one line of a terminal.
+/// Escapes a text, so that each message stays on one line of the terminal.
 fn printable(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {

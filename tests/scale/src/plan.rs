@@ -1,4 +1,4 @@
-//! What the plan costs.
+//! The cost of computing the plan.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use serde_json::json;
 const SINKS: usize = 1000;
 const NAMESPACES: usize = 500;
 const RUNS: usize = 20;
-/// At most.
+/// The maximum duration.
 const TARGET: Duration = Duration::from_millis(50);
 
-/// The least of several runs: other work on the machine only adds to it.
+/// Returns the minimum of several runs, because other work on the machine can only add
+/// to it.
 pub(crate) fn measure() -> String {
     let mut snapshot = Snapshot::default();
     for number in 0..SINKS {
