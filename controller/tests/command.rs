@@ -1,8 +1,5 @@
 //! Tests of the command line of `sink-controller`.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::{Command, Stdio};
 

@@ -1,9 +1,6 @@
 //! The dashboard and the alerts use existing metrics, and the documents list all of
 //! them.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -89,7 +86,7 @@ fn the_dashboard_and_the_alerts_use_existing_metrics() {
         assert!(asked.len() > 5, "{file}: {asked:?}");
         for name in asked {
             let is_there = documented.contains(&name) || of_fluent_bit.contains(&name);
-            assert!(is_there, "{file} asks for {name}, which nobody counts");
+            assert!(is_there, "{file} uses {name}, which does not exist");
         }
     }
     let dashboard: serde_json::Value =

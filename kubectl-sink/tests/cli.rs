@@ -1,9 +1,5 @@
 //! Tests of the program as users run it, against a real API server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod world;
 

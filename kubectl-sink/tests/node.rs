@@ -1,9 +1,5 @@
 //! Tests `kubectl sink test` in a pod of a real node, with a real rsyslog.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod world;
 

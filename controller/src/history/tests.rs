@@ -239,7 +239,7 @@ impl World {
                 return replaced;
             }
         }
-        panic!("the template changes again and again")
+        panic!("the template never becomes stable")
     }
 
     /// Runs one round. Returns `None` if the template has changed, and no pod is
@@ -289,7 +289,7 @@ impl World {
                 return;
             }
         }
-        panic!("it never ends: {:?}", self.snapshot.history);
+        panic!("the cluster never settles: {:?}", self.snapshot.history);
     }
 
     fn has(&self, namespace: &str, host: &str) -> bool {
@@ -484,7 +484,7 @@ fn continuous_changes_still_reach_all_nodes() {
     }
     assert!(
         seen.len() >= 5,
-        "{} of 40 changes were seen through",
+        "{} of 40 changes were rolled out",
         seen.len()
     );
 }
@@ -702,7 +702,7 @@ fn changes_every_few_seconds_still_reach_all_nodes() {
         world.look();
         seen.extend(world.good());
     }
-    assert!(seen.len() >= 3, "{} were seen through", seen.len());
+    assert!(seen.len() >= 3, "{} were rolled out", seen.len());
 }
 
 /// Because of a quota or an admission webhook, for example.
@@ -780,7 +780,10 @@ fn a_revision_that_breaks_some_nodes_is_rolled_back_on_all() {
             .count();
         most = most.max(unhealthy);
     }
-    assert!((1..=2).contains(&most), "{most} agents ended at a time");
+    assert!(
+        (1..=2).contains(&most),
+        "{most} agents crashed at the same time"
+    );
     assert_eq!((world.with(&revision), world.with(&before)), (0, 0));
     let plan = world.plan();
     assert_eq!(plan.held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);

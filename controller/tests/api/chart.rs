@@ -83,7 +83,10 @@ async fn the_plain_manifests_match_the_chart() {
         fs::write(&path, &manifests).unwrap();
     }
     let file = fs::read_to_string(&path).unwrap_or_default();
-    assert!(file == manifests, "`make golden` writes install.yaml anew");
+    assert!(
+        file == manifests,
+        "install.yaml is outdated: run `make golden`"
+    );
     // The API server accepts each of them, both as a new and as an existing object.
     let path = path.display().to_string();
     for _ in 0..2 {
@@ -278,7 +281,7 @@ async fn drop_in_upgrade(plane: &mut ControlPlane, client: &Client, port: u16) {
     let upgrade = ["upgrade", "syslog-sink", "CHART", "--namespace", SYSTEM];
     let other = ["--set", "controller.logLevel=debug,controller.replicas=3"];
     helm(plane, &[&upgrade[..], &other[..], &["--wait"]].concat()).unwrap();
-    wait_until("two rounds more", async || rounds(port) > done + 1).await;
+    wait_until("two more rounds", async || rounds(port) > done + 1).await;
     assert_eq!(revision(client).await, before);
     let now = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     assert_eq!(now, generation);

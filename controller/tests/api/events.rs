@@ -298,7 +298,7 @@ async fn a_killed_leader_loses_no_events() {
     let Some(twice) = ended_by("-KILL").await else {
         return;
     };
-    println!("{twice} of 1500 events came twice after a kill");
+    println!("{twice} of 1500 events were duplicated by a kill");
     // The Events since the last checkpoint, and the batch being sent.
     assert!(twice < 500, "{twice}");
 }
@@ -359,7 +359,7 @@ async fn dropped_events_are_reported_to_the_sink() {
     })
     .unwrap();
     let last = "event-299".to_owned();
-    wait_until("the last one came", async || {
+    wait_until("the last Event arrived", async || {
         counts(&back).contains_key(&last)
     })
     .await;
@@ -675,7 +675,7 @@ async fn a_storm_of_events_arrives_completely() {
     let memory = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     println!(
-        "{COUNT} events were written in {written:?} and all there after {:?}; {} at most",
+        "{COUNT} events were written in {written:?} and arrived after {:?}; {} at most",
         begun.elapsed(),
         peak.unwrap().trim()
     );

@@ -193,10 +193,10 @@ async fn story(fluent_bit: &Path) {
     real.pod("shop", "web", TALK).await;
     real.pod("team-a", "db", TALK).await;
     logs_arrive(&real, &shop, &all).await;
-    a_wrong_sink_hurts_nobody(&real, &shop).await;
+    a_broken_sink_does_not_affect_others(&real, &shop).await;
     killed_agents_lose_nothing(&real, &shop).await;
     a_damaged_database_is_set_aside(&real, &shop).await;
-    what_the_kubelet_says_arrives(&real, &shop).await;
+    events_of_the_kubelet_arrive(&real, &shop).await;
     a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
     // Each line from the first to the last has arrived, and no line of another
@@ -219,7 +219,7 @@ async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
     let begun = Instant::now();
     put(&real.client, "shop", "sink", tcp(shop)).await.unwrap();
     wait_until("the first line", real, || shop.count() > 0).await;
-    println!("the first line came after {:?}", begun.elapsed());
+    println!("the first line arrived after {:?}", begun.elapsed());
     let sinks = sinks(&real.client, "shop");
     until_condition(&sinks, "sink", "Configured", "True").await;
     until_condition(&sinks, "sink", "Delivering", "True").await;
@@ -244,13 +244,13 @@ async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
     .await;
 }
 
-async fn a_wrong_sink_hurts_nobody(real: &Real, shop: &Rsyslog) {
+async fn a_broken_sink_does_not_affect_others(real: &Real, shop: &Rsyslog) {
     let begun = Instant::now();
     let wrong = json!({"host": node::ADDRESS, "port": 1, "transport": "tcp"});
     put(&real.client, "team-a", "wrong", wrong).await.unwrap();
     let sinks = sinks(&real.client, "team-a");
     let why = until_condition(&sinks, "wrong", "Delivering", "False").await;
-    println!("the wrong port was told after {:?}", begun.elapsed());
+    println!("the wrong port was reported after {:?}", begun.elapsed());
     assert!(why.starts_with("ConnectFailed"), "{why}");
     let count = shop.count();
     wait_until("more lines", real, || shop.count() > count + 20).await;
@@ -276,7 +276,7 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
         .values()
         .map(|count| count - 1)
         .sum();
-    println!("{again} of {LINES} lines came again after three kills");
+    println!("{again} of {LINES} lines were duplicated by three kills");
     // A deleted pod is created again and continues.
     let pods: Api<Pod> = Api::namespaced(real.client.clone(), SYSTEM);
     let agent = real.agent().await;
@@ -310,7 +310,7 @@ async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
 }
 
 /// The Events that operators look for, as the kubelet and the scheduler write them.
-async fn what_the_kubelet_says_arrives(real: &Real, shop: &Rsyslog) {
+async fn events_of_the_kubelet_arrive(real: &Real, shop: &Rsyslog) {
     let pods: Api<Pod> = Api::namespaced(real.client.clone(), "shop");
     for (name, container) in [
         ("no-image", json!({"image": "registry.invalid/none:1"})),
@@ -375,7 +375,7 @@ async fn a_deleted_sink_gets_nothing(real: &Real, shop: &Rsyslog, all: &Rsyslog)
     })
     .await;
     let (count, seen) = (shop.count(), lines(all, "shop/web").len());
-    wait_until("the cluster sink goes on", real, || {
+    wait_until("the cluster sink still gets lines", real, || {
         lines(all, "shop/web").len() > seen + 100
     })
     .await;

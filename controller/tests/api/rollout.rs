@@ -188,7 +188,7 @@ async fn failing_after(plane: &ControlPlane, requests: i64) -> Client {
 }
 
 /// Asserts that everything that the agents mount exists and is complete.
-async fn nothing_is_half_done(client: &Client) {
+async fn assert_mounted_objects_are_complete(client: &Client) {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let Some(daemon_set) = daemon_sets.get_opt(AGENT).await.unwrap() else {
         return;
@@ -243,11 +243,11 @@ async fn a_controller_can_be_killed_at_every_step() {
         apply(client.clone(), &old).await.unwrap();
         let new = plan_of("new.example.com", 2);
         let killed = apply(failing_after(&plane, requests).await, &new).await;
-        nothing_is_half_done(&client).await;
+        assert_mounted_objects_are_complete(&client).await;
         let is_done = killed.is_ok();
         // The next controller completes the change.
         apply(client.clone(), &new).await.unwrap();
-        nothing_is_half_done(&client).await;
+        assert_mounted_objects_are_complete(&client).await;
         assert_eq!(revision(&client).await, Some(new.1.revision.clone()));
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
         let labelled = ListParams::default().labels(REVISION);

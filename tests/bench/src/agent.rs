@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! lag      the time from a line's write to its arrival, by round trip
-//! flow     as many lines as 50 containers write in a hurry
+//! flow     the throughput with 50 containers that write at a high rate
 //! backlog  a queue that was filled while the receiver was down
 //! many     hundreds of outputs
-//! disk     what is written to disk, and what a kill costs
+//! disk     bytes written to disk, and lines lost by a kill
 //! ```
 
 mod arrivals;
@@ -106,7 +106,7 @@ fn run(settings: Settings<'_>, dir: &Path) -> FluentBit {
     );
     let file = dir.join("fluent-bit.conf");
     fs::write(&file, configuration).unwrap();
-    let program = fluent_bit::find().expect("it was looked for");
+    let program = fluent_bit::find().expect("Fluent Bit was found");
     FluentBit::start_by(wrapper, &program, host::library(), &file, &[])
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 fn in_fluent_bit(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(String, f64)>) {
     let what = |link| format!("CPU added to Fluent Bit, {link}: built-in syslog output to plugin");
     let Some(program) = fluent_bit::find() else {
-        return report.skip(&what(Link::Tls), "there is no Fluent Bit");
+        return report.skip(&what(Link::Tls), "Fluent Bit is not installed");
     };
     let run = |output: &str| {
         let cpu = (0..RUNS).map(|_| input.through_fluent_bit(&program, output));

@@ -81,7 +81,11 @@ impl Reference {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        Duration::from_micros(text.trim().parse().expect("the reference process measures"))
+        Duration::from_micros(
+            text.trim()
+                .parse()
+                .expect("the reference process prints its time"),
+        )
     }
 }
 
@@ -96,7 +100,7 @@ pub(crate) fn connects(address: &str, wrapper: &[String]) -> Vec<Duration> {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
-        .map(|line| Duration::from_micros(line.parse().expect("the process measures")))
+        .map(|line| Duration::from_micros(line.parse().expect("the process prints times")))
         .collect()
 }
 

@@ -102,7 +102,7 @@ impl Report {
                 Some(false) => "**not met**",
             };
             writeln!(table, "| {what} | {measured} | {target} | {verdict} |")
-                .expect("a String takes everything");
+                .expect("writing to a String succeeds");
         }
         table
     }

@@ -61,7 +61,7 @@ fn sink_agent() -> PathBuf {
 /// Returns an image of Busybox, which the sandbox requires.
 #[must_use]
 pub fn shell() -> Image {
-    let busybox = rig::program("busybox").expect("the sandbox has looked");
+    let busybox = rig::program("busybox").expect("the sandbox has checked this");
     let place = |place| (busybox.clone(), place);
     Image {
         name: SHELL,
@@ -143,10 +143,7 @@ fn copy(from: &Path, to: &Path) {
 /// static program.
 #[must_use]
 pub fn libraries(file: &Path) -> Vec<PathBuf> {
-    let output = Command::new("ldd")
-        .arg(file)
-        .output()
-        .expect("ldd is there");
+    let output = Command::new("ldd").arg(file).output().expect("ldd exists");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines()
         .filter_map(|line| {

@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot be set up fails"
+    reason = "a panic fails the test"
 )]
 
 pub mod image;
@@ -80,9 +80,9 @@ fn programs() -> Option<&'static Path> {
             let output = Command::new(script)
                 .stderr(Stdio::inherit())
                 .output()
-                .expect("the script is there");
+                .expect("the script exists");
             if !output.status.success() {
-                rig::skip("there is no Kubernetes control plane, and none can be built");
+                rig::skip("the Kubernetes control plane is not installed and cannot be built");
                 return None;
             }
             let text = String::from_utf8(output.stdout).expect("a path");
@@ -102,11 +102,13 @@ pub fn prometheus_crds() -> Option<PathBuf> {
         .output();
     let output = output.ok().filter(|output| output.status.success());
     let Some(output) = output else {
-        rig::skip("there is no Go to get the Prometheus operator's CRDs with");
+        rig::skip(
+            "Go is not installed, which downloads the Prometheus operator's CRDs (Debian: golang)",
+        );
         return None;
     };
     let module: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let folder = module["Dir"].as_str().expect("it was downloaded");
+    let folder = module["Dir"].as_str().expect("the module was downloaded");
     Some(Path::new(folder).join("example/prometheus-operator-crd"))
 }
 
@@ -114,7 +116,7 @@ pub fn prometheus_crds() -> Option<PathBuf> {
 fn program(name: &str) -> Option<Command> {
     let program = programs()?.join(name);
     if !program.exists() {
-        rig::skip(&format!("there is no {name}"));
+        rig::skip(&format!("{name} is not available"));
         return None;
     }
     Some(Command::new(program))
@@ -187,8 +189,8 @@ impl ControlPlane {
             .filter(|text| !text.trim().is_empty())
         {
             let object: DynamicObject = serde_saphyr::from_str(document).expect("a manifest");
-            let types = object.types.clone().expect("it has a kind");
-            let kind = GroupVersionKind::try_from(&types).expect("it has a version");
+            let types = object.types.clone().expect("the object has a kind");
+            let kind = GroupVersionKind::try_from(&types).expect("the object has an API version");
             let kind = ApiResource::from_gvk(&kind);
             let api: Api<DynamicObject> = match object.namespace() {
                 Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
@@ -197,7 +199,7 @@ impl ControlPlane {
             let parameters = PatchParams::apply("test").force();
             let name = object.name_any();
             let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
-            applied.expect("the API server takes it");
+            applied.expect("the API server accepts the object");
         }
     }
 
@@ -212,7 +214,9 @@ impl ControlPlane {
         for name in CRDS {
             let established = conditions::is_crd_established();
             let established = await_condition(crds.clone(), name, established);
-            established.await.expect("the API server makes it known");
+            established
+                .await
+                .expect("the API server establishes the CRD");
         }
     }
 
@@ -223,11 +227,11 @@ impl ControlPlane {
         let token = accounts
             .create_token_request("sink-controller", &PostParams::default(), &request)
             .await
-            .expect("it was applied");
+            .expect("the ServiceAccount exists");
         token
             .status
             .and_then(|status| status.token)
-            .expect("there is one")
+            .expect("the response has a token")
     }
 
     /// Compacts etcd, so that only the current versions of objects are left.
@@ -292,7 +296,7 @@ impl ControlPlane {
         let node = serde_json::from_value(node).expect("ours");
         let nodes: Api<Node> = Api::all(self.admin().await);
         let created = nodes.create(&PostParams::default(), &node).await;
-        created.expect("the API server takes it");
+        created.expect("the API server accepts the object");
     }
 
     /// Stops a node's kubelet: the pods stay as they are, and the node becomes not
@@ -308,7 +312,7 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.admin().await);
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(status));
         let patched = nodes.patch_status(name, &parameters, &patch).await;
-        patched.expect("the API server takes it");
+        patched.expect("the API server accepts the object");
     }
 
     /// Starts a node's kubelet again.
@@ -320,7 +324,7 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.admin().await);
         let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {KWOK: kind}}}));
         let patched = nodes.patch(name, &PatchParams::default(), &patch).await;
-        patched.expect("the API server takes it");
+        patched.expect("the API server accepts the object");
     }
 
     /// Returns the log of a program.
@@ -340,7 +344,11 @@ impl ControlPlane {
         let arguments = ["run".to_owned(), "--settings".to_owned(), file];
         let environment = [("KUBECONFIG", kubeconfig.as_str())];
         self.spawn_program(program, "controller", &arguments, &environment);
-        self.processes.last().expect("it was started").0.id()
+        self.processes
+            .last()
+            .expect("the controller was started")
+            .0
+            .id()
     }
 
     /// Returns a `kubectl` command with all rights.

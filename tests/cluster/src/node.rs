@@ -78,7 +78,7 @@ impl ControlPlane {
             .replace("PAUSE", PAUSE);
         let path = folder.join("containerd.toml");
         fs::write(&path, config).expect("a file");
-        let program = rig::program("containerd").expect("the sandbox has looked");
+        let program = rig::program("containerd").expect("the sandbox has checked this");
         let arguments = [format!("--config={}", path.display())];
         self.spawn_program(&program, "containerd", &arguments, &[]);
         let is_up = until(BOUND, || {

@@ -78,7 +78,7 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
     }
     // Removed here, because containers that still run inside would prevent it there.
     let temporary = tempfile::tempdir().expect("a temporary folder");
-    let this = std::env::current_exe().expect("this is a program");
+    let this = std::env::current_exe().expect("the path of the executable is known");
     let status = Command::new("unshare")
         .args([
             "--mount",
@@ -93,8 +93,8 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         .env(INSIDE, "1")
         .env("TMPDIR", temporary.path())
         .status()
-        .expect("unshare was found");
-    temporary.close().expect("nobody is left who uses it");
+        .expect("unshare exists");
+    temporary.close().expect("the folder is unused");
     sweep();
     Entered::Ended(status)
 }
@@ -126,14 +126,14 @@ fn furnish() {
     };
     run("mount --make-rshared /");
     for folder in FOLDERS {
-        fs::create_dir_all(folder).expect("root may");
+        fs::create_dir_all(folder).expect("root has the rights");
         run(&format!("mount -t tmpfs tmpfs {folder}"));
     }
     run("ip link set lo up");
     run(&format!("ip address add {ADDRESS}/32 dev lo"));
     run(&format!("ip address add {DNS}/32 dev lo"));
     for key in ["ip_forward", "conf/all/route_localnet"] {
-        fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root may");
+        fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root has the rights");
     }
     // Servers on 127.0.0.1 can be reached under this address, both from pods and from
     // the sandbox itself.

@@ -10,7 +10,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a demonstration that cannot be set up ends"
+    reason = "a panic aborts the demo"
 )]
 
 use std::path::Path;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 /// Runs the complete demo: pods whose logs reach a server.
 async fn with_pods(fluent_bit: &Path) {
-    let rsyslog = Rsyslog::start(&Input::Tcp).expect("it was found");
+    let rsyslog = Rsyslog::start(&Input::Tcp).expect("rsyslogd was found");
     let mut demo = Demo::start().await;
     let images = [image::agent(fluent_bit, host::library()), image::shell()];
     demo.plane.add_real_node(&images).await;
@@ -72,7 +72,7 @@ async fn with_pods(fluent_bit: &Path) {
     demo.wait_for("shop", "logs", "Delivering", "True");
     demo.wait_for("team-a", "wrong", "Delivering", "False");
     demo.show("get logsinks --all-namespaces");
-    println!("\nWhat rsyslog has of the namespace shop, and of no other:");
+    println!("\nMessages that rsyslog received, only from the namespace shop:");
     print_some(&rsyslog, "pod.log/shop/");
     demo.show("-n shop run ghost --image=registry.invalid/ghost:1");
     let says = |words: &str| {
@@ -80,13 +80,17 @@ async fn with_pods(fluent_bit: &Path) {
         messages.any(|message| message.msg.contains(words))
     };
     until(BOUND, || says("Back-off").then_some(())).expect("events arrive");
-    println!("\nWhat happens there arrives as well:");
+    println!("\nKubernetes events of the namespace arrive too:");
     print_some(&rsyslog, "k8s.event/shop/");
     let strangers = rsyslog.messages();
     let strangers = strangers
         .iter()
         .filter(|message| !message.app_name.contains("/shop/"));
-    assert_eq!(strangers.count(), 0, "a line of another namespace");
+    assert_eq!(
+        strangers.count(),
+        0,
+        "a message of another namespace arrived"
+    );
     demo.explain();
 }
 
@@ -106,7 +110,7 @@ fn print_some(rsyslog: &Rsyslog, app_name: &str) {
 
 /// Runs the demo without a real node: the configuration and the conditions of sinks.
 async fn without_pods() -> ExitCode {
-    println!("There is no real node here, so nodes only pretend: no log flows.");
+    println!("A real node is not possible here. The nodes are simulated, so there are no logs.");
     let Some(plane) = ControlPlane::start().await else {
         return ExitCode::FAILURE;
     };
@@ -129,7 +133,12 @@ struct Demo {
 
 impl Demo {
     async fn start() -> Self {
-        Self::new(ControlPlane::start().await.expect("the sandbox has looked")).await
+        Self::new(
+            ControlPlane::start()
+                .await
+                .expect("the sandbox has checked this"),
+        )
+        .await
     }
 
     async fn new(plane: ControlPlane) -> Self {
@@ -203,7 +212,7 @@ impl Demo {
             command.output().ok()?.status.success().then_some(())
         };
         // A namespace's ServiceAccount is created shortly after the namespace.
-        until(BOUND, run).expect("the pod is taken");
+        until(BOUND, run).expect("the pod is created");
     }
 
     /// Waits until a sink has a condition with this status.
@@ -223,7 +232,7 @@ impl Demo {
 
     /// Prints why sinks are not ready.
     fn explain(&self) {
-        println!("\nWhat the sinks of team-a say:");
+        println!("\nConditions of the sinks of team-a:");
         let path = "jsonpath={range .items[*]}{.metadata.name}{\":\\n\"}{range .status.conditions[*]}{\"  \"}{.type}{\" \"}{.status}{\": \"}{.message}{\"\\n\"}{end}{end}";
         print!(
             "{}",

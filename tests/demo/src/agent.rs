@@ -33,7 +33,7 @@ pub(crate) fn deliver(
             log: by_fluent_bit(&program, library, lines, pki, shop, cluster),
         },
         None => Delivered {
-            by: "the C host of the tests (there is no Fluent Bit)",
+            by: "the C host of the tests (Fluent Bit is not installed)",
             log: by_host(lines, pki, shop, cluster),
         },
     }

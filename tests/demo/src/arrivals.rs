@@ -43,7 +43,7 @@ impl Arrivals {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Rsyslog(_) => "rsyslog",
-            Self::Own(_) => "the receiver of the tests (there is no rsyslog)",
+            Self::Own(_) => "the receiver of the tests (rsyslog is not installed)",
         }
     }
 

@@ -39,14 +39,17 @@ fn main() -> ExitCode {
     let shop = Arrivals::start(&pki);
     let cluster = Arrivals::start(&pki);
     println!(
-        "Made a CA and certificates; two sinks listen with TLS: {}",
+        "Created a CA and certificates; two receivers listen with TLS: {}",
         shop.kind()
     );
 
     let lines = samples::lines();
     let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
     let Delivered { by, log } = agent::deliver(library, &lines, &pki, &shop, &cluster);
-    println!("{} container log lines went through {by}.\n", lines.len());
+    println!(
+        "{} container log lines were delivered by {by}.\n",
+        lines.len()
+    );
 
     let of_shop_arrived = print("sink `shop` (namespace shop)", &shop, of_shop);
     let of_all_arrived = print("sink `cluster` (all namespaces)", &cluster, lines.len());
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
     if as_expected {
         ExitCode::SUCCESS
     } else {
-        eprintln!("\nThis is not as it should be. The log:\n{log}");
+        eprintln!("\nUnexpected result. The log:\n{log}");
         ExitCode::FAILURE
     }
 }

@@ -1,11 +1,7 @@
 //! Shared helpers of the tests in `tests/`: records of one container, sent through the
 //! C host.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic fails the test")]
 
 pub mod hostile;
 pub mod layouts;
@@ -99,7 +95,7 @@ pub fn arrivals_at(
     let texts = lines.iter().map(String::as_str).chain([END]);
     let run = send(address, options, texts.map(line).collect());
     let mut arrived = wait_for_text(END).unwrap_or_else(|error| panic!("{error}\n{}", run.log));
-    let last = arrived.pop().expect("there is the end");
+    let last = arrived.pop().expect("the end marker arrives");
     assert_eq!(last.text, END);
     arrived
 }

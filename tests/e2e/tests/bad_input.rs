@@ -1,11 +1,7 @@
 //! Invalid settings and unusable receivers are reported in one line, which names the
 //! output, the key, the value and the allowed values, or says what to do. No message is
 //! lost meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::Path;

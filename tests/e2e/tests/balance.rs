@@ -1,8 +1,5 @@
 //! Load balancing between two servers.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::{HashMap, HashSet};
 

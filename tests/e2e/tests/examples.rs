@@ -1,10 +1,6 @@
 //! The example receivers of docs/RECEIVERS.md receive the messages of a sink, before
 //! and after a restart and a crash.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::ops::DerefMut;

@@ -1,9 +1,5 @@
 //! Tests of the ready-to-use configurations, unchanged, in a real Fluent Bit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod ready;
 
@@ -122,7 +118,7 @@ fn container_logs(file: &str) {
     assert_eq!(
         rsyslog.messages().len(),
         messages.len(),
-        "nothing comes twice\n{log}"
+        "duplicate messages\n{log}"
     );
     check(&messages, &log);
 }

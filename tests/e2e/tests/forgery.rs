@@ -1,10 +1,6 @@
 //! No line becomes a message of another namespace, and no byte of a line is lost. The
 //! receivers use their packages' default settings, the plugin its own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::ops::Deref;
 

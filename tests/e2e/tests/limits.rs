@@ -1,10 +1,6 @@
 //! The size limits of docs/RECEIVERS.md for both sides: with each pair of settings,
 //! messages of the allowed size arrive complete.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::ops::Deref;
 

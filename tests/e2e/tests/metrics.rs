@@ -1,10 +1,6 @@
 //! Dropped messages are reported to the sink and counted in the metrics of a real
 //! Fluent Bit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,9 +1,5 @@
 //! The configurations of docs/MIGRATION.md, side by side in one Fluent Bit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,6 @@
 //! Tests of how a real rsyslog parses the plugin's messages. The C host replaces Fluent
 //! Bit, so that the tests run everywhere.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::path::Path;
 

@@ -1,10 +1,6 @@
 //! The inputs of the ready-to-use configurations: long lines, restarts, Docker's logs,
 //! labels of recreated pods, and the agent's own log.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod ready;
 
@@ -69,7 +65,7 @@ fn a_long_line_is_skipped_and_the_others_arrive_once() {
         let messages = messages(&receiver, 4, &agent);
         let log = agent.stop();
         assert_eq!(texts(&messages), ["first", "second", "third", "fourth"]);
-        assert_eq!(receiver.count(), 4, "{file}: something came twice");
+        assert_eq!(receiver.count(), 4, "{file}: duplicate messages");
         assert!(log.contains("app.log have long lines. Skipping"), "{log}");
     }
 }
@@ -201,7 +197,10 @@ fn changed_labels_are_fetched_again() {
     let variables = variables(&dir, &receiver.address(), &pki);
     let text = fs::read_to_string(configuration("kubernetes.yaml")).unwrap();
     let hurried = text.replace("kube_meta_cache_ttl: 1h", "kube_meta_cache_ttl: 1s");
-    assert!(text != hurried, "the configuration has another time");
+    assert!(
+        text != hurried,
+        "the configuration has a different kube_meta_cache_ttl"
+    );
     let file = dir.path().join("kubernetes.yaml");
     fs::write(&file, hurried).unwrap();
     let mut container = Node::new(&dir.path().join("log")).start("shop", "web-0", "app");

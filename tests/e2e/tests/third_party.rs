@@ -7,11 +7,7 @@
 //! host -> plugin -> bytes ─┬─> go-syslog/ (Go) ─> fields ─┬─> equal
 //!                          └─> tests/receiver ──> fields ─┘
 //! ```
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -72,7 +68,7 @@ impl From<Message> for Fields {
 /// be built.
 fn parser() -> Option<PathBuf> {
     let Some(go) = rig::program("go") else {
-        rig::skip("there is no Go to build the third-party parser with (Debian: golang)");
+        rig::skip("Go is not installed, which builds the third-party parser (Debian: golang)");
         return None;
     };
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("go-syslog");

@@ -13,7 +13,7 @@
 )]
 #![allow(
     clippy::unnecessary_wraps,
-    reason = "all scenarios have one type, and most can run everywhere"
+    reason = "all scenarios have the same type, and most of them can run everywhere"
 )]
 
 mod load;

@@ -273,7 +273,7 @@ const HEADER: usize = 130;
 fn number_of(text: &str) -> usize {
     text.split_once(' ')
         .and_then(|(number, _)| number.parse().ok())
-        .unwrap_or_else(|| panic!("not a line of a load: {text:?}"))
+        .unwrap_or_else(|| panic!("unexpected text: {text:?}"))
 }
 
 /// Returns the texts of all messages; panics if one is invalid.
@@ -282,7 +282,7 @@ pub(crate) fn texts(received: &[Received]) -> Vec<String> {
         .iter()
         .map(|received| match &received.message {
             Ok(message) => message.text().to_owned(),
-            Err(error) => panic!("not a message: {error}"),
+            Err(error) => panic!("invalid message: {error}"),
         })
         .collect()
 }

@@ -56,7 +56,7 @@ fn table<'s>(scenarios: impl Iterator<Item = &'s Scenario>) -> String {
             ),
         };
         eprintln!("  {row}");
-        writeln!(table, "{row}").expect("a String takes everything");
+        writeln!(table, "{row}").expect("writing to a String succeeds");
     }
     table
 }

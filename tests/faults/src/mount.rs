@@ -25,7 +25,9 @@ pub(crate) fn wrapper(commands: &str) -> Result<Vec<String>, Skipped> {
     if works.is_ok_and(|status| status.success()) {
         Ok(wrapper.into())
     } else {
-        Err(Skipped("mount namespaces cannot be made here".to_owned()))
+        Err(Skipped(
+            "mount namespaces cannot be created here".to_owned(),
+        ))
     }
 }
 

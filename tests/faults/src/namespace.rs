@@ -90,7 +90,7 @@ impl Namespace {
         for command in namespace.names.commands() {
             if !run(&command) {
                 return Err(Skipped(format!(
-                    "network namespaces cannot be made here ({command} fails)"
+                    "network namespaces cannot be created here ({command} fails)"
                 )));
             }
         }

@@ -1,8 +1,5 @@
 //! Measures what dead outputs cost a live one, in instructions.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::process::Command;

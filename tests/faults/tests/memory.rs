@@ -1,8 +1,5 @@
 //! Checks that the memory of an output is as documented in docs/RELIABILITY.md.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
@@ -57,7 +54,7 @@ fn an_output_needs_the_memory_of_its_replay_buffer() {
             without / 1024,
             with.saturating_sub(without) / 1024,
         );
-        assert!(with > without + bytes / 2, "nothing was kept");
+        assert!(with > without + bytes / 2, "the replay buffer was not used");
         assert!(
             with <= without + 2 * bytes + REST,
             "{with}, and {without} without"

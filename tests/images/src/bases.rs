@@ -63,7 +63,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
         rig::skip("debootstrap is not installed (Debian: debootstrap)");
         return None;
     }
-    eprintln!("making a Debian {suite} (a minute, once) ...");
+    eprintln!("Creating a Debian {suite} (takes a minute, only once) ...");
     fs::create_dir_all(&folder).expect("a folder");
     let root = tempfile::tempdir().expect("a temporary folder");
     let made = Command::new("debootstrap")
@@ -77,7 +77,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
         .stdout(Stdio::null())
         .status();
     if !made.is_ok_and(|status| status.success()) {
-        rig::skip(&format!("debootstrap cannot make a Debian {suite} here"));
+        rig::skip(&format!("debootstrap cannot create a Debian {suite} here"));
         return None;
     }
     let new = archive.with_extension("new");
@@ -95,7 +95,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
 fn user_folder(variable: &str, of_home: &str) -> PathBuf {
     let named = env::var_os(variable).map(PathBuf::from);
     named.unwrap_or_else(|| {
-        let home = env::var_os("HOME").expect("everybody has a home");
+        let home = env::var_os("HOME").expect("HOME is set");
         Path::new(&home).join(of_home)
     })
 }
@@ -116,8 +116,8 @@ fn rust(engine: &Engine) {
         .args(["registry/cache", "registry/index"])
         .stdout(Stdio::piped())
         .spawn()
-        .expect("tar is there");
-    let stream = context.stdout.take().expect("it was asked for");
+        .expect("tar exists");
+    let stream = context.stdout.take().expect("stdout is piped");
     let mut docker = engine.docker();
     run(docker.args(["build", "--tag", RUST, "-"]).stdin(stream));
     let sent = context.wait();
@@ -137,7 +137,7 @@ fn with_fluent_bit(engine: &Engine, fluent_bit: &Path) {
     for library in libraries(fluent_bit) {
         // The folder may be a symbolic link (/lib), which must not be replaced.
         let parent = library.parent().expect("a folder");
-        let parent = parent.canonicalize().expect("it is there");
+        let parent = parent.canonicalize().expect("the folder exists");
         copy(&library, &parent.join(library.file_name().expect("a file")));
     }
     let mut docker = engine.docker();

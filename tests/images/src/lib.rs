@@ -1,11 +1,7 @@
 //! A docker engine: the running one, or a new one in a temporary folder with
 //! substitutes (`bases`) for the images that it cannot pull.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up fails"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic fails the test")]
 
 mod bases;
 
@@ -48,7 +44,7 @@ impl Engine {
             return None;
         }
         let Some(compose) = compose() else {
-            rig::skip("there is no docker compose (Debian: docker-compose)");
+            rig::skip("docker compose is not installed (Debian: docker-compose)");
             return None;
         };
         let running = Self {
@@ -122,11 +118,13 @@ impl Engine {
 impl Daemon {
     fn start() -> Option<Self> {
         let Some(program) = rig::program("dockerd") else {
-            rig::skip("no docker engine runs, and dockerd is not installed (Debian: docker.io)");
+            rig::skip(
+                "no docker engine is running, and dockerd is not installed (Debian: docker.io)",
+            );
             return None;
         };
         if !is_root() {
-            rig::skip("no docker engine runs, and to start one needs root");
+            rig::skip("no docker engine is running, and starting one requires root");
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -147,7 +145,7 @@ impl Daemon {
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn()
-            .expect("it was found");
+            .expect("dockerd was found");
         let daemon = Self { process, dir };
         let address = daemon.address();
         let answers = || {

@@ -1,11 +1,7 @@
 //! Tests of docker/: the Dockerfiles build, the library loads on the oldest base image
 //! of Fluent Bit, and the compose rig loses nothing when its receiver and its agent are
 //! killed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a panic fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -170,7 +166,7 @@ fn the_rig_loses_nothing(engine: &Engine) {
         rig.until_more();
     }
     run(&mut rig.compose(&["stop", "pods"]));
-    let rows = rig.until("everything that was written", |rows| {
+    let rows = rig.until("all lines that were written", |rows| {
         rows.len() == ROWS && rows.iter().all(|row| row.arrived == row.written)
     });
     for row in &rows {

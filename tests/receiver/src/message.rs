@@ -68,10 +68,7 @@ impl Message {
     ///
     /// Panics if MSG is not UTF-8.
     #[must_use]
-    #[allow(
-        clippy::expect_used,
-        reason = "the product's messages are always UTF-8"
-    )]
+    #[allow(clippy::expect_used, reason = "the plugin's messages are always UTF-8")]
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.msg.as_deref().unwrap_or_default()).expect("MSG is UTF-8")
     }

@@ -261,7 +261,7 @@ impl Receiver {
             .timed_out()
         {
             return Err(format!(
-                "{} of {count} messages came within {bound:?}; errors: {:?}",
+                "{} of {count} messages arrived within {bound:?}; errors: {:?}",
                 state.count, state.errors
             ));
         }
@@ -393,7 +393,10 @@ impl Receiver {
             .wait_while_for(&mut state, reads_on, bound)
             .timed_out()
         {
-            return Err(format!("no pause after {} frames", state.count));
+            return Err(format!(
+                "reading did not pause after {} frames",
+                state.count
+            ));
         }
         Ok(())
     }
@@ -426,7 +429,7 @@ impl Shared {
             .wait_while_for(&mut state, are_open, END)
             .timed_out()
         {
-            let error = format!("connections did not end within {END:?}");
+            let error = format!("connections were not closed within {END:?}");
             state.errors.push(error);
         }
     }

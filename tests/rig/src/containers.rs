@@ -84,16 +84,16 @@ impl Container {
         let mut rest = line;
         while rest.len() > PART {
             let (part, behind) = rest.split_at(rest.floor_char_boundary(PART));
-            writeln!(text, "{time} {stream} P {part}").expect("memory takes it");
+            writeln!(text, "{time} {stream} P {part}").expect("writing to memory succeeds");
             rest = behind;
         }
-        writeln!(text, "{time} {stream} F {rest}").expect("memory takes it");
-        self.file.write_all(&text).expect("the file takes it");
+        writeln!(text, "{time} {stream} F {rest}").expect("writing to memory succeeds");
+        self.file.write_all(&text).expect("the file can be written");
     }
 
     /// Appends lines that are already complete.
     pub fn append(&mut self, lines: &[u8]) {
-        self.file.write_all(lines).expect("the file takes it");
+        self.file.write_all(lines).expect("the file can be written");
     }
 
     /// Rotates the file, as the kubelet does: the old file is renamed.

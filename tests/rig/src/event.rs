@@ -51,7 +51,7 @@ pub fn event_in(format: Format, seconds: u32, nanos: u32, body: Value) -> Vec<u8
 
 fn encode(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    rmpv::encode::write_value(&mut bytes, value).expect("memory takes it");
+    rmpv::encode::write_value(&mut bytes, value).expect("writing to memory succeeds");
     bytes
 }
 

@@ -28,7 +28,9 @@ pub fn find() -> Option<PathBuf> {
         .filter(|path| path.is_file())
         .or_else(|| crate::program("fluent-bit"));
     if found.is_none() {
-        crate::skip("there is no Fluent Bit: put fluent-bit on PATH, or its path into FLUENT_BIT");
+        crate::skip(
+            "Fluent Bit is not installed: put fluent-bit on PATH, or set FLUENT_BIT to its path",
+        );
     }
     found
 }
@@ -159,14 +161,11 @@ impl FluentBit {
     }
 
     /// Asks Fluent Bit to stop, as a kubelet does, and returns its log.
-    #[allow(
-        clippy::must_use_candidate,
-        reason = "the log is not always of interest"
-    )]
+    #[allow(clippy::must_use_candidate, reason = "not every caller needs the log")]
     pub fn stop(mut self) -> String {
         self.signal("-TERM");
         let ended = until(BOUND, || self.process.try_wait().ok().flatten());
-        assert!(ended.is_ok(), "Fluent Bit does not end:\n{}", self.log());
+        assert!(ended.is_ok(), "Fluent Bit does not exit:\n{}", self.log());
         self.log()
     }
 }

@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot be set up fails"
+    reason = "a panic fails the test"
 )]
 
 pub mod containers;

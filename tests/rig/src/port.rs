@@ -27,7 +27,7 @@ pub fn free_port() -> u16 {
         KEPT.lock().push(socket);
         std::io::Result::Ok(address.as_socket_ipv4().expect("the socket is IPv4").port())
     };
-    keep().expect("there is a free port")
+    keep().expect("a port is free")
 }
 
 #[cfg(test)]

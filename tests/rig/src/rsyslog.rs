@@ -129,7 +129,7 @@ impl Configuration {
     }
 
     fn global(mut self, name: &str, value: &str) -> Self {
-        writeln!(self.global, "global({name}=\"{value}\")").expect("memory takes it");
+        writeln!(self.global, "global({name}=\"{value}\")").expect("writing to memory succeeds");
         self
     }
 

@@ -92,7 +92,7 @@ impl DerefMut for SyslogNg {
 impl Configuration {
     /// Sets the maximum message size in bytes, instead of 65,536.
     pub fn log_msg_size(mut self, bytes: u32) -> Self {
-        write!(self.options, " log-msg-size({bytes});").expect("memory takes it");
+        write!(self.options, " log-msg-size({bytes});").expect("writing to memory succeeds");
         self
     }
 
@@ -191,7 +191,7 @@ fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../unpack-syslog-ng");
-        let output = Command::new(script).output().expect("the script is there");
+        let output = Command::new(script).output().expect("the script exists");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             Ok(PathBuf::from(text(&output.stdout)))

@@ -92,7 +92,8 @@ impl Syslogd {
         let mut lines = Lines::default();
         lines.count(&self.output());
         if let Ok(file) = fs::OpenOptions::new().write(true).open(self.output()) {
-            file.set_len(lines.offset).expect("a file can be cut");
+            file.set_len(lines.offset)
+                .expect("the file can be truncated");
         }
     }
 

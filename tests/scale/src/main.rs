@@ -13,7 +13,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a measurement that cannot be set up ends"
+    reason = "a panic aborts the measurement"
 )]
 
 mod agents;
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     let table = format!("{}\n{plan}\n", table(&rows));
     println!("{table}");
     if is_whole {
-        write_table("SCALE.md", "scale", &table).expect("the document is there");
+        write_table("SCALE.md", "scale", &table).expect("the document can be written");
     }
     ExitCode::SUCCESS
 }
@@ -249,7 +249,7 @@ impl Run {
             .await;
         let written = begun.elapsed().as_secs_f64();
         let arrived = self.receiver.wait_for(known + count as u64, BOUND);
-        arrived.expect("all of them arrive");
+        arrived.expect("all Events arrive");
         let phase = format!("{count} Events, {EVENTS} to each sink");
         let note = format!("{:.0} were written a second", count as f64 / written);
         self.row(&phase, begun, before, &note).await;
@@ -266,7 +266,7 @@ impl Run {
         });
         let parameters = PatchParams::apply("scale").force();
         let applied = api.patch("sink", &parameters, &Patch::Apply(object)).await;
-        applied.expect("the API server takes it");
+        applied.expect("the API server accepts the object");
     }
 
     async fn usage(&self) -> Usage {
@@ -328,7 +328,7 @@ impl Run {
 
     async fn revision(&self) -> String {
         let daemon_sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), SYSTEM);
-        let daemon_set = daemon_sets.get(AGENT).await.expect("it is there");
+        let daemon_set = daemon_sets.get(AGENT).await.expect("the DaemonSet exists");
         let template = daemon_set.spec.expect("a spec").template;
         template.metadata.unwrap().annotations.unwrap()[REVISION].clone()
     }
@@ -360,7 +360,7 @@ impl Run {
             }
             assert!(
                 self.is_alive(),
-                "the controller ended: {}",
+                "the controller exited: {}",
                 self.plane.log("controller")
             );
             sleep(Duration::from_secs(1)).await;
@@ -429,7 +429,7 @@ async fn create_namespaces(client: &Client, names: &[String]) {
                 serde_json::from_value(json!({"metadata": {"name": name}})).expect("one");
             api.create(&PostParams::default(), &namespace)
                 .await
-                .expect("the API server takes it");
+                .expect("the API server accepts the object");
         }
     };
     let all: Vec<_> = names.iter().cloned().map(create).collect();
@@ -483,7 +483,7 @@ async fn happens(client: &Client, namespaces: &[String], number: usize) {
     });
     let event = serde_json::from_value(event).expect("one");
     let created = api.create(&PostParams::default(), &event).await;
-    created.expect("the API server takes it");
+    created.expect("the API server accepts the object");
 }
 
 fn line(row: &Row) -> String {

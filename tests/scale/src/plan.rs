@@ -25,7 +25,7 @@ pub(crate) fn measure() -> String {
             "tls": {"serverName": "logs.example.com", "minVersion": "1.3"},
             "format": {"appName": "$kubernetes['labels']['app'] ?? 'none'"},
         });
-        let spec = serde_json::from_value(spec).expect("it is one");
+        let spec = serde_json::from_value(spec).expect("the spec is valid");
         snapshot
             .log_sinks
             .insert(name, Stored::Spec(Box::new(spec)));
@@ -37,7 +37,10 @@ pub(crate) fn measure() -> String {
         assert!(plan.verdicts.values().all(Result::is_ok));
         begun.elapsed()
     };
-    let least = (0..RUNS).map(|_| once()).min().expect("there are runs");
+    let least = (0..RUNS)
+        .map(|_| once())
+        .min()
+        .expect("there is at least one run");
     format!(
         "Plan of {SINKS} sinks in {NAMESPACES} namespaces: {:.1} ms (target: at most {} ms).",
         least.as_secs_f64() * 1e3,

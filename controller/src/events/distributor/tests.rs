@@ -475,7 +475,7 @@ proptest! {
             let mut got = world.got[name].clone();
             for (number, happened) in &world.happened {
                 let is_it = |version: &u64| version >= happened && world.written[version] == *number;
-                prop_assert!(got.iter().any(is_it), "{name} has not {number}: {got:?}");
+                prop_assert!(got.iter().any(is_it), "{name} did not receive {number}: {got:?}");
             }
             if !was_killed {
                 let all = got.len();

@@ -13,7 +13,7 @@ fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
         }
         world.round();
     }
-    panic!("it never happens: {:?}", world.history())
+    panic!("the condition never becomes true: {:?}", world.history())
 }
 
 /// Runs the world while the containers of new agents never start, because the registry

@@ -30,7 +30,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         .unwrap_or(1);
     let what = format!("Backlog of {gigabytes} GB");
     if fluent_bit::find().is_none() {
-        return report.skip(&what, "there is no Fluent Bit");
+        return report.skip(&what, "Fluent Bit is not installed");
     }
     let mut batch = batch();
     for trip in [0, 100] {

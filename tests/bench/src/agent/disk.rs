@@ -25,7 +25,7 @@ const END: Duration = Duration::from_secs(6);
 
 pub(crate) fn measure(_: &Links, report: &mut Report) {
     if fluent_bit::find().is_none() {
-        return report.skip("Bytes written to disk", "there is no Fluent Bit");
+        return report.skip("Bytes written to disk", "Fluent Bit is not installed");
     }
     let null = "[OUTPUT]\n    Name null\n    Match *\n";
     for (what, storage, output) in [

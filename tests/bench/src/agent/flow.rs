@@ -27,7 +27,7 @@ const DELAY: Duration = Duration::from_millis(50);
 pub(crate) fn measure(_: &Links, report: &mut Report) {
     let what = "50 containers with 2,000 lines a second each, round trip of 100 ms";
     if fluent_bit::find().is_none() {
-        return report.skip(what, "there is no Fluent Bit");
+        return report.skip(what, "Fluent Bit is not installed");
     }
     let network = match Namespace::new() {
         Ok(network) => network,

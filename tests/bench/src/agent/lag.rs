@@ -29,7 +29,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
             "Latency from write to arrival after 60 s, round trip of {trip} ms, queue, p99"
         );
         if fluent_bit::find().is_none() {
-            return report.skip(&what, "there is no Fluent Bit");
+            return report.skip(&what, "Fluent Bit is not installed");
         }
         match Namespace::new() {
             Ok(network) => behind(&network, trip, &what, report),

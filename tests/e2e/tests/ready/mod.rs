@@ -1,5 +1,5 @@
 //! The ready-to-use configurations of fluent-bit-conf, unchanged, in a real Fluent Bit.
-#![allow(dead_code, reason = "no test needs all of it")]
+#![allow(dead_code, reason = "each test uses only a part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

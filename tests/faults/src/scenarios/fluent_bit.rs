@@ -54,7 +54,8 @@ impl Agent {
 
     /// Creates an agent with these outputs, which may store state in a folder.
     pub(super) fn with_outputs(outputs: impl FnOnce(&Path) -> String) -> Result<Self, Skipped> {
-        let program = fluent_bit::find().ok_or_else(|| Skipped("there is no Fluent Bit".into()))?;
+        let program =
+            fluent_bit::find().ok_or_else(|| Skipped("Fluent Bit is not installed".into()))?;
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("app.log")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();

@@ -25,7 +25,7 @@ impl DnsServer {
     fn start() -> Result<Self, Skipped> {
         match UdpSocket::bind((Self::ADDRESS, 53)) {
             Ok(socket) => Ok(Self { socket }),
-            Err(error) => Err(Skipped(format!("port 53 cannot be had: {error}"))),
+            Err(error) => Err(Skipped(format!("cannot bind port 53: {error}"))),
         }
     }
 

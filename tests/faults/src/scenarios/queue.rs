@@ -499,7 +499,7 @@ pub(crate) fn slow_disk() -> Outcome {
         let written = (number + 1) * part * load.lines;
         assert!(
             (receiver.count() as usize) < written,
-            "the disk was not needed"
+            "the disk did not block the queue"
         );
         drop(frozen);
         thread::sleep(Duration::from_millis(500));
