@@ -1,5 +1,5 @@
-//! Output into a pipe that the reader closes early, as in `kubectl sink list | head
-//! -1`.
+//! Output into a pipe that the reader closes early, as in
+//! `kubectl sink list | head -1`.
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::{Command, Stdio};

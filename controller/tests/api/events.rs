@@ -259,7 +259,11 @@ fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
 
 async fn until_all(receiver: &Receiver, count: usize) {
     let is_all = in_time(async || counts(receiver).len() >= count).await;
-    assert!(is_all, "{} of {count} came", counts(receiver).len());
+    assert!(
+        is_all,
+        "{} of {count} Events arrived",
+        counts(receiver).len()
+    );
 }
 
 /// Starts the controller in its own process, and returns the process ID.

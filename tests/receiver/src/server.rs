@@ -189,7 +189,7 @@ impl Receiver {
                 // Accepted sockets inherit the size.
                 SockRef::from(&listener).set_recv_buffer_size(size)?;
             }
-            // Linux applies this timeout to accept(2) as well.
+            // Linux applies this timeout to accept(2) too.
             SockRef::from(&listener).set_read_timeout(Some(TICK))?;
             let address = listener.local_addr()?;
             let shared = Arc::clone(&shared);
@@ -367,7 +367,7 @@ impl Receiver {
 
     /// Resumes reading, and pauses after this many more frames, so that a sender cannot
     /// finish before [`Receiver::pause`] is called. Frames that are read together with
-    /// the last one are received as well.
+    /// the last one are received too.
     pub fn resume_for(&self, frames: u64) {
         self.read_until(Some(self.count() + frames));
     }
