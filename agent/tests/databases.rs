@@ -1,10 +1,6 @@
 //! Tests with damaged databases and a real Fluent Bit: `sink-agent` renames exactly the
 //! databases with which Fluent Bit does not start.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

@@ -1,9 +1,5 @@
 //! Tests of the process that `sink-agent` starts, which replaces it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;

@@ -1,8 +1,5 @@
 //! The CRDs in the chart, and their reference in the docs, are those of the types.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod reference;
 

@@ -1,14 +1,11 @@
-//! The command line of `sink-controller`.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of the command line of `sink-controller`.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::{Command, Stdio};
 
 /// `sink-controller crds | head`, and `plan`, which prints in the same way.
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sink-controller"));
     command
         .arg("crds")

@@ -1,9 +1,6 @@
-//! The dashboard and the alerts ask for metrics that there are, and the
-//! documents have all of them.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! The dashboard and the alerts use existing metrics, and the documents list all of
+//! them.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +14,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap()
 }
 
-/// The names of metrics in a text.
+/// Returns the names of the metrics in a text.
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_part(c));
@@ -35,7 +32,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_controllers_metrics_are_in_the_document() {
+fn the_controllers_metrics_are_documented() {
     let text = Monitor::default().text();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let there: BTreeSet<String> = types
@@ -52,7 +49,7 @@ fn the_controllers_metrics_are_in_the_document() {
 }
 
 #[test]
-fn alerts_fire_when_they_shall_and_not_before() {
+fn alerts_fire_at_the_right_time() {
     let Some(mut promtool) = cluster::promtool() else {
         return;
     };
@@ -61,7 +58,7 @@ fn alerts_fire_when_they_shall_and_not_before() {
 }
 
 #[test]
-fn each_alert_says_where_it_is_explained() {
+fn each_alert_links_to_its_runbook() {
     let document = read("docs/ALERTS.md");
     let alerts = read("deploy/chart/files/alerts.yaml");
     let of = |key: &str| -> Vec<String> {
@@ -80,16 +77,16 @@ fn each_alert_says_where_it_is_explained() {
 }
 
 #[test]
-fn dashboard_and_alerts_ask_for_what_is_there() {
+fn the_dashboard_and_the_alerts_use_existing_metrics() {
     let documented = metrics(&read("docs/METRICS.md"));
-    // Fluent Bit's own, which the controller reads as well.
+    // Fluent Bit's own metrics, which the controller reads too.
     let of_fluent_bit = metrics(&read("controller/src/delivery.rs"));
     for file in ["dashboard.json", "alerts.yaml"] {
         let asked = metrics(&read(&format!("deploy/chart/files/{file}")));
         assert!(asked.len() > 5, "{file}: {asked:?}");
         for name in asked {
             let is_there = documented.contains(&name) || of_fluent_bit.contains(&name);
-            assert!(is_there, "{file} asks for {name}, which nobody counts");
+            assert!(is_there, "{file} uses {name}, which does not exist");
         }
     }
     let dashboard: serde_json::Value =

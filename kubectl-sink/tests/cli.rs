@@ -1,9 +1,5 @@
-//! The program as users run it, against a real API server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of the program as users run it, against a real API server.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod world;
 
@@ -16,11 +12,11 @@ use rig::pki::{Pair, Pki};
 use serde_json::{Value, json};
 use world::{World, run};
 
-/// Longer than anything takes that is waited for.
+/// The time limit for everything that a test waits for.
 const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sinks_are_made_listed_described_and_deleted() {
+async fn sinks_are_created_listed_described_and_deleted() {
     let Some(world) = World::start().await else {
         return;
     };
@@ -65,7 +61,7 @@ async fn sinks_are_made_listed_described_and_deleted() {
         json["items"][1]["spec"]["tls"]["ca"]["secret"]["name"],
         "logs-ca"
     );
-    // What is printed can be applied.
+    // The output can be applied again.
     world.apply(&world.sink(&["list", "-A", "-o", "yaml"]).ok());
 
     let status = json!({"status": {
@@ -120,7 +116,7 @@ async fn sinks_are_made_listed_described_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_is_said_and_told_by_the_exit_status() {
+async fn errors_are_printed_and_set_the_exit_status() {
     let Some(world) = World::start().await else {
         return;
     };
@@ -163,7 +159,8 @@ async fn what_cannot_be_is_said_and_told_by_the_exit_status() {
         .ok();
     world.apply(&printed);
     let tested = world.sink(&["test", "a", "-n", "shop", "--timeout", "1s"]);
-    // There is no node, and no account for pods or a pod that cannot be scheduled.
+    // The cluster has no node, and no ServiceAccount for pods, so the pod cannot be
+    // scheduled.
     assert_eq!(tested.code, 1, "{tested:?}");
     assert_eq!(
         world.kubectl(&["get", "pods", "-n", "shop", "-o", "name"]),
@@ -172,7 +169,7 @@ async fn what_cannot_be_is_said_and_told_by_the_exit_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_is_tried_from_here() {
+async fn a_sink_is_tested_from_this_machine() {
     let Some(world) = World::start().await else {
         return;
     };
@@ -213,7 +210,8 @@ async fn a_sink_is_tried_from_here() {
     }
     receiver.wait_for(1, BOUND).unwrap();
 
-    // Without a certificate of its own, and with a CA that is not the server's.
+    // Without a client certificate, and with a CA that did not sign the server's
+    // certificate.
     world
         .sink(&[&["create", "bare", "-n", "shop"][..], &way].concat())
         .ok();
@@ -241,7 +239,7 @@ async fn a_sink_is_tried_from_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_is_told_what_the_controller_says() {
+async fn waiting_reports_the_controllers_conditions() {
     let Some(world) = World::start().await else {
         return;
     };
@@ -252,7 +250,7 @@ async fn who_waits_is_told_what_the_controller_says() {
             "lastTransitionTime": time,
         })
     };
-    // Says it as soon as the sink is there, as a controller does.
+    // Sets the condition as soon as the sink exists, like a controller.
     let say = |name: &str, condition: &Value| {
         let status = json!({"status": {"conditions": [condition]}}).to_string();
         let patch = [
@@ -326,7 +324,7 @@ spec: {type: webhook, url: 'https://example.com'}
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sinks_of_pks_become_ours() {
+async fn pks_sinks_are_converted() {
     let Some(world) = World::start().await else {
         return;
     };
@@ -345,7 +343,7 @@ async fn sinks_of_pks_become_ours() {
         migrated.err.contains(words) && migrated.out.contains(words),
         "{migrated:?}"
     );
-    // The same from a file, and what comes out can be applied.
+    // The same from a file, and the output can be applied.
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), PKS_SINKS).unwrap();
     let path = file.path().display().to_string();
@@ -366,7 +364,7 @@ async fn sinks_of_pks_become_ours() {
 }
 
 #[test]
-fn completions_are_printed_for_every_completer() {
+fn completions_are_printed_for_every_shell() {
     for (completer, words) in [
         ("kubectl", "exec kubectl-sink __complete"),
         ("bash", "complete -F "),

@@ -1,9 +1,5 @@
-//! `kubectl sink test` in a pod of a real node, to a real rsyslog.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests `kubectl sink test` in a pod of a real node, with a real rsyslog.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod world;
 
@@ -17,7 +13,7 @@ use rig::rsyslog::{Driver, Input, Rsyslog};
 use world::World;
 
 const IMAGE: &str = "localhost/sink-controller:1";
-/// From where the program takes the image's name.
+/// The Deployment from which the program takes the image's name.
 const DEPLOYMENT: &str = "\
 apiVersion: apps/v1
 kind: Deployment
@@ -30,7 +26,7 @@ spec:
     spec: {containers: [{name: controller, image: 'localhost/sink-controller:1'}]}
 ";
 
-/// The controller's program, made first where it is not current.
+/// Builds the controller's program if it is outdated, and returns its path.
 fn controller() -> PathBuf {
     let this = Path::new(env!("CARGO_BIN_EXE_kubectl-sink"));
     let built = Command::new(env!("CARGO"))
@@ -41,12 +37,12 @@ fn controller() -> PathBuf {
 }
 
 #[test]
-fn a_pod_tries_the_sink_with_its_secrets_and_is_gone_afterwards() {
+fn a_pod_tests_the_sink_with_its_secrets_and_is_deleted() {
     if rig::program("rsyslogd").is_none() {
         return rig::skip("rsyslogd is not installed (Debian: rsyslog)");
     }
     let controller = controller();
-    if !sandbox::enter("a_pod_tries_the_sink_with_its_secrets_and_is_gone_afterwards") {
+    if !sandbox::enter("a_pod_tests_the_sink_with_its_secrets_and_is_deleted") {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -59,12 +55,12 @@ async fn story(controller: PathBuf) {
         name: IMAGE,
         files: vec![(controller, "/bin/sink-controller")],
         entrypoint: &["/bin/sink-controller"],
-        // As docker/controller.Dockerfile has it.
+        // The user of docker/controller.Dockerfile.
         user: "65532:65532",
     };
     world.plane.add_real_node(&[image]).await;
     world.apply(DEPLOYMENT);
-    // What a namespace may demand at most of its pods.
+    // The strictest level that a namespace can enforce for its pods.
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     world.kubectl(&["label", "namespace", "shop", restricted]);
 

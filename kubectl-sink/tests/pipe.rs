@@ -1,10 +1,11 @@
-//! Output into a pipe whose reader has seen enough, as in `kubectl sink list | head -1`.
-#![allow(clippy::unwrap_used, reason = "a test fails on errors")]
+//! Output into a pipe that the reader closes early, as in
+//! `kubectl sink list | head -1`.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-sink"));
     command
         .args(["completion", "bash"])

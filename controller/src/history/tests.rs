@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::settings::{Settings, Size};
 use crate::snapshot::{ObjectName, Snapshot, Stored, Version};
 
-/// How much later the controller looks again.
+/// The time between two rounds of the controller.
 const ROUND: SignedDuration = SignedDuration::from_secs(20);
 
 /// A cluster in virtual time.
@@ -16,17 +16,18 @@ struct World {
     settings: Settings,
     now: Timestamp,
     nodes: BTreeMap<String, Node>,
-    /// Agents end where a namespace's file, or the name of their image, has these words.
+    /// Agents crash if a namespace's file, or the name of their image, contains this
+    /// text.
     poison: &'static str,
-    /// The revision of the pods that are made.
+    /// The revision of newly created pods.
     template: String,
     /// The image of each revision.
     images: BTreeMap<String, String>,
-    /// Whether none can be made.
+    /// Whether no pods can be created.
     makes_none: bool,
     /// The nodes without a pod, and since when.
     absent: Absent,
-    /// Each revision that an agent was given, in turn.
+    /// The revisions that agents were given, in order.
     given: Vec<String>,
     /// Whether deleted pods do not terminate.
     is_stuck: bool,
@@ -40,27 +41,28 @@ struct Node {
     kind: Kind,
 }
 
-/// What a node is like.
+/// The behavior of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Kind {
     #[default]
     Well,
-    /// Its kubelet does not answer: pods stay as they are, also those that shall end.
+    /// The kubelet does not respond: pods stay as they are, even pods that are being
+    /// deleted.
     Dead,
-    /// Every agent ends there.
+    /// Every agent crashes on this node.
     Sick,
-    /// Agents end there where [`World::poison`] is.
+    /// Agents crash on this node if [`World::poison`] matches.
     Susceptible,
-    /// No pod begins there.
+    /// No pod starts on this node.
     Full,
-    /// The kubelet refuses every pod there.
+    /// The kubelet rejects every pod on this node.
     Refusing,
-    /// Agents are ready there, and not ready, again and again.
+    /// Agents on this node alternate between ready and not ready.
     Flapping,
 }
 
 impl World {
-    /// A cluster with so many nodes, all of which are susceptible.
+    /// Creates a cluster with this many nodes, all of which are susceptible.
     fn of(nodes: usize, poison: &'static str) -> Self {
         let node = |number| {
             let kind = Kind::Susceptible;
@@ -82,7 +84,7 @@ impl World {
         }
     }
 
-    /// The same, with agents that are well without any sink.
+    /// Creates a cluster like [`World::of`], whose agents are healthy without any sink.
     fn settled(nodes: usize, poison: &'static str) -> Self {
         let mut world = Self::of(nodes, poison);
         world.settle();
@@ -176,7 +178,7 @@ impl World {
         fleet
     }
 
-    /// What the `DaemonSet`'s controller and the kubelets do.
+    /// Does the work of the `DaemonSet` controller and the kubelets.
     fn make_agents(&mut self) {
         let files = self.snapshot.revisions.get(&self.template);
         let has_poison = !self.poison.is_empty()
@@ -228,8 +230,8 @@ impl World {
         }
     }
 
-    /// Rounds of the controller, the `DaemonSet`'s and the agents, until the template is
-    /// known to all. Gives the number of pods that are replaced.
+    /// Runs rounds of the controller, the `DaemonSet` controller and the agents until
+    /// the template is stable. Returns the number of pods that are replaced.
     fn round(&mut self) -> usize {
         self.now += ROUND;
         for _ in 0..3 {
@@ -237,10 +239,11 @@ impl World {
                 return replaced;
             }
         }
-        panic!("the template changes again and again")
+        panic!("the template never becomes stable")
     }
 
-    /// One look. None where the template is another one now, and nothing is replaced yet.
+    /// Runs one round. Returns `None` if the template has changed, and no pod is
+    /// replaced yet.
     fn look(&mut self) -> Option<usize> {
         let plan = self.plan();
         self.snapshot.fleet = self.fleet();
@@ -276,7 +279,7 @@ impl World {
         }
     }
 
-    /// Rounds until nothing changes any more.
+    /// Runs rounds until nothing changes any longer.
     fn settle(&mut self) {
         for _ in 0..300 {
             let before = self.history().clone();
@@ -286,7 +289,7 @@ impl World {
                 return;
             }
         }
-        panic!("it never ends: {:?}", self.snapshot.history);
+        panic!("the cluster never settles: {:?}", self.snapshot.history);
     }
 
     fn has(&self, namespace: &str, host: &str) -> bool {
@@ -302,19 +305,19 @@ impl World {
         file.is_some_and(|text| String::from_utf8_lossy(text).contains(host))
     }
 
-    /// How many agents have a revision.
+    /// Returns the number of agents with a revision.
     fn with(&self, revision: &str) -> usize {
         let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
         agents.filter(|agent| agent.revision == revision).count()
     }
 
-    /// How many nodes have an agent's pod.
+    /// Returns the number of nodes with an agent's pod.
     fn pods(&self) -> usize {
         let nodes = self.nodes.values();
         nodes.filter(|node| node.agent.is_some()).count()
     }
 
-    /// How many agents are ready.
+    /// Returns the number of ready agents.
     fn ready(&self) -> usize {
         let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
         agents.filter(|agent| agent.ready_since.is_some()).count()
@@ -327,7 +330,7 @@ impl World {
 }
 
 #[test]
-fn one_node_has_it_before_the_others() {
+fn a_change_is_tried_on_one_node_first() {
     let mut world = World::settled(40, "");
     assert_eq!(world.good(), Some(world.plan().revision));
     let before = world.plan().revision;
@@ -343,12 +346,12 @@ fn one_node_has_it_before_the_others() {
         }
     }
     assert_eq!(world.round(), 0);
-    // A node that joins meanwhile has what is good.
+    // A node that joins during the trial gets the good revision.
     world.add_node();
     assert_eq!((world.with(&revision), world.with(&before)), (1, 40));
     // 5 percent of 41.
     assert_eq!(world.round(), 3);
-    // Now it has what is rolled out.
+    // A node that joins during the roll gets the new revision.
     world.add_node();
     assert_eq!(world.with(&revision), 5);
     world.settle();
@@ -357,11 +360,11 @@ fn one_node_has_it_before_the_others() {
 }
 
 #[test]
-fn what_breaks_agents_is_held_alone() {
+fn only_the_file_that_breaks_agents_is_held() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "old.example.com");
     world.settle();
-    // One that changes, and many that are new: all at the same time.
+    // One sink that changes and many new ones, all at the same time.
     world.put("shop", "bad.example.com");
     for number in 0..8 {
         world.put(&format!("team-{number}"), "good.example.com");
@@ -380,15 +383,15 @@ fn what_breaks_agents_is_held_alone() {
         why.contains("node-0") && why.contains("exited with code 1"),
         "{why}"
     );
-    // Halves of nine: bounded by the logarithm, and each was tried once.
+    // Bisection of nine: bounded by the logarithm, and each half was tried once.
     let tried = world.given.len();
     assert!(tried <= 20, "{tried} revisions");
 
-    // What others do goes on.
+    // Changes of other namespaces continue.
     world.put("later", "good.example.com");
     world.settle();
     assert!(world.has("later", "good.example.com") && !world.has("shop", "bad.example.com"));
-    // And what was wrong is tried again once it is another.
+    // The failed file is tried again once it changes.
     world.put("shop", "new.example.com");
     world.settle();
     assert!(world.has("shop", "new.example.com"));
@@ -396,19 +399,19 @@ fn what_breaks_agents_is_held_alone() {
 }
 
 #[test]
-fn a_sink_that_is_new_and_breaks_agents_is_left_out() {
+fn a_new_sink_that_breaks_agents_is_left_out() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.settle();
     assert!(!world.has("shop", "bad.example.com"));
     let plan = world.plan();
     assert_eq!(plan.held.len(), 1);
-    // Nothing reads what nothing sends.
+    // Without an output, its input is not rendered either.
     assert!(!plan.configuration.files.contains_key("lane-0.yaml"));
 }
 
 #[test]
-fn agents_that_are_broken_themselves_come_back_as_they_were() {
+fn a_broken_image_is_rolled_back() {
     let mut world = World::settled(5, "broken-image");
     world.put("shop", "a.example.com");
     world.settle();
@@ -428,7 +431,7 @@ fn agents_that_are_broken_themselves_come_back_as_they_were() {
 }
 
 #[test]
-fn the_first_revision_has_nothing_to_come_back_to() {
+fn the_first_revision_cannot_be_rolled_back() {
     let mut world = World::of(3, "syslog-sink-agent");
     for _ in 0..30 {
         assert_eq!(world.round(), 0);
@@ -438,7 +441,7 @@ fn the_first_revision_has_nothing_to_come_back_to() {
 }
 
 #[test]
-fn without_a_node_nothing_fails() {
+fn a_cluster_without_nodes_fails_nothing() {
     let mut world = World::of(0, "");
     world.put("shop", "a.example.com");
     world.rounds(1000);
@@ -449,7 +452,7 @@ fn without_a_node_nothing_fails() {
 }
 
 #[test]
-fn a_revision_that_is_never_ready_is_taken_back() {
+fn a_revision_that_never_becomes_ready_is_rolled_back() {
     let mut world = World::settled(3, "");
     let before = world.good().unwrap();
     world.put("shop", "a.example.com");
@@ -471,7 +474,7 @@ fn a_revision_that_is_never_ready_is_taken_back() {
 }
 
 #[test]
-fn changes_that_never_end_starve_nobody() {
+fn continuous_changes_still_reach_all_nodes() {
     let mut world = World::settled(2, "");
     let mut seen = BTreeSet::new();
     for number in 0..40 {
@@ -481,19 +484,19 @@ fn changes_that_never_end_starve_nobody() {
     }
     assert!(
         seen.len() >= 5,
-        "{} of 40 changes were seen through",
+        "{} of 40 changes were rolled out",
         seen.len()
     );
 }
 
 #[test]
-fn a_roll_under_way_is_finished_first() {
+fn a_running_roll_is_finished_first() {
     let mut world = World::settled(5, "");
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
     world.rounds(2);
     assert_eq!(world.with(&first), 2);
-    // Another change, while nodes still have the revision before.
+    // Another change, while nodes still have the previous revision.
     world.put("shop", "b.example.com");
     let second = world.plan().revision;
     world.rounds(3);
@@ -502,9 +505,9 @@ fn a_roll_under_way_is_finished_first() {
     assert_eq!((world.with(&first), world.with(&second)), (4, 1));
 }
 
-/// An agent that does not become ready, and is not ill either.
+/// The agent does not become ready, and is not unhealthy either.
 #[test]
-fn a_roll_that_takes_too_long_lets_the_next_one_try_on_one_node() {
+fn a_roll_that_times_out_lets_the_next_trial_start() {
     let mut world = World::settled(5, "");
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
@@ -531,12 +534,12 @@ fn a_roll_that_takes_too_long_lets_the_next_one_try_on_one_node() {
 }
 
 #[test]
-fn what_agents_are_well_with_is_good_where_nothing_is_known() {
+fn without_a_history_the_revision_of_healthy_agents_is_good() {
     let mut world = World::settled(2, "bad.example.com");
     world.put("shop", "a.example.com");
     world.settle();
     let before = world.good().unwrap();
-    // Somebody deleted the ConfigMap.
+    // Somebody deletes the ConfigMap.
     world.snapshot.history = History::default();
     world.put("shop", "bad.example.com");
     world.settle();
@@ -544,10 +547,10 @@ fn what_agents_are_well_with_is_good_where_nothing_is_known() {
 }
 
 #[test]
-fn the_first_sinks_wait_for_no_trial() {
+fn the_first_sinks_do_not_wait_for_the_empty_revision() {
     let mut world = World::of(2, "");
     world.round();
-    // The agents of the revision without sinks are ready, since a moment ago.
+    // The agents of the revision without sinks became ready a moment ago.
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
     world.round();
@@ -555,7 +558,7 @@ fn the_first_sinks_wait_for_no_trial() {
 }
 
 #[test]
-fn of_the_first_sinks_one_that_breaks_agents_is_held_alone() {
+fn only_the_first_sink_that_breaks_agents_is_held() {
     let mut world = World::of(3, "bad.example.com");
     world.round();
     world.put("shop", "bad.example.com");
@@ -565,7 +568,7 @@ fn of_the_first_sinks_one_that_breaks_agents_is_held_alone() {
 }
 
 #[test]
-fn what_is_gone_does_not_come_back() {
+fn a_deleted_sink_does_not_come_back() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.round();
@@ -576,8 +579,8 @@ fn what_is_gone_does_not_come_back() {
 }
 
 #[test]
-fn dead_nodes_hold_nothing_up() {
-    // Each of them as many as are replaced at a time, or more.
+fn dead_nodes_do_not_block_a_roll() {
+    // As many as are replaced at a time, and more.
     for dead in [1, 3] {
         let mut world = World::settled(4, "");
         (0..dead).for_each(|node| world.set(node, Kind::Dead));
@@ -587,7 +590,7 @@ fn dead_nodes_hold_nothing_up() {
             world.rounds(10);
             assert_eq!(world.with(&revision), 4 - dead, "{dead} are dead");
         }
-        // They come back with the revision of that time.
+        // The nodes come back with the revision that they had.
         (0..dead).for_each(|node| world.set(node, Kind::Well));
         world.settle();
         assert!(world.has("shop", "b.example.com"));
@@ -595,7 +598,7 @@ fn dead_nodes_hold_nothing_up() {
 }
 
 #[test]
-fn a_node_that_dies_while_something_is_tried_on_it_proves_nothing() {
+fn a_canary_node_that_dies_fails_no_revision() {
     let mut world = World::settled(4, "");
     world.put("shop", "a.example.com");
     world.round();
@@ -611,7 +614,7 @@ fn a_node_that_dies_while_something_is_tried_on_it_proves_nothing() {
 }
 
 #[test]
-fn a_node_whose_agent_was_ill_before_proves_nothing() {
+fn a_node_that_was_unhealthy_before_fails_no_revision() {
     let mut world = World::settled(4, "");
     world.set(2, Kind::Sick);
     let node = world.nodes.get_mut("node-2").unwrap();
@@ -622,12 +625,12 @@ fn a_node_whose_agent_was_ill_before_proves_nothing() {
     world.rounds(20);
     assert_eq!(world.with(&revision), 4);
     assert_eq!(world.history().failed, None);
-    // And it does not keep the roll open.
+    // The node does not keep the roll open either.
     assert_eq!(world.good(), Some(revision));
 }
 
 #[test]
-fn a_node_that_falls_ill_meanwhile_is_found_out() {
+fn a_node_that_becomes_unhealthy_during_the_roll_is_detected() {
     let mut world = World::settled(4, "");
     world.put("shop", "a.example.com");
     world.put("bank", "b.example.com");
@@ -635,7 +638,7 @@ fn a_node_that_falls_ill_meanwhile_is_found_out() {
     assert!(world.history().roll.is_some());
     let before = world.good().unwrap();
     let mut nodes = world.nodes.values_mut();
-    // Its next agent will end.
+    // The next agent of this node will crash.
     let last = nodes.rfind(|node| node.agent.as_ref().unwrap().revision == before);
     last.unwrap().kind = Kind::Sick;
     world.rounds(60);
@@ -644,9 +647,9 @@ fn a_node_that_falls_ill_meanwhile_is_found_out() {
     assert_eq!(world.with(&revision), 4, "{:?}", world.history());
 }
 
-/// A name whose hash is the one before: `helm rollback`, for example.
+/// A name whose hash is the previous one, after `helm rollback` for example.
 #[test]
-fn what_was_before_comes_back_a_few_at_a_time() {
+fn a_previous_revision_is_rolled_out_gradually() {
     let mut world = World::settled(40, "");
     world.put("shop", "a.example.com");
     world.settle();
@@ -667,7 +670,7 @@ fn what_was_before_comes_back_a_few_at_a_time() {
 
 /// An image that cannot be pulled, while tenants change their sinks all the time.
 #[test]
-fn a_trial_that_does_not_end_costs_one_node() {
+fn a_trial_that_does_not_finish_costs_one_node() {
     let mut world = World::settled(10, "");
     for number in 0..60 {
         world.put("shop", &format!("{number}.example.com"));
@@ -688,9 +691,9 @@ fn a_trial_that_does_not_end_costs_one_node() {
     }
 }
 
-/// They come faster than any pod is replaced.
+/// Changes arrive faster than any pod is replaced.
 #[test]
-fn a_change_every_few_seconds_starves_nobody() {
+fn changes_every_few_seconds_still_reach_all_nodes() {
     let mut world = World::settled(3, "");
     let mut seen = BTreeSet::new();
     for number in 0..400 {
@@ -699,12 +702,12 @@ fn a_change_every_few_seconds_starves_nobody() {
         world.look();
         seen.extend(world.good());
     }
-    assert!(seen.len() >= 3, "{} were seen through", seen.len());
+    assert!(seen.len() >= 3, "{} were rolled out", seen.len());
 }
 
-/// A quota or an admission webhook, for example.
+/// Because of a quota or an admission webhook, for example.
 #[test]
-fn pods_that_are_not_made_cost_one_node() {
+fn pods_that_are_not_created_cost_one_node() {
     let mut world = World::settled(10, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
@@ -726,7 +729,7 @@ fn pods_that_are_not_made_cost_one_node() {
 }
 
 #[test]
-fn nodes_that_were_full_before_prove_nothing() {
+fn nodes_that_were_full_before_fail_no_revision() {
     let mut world = World::settled(10, "");
     for number in 0..4 {
         world.set(number, Kind::Full);
@@ -746,9 +749,9 @@ fn nodes_that_were_full_before_prove_nothing() {
     assert_eq!(world.with(&revision), 10);
 }
 
-/// Another architecture, for example.
+/// Because of a different CPU architecture, for example.
 #[test]
-fn what_breaks_some_nodes_only_is_taken_back_from_all() {
+fn a_revision_that_breaks_some_nodes_is_rolled_back_on_all() {
     let mut world = World::settled(40, "bad.example.com");
     for number in 0..40 {
         let is_other = number >= 30;
@@ -767,7 +770,7 @@ fn what_breaks_some_nodes_only_is_taken_back_from_all() {
     let mut most = 0;
     for round in 0..120 {
         if round == 8 {
-            // Somebody else's change does not make it a good one.
+            // The change of another namespace does not make the revision good.
             world.put("bank", "good.example.com");
         }
         world.round();
@@ -777,20 +780,23 @@ fn what_breaks_some_nodes_only_is_taken_back_from_all() {
             .count();
         most = most.max(unhealthy);
     }
-    assert!((1..=2).contains(&most), "{most} agents ended at a time");
+    assert!(
+        (1..=2).contains(&most),
+        "{most} agents crashed at the same time"
+    );
     assert_eq!((world.with(&revision), world.with(&before)), (0, 0));
     let plan = world.plan();
     assert_eq!(plan.held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
     assert_eq!(world.with(&plan.revision), 40);
     assert!(world.has("bank", "good.example.com"));
-    // It is tried again much later: the nodes may have been the reason.
+    // The revision is retried much later: the nodes may have been the reason.
     world.rounds(20 * 60);
     assert!(world.history().held["ns-shop.yaml"].setback.times > 1);
 }
 
-/// All that is remembered goes into one object.
+/// Everything that is remembered is stored in one object.
 #[test]
-fn what_breaks_agents_with_thousands_of_changes_is_not_remembered_by_name() {
+fn a_failure_with_thousands_of_changes_is_stored_without_names() {
     let mut world = World::settled(2, "bad.example.com");
     world.settings.max_lanes = 1;
     for number in 0..=HELD {
@@ -805,7 +811,7 @@ fn what_breaks_agents_with_thousands_of_changes_is_not_remembered_by_name() {
 }
 
 #[test]
-fn a_pod_that_does_not_begin_makes_room_for_another_node() {
+fn a_pod_that_does_not_start_lets_another_node_be_tried() {
     let mut world = World::settled(4, "");
     world.set(0, Kind::Full);
     world.put("shop", "a.example.com");
@@ -816,7 +822,7 @@ fn a_pod_that_does_not_begin_makes_room_for_another_node() {
 }
 
 #[test]
-fn pods_that_begin_nowhere_come_back_as_they_were_and_no_sink_is_held() {
+fn pods_that_start_nowhere_are_rolled_back_and_hold_no_sink() {
     let mut world = World::settled(10, "");
     (0..10).for_each(|node| world.set(node, Kind::Full));
     world.put("shop", "a.example.com");
@@ -834,7 +840,7 @@ fn pods_that_begin_nowhere_come_back_as_they_were_and_no_sink_is_held() {
         failed.setback.why
     );
     assert!(world.plan().held.is_empty());
-    // There is room later.
+    // The nodes have room later.
     (0..10).for_each(|node| world.set(node, Kind::Well));
     world.rounds(120);
     assert_eq!(world.with(&revision), 10);
@@ -842,7 +848,7 @@ fn pods_that_begin_nowhere_come_back_as_they_were_and_no_sink_is_held() {
 
 /// An image that cannot be pulled, for example: tenants' files are not the reason.
 #[test]
-fn a_template_that_failed_is_not_tried_again_with_every_change() {
+fn a_failed_template_is_not_retried_with_every_change() {
     let mut world = World::settled(5, "broken-image");
     world.settings.agent.image = "broken-image".to_owned();
     world.settle();
@@ -853,20 +859,20 @@ fn a_template_that_failed_is_not_tried_again_with_every_change() {
     }
     assert_eq!(world.given.len(), tried);
     assert!(world.plan().held.is_empty());
-    // With another one, what changed meanwhile follows.
+    // With a new template, the changes made meanwhile follow.
     world.settings.agent.image = "mended-image".to_owned();
     world.settle();
     assert!(world.has("shop", "9.example.com"));
 }
 
 #[test]
-fn what_is_held_keeps_no_template_back() {
+fn a_held_file_does_not_block_a_template() {
     let mut world = World::settled(5, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.settle();
     assert_eq!(world.plan().held.len(), 1);
     world.settings.agent.image = "new-image".to_owned();
-    // It may be what makes agents take the file.
+    // The new template may be what makes agents accept the file.
     world.settle();
     let good = world.history().good.clone().unwrap();
     assert_eq!(good.template, world.plan().template);
@@ -879,7 +885,7 @@ fn what_is_held_keeps_no_template_back() {
 }
 
 #[test]
-fn what_failed_is_tried_again_later_each_time() {
+fn a_failed_file_is_retried_with_backoff() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     let mut tried = Vec::new();
@@ -897,7 +903,7 @@ fn what_failed_is_tried_again_later_each_time() {
 
 /// The node's clock is minutes behind.
 #[test]
-fn an_agent_is_not_ready_for_longer_than_it_is_there() {
+fn an_agent_is_ready_no_longer_than_it_exists() {
     let mut world = World::settled(3, "");
     world.put("shop", "a.example.com");
     world.round();
@@ -913,10 +919,10 @@ fn an_agent_is_not_ready_for_longer_than_it_is_there() {
     }
 }
 
-/// All agents are ill with what is good, after an upgrade of the nodes for example: the
-/// operator's first attempt to mend that fails.
+/// All agents are unhealthy with the good revision, after an upgrade of the nodes for
+/// example, and the operator's first attempt to fix that fails.
 #[test]
-fn where_all_agents_are_ill_each_attempt_to_mend_is_tried() {
+fn when_all_agents_are_unhealthy_each_fix_is_tried() {
     let mut world = World::settled(3, "broken");
     for node in world.nodes.values_mut() {
         node.kind = Kind::Sick;
@@ -933,13 +939,14 @@ fn where_all_agents_are_ill_each_attempt_to_mend_is_tried() {
 }
 
 #[test]
-fn nothing_is_tried_where_an_agent_was_ill_before() {
+fn a_node_with_an_unhealthy_agent_is_no_canary() {
     let mut world = World::settled(4, "");
     world.set(0, Kind::Sick);
     world.nodes.get_mut("node-0").unwrap().agent = None;
     world.make_agents();
     world.put("shop", "a.example.com");
-    // At the first look at it; at the second one it happens to be ready.
+    // The agent is unhealthy in the first round, and happens to be ready in the second
+    // one.
     let (plan, unhealthy) = (world.plan(), "node-0".to_owned());
     world.look();
     let agent = world.nodes.get_mut("node-0").unwrap().agent.as_mut();
@@ -955,7 +962,7 @@ fn nothing_is_tried_where_an_agent_was_ill_before() {
 }
 
 #[test]
-fn an_agent_that_does_not_stay_ready_is_no_proof_and_ends_the_trial() {
+fn a_canary_that_does_not_stay_ready_fails_the_trial() {
     let mut world = World::settled(4, "");
     (0..4).for_each(|node| world.set(node, Kind::Flapping));
     world.put("shop", "a.example.com");
@@ -968,9 +975,9 @@ fn an_agent_that_does_not_stay_ready_is_no_proof_and_ends_the_trial() {
     assert!(why.contains("does not stay ready"), "{why}");
 }
 
-/// Tenants go on changing their sinks meanwhile.
+/// Tenants keep changing their sinks meanwhile.
 #[test]
-fn while_no_pod_can_be_made_no_change_costs_another_agent() {
+fn while_no_pod_can_be_created_no_change_costs_another_agent() {
     let mut world = World::settled(10, "");
     world.makes_none = true;
     for number in 0..1000 {
@@ -983,9 +990,9 @@ fn while_no_pod_can_be_made_no_change_costs_another_agent() {
     assert!(world.has("shop", "999.example.com"));
 }
 
-/// An admission webhook that does not answer, for example.
+/// Because an admission webhook does not respond, for example.
 #[test]
-fn a_roll_stops_where_pods_are_not_made_any_more() {
+fn a_roll_stops_when_pods_are_no_longer_created() {
     let mut world = World::settled(100, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
@@ -1004,9 +1011,9 @@ fn a_roll_stops_where_pods_are_not_made_any_more() {
     assert_eq!(world.with(&revision), 100);
 }
 
-/// It has been full for weeks, and no pod could be made for a moment.
+/// The node has been full for weeks, and for a moment no pod can be created at all.
 #[test]
-fn a_node_that_was_full_before_does_not_keep_all_back() {
+fn a_node_that_was_full_before_does_not_block_the_others() {
     let mut world = World::settled(10, "");
     world.set(5, Kind::Full);
     world.nodes.get_mut("node-5").unwrap().agent = None;
@@ -1022,7 +1029,7 @@ fn a_node_that_was_full_before_does_not_keep_all_back() {
 }
 
 #[test]
-fn where_no_agent_is_left_what_is_wanted_is_tried() {
+fn without_any_agent_the_wanted_revision_is_tried() {
     let mut world = World::settled(1, "");
     world.set(0, Kind::Full);
     world.nodes.get_mut("node-0").unwrap().agent = None;
@@ -1036,9 +1043,9 @@ fn where_no_agent_is_left_what_is_wanted_is_tried() {
     assert_eq!(world.good(), Some(revision));
 }
 
-/// A change that comes while a wrong one is rolled out.
+/// A change that arrives while a broken one is rolled out.
 #[test]
-fn what_is_tried_next_is_without_what_failed() {
+fn the_next_trial_excludes_the_failed_change() {
     let mut world = World::settled(40, "bad.example.com");
     let is_early = |node: &usize| *node == 0;
     (0..40)
@@ -1063,9 +1070,9 @@ fn what_is_tried_next_is_without_what_failed() {
     assert_eq!(world.given.iter().find(has_both), None);
 }
 
-/// Its owner has mended it, and now an image is wrong.
+/// The owner has fixed the sink, but now an image is broken.
 #[test]
-fn what_waits_for_another_template_is_not_said_to_be_wrong() {
+fn a_sink_that_waits_for_a_template_is_not_reported_as_failed() {
     let mut world = World::settled(5, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.put("bank", "bad.example.com");
@@ -1079,9 +1086,9 @@ fn what_waits_for_another_template_is_not_said_to_be_wrong() {
     assert!(held.is_suspect);
 }
 
-/// What is good has nothing to wait for.
+/// A good revision has nothing to wait for.
 #[test]
-fn what_failed_to_start_blocks_nothing_once_it_is_not_wanted_any_more() {
+fn a_failed_template_blocks_nothing_once_it_is_replaced() {
     let mut world = World::settled(10, "");
     let before = world.snapshot.log_sinks.clone();
     world.makes_none = true;
@@ -1123,9 +1130,9 @@ fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
     }
 }
 
-/// They do not fit there any more.
+/// The new pods do not fit on the nodes any longer.
 #[test]
-fn pods_that_kubelets_refuse_stop_the_roll() {
+fn pods_that_kubelets_reject_stop_the_roll() {
     let mut world = World::settled(200, "");
     (100..140).for_each(|node| world.set(node, Kind::Refusing));
     world.settings.agent.priority_class_name = Some("other".to_owned());
@@ -1136,9 +1143,9 @@ fn pods_that_kubelets_refuse_stop_the_roll() {
     assert!(failed.setback.why.contains("the pod failed"));
 }
 
-/// One version of the controller renders files in other words than the one before.
+/// A new version of the controller renders the same sinks with different text.
 #[test]
-fn what_is_held_keeps_no_template_back_in_other_words_either() {
+fn a_held_file_that_is_rendered_differently_does_not_block_a_template() {
     let mut world = World::settled(5, "bad.example.com");
     world.put("shop", "bad.example.com");
     world.settle();
@@ -1150,7 +1157,7 @@ fn what_is_held_keeps_no_template_back_in_other_words_either() {
 }
 
 #[test]
-fn others_changes_do_not_shorten_the_wait() {
+fn changes_of_others_do_not_shorten_the_backoff() {
     let mut world = World::settled(1, "bad.example.com");
     world.put("shop", "bad.example.com");
     let mut tried = BTreeSet::new();
@@ -1162,13 +1169,13 @@ fn others_changes_do_not_shorten_the_wait() {
         let held = world.history().held.get("ns-shop.yaml");
         tried.extend(held.map(|held| held.setback.since));
     }
-    // After 15 minutes, and 1, 4 and 6 hours.
+    // After 15 minutes, and after 1, 4 and 6 hours.
     assert!((2..=5).contains(&tried.len()), "{tried:?}");
 }
 
 /// An autoscaler has removed nodes meanwhile.
 #[test]
-fn the_last_agents_of_a_roll_are_watched_as_well() {
+fn the_last_agents_of_a_roll_are_watched_too() {
     let mut world = World::settled(40, "bad.example.com");
     let is_last = |node: &usize| (7..10).contains(node);
     (0..40)
@@ -1182,7 +1189,7 @@ fn the_last_agents_of_a_roll_are_watched_as_well() {
     (10..30).for_each(|node| {
         world.nodes.remove(&format!("node-{node}"));
     });
-    // They end only a minute after they were ready.
+    // The agents crash only a minute after they became ready.
     let mut is_taken_back = false;
     for _ in 0..20 {
         let ready = world.now;
@@ -1201,23 +1208,23 @@ fn the_last_agents_of_a_roll_are_watched_as_well() {
     assert!(is_taken_back);
 }
 
-/// A quota that is one too small, for example.
+/// Because of a quota that is too small by one pod, for example.
 #[test]
-fn a_node_without_a_pod_keeps_no_roll_open() {
+fn a_node_without_a_pod_does_not_keep_a_roll_open() {
     let mut world = World::settled(20, "");
     world.set(7, Kind::Dead);
     world.nodes.get_mut("node-7").unwrap().agent = None;
     world.rounds(12);
-    // Its kubelet is well, but the pod is not created.
+    // The kubelet is healthy, but the pod is not created.
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(60);
     assert_eq!((world.with(&revision), world.good()), (19, Some(revision)));
 }
 
-/// Whoever deleted the Secrets of what was good took the way back with them.
+/// The Secrets of the good revision were deleted, so there is nothing to roll back to.
 #[test]
-fn without_a_way_back_a_revision_that_fails_does_not_reach_all() {
+fn a_failing_revision_stops_even_without_a_rollback_target() {
     let mut world = World::settled(40, "bad.example.com");
     let good = world.good().unwrap();
     world.put("shop", "bad.example.com");
@@ -1229,9 +1236,9 @@ fn without_a_way_back_a_revision_that_fails_does_not_reach_all() {
     assert!((1..=3).contains(&lost), "{lost} agents");
 }
 
-/// Its agent is evicted, for example, long after the trial.
+/// The agent of the canary is evicted long after the trial, for example.
 #[test]
-fn the_node_of_the_trial_is_one_of_many_in_the_roll() {
+fn the_canary_is_an_ordinary_node_during_the_roll() {
     let mut world = World::settled(40, "");
     world.put("shop", "a.example.com");
     world.rounds(2);

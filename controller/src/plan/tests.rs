@@ -43,7 +43,7 @@ fn snapshot(sinks: Vec<(&str, &str, LogSinkSpec)>) -> Snapshot {
     }
 }
 
-/// That of the object of this name.
+/// Returns the version of the object with this name.
 fn version(name: &str) -> Version {
     Version {
         uid: format!("uid-of-{}", name.replace('/', "-")),
@@ -65,7 +65,7 @@ fn refusal(plan: &Plan, namespace: &str, name: &str) -> Refusal {
     plan.verdicts[&id].clone().unwrap_err()
 }
 
-/// Sinks of every kind, with certificates that stay the same.
+/// Sinks of every kind, with certificates that never change.
 fn example() -> Snapshot {
     let pem = include_bytes!("../../tests/golden/ca.crt").to_vec();
     let mut full = spec(serde_json::json!({
@@ -135,9 +135,9 @@ fn example() -> Snapshot {
     snapshot
 }
 
-/// `UPDATE_GOLDEN=1` writes the files anew, to be looked at.
+/// `UPDATE_GOLDEN=1` rewrites the files, for review.
 #[test]
-fn the_configuration_is_the_golden_one() {
+fn the_configuration_matches_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rendered");
     let plan = plan(&example());
     assert!(
@@ -169,7 +169,7 @@ fn the_configuration_is_the_golden_one() {
 }
 
 #[test]
-fn one_sink_more_changes_its_own_file_only() {
+fn a_new_sink_changes_only_its_own_file() {
     let mut known = example();
     let before = plan(&known);
     known.lanes = before.lanes.clone();
@@ -196,7 +196,7 @@ fn without_sinks_an_agent_reads_nothing() {
     assert!(!text(&plan, "fluent-bit.yaml").contains("tail"));
 }
 
-/// Specs that are refused: each with the reason and words of the message.
+/// Returns specs that are refused, each with the reason and a part of the message.
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
     let tls = |tls: TlsSpec| LogSinkSpec {
@@ -300,7 +300,7 @@ fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
             Reason::KeyNotFound,
             "only ca.crt",
         ),
-        // An older schema let it in.
+        // An older schema accepted it.
         (
             ca(secret("../../team-a/secrets/other", "ca.crt")),
             Reason::InvalidValue,
@@ -363,7 +363,7 @@ fn refused() -> Vec<(LogSinkSpec, Reason, &'static str)> {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_hurts_nobody() {
+fn an_invalid_sink_is_refused_and_affects_no_other_sink() {
     for (spec, reason, words) in refused() {
         let mut known = snapshot(vec![
             ("shop", "bad", spec),
@@ -377,7 +377,7 @@ fn what_is_wrong_is_named_and_hurts_nobody() {
             ObjectName::new("shop", "secret"),
             Lookup::Unreadable("no right to".to_owned()),
         );
-        // Nobody else's can be named.
+        // Secrets of other namespaces cannot be referenced.
         known.secrets.insert(
             ObjectName::new("team-a", "other"),
             Lookup::Found(BTreeMap::new()),
@@ -395,9 +395,10 @@ fn what_is_wrong_is_named_and_hurts_nobody() {
     }
 }
 
-/// The API server has not answered for one tenant's Secret since the controller started.
+/// The API server has not answered for one tenant's Secret since the controller
+/// started.
 #[test]
-fn what_is_not_known_yet_stays_as_nodes_have_it() {
+fn a_sink_with_an_unknown_secret_keeps_its_current_file() {
     let with_ca = |host: &str| {
         spec(serde_json::json!({
             "host": host,
@@ -433,7 +434,7 @@ fn what_is_not_known_yet_stays_as_nodes_have_it() {
     let plan = plan(&later);
     let refusal = refusal(&plan, "shop", "tls");
     assert!(refusal.is_open() && refusal.message.contains("etcd is down"));
-    // With its certificate.
+    // Including its certificate.
     for (name, content) in &before.configuration.files {
         if name == "ns-shop.yaml" || name.ends_with(PEM) {
             assert_eq!(plan.configuration.files.get(name), Some(content), "{name}");
@@ -443,9 +444,9 @@ fn what_is_not_known_yet_stays_as_nodes_have_it() {
     assert!(!plan.configuration.files.contains_key("ns-zoo.yaml"));
 }
 
-/// Some agents have it already.
+/// Some agents already have the unknown object's file.
 #[test]
-fn what_is_not_known_during_a_roll_stays_as_the_roll_has_it() {
+fn a_sink_with_an_unknown_secret_keeps_its_file_during_a_roll() {
     let with_ca = |host: &str| {
         spec(serde_json::json!({"host": host, "tls": {"ca": {"secret": {"name": "ca"}}}}))
     };
@@ -476,7 +477,7 @@ fn what_is_not_known_during_a_roll_stays_as_the_roll_has_it() {
 }
 
 #[test]
-fn a_stored_object_that_is_none_is_quarantined() {
+fn an_invalid_stored_object_is_refused() {
     let mut known = snapshot(vec![("shop", "good", tcp("good.example.com"))]);
     let stored = Stored::Invalid("missing field `transport`".to_owned());
     known
@@ -490,7 +491,7 @@ fn a_stored_object_that_is_none_is_quarantined() {
 }
 
 #[test]
-fn a_client_certificate_has_to_fit_its_key() {
+fn a_client_certificate_must_match_its_key() {
     let pki = Pki::new();
     let read = |path| std::fs::read(path).unwrap();
     let (client, other) = (pki.client(), pki.server());
@@ -529,10 +530,10 @@ fn a_client_certificate_has_to_fit_its_key() {
 }
 
 proptest! {
-    /// Whatever users write: every line of the configuration is one that the
-    /// renderer began, and no value is more than one.
+    /// Whatever users write: the renderer began every line of the configuration, and no
+    /// value spans more than one line.
     #[test]
-    fn no_value_becomes_syntax(
+    fn values_cannot_inject_configuration(
         texts in proptest::collection::vec("\\PC{1,40}|[ \\n\\r\\t\"'\\\\:#{}\\[\\]$,*&!|>%@`a-z-]{1,40}", 5),
     ) {
         let mut evil = tcp("logs.example.com");
@@ -568,7 +569,7 @@ proptest! {
 }
 
 #[test]
-fn a_thousand_sinks_are_planned_at_once() {
+fn a_thousand_sinks_are_planned_together() {
     let mut known = Snapshot::default();
     for number in 0..1000 {
         let name = ObjectName::new(&format!("ns-{}", number / 2), &format!("sink-{number}"));
@@ -583,7 +584,7 @@ fn a_thousand_sinks_are_planned_at_once() {
 }
 
 #[test]
-fn a_namespace_takes_no_more_than_its_part() {
+fn the_sinks_of_a_namespace_are_limited() {
     let settings = Settings {
         max_sinks_per_namespace: 2,
         ..Settings::default()
@@ -603,7 +604,7 @@ fn a_namespace_takes_no_more_than_its_part() {
     let stored = Stored::Spec(Box::new(tcp("logs.example.com")));
     known.log_sinks.insert(one, stored);
     let plan = Plan::new(&known, &settings);
-    // The last that came, whatever its name.
+    // The newest sink is refused, whatever its name.
     let refused = refusal(&plan, "shop", "a");
     assert_eq!(refused.reason, Reason::TooManySinks);
     assert!(refused.message.contains("has 2 older sinks"), "{refused}");
@@ -617,7 +618,7 @@ fn a_namespace_takes_no_more_than_its_part() {
 }
 
 #[test]
-fn what_may_wait_on_a_node_is_bounded() {
+fn the_buffers_on_a_node_are_limited() {
     let sink = |limit: &str| spec(serde_json::json!({"host": "a", "bufferLimit": limit}));
     let sink = |limit| LogSinkSpec {
         transport: Transport::Tcp,
@@ -657,7 +658,7 @@ fn what_may_wait_on_a_node_is_bounded() {
 }
 
 #[test]
-fn a_sink_that_is_made_anew_has_a_queue_of_its_own() {
+fn a_recreated_sink_has_its_own_queue() {
     let mut known = snapshot(vec![("shop", "siem", tcp("logs.example.com"))]);
     let before = plan(&known);
     let id = SinkId::Namespaced(ObjectName::new("shop", "siem"));
@@ -668,7 +669,7 @@ fn a_sink_that_is_made_anew_has_a_queue_of_its_own() {
 }
 
 #[test]
-fn a_namespace_with_large_certificates_is_bounded() {
+fn the_certificates_of_a_namespace_are_limited() {
     let pem = String::from_utf8(include_bytes!("../../tests/golden/ca.crt").to_vec()).unwrap();
     let many = pem.repeat(90_000 / pem.len());
     let sinks = (0..8).map(|number| {
@@ -698,7 +699,7 @@ fn a_namespace_with_large_certificates_is_bounded() {
 }
 
 #[test]
-fn names_as_long_as_they_may_be_are_files() {
+fn names_of_maximum_length_fit_into_file_names() {
     let mut known = Snapshot::default();
     for last in ["a", "b"] {
         let name = format!("{}{last}", "long.name-".repeat(26).get(..252).unwrap());
@@ -709,12 +710,12 @@ fn names_as_long_as_they_may_be_are_files() {
     let plan = plan(&known);
     let names: Vec<&String> = plan.configuration.files.keys().collect();
     assert_eq!(names.len(), 3);
-    // A file's name may have 255 bytes, a Secret's key 253.
+    // A file name may have 255 bytes, a Secret's key 253.
     assert!(names.iter().all(|name| name.len() < 220), "{names:?}");
 }
 
 #[test]
-fn cluster_sinks_are_bounded() {
+fn cluster_sinks_are_limited() {
     let mut known = Snapshot::default();
     for number in 0..33 {
         let spec = serde_json::json!({"sink": {"host": "logs.example.com", "transport": "tcp"}});
@@ -736,9 +737,9 @@ fn cluster_sinks_are_bounded() {
     );
 }
 
-/// Its lane remembers how far each file was read.
+/// The lane stores the offset of each file.
 #[test]
-fn a_namespace_whose_sink_is_refused_for_a_moment_keeps_its_lane() {
+fn a_namespace_keeps_its_lane_while_its_sink_is_refused() {
     let with_ca = |name: &str| {
         let ca = serde_json::json!({"secret": {"name": name, "key": "ca.crt"}});
         spec(serde_json::json!({"host": "logs.example.com", "tls": {"ca": ca}}))
@@ -758,7 +759,7 @@ fn a_namespace_whose_sink_is_refused_for_a_moment_keeps_its_lane() {
     let name = ObjectName::new("bank", "sink");
     let stored = Stored::Spec(Box::new(with_ca("gone")));
     known.log_sinks.insert(name.clone(), stored);
-    // Another one that would take what is free.
+    // Another namespace that would take the free lane.
     let other = ObjectName::new("airport", "sink");
     let stored = || Stored::Spec(Box::new(tcp("logs.example.com")));
     known.log_sinks.insert(other, stored());
@@ -770,7 +771,7 @@ fn a_namespace_whose_sink_is_refused_for_a_moment_keeps_its_lane() {
     known.log_sinks.insert(name.clone(), stored());
     let again = plan(&known);
     assert_eq!(lane_of(&again, "bank"), lane);
-    // Without any sink it is read anew one day.
+    // Without any sink the namespace's lane is reassigned eventually.
     known.lanes = again.lanes;
     known.log_sinks.remove(&name);
     assert_eq!(lane_of(&plan(&known), "bank"), None);

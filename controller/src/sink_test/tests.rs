@@ -30,7 +30,7 @@ fn tls(pair: Pair, client_ca: Option<PathBuf>) -> Receiver {
     Receiver::start(Options::new(Listen::Tls(files))).unwrap()
 }
 
-/// A folder as a kubelet makes it, with an object of these keys.
+/// Creates a folder like a kubelet's mount of an object with these keys.
 fn mounted(kind: &str, name: &str, files: &[(&str, &Path)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let object = folder.path().join(kind).join(name);
@@ -51,7 +51,7 @@ fn names(report: &TestReport) -> Vec<&str> {
 }
 
 #[test]
-fn a_message_arrives_over_tls_with_what_secrets_hold() {
+fn a_message_arrives_over_tls_with_the_mounted_secrets() {
     let pki = Pki::new();
     let receiver = tls(pki.server(), Some(pki.ca()));
     let Pair { cert, key } = pki.client();
@@ -71,7 +71,7 @@ fn a_message_arrives_over_tls_with_what_secrets_hold() {
 }
 
 #[test]
-fn a_receiver_that_wants_another_certificate_is_found_out() {
+fn a_receiver_that_requires_another_certificate_is_reported() {
     let pki = Pki::new();
     let receiver = tls(pki.server(), Some(pki.ca()));
     let pem = fs::read_to_string(pki.ca()).unwrap();
@@ -86,7 +86,7 @@ fn a_receiver_that_wants_another_certificate_is_found_out() {
 }
 
 #[test]
-fn each_of_several_servers_is_tried() {
+fn each_server_is_tested() {
     let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let servers = json!([
         {"host": "127.0.0.1", "port": receiver.port()},
@@ -101,7 +101,7 @@ fn each_of_several_servers_is_tried() {
 }
 
 #[test]
-fn relp_says_that_the_program_has_it_and_udp_that_nobody_knows() {
+fn relp_confirms_the_delivery_and_udp_does_not() {
     let Some(relp) = Rsyslog::start(&Input::Relp { tls: None }) else {
         return;
     };
@@ -124,7 +124,7 @@ fn relp_says_that_the_program_has_it_and_udp_that_nobody_knows() {
 }
 
 #[test]
-fn a_sink_that_no_agent_takes_is_refused_in_the_same_words() {
+fn an_invalid_sink_is_refused_with_the_controllers_message() {
     let missing = mounted("secrets", "own", &[]);
     fs::remove_dir(missing.path().join("secrets/own/..data")).unwrap();
     for (spec, words) in [

@@ -104,7 +104,7 @@ fn said(status: &str, reason: &str, message: &str) -> (String, String, String) {
 }
 
 #[test]
-fn a_condition_keeps_its_time_until_it_turns() {
+fn a_condition_keeps_its_transition_time_until_its_status_changes() {
     let first = Case::new(1).conditions(&[], 10);
     let second = Case::new(3).conditions(&first, 20);
     let since = |conditions: &[Condition]| {
@@ -135,7 +135,8 @@ fn configured_counts_agents_that_have_the_sink() {
             "3 of 3 nodes run a ready agent with the sink"
         )
     );
-    // One that has it and is not ready does not count, and says why.
+    // An agent that has the sink but is not ready does not count, and the message says
+    // why.
     let mut ill = Case::new(3);
     ill.fleet.agents[1].ready_since = None;
     ill.fleet.agents[1].problem = Some("the container does not start (ErrImagePull)".to_owned());
@@ -147,18 +148,18 @@ fn configured_counts_agents_that_have_the_sink() {
 }
 
 #[test]
-fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
+fn an_unchanged_sink_stays_configured_during_a_roll() {
     let mut case = Case::new(2);
     let files = case.decided.revisions[&case.decided.plan.revision].clone();
     case.decided.revisions.insert("old".to_owned(), files);
     assert_eq!(case.says(Configured).0, "True");
-    // Also while replacing an agent, and one is about to be.
+    // Even while an agent is replaced or about to be.
     let before = case.conditions(&[], 10);
     case.fleet.agents[0].ready_since = None;
     case.fleet.agents.remove(1);
     let after = case.conditions(&before, 20);
     assert_eq!(after, before);
-    // Not where an agent does not come back, or takes too long.
+    // But not if an agent does not come back, or takes too long.
     case.fleet.agents[0].created = Some(at(20));
     assert_eq!(case.conditions(&before, 199)[1].status, "True");
     assert_eq!(case.conditions(&before, 200)[1].status, "False");
@@ -167,7 +168,7 @@ fn a_sink_that_stays_as_it_is_stays_configured_while_others_roll() {
 }
 
 #[test]
-fn what_was_taken_back_says_so() {
+fn a_rolled_back_sink_reports_the_failure() {
     let mut case = Case::new(0);
     case.decided.history.failed = Some(Failed {
         revision: case.decided.plan.revision.clone(),
@@ -187,9 +188,9 @@ fn what_was_taken_back_says_so() {
     assert!(message.contains("exited with code 1"), "{message}");
 }
 
-/// Whoever changes a sink can do nothing about it, and need not.
+/// Owners of sinks cannot fix this failure, and need not.
 #[test]
-fn what_agents_fail_with_without_a_sink_is_said() {
+fn failures_of_the_image_or_the_settings_are_reported() {
     let failed = |case: &Case, node: Option<&str>| Failed {
         revision: "another".to_owned(),
         template: Some(case.decided.plan.template.clone()),
@@ -217,7 +218,7 @@ fn what_agents_fail_with_without_a_sink_is_said() {
 }
 
 #[test]
-fn tools_know_what_is_ready_and_what_will_not_be() {
+fn ready_and_stalled_follow_the_other_conditions() {
     let said_of = |case: &Case| {
         let conditions = case.conditions(&[], 0);
         let of = |type_: ConditionType| {
@@ -256,7 +257,7 @@ fn tools_know_what_is_ready_and_what_will_not_be() {
 }
 
 #[test]
-fn nodes_that_are_left_out_are_named() {
+fn excluded_nodes_are_named() {
     let mut case = Case::new(3);
     let mut leave_out = |node: usize| {
         let agent = case.fleet.agents.pop();
@@ -280,7 +281,7 @@ fn nodes_that_are_left_out_are_named() {
 }
 
 #[test]
-fn one_that_is_refused_is_nowhere() {
+fn a_refused_sink_is_not_configured() {
     let mut case = Case::new(3);
     case.verdict = Err(Refusal::new(
         Reason::SecretNotFound,
@@ -295,7 +296,7 @@ fn one_that_is_refused_is_nowhere() {
 }
 
 #[test]
-fn delivering_is_what_the_agents_say() {
+fn delivering_summarizes_the_agents_reports() {
     let mut case = Case::new(3);
     assert_eq!(case.says(Delivering).1, "NotObserved");
     let mut delivery = Delivery {
@@ -329,7 +330,7 @@ fn delivering_is_what_the_agents_say() {
         (error.reason.as_str(), error.node.as_str()),
         ("TlsFailed", "node-2")
     );
-    // It is the same one later, and stays when all is well.
+    // The same error does not change later, and stays after recovery.
     let later = last_error(Some(&error), case.delivery.as_ref(), at(9)).unwrap();
     assert_eq!(later, error);
     delivery.failures.clear();
@@ -340,7 +341,7 @@ fn delivering_is_what_the_agents_say() {
 }
 
 #[test]
-fn connected_and_not_moving_is_not_delivering() {
+fn a_connected_sink_with_old_messages_is_not_delivering() {
     let mut case = Case::new(3);
     let behind = Behind {
         agents: 2,
@@ -366,7 +367,7 @@ fn connected_and_not_moving_is_not_delivering() {
     assert_eq!((reason.as_str(), node.as_str()), ("Behind", "node-1"));
     assert_eq!(message, format!("3 of 3 nodes are connected; {late}"));
 
-    // The message stays the same while messages only get older.
+    // The message does not change while messages only get older.
     let older = Behind {
         age: Duration::from_secs(299),
         ..behind.clone()
@@ -398,7 +399,7 @@ fn connected_and_not_moving_is_not_delivering() {
 }
 
 #[test]
-fn delivering_is_what_the_controller_says_of_events_as_well() {
+fn delivering_includes_the_controllers_events() {
     let mut case = Case::new(3);
     let mut says = |agents: usize, is_connected: bool, failing: Option<ErrorKind>| {
         let events = EventDelivery {
@@ -444,7 +445,7 @@ fn delivering_is_what_the_controller_says_of_events_as_well() {
 }
 
 #[test]
-fn counts_are_written_now_and_then() {
+fn counts_are_written_at_intervals() {
     let delivery = |acknowledged| Delivery {
         acknowledged,
         ..Delivery::default()
@@ -459,9 +460,9 @@ fn counts_are_written_now_and_then() {
     assert_eq!(write(Some(&first), 20, true, 130).acknowledged, 20);
     let later = write(Some(&first), 20, false, 160);
     assert_eq!(later.last_acknowledged_time, Some(Time(at(160))));
-    // Nothing new is nothing to write.
+    // Nothing is written without new counts.
     assert_eq!(write(Some(&later), 20, true, 900), later);
-    // Agents began anew.
+    // Agents restarted, so the counters start again.
     let anew = write(Some(&later), 5, false, 900);
     assert_eq!(
         (anew.acknowledged, anew.last_acknowledged_time),
@@ -470,7 +471,7 @@ fn counts_are_written_now_and_then() {
 }
 
 #[test]
-fn people_are_told_what_turns_bad_and_good_again() {
+fn failures_and_recoveries_are_announced() {
     let condition = |type_: ConditionType, status: &str, reason: &str| Condition {
         type_: type_.to_string(),
         status: status.to_owned(),
@@ -501,7 +502,7 @@ fn people_are_told_what_turns_bad_and_good_again() {
         (Some(&bad), &good, Some(EventType::Normal)),
         (Some(&connecting), &good, Some(EventType::Normal)),
         (None, &rolling, None),
-        // The others say it.
+        // Other conditions report the reason.
         (None, &condition(Ready, "False", "BadCertificate"), None),
         (Some(&rolling), &back, Some(EventType::Warning)),
         (
@@ -520,7 +521,7 @@ fn people_are_told_what_turns_bad_and_good_again() {
 }
 
 #[test]
-fn other_numbers_are_no_news() {
+fn changed_numbers_are_not_announced() {
     let status = |ready: usize, time| SinkStatus {
         observed_generation: Some(1),
         conditions: Case::new(ready).conditions(&[], time),
@@ -532,9 +533,9 @@ fn other_numbers_are_no_news() {
     assert!(is_news(&status(2, 10), &status(3, 20)));
 }
 
-/// Tools give up on what is stalled.
+/// Tools give up on a stalled object.
 #[test]
-fn what_may_come_by_itself_is_not_stalled() {
+fn a_sink_that_may_recover_is_not_stalled() {
     let mut case = Case::new(0);
     let mut is_stalled = |reason| {
         case.verdict = Err(Refusal::new(reason, "why"));
@@ -557,9 +558,9 @@ fn what_may_come_by_itself_is_not_stalled() {
 }
 
 #[test]
-fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
+fn a_sink_that_waits_for_its_retry_is_neither_rolled_back_nor_stalled() {
     let mut case = Case::new(0);
-    // Agents have what was good before.
+    // Agents still have the previous good revision.
     case.decided.plan.configuration.parts.clear();
     let file = case.verdict.as_ref().unwrap().file.clone();
     let mut says = |is_suspect| {
@@ -582,9 +583,9 @@ fn what_waits_for_its_turn_is_neither_taken_back_nor_stalled() {
     assert_eq!((reason.as_str(), is_stalled), ("RolledBack", true));
 }
 
-/// A trial of somebody else's change fails; the plan is older than the failure.
+/// The trial of another namespace's change fails; the plan is older than the failure.
 #[test]
-fn sinks_that_did_not_change_are_neither_rolled_back_nor_stalled() {
+fn unchanged_sinks_are_neither_rolled_back_nor_stalled() {
     let mut case = Case::new(3);
     let revision = case.decided.plan.revision.clone();
     let unchanged = Arc::clone(&case.decided.revisions[&revision]);
@@ -612,7 +613,7 @@ fn sinks_that_did_not_change_are_neither_rolled_back_nor_stalled() {
     let reasons: Vec<&str> = conditions.iter().map(|c| c.reason.as_str()).collect();
     assert!(!reasons.contains(&"RolledBack"), "{reasons:?}");
 
-    // One that was in the failed revision alone is.
+    // A sink that was only in the failed revision is rolled back.
     case.decided
         .revisions
         .insert("old".to_owned(), Arc::default());
@@ -620,7 +621,7 @@ fn sinks_that_did_not_change_are_neither_rolled_back_nor_stalled() {
 }
 
 #[test]
-fn a_node_whose_agent_was_unhealthy_before_keeps_no_sink_from_being_configured() {
+fn a_node_that_was_unhealthy_before_does_not_block_configured() {
     let mut case = Case::new(3);
     let agent = &mut case.fleet.agents[2];
     (agent.ready_since, agent.restarts) = (None, 5);

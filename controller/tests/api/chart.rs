@@ -1,5 +1,5 @@
-//! The Helm chart, by Helm, on a real control plane; and the plain manifests
-//! that are made from it.
+//! Tests of the Helm chart on a real control plane, and of the plain manifests that are
+//! generated from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::world::{SYSTEM, put, revision, sinks, tcp, until_condition, wait_until};
 
-/// What goes before the chart's manifests for those who have no Helm. Agents
+/// The namespace in front of the chart's manifests, for users without Helm. Agents
 /// mount folders of the node, which only this level of Pod Security allows.
 const NAMESPACE: &str = "\
 # Made from the chart by `make golden`: for `kubectl apply --server-side -f`.
@@ -38,7 +38,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// What Helm says; where it fails, what it complains of.
+/// Returns the output of Helm, or its error output if it fails.
 fn helm(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
     let chart = folder("chart").display().to_string();
     let arguments = arguments.iter().map(|argument| match *argument {
@@ -58,7 +58,7 @@ fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String {
     run(plane.kubectl().args(arguments))
 }
 
-/// Without what only Helm reads.
+/// Removes the lines that only concern Helm.
 fn plain(rendered: &str) -> String {
     let of_helm = ["# Source: ", "    helm.sh/", "        helm.sh/"];
     let lines = rendered.lines().filter(|line| {
@@ -70,7 +70,7 @@ fn plain(rendered: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plain_manifests_are_the_charts() {
+async fn the_plain_manifests_match_the_chart() {
     let Some(plane) = ControlPlane::start().await else {
         return;
     };
@@ -83,8 +83,11 @@ async fn the_plain_manifests_are_the_charts() {
         fs::write(&path, &manifests).unwrap();
     }
     let file = fs::read_to_string(&path).unwrap_or_default();
-    assert!(file == manifests, "`make golden` writes install.yaml anew");
-    // Each of them is one that the API server takes, now and when it is there.
+    assert!(
+        file == manifests,
+        "install.yaml is outdated: run `make golden`"
+    );
+    // The API server accepts each of them, both as a new and as an existing object.
     let path = path.display().to_string();
     for _ in 0..2 {
         kubectl(&plane, &["apply", "--server-side", "-f", &path]);
@@ -92,7 +95,7 @@ async fn the_plain_manifests_are_the_charts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_that_are_none_are_refused() {
+async fn invalid_values_are_rejected() {
     let Some(plane) = ControlPlane::start().await else {
         return;
     };
@@ -109,10 +112,10 @@ async fn values_that_are_none_are_refused() {
     }
 }
 
-/// Every manifest that the chart can have is one that the API server takes, and
-/// the Prometheus operator, field for field.
+/// The API server, and the CRDs of the Prometheus operator, accept every manifest of
+/// the chart without unknown fields.
 #[tokio::test(flavor = "multi_thread")]
-async fn monitoring_is_what_the_prometheus_operator_reads() {
+async fn the_prometheus_operators_crds_accept_the_monitoring_manifests() {
     let (Some(plane), Some(crds)) = (ControlPlane::start().await, cluster::prometheus_crds())
     else {
         return;
@@ -142,7 +145,7 @@ async fn monitoring_is_what_the_prometheus_operator_reads() {
     }
 }
 
-/// The controller's program, with the settings that the chart gave it.
+/// Starts the controller's program with the settings of the chart.
 async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
     let map = maps.get("sink-controller").await.unwrap();
@@ -160,7 +163,8 @@ async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
     port
 }
 
-/// Everything in the controller's namespace, but what Kubernetes puts into each.
+/// Returns all objects in the controller's namespace, except those that Kubernetes
+/// creates in every namespace.
 async fn left_over(client: &Client) -> Vec<String> {
     async fn names<K>(client: &Client) -> Vec<String>
     where
@@ -186,7 +190,7 @@ async fn left_over(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_installs_upgrades_and_leaves_nothing() {
+async fn the_chart_installs_upgrades_and_uninstalls_completely() {
     let Some(mut plane) = ControlPlane::start().await else {
         return;
     };
@@ -200,7 +204,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     helm(&plane, &[&install[..], &wait[..]].concat()).unwrap();
     let port = start_controller(&mut plane, &client).await;
 
-    // The owner of a namespace lets its sinks name Secrets.
+    // The owner of a namespace allows its sinks to use Secrets.
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let shop = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
     namespaces
@@ -246,7 +250,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
         left_over(&client).await.is_empty()
     })
     .await;
-    // Sinks are their owners', and stay; who wants them gone says so.
+    // Sinks belong to users and stay until they are deleted explicitly.
     assert!(shops.get("sink").await.is_ok());
     let anew = ["--set", "crds.keep=false"];
     helm(&plane, &[&install[..], &wait[..], &anew[..]].concat()).unwrap();
@@ -262,7 +266,7 @@ async fn it_installs_upgrades_and_leaves_nothing() {
     }
 }
 
-/// A chart whose controller is another one rolls no agent.
+/// An upgrade that changes only the controller must not restart any agent.
 async fn drop_in_upgrade(plane: &mut ControlPlane, client: &Client, port: u16) {
     let rounds = |port: u16| {
         let metrics = fluent_bit::get(port, "/metrics").unwrap_or_default();
@@ -277,7 +281,7 @@ async fn drop_in_upgrade(plane: &mut ControlPlane, client: &Client, port: u16) {
     let upgrade = ["upgrade", "syslog-sink", "CHART", "--namespace", SYSTEM];
     let other = ["--set", "controller.logLevel=debug,controller.replicas=3"];
     helm(plane, &[&upgrade[..], &other[..], &["--wait"]].concat()).unwrap();
-    wait_until("two rounds more", async || rounds(port) > done + 1).await;
+    wait_until("two more rounds", async || rounds(port) > done + 1).await;
     assert_eq!(revision(client).await, before);
     let now = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     assert_eq!(now, generation);

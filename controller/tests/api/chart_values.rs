@@ -1,4 +1,4 @@
-//! The chart's values, and the objects that Helm renders from them.
+//! Tests of the chart's values and the objects that Helm renders from them.
 
 use std::process::Command;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::chart::folder;
 use crate::world::SYSTEM;
 
-/// Renders the chart. `set` are arguments of `--set`.
+/// Renders the chart. `set` are the arguments of `--set`.
 ///
 /// # Errors
 ///
-/// Returns Helm's own message where it refuses a value.
+/// Returns the error output of Helm if it rejects a value.
 fn try_render(mut helm: Command, set: &[&str]) -> Result<Vec<Value>, String> {
     let chart = folder("chart");
     helm.args(["template", "syslog-sink", "--namespace", SYSTEM]);
@@ -31,7 +31,8 @@ fn try_render(mut helm: Command, set: &[&str]) -> Result<Vec<Value>, String> {
     Ok(parsed.collect())
 }
 
-/// The rendered objects. None, with a reason printed, where there is no Helm.
+/// Returns the rendered objects. Prints a reason and returns `None` if Helm is not
+/// installed.
 fn render(set: &[&str]) -> Option<Vec<Value>> {
     Some(try_render(cluster::helm()?, set).unwrap())
 }
@@ -47,20 +48,20 @@ fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
     found.unwrap()
 }
 
-/// The controller's pod.
+/// Returns the controller's pod.
 fn pod(objects: &[Value]) -> &Value {
     &object(objects, "Deployment", "sink-controller")["spec"]["template"]["spec"]
 }
 
-/// `OpenShift` gives each namespace its own range of users, and refuses any other.
+/// `OpenShift` gives each namespace its own range of users, and rejects all others.
 #[test]
-fn the_controllers_user_is_the_images() {
+fn the_controllers_user_comes_from_the_image() {
     let Some(objects) = render(&[]) else { return };
     let context = &pod(&objects)["securityContext"];
     let wanted = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
     assert_eq!(context, &wanted);
     let image = std::fs::read_to_string(folder("../docker/controller.Dockerfile")).unwrap();
-    // A name would not do: the kubelet cannot know whether it is root's.
+    // A user name is not enough: the kubelet cannot verify that it is not root.
     assert!(image.contains("\nUSER 65532:65532\n"), "{image}");
 }
 
@@ -72,7 +73,7 @@ fn the_controller_runs_on_linux() {
 }
 
 #[test]
-fn nodes_are_cleaned_where_agents_are_by_default() {
+fn the_cleanup_runs_on_the_agents_nodes_by_default() {
     let text = std::fs::read_to_string(folder("clean-nodes.yaml")).unwrap();
     let daemon_set = text.split("---\n").last().unwrap();
     let daemon_set: Value = serde_saphyr::from_str(daemon_set).unwrap();
@@ -87,13 +88,13 @@ fn nodes_are_cleaned_where_agents_are_by_default() {
     }
 }
 
-/// The settings that the controller reads.
+/// Returns the settings that the controller reads.
 fn settings(objects: &[Value]) -> Settings {
     let map = object(objects, "ConfigMap", "sink-controller");
     Settings::parse(map["data"]["settings.yaml"].as_str().unwrap()).unwrap()
 }
 
-/// Helm removes a default where its value is null.
+/// Helm removes a default if its value is null.
 #[test]
 fn defaults_can_be_removed() {
     let agent = |key: &str| {
@@ -114,7 +115,7 @@ fn defaults_can_be_removed() {
         agent("priorityClassName").unwrap().priority_class_name,
         None
     );
-    // These have a default that is never nothing.
+    // These settings have a default that cannot be removed.
     assert_eq!(agent("metricsPort").unwrap().metrics_port, 2020);
     assert_eq!(agent("logFolders").unwrap().log_folders, ["/var/log"]);
     let percent = agent("maxUnavailablePercent")
@@ -130,9 +131,9 @@ fn defaults_can_be_removed() {
     assert_eq!(settings(&objects).max_lanes, Settings::default().max_lanes);
 }
 
-/// OVN-Kubernetes takes a port's name for all ports.
+/// OVN-Kubernetes takes the name of a port for all ports.
 #[test]
-fn network_policies_have_numbers_of_ports() {
+fn network_policies_use_port_numbers() {
     let Some(objects) = render(&["agent.metricsPort=2021"]) else {
         return;
     };
@@ -147,7 +148,7 @@ fn network_policies_have_numbers_of_ports() {
     );
 }
 
-/// The annotations of all alerts.
+/// Returns the annotations of all alerts.
 fn annotations(set: &[&str]) -> Option<Vec<Value>> {
     let objects = render(&[&["monitoring.rules=true"], set].concat())?;
     let rules = object(&objects, "PrometheusRule", "syslog-sink");
@@ -159,7 +160,7 @@ fn annotations(set: &[&str]) -> Option<Vec<Value>> {
 }
 
 #[test]
-fn alerts_link_to_their_page_where_its_address_is_known() {
+fn alerts_link_to_the_runbook_if_its_url_is_set() {
     let Some(without) = annotations(&[]) else {
         return;
     };
@@ -180,7 +181,7 @@ fn alerts_link_to_their_page_where_its_address_is_known() {
 }
 
 #[test]
-fn intervals_of_monitoring_are_those_that_alerts_need() {
+fn monitoring_intervals_fit_the_alerts() {
     for (value, is_taken) in [
         ("15s", true),
         ("120s", true),
@@ -199,9 +200,9 @@ fn intervals_of_monitoring_are_those_that_alerts_need() {
     assert!(error.contains("/monitoring/runbooks"), "{error}");
 }
 
-/// docs/PLATFORMS.md has the values.
+/// docs/PLATFORMS.md lists the values.
 #[test]
-fn platforms_get_what_they_need() {
+fn the_values_of_each_platform_render() {
     let Some(plain) = render(&[]) else { return };
     let constraints = "SecurityContextConstraints";
     assert!(find(&plain, constraints, "syslog-sink-agent").is_none());
@@ -220,7 +221,7 @@ fn platforms_get_what_they_need() {
     let container = pod.containers[0].security_context.clone().unwrap();
     let selinux = container.se_linux_options.unwrap();
     assert_eq!(selinux.type_.as_deref(), Some("spc_t"));
-    // Each volume is of a kind that the constraints allow.
+    // The constraints allow the type of each volume.
     let allowed = found["volumes"].as_array().unwrap();
     for volume in pod.volumes.unwrap() {
         let volume = json!(volume);

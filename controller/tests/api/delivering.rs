@@ -1,5 +1,5 @@
-//! What sinks say of their delivery: a real Fluent Bit is the agent of a node
-//! that otherwise only pretends.
+//! Tests of the sinks' delivery status: a real Fluent Bit is the agent of a simulated
+//! node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,11 @@ use crate::world::{
 };
 
 const LINES: usize = 500;
-/// Together more than the buffers of a connection take.
+/// Together longer than the buffers of a connection.
 const LENGTH: usize = 6000;
 
-/// The revision of the node's pod. The `DaemonSet`'s is another one while a revision is
-/// tried.
+/// Returns the revision of the node's pod. It differs from the revision of the
+/// `DaemonSet` during a trial.
 async fn revision_of_pod(client: &Client) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let pods = pods.list(&ListParams::default()).await.unwrap();
@@ -38,8 +38,8 @@ async fn revision_of_pod(client: &Client) -> Option<String> {
     pod.annotations().get(REVISION).cloned()
 }
 
-/// Runs the configuration of its pod's revision, again where it ends, and the next one's
-/// when there is one.
+/// Runs Fluent Bit with the configuration of the pod's revision, restarts it if it
+/// exits, and switches to a new revision.
 async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
     let mut running: Option<(String, FluentBit)> = None;
     loop {
@@ -63,11 +63,11 @@ async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sinks_say_whether_they_deliver_and_why_not() {
+async fn sinks_report_whether_they_deliver_and_why_not() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
-    // Built before anything waits for it.
+    // Built before anything waits for the library.
     let _ = host::library();
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
@@ -142,7 +142,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     }
     slow.pause();
 
-    // What arrives is counted.
+    // Delivered messages are counted.
     write_lines(&dir.path().join("log"));
     until(&sinks, "good", |sink| {
         let counts = sink.status.as_ref()?.counts.as_ref()?;
@@ -153,7 +153,7 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
 
     slow_is_behind(&client, &sinks, &slow).await;
 
-    // People see what is wrong, and that it is well again.
+    // Events announce the failure and the recovery.
     told(&client, "wrong-port", "ConnectFailed").await;
     let mended = json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"});
     put(&client, "shop", "wrong-port", logs_only(mended))
@@ -165,10 +165,10 @@ async fn sinks_say_whether_they_deliver_and_why_not() {
     task.abort();
 }
 
-/// A sink that is connected and takes nothing does not deliver, until it takes all.
+/// A connected sink that reads nothing is not delivering, until it has read everything.
 async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) {
     let why = until_condition(sinks, "slow", "Delivering", "False").await;
-    // How long depends on the machine.
+    // The duration depends on the machine.
     let words = "Behind: 1 of 1 nodes are connected; messages wait for ";
     let node = " on 1 of 1 nodes, on node-0 for example";
     assert!(why.starts_with(words) && why.ends_with(node), "{why}");
@@ -201,7 +201,7 @@ fn write_lines(folder: &Path) {
     }
 }
 
-/// Waits for an Event on a sink.
+/// Waits for an Event about a sink.
 async fn told(client: &Client, sink: &str, reason: &str) {
     let events: Api<Event> = Api::namespaced(client.clone(), "shop");
     let is_it = |event: &Event| {

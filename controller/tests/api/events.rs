@@ -1,4 +1,4 @@
-//! Kubernetes' events, through a real API server to the sinks.
+//! Tests of the delivery of Kubernetes events from a real API server to sinks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ fn receiver() -> Receiver {
     Receiver::start(Options::new(Listen::Tcp)).unwrap()
 }
 
-/// Writes an Event by way of core/v1.
+/// Creates an Event with the API core/v1.
 async fn happens(client: &Client, namespace: &str, name: &str, fields: Value) {
     let mut event = json!({
         "metadata": {"name": name},
@@ -65,7 +65,7 @@ async fn change(client: &Client, namespace: &str, name: &str, fields: Value) {
         .unwrap();
 }
 
-/// Waits until so many messages have come, and gives their texts.
+/// Waits until this many messages have arrived, and returns their texts.
 fn texts(receiver: &Receiver, count: usize) -> Vec<String> {
     let messages = messages(receiver, count);
     messages.iter().map(|m| m.text().to_owned()).collect()
@@ -88,14 +88,14 @@ fn events_of(sink: &LogSink) -> Option<EventCounts> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
+async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
     let Some((plane, client)) = start(&["shop", "other"]).await else {
         return;
     };
     let own = controllers(&plane).await;
     let task = controller(&own, "only");
     happens(&client, "shop", "before", json!({})).await;
-    // What is of the same second could be of after the sink.
+    // Events of the same second could count as newer than the sink.
     tokio::time::sleep(Duration::from_millis(1100)).await;
 
     let pki = Pki::new();
@@ -120,7 +120,7 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
     without["events"] = json!(false);
     put(&client, "shop", "without", without).await.unwrap();
     put_cluster(&client, "all", tcp(&all)).await;
-    // At once: nobody has to wait for the controller to see the sink.
+    // Immediately: Events are not lost if the controller has not yet seen the sink.
     happens(&client, "shop", "early", json!({"reason": "Early"})).await;
     until_connected(&client, "shop", "tls").await;
 
@@ -144,7 +144,7 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
     let again = json!({"count": 4, "lastTimestamp": "2026-03-01T12:01:00Z"});
     change(&client, "shop", "counted", again).await;
     texts(&shop, 3);
-    // It is touched, and has not happened again.
+    // A change of its labels is not a new occurrence.
     let touched = json!({"metadata": {"labels": {"a": "b"}}});
     change(&client, "shop", "counted", touched).await;
     in_a_series(&client).await;
@@ -152,7 +152,7 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
     happens(&client, "shop", "unselected", unselected).await;
 
     as_they_happened(&messages(&shop, 6));
-    // Both of the series, and both of the one that was counted.
+    // Both occurrences of the series, and both of the counted Event.
     let whole = messages(&warnings, 4);
     assert!(whole.iter().all(|message| message.facility == 19));
     let first: Event = serde_json::from_str(whole[0].text()).unwrap();
@@ -169,7 +169,7 @@ async fn a_namespaces_events_go_to_its_sinks_and_all_to_cluster_sinks() {
     task.abort();
 }
 
-/// Certificates as Secrets: the controller has them in memory only.
+/// Stores certificates as Secrets. The controller keeps them in memory only.
 async fn put_certificates(client: &Client, pki: &Pki) {
     let identity = pki.client();
     let read = |path: &Path| fs::read_to_string(path).unwrap();
@@ -214,7 +214,7 @@ fn as_they_happened(got: &[Message]) {
     assert_eq!(got[5].text(), "unselected");
 }
 
-/// Writes an Event that repeats by way of events.k8s.io/v1.
+/// Creates and repeats an Event with the API events.k8s.io/v1.
 async fn in_a_series(client: &Client) {
     let api: Api<NewEvent> = Api::namespaced(client.clone(), "shop");
     let event = json!({
@@ -237,7 +237,7 @@ async fn in_a_series(client: &Client) {
         .unwrap();
 }
 
-/// Writes Events one after the other.
+/// Creates Events one after another.
 async fn flow(client: Client, count: usize, pause: Duration) {
     for number in 0..count {
         happens(&client, "shop", &format!("event-{number}"), json!({})).await;
@@ -245,7 +245,7 @@ async fn flow(client: Client, count: usize, pause: Duration) {
     }
 }
 
-/// How often each of the Events came.
+/// Returns the number of messages for each Event.
 fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for received in receiver.received() {
@@ -259,10 +259,14 @@ fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
 
 async fn until_all(receiver: &Receiver, count: usize) {
     let is_all = in_time(async || counts(receiver).len() >= count).await;
-    assert!(is_all, "{} of {count} came", counts(receiver).len());
+    assert!(
+        is_all,
+        "{} of {count} Events arrived",
+        counts(receiver).len()
+    );
 }
 
-/// The controller in a process of its own. Gives its number.
+/// Starts the controller in its own process, and returns the process ID.
 async fn start_program(plane: &mut ControlPlane) -> u32 {
     let program = Path::new(env!("CARGO_BIN_EXE_sink-controller"));
     let settings = json!({
@@ -273,8 +277,8 @@ async fn start_program(plane: &mut ControlPlane) -> u32 {
     plane.start_controller(program, &settings).await
 }
 
-/// A controller in a process of its own, with another beside it, is ended while
-/// Events flow. Gives how many of them came twice.
+/// Stops one of two controllers, each in its own process, while Events are created.
+/// Returns the number of duplicates.
 async fn ended_by(signal: &str) -> Option<usize> {
     const COUNT: usize = 1500;
     let (mut plane, client) = start(&["shop"]).await?;
@@ -294,26 +298,26 @@ async fn ended_by(signal: &str) -> Option<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_killed_loses_nothing() {
+async fn a_killed_leader_loses_no_events() {
     let Some(twice) = ended_by("-KILL").await else {
         return;
     };
-    println!("{twice} of 1500 events came twice after a kill");
-    // Those of the time since the last checkpoint, and what was under way.
+    println!("{twice} of 1500 events were duplicated by a kill");
+    // The Events since the last checkpoint, and the batch being sent.
     assert!(twice < 500, "{twice}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_stops_hands_over_exactly() {
+async fn a_leader_that_stops_neither_loses_nor_duplicates_events() {
     if let Some(twice) = ended_by("-TERM").await {
         assert_eq!(twice, 0);
     }
 }
 
-/// A sink that is down keeps a bounded queue, others are not held up, and what
-/// it does not get is told to it and in its status.
+/// The queue of a sink that is down is bounded and does not delay other sinks. Dropped
+/// Events are reported to the sink and in its status.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_is_down_is_told_what_it_missed() {
+async fn dropped_events_are_reported_to_the_sink() {
     let Some((plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -347,7 +351,7 @@ async fn a_sink_that_is_down_is_told_what_it_missed() {
         let EventCounts {
             dropped, waiting, ..
         } = events_of(sink)?;
-        // Besides these there are Events about the sink itself.
+        // There are also Events about the sink itself.
         (dropped + waiting >= 300).then_some(dropped)
     })
     .await;
@@ -359,12 +363,12 @@ async fn a_sink_that_is_down_is_told_what_it_missed() {
     })
     .unwrap();
     let last = "event-299".to_owned();
-    wait_until("the last one came", async || {
+    wait_until("the last Event arrived", async || {
         counts(&back).contains_key(&last)
     })
     .await;
     assert_eq!(told_as_dropped(&back), dropped);
-    // The newest are there, each once.
+    // The newest Events have arrived, each once.
     let got = counts(&back);
     assert!(got.values().all(|count| *count == 1), "{got:?}");
     until(&sinks, "down", |sink| {
@@ -379,7 +383,7 @@ async fn a_sink_that_is_down_is_told_what_it_missed() {
     task.abort();
 }
 
-/// How many Events the controller says that it did not send.
+/// Returns the number of dropped Events that the controller has reported.
 fn told_as_dropped(receiver: &Receiver) -> u64 {
     let messages = receiver.received().into_iter().map(|r| r.message.unwrap());
     let notices = messages.filter(|m| m.app_name.as_deref() == Some("sink-controller"));
@@ -392,10 +396,9 @@ fn told_as_dropped(receiver: &Receiver) -> u64 {
     notices.map(count).sum()
 }
 
-/// A watch whose version the API server has forgotten begins anew, and nothing
-/// comes twice.
+/// A watch whose resource version has expired starts again, without duplicates.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_that_expired_repeats_nothing() {
+async fn an_expired_watch_causes_no_duplicates() {
     let Some((plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -419,9 +422,9 @@ async fn a_watch_that_expired_repeats_nothing() {
     task.abort();
 }
 
-/// To a real rsyslog, by everything that it speaks.
+/// To a real rsyslog, over every transport that it supports.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_by_every_transport() {
+async fn events_arrive_over_every_transport() {
     const COUNT: usize = 300;
     if rig::program("rsyslogd").is_none() {
         return rig::skip("rsyslogd is not installed (Debian: rsyslog)");
@@ -489,10 +492,10 @@ async fn events_by_every_transport() {
     task.abort();
 }
 
-/// What happens while a sink is refused is sent when it is accepted again, and
-/// nothing that was sent before.
+/// Events that occur while a sink is refused are sent when it is accepted again,
+/// without duplicates.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_was_refused_for_a_while_misses_nothing() {
+async fn a_sink_that_was_refused_for_a_while_misses_no_events() {
     let Some((plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -518,7 +521,7 @@ async fn a_sink_that_was_refused_for_a_while_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_events_hurt_nobody() {
+async fn hostile_events_do_not_affect_others() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
@@ -587,7 +590,7 @@ async fn hostile_events_hurt_nobody() {
         assert_eq!(message.app_name.as_deref(), Some(app_name), "{text}");
     }
     assert!(team.received().len() == 1);
-    // Nor does a list that they are in.
+    // Listing these Events does no harm either.
     task.abort();
     let second = controller(&own, "second");
     happens(&client, "team-a", "event-3", json!({})).await;
@@ -595,16 +598,16 @@ async fn hostile_events_hurt_nobody() {
     second.abort();
 }
 
-/// Nobody's checkpoint, or a broken one: everything is sent that happened since
-/// the sink was made, rather than nothing.
+/// With a missing or invalid checkpoint, all Events since the sink's creation are sent,
+/// rather than none.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_checkpoint_repeats_and_does_not_lose() {
+async fn a_missing_checkpoint_causes_duplicates_but_no_loss() {
     let Some((plane, client)) = start(&["shop"]).await else {
         return;
     };
     let own = controllers(&plane).await;
     let receiver = receiver();
-    // Nobody leads when these happen.
+    // No controller is running when these Events occur.
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
     flow(client.clone(), 20, Duration::ZERO).await;
     let first = controller(&own, "first");
@@ -630,10 +633,10 @@ async fn a_lost_checkpoint_repeats_and_does_not_lose() {
     second.abort();
 }
 
-/// 50,000 Events at once, to a sink of their namespace, a cluster sink, and one
-/// that is down; and a quiet namespace beside them.
+/// 50,000 Events at once, to a sink of their namespace, a cluster sink and a sink that
+/// is down, beside an idle namespace.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_arrives_whole() {
+async fn a_storm_of_events_arrives_completely() {
     const COUNT: usize = 50_000;
     const AT_ONCE: usize = 64;
     let Some((mut plane, client)) = start(&["shop", "quiet"]).await else {
@@ -669,14 +672,14 @@ async fn a_storm_arrives_whole() {
     });
     storm.await;
     let written = begun.elapsed();
-    // Besides these there are Events about the sink that is down.
+    // There are also Events about the sink that is down.
     shop.wait_for(COUNT as u64, BOUND).unwrap();
     all.wait_for(COUNT as u64 + 1, BOUND).unwrap();
     until_all(&quiet, 1).await;
     let memory = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     println!(
-        "{COUNT} events were written in {written:?} and all there after {:?}; {} at most",
+        "{COUNT} events were written in {written:?} and arrived after {:?}; {} at most",
         begun.elapsed(),
         peak.unwrap().trim()
     );

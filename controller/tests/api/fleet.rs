@@ -1,4 +1,4 @@
-//! Nodes that die, that were never there, and those that are not like the others.
+//! Tests with dead, unreachable and special nodes.
 
 use api::LogSink;
 use controller::clock;
@@ -17,9 +17,10 @@ use crate::world::{
     timing, until, until_condition, wait_until,
 };
 
-/// Objects say when they were made by a clock that need not be ours.
+/// Creation timestamps come from the API server's clock, which may differ from the
+/// local one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_says_the_time() {
+async fn the_time_comes_from_the_api_server() {
     let Some((_plane, client)) = start(&[]).await else {
         return;
     };
@@ -31,7 +32,7 @@ async fn the_api_server_says_the_time() {
     );
 }
 
-/// Settings with which agents have this image.
+/// Returns settings with this image for the agents.
 fn with_image(image: &str) -> Settings {
     Settings {
         agent: AgentSettings {
@@ -47,7 +48,7 @@ fn with_image(image: &str) -> Settings {
     }
 }
 
-/// Waits until a sink's spec of this number has this status, and gives what is said.
+/// Waits until `Configured` has this generation and message, and returns the message.
 async fn until_configured(client: &Client, generation: i64, words: &str) -> String {
     until(&sinks(client, "shop"), "sink", |sink: &LogSink| {
         let status = sink.status.as_ref();
@@ -58,7 +59,7 @@ async fn until_configured(client: &Client, generation: i64, words: &str) -> Stri
     .await
 }
 
-/// The agents by their nodes, with their revisions.
+/// Returns the agents by node, with their revisions.
 async fn agents(client: &Client) -> Vec<(String, String)> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let pods = pods.list(&ListParams::default()).await.unwrap();
@@ -77,7 +78,7 @@ async fn agents(client: &Client) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_die_or_never_answer_hold_nothing_up() {
+async fn dead_and_unreachable_nodes_do_not_block_a_roll() {
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -90,7 +91,7 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
     until_configured(&client, 1, "4 of 4 nodes run a ready agent with the sink").await;
     let before = revision(&client).await.unwrap();
 
-    // As many as are replaced at a time.
+    // As many nodes as are replaced at a time.
     plane.kill_node("node-0").await;
     for (generation, host) in [(2, "b.example.com"), (3, "c.example.com")] {
         put(&client, "shop", "sink", tcp(host)).await.unwrap();
@@ -100,7 +101,7 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
             "{why}"
         );
     }
-    // One that a provider has made, and that does not come.
+    // A node that a cloud provider has created, and that never becomes ready.
     plane.add_node("node-9", false).await;
     wait_until("it has an agent's pod", async || {
         let agents = agents(&client).await;
@@ -116,7 +117,8 @@ async fn nodes_that_die_or_never_answer_hold_nothing_up() {
         "3 of 3 nodes run a ready agent with the sink, 2 are excluded",
     )
     .await;
-    // It was left alone: what cannot end would stay in the way.
+    // The dead node's agent was not deleted: a pod that cannot terminate would block
+    // the roll.
     let agents = agents(&client).await;
     assert_eq!(agents[0], ("node-0".to_owned(), before));
 
@@ -143,9 +145,9 @@ fn taint(key: &str) -> Value {
     json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}})
 }
 
-/// The `DaemonSet`'s own controller decides by selectors and taints.
+/// The `DaemonSet` controller decides by selectors and taints.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_shall_have_no_agent_are_neither_counted_nor_touched() {
+async fn nodes_without_an_agent_are_neither_counted_nor_changed() {
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -169,7 +171,8 @@ async fn nodes_that_shall_have_no_agent_are_neither_counted_nor_touched() {
     until_configured(&client, 1, "4 of 4 nodes").await;
     let before = revision(&client).await.unwrap();
 
-    // Cordoned, for agents no reason to go; about to go; and one of another kind.
+    // Cordoned, which does not affect agents; about to be removed; and with a different
+    // operating system.
     patch_node(&client, "node-1", taint("node.kubernetes.io/unschedulable")).await;
     patch_node(&client, "node-0", taint("ToBeDeletedByClusterAutoscaler")).await;
     let windows = json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}});
@@ -191,8 +194,8 @@ async fn nodes_that_shall_have_no_agent_are_neither_counted_nor_touched() {
     task.abort();
 }
 
-/// The controller is replaced by one whose agents have another image, which does not
-/// do well. Gives what a sink that came then is told.
+/// Upgrades the controller to one whose agents' image fails. Returns the status message
+/// of a sink that is created then.
 async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String> {
     let (mut plane, client) = start(&["shop", "team-a"]).await?;
     plane.add_nodes(nodes).await;
@@ -214,7 +217,8 @@ async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String
         why.contains(says).then_some(why)
     })
     .await;
-    // All have what they had, and the other sink never noticed for long.
+    // All agents have the previous revision again, and the other sink was hardly
+    // affected.
     wait_until("all agents are as before", async || {
         let agents = agents(&client).await;
         agents.len() == nodes && agents.iter().all(|(_, revision)| *revision == before)
@@ -222,16 +226,16 @@ async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String
     .await;
     until_configured(&client, 1, &all).await;
     second.abort();
-    // What is mended goes on.
+    // A fixed image is rolled out.
     let third = controller_with(&own, "third", with_image("mended"));
     until_condition(&sinks(&client, "team-a"), "new", "Configured", "True").await;
     third.abort();
     Some(why)
 }
 
-/// On another architecture, for example, or where something else is mounted.
+/// Because of a different CPU architecture or mount, for example.
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_that_crash_on_some_nodes_come_back_on_all() {
+async fn agents_that_crash_on_some_nodes_are_rolled_back_on_all() {
     let Some(why) = upgrade_in_vain("broken-on", 4, "new image or settings failed").await else {
         return;
     };
@@ -242,7 +246,7 @@ async fn agents_that_crash_on_some_nodes_come_back_on_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_that_no_kubelet_takes_come_back_as_they_were() {
+async fn pods_that_no_kubelet_starts_are_rolled_back() {
     let Some(why) = upgrade_in_vain("stuck", 5, "no new agent starts").await else {
         return;
     };

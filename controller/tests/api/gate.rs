@@ -1,4 +1,4 @@
-//! A way to the API server that can be shut.
+//! A proxy to the API server whose connections can be blocked or closed.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes bytes on while it is open.
+/// Forwards bytes while the gate is open.
 pub(crate) struct Gate {
     way: watch::Sender<Way>,
     address: SocketAddr,
@@ -16,14 +16,14 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Open,
-    /// Nothing gets through, and nobody is told.
+    /// Bytes are not forwarded, but connections stay open.
     Shut,
-    /// All connections end, and none can be made.
+    /// All connections are closed, and new ones are refused.
     Cut,
 }
 
 impl Gate {
-    /// An open one before the server of `config`.
+    /// Starts an open gate to the server of `config`.
     pub(crate) async fn new(config: &Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -37,7 +37,7 @@ impl Gate {
         Self { way, address }
     }
 
-    /// A client that goes through it.
+    /// Returns a client that connects through the gate.
     pub(crate) fn client(&self, mut config: Config) -> Client {
         config.cluster_url = format!("https://{}", self.address).parse().unwrap();
         Client::try_from(config).unwrap()

@@ -1,4 +1,4 @@
-//! What users do that nobody should.
+//! Tests of what users should not do.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::world::{
     until, until_condition, until_files,
 };
 
-/// That a sink of another namespace is in force.
+/// Asserts that a sink of another namespace is configured.
 async fn others_are_served(client: &Client) {
     put(client, "team-a", "good", tcp("good.example.com"))
         .await
@@ -32,7 +32,7 @@ async fn others_are_served(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_sinks_in_a_namespace_are_sixteen() {
+async fn a_thousand_sinks_in_a_namespace_are_limited_to_sixteen() {
     const SINKS: usize = 1000;
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
@@ -80,7 +80,7 @@ async fn a_thousand_sinks_in_a_namespace_are_sixteen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_as_long_as_they_may_be() {
+async fn names_of_maximum_length_are_accepted() {
     let namespace = "n".repeat(63);
     let Some((plane, client)) = start(&[&namespace, "team-a"]).await else {
         return;
@@ -105,14 +105,14 @@ async fn names_as_long_as_they_may_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_far_too_large_is_refused() {
+async fn oversized_sinks_are_refused() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
     let own = controllers(&plane).await;
     let task = controller(&own, "only");
     let mebibyte = "x".repeat(1024 * 1024);
-    // What the schema bounds, it refuses with the field's name.
+    // The schema rejects values over its limits, and names the field.
     for (spec, field) in [
         (json!({"host": mebibyte}), "spec.host"),
         (
@@ -131,7 +131,7 @@ async fn what_is_far_too_large_is_refused() {
         let error = put(&client, "shop", "huge", spec).await.unwrap_err();
         assert!(error.to_string().contains(field), "{error:.300}");
     }
-    // The rest is the plan's.
+    // The plan checks everything else.
     let labels: BTreeMap<String, String> = (0..20_000)
         .map(|number| (format!("label-{number}"), "x".repeat(30)))
         .collect();
@@ -144,7 +144,7 @@ async fn what_is_far_too_large_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_that_are_something_else() {
+async fn unusable_secrets_are_refused() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
@@ -171,7 +171,7 @@ async fn secrets_that_are_something_else() {
     }))
     .await;
     create(json!({"metadata": {"name": "empty"}})).await;
-    // Somebody else's, which exists.
+    // An existing Secret of another namespace.
     let elsewhere: Api<Secret> = Api::namespaced(client.clone(), "team-a");
     let secret = json!({"metadata": {"name": "theirs"}, "stringData": {"tls.crt": "x"}});
     let secret = serde_json::from_value(secret).unwrap();
@@ -194,7 +194,7 @@ async fn secrets_that_are_something_else() {
         let why = until_condition(&sinks(&client, "shop"), name, "Accepted", "False").await;
         assert!(why.starts_with(words), "{why}");
     }
-    // What is no name never gets that far.
+    // The schema rejects invalid names.
     for name in ["../../team-a/secrets/theirs", "A B", "a\nb", "a%2f..%2fb"] {
         let spec = json!({"host": "a", "tls": {"clientCertificateSecret": name}});
         let error = put(&client, "shop", "no-name", spec).await.unwrap_err();
@@ -208,10 +208,10 @@ async fn secrets_that_are_something_else() {
     task.abort();
 }
 
-/// Times that the API server takes and few others do, in what an object says of
-/// who wrote it: one that cannot be read must not make others unreadable.
+/// Timestamps in the managed fields that the API server accepts and few clients can
+/// parse. An unreadable object must not make other objects unreadable.
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_the_last_hour_of_all_times() {
+async fn objects_with_extreme_timestamps_do_not_affect_others() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
@@ -245,7 +245,7 @@ async fn objects_of_the_last_hour_of_all_times() {
     task.abort();
 }
 
-/// Changes an object that no client with types could read. Gives what it is then.
+/// Patches an object that no typed client can read, and returns the new object.
 async fn merge(client: &Client, path: &str, patch: &Value) -> String {
     let request = http::Request::patch(path)
         .header("content-type", "application/merge-patch+json")
@@ -254,10 +254,10 @@ async fn merge(client: &Client, path: &str, patch: &Value) -> String {
     client.request_text(request).await.unwrap()
 }
 
-/// Applied and deleted ten times a second: others get what they want, and what
-/// is written stays within what is gathered.
+/// Applied and deleted ten times a second: other sinks are served, and the number of
+/// writes is limited by the debounce time.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_comes_and_goes_all_the_time() {
+async fn a_flapping_sink_does_not_affect_others() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
@@ -282,7 +282,7 @@ async fn one_that_comes_and_goes_all_the_time() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
-    // Without a node a roll stays under way, and changes are gathered for so long then.
+    // Without a node a roll never ends, so changes are debounced for this long.
     let rounds = begun.elapsed().as_millis() / timing().debounce.as_millis();
     let most = 3 + rounds as i64;
     assert!(generation <= Some(most), "{generation:?} of {most}");
@@ -298,10 +298,10 @@ async fn one_that_comes_and_goes_all_the_time() {
     task.abort();
 }
 
-/// A controller that was away for so long that the API server has forgotten
-/// where it was.
+/// A controller that was disconnected for so long that its resource version has
+/// expired.
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_that_are_gone_are_listed_anew() {
+async fn expired_resource_versions_are_listed_again() {
     let Some((mut plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! One of several controllers leads.
+//! Tests of leader election between controllers.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::world::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_controller_takes_over_and_rolls_nothing() {
+async fn another_controller_takes_over_without_a_roll() {
     let Some((_plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -42,7 +42,7 @@ async fn another_controller_takes_over_and_rolls_nothing() {
 
     first.abort();
     until(&leases, LEASE, led_by("second")).await;
-    // It has looked at everything once it says of a new sink what is wrong.
+    // The controller has seen everything when it reports an error of a new sink.
     let unknown = serde_json::json!({"host": "a", "tls": {"clientCertificateSecret": "none"}});
     put(&client, "shop", "later", unknown).await.unwrap();
     until_condition(&sinks, "later", "Accepted", "False").await;
@@ -54,10 +54,10 @@ async fn another_controller_takes_over_and_rolls_nothing() {
     second.abort();
 }
 
-/// One whose API server does not answer any more stops before another begins,
-/// and does not interfere when it hears again.
+/// A leader whose API server no longer responds stops before another one starts, and
+/// does not interfere when it is reconnected.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_hears_nothing_stops() {
+async fn a_disconnected_leader_stops() {
     let Some((plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -79,7 +79,7 @@ async fn one_that_hears_nothing_stops() {
     let written = revision(&client).await;
 
     gate.open();
-    // The one that was deaf takes over when it is alone, with the same result.
+    // The disconnected controller takes over when it is alone, with the same result.
     second.abort();
     until(&leases, LEASE, led_by("first")).await;
     put(&client, "shop", "other", tcp("other.example.com"))
@@ -90,10 +90,10 @@ async fn one_that_hears_nothing_stops() {
     first.abort();
 }
 
-/// Two versions of the controller, whose agents are not the same: only the one
-/// that leads decides, and there is one roll for each change of leaders.
+/// Two versions of the controller with different agents: only the leader decides, and
+/// each change of leader causes one roll.
 #[tokio::test(flavor = "multi_thread")]
-async fn controllers_of_two_versions_do_not_fight() {
+async fn only_the_leader_of_two_versions_changes_the_agents() {
     let Some((_plane, client)) = start(&[]).await else {
         return;
     };
@@ -116,7 +116,7 @@ async fn controllers_of_two_versions_do_not_fight() {
     until(&leases, LEASE, led_by("old")).await;
     until(&daemon_sets, AGENT, has_image("agent:1")).await;
     let new = controller_with(&client, "new", with_image("agent:2"));
-    // Drift is repaired by the one that leads, so this is its own.
+    // The leader repairs drift, so this image is its own.
     until(&daemon_sets, AGENT, has_image("agent:1")).await;
     let before = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     old.abort();
@@ -133,9 +133,9 @@ fn led_by(identity: &'static str) -> impl Fn(&Lease) -> Option<()> {
     }
 }
 
-/// The program, told to end as a kubelet tells it.
+/// The program gets SIGTERM, as from a kubelet.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_told_to_end_gives_up_its_lease() {
+async fn a_terminating_controller_releases_its_lease() {
     let Some((mut plane, client)) = start(&[]).await else {
         return;
     };
@@ -154,7 +154,7 @@ async fn one_that_is_told_to_end_gives_up_its_lease() {
 }
 
 #[test]
-fn settings_that_are_wrong_are_named() {
+fn invalid_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.yaml");
     std::fs::write(&file, "maxLanes: 0\n").unwrap();

@@ -1,9 +1,5 @@
-//! The controller against a real API server, a real Fluent Bit, a real node.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of the controller with a real API server, a real Fluent Bit and a real node.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod chart;
 mod chart_values;

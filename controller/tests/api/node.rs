@@ -1,5 +1,5 @@
-//! The whole on a real node: the controller's program, agents with a real
-//! Fluent Bit in pods, pods that talk, and rsyslog to hear them.
+//! End-to-end test on a real node: the controller's program, agents with a real Fluent
+//! Bit in pods, pods that write logs, and an rsyslog that receives them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// A cluster of one node with the controller in it.
+/// A cluster of one node that runs the controller.
 struct Real {
     plane: ControlPlane,
     client: Client,
@@ -57,7 +57,8 @@ impl Real {
         }
     }
 
-    /// What the controller and the agents have logged, and the kubelet of pods.
+    /// Returns the logs of the controller and the agents, and the kubelet's log lines
+    /// about pods.
     fn log(&self) -> String {
         let controller = self.plane.log("controller");
         let mut parts = vec![("controller".to_owned(), controller)];
@@ -74,7 +75,7 @@ impl Real {
         parts.collect()
     }
 
-    /// A pod that runs a script.
+    /// Creates a pod that runs a script.
     async fn pod(&self, namespace: &str, name: &str, script: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pod = json!({
@@ -91,7 +92,7 @@ impl Real {
             },
         });
         let pod = serde_json::from_value(pod).unwrap();
-        // The account of a namespace's pods is made a moment after it.
+        // A namespace's ServiceAccount is created shortly after the namespace.
         let creating = async {
             while let Err(error) = pods.create(&PostParams::default(), &pod).await {
                 assert!(error.to_string().contains("serviceaccount"), "{error}");
@@ -101,7 +102,7 @@ impl Real {
         tokio::time::timeout(BOUND, creating).await.unwrap();
     }
 
-    /// The agent that is ready now.
+    /// Returns the name of the ready agent.
     async fn agent(&self) -> String {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
         let ours = ListParams::default().labels(&selector(LABEL));
@@ -114,7 +115,7 @@ impl Real {
     }
 }
 
-/// What each container of the agents has logged, by the name of its file.
+/// Returns the log of each container of the agents, by file name.
 fn agents_logs() -> Vec<(String, String)> {
     let files = std::fs::read_dir("/var/log/containers");
     let files = files.into_iter().flatten().flatten();
@@ -126,15 +127,15 @@ fn agents_logs() -> Vec<(String, String)> {
     files.filter_map(log).collect()
 }
 
-/// Says a line each twentieth of a second, for ever.
+/// Prints a line every 50 ms, forever.
 const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 0.05; done";
 
 fn tcp(rsyslog: &Rsyslog) -> Value {
     json!({"host": node::ADDRESS, "port": rsyslog.port(), "transport": "tcp"})
 }
 
-/// Whose a message is, by what the agent says of it, or the controller of an
-/// Event.
+/// Returns the pod of a message, from the fields set by the agent, or by the controller
+/// for an Event.
 fn pod_of(message: &Parsed) -> String {
     let parts: Vec<&str> = message.app_name.split('/').collect();
     match parts.as_slice() {
@@ -145,7 +146,7 @@ fn pod_of(message: &Parsed) -> String {
     }
 }
 
-/// How often each line of a pod came.
+/// Returns how often each line of a pod arrived.
 fn lines(rsyslog: &Rsyslog, pod: &str) -> BTreeMap<u32, usize> {
     let mut lines = BTreeMap::new();
     for message in rsyslog.messages() {
@@ -192,13 +193,14 @@ async fn story(fluent_bit: &Path) {
     real.pod("shop", "web", TALK).await;
     real.pod("team-a", "db", TALK).await;
     logs_arrive(&real, &shop, &all).await;
-    a_wrong_sink_hurts_nobody(&real, &shop).await;
+    a_broken_sink_does_not_affect_others(&real, &shop).await;
     killed_agents_lose_nothing(&real, &shop).await;
     a_damaged_database_is_set_aside(&real, &shop).await;
-    what_the_kubelet_says_arrives(&real, &shop).await;
+    events_of_the_kubelet_arrive(&real, &shop).await;
     a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
-    // Each line from the first to the last, and never another's.
+    // Each line from the first to the last has arrived, and no line of another
+    // namespace.
     let strangers = shop.messages();
     let strangers = strangers.iter().map(pod_of);
     assert_eq!(strangers.filter(|pod| !pod.starts_with("shop/")).count(), 0);
@@ -213,27 +215,27 @@ async fn story(fluent_bit: &Path) {
 }
 
 async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
-    // A namespace's sink gets its logs.
+    // A namespace's sink gets the logs of the namespace.
     let begun = Instant::now();
     put(&real.client, "shop", "sink", tcp(shop)).await.unwrap();
     wait_until("the first line", real, || shop.count() > 0).await;
-    println!("the first line came after {:?}", begun.elapsed());
+    println!("the first line arrived after {:?}", begun.elapsed());
     let sinks = sinks(&real.client, "shop");
     until_condition(&sinks, "sink", "Configured", "True").await;
     until_condition(&sinks, "sink", "Delivering", "True").await;
-    // A cluster sink gets both namespaces'.
+    // A cluster sink gets the logs of both namespaces.
     put_cluster(&real.client, "all", tcp(all)).await;
     wait_until("both namespaces", real, || {
         !lines(all, "shop/web").is_empty() && !lines(all, "team-a/db").is_empty()
     })
     .await;
-    // Labels are the API server's word.
+    // The labels come from the API server.
     wait_until("labels", real, || {
         let mut messages = shop.messages().into_iter();
         messages.any(|message| message.structured_data.contains("app=\"web\""))
     })
     .await;
-    // A pod that lives for a second.
+    // A pod that runs for a second.
     let brief = "i=0; while [ $i -lt 200 ]; do echo \"line $i\"; i=$((i+1)); done; sleep 1";
     real.pod("shop", "brief", brief).await;
     wait_until("the brief pod's lines", real, || {
@@ -242,13 +244,13 @@ async fn logs_arrive(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
     .await;
 }
 
-async fn a_wrong_sink_hurts_nobody(real: &Real, shop: &Rsyslog) {
+async fn a_broken_sink_does_not_affect_others(real: &Real, shop: &Rsyslog) {
     let begun = Instant::now();
     let wrong = json!({"host": node::ADDRESS, "port": 1, "transport": "tcp"});
     put(&real.client, "team-a", "wrong", wrong).await.unwrap();
     let sinks = sinks(&real.client, "team-a");
     let why = until_condition(&sinks, "wrong", "Delivering", "False").await;
-    println!("the wrong port was told after {:?}", begun.elapsed());
+    println!("the wrong port was reported after {:?}", begun.elapsed());
     assert!(why.starts_with("ConnectFailed"), "{why}");
     let count = shop.count();
     wait_until("more lines", real, || shop.count() > count + 20).await;
@@ -274,8 +276,8 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
         .values()
         .map(|count| count - 1)
         .sum();
-    println!("{again} of {LINES} lines came again after three kills");
-    // A pod that is deleted comes back and goes on.
+    println!("{again} of {LINES} lines were duplicated by three kills");
+    // A deleted pod is created again and continues.
     let pods: Api<Pod> = Api::namespaced(real.client.clone(), SYSTEM);
     let agent = real.agent().await;
     pods.delete(&agent, &DeleteParams::default()).await.unwrap();
@@ -286,7 +288,7 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
     .await;
 }
 
-/// An agent starts without the positions that it cannot read.
+/// An agent starts without a database of offsets that it cannot read.
 async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
     let state = real.folder.path().join("state");
     let last = *lines(shop, "shop/web").keys().next_back().unwrap();
@@ -307,9 +309,8 @@ async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
     assert!(agents_logs().iter().any(is_logged), "{}", real.log());
 }
 
-/// The Events that operators look for, as the kubelet and the scheduler write
-/// them.
-async fn what_the_kubelet_says_arrives(real: &Real, shop: &Rsyslog) {
+/// The Events that operators look for, as the kubelet and the scheduler write them.
+async fn events_of_the_kubelet_arrive(real: &Real, shop: &Rsyslog) {
     let pods: Api<Pod> = Api::namespaced(real.client.clone(), "shop");
     for (name, container) in [
         ("no-image", json!({"image": "registry.invalid/none:1"})),
@@ -354,7 +355,8 @@ async fn what_the_kubelet_says_arrives(real: &Real, shop: &Rsyslog) {
     }
 }
 
-/// With the sink its reading ends, and the others' goes on.
+/// The logs of a deleted sink's namespace are no longer read, but the other sinks still
+/// get theirs.
 async fn a_deleted_sink_gets_nothing(real: &Real, shop: &Rsyslog, all: &Rsyslog) {
     let sinks = sinks(&real.client, "shop");
     let daemon_sets: Api<DaemonSet> = Api::namespaced(real.client.clone(), SYSTEM);
@@ -373,14 +375,14 @@ async fn a_deleted_sink_gets_nothing(real: &Real, shop: &Rsyslog, all: &Rsyslog)
     })
     .await;
     let (count, seen) = (shop.count(), lines(all, "shop/web").len());
-    wait_until("the cluster sink goes on", real, || {
+    wait_until("the cluster sink still gets lines", real, || {
         lines(all, "shop/web").len() > seen + 100
     })
     .await;
     assert_eq!(shop.count(), count);
 }
 
-/// The only one: there are no other processes in the sandbox.
+/// Kills the only Fluent Bit: there are no other processes in the sandbox.
 fn kill_fluent_bit() {
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();

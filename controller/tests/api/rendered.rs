@@ -1,4 +1,4 @@
-//! What the plan renders, in a real Fluent Bit that reads containers' logs.
+//! Tests of the rendered plan in a real Fluent Bit that reads containers' logs.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(crate) fn stored<T: serde::de::DeserializeOwned>(spec: Value) -> Stored<T> {
     Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()))
 }
 
-/// Writes the plan's files, and gives the first one.
+/// Writes the plan's files, and returns the path of the main file.
 pub(crate) fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
     let folder = dir.path().join("config");
     for (name, content) in &plan.configuration.files {
@@ -38,7 +38,8 @@ pub(crate) fn write(plan: &Plan, dir: &TempDir) -> std::path::PathBuf {
     folder.join("fluent-bit.yaml")
 }
 
-/// Of each pod, how many lines arrived; each has to be whole and of a pod.
+/// Returns the number of lines that arrived from each pod. Each line must be complete
+/// and from a pod.
 fn lines(receiver: &Receiver) -> BTreeMap<String, usize> {
     let mut lines = BTreeMap::new();
     for received in receiver.received() {
@@ -61,7 +62,7 @@ fn counts(pods: &[&str]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn each_sink_gets_its_own_and_nothing_else() {
+fn each_sink_gets_only_the_logs_of_its_namespace() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -111,7 +112,7 @@ fn each_sink_gets_its_own_and_nothing_else() {
         let arrived = receiver.wait_for(count, BOUND);
         assert!(arrived.is_ok(), "{arrived:?}\n{}", agent.log());
     }
-    // What is on its way when it ends arrives before its end.
+    // Messages being sent when the agent stops arrive before it exits.
     agent.stop();
     assert_eq!(lines(&shop), counts(&["web"]));
     assert_eq!(lines(&team), counts(&["db"]));
@@ -119,9 +120,9 @@ fn each_sink_gets_its_own_and_nothing_else() {
     assert_eq!(lines(&rest), counts(&["db", "alone"]));
 }
 
-/// Also with a name as long as one may be.
+/// Includes a name of maximum length.
 #[test]
-fn a_selection_is_all_that_arrives() {
+fn only_selected_logs_arrive() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -197,13 +198,13 @@ fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {
 }
 
 #[test]
-fn an_agent_without_anything_to_read_starts() {
+fn an_agent_without_inputs_starts() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
     let mut snapshot = Snapshot::default();
     accepted_by(&program, &snapshot).unwrap();
-    // A cluster sink for namespaces of which there are none.
+    // A cluster sink whose selector matches no namespace.
     let spec = json!({"sink": tcp(514), "namespaceSelector": {"matchLabels": {"region": "eu"}}});
     snapshot
         .cluster_log_sinks
@@ -212,7 +213,7 @@ fn an_agent_without_anything_to_read_starts() {
     assert!(runs(&program, &snapshot), "it ends");
 }
 
-/// Whether an agent runs for as long as it takes to be asked for its health.
+/// Returns whether an agent runs until its health check responds.
 fn runs(program: &Path, snapshot: &Snapshot) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings_in(&dir);
@@ -223,9 +224,9 @@ fn runs(program: &Path, snapshot: &Snapshot) -> bool {
     rig::wait::until(BOUND, || fluent_bit::get(port, "/api/v1/uptime")).is_ok()
 }
 
-/// Fewer cases than usual: each starts a Fluent Bit.
+/// Fewer cases than usual, because each one starts a Fluent Bit.
 #[test]
-fn whatever_users_write_an_agent_starts() {
+fn an_agent_starts_with_any_accepted_sinks() {
     let Some(program) = fluent_bit::find() else {
         return;
     };

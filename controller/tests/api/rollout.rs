@@ -1,4 +1,4 @@
-//! How configuration gets to the nodes.
+//! Tests of the rollout of configuration to the nodes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::world::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_there_is_not_written_again() {
+async fn unchanged_objects_are_not_written_again() {
     let Some((_plane, client)) = start(&[]).await else {
         return;
     };
@@ -55,7 +55,7 @@ async fn what_is_there_is_not_written_again() {
         apply().await;
     }
     assert_eq!(versions().await, before);
-    // What somebody else changes comes back.
+    // Changes by other users are reverted.
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let broken = json!({"spec": {"template": {"spec": {"containers": [
         {"name": "fluent-bit", "image": "somebody/elses"},
@@ -71,10 +71,10 @@ async fn what_is_there_is_not_written_again() {
     assert_eq!(containers[0].image.as_deref(), Some("syslog-sink-agent"));
 }
 
-/// `Configured` counts agents that are ready and have the revision; of a
-/// revision that all have, old ones are deleted.
+/// `Configured` counts ready agents with the revision. When all agents have a revision,
+/// older revisions are deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_nodes_get_what_changed() {
+async fn a_change_reaches_a_hundred_nodes() {
     const NODES: usize = 100;
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
@@ -100,7 +100,7 @@ async fn a_hundred_nodes_get_what_changed() {
         (seen == 2).then(|| everywhere(sink)).flatten()
     };
     until(&sinks, "sink", generation).await;
-    // Of old revisions nothing is left.
+    // Old revisions are deleted.
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let labelled = ListParams::default().labels(REVISION);
     wait_until("one revision is left", async || {
@@ -110,9 +110,9 @@ async fn a_hundred_nodes_get_what_changed() {
     task.abort();
 }
 
-/// An image whose container ends at once: one node finds that out, for all.
+/// An image whose container exits at once: only the canary node runs it.
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_that_crash_come_back_as_they_were() {
+async fn crashing_agents_are_rolled_back() {
     const NODES: usize = 10;
     let Some((mut plane, client)) = start(&["shop", "team-a"]).await else {
         return;
@@ -127,7 +127,7 @@ async fn agents_that_crash_come_back_as_they_were() {
     let before = revision(&client).await;
     first.abort();
 
-    // The next version of the controller has a broken image for the agents.
+    // A new version of the controller has a broken image for the agents.
     let broken = Settings {
         agent: AgentSettings {
             image: "broken".to_owned(),
@@ -148,7 +148,7 @@ async fn agents_that_crash_come_back_as_they_were() {
         why.contains("0 of 10 nodes") && why.contains("exited with code 1"),
         "{why}"
     );
-    // The others never noticed.
+    // The other agents were not changed.
     assert_eq!(revision(&client).await, before);
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let pods = pods.list(&ListParams::default()).await.unwrap();
@@ -159,7 +159,7 @@ async fn agents_that_crash_come_back_as_they_were() {
     assert!(why.contains("10 of 10 nodes"), "{why}");
     second.abort();
 
-    // A version that is mended goes on.
+    // A fixed version is rolled out.
     let third = controller(&own, "third");
     until_condition(&sinks(&client, "team-a"), "new", "Configured", "True").await;
     third.abort();
@@ -172,7 +172,7 @@ fn everywhere(plan: &Plan) -> Step {
     }
 }
 
-/// A client that fails after so many requests.
+/// Returns a client that fails after this many requests.
 async fn failing_after(plane: &ControlPlane, requests: i64) -> Client {
     let left = Arc::new(AtomicI64::new(requests));
     let filter = move |request: http::Request<Body>| {
@@ -187,8 +187,8 @@ async fn failing_after(plane: &ControlPlane, requests: i64) -> Client {
     builder.with_layer(&FilterLayer::new(filter)).build()
 }
 
-/// Whatever the agents are told to mount is there, as a whole.
-async fn nothing_is_half_done(client: &Client) {
+/// Asserts that everything that the agents mount exists and is complete.
+async fn assert_mounted_objects_are_complete(client: &Client) {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let Some(daemon_set) = daemon_sets.get_opt(AGENT).await.unwrap() else {
         return;
@@ -209,7 +209,7 @@ async fn nothing_is_half_done(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_controller_may_be_killed_at_every_step() {
+async fn a_controller_can_be_killed_at_every_step() {
     let Some((plane, client)) = start(&[]).await else {
         return;
     };
@@ -238,16 +238,16 @@ async fn a_controller_may_be_killed_at_every_step() {
     };
     let mut steps = 0;
     for requests in 0.. {
-        // Each time from one revision to another.
+        // From one revision to another each time.
         let old = plan_of("old.example.com", 1);
         apply(client.clone(), &old).await.unwrap();
         let new = plan_of("new.example.com", 2);
         let killed = apply(failing_after(&plane, requests).await, &new).await;
-        nothing_is_half_done(&client).await;
+        assert_mounted_objects_are_complete(&client).await;
         let is_done = killed.is_ok();
-        // The next one finishes it.
+        // The next controller completes the change.
         apply(client.clone(), &new).await.unwrap();
-        nothing_is_half_done(&client).await;
+        assert_mounted_objects_are_complete(&client).await;
         assert_eq!(revision(&client).await, Some(new.1.revision.clone()));
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
         let labelled = ListParams::default().labels(REVISION);
@@ -262,13 +262,13 @@ async fn a_controller_may_be_killed_at_every_step() {
             break;
         }
     }
-    // Two ConfigMaps, account, Secret, DaemonSet, deletion.
+    // Two ConfigMaps, ServiceAccount, Secret, DaemonSet, deletion.
     assert_eq!(steps, 6);
 }
 
-/// Somebody else who wants the `DaemonSet` otherwise, again and again.
+/// Another user changes the `DaemonSet` repeatedly.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_else_changes_is_repaired() {
+async fn changes_by_other_users_are_reverted() {
     let Some((_plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -293,7 +293,7 @@ async fn what_somebody_else_changes_is_repaired() {
             .unwrap();
         until(&daemon_sets, AGENT, is_ours).await;
     }
-    // Each change was answered by one, and sinks are served meanwhile.
+    // Each change was reverted with one write, and sinks are still served.
     put(&client, "shop", "sink", tcp("logs.example.com"))
         .await
         .unwrap();
@@ -301,7 +301,7 @@ async fn what_somebody_else_changes_is_repaired() {
     until_files(&client, |files| files.contains_key("ns-shop.yaml")).await;
     let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;
     assert!(generation <= Some(1 + 2 * 5 + 2), "{generation:?}");
-    // A deleted one comes back as well, and so does the agents' account.
+    // Deleted objects are created again: the DaemonSet and the agents' ServiceAccount.
     daemon_sets
         .delete(AGENT, &DeleteParams::default())
         .await
@@ -313,7 +313,7 @@ async fn what_somebody_else_changes_is_repaired() {
     task.abort();
 }
 
-/// The Deployment that owns what the controller makes.
+/// Creates the Deployment that owns the controller's objects.
 async fn create_deployment(client: &Client) -> Settings {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
     let labels = json!({"app": "sink-controller"});
@@ -339,9 +339,9 @@ async fn create_deployment(client: &Client) -> Settings {
     }
 }
 
-/// What the controller made goes when its Deployment goes.
+/// The controller's objects are deleted with its Deployment.
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_goes_with_the_deployment() {
+async fn everything_is_deleted_with_the_deployment() {
     let Some((_plane, client)) = start(&[]).await else {
         return;
     };
@@ -359,10 +359,10 @@ async fn everything_goes_with_the_deployment() {
     gone::<ConfigMap>(&client).await;
 }
 
-/// The API server of the tests demands the right to delete an object from who gives it
-/// another owner, as `OpenShift`'s does.
+/// The tests' API server, like `OpenShift`'s, requires permission to delete an object
+/// from a user who changes its owner.
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_may_get_another_owner() {
+async fn the_owner_of_objects_can_change() {
     let Some((plane, client)) = start(&[]).await else {
         return;
     };
@@ -372,7 +372,7 @@ async fn objects_may_get_another_owner() {
     task.abort();
     let settings = create_deployment(&client).await;
     let task = controller_with(&own, "after", settings);
-    // The DaemonSet is the last one that is written.
+    // The DaemonSet is written last.
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     until(&daemon_sets, AGENT, |found| {
         found.metadata.owner_references.as_ref().map(|_| ())
@@ -381,7 +381,7 @@ async fn objects_may_get_another_owner() {
     task.abort();
 }
 
-/// Waits until nothing of the controller's is left of a kind.
+/// Waits until no object of a kind is left that the controller created.
 async fn gone<K>(client: &Client)
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -395,9 +395,9 @@ where
     .await;
 }
 
-/// What an upgrade would do is known before.
+/// A preview shows the effect of an upgrade in advance.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preview_says_what_would_change_and_changes_nothing() {
+async fn a_preview_shows_changes_and_changes_nothing() {
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };

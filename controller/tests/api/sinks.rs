@@ -1,4 +1,4 @@
-//! From sinks to configuration, and what sinks are told.
+//! Tests of how sinks become configuration, and of their conditions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::world::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sinks_become_configuration_and_are_told() {
+async fn sinks_become_configuration_and_get_conditions() {
     let Some((plane, client)) = start(&["shop", "team-a"]).await else {
         return;
     };
@@ -48,7 +48,7 @@ async fn sinks_become_configuration_and_are_told() {
         }
     };
     until(&sinks, "good", accepted("Accepted", "True")).await;
-    // There are no nodes, so all of them have it.
+    // There are no nodes, so `Configured` is true.
     until(&sinks, "good", accepted("Configured", "True")).await;
     let (_, why) = until(&sinks, "bad", accepted("Accepted", "False")).await;
     assert!(
@@ -69,7 +69,7 @@ async fn sinks_become_configuration_and_are_told() {
     };
     until_files(&client, good).await;
 
-    // A Secret that comes later heals the sink that names it.
+    // A Secret that is created later fixes the sink that references it.
     let pki = rig::pki::Pki::new();
     let pair = pki.client();
     let secret = json!({
@@ -89,12 +89,12 @@ async fn sinks_become_configuration_and_are_told() {
         .unwrap();
     until(&sinks, "bad", accepted("Accepted", "True")).await;
 
-    // With the last sink of a namespace its reading ends.
+    // The input of a namespace is removed with its last sink.
     for name in ["good", "bad"] {
         sinks.delete(name, &DeleteParams::default()).await.unwrap();
     }
     until_files(&client, |files| files.len() == 1).await;
-    // Of old revisions nothing is left.
+    // Old revisions are deleted.
     let own: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let labelled = ListParams::default().labels(REVISION);
     wait_until("one revision is left", async || {
@@ -105,7 +105,7 @@ async fn sinks_become_configuration_and_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_schema_refuses_what_it_can() {
+async fn the_schema_rejects_invalid_sinks() {
     let Some((_plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -151,7 +151,7 @@ async fn the_schema_refuses_what_it_can() {
             .unwrap_err();
         assert!(error.to_string().contains(words), "{spec}: {error}");
     }
-    // Defaults are the schema's, so that everybody sees them.
+    // The defaults are in the schema, so that they are visible to everyone.
     put(&client, "shop", "sink", json!({"host": "a"}))
         .await
         .unwrap();
@@ -172,10 +172,10 @@ async fn the_schema_refuses_what_it_can() {
     );
 }
 
-/// One in each of many namespaces, at once: all are told, and what is written
-/// for them is one revision or a few.
+/// One sink in each of many namespaces, all at once: all get conditions, and they
+/// become one revision or a few.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_are_gathered() {
+async fn simultaneous_changes_are_debounced() {
     const SINKS: usize = 60;
     let names: Vec<String> = (0..SINKS).map(|number| format!("ns-{number}")).collect();
     let namespaces: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -208,7 +208,7 @@ async fn many_at_once_are_gathered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
+async fn an_object_of_an_older_schema_is_refused_and_does_not_affect_others() {
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };
@@ -227,7 +227,7 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
     };
     let old = json!({"host": "logs.example.com", "transport": "sctp"});
     replace(loose).await;
-    // The API server takes a moment to see its own schema.
+    // The API server applies a changed schema after a moment.
     let storing = async {
         while put(&client, "shop", "old", old.clone()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -251,7 +251,7 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
     let (old, reason) = until(&sinks, "old", accepted).await;
     assert_eq!((old, reason), (json!("False"), json!("InvalidObject")));
 
-    // An API server that restarts is waited for, and nothing is forgotten.
+    // The controller waits for a restarting API server, and keeps its state.
     plane.restart_apiserver().await;
     put(&client, "shop", "later", tcp("later.example.com"))
         .await
@@ -261,7 +261,7 @@ async fn an_object_of_an_older_schema_is_told_and_hurts_nobody() {
     task.abort();
 }
 
-/// What people and tools do with any resource.
+/// Common uses of resources by people and tools.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_waits_for_conditions_and_shows_servers() {
     let Some((plane, client)) = start(&["shop"]).await else {
@@ -286,7 +286,7 @@ async fn kubectl_waits_for_conditions_and_shows_servers() {
         let mut command = plane.kubectl();
         run(command.args(["--namespace", "shop"]).args(arguments))
     };
-    // No node is there, and so no agent either.
+    // There are no nodes, so there are no agents.
     for condition in ["Accepted", "Configured", "Ready", "Delivering=Unknown"] {
         let condition = format!("--for=condition={condition}");
         kubectl(&["wait", "logsink/several", &condition, "--timeout=3m"]);
@@ -304,7 +304,7 @@ async fn kubectl_waits_for_conditions_and_shows_servers() {
     task.abort();
 }
 
-/// kstatus takes an object without any status for one that is ready.
+/// kstatus considers an object without any status to be ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_is_not_ready_before_a_controller_has_seen_it() {
     let Some((_plane, client)) = start(&["shop"]).await else {

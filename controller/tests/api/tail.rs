@@ -1,5 +1,5 @@
-//! What the rendered inputs read, in a real Fluent Bit: Docker's logs, long lines,
-//! and not the agents' own log.
+//! Tests of the rendered inputs in a real Fluent Bit: Docker's logs, long lines, and
+//! the agents' own log, which is excluded.
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::rendered::{receiver, stored, tcp, write};
 use crate::world::{SYSTEM, settings_in};
 
 const TIME: &str = "2026-03-01T12:00:00.123456789Z";
-/// An agent's pod.
+/// The name of an agent's pod.
 const AGENT: &str = "syslog-sink-agent-x7k2p";
 
 /// Starts an agent with the plan of these sinks.
@@ -48,7 +48,7 @@ fn messages(receiver: &Receiver, count: u64, agent: &FluentBit) -> Vec<Message> 
     received.into_iter().map(|r| r.message.unwrap()).collect()
 }
 
-/// The value of one of Fluent Bit's counters; none where it does not answer.
+/// Returns the value of one of Fluent Bit's counters, or `None` if it does not respond.
 fn counter(settings: &Settings, name: &str, input: &str) -> Option<usize> {
     let port = settings.agent.metrics_port;
     let metrics = fluent_bit::get(port, "/api/v2/metrics/prometheus")?;
@@ -57,10 +57,10 @@ fn counter(settings: &Settings, name: &str, input: &str) -> Option<usize> {
     value.trim().parse().ok()
 }
 
-/// Text, stream and time are those of the container, in both formats, and a text
-/// that looks like the other format stays text.
+/// Text, stream and time are the container's in both formats, and a text that looks
+/// like the other format stays text.
 #[test]
-fn dockers_logs_are_read_as_those_of_cri() {
+fn docker_logs_are_parsed_like_cri_logs() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -101,7 +101,7 @@ fn dockers_logs_are_read_as_those_of_cri() {
         let severity = |stream| if stream == "stdout" { 6 } else { 3 };
         let mut expected = lines.map(|(text, stream)| (text, severity(stream)));
         let mut found: [(&str, u8); 4] = found.try_into().unwrap();
-        // The streams are joined by themselves.
+        // The order of lines from different streams is not defined.
         expected.sort_unstable();
         found.sort_unstable();
         assert_eq!(found, expected, "{container}");
@@ -113,7 +113,7 @@ fn dockers_logs_are_read_as_those_of_cri() {
 }
 
 #[test]
-fn a_long_line_is_counted_and_those_behind_it_arrive() {
+fn a_long_line_is_counted_and_later_lines_arrive() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -147,7 +147,7 @@ fn a_long_line_is_counted_and_those_behind_it_arrive() {
     }
 }
 
-/// Copies what an agent logs into its container's file, as a runtime does.
+/// Copies an agent's log into its container's log file, as a container runtime does.
 fn copy(agent: &FluentBit, own: &mut Container, copied: &mut usize) {
     let log = agent.log();
     let lines: Vec<&str> = log.lines().collect();
@@ -157,8 +157,8 @@ fn copy(agent: &FluentBit, own: &mut Container, copied: &mut usize) {
     *copied = lines.len();
 }
 
-/// A cluster sink and the sink of the agents' own namespace, whose receivers are
-/// down: the agent's log is read by neither, and so does not grow by itself.
+/// A cluster sink and the sink of the agents' own namespace, whose receivers are down.
+/// Neither reads the agent's log, so errors do not multiply.
 #[test]
 fn an_agent_does_not_read_its_own_log() {
     const PODS: usize = 10;
@@ -172,7 +172,7 @@ fn an_agent_does_not_read_its_own_log() {
     sink(&mut snapshot, SYSTEM, tcp(free_port()));
     let node = Node::new(&dir.path().join("log"));
     let mut own = node.start(SYSTEM, AGENT, "fluent-bit");
-    // Others whose names are similar are no agents.
+    // Pods with similar names are not agents.
     for (namespace, pod, container) in [
         ("shop", AGENT, "fluent-bit"),
         (SYSTEM, "sink-controller-5d4f-x7k2p", "controller"),
@@ -200,9 +200,9 @@ fn an_agent_does_not_read_its_own_log() {
     assert_eq!(records("lane-0"), Some(4));
 }
 
-/// Where an operator wants it, it is read: here while nothing fails.
+/// An operator can enable reading the agents' log, here while nothing fails.
 #[test]
-fn a_cluster_sink_can_have_the_agents_log() {
+fn a_cluster_sink_can_include_the_agents_log() {
     let Some(program) = fluent_bit::find() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! A cluster with our resources, and a controller in it.
+//! A cluster with the CRDs and a running controller.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 pub(crate) const SYSTEM: &str = "syslog-sink";
-/// Longer than anything takes that is waited for, on a machine with other work.
+/// The time limit for everything that a test waits for, on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(180);
 
 pub(crate) fn settings() -> Settings {
@@ -36,7 +36,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// Settings for an agent that runs on this machine, in a folder.
+/// Returns the settings of an agent that runs on this machine, in a folder.
 pub(crate) fn settings_in(dir: &TempDir) -> Settings {
     let folder = |name: &str| {
         let path = dir.path().join(name);
@@ -69,8 +69,8 @@ pub(crate) fn timing() -> Timing {
     }
 }
 
-/// A control plane with our CRDs and these namespaces; none where there is no
-/// control plane.
+/// Starts a control plane with the CRDs and these namespaces. Returns `None` if it is
+/// not available.
 pub(crate) async fn start(namespaces: &[&str]) -> Option<(ControlPlane, Client)> {
     let plane = ControlPlane::start().await?;
     let client = plane.admin().await;
@@ -97,7 +97,7 @@ pub(crate) const TERMS: Terms = Terms {
     renew: Duration::from_millis(300),
 };
 
-/// A controller that runs until it is aborted, which is like a crash.
+/// Starts a controller that runs until it is aborted, which is like a crash.
 pub(crate) fn controller(client: &Client, identity: &str) -> JoinHandle<()> {
     controller_with(client, identity, settings())
 }
@@ -117,7 +117,7 @@ pub(crate) fn controller_with(
     })
 }
 
-/// A client with the rights that the controller has where it is installed.
+/// Returns a client with the rights of the installed controller.
 pub(crate) async fn controllers(plane: &ControlPlane) -> Client {
     plane.client(&plane.controllers_token().await).await
 }
@@ -159,7 +159,7 @@ pub(crate) async fn put_cluster(client: &Client, name: &str, sink: Value) {
         .unwrap();
 }
 
-/// Waits until something is so, and says whether it was in time.
+/// Waits until a condition is true, and returns whether it became true in time.
 pub(crate) async fn in_time(is_so: impl AsyncFn() -> bool) -> bool {
     let asking = async {
         while !is_so().await {
@@ -169,7 +169,7 @@ pub(crate) async fn in_time(is_so: impl AsyncFn() -> bool) -> bool {
     tokio::time::timeout(BOUND, asking).await.is_ok()
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
     assert!(in_time(is_so).await, "{what}");
 }
@@ -195,7 +195,7 @@ pub(crate) async fn put_secret(
         .unwrap();
 }
 
-/// Asks until the object is as it shall be.
+/// Polls an object until `what` returns a value.
 pub(crate) async fn until<K, T>(api: &Api<K>, name: &str, what: impl Fn(&K) -> Option<T>) -> T
 where
     K: Clone + DeserializeOwned + Debug,
@@ -222,7 +222,7 @@ pub(crate) fn condition(status: Option<&SinkStatus>, kind: &str) -> Option<(Stri
     ))
 }
 
-/// The files of the revision that the agents shall have.
+/// Returns the files of the revision that the agents must have.
 pub(crate) async fn files(client: &Client) -> BTreeMap<String, String> {
     match revision(client).await {
         Some(revision) => files_of(client, &revision).await,
@@ -230,7 +230,7 @@ pub(crate) async fn files(client: &Client) -> BTreeMap<String, String> {
     }
 }
 
-/// The files of a revision.
+/// Returns the files of a revision.
 pub(crate) async fn files_of(client: &Client, revision: &str) -> BTreeMap<String, String> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let selector = format!("{REVISION}={revision}");
@@ -255,7 +255,7 @@ pub(crate) fn tcp(host: &str) -> Value {
     json!({"host": host, "transport": "tcp"})
 }
 
-/// Waits until a condition of a sink has this status, and gives its reason and
+/// Waits until a condition of a sink has this status, and returns its reason and
 /// message.
 pub(crate) async fn until_condition(
     sinks: &Api<LogSink>,
@@ -270,12 +270,12 @@ pub(crate) async fn until_condition(
     .await
 }
 
-/// The sinks of a namespace.
+/// Returns the API for the sinks of a namespace.
 pub(crate) fn sinks(client: &Client, namespace: &str) -> Api<LogSink> {
     Api::namespaced(client.clone(), namespace)
 }
 
-/// The revision that the agents shall have.
+/// Returns the revision that the agents must have.
 pub(crate) async fn revision(client: &Client) -> Option<String> {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let daemon_set = daemon_sets.get_opt(AGENT).await.unwrap()?;

@@ -1,11 +1,11 @@
-//! A cluster with our resources, and the program in it.
+//! A cluster with the CRDs, and the program running against it.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use cluster::ControlPlane;
 
-/// What a run of the program printed, and how it ended.
+/// The output and the exit status of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -25,7 +25,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A cluster with our resources and the namespace `shop`.
+    /// Starts a cluster with the CRDs and the namespace `shop`.
     pub(crate) async fn start() -> Option<Self> {
         let plane = ControlPlane::start().await?;
         plane.install().await;
@@ -34,7 +34,7 @@ impl World {
         Some(world)
     }
 
-    /// kubectl finds the program as it finds every plugin.
+    /// Runs the program by kubectl, which finds it like every plugin.
     pub(crate) fn sink(&self, arguments: &[&str]) -> Run {
         let mut command = self.plane.kubectl();
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_kubectl-sink"));
@@ -49,7 +49,7 @@ impl World {
         run(self.plane.kubectl().args(arguments)).ok()
     }
 
-    /// Applies what a command printed.
+    /// Applies the output of a command.
     pub(crate) fn apply(&self, manifests: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), manifests).unwrap();

@@ -1,11 +1,11 @@
-//! A real Fluent Bit that reads containers' logs, with a queue on disk.
+//! Benchmarks of a real Fluent Bit that reads containers' logs, with queues on disk.
 //!
 //! ```text
 //! lag      the time from a line's write to its arrival, by round trip
-//! flow     as many lines as 50 containers write in a hurry
+//! flow     the throughput with 50 containers that write at a high rate
 //! backlog  a queue that was filled while the receiver was down
 //! many     hundreds of outputs
-//! disk     what is written to disk, and what a kill costs
+//! disk     bytes written to disk, and lines lost by a kill
 //! ```
 
 mod arrivals;
@@ -29,7 +29,7 @@ pub(crate) use self::flow::measure as flow;
 pub(crate) use self::lag::measure as lag;
 pub(crate) use self::many::measure as many;
 
-/// A Fluent Bit and its files.
+/// A running Fluent Bit and its files.
 struct Agent {
     fluent_bit: FluentBit,
     dir: TempDir,
@@ -55,7 +55,7 @@ impl Agent {
         Self { fluent_bit, dir }
     }
 
-    /// Kills it, and starts it again with what it has left on disk.
+    /// Kills Fluent Bit and starts it again with the state on disk.
     fn kill_and_start(&mut self, settings: Settings<'_>) {
         self.fluent_bit.kill();
         self.fluent_bit = run(settings, self.dir.path());
@@ -66,7 +66,7 @@ impl Agent {
     }
 }
 
-/// A number in a file of a process below `/proc`.
+/// Returns a number from a file of a process below `/proc`.
 fn number(process: u32, file: &str, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
     let value = |line: &str| {
@@ -76,7 +76,7 @@ fn number(process: u32, file: &str, field: &str) -> u64 {
     text.lines().find_map(value).expect("the field is a number")
 }
 
-/// The bytes that a process has read of the logs that it has open.
+/// Returns the number of bytes that a process has read from its open logs.
 fn bytes_read(process: u32) -> u64 {
     let entries = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs");
     let is_log = |path: &Path| fs::read_link(path).is_ok_and(|to| to.ends_with("0.log"));
@@ -106,11 +106,11 @@ fn run(settings: Settings<'_>, dir: &Path) -> FluentBit {
     );
     let file = dir.join("fluent-bit.conf");
     fs::write(&file, configuration).unwrap();
-    let program = fluent_bit::find().expect("it was looked for");
+    let program = fluent_bit::find().expect("Fluent Bit was found");
     FluentBit::start_by(wrapper, &program, host::library(), &file, &[])
 }
 
-/// Our output, with a queue below `queues`.
+/// Returns an output of the plugin, with a queue below `queues`.
 fn ours(address: &str, queues: &Path) -> String {
     format!(
         "[OUTPUT]\n    Name syslog_sink\n    Match *\n    cluster on\n    addr {address}\n    \
@@ -119,7 +119,7 @@ fn ours(address: &str, queues: &Path) -> String {
     )
 }
 
-/// The built-in output.
+/// Returns the built-in output.
 fn built_in(address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap();
     format!(
@@ -151,7 +151,7 @@ impl Logs {
     }
 }
 
-/// The value that this share of all does not exceed.
+/// Returns the quantile of the values.
 fn quantile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();

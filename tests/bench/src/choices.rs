@@ -1,4 +1,4 @@
-//! What the sender's fixed sizes rest on: the bare loop with others.
+//! The basis of the sender's fixed sizes: the bare loop with other sizes.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     );
 }
 
-/// The sizes that each number of KiB makes.
+/// Returns the sizes for each number of KiB.
 fn by<const N: usize>(kib: [usize; N], sizes: impl Fn(usize) -> Sizes) -> [(usize, Sizes); N] {
     kib.map(|kib| (kib, sizes(kib * KIB)))
 }

@@ -1,4 +1,5 @@
-//! The processor time of a message behind the ABI, and of the bytes alone.
+//! The processor time of a message in the plugin, compared with a bare loop that writes
+//! the same bytes.
 
 use std::time::Duration;
 
@@ -11,21 +12,22 @@ use crate::link::{self, Link, Links};
 use crate::reference::Reference;
 use crate::report::{Report, Target};
 
-/// What Fluent Bit gives an output at most: a chunk of two megabytes.
+/// The number of records in a chunk of two megabytes, the largest that Fluent Bit
+/// passes to an output.
 const RECORDS: usize = 3000;
-/// How often a run sends the chunk.
+/// The number of times that a run sends the chunk.
 const ROUNDS: u32 = 40;
-/// Both are measured so often, in turns.
+/// The number of runs of each variant, in turns.
 const RUNS: usize = 21;
-/// The pods whose records come in turn.
+/// The number of pods whose records alternate.
 const PODS: usize = 50;
 
-/// How a run sends the chunk.
+/// The rate at which a run sends the chunk.
 #[derive(Clone, Copy)]
 struct Pace {
     runs: usize,
     rounds: u32,
-    /// Between two flushes.
+    /// The pause between two flushes.
     pause: Duration,
 }
 
@@ -34,14 +36,14 @@ const HURRY: Pace = Pace {
     rounds: ROUNDS,
     pause: Duration::ZERO,
 };
-/// As many a second as the receiver keeps up with, for long enough that segments and
-/// buffers are used again.
+/// A rate that the receiver keeps up with, for long enough that segments and buffers
+/// are reused.
 const STEADY: Pace = Pace {
     runs: 7,
     rounds: 150,
     pause: Duration::from_millis(20),
 };
-/// Time for a queue to be delivered, after the last flush.
+/// The time for a queue to be delivered after the last flush.
 const DRAIN: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
@@ -66,7 +68,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     }
 }
 
-/// Records of which each is of another pod than the one before.
+/// Measures records that each belong to a different pod than the previous one.
 pub(crate) fn of_many_pods(links: &Links, report: &mut Report) {
     let one = load::chunk(Format::Current, RECORDS, load::USUAL_TEXT);
     let many = load::forwarded(Format::Current, RECORDS, load::USUAL_TEXT, PODS);
@@ -82,7 +84,7 @@ pub(crate) fn of_many_pods(links: &Links, report: &mut Report) {
     );
 }
 
-/// A queue on disk.
+/// Measures an output with a queue on disk.
 pub(crate) fn with_queue(links: &Links, report: &mut Report) {
     let chunk = load::chunk(Format::Current, RECORDS, load::USUAL_TEXT);
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +120,7 @@ pub(crate) fn with_queue(links: &Links, report: &mut Report) {
 /// A chunk, and the options of the output that sends it.
 type Variant<'v> = (&'v (String, Vec<u8>), &'v [(&'static str, String)]);
 
-/// The microseconds of a message, which has arrived, over TLS.
+/// Returns the microseconds per message, delivered over TLS.
 fn least<const N: usize>(links: &Links, pace: Pace, variants: &[Variant<'_>; N]) -> [f64; N] {
     let Pace {
         runs,
@@ -144,10 +146,10 @@ fn of_message(time: Duration, rounds: u32) -> f64 {
     time.as_secs_f64() * 1e6 / (RECORDS as f64 * f64::from(rounds))
 }
 
-/// Microseconds of a message.
+/// The costs of a message in microseconds.
 struct Costs {
     plugin: f64,
-    /// The workers' part of it.
+    /// The share of the workers.
     workers: f64,
     bare: f64,
 }
@@ -170,7 +172,7 @@ fn compare(links: &Links, link: Link, format: Format) -> Costs {
     }
 }
 
-/// What the plugin sends for a chunk, as a receiver has it.
+/// Returns the bytes that the plugin sends for a chunk.
 fn bytes_of(links: &Links, link: Link, chunk: &[(String, Vec<u8>)]) -> Vec<u8> {
     let receiver = link::start(Options::new(links.listen(link)));
     links.deliver(Host::new().rounds(1), link, &receiver, chunk);

@@ -1,4 +1,4 @@
-//! The time from a flush to its `FLB_OK`, which is an acknowledgement's.
+//! The time from a flush to its `FLB_OK`, which waits for an acknowledgement.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::report::{Report, Target};
 
 const RECORDS: usize = 10;
 const FLUSHES: u32 = 3000;
-/// Long enough for the machine's cores to fall asleep between two flushes.
+/// Long enough for the machine's cores to enter a sleep state between two flushes.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Each way.
+/// The delay in each direction.
 const DELAY: Duration = Duration::from_millis(50);
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
@@ -71,7 +71,7 @@ fn with_delay(links: &Links, report: &mut Report, chunk: &[(String, Vec<u8>)]) {
     });
     let host = Host::new().wrapper(&network.wrapper()).rounds(60);
     let flushes = links.deliver(host, Link::Tcp, &receiver, chunk).flushes;
-    // A handshake is one round trip.
+    // A TCP handshake takes one round trip.
     let trips = reference::connects(&receiver.address(), &network.wrapper());
     let (flush, trip) = (Sorted::new(flushes).at(0.5), Sorted::new(trips).at(0.5));
     report.detailed(
@@ -95,13 +95,13 @@ impl Sorted {
         Self(times)
     }
 
-    /// The time that this share of all does not exceed.
+    /// Returns the quantile of the times.
     fn at(&self, share: f64) -> Duration {
         let last = self.0.len() - 1;
         self.0[(last as f64 * share).round() as usize]
     }
 
-    /// How many there are up to each bound.
+    /// Returns the number of times up to each bound.
     fn histogram(&self) -> Vec<(String, f64)> {
         const BOUNDS: [u64; 10] = [40, 60, 80, 100, 125, 150, 200, 300, 500, 1000];
         let mut before = 0;

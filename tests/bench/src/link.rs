@@ -1,4 +1,4 @@
-//! What lies between a sender and the receiver that counts.
+//! The transports between a sender and the counting receiver.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// Receivers, and what senders have to know of them.
+/// The receivers' certificates, and the CA that senders need.
 #[derive(Debug)]
 pub(crate) struct Links {
     pki: Pki,
@@ -33,7 +33,7 @@ impl Links {
         Self { pki: Pki::new() }
     }
 
-    /// The CA of the receivers' certificates.
+    /// Returns the CA of the receivers' certificates.
     pub(crate) fn ca(&self, link: Link) -> Option<PathBuf> {
         (link == Link::Tls).then(|| self.pki.ca())
     }
@@ -52,7 +52,7 @@ impl Links {
         }
     }
 
-    /// One that only counts.
+    /// Starts a receiver that only counts messages.
     pub(crate) fn receiver(&self, link: Link) -> Receiver {
         start(Options {
             keep: false,
@@ -60,7 +60,7 @@ impl Links {
         })
     }
 
-    /// One that only counts lines.
+    /// Starts a receiver that only counts lines.
     pub(crate) fn line_receiver(&self, link: Link) -> Receiver {
         start(Options {
             keep: false,
@@ -69,7 +69,7 @@ impl Links {
         })
     }
 
-    /// The options of an output that sends there.
+    /// Returns the options of an output that sends over this link.
     pub(crate) fn options(&self, link: Link, address: &str) -> Vec<(&'static str, String)> {
         let mut options = vec![("addr", address.to_owned())];
         match link {
@@ -82,7 +82,7 @@ impl Links {
         options
     }
 
-    /// Has the host deliver chunks by one output: each has to end with OK.
+    /// Delivers chunks with the host and one output. Each chunk must end with OK.
     pub(crate) fn deliver(
         &self,
         host: Host,
@@ -94,7 +94,7 @@ impl Links {
     }
 }
 
-/// The same by an output with these options.
+/// Delivers chunks with an output with these options. Each chunk must end with OK.
 pub(crate) fn deliver(host: Host, options: &[(&str, String)], chunks: &[(String, Vec<u8>)]) -> Run {
     let run = add_output(host, "sink", options).run(chunks);
     assert_eq!(run.outputs[0].ok as usize, run.flushes.len(), "{}", run.log);

@@ -1,27 +1,26 @@
-//! `make bench`: what the plugin costs, beside the least that anybody could
-//! pay for the same and beside its peers, measured in one run.
+//! `make bench`: measures the plugin's costs in one run, compared with the lower bound
+//! for the same work and with its peers.
 //!
 //! ```text
-//! cpu          a message's processor time, beside a bare loop's (reference)
-//! peers        the same in a real Fluent Bit, beside the built-in output
-//! pods, queue  a message's processor time among those of other pods, and with a queue
-//! throughput   messages a second, by workers and by size
-//! latency      from a flush to its FLB_OK
-//! sinks        memory, idle processor time and start of many outputs
-//! agent        a real Fluent Bit with queues: see there
-//! choices      what the sizes of writes, records and buffers cost
-//!   └─> report: the table of docs/BENCHMARKS.md, and plot: its pictures
+//! cpu          processor time per message, compared with a bare loop (reference)
+//! peers        processor time in a real Fluent Bit, compared with the built-in output
+//! pods, queue  processor time per message with alternating pods, and with a queue
+//! throughput   messages per second, by workers and by size
+//! latency      time from a flush to its FLB_OK
+//! sinks        memory, idle processor time and start time of many outputs
+//! agent        a real Fluent Bit with queues (see agent)
+//! choices      cost of different sizes of writes, records and buffers
+//!   └─> report: the table of docs/BENCHMARKS.md, and plot: its plots
 //! ```
 //!
-//! Every figure is of the sending process alone, and the receiver only counts.
-//! Of several runs the least counts: other work on the machine only ever adds
-//! to it.
+//! Every figure covers only the sending process; the receiver only counts. The minimum
+//! of several runs is used, because other work on the machine can only add to it.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a benchmark that cannot be set up ends"
+    reason = "a panic aborts the benchmark"
 )]
 
 mod agent;
@@ -42,7 +41,7 @@ use crate::link::Links;
 use crate::reference::Reference;
 use crate::report::Report;
 
-/// A part of the run, by the name under which it can be asked for alone.
+/// A part of the run, with the name that selects it on the command line.
 type Part = (&'static str, fn(&Links, &mut Report));
 
 const PARTS: [Part; 13] = [
@@ -77,7 +76,7 @@ fn main() -> ExitCode {
             let parts: Vec<Part> = PARTS.into_iter().filter(|part| part.0 == name).collect();
             if parts.is_empty() {
                 let names = PARTS.map(|(name, _)| name).join(", ");
-                eprintln!("bench: there is no part {name:?}, only {names}");
+                eprintln!("bench: unknown part {name:?}, expected one of {names}");
                 return ExitCode::FAILURE;
             }
             run(&parts);

@@ -1,6 +1,6 @@
-//! The same records through a real Fluent Bit: by the plugin, by the built-in
-//! `syslog` output, and by none (`null`), which is what the pipeline costs
-//! before any output. And through rsyslog's omfwd.
+//! The same records through a real Fluent Bit with the plugin, with the built-in
+//! `syslog` output, and with the `null` output, which shows the cost of the pipeline
+//! before any output. Also through rsyslog's omfwd.
 
 use std::fs;
 use std::io::Write;
@@ -24,7 +24,7 @@ use crate::report::{Report, Target};
 
 const RECORDS: usize = 200_000;
 const RUNS: usize = 3;
-/// For one of the slower peers on a busy machine.
+/// The time limit for one of the slower peers on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
@@ -45,7 +45,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 fn in_fluent_bit(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(String, f64)>) {
     let what = |link| format!("CPU added to Fluent Bit, {link}: built-in syslog output to plugin");
     let Some(program) = fluent_bit::find() else {
-        return report.skip(&what(Link::Tls), "there is no Fluent Bit");
+        return report.skip(&what(Link::Tls), "Fluent Bit is not installed");
     };
     let run = |output: &str| {
         let cpu = (0..RUNS).map(|_| input.through_fluent_bit(&program, output));
@@ -62,7 +62,7 @@ fn in_fluent_bit(links: &Links, report: &mut Report, input: &Input, bars: &mut V
         let receiver = links.receiver(link);
         let plugin = run(&plugin(links, link, &receiver)) - null;
         let detail = format!(" ({built_in:.2} us to {plugin:.2} us)");
-        // Below what the clock of a process shows, it would be a ratio to noise.
+        // The ratio is meaningless below the resolution of a process's CPU time.
         let ratio = built_in / plugin.max(0.01);
         match target {
             Some(target) => {
@@ -87,7 +87,7 @@ fn plugin(links: &Links, link: Link, receiver: &Receiver) -> String {
         .collect()
 }
 
-/// As near as it comes to the same messages.
+/// Returns the built-in output, with messages as similar as possible.
 fn built_in(links: &Links, link: Link, receiver: &Receiver) -> String {
     let tls = match links.ca(link) {
         None => "    Mode tcp\n".to_owned(),
@@ -104,7 +104,7 @@ fn built_in(links: &Links, link: Link, receiver: &Receiver) -> String {
     )
 }
 
-/// rsyslog reads the same lines and sends them as they are.
+/// Measures rsyslog, which reads the same lines and sends them unchanged.
 fn rsyslog(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(String, f64)>) {
     let what = "CPU of a line in rsyslog: imfile to omfwd, TLS, whole process";
     let Some(program) = rig::program("rsyslogd") else {
@@ -122,7 +122,7 @@ fn rsyslog(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(St
     bars.push(("rsyslog, TLS".to_owned(), cpu));
 }
 
-/// A file of records as JSON.
+/// A file of records in JSON.
 struct Input {
     dir: TempDir,
 }
@@ -162,7 +162,7 @@ impl Input {
         self.dir.path().join(name)
     }
 
-    /// Processor time of Fluent Bit until all records are delivered.
+    /// Returns the processor time of Fluent Bit until all records are delivered.
     fn through_fluent_bit(&self, program: &Path, output: &str) -> Duration {
         let port = free_port();
         let configuration = format!(
@@ -188,7 +188,7 @@ impl Input {
         processor_time(fluent_bit.id())
     }
 
-    /// Processor time of rsyslog until all lines have arrived.
+    /// Returns the processor time of rsyslog until all lines have arrived.
     fn through_rsyslog(&self, program: &Path, links: &Links) -> Duration {
         let receiver = links.receiver(Link::Tls);
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
@@ -227,7 +227,7 @@ fn start_rsyslog(program: &Path, configuration: &Path, dir: &Path) -> Process {
     Process(process)
 }
 
-/// Records that Fluent Bit's output is done with.
+/// Returns the number of records that Fluent Bit's output has processed.
 fn delivered(port: u16) -> u64 {
     let response = fluent_bit::get(port, "/api/v1/metrics").unwrap_or_default();
     let metrics: Value = serde_json::from_str(&response).unwrap_or_default();
@@ -238,7 +238,7 @@ fn delivered(port: u16) -> u64 {
         .unwrap_or(0)
 }
 
-/// User and system time of another process (proc(5): fields 14 and 15).
+/// Returns the user and system time of another process (proc(5): fields 14 and 15).
 pub(crate) fn processor_time(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let behind_name = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);

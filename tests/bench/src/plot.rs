@@ -1,4 +1,4 @@
-//! Pictures, as SVG.
+//! Plots in SVG.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const COLOURS: [RGBColor; 5] = [
 
 #[derive(Debug)]
 pub(crate) struct Plot {
-    /// The file's name, without its extension.
+    /// The file name without its extension.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) y: &'static str,
@@ -24,10 +24,9 @@ pub(crate) struct Plot {
 
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Each with its label.
+    /// Bars with labels.
     Bars(Vec<(String, f64)>),
-    /// Lines through points, over an axis on which each step is twice the one
-    /// before.
+    /// Lines through points, over a logarithmic axis with base 2.
     Lines {
         x: &'static str,
         series: Vec<(String, Vec<(f64, f64)>)>,
@@ -35,7 +34,7 @@ pub(crate) enum Content {
 }
 
 impl Plot {
-    /// Draws it into a file of the folder.
+    /// Draws the plot into a file of the folder.
     pub(crate) fn draw(&self, folder: &Path) {
         let path = folder.join(format!("{}.svg", self.name));
         let area = SVGBackend::new(&path, SIZE).into_drawing_area();

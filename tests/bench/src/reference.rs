@@ -1,5 +1,5 @@
-//! The least that anybody could pay: bytes that are there already, written in
-//! large parts by a loop that does nothing else.
+//! The lower bound of the costs: a loop that writes prepared bytes in large parts and
+//! does nothing else.
 
 use std::fs;
 use std::io::Write;
@@ -15,19 +15,19 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::NamedTempFile;
 
-/// How the bytes are handed over.
+/// The sizes of writes, records and buffers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    /// Of one write.
+    /// The bytes of a write.
     pub(crate) write: usize,
-    /// Of a TLS record's content.
+    /// The bytes of a TLS record's content.
     pub(crate) record: usize,
-    /// The socket's send buffer, where it is not the kernel's choice.
+    /// The socket's send buffer, or `None` for the kernel's default.
     pub(crate) send_buffer: Option<usize>,
 }
 
 impl Default for Sizes {
-    /// As the plugin does.
+    /// The sizes that the plugin uses.
     fn default() -> Self {
         Self {
             write: 256 * 1024,
@@ -37,7 +37,7 @@ impl Default for Sizes {
     }
 }
 
-/// A process of its own, so that nothing else is measured.
+/// The loop, in its own process so that nothing else is measured.
 #[derive(Debug)]
 pub(crate) struct Reference {
     bytes: NamedTempFile,
@@ -46,10 +46,10 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// The argument by which this program becomes that process.
+    /// The argument that selects this mode of the program.
     pub(crate) const MODE: &'static str = "reference";
 
-    /// Sends these bytes; over TLS where there is a CA.
+    /// Creates a loop that sends these bytes; over TLS if there is a CA.
     pub(crate) fn new(bytes: &[u8], ca: Option<&Path>) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
@@ -65,7 +65,7 @@ impl Reference {
         self
     }
 
-    /// The processor time that it takes.
+    /// Returns the processor time of the process.
     pub(crate) fn run(&self, address: &str, rounds: u32) -> Duration {
         let Sizes {
             write,
@@ -81,11 +81,15 @@ impl Reference {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        Duration::from_micros(text.trim().parse().expect("the reference process measures"))
+        Duration::from_micros(
+            text.trim()
+                .parse()
+                .expect("the reference process prints its time"),
+        )
     }
 }
 
-/// How long each of some connections takes to be made, by a process of its own
+/// Returns the time to establish each of several connections, measured by a process
 /// that this command runs.
 pub(crate) fn connects(address: &str, wrapper: &[String]) -> Vec<Duration> {
     let output = Command::new(&wrapper[0])
@@ -96,11 +100,11 @@ pub(crate) fn connects(address: &str, wrapper: &[String]) -> Vec<Duration> {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
-        .map(|line| Duration::from_micros(line.parse().expect("the process measures")))
+        .map(|line| Duration::from_micros(line.parse().expect("the process prints times")))
         .collect()
 }
 
-/// `ADDRESS`: prints the microseconds of each of some connections.
+/// `ADDRESS`: prints the microseconds to establish each of several connections.
 fn connect(address: &str) {
     for _ in 0..20 {
         let before = Instant::now();
@@ -109,8 +113,8 @@ fn connect(address: &str) {
     }
 }
 
-/// `ADDRESS WRITE RECORD SEND-BUFFER ROUNDS FILE [CA]`: sends the file so many
-/// times, and prints the microseconds it took.
+/// `ADDRESS WRITE RECORD SEND-BUFFER ROUNDS FILE [CA]`: sends the file `ROUNDS` times,
+/// and prints the microseconds of processor time.
 pub(crate) fn main(arguments: &[String]) {
     let (address, numbers, file, ca) = match arguments {
         [address] => return connect(address),
@@ -158,13 +162,13 @@ fn client(ca: &str, record: usize) -> ClientConnection {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // With the head, the type and the tag of a record (RFC 8446, section 5.2).
+    // With the header, the type and the tag of a record (RFC 8446, section 5.2).
     config.max_fragment_size = (record < 16 * 1024).then_some(record + 5);
     let name = ServerName::try_from("localhost").unwrap();
     ClientConnection::new(Arc::new(config), name).unwrap()
 }
 
-/// User and system time of this process.
+/// Returns the user and system time of this process.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)

@@ -1,16 +1,16 @@
-//! What came of a run: a table for people, and the one of docs/BENCHMARKS.md.
+//! The results of a run: a table on the terminal, and the one in docs/BENCHMARKS.md.
 
 use std::fmt::Write;
 
 use crate::plot::Plot;
 
-/// One line of the table.
+/// A row of the table.
 #[derive(Debug)]
 struct Row {
     what: String,
     measured: String,
     target: String,
-    /// None where there is no target, or nothing was measured.
+    /// Whether the target is met; `None` without a target or a measurement.
     met: Option<bool>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Report {
     plots: Vec<Plot>,
 }
 
-/// The bound of a figure, in its unit.
+/// The target of a figure, in its unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtMost(f64),
@@ -28,12 +28,12 @@ pub(crate) enum Target {
 }
 
 impl Report {
-    /// A figure that has a target.
+    /// Adds a figure with a target.
     pub(crate) fn figure(&mut self, what: &str, figure: f64, unit: &str, target: Target) {
         self.detailed(what, figure, unit, target, "");
     }
 
-    /// The same, with what it was made of.
+    /// Adds a figure with a target and details.
     pub(crate) fn detailed(
         &mut self,
         what: &str,
@@ -54,7 +54,7 @@ impl Report {
         });
     }
 
-    /// Something to know, which has no target.
+    /// Adds a result without a target.
     pub(crate) fn fact(&mut self, what: &str, measured: &str) {
         self.rows.push(Row {
             what: what.to_owned(),
@@ -64,7 +64,7 @@ impl Report {
         });
     }
 
-    /// Something that cannot be measured here.
+    /// Adds a result that cannot be measured here.
     pub(crate) fn skip(&mut self, what: &str, reason: &str) {
         self.fact(what, &format!("skipped: {reason}"));
     }
@@ -77,7 +77,7 @@ impl Report {
         print!("{}", self.table());
     }
 
-    /// Writes the table and the pictures into the documents.
+    /// Writes the table and the plots into the documents.
     pub(crate) fn write(&self) {
         rig::document::write_table("BENCHMARKS.md", "bench", &self.table()).unwrap();
         let folder = rig::document::path("benchmarks");
@@ -102,13 +102,13 @@ impl Report {
                 Some(false) => "**not met**",
             };
             writeln!(table, "| {what} | {measured} | {target} | {verdict} |")
-                .expect("a String takes everything");
+                .expect("writing to a String succeeds");
         }
         table
     }
 }
 
-/// Three digits that count.
+/// Formats a figure with three significant digits.
 fn short(figure: f64) -> String {
     match figure {
         figure if figure >= 100.0 => format!("{figure:.0}"),

@@ -1,4 +1,4 @@
-//! Many outputs in one process.
+//! Benchmarks of many outputs in one process.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::report::{Report, Target};
 const COUNTS: [usize; 5] = [1, 30, 100, 300, 1000];
 const MANY: usize = 300;
 const IDLE: Duration = Duration::from_secs(10);
-/// Until waits between attempts have grown to their longest, 30 s.
+/// The time until the backoff between attempts has reached its maximum, 30 s.
 const SETTLE: Duration = Duration::from_secs(40);
-/// Of what a stalled output may take more with the tenth chunk than with the
-/// first, in KiB.
+/// The limit for the additional memory of a stalled output with ten chunks compared
+/// with one, in KiB.
 const STALLED: f64 = 2048.0;
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
@@ -27,7 +27,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     stalled(links, report);
 }
 
-/// Each has sent ten messages, and does nothing since.
+/// Measures outputs that have each sent ten messages and are idle.
 fn connected(links: &Links, report: &mut Report) {
     let chunk = [load::chunk(Format::Current, 10, load::USUAL_TEXT)];
     let mut points = Vec::new();
@@ -59,7 +59,7 @@ fn connected(links: &Links, report: &mut Report) {
                 " % of a core",
                 Target::AtMost(0.5),
             );
-            // One thread is the host's own.
+            // One thread belongs to the host.
             let threads = run.idle_threads as f64 - 1.0;
             report.figure(&what("threads"), threads, "", Target::AtMost(1.0));
             let start = run.start.as_secs_f64() * 1e3;
@@ -87,7 +87,7 @@ fn connected(links: &Links, report: &mut Report) {
     });
 }
 
-/// Nobody listens where they send to.
+/// Measures outputs whose receivers are all down.
 fn down(links: &Links, report: &mut Report) {
     let address = format!("127.0.0.1:{}", free_port());
     let run = outputs(links, MANY, &address)
@@ -103,7 +103,8 @@ fn down(links: &Links, report: &mut Report) {
     report.figure(&what, idle(&run), " % of a core", Target::AtMost(1.0));
 }
 
-/// Its receiver reads nothing: what more chunks cost that are given up.
+/// Measures an output whose receiver reads nothing: the memory of additional chunks
+/// that fail.
 fn stalled(links: &Links, report: &mut Report) {
     let receiver = links.receiver(Link::Tcp);
     receiver.pause();
@@ -136,7 +137,7 @@ fn outputs(links: &Links, count: usize, address: &str) -> Host {
     })
 }
 
-/// Percent of a core.
+/// Returns the idle processor time in percent of a core.
 fn idle(run: &Run) -> f64 {
     run.idle_cpu.div_duration_f64(IDLE) * 100.0
 }

@@ -1,4 +1,4 @@
-//! Messages a second through one output, with the receiver on the same
+//! The throughput of one output in messages per second, with the receiver on the same
 //! machine.
 
 use host::Host;
@@ -12,9 +12,9 @@ use crate::report::{Report, Target};
 const RECORDS: usize = 3000;
 const RUNS: usize = 3;
 const WORKERS: [u32; 4] = [1, 2, 4, 8];
-/// Of the text, in bytes.
+/// The lengths of the text, in bytes.
 const SIZES: [usize; 9] = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
-/// Of one run, in bytes.
+/// The bytes of text in a run.
 const VOLUME: usize = 200_000_000;
 
 pub(crate) fn measure(links: &Links, report: &mut Report) {
@@ -79,9 +79,9 @@ fn by_size(links: &Links, report: &mut Report) {
     });
 }
 
-/// Messages a second.
+/// Returns the messages per second.
 fn rate(links: &Links, link: Link, text: usize, workers: u32) -> f64 {
-    // Header and structured data come on top of the text.
+    // The text, plus the header and structured data.
     let size = text + 271;
     let records = RECORDS.min(2_000_000 / size);
     let chunk = load::chunk(Format::Current, records, text);

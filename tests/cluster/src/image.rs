@@ -1,5 +1,5 @@
-//! Images of what is on this machine: a program and the libraries that it
-//! needs. There is no registry.
+//! Container images built from files on this machine: a program and the libraries that
+//! it needs. There is no registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,26 @@ use std::process::Command;
 use rig::process::run;
 use serde_json::json;
 
-/// The agents' image.
+/// The name of the agents' image.
 pub const AGENT: &str = "localhost/agent:1";
-/// An image with a shell.
+/// The name of an image with a shell.
 pub const SHELL: &str = "localhost/busybox:1";
 
-/// What an image has.
+/// The contents of an image.
 #[derive(Debug)]
 pub struct Image {
-    /// Its name and tag.
+    /// The name and tag.
     pub name: &'static str,
-    /// Programs and libraries, each with its place in the image.
+    /// Programs and libraries, each with its path in the image.
     pub files: Vec<(PathBuf, &'static str)>,
-    /// What is run.
+    /// The entry point.
     pub entrypoint: &'static [&'static str],
     /// The user and group, as numbers; empty for root.
     pub user: &'static str,
 }
 
-/// Fluent Bit with the plugin and its entry point, as docker/agent.Dockerfile has
-/// them.
+/// Returns an image of Fluent Bit with the plugin and its entry point, as in
+/// docker/agent.Dockerfile.
 #[must_use]
 pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
     Image {
@@ -48,7 +48,7 @@ pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
     }
 }
 
-/// The agents' entry point, built first where it is not current.
+/// Returns the path of the agents' entry point, and builds it first if it is outdated.
 fn sink_agent() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     run(Command::new(env!("CARGO"))
@@ -58,10 +58,10 @@ fn sink_agent() -> PathBuf {
     target.join("debug/sink-agent")
 }
 
-/// Busybox, which is in the sandbox's needs.
+/// Returns an image of Busybox, which the sandbox requires.
 #[must_use]
 pub fn shell() -> Image {
-    let busybox = rig::program("busybox").expect("the sandbox has looked");
+    let busybox = rig::program("busybox").expect("the sandbox has checked this");
     let place = |place| (busybox.clone(), place);
     Image {
         name: SHELL,
@@ -72,7 +72,7 @@ pub fn shell() -> Image {
 }
 
 impl Image {
-    /// Writes it as `docker save` does.
+    /// Writes the image in the format of `docker save`.
     #[must_use]
     pub fn archive(&self, folder: &Path) -> PathBuf {
         let folder = folder.join(self.name.replace(['/', ':'], "-"));
@@ -139,13 +139,11 @@ fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
 }
 
-/// What the loader would load, the loader as well; nothing for what is static.
+/// Returns the libraries that the loader would load, and the loader; nothing for a
+/// static program.
 #[must_use]
 pub fn libraries(file: &Path) -> Vec<PathBuf> {
-    let output = Command::new("ldd")
-        .arg(file)
-        .output()
-        .expect("ldd is there");
+    let output = Command::new("ldd").arg(file).output().expect("ldd exists");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines()
         .filter_map(|line| {

@@ -1,14 +1,14 @@
-//! A real Kubernetes control plane: etcd, kube-apiserver,
-//! kube-controller-manager, and with nodes kube-scheduler as well, on free ports
-//! of 127.0.0.1, stopped when it is dropped. The nodes are KWOK's: they pretend
-//! to run pods. `tests/cluster/build` builds the programs, once. One real node
-//! (`node`) needs a `sandbox` around the test.
+//! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, and
+//! with nodes also kube-scheduler, on free ports of 127.0.0.1. It is stopped when it is
+//! dropped. The nodes are simulated by KWOK and only pretend to run pods.
+//! `tests/cluster/build` builds the programs once. A real node (`node`) needs a
+//! `sandbox` around the test.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot be set up fails"
+    reason = "a panic fails the test"
 )]
 
 pub mod image;
@@ -35,10 +35,10 @@ use rig::process::Process;
 use tempfile::TempDir;
 
 const STAGES: &str = include_str!("stages.yaml");
-/// What users apply who have no Helm.
+/// The manifests for users without Helm.
 const INSTALL: &str = include_str!("../../../deploy/install.yaml");
 const CRDS: [&str; 2] = ["logsinks.syslogsink.io", "clusterlogsinks.syslogsink.io"];
-/// The controller may read the Secrets of every namespace.
+/// The rights of a controller that may read the Secrets of all namespaces.
 const ALL_SECRETS: &str = "\
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -54,9 +54,9 @@ subjects:
     namespace: syslog-sink
 ";
 const ADMIN: &str = "admin-token";
-/// The label of nodes that only pretend.
+/// The label of simulated nodes.
 const KWOK: &str = "kwok.x-k8s.io/node";
-/// From start to ready, on a slow machine.
+/// The time limit from start to ready, on a slow machine.
 const START: Duration = Duration::from_secs(90);
 
 /// A control plane that runs until it is dropped.
@@ -66,12 +66,12 @@ pub struct ControlPlane {
     dir: TempDir,
     port: u16,
     etcd_port: u16,
-    /// In the order in which they were started.
+    /// The processes, in the order in which they were started.
     processes: Vec<Process>,
 }
 
-/// The folder with the programs, built first where they are not there. None,
-/// with a reason printed, where they cannot be.
+/// Returns the folder with the programs, and builds them first if they are missing.
+/// Prints a reason and returns `None` if they cannot be built.
 fn programs() -> Option<&'static Path> {
     static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
     PROGRAMS
@@ -80,9 +80,9 @@ fn programs() -> Option<&'static Path> {
             let output = Command::new(script)
                 .stderr(Stdio::inherit())
                 .output()
-                .expect("the script is there");
+                .expect("the script exists");
             if !output.status.success() {
-                rig::skip("there is no Kubernetes control plane, and none can be built");
+                rig::skip("the Kubernetes control plane is not installed and cannot be built");
                 return None;
             }
             let text = String::from_utf8(output.stdout).expect("a path");
@@ -91,8 +91,8 @@ fn programs() -> Option<&'static Path> {
         .as_deref()
 }
 
-/// The folder with the CRDs of the Prometheus operator. None, with a reason
-/// printed, where they cannot be had.
+/// Returns the folder with the CRDs of the Prometheus operator. Prints a reason and
+/// returns `None` if they cannot be downloaded.
 #[must_use]
 pub fn prometheus_crds() -> Option<PathBuf> {
     const MODULE: &str = "github.com/prometheus-operator/prometheus-operator";
@@ -102,37 +102,39 @@ pub fn prometheus_crds() -> Option<PathBuf> {
         .output();
     let output = output.ok().filter(|output| output.status.success());
     let Some(output) = output else {
-        rig::skip("there is no Go to get the Prometheus operator's CRDs with");
+        rig::skip(
+            "Go is not installed, which downloads the Prometheus operator's CRDs (Debian: golang)",
+        );
         return None;
     };
     let module: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let folder = module["Dir"].as_str().expect("it was downloaded");
+    let folder = module["Dir"].as_str().expect("the module was downloaded");
     Some(Path::new(folder).join("example/prometheus-operator-crd"))
 }
 
-/// A program that is built with the control plane's.
+/// Returns a program that is built with the control plane.
 fn program(name: &str) -> Option<Command> {
     let program = programs()?.join(name);
     if !program.exists() {
-        rig::skip(&format!("there is no {name}"));
+        rig::skip(&format!("{name} is not available"));
         return None;
     }
     Some(Command::new(program))
 }
 
-/// `promtool`, which tests rules of Prometheus. None, with a reason printed, where it
-/// cannot be had.
+/// Returns `promtool`, which tests rules of Prometheus. Prints a reason and returns
+/// `None` if it is not available.
 #[must_use]
 pub fn promtool() -> Option<Command> {
     program("promtool")
 }
 
-/// `helm`, which renders charts without a cluster. None, with a reason printed, where it
-/// cannot be had.
+/// Returns `helm`, which renders charts without a cluster. Prints a reason and returns
+/// `None` if it is not available.
 #[must_use]
 pub fn helm() -> Option<Command> {
     let mut command = program("helm")?;
-    // Repositories and plugins of this machine.
+    // The repositories and plugins of this machine are ignored.
     for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         command.env(folder, std::env::temp_dir().join("no-helm"));
     }
@@ -141,8 +143,8 @@ pub fn helm() -> Option<Command> {
 }
 
 impl ControlPlane {
-    /// Starts it, and waits until it is ready. None, with a reason printed,
-    /// where that is not possible here.
+    /// Starts a control plane, and waits until it is ready. Prints a reason and returns
+    /// `None` if that is not possible here.
     pub async fn start() -> Option<Self> {
         let programs = programs()?.to_owned();
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -161,17 +163,17 @@ impl ControlPlane {
         Some(plane)
     }
 
-    /// A client that may do everything.
+    /// Returns a client with all rights.
     pub async fn admin(&self) -> Client {
         self.client(ADMIN).await
     }
 
-    /// A client with a token, of a `ServiceAccount` for example.
+    /// Returns a client with a token, for example of a `ServiceAccount`.
     pub async fn client(&self, token: &str) -> Client {
         Client::try_from(self.config(token).await).expect("ours")
     }
 
-    /// How such a client gets to the API server.
+    /// Returns the client configuration for a token.
     pub async fn config(&self, token: &str) -> Config {
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig(token)).expect("ours");
         let options = KubeConfigOptions::default();
@@ -179,7 +181,7 @@ impl ControlPlane {
         config.expect("ours")
     }
 
-    /// Applies manifests, in the order in which they are written.
+    /// Applies manifests in their order.
     pub async fn apply(&self, manifests: &str) {
         let client = self.admin().await;
         for document in manifests
@@ -187,8 +189,8 @@ impl ControlPlane {
             .filter(|text| !text.trim().is_empty())
         {
             let object: DynamicObject = serde_saphyr::from_str(document).expect("a manifest");
-            let types = object.types.clone().expect("it has a kind");
-            let kind = GroupVersionKind::try_from(&types).expect("it has a version");
+            let types = object.types.clone().expect("the object has a kind");
+            let kind = GroupVersionKind::try_from(&types).expect("the object has an API version");
             let kind = ApiResource::from_gvk(&kind);
             let api: Api<DynamicObject> = match object.namespace() {
                 Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
@@ -197,12 +199,12 @@ impl ControlPlane {
             let parameters = PatchParams::apply("test").force();
             let name = object.name_any();
             let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
-            applied.expect("the API server takes it");
+            applied.expect("the API server accepts the object");
         }
     }
 
-    /// Makes our resources known, and the controller's rights. The controller
-    /// itself is the tests' to start.
+    /// Installs the CRDs and the controller's RBAC. The tests start the controller
+    /// itself.
     pub async fn install(&self) {
         let is_pod = |document: &&str| document.contains("\nkind: Deployment\n");
         let others: Vec<&str> = INSTALL.split("---\n").filter(|d| !is_pod(d)).collect();
@@ -212,25 +214,27 @@ impl ControlPlane {
         for name in CRDS {
             let established = conditions::is_crd_established();
             let established = await_condition(crds.clone(), name, established);
-            established.await.expect("the API server makes it known");
+            established
+                .await
+                .expect("the API server establishes the CRD");
         }
     }
 
-    /// The token of the controller's `ServiceAccount`.
+    /// Returns a token of the controller's `ServiceAccount`.
     pub async fn controllers_token(&self) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin().await, "syslog-sink");
         let request = TokenRequest::default();
         let token = accounts
             .create_token_request("sink-controller", &PostParams::default(), &request)
             .await
-            .expect("it was applied");
+            .expect("the ServiceAccount exists");
         token
             .status
             .and_then(|status| status.token)
-            .expect("there is one")
+            .expect("the response has a token")
     }
 
-    /// Has etcd forget all versions of objects but the current ones.
+    /// Compacts etcd, so that only the current versions of objects are left.
     pub fn forget_old_versions(&self) {
         let ask = |path: &str, body: &serde_json::Value| {
             let url = format!("http://127.0.0.1:{}{path}", self.etcd_port);
@@ -238,7 +242,8 @@ impl ControlPlane {
             let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
             serde_json::from_str::<serde_json::Value>(&text.expect("etcd answers")).expect("JSON")
         };
-        // The key with one byte of zero: there is none.
+        // The range of the key with one zero byte is empty, but the response has the
+        // current revision.
         let found = ask("/v3/kv/range", &serde_json::json!({"key": "AA=="}));
         let revision = &found["header"]["revision"];
         let compaction = serde_json::json!({"revision": revision, "physical": true});
@@ -246,16 +251,16 @@ impl ControlPlane {
         assert!(compacted["header"].is_object(), "{compacted}");
     }
 
-    /// Restarts the API server: watches end, and requests fail for a while.
+    /// Restarts the API server: watches end, and requests fail for some time.
     pub async fn restart_apiserver(&mut self) {
-        // All but etcd; the controller manager does not outlive it.
+        // All processes except etcd; the controller manager depends on the API server.
         self.processes.truncate(1);
         self.start_apiserver();
         self.wait_until_ready().await;
         self.start_controller_manager();
     }
 
-    /// Adds nodes that pretend to run what is scheduled to them.
+    /// Adds nodes that pretend to run the pods scheduled to them.
     pub async fn add_nodes(&mut self, count: usize) {
         let kubeconfig = self.path("kubeconfig");
         fs::write(self.path("stages.yaml"), STAGES).expect("a file");
@@ -274,7 +279,7 @@ impl ControlPlane {
         }
     }
 
-    /// Adds a node, whose kubelet may have never answered.
+    /// Adds a node. If `is_alive` is false, its kubelet has never reported.
     pub async fn add_node(&self, name: &str, is_alive: bool) {
         let room = serde_json::json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
         let node = serde_json::json!({
@@ -291,11 +296,11 @@ impl ControlPlane {
         let node = serde_json::from_value(node).expect("ours");
         let nodes: Api<Node> = Api::all(self.admin().await);
         let created = nodes.create(&PostParams::default(), &node).await;
-        created.expect("the API server takes it");
+        created.expect("the API server accepts the object");
     }
 
-    /// A node's kubelet ends: its pods stay as they are, and the node is found to be not
-    /// ready, for which Kubernetes takes most of a minute.
+    /// Stops a node's kubelet: the pods stay as they are, and the node becomes not
+    /// ready, which takes Kubernetes most of a minute.
     pub async fn kill_node(&self, name: &str) {
         self.label_node(name, "dead").await;
         let status = serde_json::json!({"status": {"conditions": [{
@@ -307,10 +312,10 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.admin().await);
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(status));
         let patched = nodes.patch_status(name, &parameters, &patch).await;
-        patched.expect("the API server takes it");
+        patched.expect("the API server accepts the object");
     }
 
-    /// It comes back.
+    /// Starts a node's kubelet again.
     pub async fn revive_node(&self, name: &str) {
         self.label_node(name, "fake").await;
     }
@@ -319,29 +324,34 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.admin().await);
         let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {KWOK: kind}}}));
         let patched = nodes.patch(name, &PatchParams::default(), &patch).await;
-        patched.expect("the API server takes it");
+        patched.expect("the API server accepts the object");
     }
 
-    /// What a program has logged.
+    /// Returns the log of a program.
     #[must_use]
     pub fn log(&self, program: &str) -> String {
         fs::read_to_string(self.path(&format!("{program}.log"))).unwrap_or_default()
     }
 
-    /// Starts the controller's program, with its own rights. Gives its process.
+    /// Starts the controller's program with the controller's rights, and returns its
+    /// process ID.
     pub async fn start_controller(&mut self, program: &Path, settings: &serde_json::Value) -> u32 {
         let (file, kubeconfig) = (self.path("settings.yaml"), self.path("controller"));
-        // JSON is YAML.
+        // JSON is a subset of YAML.
         fs::write(&file, settings.to_string()).expect("a file");
         let token = self.controllers_token().await;
         fs::write(&kubeconfig, self.kubeconfig(&token)).expect("a file");
         let arguments = ["run".to_owned(), "--settings".to_owned(), file];
         let environment = [("KUBECONFIG", kubeconfig.as_str())];
         self.spawn_program(program, "controller", &arguments, &environment);
-        self.processes.last().expect("it was started").0.id()
+        self.processes
+            .last()
+            .expect("the controller was started")
+            .0
+            .id()
     }
 
-    /// `kubectl`, which may do everything here.
+    /// Returns a `kubectl` command with all rights.
     #[must_use]
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
@@ -350,12 +360,12 @@ impl ControlPlane {
         command
     }
 
-    /// `helm`, which may do everything here.
+    /// Returns a `helm` command with all rights.
     #[must_use]
     pub fn helm(&self) -> Command {
         let mut command = Command::new(self.programs.join("helm"));
         command.env("KUBECONFIG", self.path("kubeconfig"));
-        // What it remembers of other machines.
+        // The state of this machine's Helm is ignored.
         for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(folder, self.path("helm"));
         }
@@ -433,10 +443,11 @@ impl ControlPlane {
             format!("--token-auth-file={}", self.path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
-            // As on OpenShift: another owner of an object takes the right to delete it.
+            // As on OpenShift: changing the owner of an object requires permission to
+            // delete the object.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             format!("--advertise-address={}", node::ADDRESS),
-            // A node's name is none that anybody could look up.
+            // Node names cannot be resolved.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
         self.spawn("kube-apiserver", &arguments);
@@ -454,7 +465,7 @@ impl ControlPlane {
                 self.path("accounts.key")
             ),
             "--use-service-account-credentials=true".to_owned(),
-            // The CA that pods are given.
+            // The CA that is mounted into pods.
             format!("--root-ca-file={}", self.path("certificates/apiserver.crt")),
             "--leader-elect=false".to_owned(),
             format!("--secure-port={}", free_port()),
@@ -480,7 +491,7 @@ impl ControlPlane {
         let client = self.admin().await;
         let processes = &mut self.processes;
         let ready = async {
-            // One that has ended will never be.
+            // A process that has exited will never become ready.
             while processes
                 .iter_mut()
                 .all(|process| matches!(process.0.try_wait(), Ok(None)))
@@ -511,7 +522,7 @@ fn http_get(path: &str) -> http::Request<Vec<u8>> {
     http::Request::get(path).body(Vec::new()).expect("a path")
 }
 
-/// The keys of `ServiceAccount`s' tokens, and the administrator's token.
+/// Writes the signing keys of `ServiceAccount` tokens, and the administrator's token.
 fn write_keys(dir: &Path) {
     let key = rcgen::KeyPair::generate().expect("a key");
     fs::write(dir.join("accounts.key"), key.serialize_pem()).expect("a file");

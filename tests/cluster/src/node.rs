@@ -1,4 +1,4 @@
-//! A real node: a kubelet, containerd, and pods that run. Only in a sandbox.
+//! A real node: a kubelet, containerd, and pods that run. It requires the sandbox.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -15,24 +15,24 @@ use rig::wait::until;
 use crate::ControlPlane;
 use crate::image::Image;
 
-/// The machine's address in the sandbox: what listens on 127.0.0.1 is here for
-/// pods.
+/// The machine's address in the sandbox. Pods reach the servers on 127.0.0.1 under this
+/// address.
 pub const ADDRESS: &str = "10.99.0.1";
-/// Where pods ask for names.
+/// The address of the pods' DNS server.
 pub(crate) const DNS: &str = "10.99.0.2";
-/// The API server's, in the range of services.
+/// The API server's address, in the range of services.
 const API: [u8; 4] = [10, 0, 0, 1];
-/// The node's name.
+/// The name of the node.
 pub const NAME: &str = "real";
-/// What does nothing, so that a pod's namespaces stay.
+/// The image of a program that does nothing, and keeps a pod's namespaces.
 const PAUSE: &str = "localhost/pause:1";
-/// How long a node may take to be ready.
+/// The time limit for a node to become ready.
 const BOUND: Duration = Duration::from_secs(120);
 
 const PAUSE_SOURCE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
 
 impl ControlPlane {
-    /// Adds a node that runs pods of these images.
+    /// Adds a node that can run pods of these images.
     pub async fn add_real_node(&mut self, images: &[Image]) {
         std::thread::spawn(answer_names);
         let folder = PathBuf::from(self.path("node"));
@@ -78,7 +78,7 @@ impl ControlPlane {
             .replace("PAUSE", PAUSE);
         let path = folder.join("containerd.toml");
         fs::write(&path, config).expect("a file");
-        let program = rig::program("containerd").expect("the sandbox has looked");
+        let program = rig::program("containerd").expect("the sandbox has checked this");
         let arguments = [format!("--config={}", path.display())];
         self.spawn_program(&program, "containerd", &arguments, &[]);
         let is_up = until(BOUND, || {
@@ -125,7 +125,7 @@ fn is_ready(node: &Node) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// The last lines of a log.
+/// Returns the last lines of a log.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
@@ -166,7 +166,7 @@ fn iptables(arguments: &str) {
     run(Command::new("iptables").args(arguments.split(' ')));
 }
 
-/// A DNS (RFC 1035) that knows the API server and nobody else.
+/// Runs a DNS server (RFC 1035) that only knows the API server.
 fn answer_names() {
     const HEADER: usize = 12;
     let socket = UdpSocket::bind((DNS, 53)).expect("the sandbox has the address");
@@ -176,7 +176,7 @@ fn answer_names() {
         let Some(end) = question.iter().skip(HEADER).position(|byte| *byte == 0) else {
             continue;
         };
-        // Behind the name: its type and its class.
+        // The type and the class follow the name.
         let end = HEADER + end + 5;
         let Some(asked) = question.get(..end) else {
             continue;
@@ -191,7 +191,7 @@ fn answer_names() {
         answer[3] = code;
         answer[4..HEADER].copy_from_slice(&[0, 1, 0, answers, 0, 0, 0, 0]);
         if answers == 1 {
-            // The name above, IPv4, Internet, a minute, four bytes.
+            // The name above, IPv4, Internet, a TTL of one minute, four bytes.
             answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
             answer.extend(API);
         }

@@ -1,6 +1,5 @@
-//! A test in namespaces of its own (mounts, network, processes), which take
-//! everything with them when it ends: containers, network devices, mounts. Its
-//! temporary files go as well.
+//! Runs a test in its own namespaces (mounts, network, processes). When the test ends,
+//! all its containers, network devices, mounts and temporary files are removed.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +10,7 @@ use rig::process;
 use crate::node::{ADDRESS, DNS};
 
 const INSIDE: &str = "SYSLOG_SINK_SANDBOX";
-/// What a real node needs besides Kubernetes, and what Debian calls it.
+/// The programs that a real node needs besides Kubernetes, and their Debian packages.
 const PROGRAMS: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -21,14 +20,14 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("busybox", "busybox-static"),
 ];
 
-/// Where a kubelet and the network's plugins always write: containers' logs,
-/// network namespaces, addresses in use.
+/// The fixed folders of a kubelet and of network plug-ins: containers' logs, network
+/// namespaces, allocated addresses.
 const FOLDERS: [&str; 3] = ["/var/log", "/run/netns", "/var/lib/cni"];
-/// Where containers' control groups are, which belong to no namespace.
+/// The control groups of containers, which are not part of a namespace.
 const GROUPS: &str = "k8s.io";
 
-/// Whether the test goes on here. If not, it was run in the sandbox, or there
-/// is none, which was said.
+/// Returns whether the test continues in this process. If not, it has run in the
+/// sandbox, or was skipped with a printed reason.
 #[must_use]
 pub fn enter(test: &str) -> bool {
     match enter_with(&[test, "--exact", "--nocapture"]) {
@@ -41,14 +40,14 @@ pub fn enter(test: &str) -> bool {
     }
 }
 
-/// What came of a wish to be in a sandbox.
+/// The result of [`enter_with`].
 #[derive(Debug)]
 pub enum Entered {
-    /// It is one.
+    /// This process is in a sandbox.
     Inside,
-    /// This program, with the arguments, has ended in one.
+    /// This program has run with the arguments in a sandbox, and exited.
     Ended(ExitStatus),
-    /// There is none, which was said.
+    /// A sandbox is not possible here. The reason was printed.
     Impossible,
 }
 
@@ -73,13 +72,13 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         rig::skip("/usr/lib/cni/bridge is missing (Debian: containernetworking-plugins)");
         return Entered::Impossible;
     }
-    // There is no network inside to build it by.
+    // Built before, because there is no network in the sandbox.
     if crate::programs().is_none() {
         return Entered::Impossible;
     }
-    // Containers that run to the end keep it from removing them itself.
+    // Removed here, because containers that still run inside would prevent it there.
     let temporary = tempfile::tempdir().expect("a temporary folder");
-    let this = std::env::current_exe().expect("this is a program");
+    let this = std::env::current_exe().expect("the path of the executable is known");
     let status = Command::new("unshare")
         .args([
             "--mount",
@@ -94,13 +93,13 @@ pub fn enter_with(arguments: &[&str]) -> Entered {
         .env(INSIDE, "1")
         .env("TMPDIR", temporary.path())
         .status()
-        .expect("unshare was found");
-    temporary.close().expect("nobody is left who uses it");
+        .expect("unshare exists");
+    temporary.close().expect("the folder is unused");
     sweep();
     Entered::Ended(status)
 }
 
-/// Removes the control groups of containers that are gone. Those of others are
+/// Removes the control groups of terminated containers. Those of other containers are
 /// not empty, and stay.
 fn sweep() {
     fn remove(group: &Path) {
@@ -118,7 +117,7 @@ fn sweep() {
     }
 }
 
-/// A network with one address, whose port is this machine's own.
+/// Sets up a network with one address, which forwards to 127.0.0.1.
 fn furnish() {
     let run = |command: &str| {
         let mut words = command.split(' ');
@@ -127,17 +126,17 @@ fn furnish() {
     };
     run("mount --make-rshared /");
     for folder in FOLDERS {
-        fs::create_dir_all(folder).expect("root may");
+        fs::create_dir_all(folder).expect("root has the rights");
         run(&format!("mount -t tmpfs tmpfs {folder}"));
     }
     run("ip link set lo up");
     run(&format!("ip address add {ADDRESS}/32 dev lo"));
     run(&format!("ip address add {DNS}/32 dev lo"));
     for key in ["ip_forward", "conf/all/route_localnet"] {
-        fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root may");
+        fs::write(format!("/proc/sys/net/ipv4/{key}"), "1").expect("root has the rights");
     }
-    // What listens on 127.0.0.1 is there for pods as well, and under the same
-    // address for who is no pod.
+    // Servers on 127.0.0.1 can be reached under this address, both from pods and from
+    // the sandbox itself.
     for chain in ["PREROUTING", "OUTPUT"] {
         run(&format!(
             "iptables -t nat -A {chain} -d {ADDRESS} -p tcp -j DNAT --to-destination 127.0.0.1"

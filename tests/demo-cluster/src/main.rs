@@ -1,16 +1,16 @@
-//! `make demo-cluster`: two namespaces that talk, their sinks, and a wrong one,
-//! with kubectl.
+//! `make demo-cluster`: two namespaces whose pods write logs, their sinks, and a sink
+//! with an error, shown with kubectl.
 //!
 //! ```text
 //! pods -> Fluent Bit in a pod -> the plugin -> rsyslog    (a real node)
-//! sinks -> sink-controller -> agents on nodes of KWOK     (where there is none)
+//! sinks -> sink-controller -> agents on nodes of KWOK     (without a real node)
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a demonstration that cannot be set up ends"
+    reason = "a panic aborts the demo"
 )]
 
 use std::path::Path;
@@ -26,11 +26,11 @@ use rig::wait::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Longer than anything takes that is waited for.
+/// The time limit for everything that is waited for.
 const BOUND: Duration = Duration::from_secs(120);
-/// How many nodes of KWOK there are in the place of a real one.
+/// The number of simulated nodes (KWOK) if there is no real one.
 const NODES: usize = 3;
-/// What a pod says.
+/// The script of a pod.
 const TALK: &str = "i=0; while true; do echo \"line $i\"; i=$((i+1)); sleep 1; done";
 
 fn main() -> ExitCode {
@@ -54,9 +54,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The whole: pods whose logs reach a server.
+/// Runs the complete demo: pods whose logs reach a server.
 async fn with_pods(fluent_bit: &Path) {
-    let rsyslog = Rsyslog::start(&Input::Tcp).expect("it was found");
+    let rsyslog = Rsyslog::start(&Input::Tcp).expect("rsyslogd was found");
     let mut demo = Demo::start().await;
     let images = [image::agent(fluent_bit, host::library()), image::shell()];
     demo.plane.add_real_node(&images).await;
@@ -72,7 +72,7 @@ async fn with_pods(fluent_bit: &Path) {
     demo.wait_for("shop", "logs", "Delivering", "True");
     demo.wait_for("team-a", "wrong", "Delivering", "False");
     demo.show("get logsinks --all-namespaces");
-    println!("\nWhat rsyslog has of the namespace shop, and of no other:");
+    println!("\nMessages that rsyslog received, only from the namespace shop:");
     print_some(&rsyslog, "pod.log/shop/");
     demo.show("-n shop run ghost --image=registry.invalid/ghost:1");
     let says = |words: &str| {
@@ -80,17 +80,21 @@ async fn with_pods(fluent_bit: &Path) {
         messages.any(|message| message.msg.contains(words))
     };
     until(BOUND, || says("Back-off").then_some(())).expect("events arrive");
-    println!("\nWhat happens there arrives as well:");
+    println!("\nKubernetes events of the namespace arrive too:");
     print_some(&rsyslog, "k8s.event/shop/");
     let strangers = rsyslog.messages();
     let strangers = strangers
         .iter()
         .filter(|message| !message.app_name.contains("/shop/"));
-    assert_eq!(strangers.count(), 0, "a line of another namespace");
+    assert_eq!(
+        strangers.count(),
+        0,
+        "a message of another namespace arrived"
+    );
     demo.explain();
 }
 
-/// The first messages whose APP-NAME begins like this.
+/// Prints the first messages whose APP-NAME begins with `app_name`.
 fn print_some(rsyslog: &Rsyslog, app_name: &str) {
     let messages = rsyslog.messages().into_iter();
     let messages = messages.filter(|message| message.app_name.starts_with(app_name));
@@ -104,9 +108,9 @@ fn print_some(rsyslog: &Rsyslog, app_name: &str) {
     }
 }
 
-/// Where no real node can be: what sinks become, and what they are told.
+/// Runs the demo without a real node: the configuration and the conditions of sinks.
 async fn without_pods() -> ExitCode {
-    println!("There is no real node here, so nodes only pretend: no log flows.");
+    println!("A real node is not possible here. The nodes are simulated, so there are no logs.");
     let Some(plane) = ControlPlane::start().await else {
         return ExitCode::FAILURE;
     };
@@ -129,7 +133,12 @@ struct Demo {
 
 impl Demo {
     async fn start() -> Self {
-        Self::new(ControlPlane::start().await.expect("the sandbox has looked")).await
+        Self::new(
+            ControlPlane::start()
+                .await
+                .expect("the sandbox has checked this"),
+        )
+        .await
     }
 
     async fn new(plane: ControlPlane) -> Self {
@@ -147,10 +156,10 @@ impl Demo {
             "paths": {"state": self.folder.path().join("state")},
             "agent": agent,
             "listen": "127.0.0.1:0",
-            // Faster than it has to be with many nodes.
+            // Shorter than necessary for many nodes.
             "timing": {"debounceSeconds": 1, "scrapeIntervalSeconds": 2},
         });
-        // Built beside this program, by make.
+        // Make builds it beside this program.
         let program = std::env::current_exe().expect("a program");
         let program = program.with_file_name("sink-controller");
         self.plane.start_controller(&program, &settings).await;
@@ -202,11 +211,11 @@ impl Demo {
             command.args(["--image-pull-policy=Never", "--", "-c", TALK]);
             command.output().ok()?.status.success().then_some(())
         };
-        // The account of a namespace's pods is made a moment after it.
-        until(BOUND, run).expect("the pod is taken");
+        // A namespace's ServiceAccount is created shortly after the namespace.
+        until(BOUND, run).expect("the pod is created");
     }
 
-    /// Waits until a sink has a condition.
+    /// Waits until a sink has a condition with this status.
     fn wait_for(&self, namespace: &str, sink: &str, condition: &str, status: &str) {
         let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
         let is_so = || {
@@ -221,9 +230,9 @@ impl Demo {
         });
     }
 
-    /// Why sinks are not well.
+    /// Prints why sinks are not ready.
     fn explain(&self) {
-        println!("\nWhat the sinks of team-a say:");
+        println!("\nConditions of the sinks of team-a:");
         let path = "jsonpath={range .items[*]}{.metadata.name}{\":\\n\"}{range .status.conditions[*]}{\"  \"}{.type}{\" \"}{.status}{\": \"}{.message}{\"\\n\"}{end}{end}";
         print!(
             "{}",

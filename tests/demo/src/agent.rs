@@ -1,5 +1,5 @@
-//! The delivering side: a real Fluent Bit where there is one, else the C host
-//! that drives the library as Fluent Bit does.
+//! The delivering side: a real Fluent Bit if it is installed, else the C host that
+//! calls the library as Fluent Bit does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use rig::pki::Pki;
 use crate::arrivals::Arrivals;
 use crate::samples::Line;
 
-/// What delivered, and what it said.
+/// The program that delivered, and its log.
 pub(crate) struct Delivered {
     pub(crate) by: &'static str,
     pub(crate) log: String,
@@ -33,7 +33,7 @@ pub(crate) fn deliver(
             log: by_fluent_bit(&program, library, lines, pki, shop, cluster),
         },
         None => Delivered {
-            by: "the C host of the tests (there is no Fluent Bit)",
+            by: "the C host of the tests (Fluent Bit is not installed)",
             log: by_host(lines, pki, shop, cluster),
         },
     }

@@ -1,4 +1,4 @@
-//! The receiving side: rsyslog where it is installed, else our own receiver.
+//! The receiving side: rsyslog if it is installed, else the receiver of the tests.
 
 use receiver::{Listen, Message, Options, Receiver, TlsFiles};
 use rig::pki::Pki;
@@ -43,7 +43,7 @@ impl Arrivals {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Rsyslog(_) => "rsyslog",
-            Self::Own(_) => "the receiver of the tests (there is no rsyslog)",
+            Self::Own(_) => "the receiver of the tests (rsyslog is not installed)",
         }
     }
 
@@ -54,11 +54,11 @@ impl Arrivals {
         }
     }
 
-    /// What arrived, once that is `count` messages or nothing more comes.
+    /// Waits for `count` messages, or until no more arrive, and returns all of them.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Arrived> {
         match self {
             Self::Rsyslog(rsyslog) => {
-                // Too few are told of in the summary.
+                // The summary reports missing messages.
                 let _ = rsyslog.wait_for(count, BOUND);
                 rsyslog.messages().into_iter().map(Arrived::from).collect()
             }

@@ -1,11 +1,11 @@
-//! The main job, seen once from its beginning to its end:
+//! The main use case from beginning to end:
 //!
 //! ```text
 //! container logs -> Fluent Bit (or the C host) -> the plugin -> TLS -> rsyslog (or our receiver)
 //! ```
 //!
-//! Two outputs deliver: `shop` is limited to the namespace shop, `cluster`
-//! takes all. Ends with an error where a line was lost.
+//! Two outputs deliver: `shop` is restricted to the namespace shop, `cluster` delivers
+//! all namespaces. Exits with an error if a line is lost.
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -20,7 +20,7 @@ use rig::pki::Pki;
 use self::agent::Delivered;
 use self::arrivals::Arrivals;
 
-/// By their numbers (RFC 5424, table 2).
+/// The severities by number (RFC 5424, table 2).
 const SEVERITIES: [&str; 8] = [
     "emergency",
     "alert",
@@ -39,14 +39,17 @@ fn main() -> ExitCode {
     let shop = Arrivals::start(&pki);
     let cluster = Arrivals::start(&pki);
     println!(
-        "Made a CA and certificates; two sinks listen with TLS: {}",
+        "Created a CA and certificates; two receivers listen with TLS: {}",
         shop.kind()
     );
 
     let lines = samples::lines();
     let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
     let Delivered { by, log } = agent::deliver(library, &lines, &pki, &shop, &cluster);
-    println!("{} container log lines went through {by}.\n", lines.len());
+    println!(
+        "{} container log lines were delivered by {by}.\n",
+        lines.len()
+    );
 
     let of_shop_arrived = print("sink `shop` (namespace shop)", &shop, of_shop);
     let of_all_arrived = print("sink `cluster` (all namespaces)", &cluster, lines.len());
@@ -65,12 +68,12 @@ fn main() -> ExitCode {
     if as_expected {
         ExitCode::SUCCESS
     } else {
-        eprintln!("\nThis is not as it should be. The log:\n{log}");
+        eprintln!("\nUnexpected result. The log:\n{log}");
         ExitCode::FAILURE
     }
 }
 
-/// Prints what arrived, and says how much it was.
+/// Prints the messages that arrived, and returns their number.
 fn print(title: &str, arrivals: &Arrivals, expected: usize) -> usize {
     println!("== {title}");
     let messages = arrivals.wait_for(expected);
@@ -87,7 +90,7 @@ fn print(title: &str, arrivals: &Arrivals, expected: usize) -> usize {
     messages.len()
 }
 
-/// Whatever a message holds, it is one line of a terminal.
+/// Escapes a text, so that each message stays on one line of the terminal.
 fn printable(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {

@@ -1,28 +1,28 @@
-//! What the containers of two namespaces say.
+//! The logs of containers of two namespaces.
 
-/// A line of a container's log.
+/// A line in a container's log.
 pub(crate) struct Line {
     pub(crate) namespace: &'static str,
     pub(crate) pod: &'static str,
     pub(crate) container: &'static str,
     pub(crate) stream: &'static str,
     pub(crate) text: &'static str,
-    /// Seconds since 1970, and nanoseconds after them.
+    /// The time: seconds since 1970, and nanoseconds within the second.
     pub(crate) time: (u32, u32),
 }
 
-/// 2026-03-01T12:00:00Z
+/// The time of the first line: 2026-03-01T12:00:00Z.
 const START: u32 = 1_772_366_400;
 
 impl Line {
-    /// As a container runtime writes the time.
+    /// Returns the time in the format of a container runtime.
     pub(crate) fn rfc3339(&self) -> String {
         let (seconds, nanos) = self.time;
         format!("2026-03-01T12:00:{:02}.{nanos:09}Z", seconds - START)
     }
 }
 
-/// All lines, in the order of their times.
+/// Returns all lines, in the order of their times.
 pub(crate) fn lines() -> Vec<Line> {
     let shop = ("shop", "web-6d4cf56db6-x2k8p", "nginx");
     let cart = ("shop", "cart-0", "app");

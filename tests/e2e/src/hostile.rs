@@ -1,5 +1,5 @@
-//! Lines that a tenant wrote so that a part of them would be a message of
-//! another namespace, if a receiver began a message there.
+//! Hostile lines: a part of each would be a message of another namespace if a receiver
+//! started a message there.
 //!
 //! ```text
 //! <14>1 ... pod.log/shop/web-0/nginx ... xxxx<0>1 ... pod.log/other/ns/x ... gotcha<0>1 ...
@@ -23,10 +23,9 @@ pub struct Arrived {
     pub text: String,
 }
 
-/// Lines with forged messages throughout. Whatever limit up to 70,000 bytes a
-/// receiver has, one of them has a forged message right there. Every length of
-/// a message around 8,000 bytes is among them as well, because a header has
-/// less than 400 bytes.
+/// Returns lines that consist of forged messages. For every receiver limit up to 70,000
+/// bytes, one of the lines has a forged message exactly at the limit. Every message
+/// length around 8,000 bytes also occurs, because a header has less than 400 bytes.
 #[must_use]
 pub fn long_lines() -> Vec<String> {
     let anywhere = (0..FORGED.len()).map(|offset| forged(70_000, offset));
@@ -34,7 +33,7 @@ pub fn long_lines() -> Vec<String> {
     anywhere.chain(lengths).collect()
 }
 
-/// A line of forged messages behind other text.
+/// Returns a line of forged messages after other text.
 #[must_use]
 pub fn forged(length: usize, offset: usize) -> String {
     let mut line = "x".repeat(offset);
@@ -45,8 +44,8 @@ pub fn forged(length: usize, offset: usize) -> String {
     line
 }
 
-/// Lines with each character at which a receiver may end a message, before a
-/// forged message.
+/// Returns lines with each character at which a receiver may end a message, followed by
+/// a forged message.
 #[must_use]
 pub fn lines_with_ends() -> Vec<String> {
     let ascii = (0..32).chain([127]).map(char::from).map(String::from);
@@ -55,18 +54,18 @@ pub fn lines_with_ends() -> Vec<String> {
     let both = |end: String| {
         [
             format!("text{end}{FORGED}"),
-            // As octet counting has it.
+            // As with octet counting.
             format!("text{end}{length} {FORGED}"),
         ]
     };
     ascii.chain(others).flat_map(both).collect()
 }
 
-/// Asserts that no message is of another namespace, and no byte lost or added.
+/// Asserts that no message claims another namespace, and that no byte is lost or added.
 ///
 /// # Panics
 ///
-/// Where that is not so.
+/// Panics if the assertion fails.
 pub fn assert_whole(arrived: &[Arrived], lines: &[String]) {
     assert_of_the_container(arrived);
     let texts = arrived.iter().map(|message| message.text.as_str());
@@ -84,12 +83,12 @@ pub fn assert_whole(arrived: &[Arrived], lines: &[String]) {
     );
 }
 
-/// Asserts that no message is of another namespace, and that there is one
-/// message for each of [`lines_with_ends`].
+/// Asserts that no message claims another namespace, and that each of
+/// [`lines_with_ends`] became exactly one message.
 ///
 /// # Panics
 ///
-/// Where that is not so.
+/// Panics if the assertion fails.
 pub fn assert_one_each(arrived: &[Arrived], lines: &[String]) {
     assert_of_the_container(arrived);
     assert_eq!(arrived.len(), lines.len());

@@ -1,15 +1,15 @@
-//! Every layout of a message: the options that change its form, and records
-//! that make the most of them.
+//! All layouts of a message: the options that change its format, and records that make
+//! use of them.
 
 use rig::event::{container_tag, event, map};
 use rmpv::Value;
 
 use crate::line;
 
-/// Options of an output.
+/// The options of an output.
 pub type Options = Vec<(&'static str, &'static str)>;
 
-/// Texts that a container may write.
+/// Returns texts that a container may write.
 fn texts() -> Vec<Value> {
     let mut texts: Vec<Value> = [
         "hello",
@@ -34,7 +34,7 @@ fn texts() -> Vec<Value> {
     texts
 }
 
-/// Labels whose keys and values are no names and no values of RFC 5424.
+/// Returns labels whose keys and values are not valid in RFC 5424.
 fn labels() -> Vec<(&'static str, Value)> {
     vec![
         ("app", "web".into()),
@@ -66,7 +66,7 @@ fn labels() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Records of a container, of an event, and of neither.
+/// Returns records of a container, of an event, and of another tag.
 #[must_use]
 pub fn chunks() -> Vec<(String, Vec<u8>)> {
     let kubernetes = map(vec![
@@ -112,7 +112,7 @@ pub fn chunks() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// Options that change a message's form.
+/// Returns the options that change a message's format.
 #[must_use]
 pub fn layouts() -> Vec<Options> {
     let all_templates = vec![

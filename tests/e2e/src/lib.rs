@@ -1,11 +1,7 @@
-//! The parts that the tests in `tests/` share: records of one container, sent
-//! through the C host.
+//! Shared helpers of the tests in `tests/`: records of one container, sent through the
+//! C host.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic fails the test")]
 
 pub mod hostile;
 pub mod layouts;
@@ -19,13 +15,13 @@ use rmpv::Value;
 
 use crate::hostile::Arrived;
 
-/// 2026-03-01T12:00:00Z
+/// The time of the records: 2026-03-01T12:00:00Z.
 const SECONDS: u32 = 1_772_366_400;
 
-/// The name under which the messages of [`chunk`] arrive.
+/// The APP-NAME of the messages of [`chunk`].
 pub const APP_NAME: &str = "pod.log/shop/web-0/nginx";
 
-/// A chunk of records of one container.
+/// Returns a chunk of records of one container.
 #[must_use]
 pub fn chunk(bodies: Vec<Value>) -> Vec<(String, Vec<u8>)> {
     let events = bodies
@@ -35,21 +31,21 @@ pub fn chunk(bodies: Vec<Value>) -> Vec<(String, Vec<u8>)> {
     vec![(container_tag("shop", "web-0", "nginx"), events)]
 }
 
-/// A line that the container wrote to its standard error.
+/// Returns a line that the container wrote to its standard error.
 #[must_use]
 pub fn line(text: &str) -> Value {
     map(vec![("log", text.into()), ("stream", "stderr".into())])
 }
 
-/// Sends records through an output with these options, which has to deliver
-/// them at once.
+/// Sends records through an output with these options. They must be delivered on the
+/// first attempt.
 #[must_use]
 pub fn send(address: &str, options: &[(&str, &str)], bodies: Vec<Value>) -> Run {
     send_chunks(address, options, &chunk(bodies))
 }
 
-/// Sends chunks through an output with these options, which has to deliver
-/// them at once.
+/// Sends chunks through an output with these options. They must be delivered on the
+/// first attempt.
 #[must_use]
 pub fn send_chunks(address: &str, options: &[(&str, &str)], chunks: &[(String, Vec<u8>)]) -> Run {
     let options = [&[("addr", address)], options].concat();
@@ -65,8 +61,8 @@ pub fn send_chunks(address: &str, options: &[(&str, &str)], chunks: &[(String, V
     run
 }
 
-/// Sends records to a daemon, and returns its messages, which have to be
-/// `expected` in number.
+/// Sends records to a daemon, and returns its messages. Their number must be
+/// `expected`.
 #[must_use]
 pub fn deliver(
     daemon: &Syslogd,
@@ -84,11 +80,12 @@ pub fn deliver(
 
 const END: &str = "the end";
 
-/// Sends lines, and then the end, and returns all that arrived before the end.
+/// Sends lines and then an end marker, and returns all messages that arrived before the
+/// end marker.
 ///
 /// # Panics
 ///
-/// Where a chunk is not delivered, or the end does not arrive last.
+/// Panics if a chunk is not delivered, or if the end marker is not the last message.
 pub fn arrivals_at(
     address: &str,
     options: &[(&str, &str)],
@@ -98,12 +95,12 @@ pub fn arrivals_at(
     let texts = lines.iter().map(String::as_str).chain([END]);
     let run = send(address, options, texts.map(line).collect());
     let mut arrived = wait_for_text(END).unwrap_or_else(|error| panic!("{error}\n{}", run.log));
-    let last = arrived.pop().expect("there is the end");
+    let last = arrived.pop().expect("the end marker arrives");
     assert_eq!(last.text, END);
     arrived
 }
 
-/// [`arrivals_at`] a daemon.
+/// Calls [`arrivals_at`] with a daemon.
 #[must_use]
 pub fn arrivals(daemon: &Syslogd, options: &[(&str, &str)], lines: &[String]) -> Vec<Arrived> {
     arrivals_at(&daemon.address(), options, lines, |end| {

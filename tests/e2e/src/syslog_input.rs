@@ -19,7 +19,7 @@ pub struct SyslogInput {
     port: u16,
 }
 
-/// The parser of Fluent Bit's package, but for any PROCID and any text.
+/// The parser of Fluent Bit's package, changed to accept any PROCID and any text.
 const PARSERS: &str = r"
 [PARSER]
     Name    syslog-rfc5424
@@ -46,8 +46,8 @@ const CONFIGURATION: &str = "
 ";
 
 impl SyslogInput {
-    /// Starts it, and waits until it listens. None, with a reason printed, where
-    /// there is no Fluent Bit.
+    /// Starts Fluent Bit, and waits until it listens. Prints a reason and returns
+    /// `None` if it is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
         let program = fluent_bit::find()?;
@@ -70,17 +70,17 @@ impl SyslogInput {
         })
     }
 
-    /// `127.0.0.1:port`.
+    /// Returns `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Waits until a message with this text came, and returns all that came.
+    /// Waits until a message with this text has arrived, and returns all messages.
     ///
     /// # Errors
     ///
-    /// The log, where none came.
+    /// Returns the log if no such message arrives.
     pub fn wait_for_text(&self, text: &str) -> Result<Vec<Arrived>, String> {
         until(BOUND, || {
             let messages = self.messages();
@@ -94,7 +94,7 @@ impl SyslogInput {
         let text = fs::read(self.dir.path().join("messages")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         text.split_inclusive('\n')
-            // The last line may not be written in full yet.
+            // The last line may be incomplete.
             .filter(|line| line.ends_with('\n'))
             .map(|line| {
                 let value: Value = serde_json::from_str(line).expect("the output is JSON");

@@ -1,10 +1,7 @@
-//! What is wrong is told in one line that names the output, the key, the value
-//! and what is allowed, or says what to do; and nothing is lost meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Invalid settings and unusable receivers are reported in one line, which names the
+//! output, the key, the value and the allowed values, or says what to do. No message is
+//! lost meanwhile.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +20,7 @@ fn run(options: &[(&str, &str)]) -> Run {
     Host::new().retries(3).output("sink", options).run(&[chunk])
 }
 
-/// The output is not opened, and one line says why.
+/// Asserts that the output is not initialized, and that one log line contains `parts`.
 fn assert_refused(options: &[(&str, &str)], parts: &[&str]) {
     let run = run(options);
     assert!(run.outputs.is_empty(), "{options:?} is accepted");
@@ -39,7 +36,7 @@ fn assert_refused(options: &[(&str, &str)], parts: &[&str]) {
 }
 
 #[test]
-fn values_that_are_not_allowed() {
+fn invalid_values_are_rejected() {
     let tcp = [("addr", "localhost:514"), ("transport", "tcp")];
     let port = "host:port or [IPv6 address]:port with a port from 1 to 65535";
     for (key, value, parts) in [
@@ -92,7 +89,7 @@ fn values_that_are_not_allowed() {
 }
 
 #[test]
-fn tls_files_that_cannot_be_used() {
+fn unusable_tls_files_are_rejected() {
     let pki = Pki::new();
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
@@ -146,8 +143,8 @@ fn tls_files_that_cannot_be_used() {
     }
 }
 
-/// The output is opened, its chunk comes back for another try, and the log
-/// says what to do.
+/// Asserts that the output is initialized and returns its chunk for a retry, and that
+/// the log says what to do.
 fn assert_retried(options: &[(&str, &str)], parts: &[&str]) {
     let run = run(&[
         options,
@@ -175,7 +172,7 @@ fn tls_receiver(server: Pair) -> Receiver {
 }
 
 #[test]
-fn receivers_that_cannot_be_trusted() {
+fn untrusted_receivers_are_retried() {
     let pki = Pki::new();
     for (server, ca, parts) in [
         (
@@ -205,7 +202,7 @@ fn receivers_that_cannot_be_trusted() {
 }
 
 #[test]
-fn a_certificate_that_is_not_verified_is_told_of() {
+fn an_unverified_certificate_is_logged() {
     let pki = Pki::new();
     let receiver = tls_receiver(pki.wrong_name());
     let address = receiver.address();
@@ -220,7 +217,7 @@ fn a_certificate_that_is_not_verified_is_told_of() {
 }
 
 #[test]
-fn receivers_that_cannot_be_reached() {
+fn unreachable_receivers_are_retried() {
     let tcp = ("transport", "tcp");
     assert_retried(
         &[("addr", "no-such-host.invalid:514"), tcp],
@@ -233,7 +230,7 @@ fn receivers_that_cannot_be_reached() {
 }
 
 #[test]
-fn tls_to_plain_tcp_and_the_other_way_round() {
+fn a_mismatch_of_tls_and_plain_tcp_is_retried() {
     let plain = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let address = plain.address();
     assert_retried(&[("addr", &address), ("tls_verify", "off")], &[&address]);
@@ -251,10 +248,10 @@ fn tls_to_plain_tcp_and_the_other_way_round() {
     assert_eq!(tls.count(), 0);
 }
 
-/// Fluent Bit passes an unset variable as an absent key: an output with a wrong
-/// name in its `${...}` must not send all namespaces.
+/// Fluent Bit passes an unset variable as an absent key: an output with a misspelled
+/// variable must not send all namespaces.
 #[test]
-fn an_unset_variable_does_not_open_the_namespace_check() {
+fn an_unset_variable_does_not_disable_the_namespace_check() {
     let Some(program) = fluent_bit::find() else {
         return;
     };

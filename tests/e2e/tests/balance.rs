@@ -1,8 +1,5 @@
-//! Two servers that share the work.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Load balancing between two servers.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +11,7 @@ use rig::port::free_port;
 const PODS: usize = 20;
 const CHUNKS: usize = 10;
 
-/// Chunks of all pods, one after the other and again.
+/// Returns chunks of all pods in turn.
 fn chunks() -> Vec<(String, Vec<u8>)> {
     let chunk = |number: usize| {
         let tag = container_tag("shop", &format!("web-{}", number % PODS), "nginx");
@@ -24,7 +21,7 @@ fn chunks() -> Vec<(String, Vec<u8>)> {
     (0..PODS * CHUNKS).map(chunk).collect()
 }
 
-/// The numbers that came for each pod, in their order.
+/// Returns the numbers that arrived for each pod, in order of arrival.
 fn by_pod(receiver: &Receiver) -> HashMap<String, Vec<usize>> {
     receiver.wait_for_the_end();
     let mut pods: HashMap<String, Vec<usize>> = HashMap::new();
@@ -56,7 +53,7 @@ fn receiver() -> Receiver {
 }
 
 #[test]
-fn each_pod_has_one_server_and_its_order() {
+fn each_pod_uses_one_server_and_keeps_its_order() {
     let (first, second) = (receiver(), receiver());
     run(&format!("{}, {}", first.address(), second.address()));
     let (first, second) = (by_pod(&first), by_pod(&second));
@@ -70,7 +67,7 @@ fn each_pod_has_one_server_and_its_order() {
 }
 
 #[test]
-fn the_part_of_a_dead_server_goes_to_the_other() {
+fn the_pods_of_a_dead_server_move_to_the_other_one() {
     let alive = receiver();
     run(&format!("127.0.0.1:{}, {}", free_port(), alive.address()));
     let pods = by_pod(&alive);

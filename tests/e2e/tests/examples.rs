@@ -1,10 +1,6 @@
-//! The example receivers of docs/RECEIVERS.md take what a sink sends, before
+//! The example receivers of docs/RECEIVERS.md receive the messages of a sink, before
 //! and after a restart and a crash.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::ops::DerefMut;
@@ -20,7 +16,7 @@ use rig::syslogd::Syslogd;
 use rig::wait::{BOUND, until};
 use tempfile::TempDir;
 
-/// The text of an example.
+/// Returns the text of an example.
 fn example(name: &str) -> String {
     let document = fs::read_to_string(document::path("RECEIVERS.md")).unwrap();
     let (_, rest) = document
@@ -29,7 +25,7 @@ fn example(name: &str) -> String {
     rest.split_once("```").unwrap().0.to_owned()
 }
 
-/// The example with files, folder and port of the test.
+/// Replaces the example's files, folder and port with those of the test.
 fn adapt(text: &str, pki: &Pki, dir: &Path, port: u16) -> String {
     let server = pki.server();
     let port = port.to_string();

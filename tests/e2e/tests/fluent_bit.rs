@@ -1,9 +1,5 @@
-//! The ready configurations, in a real Fluent Bit, unchanged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of the ready-to-use configurations, unchanged, in a real Fluent Bit.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod ready;
 
@@ -24,7 +20,7 @@ use tempfile::TempDir;
 const NAMESPACES: usize = 10;
 const CONTAINERS: usize = 50;
 const LINES: usize = 2000;
-/// For a hundred thousand lines on a machine that does other things as well.
+/// The time limit for a hundred thousand lines on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
 
 fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
@@ -39,7 +35,7 @@ fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
         .collect()
 }
 
-/// A moment with nanoseconds, which differs from line to line.
+/// Returns a time with nanoseconds, which is different for each line.
 fn time(line: usize) -> String {
     format!(
         "2026-03-01T12:{:02}:{:02}.{:06}789Z",
@@ -58,7 +54,7 @@ fn expected_time(line: usize) -> String {
     )
 }
 
-/// Each line once, in order, with its own time and its true origin.
+/// Asserts that each line arrived once, in order, with its own time and origin.
 fn check(messages: &[Parsed], log: &str) {
     let mut next: HashMap<&str, usize> = HashMap::new();
     for message in messages {
@@ -96,7 +92,8 @@ fn container_logs(file: &str) {
         ca: pki.ca(),
         mutual: false,
     };
-    // The queue of its package has two workers, which change the order.
+    // The main queue of the package's configuration has two workers, which reorder
+    // messages.
     let Some(rsyslog) = Rsyslog::configure(input).direct_queue().start() else {
         return;
     };
@@ -121,7 +118,7 @@ fn container_logs(file: &str) {
     assert_eq!(
         rsyslog.messages().len(),
         messages.len(),
-        "nothing comes twice\n{log}"
+        "duplicate messages\n{log}"
     );
     check(&messages, &log);
 }
@@ -152,7 +149,7 @@ fn every_configuration_passes_a_dry_run() {
     }
 }
 
-/// The messages' host, program and text.
+/// Returns the host, program and text of each message.
 fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
     let program = fluent_bit::find()?;
     let pki = Pki::new();
@@ -179,7 +176,7 @@ fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
 }
 
 #[test]
-fn the_files_of_a_machine() {
+fn a_machines_files_arrive() {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     for file in ["standalone.conf", "standalone.yaml"] {
         let Some(lines) = file_lines(file) else {
@@ -194,7 +191,7 @@ fn the_files_of_a_machine() {
 }
 
 #[test]
-fn the_files_of_a_container_beside() {
+fn a_sidecar_delivers_the_files_of_another_container() {
     for file in ["sidecar.conf", "sidecar.yaml"] {
         let Some(lines) = file_lines(file) else {
             return;
@@ -209,7 +206,7 @@ fn the_files_of_a_container_beside() {
 }
 
 #[test]
-fn a_hot_reload_loses_nothing_and_repeats_nothing() {
+fn a_hot_reload_neither_loses_nor_duplicates_messages() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -227,7 +224,8 @@ fn a_hot_reload_loses_nothing_and_repeats_nothing() {
                 writeln!(file, "line {}", round * 250 + line).unwrap();
             }
             fluent_bit.reload();
-            // A signal during a reload would end Fluent Bit without its outputs' exit.
+            // A signal during a reload would stop Fluent Bit without calling the exit
+            // of its outputs.
             for (text, count) in [
                 ("successful reload done", round + 1),
                 ("connected to", round + 2),
@@ -249,7 +247,7 @@ fn a_hot_reload_loses_nothing_and_repeats_nothing() {
     }
 }
 
-/// Two outputs, one of them limited to a namespace; long lines; both streams.
+/// Two outputs, one of them restricted to a namespace; long lines; both streams.
 #[test]
 fn an_output_with_a_namespace_gets_only_its_records() {
     let Some(program) = fluent_bit::find() else {

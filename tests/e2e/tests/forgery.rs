@@ -1,11 +1,6 @@
-//! No line becomes a message of another namespace, and no byte of a line is
-//! lost: each receiver with its package's default settings, the plugin with its
-//! own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! No line becomes a message of another namespace, and no byte of a line is lost. The
+//! receivers use their packages' default settings, the plugin its own.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::ops::Deref;
 
@@ -23,7 +18,7 @@ const TCP: Options<'_> = &[("transport", "tcp")];
 const NEWLINE: Options<'_> = &[("transport", "tcp"), ("framing", "newline")];
 const RELP: Options<'_> = &[("transport", "relp")];
 
-/// Long lines, and lines with ends of messages.
+/// Checks long lines, and lines with characters that may end a message.
 fn check<D: Deref<Target = Syslogd>>(start: impl Fn() -> Option<D>, options: Options<'_>) {
     check_long_lines(&start, options);
     check_ends(
@@ -42,7 +37,7 @@ fn check_long_lines<D: Deref<Target = Syslogd>>(
     }
 }
 
-/// Whatever replaces control characters.
+/// Checks lines whose control characters are replaced.
 fn check_ends(
     arrivals: impl Fn(Options<'_>, &[String]) -> Option<Vec<Arrived>>,
     options: Options<'_>,
@@ -70,7 +65,7 @@ fn imtcp_by_lines() {
     check(|| Rsyslog::start(&rsyslog::Input::Tcp), NEWLINE);
 }
 
-/// An escaped text is longer than its line: split by what it has become.
+/// An escaped text is longer than its line. It is split by its escaped length.
 #[test]
 fn imtcp_by_lines_with_escapes() {
     let Some(daemon) = Rsyslog::start(&rsyslog::Input::Tcp) else {
@@ -113,7 +108,7 @@ fn imrelp() {
     check(|| Rsyslog::start(&rsyslog::Input::Relp { tls: None }), RELP);
 }
 
-/// Less than the socket's buffer holds: what does not fit there is lost.
+/// Fewer lines than the socket's buffer holds: the kernel drops the rest.
 #[test]
 fn imudp() {
     let Some(daemon) = Rsyslog::start(&rsyslog::Input::Udp) else {

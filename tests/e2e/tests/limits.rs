@@ -1,10 +1,6 @@
-//! The settings of docs/RECEIVERS.md for both sides: with each pair, messages
-//! of the size that it allows arrive whole.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! The size limits of docs/RECEIVERS.md for both sides: with each pair of settings,
+//! messages of the allowed size arrive complete.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::ops::Deref;
 
@@ -25,7 +21,7 @@ fn check(daemon: Option<impl Deref<Target = Syslogd>>, options: &[(&str, &str)],
     }
 }
 
-/// `maxMessageSize` is that of imrelp's `maxDataSize`, too.
+/// `maxMessageSize` also sets the default of imrelp's `maxDataSize`.
 #[test]
 fn rsyslog_with_a_larger_max_message_size() {
     let size = ("max_message_size", "65536");
@@ -71,10 +67,10 @@ fn syslog_input_of_fluent_bit_up_to_its_default() {
     assert_whole(&arrived, &lines);
 }
 
-/// By default rsyslog escapes a control character by four bytes, and cuts what is
-/// then longer than its limit.
+/// By default rsyslog escapes each control character with four bytes, and truncates
+/// messages that then exceed its limit.
 #[test]
-fn control_characters_at_rsyslog() {
+fn rsyslog_truncates_by_the_escaped_length() {
     let trace = "at com.example.Shop.buy(Shop.java:42)\n\t\u{1b}[0m\u{7f}".repeat(2_000) + "end";
     let lines = [trace, "\t".repeat(20_000), "a\n".repeat(9_000) + "end"];
     let raw = Rsyslog::configure(rsyslog::Input::Tcp).raw_control_characters();

@@ -1,9 +1,6 @@
-//! What was given up is told to the sink and counted, in a real Fluent Bit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Dropped messages are reported to the sink and counted in the metrics of a real
+//! Fluent Bit.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +11,7 @@ use rig::fluent_bit::{self, FluentBit};
 use rig::port::free_port;
 use rig::wait::{self, BOUND};
 
-/// Metrics and their values, by name and labels as they are written.
+/// Returns the metrics' values by name and labels, as they are written.
 fn metrics(port: u16) -> HashMap<String, f64> {
     let text = fluent_bit::get(port, "/api/v2/metrics/prometheus").unwrap_or_default();
     text.lines()
@@ -25,7 +22,7 @@ fn metrics(port: u16) -> HashMap<String, f64> {
 }
 
 #[test]
-fn the_sink_is_told_and_the_endpoint_counts() {
+fn losses_are_reported_to_the_sink_and_counted() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -102,9 +99,9 @@ fn the_sink_is_told_and_the_endpoint_counts() {
     assert_documented(&metrics);
 }
 
-/// The metrics of several outputs are in the context of the first one.
+/// The metrics of all outputs are in the context of the first one.
 #[test]
-fn each_output_has_its_values_before_and_after_a_hot_reload() {
+fn each_output_keeps_its_metrics_across_a_hot_reload() {
     const OUTPUTS: [&str; 3] = ["one", "two", "three"];
     let Some(program) = fluent_bit::find() else {
         return;
@@ -170,7 +167,7 @@ fn each_output_has_its_values_before_and_after_a_hot_reload() {
     assert_eq!(receiver.received().len(), 9, "{log}");
 }
 
-/// docs/METRICS.md has the metrics that there are, and no others.
+/// Asserts that docs/METRICS.md lists exactly the existing metrics.
 fn assert_documented(metrics: &HashMap<String, f64>) {
     let mut there: Vec<&str> = metrics
         .keys()

@@ -1,9 +1,5 @@
-//! The configurations in docs/MIGRATION.md, side by side in one Fluent Bit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! The configurations of docs/MIGRATION.md, side by side in one Fluent Bit.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +20,7 @@ const INPUT: &str = "\
 
 ";
 
-/// The blocks between ```ini and ```.
+/// Returns the blocks between ```ini and ```.
 fn blocks(document: &str) -> Vec<String> {
     let parts = document.split("```ini\n").skip(1);
     parts
@@ -38,7 +34,8 @@ fn listen() -> Receiver {
     Receiver::start(options).unwrap()
 }
 
-/// The first message, without its time: the built-in output's has other digits.
+/// Returns the first message without its time, in which the built-in output writes a
+/// different number of digits.
 fn first(receiver: &Receiver) -> Message {
     let received = receiver.wait_for(3, BOUND).unwrap();
     let mut message = received[0].message.clone().unwrap();
@@ -47,7 +44,7 @@ fn first(receiver: &Receiver) -> Message {
 }
 
 #[test]
-fn messages_are_the_same_as_those_of_the_built_in_output() {
+fn messages_equal_those_of_the_built_in_output() {
     let Some(program) = fluent_bit::find() else {
         return;
     };

@@ -1,10 +1,6 @@
-//! What a real rsyslog makes of what the plugin sends. The C host stands in
-//! for Fluent Bit, so that these run everywhere.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of how a real rsyslog parses the plugin's messages. The C host replaces Fluent
+//! Bit, so that the tests run everywhere.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::path::Path;
 
@@ -32,7 +28,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn every_field_over_tls_with_mutual_authentication() {
+fn every_field_arrives_over_mutual_tls() {
     for driver in DRIVERS {
         every_field_over_tls(driver);
     }
@@ -92,7 +88,7 @@ fn every_field_over_tls(driver: Driver) {
 }
 
 #[test]
-fn every_transport_and_framing() {
+fn messages_arrive_over_every_transport_and_framing() {
     let texts = [
         "first",
         "<13>1 - - - - - - forged",
@@ -109,7 +105,7 @@ fn every_transport_and_framing() {
         ),
         (Input::Udp, vec![("transport", "udp")], "\u{1}\t€\u{7f}"),
     ] {
-        // Control characters are compared as they were sent.
+        // Raw, because control characters are compared with what was sent.
         let rsyslog = Rsyslog::configure(input).raw_control_characters().start();
         let Some(rsyslog) = rsyslog else {
             return;
@@ -129,7 +125,7 @@ fn every_transport_and_framing() {
 }
 
 #[test]
-fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
+fn a_newline_never_starts_a_second_message() {
     for (options, expected) in [
         (vec![], "one\ntwo"),
         (vec![("framing", "newline")], "one two"),
@@ -138,7 +134,7 @@ fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
             "one\\ntwo",
         ),
     ] {
-        // Line feeds are compared as they were sent.
+        // Raw, because line feeds are compared with what was sent.
         let rsyslog = Rsyslog::configure(Input::Tcp)
             .raw_control_characters()
             .start();
@@ -153,7 +149,7 @@ fn a_newline_is_kept_or_replaced_and_never_makes_a_second_message() {
 }
 
 #[test]
-fn hostile_labels_and_bytes() {
+fn hostile_labels_and_bytes_are_escaped() {
     let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
         return;
     };
@@ -183,7 +179,7 @@ fn hostile_labels_and_bytes() {
 }
 
 #[test]
-fn the_template_options() {
+fn header_fields_come_from_templates() {
     let Some(rsyslog) = Rsyslog::start(&Input::Tcp) else {
         return;
     };
@@ -212,10 +208,10 @@ fn the_template_options() {
     );
 }
 
-/// Over TLS 1.3 a receiver refuses a certificate after our side believes to be
-/// done: nothing may be sent into a connection that is about to be refused.
+/// With TLS 1.3 a receiver rejects a certificate after the client has completed the
+/// handshake. Nothing may be sent into a connection that is about to be rejected.
 #[test]
-fn without_a_certificate_that_rsyslog_wants_nothing_is_delivered() {
+fn nothing_is_delivered_without_a_required_client_certificate() {
     for driver in DRIVERS {
         nothing_is_delivered_without_a_certificate(driver);
     }

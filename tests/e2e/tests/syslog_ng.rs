@@ -1,10 +1,6 @@
-//! The fields that a real syslog-ng parses from the plugin's messages. The C
-//! host stands in for Fluent Bit, so that these run everywhere.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of how a real syslog-ng parses the plugin's messages. The C host replaces
+//! Fluent Bit, so that the tests run everywhere.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use e2e::{APP_NAME, deliver, line};
 use rig::event::map;
@@ -13,7 +9,7 @@ use rig::syslog_ng::{Input, SyslogNg};
 use rig::syslogd::Parsed;
 
 #[test]
-fn every_field_by_every_input() {
+fn every_field_arrives_at_every_input() {
     let pki = Pki::new();
     let (ca, client) = (pki.ca(), pki.client());
     let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
@@ -68,7 +64,7 @@ fn every_field_by_every_input() {
                 facility: "19".to_owned(),
                 severity: "4".to_owned(),
                 timestamp: "2026-03-01T12:00:00.123456+00:00".to_owned(),
-                // The sender's address: keep-hostname() is off.
+                // The sender's address, because keep-hostname() is off.
                 hostname: "127.0.0.1".to_owned(),
                 app_name: APP_NAME.to_owned(),
                 procid: "42".to_owned(),

@@ -1,10 +1,6 @@
-//! The inputs of the ready configurations: long lines, restarts, Docker's logs,
-//! labels of pods that are created again, and the agent's own log.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! The inputs of the ready-to-use configurations: long lines, restarts, Docker's logs,
+//! labels of recreated pods, and the agent's own log.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod ready;
 
@@ -23,7 +19,7 @@ use rig::port::free_port;
 use rig::wait::{BOUND, until};
 use serde_json::json;
 
-/// Above every configuration's buffer.
+/// More than the buffer of every configuration.
 const LONG: usize = 3_000_000;
 const TIME: &str = "2026-03-01T12:00:00.123456789Z";
 const FILES: [&str; 4] = [
@@ -37,7 +33,7 @@ fn start(program: &Path, file: &str, variables: &[(&str, String)]) -> FluentBit 
     FluentBit::start(program, host::library(), &configuration(file), variables)
 }
 
-/// The messages that came so far, `count` at least.
+/// Waits for `count` messages, and returns all messages that have arrived.
 fn messages(receiver: &Receiver, count: u64, agent: &FluentBit) -> Vec<Message> {
     let received = receiver
         .wait_for(count, BOUND)
@@ -64,18 +60,18 @@ fn a_long_line_is_skipped_and_the_others_arrive_once() {
         writeln!(log, "first\n{long}\nsecond\nthird").unwrap();
         let agent = start(&program, file, &variables);
         messages(&receiver, 3, &agent);
-        // What comes after a look at the folder comes once as well.
+        // A line written after a scan of the folder must arrive once too.
         writeln!(log, "fourth").unwrap();
         let messages = messages(&receiver, 4, &agent);
         let log = agent.stop();
         assert_eq!(texts(&messages), ["first", "second", "third", "fourth"]);
-        assert_eq!(receiver.count(), 4, "{file}: something came twice");
+        assert_eq!(receiver.count(), 4, "{file}: duplicate messages");
         assert!(log.contains("app.log have long lines. Skipping"), "{log}");
     }
 }
 
 #[test]
-fn a_restart_goes_on_where_it_stopped() {
+fn a_restart_continues_at_the_stored_offset() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -97,14 +93,14 @@ fn a_restart_goes_on_where_it_stopped() {
     }
 }
 
-/// A line of Docker's log driver `json-file`.
+/// Writes a line in the format of Docker's log driver `json-file`.
 fn docker(log: &mut File, text: &str, stream: &str) {
     let line = json!({"log": text, "stream": stream, "time": TIME});
     writeln!(log, "{line}").unwrap();
 }
 
 #[test]
-fn the_logs_of_docker_are_read_as_those_of_cri() {
+fn docker_logs_are_parsed_like_cri_logs() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -156,7 +152,7 @@ fn the_logs_of_docker_are_read_as_those_of_cri() {
     }
 }
 
-/// The value of a label in the structured data.
+/// Returns the value of a label in the structured data.
 fn app(message: &Message) -> Option<&str> {
     let element = message.structured_data.first()?;
     let mut labels = element.params.iter().filter(|(name, _)| name == "app");
@@ -164,7 +160,7 @@ fn app(message: &Message) -> Option<&str> {
 }
 
 #[test]
-fn a_pod_of_the_same_name_has_its_own_labels() {
+fn a_recreated_pod_has_its_own_labels() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -188,10 +184,10 @@ fn a_pod_of_the_same_name_has_its_own_labels() {
     }
 }
 
-/// The labels of a pod that runs are looked up again after a while. (The test
-/// cannot wait for as long as the configuration does.)
+/// The labels of a running pod are fetched again after some time. The test shortens the
+/// configured time.
 #[test]
-fn labels_that_change_are_looked_up_again() {
+fn changed_labels_are_fetched_again() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
@@ -201,7 +197,10 @@ fn labels_that_change_are_looked_up_again() {
     let variables = variables(&dir, &receiver.address(), &pki);
     let text = fs::read_to_string(configuration("kubernetes.yaml")).unwrap();
     let hurried = text.replace("kube_meta_cache_ttl: 1h", "kube_meta_cache_ttl: 1s");
-    assert!(text != hurried, "the configuration has another time");
+    assert!(
+        text != hurried,
+        "the configuration has a different kube_meta_cache_ttl"
+    );
     let file = dir.path().join("kubernetes.yaml");
     fs::write(&file, hurried).unwrap();
     let mut container = Node::new(&dir.path().join("log")).start("shop", "web-0", "app");
@@ -220,7 +219,7 @@ fn labels_that_change_are_looked_up_again() {
     }
 }
 
-/// How many records the input has read.
+/// Returns the number of records that the input has read.
 fn records(variables: &[(&'static str, String)]) -> Option<usize> {
     let port = variable(variables, "HTTP_PORT").parse().unwrap();
     let metrics = fluent_bit::get(port, "/api/v2/metrics/prometheus")?;
@@ -229,11 +228,11 @@ fn records(variables: &[(&'static str, String)]) -> Option<usize> {
     value.trim().parse().ok()
 }
 
-/// A file that grows faster than it is read has its turns, and so have the others.
+/// A file that grows faster than it is read must not block the other files.
 #[test]
-fn a_flood_does_not_hold_up_the_lines_of_others() {
+fn a_fast_growing_file_does_not_delay_other_files() {
     const BLOCK: usize = 20_000;
-    /// What there is always more to read.
+    /// The minimum number of bytes that are always unread.
     const AHEAD: usize = 5 * BLOCK;
     let Some(program) = fluent_bit::find() else {
         return;
@@ -245,7 +244,7 @@ fn a_flood_does_not_hold_up_the_lines_of_others() {
         let variables = variables(&dir, &receiver.address(), &pki);
         let node = Node::new(&dir.path().join("log"));
         let start_pod = |pod| node.start("shop", pod, "app");
-        // One of them is the first, whatever the order.
+        // One of them is read first, in any order.
         let mut floods = ["a", "z"].map(start_pod);
         let block = format!("{TIME} stdout F a flood\n").repeat(BLOCK);
         let mut written = 0;
@@ -281,8 +280,7 @@ fn a_flood_does_not_hold_up_the_lines_of_others() {
     }
 }
 
-/// With a dead receiver, each line of the agent's log would be another one to
-/// deliver.
+/// With a dead receiver, each line of the agent's own log would cause another line.
 #[test]
 fn an_agent_does_not_read_its_own_log() {
     const PODS: usize = 10;
@@ -298,7 +296,7 @@ fn an_agent_does_not_read_its_own_log() {
         let mut own = node.start(OWN_NAMESPACE, OWN_POD, "fluent-bit");
         let mut containers: Vec<Container> = (0..PODS)
             .map(|pod| {
-                // A pod with the agent's name in another namespace is no agent.
+                // A pod with the agent's name in another namespace is not an agent.
                 let name = format!("{OWN_POD}-{pod}");
                 let name = if pod == 0 { OWN_POD } else { &name };
                 node.start("shop", name, "fluent-bit")
@@ -309,7 +307,7 @@ fn an_agent_does_not_read_its_own_log() {
         for line in agent.log().lines() {
             own.write(TIME, "stderr", line);
         }
-        // Twice, so that what was written before was seen as well.
+        // Twice, so that lines written before the first check have been read too.
         for lines in [PODS, 2 * PODS] {
             for container in &mut containers {
                 container.write(TIME, "stdout", "a line");

@@ -1,17 +1,13 @@
-//! Every layout of the plugin's messages, read by a strict parser of others:
-//! go-syslog, which Telegraf, Promtail and the OpenTelemetry Collector use. It
-//! has to accept each message, and to find the fields that our own strict
-//! parser finds.
+//! Parses every layout of the plugin's messages with a strict third-party parser:
+//! go-syslog, which Telegraf, Promtail and the OpenTelemetry Collector use. It must
+//! accept each message, and find the same fields as the strict parser of this
+//! repository.
 //!
 //! ```text
 //! host -> plugin -> bytes ─┬─> go-syslog/ (Go) ─> fields ─┬─> equal
 //!                          └─> tests/receiver ──> fields ─┘
 //! ```
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -26,10 +22,10 @@ use e2e::send_chunks;
 use receiver::{Message, Splitter, message};
 use serde::Deserialize;
 
-/// Longer than any message here.
+/// The maximum frame length, more than any message here.
 const MAX: usize = 65_536;
 
-/// The fields of a message; absent ones are none.
+/// The fields of a message; absent fields are `None`.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Fields {
     facility: u8,
@@ -48,7 +44,7 @@ impl From<Message> for Fields {
         let bom = if message.bom { "\u{feff}" } else { "" };
         let msg = format!("{bom}{}", message.text());
         let elements = message.structured_data.into_iter();
-        // go-syslog keeps the last of several parameters with one name.
+        // go-syslog keeps the last of several parameters with the same name.
         let data: BTreeMap<_, _> = elements
             .map(|element| (element.id, element.params.into_iter().collect()))
             .collect();
@@ -68,10 +64,11 @@ impl From<Message> for Fields {
     }
 }
 
-/// The Go program. None, with a reason printed, where it cannot be built.
+/// Returns the path of the Go program. Prints a reason and returns `None` if it cannot
+/// be built.
 fn parser() -> Option<PathBuf> {
     let Some(go) = rig::program("go") else {
-        rig::skip("there is no Go to build the third-party parser with (Debian: golang)");
+        rig::skip("Go is not installed, which builds the third-party parser (Debian: golang)");
         return None;
     };
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("go-syslog");
@@ -95,7 +92,7 @@ fn parser() -> Option<PathBuf> {
     Some(program)
 }
 
-/// Parses with the Go program, which has to accept everything.
+/// Parses with the Go program, which must accept every message.
 fn parse(parser: &Path, framing: &str, stream: &[u8]) -> Vec<Fields> {
     let mut process = Command::new(parser)
         .args(["-framing", framing])
@@ -106,7 +103,7 @@ fn parse(parser: &Path, framing: &str, stream: &[u8]) -> Vec<Fields> {
         .unwrap();
     let mut stdin = process.stdin.take().unwrap();
     let output = thread::scope(|scope| {
-        // It does not read all of what it rejects.
+        // The program does not read all of a stream that it rejects.
         scope.spawn(move || stdin.write_all(stream));
         process.wait_with_output().unwrap()
     });
@@ -119,7 +116,7 @@ fn parse(parser: &Path, framing: &str, stream: &[u8]) -> Vec<Fields> {
         .collect()
 }
 
-/// The bytes that the plugin writes to a stream.
+/// Returns the bytes that the plugin writes to a stream.
 fn stream(options: &Options, chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -141,11 +138,11 @@ fn stream(options: &Options, chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
     reader.join().unwrap()
 }
 
-/// The datagrams that the plugin sends, each as an octet-counted frame.
+/// Returns the datagrams that the plugin sends, each as an octet-counted frame.
 fn datagrams(options: &Options, chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    // The kernel has them all once the host has ended.
+    // The kernel has all datagrams when the host has exited.
     let _ = send_chunks(
         &address,
         &[&[("transport", "udp")], options.as_slice()].concat(),
@@ -163,7 +160,7 @@ fn datagrams(options: &Options, chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
     stream
 }
 
-/// The messages by our own parser.
+/// Parses the messages with this repository's parser.
 fn own(mut splitter: Splitter, stream: &[u8]) -> Vec<Fields> {
     splitter.push(stream);
     let mut messages = Vec::new();
@@ -183,7 +180,7 @@ fn assert_same(theirs: &[Fields], ours: &[Fields], layout: &str) {
 }
 
 #[test]
-fn go_syslog_reads_what_we_mean() {
+fn go_syslog_parses_the_same_fields() {
     let Some(parser) = parser() else {
         return;
     };

@@ -1,19 +1,19 @@
-//! Everything that can go wrong between a chunk and its receiver, with real
-//! sockets and the real library, counted: what was sent, what arrived, what was
-//! lost, what came twice.
+//! Tests of everything that can go wrong between a chunk and its receiver, with real
+//! sockets and the real library. Each test counts the messages that were sent, lost and
+//! duplicated.
 //!
-//! Each scenario is a test (`cargo test --package faults`), and a row of the
-//! table in docs/RELIABILITY.md (`make reliability`).
+//! Each scenario is a test (`cargo test --package faults`) and a row of the table in
+//! docs/RELIABILITY.md (`make reliability`).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails where something is not as it must be"
+    reason = "a panic fails the test"
 )]
 #![allow(
     clippy::unnecessary_wraps,
-    reason = "all scenarios have one type, and most can run everywhere"
+    reason = "all scenarios have the same type, and most of them can run everywhere"
 )]
 
 mod load;
@@ -24,26 +24,26 @@ mod scenarios;
 
 pub use load::Counts;
 
-/// What a scenario gives: the counts, or why it cannot run on this machine.
+/// The counts of a scenario, or the reason why it cannot run on this machine.
 pub type Outcome = Result<Counts, Skipped>;
 
-/// Why a scenario cannot run here.
+/// The reason why a scenario cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped(pub String);
 
-/// A scenario. One that does not go as it must panics.
+/// A scenario. It panics if an expectation is not met.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// The name of its test.
+    /// The name of the scenario's test.
     pub name: &'static str,
-    /// What happens in it.
+    /// The description in the table.
     pub title: &'static str,
-    /// Has it happen.
+    /// Runs the scenario.
     pub run: fn() -> Outcome,
 }
 
-/// Names each scenario once: its test, its title, its function. Only `make
-/// reliability` runs those that are `ignored`.
+/// Defines each scenario in one place: its test, title and function. Scenarios marked
+/// `ignored` run only with `make reliability`.
 macro_rules! scenarios {
     ($(
         $(#[$attribute:meta])*

@@ -1,4 +1,4 @@
-//! Numbered lines: what is sent, and what came of it.
+//! Numbered lines that are sent, and the counts of the messages that arrived.
 
 use std::collections::HashSet;
 
@@ -13,50 +13,50 @@ use rig::wait::{self, BOUND};
 pub(crate) struct Load {
     pub(crate) chunks: usize,
     pub(crate) lines: usize,
-    /// How long a line is, in bytes.
+    /// The length of a line, in bytes.
     pub(crate) length: usize,
 }
 
-/// When a chunk counts as taken.
+/// The event after which a chunk counts as delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// Once the receiver has acknowledged it.
+    /// The receiver has acknowledged the chunk.
     Direct,
-    /// Once it is in the output's queue on disk.
+    /// The chunk is in the output's queue on disk.
     Queued,
 }
 
-/// What came of a load.
+/// The results of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Messages sent.
     pub sent: usize,
     /// Messages that never arrived.
     pub lost: usize,
-    /// How often a message arrived that had before.
+    /// The number of messages that arrived again.
     pub duplicated: usize,
-    /// How often that may be, by what is documented.
+    /// The maximum number of duplicates according to the documentation.
     pub may_be_duplicated: usize,
-    /// Whether messages arrived in their order, those sent again aside; none
-    /// where the order is not the plugin's to keep.
+    /// Whether messages arrived in order, ignoring duplicates; `None` if the plugin
+    /// does not guarantee the order.
     pub in_order: Option<bool>,
 }
 
 impl Load {
-    /// As many lines as the peers were measured with would take minutes; these
-    /// are enough to be under way whenever something happens.
+    /// A load that takes much less time than the one of the peer benchmarks, but long
+    /// enough to be in progress whenever a fault happens.
     pub(crate) const USUAL: Self = Self {
         chunks: 300,
         lines: 100,
         length: 100,
     };
 
-    /// How many lines there are.
+    /// Returns the number of lines.
     pub(crate) const fn total(&self) -> usize {
         self.chunks * self.lines
     }
 
-    /// The line of this number.
+    /// Returns the line with this number.
     pub(crate) fn line(&self, number: usize) -> String {
         let mut line = format!("{number} ");
         line.extend(std::iter::repeat_n(
@@ -66,7 +66,7 @@ impl Load {
         line
     }
 
-    /// The chunks, as Fluent Bit would have them.
+    /// Returns the chunks, as Fluent Bit would pass them.
     pub(crate) fn chunks(&self) -> Vec<(String, Vec<u8>)> {
         let tag = container_tag("shop", "web-0", "nginx");
         let chunk = |chunk: usize| {
@@ -80,8 +80,8 @@ impl Load {
         (0..self.chunks).map(chunk).collect()
     }
 
-    /// Delivers all chunks to an output with these options while `happens`
-    /// happens, and gives the host's log. Every chunk has to end with OK.
+    /// Delivers all chunks to an output with these options, calls `happens` meanwhile,
+    /// and returns the host's log. Every chunk must end with OK.
     pub(crate) fn deliver(
         &self,
         delivery: Delivery,
@@ -91,7 +91,7 @@ impl Load {
         self.deliver_by(Host::new(), delivery, options, happens)
     }
 
-    /// The same with a host of one's own.
+    /// Delivers like [`Load::deliver`], with the caller's host.
     pub(crate) fn deliver_by(
         &self,
         host: Host,
@@ -102,7 +102,7 @@ impl Load {
         deliver(host, delivery, &self.chunks(), options, happens)
     }
 
-    /// The same with these chunks.
+    /// Delivers like [`Load::deliver`], with the caller's chunks.
     pub(crate) fn deliver_chunks(
         chunks: &[(String, Vec<u8>)],
         delivery: Delivery,
@@ -112,23 +112,23 @@ impl Load {
         deliver(Host::new(), delivery, chunks, options, happens)
     }
 
-    /// Waits until all lines have arrived, or no more do. Without a queue, chunks
-    /// end once they have.
+    /// Waits until all lines have arrived, or no more arrive. Without a queue, chunks
+    /// end when they have arrived.
     pub(crate) fn wait_for_all(&self, delivery: Delivery, arrived: impl Fn() -> Vec<String>) {
         if matches!(delivery, Delivery::Queued) {
             let complete = || (self.compare(arrived()).lost == 0).then_some(());
-            // What is lost is counted by the scenario.
+            // The scenario counts the lost messages.
             let _ = wait::until(BOUND, complete);
         }
     }
 
-    /// Compares with the texts that arrived, in their order.
+    /// Compares the load with the texts that arrived, in order of arrival.
     pub(crate) fn compare(&self, texts: impl IntoIterator<Item = impl AsRef<str>>) -> Counts {
         self.compare_by(1, texts)
     }
 
-    /// The same for so many containers that wrote the lines in turn: each has an
-    /// order of its own.
+    /// Compares like [`Load::compare`], for a number of containers that wrote the lines
+    /// in turn. The order is checked for each container.
     pub(crate) fn compare_by(
         &self,
         containers: usize,
@@ -161,14 +161,14 @@ impl Load {
         counts
     }
 
-    /// The same, where lines of other numbers may have arrived as well.
+    /// Compares like [`Load::compare`], and ignores lines with other numbers.
     pub(crate) fn compare_own(&self, texts: &[String]) -> Counts {
         let own = |text: &&String| number_of(text) < self.total();
         self.compare(texts.iter().filter(own))
     }
 
-    /// The same for chunks that did not fail; lines of the others may have
-    /// arrived as well.
+    /// Compares like [`Load::compare`] for the chunks that did not fail. Lines of
+    /// failed chunks may have arrived too.
     pub(crate) fn compare_delivered(&self, texts: &[String], failed: &[usize]) -> Counts {
         let delivered = |text: &&String| !failed.contains(&(number_of(text) / self.lines));
         let mut counts = self.compare(texts.iter().filter(delivered));
@@ -177,14 +177,14 @@ impl Load {
         counts
     }
 
-    /// The same with what a receiver has, once all connections are closed.
+    /// Compares with the messages of a receiver, once all connections are closed.
     pub(crate) fn arrived(&self, receiver: &Receiver) -> Counts {
         receiver.wait_for_the_end();
         self.compare(texts(&receiver.received()))
     }
 
-    /// The same with what a daemon has written, once that is all or it takes
-    /// too long.
+    /// Compares with the messages that a daemon has written, once all have arrived or
+    /// the time limit is reached.
     pub(crate) fn arrived_at(&self, daemon: &Syslogd) -> Counts {
         let counts = || self.compare(daemon.messages().iter().map(|message| &message.msg));
         let complete = || Some(counts()).filter(|counts| counts.lost == 0);
@@ -223,29 +223,29 @@ fn deliver(
 }
 
 impl Counts {
-    /// So many unclean ends may each have sent again what is kept for a receiver
-    /// with a small window, and the chunk under way.
+    /// Allows the duplicates of this many unclean connection ends: each may resend the
+    /// replay buffer for a receiver with a small window, and the chunk being sent.
     #[must_use]
     pub(crate) fn with_replays(self, unclean_ends: usize, load: &Load) -> Self {
         self.with_replays_of(SMALL_REPLAY, unclean_ends, load)
     }
 
-    /// So many unclean ends may each have so many bytes sent again, and the chunk
-    /// or the batch under way.
+    /// Allows the duplicates of this many unclean connection ends: each may resend this
+    /// many bytes, and the chunk or batch being sent.
     #[must_use]
     pub(crate) fn with_replays_of(self, kept: usize, unclean_ends: usize, load: &Load) -> Self {
         let frames = (kept + BATCH) / (load.length + HEADER) + load.lines;
         self.with_duplicates(unclean_ends * frames.min(load.total()))
     }
 
-    /// The order is not the plugin's to keep.
+    /// Ignores the order, which the plugin does not guarantee here.
     #[must_use]
     pub const fn in_any_order(mut self) -> Self {
         self.in_order = None;
         self
     }
 
-    /// So many messages may arrive more than once.
+    /// Allows this number of duplicates.
     #[must_use]
     pub const fn with_duplicates(mut self, count: usize) -> Self {
         self.may_be_duplicated = count;
@@ -253,35 +253,36 @@ impl Counts {
     }
 }
 
-/// The bytes that `replay_buffer auto` keeps for a receiver with a receive buffer
-/// of 64 KiB.
+/// The bytes that `replay_buffer auto` keeps for a receiver with a receive buffer of 64
+/// KiB.
 pub(crate) const SMALL_REPLAY: usize = 1024 * 1024;
-/// The bytes that it keeps for a receiver with Linux's default on the loopback.
+/// The bytes that `replay_buffer auto` keeps for a receiver with Linux's default
+/// buffers on the loopback.
 pub(crate) const LOOPBACK_REPLAY: usize = 8 * 1024 * 1024;
 
-/// The bytes that are under way from a queue: what a kernel's send buffer takes, and
-/// what the connection has not taken yet.
+/// The bytes in flight from a queue: the kernel's send buffer, and the bytes that the
+/// connection has not yet written.
 pub(crate) const UNDER_WAY: usize = 5 * 1024 * 1024;
 
-/// The bytes of a queue's batch, each of which is kept as a whole.
+/// The bytes of a queue's batch, which is resent as a whole.
 const BATCH: usize = 256 * 1024;
-/// The bytes of a frame before its line, at least.
+/// The minimum number of bytes of a frame before its line.
 const HEADER: usize = 130;
 
-/// The number of a line; what is none stops the test.
+/// Returns the number of a line; panics if there is none.
 fn number_of(text: &str) -> usize {
     text.split_once(' ')
         .and_then(|(number, _)| number.parse().ok())
-        .unwrap_or_else(|| panic!("not a line of a load: {text:?}"))
+        .unwrap_or_else(|| panic!("unexpected text: {text:?}"))
 }
 
-/// The texts of all messages; what is none stops the test.
+/// Returns the texts of all messages; panics if one is invalid.
 pub(crate) fn texts(received: &[Received]) -> Vec<String> {
     received
         .iter()
         .map(|received| match &received.message {
             Ok(message) => message.text().to_owned(),
-            Err(error) => panic!("not a message: {error}"),
+            Err(error) => panic!("invalid message: {error}"),
         })
         .collect()
 }

@@ -1,6 +1,6 @@
-//! `make reliability`: has every scenario happen, and writes what came of it
-//! into the tables of docs/RELIABILITY.md. With names of scenarios as arguments,
-//! it only prints their rows.
+//! `make reliability`: runs every scenario, and writes the results into the tables of
+//! docs/RELIABILITY.md. With names of scenarios as arguments, it only prints their
+//! rows.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use faults::{Counts, DIRECT, QUEUED, Scenario, Skipped};
 
-/// The scenarios of each table, and the make target that it names.
+/// The scenarios of each table, and the make target in the table's markers.
 const TABLES: [(&str, &[Scenario]); 2] = [
     ("reliability", DIRECT),
     ("reliability, with queues", QUEUED),
@@ -56,7 +56,7 @@ fn table<'s>(scenarios: impl Iterator<Item = &'s Scenario>) -> String {
             ),
         };
         eprintln!("  {row}");
-        writeln!(table, "{row}").expect("a String takes everything");
+        writeln!(table, "{row}").expect("writing to a String succeeds");
     }
     table
 }

@@ -1,4 +1,4 @@
-//! Mount namespaces: another process sees other files.
+//! Mount namespaces, in which a process sees different files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use crate::Skipped;
 
-/// The command that runs another one after these shell commands, whose mounts
-/// nobody else sees.
+/// Returns a command prefix that runs shell commands and then the command, in a
+/// separate mount namespace.
 ///
 /// # Errors
 ///
-/// Where that is not allowed.
+/// Returns an error if mount namespaces are not permitted.
 pub(crate) fn wrapper(commands: &str) -> Result<Vec<String>, Skipped> {
     let script = format!("{commands} && exec \"$0\" \"$@\"");
     let wrapper = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned);
@@ -25,21 +25,23 @@ pub(crate) fn wrapper(commands: &str) -> Result<Vec<String>, Skipped> {
     if works.is_ok_and(|status| status.success()) {
         Ok(wrapper.into())
     } else {
-        Err(Skipped("mount namespaces cannot be made here".to_owned()))
+        Err(Skipped(
+            "mount namespaces cannot be created here".to_owned(),
+        ))
     }
 }
 
-/// A disk with a file system of its own, in a file.
+/// A disk with its own file system, in a file.
 pub(crate) struct Disk {
     dir: TempDir,
 }
 
 impl Disk {
-    /// Makes one of 64 MB.
+    /// Creates a disk of 64 MB.
     ///
     /// # Errors
     ///
-    /// Where there is no mkfs.ext4.
+    /// Returns an error if mkfs.ext4 is missing.
     pub(crate) fn new() -> Result<Self, Skipped> {
         let dir = tempfile::tempdir().unwrap();
         let disk = Self { dir };
@@ -56,12 +58,12 @@ impl Disk {
         self.dir.path().join("image")
     }
 
-    /// The command that runs another one for which a folder is this disk. At an
-    /// error of the disk, it is read-only.
+    /// Returns a command prefix that mounts this disk on a folder. After a disk error
+    /// the file system is read-only.
     ///
     /// # Errors
     ///
-    /// Where that is not allowed.
+    /// Returns an error if mount namespaces are not permitted.
     pub(crate) fn wrapper(&self, folder: &Path) -> Result<Vec<String>, Skipped> {
         let (image, folder) = (self.image(), folder.display());
         wrapper(&format!(
@@ -71,7 +73,7 @@ impl Disk {
     }
 }
 
-/// Runs a shell command that sees the mounts of a process.
+/// Runs a shell command in the mount namespace of a process.
 pub(crate) fn run_inside(process: u32, command: &str) {
     let status = Command::new("nsenter")
         .args(["--mount", "--target", &process.to_string(), "sh", "-c"])
@@ -80,14 +82,14 @@ pub(crate) fn run_inside(process: u32, command: &str) {
     assert!(status.is_ok_and(|status| status.success()), "{command}");
 }
 
-/// A folder's disk answers no writes until this is dropped.
+/// Blocks all writes to a folder's disk until it is dropped.
 pub(crate) struct Frozen {
     process: u32,
     folder: PathBuf,
 }
 
 impl Frozen {
-    /// Freezes it as a process sees it.
+    /// Freezes the file system of the folder in the mount namespace of a process.
     pub(crate) fn new(process: u32, folder: &Path) -> Self {
         let frozen = Self {
             process,

@@ -1,13 +1,12 @@
-//! A network namespace behind a network whose weather can be made.
+//! A network namespace behind a network with configurable delay and loss.
 //!
 //! ```text
 //!  this namespace            the middle                       inside
 //!  vxlan ----- veth ----- relay: delay, loss ----- veth ----- vxlan
 //! ```
 //!
-//! Both sides see an ordinary link. What it carries goes through the relay in
-//! UDP datagrams. A kernel's own network emulation (netem) would do as well,
-//! and is missing from many.
+//! Both sides see an ordinary link. Its packets pass the relay in UDP datagrams. The
+//! kernel's network emulation (netem) would also work, but many kernels lack it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,23 +23,23 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Skipped;
 
-/// How often a relay without packets looks whether it shall end.
+/// The interval at which an idle relay checks whether it must stop.
 const TICK: Duration = Duration::from_millis(20);
 /// The port of VXLAN (RFC 7348, section 5).
 const VXLAN: u16 = 4789;
 
-/// What happens to packets, in both directions.
+/// The treatment of packets, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
-    /// How much later they arrive.
+    /// The delay of each packet.
     pub delay: Duration,
-    /// Of a hundred packets, so many are lost.
+    /// The percentage of packets that are lost.
     pub loss: u64,
-    /// The next so many resets of TCP connections are lost.
+    /// The number of TCP resets that are lost next.
     pub resets: u64,
 }
 
-/// Gone when it is dropped, with everything that belongs to it.
+/// A network namespace, which is deleted with all its links when it is dropped.
 #[derive(Debug)]
 pub struct Namespace {
     names: Names,
@@ -60,11 +59,11 @@ struct Names {
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
 impl Namespace {
-    /// Makes it.
+    /// Creates a namespace.
     ///
     /// # Errors
     ///
-    /// Where that is not allowed, or `ip` is missing.
+    /// Returns an error if namespaces are not permitted, or `ip` is missing.
     pub fn new() -> Result<Self, Skipped> {
         for (program, package) in [("ip", "iproute2"), ("ethtool", "ethtool")] {
             if rig::program(program).is_none() {
@@ -73,7 +72,7 @@ impl Namespace {
                 )));
             }
         }
-        // Other processes have namespaces of their own at the same time.
+        // Other processes have their own namespaces at the same time.
         let own = (std::process::id().wrapping_mul(61) % 251) as u8;
         let net = own.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 254 + 1;
         let id = format!("{}-{net}", std::process::id() % 100_000);
@@ -91,7 +90,7 @@ impl Namespace {
         for command in namespace.names.commands() {
             if !run(&command) {
                 return Err(Skipped(format!(
-                    "network namespaces cannot be made here ({command} fails)"
+                    "network namespaces cannot be created here ({command} fails)"
                 )));
             }
         }
@@ -99,13 +98,13 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The address of this side.
+    /// Returns the address of this side.
     #[must_use]
     pub fn here(&self) -> String {
         format!("10.214.{}.1", self.names.net)
     }
 
-    /// The command that runs another one inside.
+    /// Returns a command prefix that runs a command inside the namespace.
     #[must_use]
     pub fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.names.inside]
@@ -113,7 +112,7 @@ impl Namespace {
             .to_vec()
     }
 
-    /// From now on.
+    /// Changes the delay and the loss, effective immediately.
     pub fn set_weather(&self, weather: Weather) {
         *self.weather.lock() = weather;
     }
@@ -122,7 +121,8 @@ impl Namespace {
         let Names { middle, net, .. } = &self.names;
         let sockets = thread::scope(|scope| {
             let open = scope.spawn(|| {
-                // Of this thread only, which ends with it.
+                // Changes the namespace of this thread only, which exits with the
+                // relay.
                 let middle = File::open(format!("/run/netns/{middle}")).unwrap();
                 let kind = LinkNameSpaceType::Network;
                 move_into_link_name_space(std::os::fd::AsFd::as_fd(&middle), Some(kind)).unwrap();
@@ -174,8 +174,8 @@ impl Names {
             format!("ip -n {inside} link add {link}w {}", vxlan(&to_inside)),
             format!("ip -n {inside} address add 10.214.{net}.2/30 dev {link}w"),
             format!("ip -n {inside} link set {link}w up"),
-            // The relay passes bytes on, not what hardware would have to do
-            // with them: packets have to be whole.
+            // The relay forwards bytes without checksum or segmentation offload, so
+            // packets must be complete.
             format!("ethtool -K {link}v tx off"),
             format!("ip netns exec {inside} ethtool -K {link}w tx off"),
         ]
@@ -194,7 +194,7 @@ impl Drop for Namespace {
             link,
             ..
         } = &self.names;
-        // What is left of one that was not made whole goes as well.
+        // Partially created namespaces are deleted too.
         for command in [
             format!("ip link delete {link}v"),
             format!("ip link delete {link}a"),
@@ -206,7 +206,7 @@ impl Drop for Namespace {
     }
 }
 
-/// One direction.
+/// One direction of the relay.
 struct Relay {
     from: UdpSocket,
     to: UdpSocket,
@@ -222,7 +222,7 @@ impl Relay {
         let mut count: u64 = 0;
         while !self.stop.load(Ordering::Relaxed) {
             while let Some((_, packet)) = on_the_way.pop_front_if(|(at, _)| *at <= Instant::now()) {
-                // A peer that is gone loses it.
+                // The packet is lost if the peer is gone.
                 let _ = self.to.send_to(&packet, self.peer);
             }
             let wait = on_the_way.front().map_or(TICK, |(at, _)| {
@@ -240,7 +240,7 @@ impl Relay {
                         weather.resets -= 1;
                         true
                     } else {
-                        // Scattered over each hundred, and the same in every run.
+                        // Distributed over each hundred, and the same in every run.
                         count * 61 % 100 < weather.loss
                     };
                     if !is_lost {
@@ -250,7 +250,7 @@ impl Relay {
                 }
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                // What ICMP says of a peer that is not there yet.
+                // An ICMP error: the peer does not exist yet.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => panic!("the relay cannot read: {error}"),
             }
@@ -258,7 +258,7 @@ impl Relay {
     }
 }
 
-/// Whether a VXLAN packet carries a TCP segment over IPv4 with the flag RST.
+/// Returns whether a VXLAN packet carries an IPv4 TCP segment with the flag RST.
 fn is_reset(packet: &[u8]) -> bool {
     const VXLAN_HEADER: usize = 8;
     const ETHERNET: usize = 14;

@@ -1,4 +1,4 @@
-//! A proxy that resets connections at a chosen byte.
+//! A proxy that resets connections at a given byte.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// How often a direction looks whether the other one is cut.
+/// The interval at which a direction checks whether the other one was reset.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Listens for as long as the process lives.
+/// A proxy that listens until the process exits.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: String,
@@ -21,8 +21,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Passes connections on to `target`. Of the first ones, each is reset
-    /// after so many bytes from the client; those that follow are not.
+    /// Forwards connections to `target`. Each of the first connections is reset after
+    /// this many bytes from the client; later connections are not.
     pub(crate) fn start(target: String, cuts: &[usize]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -32,7 +32,7 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
-                // A receiver that is gone is one more reset.
+                // A receiver that is gone counts as another reset.
                 let Ok(server) = TcpStream::connect(&target) else {
                     continue;
                 };
@@ -44,12 +44,12 @@ impl Proxy {
         Self { address, resets }
     }
 
-    /// `address:port`.
+    /// Returns `address:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// How many connections were reset.
+    /// Returns the number of reset connections.
     pub(crate) fn resets(&self) -> usize {
         self.resets.load(Ordering::Relaxed)
     }
@@ -65,15 +65,15 @@ fn pass(client: &TcpStream, server: &TcpStream, cut: Option<usize>, resets: &Ato
     });
     if cut_now.into_inner() {
         for socket in [client, server] {
-            // Closing a socket that lingers for no time sends a reset.
+            // Closing a socket with a linger time of zero sends a reset.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
         resets.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Copies so many bytes, and says whether it did. Ends earlier with the stream,
-/// which it passes on, or when the other direction is cut.
+/// Copies this many bytes, and returns whether all were copied. Stops earlier at the
+/// end of the stream, which it forwards, or when the other direction is reset.
 fn copy(mut from: &TcpStream, mut to: &TcpStream, bytes: usize, cut_now: &AtomicBool) -> bool {
     let _ = from.set_read_timeout(Some(TICK));
     let mut left = bytes;
@@ -87,7 +87,7 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, bytes: usize, cut_now: &Atomic
             Ok(_) | Err(_) => break,
         }
     }
-    // A FIN before the reset would say that everything was read.
+    // A FIN before the reset would mean that everything was read.
     if left > 0 && !cut_now.load(Ordering::Relaxed) {
         let _ = to.shutdown(Shutdown::Write);
     }

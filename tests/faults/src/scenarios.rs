@@ -1,4 +1,4 @@
-//! What happens, a file for each kind.
+//! The scenarios, grouped by kind.
 
 pub(crate) mod crash;
 pub(crate) mod cut;
@@ -19,18 +19,17 @@ use std::net::Ipv4Addr;
 use receiver::{Listen, Options, Receiver, TlsFiles};
 use rig::pki::{Pair, Pki};
 
-/// A receiver with little room for what nobody has read: less than is kept for
-/// sending it again.
+/// Starts a receiver with a small receive buffer: less than the replay buffer.
 fn receiver(listen: Listen) -> Receiver {
     receiver_at(0, listen)
 }
 
-/// The same at a port.
+/// Starts a receiver like [`receiver`], on a given port.
 fn receiver_at(port: u16, listen: Listen) -> Receiver {
     receiver_on(Ipv4Addr::LOCALHOST, port, listen)
 }
 
-/// The same on an address.
+/// Starts a receiver like [`receiver`], on a given address and port.
 fn receiver_on(address: Ipv4Addr, port: u16, listen: Listen) -> Receiver {
     Receiver::start(Options {
         address,

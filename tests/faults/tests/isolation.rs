@@ -1,8 +1,5 @@
-//! Dead outputs beside a live one: what they cost in instructions.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Measures what dead outputs cost a live one, in instructions.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::process::Command;
@@ -12,14 +9,14 @@ use rig::event::{chunk_file, container_tag, event, map};
 use rig::port::free_port;
 
 const DEAD: usize = 10;
-/// Of a hundred records. A dead output encodes its first one, before it is known
-/// to be dead; that once must not weigh.
+/// The number of chunks. A dead output encodes the first record, before it is known to
+/// be dead; the cost of that must be negligible.
 const CHUNKS: usize = 900;
-/// In each chunk.
+/// The number of records in a chunk.
 const RECORDS: usize = 100;
 
-/// Instructions that the library spends in a process with one live output and
-/// so many dead ones, all of which get all chunks.
+/// Returns the instructions that the library executes in a process with one live output
+/// and `dead` dead ones, all of which get all chunks.
 fn instructions(dead: usize) -> u64 {
     let receiver = Receiver::start(Options {
         keep: false,
@@ -65,9 +62,9 @@ fn instructions(dead: usize) -> u64 {
     of_library(&fs::read_to_string(profile).unwrap())
 }
 
-/// The library's own part of a profile (valgrind's "Callgrind Format
-/// Specification"): what the host program does for each flush, such as looking
-/// how much stack it used, is none of it.
+/// Returns the library's own part of a profile (valgrind's "Callgrind Format
+/// Specification"). The host program's work for each flush, such as measuring the
+/// stack, is not included.
 fn of_library(profile: &str) -> u64 {
     let mut library = None;
     let mut is_library = false;
@@ -75,7 +72,7 @@ fn of_library(profile: &str) -> u64 {
     let mut sum = 0;
     for line in profile.lines() {
         if let Some(object) = line.strip_prefix("ob=") {
-            // A name stands behind its number where it comes first.
+            // A name follows its number at its first occurrence.
             let (number, name) = object.split_once(' ').unwrap_or((object, ""));
             if name.ends_with("libout_syslog_sink.so") {
                 library = Some(number.to_owned());
@@ -104,7 +101,7 @@ fn of_library(profile: &str) -> u64 {
 }
 
 #[test]
-fn ten_dead_outputs_cost_a_live_one_nothing() {
+fn ten_dead_outputs_cost_a_live_one_almost_nothing() {
     if rig::program("valgrind").is_none() {
         return rig::skip("valgrind is not installed (Debian: valgrind)");
     }

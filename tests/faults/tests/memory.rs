@@ -1,16 +1,13 @@
-//! The memory of an output is what docs/RELIABILITY.md says.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Checks that the memory of an output is as documented in docs/RELIABILITY.md.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
 use rig::event::{container_tag, event, map};
 
-/// The least that `replay_buffer auto` keeps: the receiver's window is small.
+/// The minimum of `replay_buffer auto`, because the receiver's window is small.
 const AUTO: u64 = 1024 * 1024;
-/// For buffers of the workers, the allocator and the threads.
+/// The allowance for buffers of the workers, the allocator and the threads.
 const REST: u64 = 2 * 1024 * 1024;
 
 fn chunks(count: usize) -> Vec<(String, Vec<u8>)> {
@@ -20,7 +17,8 @@ fn chunks(count: usize) -> Vec<(String, Vec<u8>)> {
     vec![(tag, event.repeat(100)); count]
 }
 
-/// The most memory of a process that flushes so many chunks of 45 KB, in bytes.
+/// Returns the peak memory, in bytes, of a process that flushes this many chunks of 45
+/// KB.
 fn peak(receiver: &Receiver, options: &[(&str, &str)], count: usize) -> u64 {
     let address = receiver.address();
     let base = [
@@ -46,7 +44,7 @@ fn receiver() -> Receiver {
 }
 
 #[test]
-fn the_replay_buffer_is_what_an_output_has() {
+fn an_output_needs_the_memory_of_its_replay_buffer() {
     let healthy = receiver();
     let without = peak(&healthy, &[("replay_buffer", "0")], 600);
     for (replay_buffer, bytes) in [("4M", 4_000_000), ("auto", AUTO)] {
@@ -56,7 +54,7 @@ fn the_replay_buffer_is_what_an_output_has() {
             without / 1024,
             with.saturating_sub(without) / 1024,
         );
-        assert!(with > without + bytes / 2, "nothing was kept");
+        assert!(with > without + bytes / 2, "the replay buffer was not used");
         assert!(
             with <= without + 2 * bytes + REST,
             "{with}, and {without} without"
@@ -65,15 +63,15 @@ fn the_replay_buffer_is_what_an_output_has() {
 }
 
 #[test]
-fn a_stalled_output_has_one_chunk_and_what_is_kept_of_it() {
+fn a_stalled_output_holds_one_chunk_and_the_replay_buffer() {
     let stalled = receiver();
     stalled.pause();
     let options = [("replay_buffer", "0")];
-    // Each is given up after write_timeout.
+    // Each chunk ends after write_timeout.
     let once = peak(&stalled, &options, 1);
     let often = peak(&stalled, &options, 10);
     stalled.resume();
-    // The host holds the other chunks.
+    // The host keeps the other chunks in memory.
     let chunks = 9 * 50_000;
     assert!(
         often <= once + chunks + REST,

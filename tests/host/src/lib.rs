@@ -1,7 +1,7 @@
-//! A test host: a program in C that loads the plugin's library and calls it like
-//! Fluent Bit's proxy. See `src/c/host.h`.
+//! A test host: a C program that loads the plugin's library and calls it as Fluent
+//! Bit's proxy does. See `src/c/host.h`.
 #![forbid(unsafe_code)]
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,5 @@
 //! Runs the cases of the C host, each against a strict receiver.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! What our images are made of, for an engine that can pull nothing: Debians of
-//! debootstrap, this machine's Rust and Fluent Bit, under the images' own names.
-//! The Dockerfiles stay as they are.
+//! Base images for an engine that cannot pull images: Debian from debootstrap, with
+//! this machine's Rust and Fluent Bit, under the names of the original images. The
+//! Dockerfiles are unchanged.
 
 use std::env;
 use std::fs;
@@ -13,15 +13,15 @@ use rig::process::run;
 
 use crate::Engine;
 
-/// Where the plugin is built: Debian 11.
+/// The image that builds the plugin: Debian 11.
 pub const RUST: &str = "docker.io/library/rust:1.95-bullseye";
 const FLUENT_BIT: &str = "docker.io/fluent/fluent-bit:5.1.1";
 const DEBIAN: &str = "docker.io/library/debian:bookworm-slim";
 pub(crate) const ALL: [&str; 3] = [RUST, FLUENT_BIT, DEBIAN];
-/// A Debian 11 by itself.
+/// A plain Debian 11.
 const BULLSEYE: &str = "localhost/bullseye";
 
-/// Rust, and the crates that this machine has already.
+/// Rust, and the crates that this machine has already downloaded.
 const OF_RUST: &str = "\
 FROM localhost/bullseye
 COPY bin /usr/local/rust/bin
@@ -37,7 +37,7 @@ FROM docker.io/library/debian:bookworm-slim
 COPY root /
 ";
 
-/// Whether they could be made; if not, why is said.
+/// Builds the base images. Prints a reason and returns `false` if that fails.
 pub(crate) fn load(engine: &Engine) -> bool {
     let Some(fluent_bit) = fluent_bit::find() else {
         return false;
@@ -52,7 +52,7 @@ pub(crate) fn load(engine: &Engine) -> bool {
     true
 }
 
-/// The root file system of a Debian with a C compiler, made once.
+/// Returns the root file system of a Debian with a C compiler, which is created once.
 fn debian(suite: &str) -> Option<PathBuf> {
     let folder = user_folder("XDG_CACHE_HOME", ".cache").join("syslog-sink");
     let archive = folder.join(format!("debian-{suite}.tar"));
@@ -63,7 +63,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
         rig::skip("debootstrap is not installed (Debian: debootstrap)");
         return None;
     }
-    eprintln!("making a Debian {suite} (a minute, once) ...");
+    eprintln!("Creating a Debian {suite} (takes a minute, only once) ...");
     fs::create_dir_all(&folder).expect("a folder");
     let root = tempfile::tempdir().expect("a temporary folder");
     let made = Command::new("debootstrap")
@@ -77,7 +77,7 @@ fn debian(suite: &str) -> Option<PathBuf> {
         .stdout(Stdio::null())
         .status();
     if !made.is_ok_and(|status| status.success()) {
-        rig::skip(&format!("debootstrap cannot make a Debian {suite} here"));
+        rig::skip(&format!("debootstrap cannot create a Debian {suite} here"));
         return None;
     }
     let new = archive.with_extension("new");
@@ -91,11 +91,11 @@ fn debian(suite: &str) -> Option<PathBuf> {
     Some(archive)
 }
 
-/// What a variable names; by default a folder of the user's.
+/// Returns the folder that a variable names, or else a folder in the user's home.
 fn user_folder(variable: &str, of_home: &str) -> PathBuf {
     let named = env::var_os(variable).map(PathBuf::from);
     named.unwrap_or_else(|| {
-        let home = env::var_os("HOME").expect("everybody has a home");
+        let home = env::var_os("HOME").expect("HOME is set");
         Path::new(&home).join(of_home)
     })
 }
@@ -116,8 +116,8 @@ fn rust(engine: &Engine) {
         .args(["registry/cache", "registry/index"])
         .stdout(Stdio::piped())
         .spawn()
-        .expect("tar is there");
-    let stream = context.stdout.take().expect("it was asked for");
+        .expect("tar exists");
+    let stream = context.stdout.take().expect("stdout is piped");
     let mut docker = engine.docker();
     run(docker.args(["build", "--tag", RUST, "-"]).stdin(stream));
     let sent = context.wait();
@@ -135,9 +135,9 @@ fn with_fluent_bit(engine: &Engine, fluent_bit: &Path) {
     };
     copy(fluent_bit, Path::new("/fluent-bit/bin/fluent-bit"));
     for library in libraries(fluent_bit) {
-        // Its folder may be a link (/lib), which is not to be replaced.
+        // The folder may be a symbolic link (/lib), which must not be replaced.
         let parent = library.parent().expect("a folder");
-        let parent = parent.canonicalize().expect("it is there");
+        let parent = parent.canonicalize().expect("the folder exists");
         copy(&library, &parent.join(library.file_name().expect("a file")));
     }
     let mut docker = engine.docker();

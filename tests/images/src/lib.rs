@@ -1,11 +1,7 @@
-//! A docker engine: the one that runs, or one of our own in a temporary folder,
-//! with stand-ins of the images that no registry gives it (`bases`).
+//! A docker engine: the running one, or a new one in a temporary folder with
+//! substitutes (`bases`) for the images that it cannot pull.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up fails"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic fails the test")]
 
 mod bases;
 
@@ -20,18 +16,18 @@ use tempfile::TempDir;
 
 pub use crate::bases::RUST;
 
-/// How long an engine may take to answer.
+/// The time limit for an engine to respond.
 const START: Duration = Duration::from_secs(60);
 
-/// See the [module](self).
+/// A docker engine. See the [module](self).
 #[derive(Debug)]
 pub struct Engine {
     daemon: Option<Daemon>,
-    /// `docker compose`, or `docker-compose` of old.
+    /// `docker compose`, or the older `docker-compose`.
     compose: &'static [&'static str],
 }
 
-/// An engine of our own, which ends with us.
+/// An engine that was started here, and is stopped when it is dropped.
 #[derive(Debug)]
 struct Daemon {
     process: Child,
@@ -39,8 +35,8 @@ struct Daemon {
 }
 
 impl Engine {
-    /// An engine that has the images that ours are made of. None, with a reason
-    /// printed, where there is none.
+    /// Finds or starts an engine that has the base images. Prints a reason and returns
+    /// `None` if that is not possible.
     #[must_use]
     pub fn find() -> Option<Self> {
         if rig::program("docker").is_none() {
@@ -48,7 +44,7 @@ impl Engine {
             return None;
         }
         let Some(compose) = compose() else {
-            rig::skip("there is no docker compose (Debian: docker-compose)");
+            rig::skip("docker compose is not installed (Debian: docker-compose)");
             return None;
         };
         let running = Self {
@@ -67,13 +63,13 @@ impl Engine {
         engine.has_bases().then_some(engine)
     }
 
-    /// `docker`, for this engine.
+    /// Returns a `docker` command for this engine.
     #[must_use]
     pub fn docker(&self) -> Command {
         self.command(&["docker"])
     }
 
-    /// `docker compose`, for this engine and a file.
+    /// Returns a `docker compose` command for this engine and a file.
     #[must_use]
     pub fn compose(&self, file: &Path) -> Command {
         let mut command = self.command(self.compose);
@@ -81,7 +77,7 @@ impl Engine {
         command
     }
 
-    /// Builds an image by its Dockerfile, as its first lines say.
+    /// Builds an image as described in the first lines of its Dockerfile.
     pub fn build(&self, name: &str) {
         let tag = format!("syslog-sink-{name}:{}", env!("CARGO_PKG_VERSION"));
         run(self
@@ -100,8 +96,8 @@ impl Engine {
         command
     }
 
-    /// Whether our images can be made. An engine of our own is given what it
-    /// lacks; another's is not ours to deceive.
+    /// Returns whether the images can be built. Substitutes for missing base images are
+    /// only added to an engine that was started here.
     fn has_bases(&self) -> bool {
         let lacks = |image: &&&str| {
             let is_there = succeeds(self.docker().args(["image", "inspect", image]));
@@ -122,11 +118,13 @@ impl Engine {
 impl Daemon {
     fn start() -> Option<Self> {
         let Some(program) = rig::program("dockerd") else {
-            rig::skip("no docker engine runs, and dockerd is not installed (Debian: docker.io)");
+            rig::skip(
+                "no docker engine is running, and dockerd is not installed (Debian: docker.io)",
+            );
             return None;
         };
         if !is_root() {
-            rig::skip("no docker engine runs, and to start one needs root");
+            rig::skip("no docker engine is running, and starting one requires root");
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -141,13 +139,13 @@ impl Daemon {
             .arg(path("pid"))
             .arg("--host")
             .arg(format!("unix://{}", path("socket").display()))
-            // The machine's own network stays as it is.
+            // The machine's own network is not changed.
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn()
-            .expect("it was found");
+            .expect("dockerd was found");
         let daemon = Self { process, dir };
         let address = daemon.address();
         let answers = || {
@@ -171,14 +169,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Asked to end, it ends its containers and takes its mounts away.
+        // After SIGTERM the engine stops its containers and removes its mounts.
         let id = self.process.id().to_string();
         let asked = Command::new("kill").arg(id).status();
         if !asked.is_ok_and(|status| status.success()) {
             let _ = self.process.kill();
         }
         let _ = self.process.wait();
-        // This one it leaves behind.
+        // The engine does not remove this mount.
         let network = self.dir.path().join("exec/netns/default");
         let _ = Command::new("umount").arg(network).output();
     }
@@ -197,7 +195,7 @@ fn succeeds(command: &mut Command) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// The project's.
+/// Returns the root folder of the project.
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

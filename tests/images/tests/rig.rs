@@ -1,11 +1,7 @@
-//! docker/: the images are built by their Dockerfiles, the library loads on the
-//! oldest of Fluent Bit's bases, and the compose rig loses nothing when its
-//! receiver and its agent are killed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of docker/: the Dockerfiles build, the library loads on the oldest base image
+//! of Fluent Bit, and the compose rig loses nothing when its receiver and its agent are
+//! killed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,11 +14,11 @@ use rig::event::{chunk_file, event, map};
 use rig::process::run;
 use rig::wait::until;
 
-/// Longer than anything takes that is waited for.
+/// The time limit for everything that the test waits for.
 const BOUND: Duration = Duration::from_secs(180);
-/// Lines of each pod between two kills.
+/// The number of lines of each pod between two kills.
 const MORE: u64 = 200;
-/// Three pods by RELP, and one of them over TLS.
+/// Three pods over RELP, and one of them over TLS.
 const ROWS: usize = 4;
 
 #[test]
@@ -36,8 +32,8 @@ fn images_are_built_and_nothing_is_lost_in_the_rig() {
     the_rig_loses_nothing(&engine);
 }
 
-/// The library of the agent's image, loaded by the host in C (as Fluent Bit
-/// does) in a Debian 11, where that host is compiled as well.
+/// Loads the library of the agent's image with the C host (as Fluent Bit does) in a
+/// Debian 11, where the host is compiled too.
 fn the_library_loads_on_the_oldest_base(engine: &Engine) {
     let folder = tempfile::tempdir().unwrap();
     let agent = concat!("syslog-sink-agent:", env!("CARGO_PKG_VERSION"));
@@ -76,7 +72,7 @@ fn the_library_loads_on_the_oldest_base(engine: &Engine) {
     assert_eq!(message.msg.as_deref(), Some(&b"from Debian 11"[..]));
 }
 
-/// A row of what `arrived` prints.
+/// A row of the output of `arrived`.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     sink: String,
@@ -87,7 +83,7 @@ struct Row {
     twice: u64,
 }
 
-/// The rig, as a user has it. It is taken down when it is dropped.
+/// The compose rig, as users run it. It is removed when it is dropped.
 struct Rig<'e> {
     engine: &'e Engine,
 }
@@ -95,7 +91,7 @@ struct Rig<'e> {
 impl<'e> Rig<'e> {
     fn up(engine: &'e Engine) -> Self {
         let rig = Self { engine };
-        // What is not started here is at least well written.
+        // Services that are not started here must at least be valid.
         run(&mut rig.compose(&["--profile", "metrics", "config", "-q"]));
         run(&mut rig.compose(&["up", "-d", "--no-build"]));
         rig
@@ -104,14 +100,14 @@ impl<'e> Rig<'e> {
     fn compose(&self, arguments: &[&str]) -> Command {
         let file = root().join("docker/compose.yaml");
         let mut command = self.engine.compose(&file);
-        // Beside a user's.
+        // Separate from a rig that a user runs.
         command.env("COMPOSE_PROJECT_NAME", "syslog-sink-test");
         command.args(arguments);
         command
     }
 
     fn rows(&self) -> Vec<Row> {
-        // Nothing, while the receiver is not there.
+        // Empty while the receiver is down.
         let mut arrived = self.compose(&["exec", "-T", "receiver", "arrived"]);
         let text = String::from_utf8(arrived.output().unwrap().stdout).unwrap();
         let rows = text.lines().skip(1).map(|line| {
@@ -140,7 +136,7 @@ impl<'e> Rig<'e> {
         })
     }
 
-    /// Waits until each pod's log has so many lines more by each way.
+    /// Waits until [`MORE`] additional lines have arrived in every row.
     fn until_more(&self) {
         let before = self.rows();
         self.until("more lines", |rows| {
@@ -156,7 +152,7 @@ impl<'e> Rig<'e> {
 
 impl Drop for Rig<'_> {
     fn drop(&mut self) {
-        // What is left of it is nobody's.
+        // Errors during the removal are ignored.
         let _ = self.compose(&["down", "-v", "-t", "2"]).output();
     }
 }
@@ -170,14 +166,14 @@ fn the_rig_loses_nothing(engine: &Engine) {
         rig.until_more();
     }
     run(&mut rig.compose(&["stop", "pods"]));
-    let rows = rig.until("everything that was written", |rows| {
+    let rows = rig.until("all lines that were written", |rows| {
         rows.len() == ROWS && rows.iter().all(|row| row.arrived == row.written)
     });
     for row in &rows {
         println!("{row:?}");
         assert_eq!(row.missing, 0, "{row:?}");
     }
-    // The namespace's sink gets nobody else's.
+    // The namespace's sink gets only its own lines.
     let of_shop = rows.iter().filter(|row| row.sink == "tls");
     let pods: Vec<&str> = of_shop.map(|row| row.pod.as_str()).collect();
     assert_eq!(pods, ["pod.log/shop/web-0/main"]);

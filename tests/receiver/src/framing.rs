@@ -1,8 +1,8 @@
-//! Frames out of a stream of bytes (RFC 6587, section 3.4; RFC 5425, 4.3).
+//! Splits a stream of bytes into frames (RFC 6587, section 3.4; RFC 5425, section 4.3).
 
 use thiserror::Error;
 
-/// Splits a stream into frames, as its bytes come.
+/// Splits a stream into frames as its bytes arrive.
 #[derive(Clone, Debug)]
 pub struct Splitter {
     kind: Kind,
@@ -17,13 +17,13 @@ enum Kind {
     Newline,
 }
 
-/// What is wrong with a stream. Nothing behind it can be trusted.
+/// A framing error. The rest of the stream cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FramingError {
-    /// MSG-LEN is NONZERO-DIGIT *DIGIT, followed by a space.
+    /// The frame does not start with MSG-LEN (NONZERO-DIGIT *DIGIT) and a space.
     #[error("MSG-LEN is a number without leading zeros and a space, not {0:?}")]
     Length(String),
-    /// A frame is longer than the receiver takes.
+    /// A frame is longer than the receiver accepts.
     #[error("a frame of more than {0} bytes")]
     TooLong(usize),
 }
@@ -57,17 +57,17 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Whether there are bytes that belong to no whole frame.
+    /// Returns whether the buffer ends with an incomplete frame.
     #[must_use]
     pub fn unfinished(&self) -> bool {
         self.start < self.buffer.len()
     }
 
-    /// The next whole frame, if there is one.
+    /// Returns the next complete frame, if there is one.
     ///
     /// # Errors
     ///
-    /// Where the stream is not framed.
+    /// Returns an error if the stream is not framed correctly.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FramingError> {
         let rest = &self.buffer[self.start..];
         let frame = match self.kind {
@@ -83,11 +83,11 @@ impl Splitter {
     }
 }
 
-/// Where the message begins, how long it is, and how long its frame.
+/// The offset of the message, its length, and the length of its frame.
 type Place = Option<(usize, usize, usize)>;
 
 fn octet_counted(rest: &[u8], max: usize) -> Result<Place, FramingError> {
-    /// As many as any length has that is taken.
+    /// The maximum number of digits of an accepted length.
     const DIGITS: usize = 10;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let wrong = || {
@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn newline_framing_splits_at_line_feeds() {
         let frames = all(Splitter::newline(10), &[b"on", b"e\ntwo", b"\n\n"]).unwrap();
         assert_eq!(frames, [b"one".to_vec(), b"two".to_vec(), Vec::new()]);
     }
 
     #[test]
-    fn a_length_is_a_number() {
+    fn an_invalid_msg_len_is_rejected() {
         for wrong in [
             b"05 hello".as_slice(),
             b"5hello",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn long_frames_are_refused() {
+    fn frames_over_the_limit_are_rejected() {
         let mut splitter = Splitter::octet_counting(100);
         splitter.push(b"101 ");
         assert_eq!(splitter.next_frame(), Err(FramingError::TooLong(100)));
@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_come_out_however_the_bytes_come_in(
+        fn the_frames_do_not_depend_on_how_the_stream_is_split(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..20),
             size in 1_usize..50,
         ) {

@@ -1,5 +1,5 @@
-//! A syslog receiver for tests. It is strict: what the RFCs forbid is an error
-//! and not a message.
+//! A strict syslog receiver for tests. It reports an error for everything that the RFCs
+//! forbid.
 //!
 //! ```text
 //! socket (server) -> frames (framing) -> messages (message) -> Received

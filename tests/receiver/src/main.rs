@@ -1,5 +1,5 @@
-//! `syslog-receiver`: the strict receiver as a program, for demonstrations and
-//! for looking at what a sink sends.
+//! `syslog-receiver`: the strict receiver as a program, for demonstrations and for
+//! inspecting what a sink sends.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -15,7 +15,7 @@ usage: syslog-receiver --listen tcp|tls|udp [--port N] [--framing octet-counting
 
 Prints the messages that arrive until its standard input ends.";
 
-/// The longest frame that is taken.
+/// The maximum frame length.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut printed = 0;
     loop {
         let ended = stdin.is_finished();
-        // A time-out only means that nothing new came.
+        // A timeout only means that no new message arrived.
         let _ = receiver.wait_for(printed as u64 + 1, Duration::from_millis(100));
         for received in receiver.received_behind(printed) {
             println!(
@@ -144,6 +144,6 @@ fn message_as_text(message: &Message) -> String {
             line.extend([" ", name, "=", &format!("{value:?}")]);
         }
     }
-    // Whatever a message holds, it is one line of a terminal.
+    // Escaped, so that each message stays on one line of the terminal.
     format!("{line}\n    {}", text.escape_debug())
 }

@@ -1,17 +1,17 @@
-//! A strict parser of RFC 5424's grammar (section 6), written from the RFC and
-//! independent of the encoder that it is used to test.
+//! A strict parser of the grammar in RFC 5424, section 6. It is written from the RFC
+//! and independent of the encoder that it is used to test.
 
 use serde::Serialize;
 use thiserror::Error;
 
-/// A message, taken apart.
+/// A parsed message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// 0 to 23.
+    /// The facility, from 0 to 23.
     pub facility: u8,
-    /// 0 to 7.
+    /// The severity, from 0 to 7.
     pub severity: u8,
-    /// None for the NILVALUE, as for the fields that follow.
+    /// The TIMESTAMP. `None` for the NILVALUE, as in the following fields.
     pub timestamp: Option<Timestamp>,
     /// HOSTNAME.
     pub hostname: Option<String>,
@@ -21,24 +21,24 @@ pub struct Message {
     pub procid: Option<String>,
     /// MSGID.
     pub msgid: Option<String>,
-    /// SD-ELEMENTs in their order.
+    /// The SD-ELEMENTs in their order.
     pub structured_data: Vec<Element>,
-    /// MSG; none where there is not even the space before it.
+    /// MSG; `None` if not even the space before it is present.
     pub msg: Option<Vec<u8>>,
-    /// Whether a byte order mark stands before MSG.
+    /// Whether MSG starts with a byte order mark.
     pub bom: bool,
 }
 
 /// TIMESTAMP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Timestamp {
-    /// As it was written.
+    /// The text of the message.
     pub text: String,
     /// Seconds since 1970-01-01T00:00:00Z.
     pub seconds: i64,
-    /// Microseconds after them.
+    /// The microseconds within the second.
     pub micros: u32,
-    /// Minutes east of UTC.
+    /// The offset in minutes east of UTC.
     pub offset: i32,
 }
 
@@ -47,36 +47,33 @@ pub struct Timestamp {
 pub struct Element {
     /// SD-ID.
     pub id: String,
-    /// PARAM-NAMEs and their values, without escapes.
+    /// The PARAM-NAMEs and their unescaped values.
     pub params: Vec<(String, String)>,
 }
 
-/// Which rule a message breaks, and where.
+/// The rule that a message violates, and the position.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[error("at byte {at}: {rule}")]
 pub struct ParseError {
-    /// The byte at which the rule is broken.
+    /// The offset of the byte that violates the rule.
     pub at: usize,
-    /// The rule.
+    /// The violated rule.
     pub rule: &'static str,
 }
 
 impl Message {
-    /// MSG as text.
+    /// Returns MSG as text.
     ///
     /// # Panics
     ///
-    /// Where it is not UTF-8.
+    /// Panics if MSG is not UTF-8.
     #[must_use]
-    #[allow(
-        clippy::expect_used,
-        reason = "the product's messages are always UTF-8"
-    )]
+    #[allow(clippy::expect_used, reason = "the plugin's messages are always UTF-8")]
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.msg.as_deref().unwrap_or_default()).expect("MSG is UTF-8")
     }
 
-    /// The value of the first parameter of this name in the element `id`.
+    /// Returns the value of the first parameter with this name in the element `id`.
     #[must_use]
     pub fn param(&self, id: &str, name: &str) -> Option<&str> {
         self.structured_data
@@ -89,11 +86,11 @@ impl Message {
     }
 }
 
-/// Parses one message: SYSLOG-MSG, without framing.
+/// Parses one SYSLOG-MSG without framing.
 ///
 /// # Errors
 ///
-/// Names the first rule that is broken.
+/// Returns the first rule that the message violates.
 pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
     let mut cursor = Cursor { bytes, at: 0 };
     let pri = cursor.pri()?;
@@ -135,7 +132,7 @@ impl<'a> Cursor<'a> {
         Err(ParseError { at: self.at, rule })
     }
 
-    /// The error of something that began at `start`.
+    /// Returns an error at the start of a part, instead of at the current position.
     fn error_at<T>(start: usize, rule: &'static str) -> Result<T, ParseError> {
         Err(ParseError { at: start, rule })
     }
@@ -272,7 +269,7 @@ impl<'a> Cursor<'a> {
         if text.is_empty() || text.len() > max {
             return Self::error_at(start, rule);
         }
-        // What follows a field of the header is a space, whatever it is.
+        // A header field must be followed by a space.
         if self.peek().is_some_and(|byte| byte != b' ') {
             return self.error(rule);
         }
@@ -342,7 +339,7 @@ impl<'a> Cursor<'a> {
                             value.push(escaped);
                             self.at += 1;
                         }
-                        // A backslash before anything else is a backslash.
+                        // A backslash before any other character is literal.
                         _ => value.push(b'\\'),
                     }
                 }
@@ -389,8 +386,8 @@ fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 to the date, counted year by year and month by month:
-/// slow, and plainly right.
+/// Returns the days from 1970-01-01 to the date, counted year by year and month by
+/// month: slow, but obviously correct.
 fn days_before(year: i64, month: i64, day: i64) -> i64 {
     let year_length = |year| 365 + i64::from(is_leap(year));
     let years: i64 = if year >= 1970 {
@@ -409,7 +406,7 @@ mod tests {
     const REST: &str = " host app proc id - text";
 
     #[test]
-    fn a_whole_message() {
+    fn all_fields_are_parsed() {
         let text = "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 \
                     [exampleSDID@32473 iut=\"3\" eventSource=\"A\\\"p\\\\p\\]\\n\"][b@1] \u{feff}An event";
         let message = parse(text.as_bytes()).unwrap();
@@ -428,14 +425,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_a_message_is() {
+    fn a_minimal_message_is_parsed() {
         let message = parse(b"<0>1 - - - - - -").unwrap();
         assert_eq!(message.msg, None);
         assert_eq!(message.timestamp, None);
     }
 
     #[test]
-    fn timestamps() {
+    fn timestamps_are_converted_to_utc() {
         for (text, seconds, micros) in [
             ("1970-01-01T00:00:00Z", 0, 0),
             ("1985-04-12T19:20:50.52-04:00", 482_196_050, 520_000),
@@ -454,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_grammar_forbids() {
+    fn violations_of_the_grammar_are_rejected() {
         let time = "2003-10-11T22:14:15Z";
         let long = |length: usize| "x".repeat(length);
         for wrong in [
@@ -501,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_contain_the_position() {
         for (wrong, at) in [
             (b"<192>1 - - - - - -".as_slice(), 1),
             (b"<14>2 - - - - - -", 4),
@@ -515,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_cut_is_refused() {
+    fn a_truncated_header_is_rejected() {
         let text = "<14>1 2003-10-11T22:14:15Z host app proc id [a b=\"c\"] text";
         let end = text.find("] ").unwrap() + 1;
         for cut in 0..end {

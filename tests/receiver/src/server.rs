@@ -1,4 +1,4 @@
-//! The receiver: threads that read, and what they have read.
+//! The receiver: threads that read connections, and the messages that they have read.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,13 +18,13 @@ use socket2::SockRef;
 
 use crate::{Message, ParseError, Splitter};
 
-/// How often a thread that waits for bytes looks whether it shall end.
+/// The interval at which a thread that waits for bytes checks whether it must end.
 const TICK: Duration = Duration::from_millis(20);
-/// Longer than any thread needs to see that its connection shall end.
+/// The maximum time in which a thread notices that its connection must end.
 const END: Duration = Duration::from_secs(30);
 const BUFFER: usize = 256 * 1024;
 
-/// What a receiver listens for.
+/// The transport that a receiver listens for.
 #[derive(Clone, Debug)]
 pub enum Listen {
     /// Plain TCP.
@@ -40,31 +40,31 @@ pub enum Listen {
 pub struct TlsFiles {
     /// The certificate chain.
     pub cert: PathBuf,
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PathBuf,
-    /// The CA of client certificates, where they are demanded.
+    /// The CA of client certificates, if they are required.
     pub client_ca: Option<PathBuf>,
 }
 
-/// How a receiver behaves.
+/// The options of a receiver.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What it listens for.
+    /// The transport to listen for.
     pub listen: Listen,
     /// The address to listen on.
     pub address: Ipv4Addr,
-    /// The port; any free one for zero.
+    /// The port; 0 for any free port.
     pub port: u16,
-    /// How TCP and TLS streams are split.
+    /// The framing of TCP and TLS streams.
     pub splitter: Splitter,
-    /// Whether messages are kept, or only counted.
+    /// Whether messages are kept, instead of only counted.
     pub keep: bool,
-    /// The size of the receive buffer, where it is not the kernel's choice.
+    /// The size of the receive buffer, or `None` for the kernel's default.
     pub receive_buffer: Option<usize>,
 }
 
 impl Options {
-    /// Octet counting, any port, everything kept.
+    /// Octet counting on any port; all messages are kept.
     #[must_use]
     pub const fn new(listen: Listen) -> Self {
         Self {
@@ -78,11 +78,11 @@ impl Options {
     }
 }
 
-/// How fast streams are read.
+/// The rate at which streams are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Full,
-    /// One byte a second.
+    /// One byte per second.
     Trickle,
     Paused,
 }
@@ -90,11 +90,11 @@ enum Pace {
 /// A frame that arrived.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Connections are counted from one; zero for UDP.
+    /// The number of the connection, from 1; 0 for UDP.
     pub connection: u64,
-    /// What the frame says.
+    /// The parsed message.
     pub message: Result<Message, ParseError>,
-    /// The frame.
+    /// The bytes of the frame.
     pub raw: Vec<u8>,
 }
 
@@ -111,16 +111,16 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
-    /// Threads hold it while they read, and for nothing else, so that whoever
-    /// has changed it knows that it is in force.
+    /// Threads hold the lock only while they read, so a change is in effect as soon as
+    /// the writer has released the lock.
     pace: RwLock<Pace>,
-    /// Connections up to this number shall be reset.
+    /// Connections up to this number must be reset.
     reset_up_to: AtomicU64,
-    /// Connections up to this number shall be told goodbye.
+    /// Connections up to this number must be closed in an orderly way.
     goodbye_up_to: AtomicU64,
-    /// Connections up to this number shall be hung up.
+    /// Connections up to this number must be closed without reading everything.
     hang_up_up_to: AtomicU64,
-    /// Bytes to be thrown away before.
+    /// The number of bytes to discard before hanging up.
     discard: AtomicUsize,
     keep: bool,
 }
@@ -131,21 +131,21 @@ struct State {
     count: u64,
     connections: u64,
     errors: Vec<String>,
-    /// The connections that are not closed.
+    /// The connections that are open.
     open: Vec<u64>,
-    /// No more connections shall be taken.
+    /// Whether new connections are no longer accepted.
     deaf: bool,
     listener_closed: bool,
-    /// With this many frames it shall read no more.
+    /// The number of frames at which reading pauses.
     pause_at: Option<u64>,
 }
 
 impl Receiver {
-    /// Starts to listen.
+    /// Starts listening.
     ///
     /// # Errors
     ///
-    /// Where the port is taken or a TLS file cannot be used.
+    /// Returns an error if the port is taken or a TLS file cannot be used.
     pub fn start(options: Options) -> io::Result<Self> {
         let Options {
             listen,
@@ -186,10 +186,10 @@ impl Receiver {
         } else {
             let listener = TcpListener::bind(at)?;
             if let Some(size) = receive_buffer {
-                // Accepted sockets inherit it.
+                // Accepted sockets inherit the size.
                 SockRef::from(&listener).set_recv_buffer_size(size)?;
             }
-            // Linux ends a wait for connections after this time, too.
+            // Linux applies this timeout to accept(2) too.
             SockRef::from(&listener).set_read_timeout(Some(TICK))?;
             let address = listener.local_addr()?;
             let shared = Arc::clone(&shared);
@@ -203,54 +203,55 @@ impl Receiver {
         })
     }
 
-    /// `address:port`.
+    /// Returns `address:port`.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Everything received so far.
+    /// Returns all messages received so far.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.shared.state.lock().received.clone()
     }
 
-    /// What was received behind the first `known` messages.
+    /// Returns the messages received after the first `known` messages.
     #[must_use]
     pub fn received_behind(&self, known: usize) -> Vec<Received> {
         let state = self.shared.state.lock();
         state.received.get(known..).unwrap_or_default().to_vec()
     }
 
-    /// How many frames came, kept or not.
+    /// Returns the number of frames received, kept or not.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.shared.state.lock().count
     }
 
-    /// How many connections were made so far.
+    /// Returns the number of connections accepted so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.state.lock().connections
     }
 
-    /// What went wrong on connections: framing, TLS, frames without end.
+    /// Returns the errors of connections: framing, TLS, incomplete frames.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
         self.shared.state.lock().errors.clone()
     }
 
-    /// Waits until `count` frames came.
+    /// Waits until `count` frames have arrived.
     ///
     /// # Errors
     ///
-    /// Says how many came within `bound`, and what went wrong meanwhile.
+    /// Returns an error with the number of frames and the connection errors if fewer
+    /// frames arrive within `bound`.
     pub fn wait_for(&self, count: u64, bound: Duration) -> Result<Vec<Received>, String> {
         let mut state = self.shared.state.lock();
         let too_few = |state: &mut State| state.count < count;
@@ -260,7 +261,7 @@ impl Receiver {
             .timed_out()
         {
             return Err(format!(
-                "{} of {count} messages came within {bound:?}; errors: {:?}",
+                "{} of {count} messages arrived within {bound:?}; errors: {:?}",
                 state.count, state.errors
             ));
         }
@@ -271,7 +272,7 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// Where there is none within `bound`.
+    /// Returns an error if no connection fails within `bound`.
     pub fn wait_for_error(&self, bound: Duration) -> Result<String, String> {
         let mut state = self.shared.state.lock();
         let none = |state: &mut State| state.errors.is_empty();
@@ -281,28 +282,26 @@ impl Receiver {
         first.ok_or_else(|| format!("no connection failed within {bound:?}"))
     }
 
-    /// Ends all connections with a reset, whether they were read or not. They
-    /// are closed when this returns.
+    /// Resets all connections, whether they were read or not. The connections are
+    /// closed when this returns.
     pub fn reset(&self) {
         let last = self.connections();
         self.shared.reset_up_to.fetch_max(last, Ordering::Relaxed);
         self.shared.wait_for_end_of(1..=last);
     }
 
-    /// Ends all connections in an orderly way: says goodbye (FIN, with TLS
-    /// `close_notify` before it), and reads what still comes until the peers
-    /// have closed as well, also while it is paused. They have when this
-    /// returns.
+    /// Closes all connections in an orderly way: sends FIN (with TLS, `close_notify`
+    /// first) and reads until the peers have closed their side too, even while the
+    /// receiver is paused. The connections are closed when this returns.
     pub fn say_goodbye(&self) {
         let last = self.connections();
         self.shared.goodbye_up_to.fetch_max(last, Ordering::Relaxed);
         self.shared.wait_for_end_of(1..=last);
     }
 
-    /// Ends all connections as many programs do: says goodbye (FIN, with TLS
-    /// `close_notify` before it), reads at most `discard` bytes and throws them
-    /// away, and closes. The kernel sends a reset where bytes are still unread.
-    /// The connections are closed when this returns.
+    /// Closes all connections as many programs do: sends FIN (with TLS, `close_notify`
+    /// first), discards at most `discard` bytes, and closes. The kernel sends a reset
+    /// if bytes are still unread. The connections are closed when this returns.
     pub fn hang_up(&self, discard: usize) {
         let last = self.connections();
         self.shared.discard.store(discard, Ordering::Relaxed);
@@ -310,7 +309,7 @@ impl Receiver {
         self.shared.wait_for_end_of(1..=last);
     }
 
-    /// Waits until all connections are closed, and so everything is read.
+    /// Waits until all connections are closed, so that everything is read.
     pub fn wait_for_the_end(&self) {
         let last = self.connections();
         self.shared.wait_for_end_of(1..=last);
@@ -322,7 +321,7 @@ impl Receiver {
         self.shared.wait_for_end_of(last..=last);
     }
 
-    /// Takes no more connections. Those that there are stay.
+    /// Stops accepting connections. Existing connections stay open.
     pub fn stop_listening(&self) {
         let mut state = self.shared.state.lock();
         state.deaf = true;
@@ -330,23 +329,23 @@ impl Receiver {
         self.shared.changed.wait_while(&mut state, is_open);
     }
 
-    /// Stops reading: the connections stay, and their buffers fill. Nothing
-    /// that is sent after this returns is read.
+    /// Stops reading: the connections stay open, and their buffers fill. Nothing that
+    /// is sent after this returns is read.
     pub fn pause(&self) {
         *self.shared.pace.write() = Pace::Paused;
     }
 
-    /// Reads a byte a second.
+    /// Reads one byte per second.
     pub fn trickle(&self) {
         *self.shared.pace.write() = Pace::Trickle;
     }
 
-    /// Bytes that the kernel has acknowledged to the peers and nobody has read
-    /// (the receive queues in `proc_net_tcp(5)`).
+    /// Returns the number of bytes that the kernel has acknowledged to the peers but
+    /// that are not yet read (the receive queues in `proc_net_tcp(5)`).
     ///
     /// # Errors
     ///
-    /// Where the kernel does not say.
+    /// Returns an error if `/proc/net/tcp` cannot be read.
     pub fn unread(&self) -> io::Result<u64> {
         const ESTABLISHED: &str = "01";
         let port = format!(":{:04X}", self.port());
@@ -361,14 +360,14 @@ impl Receiver {
         Ok(queues.sum())
     }
 
-    /// Reads on.
+    /// Resumes reading.
     pub fn resume(&self) {
         self.read_until(None);
     }
 
-    /// Reads on, and pauses by itself once so many frames more came: what is sent
-    /// meanwhile cannot end before somebody gets to [`Receiver::pause`]. Frames
-    /// that were read together with the last are taken as well.
+    /// Resumes reading, and pauses after this many more frames, so that a sender cannot
+    /// finish before [`Receiver::pause`] is called. Frames that are read together with
+    /// the last one are received too.
     pub fn resume_for(&self, frames: u64) {
         self.read_until(Some(self.count() + frames));
     }
@@ -380,11 +379,12 @@ impl Receiver {
         });
     }
 
-    /// Waits until it pauses by itself.
+    /// Waits until reading pauses after [`Receiver::resume_for`].
     ///
     /// # Errors
     ///
-    /// Says how many frames came within `bound`.
+    /// Returns an error with the number of received frames if reading does not pause
+    /// within `bound`.
     pub fn wait_for_pause(&self, bound: Duration) -> Result<(), String> {
         let mut state = self.shared.state.lock();
         let reads_on = |state: &mut State| state.pause_at.is_some();
@@ -393,7 +393,10 @@ impl Receiver {
             .wait_while_for(&mut state, reads_on, bound)
             .timed_out()
         {
-            return Err(format!("no pause after {} frames", state.count));
+            return Err(format!(
+                "reading did not pause after {} frames",
+                state.count
+            ));
         }
         Ok(())
     }
@@ -426,7 +429,7 @@ impl Shared {
             .wait_while_for(&mut state, are_open, END)
             .timed_out()
         {
-            let error = format!("connections did not end within {END:?}");
+            let error = format!("connections were not closed within {END:?}");
             state.errors.push(error);
         }
     }
@@ -490,7 +493,7 @@ impl Shared {
                 stream.say_goodbye();
                 let discard = self.discard.load(Ordering::Relaxed).min(BUFFER);
                 if discard > 0 {
-                    // Nothing unread is not an error here.
+                    // It is no error if there is nothing to read.
                     let _ = stream.read(&mut buffer[..discard]);
                 }
                 return;
@@ -539,7 +542,7 @@ impl Shared {
         }
     }
 
-    /// A second, or less if it is read faster again.
+    /// Waits for one second, or until the pace changes.
     fn wait_while_trickling(&self) {
         let until = Instant::now() + Duration::from_secs(1);
         while Instant::now() < until && !self.stopped() && *self.pace.read() == Pace::Trickle {
@@ -548,14 +551,14 @@ impl Shared {
     }
 }
 
-/// A stream that can be ended from this side.
+/// A stream that can be closed from this side.
 trait Stream: Read {
     fn say_goodbye(&mut self);
 }
 
 impl Stream for &TcpStream {
     fn say_goodbye(&mut self) {
-        // A peer that is gone needs none.
+        // A failure means that the peer has already closed the connection.
         let _ = self.shutdown(Shutdown::Write);
     }
 }
@@ -634,7 +637,7 @@ fn serve(
             let mut stream = rustls::StreamOwned::new(connection, stream);
             shared.read_stream(number, &mut stream, splitter);
             if shared.is_reset(number) {
-                // TLS says nothing before a reset.
+                // TLS sends nothing before a reset.
                 return reset(&stream.sock);
             }
             stream.say_goodbye();
@@ -642,9 +645,9 @@ fn serve(
     }
 }
 
-/// Has the socket reset its connection when it is closed.
+/// Sets the socket to reset its connection when it is closed.
 fn reset(socket: &TcpStream) {
-    // Closing a socket that lingers for no time sends a reset.
+    // Closing a socket with a linger time of zero sends a reset.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
@@ -692,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_over_tcp() {
+    fn messages_arrive_over_tcp() {
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         send(&receiver, &[b"28 ", MESSAGE, b"28 ", MESSAGE].concat());
         let received = receiver.wait_for(2, BOUND).unwrap();
@@ -701,7 +704,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_frame_is_an_error() {
+    fn an_incomplete_frame_is_an_error() {
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         drop(send(&receiver, &[b"29 ", MESSAGE].concat()));
         receiver.wait_for_error(BOUND).unwrap();
@@ -709,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_over_udp() {
+    fn messages_arrive_over_udp() {
         let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(MESSAGE, receiver.address()).unwrap();
@@ -718,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_goodbye_everything_is_read() {
+    fn after_an_orderly_close_everything_is_read() {
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
         receiver.wait_for(1, BOUND).unwrap();
@@ -734,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn hanging_up_with_bytes_unread_resets_behind_the_goodbye() {
+    fn hanging_up_with_unread_bytes_resets_after_the_fin() {
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
         receiver.wait_for(1, BOUND).unwrap();
@@ -751,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_a_reset() {
+    fn a_reset_fails_the_peers_read() {
         let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
         let mut stream = send(&receiver, &[b"28 ", MESSAGE].concat());
         receiver.wait_for(1, BOUND).unwrap();

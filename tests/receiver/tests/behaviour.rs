@@ -1,8 +1,5 @@
-//! How the receiver stalls, resets and ends, over real sockets.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails where something is not as it must be"
-)]
+//! Tests of how the receiver stalls, resets and closes connections, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 const FRAME: &[u8] = b"28 <14>1 - host app - - - hello";
 const BOUND: Duration = Duration::from_secs(10);
-/// Several times what a reader needs to take a frame that it should not take.
+/// Several times what a reader needs for a frame that it must not read.
 const QUIET: Duration = Duration::from_millis(100);
 
 fn tcp() -> Receiver {
@@ -34,7 +31,7 @@ fn connect(receiver: &Receiver) -> TcpStream {
 }
 
 #[test]
-fn nothing_is_read_after_a_pause_until_it_ends() {
+fn nothing_is_read_while_the_receiver_is_paused() {
     for _ in 0..10 {
         let receiver = tcp();
         let mut stream = connect(&receiver);
@@ -47,7 +44,7 @@ fn nothing_is_read_after_a_pause_until_it_ends() {
 }
 
 #[test]
-fn it_pauses_by_itself_after_so_many_frames() {
+fn the_receiver_pauses_after_a_number_of_frames() {
     for _ in 0..10 {
         let receiver = tcp();
         let mut stream = connect(&receiver);
@@ -62,7 +59,7 @@ fn it_pauses_by_itself_after_so_many_frames() {
 }
 
 #[test]
-fn a_stalled_receiver_resets_without_having_read() {
+fn a_stalled_receiver_resets_without_reading() {
     let receiver = tcp();
     let mut stream = connect(&receiver);
     receiver.pause();
@@ -75,7 +72,7 @@ fn a_stalled_receiver_resets_without_having_read() {
 }
 
 #[test]
-fn a_paused_receiver_that_says_goodbye_reads_to_the_end() {
+fn a_paused_receiver_that_closes_reads_to_the_end() {
     let receiver = tcp();
     let mut stream = connect(&receiver);
     receiver.pause();
@@ -93,7 +90,7 @@ fn a_paused_receiver_that_says_goodbye_reads_to_the_end() {
 }
 
 #[test]
-fn connections_after_a_reset_are_served() {
+fn connections_after_a_reset_are_accepted() {
     let receiver = tcp();
     let _reset = connect(&receiver);
     receiver.reset();
@@ -103,7 +100,7 @@ fn connections_after_a_reset_are_served() {
 }
 
 #[test]
-fn a_reset_over_tls_says_no_goodbye() {
+fn a_reset_over_tls_sends_no_close_notify() {
     let pki = Pki::new();
     let files = TlsFiles {
         cert: pki.server().cert,
@@ -115,7 +112,7 @@ fn a_reset_over_tls_says_no_goodbye() {
     stream.write_all(FRAME).unwrap();
     receiver.wait_for(1, BOUND).unwrap();
     receiver.reset();
-    // A close_notify before it would read as an orderly end.
+    // A preceding close_notify would look like an orderly close.
     let error = stream.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
@@ -141,9 +138,9 @@ fn tls_client(receiver: &Receiver, pki: &Pki) -> StreamOwned<ClientConnection, T
 }
 
 #[test]
-fn a_udp_receiver_that_ends_connects_to_nobody() {
+fn stopping_a_udp_receiver_opens_no_connection() {
     let receiver = Receiver::start(Options::new(Listen::Udp)).unwrap();
-    // TCP and UDP have ports of their own: this one is somebody else's.
+    // TCP and UDP ports are independent: another process may own this TCP port.
     let stranger = TcpListener::bind(receiver.address()).unwrap();
     stranger.set_nonblocking(true).unwrap();
     drop(receiver);

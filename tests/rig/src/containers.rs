@@ -1,18 +1,18 @@
-//! Container logs, as a kubelet and a container runtime write them.
+//! Container logs in the format of a kubelet and a container runtime.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// `/var/log` of a node.
+/// The `/var/log` folder of a node.
 #[derive(Clone, Debug)]
 pub struct Node {
     log: PathBuf,
 }
 
-/// One container's log: a file below `pods`, and a link to it below
-/// `containers` by whose name everybody knows whose it is.
+/// The log of one container: a file below `pods`, and a symbolic link below
+/// `containers`, whose name identifies the container.
 #[derive(Debug)]
 pub struct Container {
     /// The namespace.
@@ -26,10 +26,10 @@ pub struct Container {
     rotations: u32,
 }
 
-/// The longest part of a line that a container runtime writes in one piece.
+/// The maximum length of a part into which a container runtime splits a line.
 const PART: usize = 16 * 1024;
 
-/// 64 hexadecimal digits, the same for the same container.
+/// Returns 64 hexadecimal digits, which are always the same for the same container.
 #[must_use]
 pub fn container_id(namespace: &str, pod: &str, container: &str) -> String {
     let text = format!("{namespace}/{pod}/{container}");
@@ -40,7 +40,7 @@ pub fn container_id(namespace: &str, pod: &str, container: &str) -> String {
 }
 
 impl Node {
-    /// A node whose `/var/log` is the folder `log`.
+    /// Creates a node whose `/var/log` is the folder `log`.
     #[must_use]
     pub fn new(log: &Path) -> Self {
         for folder in ["containers", "pods"] {
@@ -77,26 +77,26 @@ impl Node {
 }
 
 impl Container {
-    /// Writes a line at a time, which is RFC 3339 with nanoseconds. A long
-    /// line is written in parts, as CRI wants it.
+    /// Writes one line. `time` is RFC 3339 with nanoseconds. A long line is written in
+    /// parts, as CRI requires.
     pub fn write(&mut self, time: &str, stream: &str, line: &str) {
         let mut text = Vec::new();
         let mut rest = line;
         while rest.len() > PART {
             let (part, behind) = rest.split_at(rest.floor_char_boundary(PART));
-            writeln!(text, "{time} {stream} P {part}").expect("memory takes it");
+            writeln!(text, "{time} {stream} P {part}").expect("writing to memory succeeds");
             rest = behind;
         }
-        writeln!(text, "{time} {stream} F {rest}").expect("memory takes it");
-        self.file.write_all(&text).expect("the file takes it");
+        writeln!(text, "{time} {stream} F {rest}").expect("writing to memory succeeds");
+        self.file.write_all(&text).expect("the file can be written");
     }
 
-    /// Writes lines that are whole already.
+    /// Appends lines that are already complete.
     pub fn append(&mut self, lines: &[u8]) {
-        self.file.write_all(lines).expect("the file takes it");
+        self.file.write_all(lines).expect("the file can be written");
     }
 
-    /// Rotates the file, as the kubelet does: the old one gets another name.
+    /// Rotates the file, as the kubelet does: the old file is renamed.
     pub fn rotate(&mut self) {
         self.rotations += 1;
         let old = self

@@ -1,11 +1,11 @@
-//! Documents with a part that a program writes.
+//! Documents in which a program writes a table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const END: &str = "<!-- end of the table -->";
 
-/// A path in the folder of documents.
+/// Returns the path of a file in the folder of documents.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -13,12 +13,12 @@ pub fn path(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Replaces a document's table, which is between two lines: one that names
-/// the make target that writes it, and an end.
+/// Replaces the table of a document. The table is enclosed in two lines: a begin line
+/// with the make target that writes it, and an end line.
 ///
 /// # Errors
 ///
-/// Where the document cannot be read or written, or has no such lines.
+/// Returns an error if the document cannot be read or written, or if a line is missing.
 pub fn write_table(name: &str, target: &str, table: &str) -> Result<(), String> {
     let begin = format!("<!-- begin of the table: make {target} -->");
     let path = path(name);

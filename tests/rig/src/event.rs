@@ -1,8 +1,8 @@
-//! Chunks as Fluent Bit makes them.
+//! Chunks in the format of Fluent Bit.
 
 use rmpv::Value;
 
-/// Where the host program reads chunks from: for each, the tag's length (four
+/// Returns a file of chunks for the host program. Each chunk is the tag's length (four
 /// bytes, big endian), the tag, the data's length and the data.
 #[must_use]
 pub fn chunk_file(chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -17,28 +17,28 @@ pub fn chunk_file(chunks: &[(String, Vec<u8>)]) -> Vec<u8> {
     file
 }
 
-/// A map with text keys.
+/// Returns a map with text keys.
 #[must_use]
 pub fn map(entries: Vec<(&str, Value)>) -> Value {
     Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
 }
 
-/// How an event is written.
+/// The format of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `[time, body]`, before Fluent Bit 2.1.
+    /// `[time, body]`, the format before Fluent Bit 2.1.
     Old,
     /// `[[time, {}], body]`.
     Current,
 }
 
-/// An event of the current format.
+/// Encodes an event in the current format.
 #[must_use]
 pub fn event(seconds: u32, nanos: u32, body: Value) -> Vec<u8> {
     event_in(Format::Current, seconds, nanos, body)
 }
 
-/// An event.
+/// Encodes an event.
 #[must_use]
 pub fn event_in(format: Format, seconds: u32, nanos: u32, body: Value) -> Vec<u8> {
     let time = Value::Ext(0, [seconds.to_be_bytes(), nanos.to_be_bytes()].concat());
@@ -51,11 +51,11 @@ pub fn event_in(format: Format, seconds: u32, nanos: u32, body: Value) -> Vec<u8
 
 fn encode(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    rmpv::encode::write_value(&mut bytes, value).expect("memory takes it");
+    rmpv::encode::write_value(&mut bytes, value).expect("writing to memory succeeds");
     bytes
 }
 
-/// The tag of a container's log.
+/// Returns the tag of a container's log.
 #[must_use]
 pub fn container_tag(namespace: &str, pod: &str, container: &str) -> String {
     let id = crate::containers::container_id(namespace, pod, container);

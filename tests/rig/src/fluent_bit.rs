@@ -1,4 +1,4 @@
-//! A real Fluent Bit.
+//! Runs a real Fluent Bit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::wait::{BOUND, until};
 
-/// The address for metrics, as agents' pods have it from their variables.
+/// The environment variable with the address for metrics, as in the agents' pods.
 const LISTEN: (&str, &str) = ("HTTP_LISTEN", "0.0.0.0");
 
 /// A Fluent Bit that runs until it is dropped.
@@ -19,8 +19,8 @@ pub struct FluentBit {
     dir: TempDir,
 }
 
-/// The program that `FLUENT_BIT` names, or else the one on PATH. None, with a
-/// reason printed, where there is neither.
+/// Returns the program that `FLUENT_BIT` names, or else the one on PATH. Prints a
+/// reason and returns `None` if there is neither.
 #[must_use]
 pub fn find() -> Option<PathBuf> {
     let found = std::env::var_os("FLUENT_BIT")
@@ -28,14 +28,16 @@ pub fn find() -> Option<PathBuf> {
         .filter(|path| path.is_file())
         .or_else(|| crate::program("fluent-bit"));
     if found.is_none() {
-        crate::skip("there is no Fluent Bit: put fluent-bit on PATH, or its path into FLUENT_BIT");
+        crate::skip(
+            "Fluent Bit is not installed: put fluent-bit on PATH, or set FLUENT_BIT to its path",
+        );
     }
     found
 }
 
 impl FluentBit {
-    /// Starts it with a configuration file, our library, and variables for
-    /// the file's `${...}`.
+    /// Starts Fluent Bit with a configuration file, the plugin's library, and
+    /// environment variables for the `${...}` in the file.
     #[must_use]
     pub fn start(
         program: &Path,
@@ -46,7 +48,8 @@ impl FluentBit {
         Self::start_by(&[], program, library, configuration, variables)
     }
 
-    /// The same by another command, whose last arguments it becomes.
+    /// Starts Fluent Bit like [`FluentBit::start`], by another command to which its
+    /// command line is appended.
     #[must_use]
     pub fn start_by(
         wrapper: &[String],
@@ -76,11 +79,11 @@ impl FluentBit {
         Self { process, dir }
     }
 
-    /// Whether a configuration is one that it takes.
+    /// Checks a configuration with `--dry-run`.
     ///
     /// # Errors
     ///
-    /// What it says where it does not.
+    /// Returns the output of Fluent Bit if it rejects the configuration.
     pub fn dry_run(
         program: &Path,
         library: &Path,
@@ -104,29 +107,29 @@ impl FluentBit {
         }
     }
 
-    /// Its process.
+    /// Returns the process ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether Fluent Bit has already exited.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// What it has written so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn log(&self) -> String {
         let bytes = fs::read(self.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until a text is in the log `count` times.
+    /// Waits until the log contains a text `count` times.
     ///
     /// # Errors
     ///
-    /// The log, where it is not within `bound`.
+    /// Returns the log if it does not contain the text within `bound`.
     pub fn wait_for_log(&self, text: &str, count: usize, bound: Duration) -> Result<(), String> {
         until(bound, || {
             (self.log().matches(text).count() >= count).then_some(())
@@ -134,12 +137,12 @@ impl FluentBit {
         .map_err(|error| format!("{text:?} {error} {count} times in the log:\n{}", self.log()))
     }
 
-    /// Asks it to read its configuration again.
+    /// Asks Fluent Bit to reload its configuration.
     pub fn reload(&self) {
         self.signal("-HUP");
     }
 
-    /// Ends it without a warning, and waits until it is gone.
+    /// Kills Fluent Bit and waits until the process is gone.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -157,15 +160,12 @@ impl FluentBit {
         );
     }
 
-    /// Asks it to end, as a kubelet does, and gives its log.
-    #[allow(
-        clippy::must_use_candidate,
-        reason = "the log is not always of interest"
-    )]
+    /// Asks Fluent Bit to stop, as a kubelet does, and returns its log.
+    #[allow(clippy::must_use_candidate, reason = "not every caller needs the log")]
     pub fn stop(mut self) -> String {
         self.signal("-TERM");
         let ended = until(BOUND, || self.process.try_wait().ok().flatten());
-        assert!(ended.is_ok(), "Fluent Bit does not end:\n{}", self.log());
+        assert!(ended.is_ok(), "Fluent Bit does not exit:\n{}", self.log());
         self.log()
     }
 }
@@ -176,11 +176,11 @@ impl Drop for FluentBit {
     }
 }
 
-/// What the HTTP server of a Fluent Bit answers; none where there is none on
+/// Returns the response of Fluent Bit's HTTP server, or `None` if it does not listen on
 /// this port.
 #[must_use]
 pub fn get(port: u16, path: &str) -> Option<String> {
-    // One that is busy may forget to end the connection.
+    // A busy Fluent Bit may not close the connection.
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(5)))
         .build()

@@ -1,14 +1,14 @@
-//! What the tests and the demo share. Each part is real: certificates of a CA
-//! of its own, an rsyslog, a Fluent Bit, log files as a kubelet writes them.
+//! Helpers that the tests and the demo share. All parts are real: certificates of a
+//! test CA, an rsyslog, a Fluent Bit, log files in the kubelet's format.
 //!
-//! Everything that is started is stopped when its guard is dropped, and lives
-//! in temporary folders and on free ports of 127.0.0.1.
+//! All processes are stopped when their guards are dropped. They use temporary folders
+//! and free ports of 127.0.0.1.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot be set up fails"
+    reason = "a panic fails the test"
 )]
 
 pub mod containers;
@@ -26,16 +26,17 @@ pub mod wait;
 
 use std::path::PathBuf;
 
-/// Why a test cannot run here. Printed, so that nobody takes it for a success.
+/// Prints why a test cannot run here, so that a skipped test is not taken for a
+/// success.
 pub fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// A program on PATH.
+/// Returns the path of a program on PATH.
 #[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    // Where Debian puts daemons, which an ordinary user's PATH leaves out.
+    // Debian installs daemons there, and a regular user's PATH does not contain it.
     let sbin = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(sbin)

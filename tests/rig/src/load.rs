@@ -1,14 +1,14 @@
-//! Records as a Kubernetes node has them, for measuring.
+//! Records like those of a Kubernetes node, for measurements.
 
 use rmpv::Value;
 
 use crate::event::{Format, container_tag, event_in, map};
 
-/// The length of a text that makes a message of 486 bytes.
+/// The length of a text that results in a message of 486 bytes.
 pub const USUAL_TEXT: usize = 215;
 
-/// A chunk of one container's records, and its tag. Each text is a number,
-/// filled up to so many bytes.
+/// Returns the tag and the records of a chunk of one container. Each text is a number,
+/// padded to `text` bytes.
 #[must_use]
 pub fn chunk(format: Format, records: usize, text: usize) -> (String, Vec<u8>) {
     let kubernetes = kubernetes("web-6d4cf56db6-x2k8p", None);
@@ -17,9 +17,8 @@ pub fn chunk(format: Format, records: usize, text: usize) -> (String, Vec<u8>) {
     (tag, (0..records).flat_map(record).collect())
 }
 
-/// A chunk of the forward input: the records of so many pods in turn, whose
-/// identity is in the records alone. The messages are as long as those of
-/// [`chunk`].
+/// Returns a chunk of the forward input: records of `pods` pods in turn, which are
+/// identified only by the records. The messages are as long as those of [`chunk`].
 #[must_use]
 pub fn forwarded(format: Format, records: usize, text: usize, pods: usize) -> (String, Vec<u8>) {
     let record = |number: usize| {

@@ -1,4 +1,4 @@
-//! A CA and what it signs, as PEM files.
+//! A CA and the certificates that it signs, as PEM files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ pub struct Pki {
     dir: TempDir,
 }
 
-/// A certificate and its key.
+/// A certificate and its private key.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// The certificate.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
 type Ca = Issuer<'static, KeyPair>;
 
 impl Pki {
-    /// Makes all files.
+    /// Generates all files.
     #[must_use]
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -69,43 +69,43 @@ impl Pki {
         }
     }
 
-    /// The CA of all pairs but [`Pki::foreign_client`].
+    /// Returns the CA of all pairs except [`Pki::foreign_client`].
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.path("ca.pem")
     }
 
-    /// A CA that signed none of the receivers.
+    /// Returns a CA that signed none of the receivers' certificates.
     #[must_use]
     pub fn other_ca(&self) -> PathBuf {
         self.path("other-ca.pem")
     }
 
-    /// A receiver's, for localhost, 127.0.0.1 and `::1`.
+    /// Returns a receiver's certificate for localhost, 127.0.0.1 and `::1`.
     #[must_use]
     pub fn server(&self) -> Pair {
         self.pair("server")
     }
 
-    /// A receiver's, for another host.
+    /// Returns a receiver's certificate for a different host.
     #[must_use]
     pub fn wrong_name(&self) -> Pair {
         self.pair("wrong-name")
     }
 
-    /// A receiver's that expired at the end of 2020.
+    /// Returns a receiver's certificate that expired at the end of 2020.
     #[must_use]
     pub fn expired(&self) -> Pair {
         self.pair("expired")
     }
 
-    /// A client's.
+    /// Returns a client's certificate.
     #[must_use]
     pub fn client(&self) -> Pair {
         self.pair("client")
     }
 
-    /// A client's that another CA signed.
+    /// Returns a client's certificate that a different CA signed.
     #[must_use]
     pub fn foreign_client(&self) -> Pair {
         self.pair("foreign-client")

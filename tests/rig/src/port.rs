@@ -1,33 +1,33 @@
-//! Ports for servers that are told where to listen.
+//! Ports for servers that are configured with a port.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
-/// What keeps the ports, for as long as this process runs.
+/// The sockets that reserve the ports until this process exits.
 static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
 
-/// A TCP port that nobody listens on, and that the kernel gives to nobody else
-/// while this process runs. A server that sets `SO_REUSEADDR` can listen on it,
-/// as almost all of them do, and again once it has ended.
+/// Returns a free TCP port that the kernel gives to no other process while this process
+/// runs. A server that sets `SO_REUSEADDR`, as almost all servers do, can listen on the
+/// port repeatedly.
 ///
 /// # Panics
 ///
-/// Where there is none.
+/// Panics if there is no free port.
 #[must_use]
 pub fn free_port() -> u16 {
     let keep = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
-        // Only now, so that what another process keeps was not free. Sockets that
-        // both say so share a port until one listens (socket(7)).
+        // Set after `bind`, so that a port reserved by another process was not free.
+        // Sockets with this option share a port until one of them listens (socket(7)).
         socket.set_reuse_address(true)?;
         let address = socket.local_addr()?;
         KEPT.lock().push(socket);
-        std::io::Result::Ok(address.as_socket_ipv4().expect("it is IPv4").port())
+        std::io::Result::Ok(address.as_socket_ipv4().expect("the socket is IPv4").port())
     };
-    keep().expect("there is a free port")
+    keep().expect("a port is free")
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_a_servers_and_nobody_elses() {
+    fn only_a_listening_server_can_use_a_reserved_port() {
         let port = free_port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let refused = TcpStream::connect(address).unwrap_err();
@@ -48,7 +48,7 @@ mod tests {
             let _client = TcpStream::connect(address).unwrap();
             server.accept().unwrap();
         }
-        // The kernel's own choice is made by the same rule.
+        // The kernel chooses ports by the same rule.
         let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let taken = other.bind(&address.into()).unwrap_err();
         assert_eq!(taken.kind(), ErrorKind::AddrInUse);

@@ -1,10 +1,10 @@
-//! Commands that have to succeed, and processes that end with their guards.
+//! Commands that must succeed, and processes that are stopped by their guards.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command};
 
-/// What a command prints, which has to succeed.
+/// Returns the output of a command, which must succeed.
 pub fn run(command: &mut Command) -> String {
     let output = command.output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -14,19 +14,19 @@ pub fn run(command: &mut Command) -> String {
     out
 }
 
-/// Whether this process is root's.
+/// Returns whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
-/// Ended without a warning, and waited for, when it is dropped.
+/// A process that is killed and waited for when the guard is dropped.
 #[derive(Debug)]
 pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

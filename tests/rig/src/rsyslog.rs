@@ -1,10 +1,9 @@
 //! A real rsyslog, as a receiver whose view of a message is asserted on.
 //!
-//! The default is what the package gives: rsyslog's built-in settings, which
-//! Debian's `/etc/rsyslog.conf` leaves as they are (the rest of that file
-//! names files of the machine, their owners and local sources). In short:
-//! messages of up to 8096 bytes, control characters escaped (`#012`), and one
-//! queue in memory for all messages.
+//! The default is the package's configuration: rsyslog's built-in settings, which
+//! Debian's `/etc/rsyslog.conf` does not change (the rest of that file configures local
+//! files, their owners and local sources). In short: messages of up to 8096 bytes,
+//! control characters escaped (`#012`), and one in-memory queue for all messages.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,29 +18,30 @@ use crate::port::free_port;
 pub use crate::syslogd::Parsed;
 use crate::syslogd::{Listen, MESSAGES, Syslogd};
 
-/// A source of messages: the module and its transport.
+/// An input: the module and its transport.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Plain TCP by `imtcp`; octet counting and newline framing both.
+    /// Plain TCP with `imtcp`; both octet counting and newline framing.
     Tcp,
-    /// Plain TCP by `imptcp`.
+    /// Plain TCP with `imptcp`.
     Ptcp,
-    /// TLS by `imtcp`.
+    /// TLS with `imtcp`.
     Tls {
-        /// The library that does it.
+        /// The TLS library.
         driver: Driver,
         /// The receiver's certificate.
         server: Pair,
         /// The CA.
         ca: PathBuf,
-        /// Whether clients need a certificate of that CA.
+        /// Whether clients need a certificate of the CA.
         mutual: bool,
     },
-    /// UDP by `imudp`.
+    /// UDP with `imudp`.
     Udp,
-    /// RELP by `imrelp`.
+    /// RELP with `imrelp`.
     Relp {
-        /// Over TLS: the receiver's certificate, and the CA of the clients'.
+        /// The receiver's certificate and the CA of clients' certificates, for RELP
+        /// over TLS.
         tls: Option<(Pair, PathBuf)>,
     },
 }
@@ -59,8 +59,7 @@ pub enum Driver {
 #[derive(Debug)]
 pub struct Rsyslog(Syslogd);
 
-/// An rsyslog to be started: the package's defaults, and what differs from
-/// them.
+/// The configuration of an rsyslog: the package's defaults with changes.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Configuration {
@@ -69,26 +68,25 @@ pub struct Configuration {
     global: String,
 }
 
-/// The names of Debian's packages.
+/// The names of the Debian packages.
 pub const PACKAGES: &str = "rsyslog rsyslog-openssl rsyslog-gnutls rsyslog-relp";
 
 impl Rsyslog {
-    /// Starts an rsyslog with the package's defaults, and waits until it
-    /// listens. None, with a reason printed, where it is not installed.
+    /// Starts an rsyslog with the package's defaults, and waits until it listens.
+    /// Prints a reason and returns `None` if rsyslog is not installed.
     #[must_use]
     pub fn start(input: &Input) -> Option<Self> {
         Self::configure(input.clone()).start()
     }
 
-    /// Starts an rsyslog with a configuration of the caller's own, which listens
-    /// on this port for TCP. None, with a reason printed, where it is not
-    /// installed.
+    /// Starts an rsyslog with the caller's configuration, which must listen on this TCP
+    /// port. Prints a reason and returns `None` if rsyslog is not installed.
     #[must_use]
     pub fn start_with(configuration: &str, dir: TempDir, port: u16) -> Option<Self> {
         spawn(configuration, dir, Listen::Tcp(port))
     }
 
-    /// The package's defaults, to be changed.
+    /// Returns the package's defaults, which can then be changed.
     pub const fn configure(input: Input) -> Configuration {
         Configuration {
             input,
@@ -113,30 +111,30 @@ impl DerefMut for Rsyslog {
 }
 
 impl Configuration {
-    /// Writes each message before the next is read, instead of passing it
-    /// through the main queue, which is in memory and ends with the process.
+    /// Writes each message before the next one is read, instead of passing it through
+    /// the main queue, which is in memory and lost when the process exits.
     pub const fn direct_queue(mut self) -> Self {
         self.direct_queue = true;
         self
     }
 
-    /// Accepts messages of this size, such as `64k`, instead of 8096 bytes.
+    /// Sets the maximum message size, such as `64k`, instead of 8096 bytes.
     pub fn max_message_size(self, size: &str) -> Self {
         self.global("maxMessageSize", size)
     }
 
-    /// Leaves control characters as they are, instead of escaping them.
+    /// Keeps control characters instead of escaping them.
     pub fn raw_control_characters(self) -> Self {
         self.global("parser.escapeControlCharactersOnReceive", "off")
     }
 
     fn global(mut self, name: &str, value: &str) -> Self {
-        writeln!(self.global, "global({name}=\"{value}\")").expect("memory takes it");
+        writeln!(self.global, "global({name}=\"{value}\")").expect("writing to memory succeeds");
         self
     }
 
-    /// Starts it, and waits until it listens. None, with a reason printed,
-    /// where it or a module of it is not installed.
+    /// Starts rsyslog, and waits until it listens. Prints a reason and returns `None`
+    /// if rsyslog or one of its modules is not installed.
     #[must_use]
     pub fn start(self) -> Option<Rsyslog> {
         let module = self.input.module();
@@ -189,8 +187,8 @@ ruleset(name="out"{queue}) {{
 }
 
 impl Input {
-    /// The file of the module that Debian packages on its own; empty where
-    /// there is none.
+    /// Returns the file of the module if Debian packages it separately, or an empty
+    /// string.
     const fn module(&self) -> &'static str {
         match self {
             Self::Tcp | Self::Ptcp | Self::Udp => "",
@@ -247,7 +245,7 @@ impl Input {
     }
 }
 
-/// The lines that load a module and let it listen, each with its options.
+/// Returns the lines that load a module and listen with it, each with its options.
 fn load_and_listen(name: &str, module: &str, port: u16, input: &str) -> String {
     format!(
         r#"module(load="{name}" {module})
@@ -267,7 +265,7 @@ fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<Rsyslog> {
     Some(Rsyslog(Syslogd::start(command, dir, listen)))
 }
 
-/// Whether a module of rsyslog is installed; true for an empty name.
+/// Returns whether a module of rsyslog is installed; `true` for an empty name.
 #[must_use]
 pub fn has_module(file: &str) -> bool {
     [

@@ -1,10 +1,10 @@
 //! A real syslog-ng, as a receiver whose view of a message is asserted on.
-//! `tests/unpack-syslog-ng` unpacks it, beside what is installed.
+//! `tests/unpack-syslog-ng` unpacks it without installing it.
 //!
-//! The default is what the package gives: syslog-ng's built-in settings and the
-//! options of Debian's `/etc/syslog-ng/syslog-ng.conf`. In short: messages of up
-//! to 65,536 bytes, HOSTNAME replaced by the sender's address, and no flow
-//! control. Messages are parsed as RFC 5424.
+//! The default is the package's configuration: syslog-ng's built-in settings and the
+//! options of Debian's `/etc/syslog-ng/syslog-ng.conf`. In short: messages of up to
+//! 65,536 bytes, HOSTNAME replaced by the sender's address, and no flow control.
+//! Messages are parsed as RFC 5424.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::pki::Pair;
 use crate::port::free_port;
 use crate::syslogd::{Listen, MESSAGES, Syslogd};
 
-/// A source of messages: syslog-ng's driver and its transport.
+/// A source: the driver of syslog-ng and its transport.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// `network()` over TCP: newline framing.
@@ -30,7 +30,7 @@ pub enum Input {
     SyslogTls {
         /// The receiver's certificate.
         server: Pair,
-        /// The CA of clients' certificates, where they are required.
+        /// The CA of clients' certificates, if they are required.
         client_ca: Option<PathBuf>,
     },
     /// `network()` over UDP.
@@ -41,8 +41,7 @@ pub enum Input {
 #[derive(Debug)]
 pub struct SyslogNg(Syslogd);
 
-/// A syslog-ng to be started: the package's defaults, and what differs from
-/// them.
+/// The configuration of a syslog-ng: the package's defaults with changes.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Configuration {
@@ -52,22 +51,21 @@ pub struct Configuration {
 }
 
 impl SyslogNg {
-    /// Starts a syslog-ng with the package's defaults, and waits until it
-    /// listens. None, with a reason printed, where it cannot be unpacked.
+    /// Starts a syslog-ng with the package's defaults, and waits until it listens.
+    /// Prints a reason and returns `None` if syslog-ng cannot be unpacked.
     #[must_use]
     pub fn start(input: &Input) -> Option<Self> {
         Self::configure(input.clone()).start()
     }
 
-    /// Starts a syslog-ng with a configuration of the caller's own, which listens
-    /// on this port for TCP. None, with a reason printed, where it cannot be
-    /// unpacked.
+    /// Starts a syslog-ng with the caller's configuration, which must listen on this
+    /// TCP port. Prints a reason and returns `None` if syslog-ng cannot be unpacked.
     #[must_use]
     pub fn start_with(configuration: &str, dir: TempDir, port: u16) -> Option<Self> {
         spawn(configuration, dir, Listen::Tcp(port))
     }
 
-    /// The package's defaults, to be changed.
+    /// Returns the package's defaults, which can then be changed.
     pub const fn configure(input: Input) -> Configuration {
         Configuration {
             input,
@@ -92,21 +90,21 @@ impl DerefMut for SyslogNg {
 }
 
 impl Configuration {
-    /// Accepts messages of up to this many bytes, instead of 65,536.
+    /// Sets the maximum message size in bytes, instead of 65,536.
     pub fn log_msg_size(mut self, bytes: u32) -> Self {
-        write!(self.options, " log-msg-size({bytes});").expect("memory takes it");
+        write!(self.options, " log-msg-size({bytes});").expect("writing to memory succeeds");
         self
     }
 
-    /// Reads no more than can be written, instead of dropping messages when the
-    /// queue of the destination is full.
+    /// Reads no more than can be written, instead of dropping messages when the queue
+    /// of the destination is full.
     pub const fn flow_control(mut self) -> Self {
         self.flow_control = true;
         self
     }
 
-    /// Starts it, and waits until it listens. None, with a reason printed,
-    /// where it cannot be unpacked.
+    /// Starts syslog-ng, and waits until it listens. Prints a reason and returns `None`
+    /// if syslog-ng cannot be unpacked.
     #[must_use]
     pub fn start(self) -> Option<SyslogNg> {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -129,7 +127,7 @@ impl Configuration {
         } else {
             ""
         };
-        // The first line of options is Debian's.
+        // The first line of options is Debian's default.
         format!(
             r#"@version: current
 options {{
@@ -178,7 +176,7 @@ fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<SyslogNg> 
     let mut command = Command::new(program()?);
     let path = |name: &str| dir.path().join(name);
     fs::write(path("syslog-ng.conf"), configuration).expect("a file");
-    // In the foreground, and with the rights of whoever starts it.
+    // In the foreground, and without dropping capabilities, as the current user.
     command.args(["--foreground", "--no-caps", "--cfgfile"]);
     command.arg(path("syslog-ng.conf"));
     command.arg("--persist-file").arg(path("persist"));
@@ -187,13 +185,13 @@ fn spawn(configuration: &str, dir: TempDir, listen: Listen) -> Option<SyslogNg> 
     Some(SyslogNg(Syslogd::start(command, dir, listen)))
 }
 
-/// The unpacked program. None, with a reason printed, where it cannot be
-/// unpacked.
+/// Returns the path of the unpacked program. Prints a reason and returns `None` if it
+/// cannot be unpacked.
 fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../unpack-syslog-ng");
-        let output = Command::new(script).output().expect("the script is there");
+        let output = Command::new(script).output().expect("the script exists");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             Ok(PathBuf::from(text(&output.stdout)))

@@ -1,5 +1,5 @@
-//! The parts that all real syslog daemons have in common: a process that
-//! listens on a port and appends each message to a file as a line of JSON.
+//! The common parts of the real syslog daemons: a process that listens on a port and
+//! appends each message to a file as a line of JSON.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -75,8 +75,8 @@ impl Syslogd {
         daemon
     }
 
-    /// Ends the daemon by a signal (`-TERM`, `-KILL`) and starts it again with
-    /// the same files on the same port.
+    /// Stops the daemon with a signal (`-TERM`, `-KILL`) and starts it again with the
+    /// same files on the same port.
     pub fn restart(&mut self, signal: &str) {
         let id = self.process.0.id().to_string();
         run(Command::new("kill").args([signal, &id]));
@@ -86,13 +86,14 @@ impl Syslogd {
         self.wait_until_it_listens();
     }
 
-    /// Removes the unfinished line that a killed daemon may have left, which
-    /// would otherwise become one with the next.
+    /// Removes the incomplete last line that a killed daemon may have left. Otherwise
+    /// the next line would be appended to it.
     fn cut_torn_line(&self) {
         let mut lines = Lines::default();
         lines.count(&self.output());
         if let Ok(file) = fs::OpenOptions::new().write(true).open(self.output()) {
-            file.set_len(lines.offset).expect("a file can be cut");
+            file.set_len(lines.offset)
+                .expect("the file can be truncated");
         }
     }
 
@@ -108,19 +109,19 @@ impl Syslogd {
 
     fn listens(&self) -> bool {
         match self.listen {
-            // Nobody else can have the port once it is taken.
+            // Binding fails only if the daemon has the port.
             Listen::Udp(port) => UdpSocket::bind(("127.0.0.1", port)).is_err(),
             Listen::Tcp(port) => TcpStream::connect(("127.0.0.1", port)).is_ok(),
         }
     }
 
-    /// `127.0.0.1:port`.
+    /// Returns `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port())
     }
 
-    /// The port of the input.
+    /// Returns the port of the input.
     #[must_use]
     pub const fn port(&self) -> u16 {
         match self.listen {
@@ -128,14 +129,14 @@ impl Syslogd {
         }
     }
 
-    /// The daemon's messages about itself.
+    /// Returns the daemon's own log.
     #[must_use]
     pub fn log(&self) -> String {
         let bytes = fs::read(self.dir.path().join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Everything received so far.
+    /// Returns all messages received so far.
     #[must_use]
     pub fn messages(&self) -> Vec<Parsed> {
         let mut messages = Vec::new();
@@ -147,7 +148,7 @@ impl Syslogd {
         messages
     }
 
-    /// The number of messages received so far.
+    /// Returns the number of messages received so far.
     #[must_use]
     pub fn count(&self) -> usize {
         Lines::default().count(&self.output())
@@ -157,7 +158,7 @@ impl Syslogd {
     ///
     /// # Errors
     ///
-    /// Where there are not within [`BOUND`].
+    /// Returns an error if no more messages arrive within [`BOUND`].
     pub fn wait_for_more_than(&self, known: usize) -> Result<(), String> {
         let mut lines = Lines::default();
         until(BOUND, || {
@@ -165,11 +166,11 @@ impl Syslogd {
         })
     }
 
-    /// Waits until `count` messages came, and returns all that came.
+    /// Waits until `count` messages have arrived, and returns all messages.
     ///
     /// # Errors
     ///
-    /// Names the number of messages that came within `bound`.
+    /// Returns an error with the number of messages that arrived within `bound`.
     pub fn wait_for(&self, count: usize, bound: Duration) -> Result<Vec<Parsed>, String> {
         let mut lines = Lines::default();
         until(bound, || {
@@ -179,11 +180,11 @@ impl Syslogd {
         Ok(self.messages())
     }
 
-    /// Waits until a message with this text came, and returns all that came.
+    /// Waits until a message with this text has arrived, and returns all messages.
     ///
     /// # Errors
     ///
-    /// Where none came within `bound`.
+    /// Returns an error if no such message arrives within `bound`.
     pub fn wait_for_text(&self, text: &str, bound: Duration) -> Result<Vec<Parsed>, String> {
         until(bound, || {
             let messages = self.messages();
@@ -206,7 +207,7 @@ fn spawn(command: &mut Command) -> Process {
     )
 }
 
-/// Reads the lines of a file that grows, each once and only when it is whole.
+/// Reads the lines of a growing file, each line once and only when it is complete.
 #[derive(Debug, Default)]
 struct Lines {
     seen: usize,

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that a test waits for, also on a slow machine.
+/// A time limit for everything that a test waits for, even on a slow machine.
 pub const BOUND: Duration = Duration::from_secs(60);
 
-/// Asks `condition` again and again until it gives something.
+/// Polls `condition` until it returns a value.
 ///
 /// # Errors
 ///
-/// Where it gives nothing within `bound`.
+/// Returns an error if it returns no value within `bound`.
 pub fn until<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T, String> {
     let end = Instant::now() + bound;
     loop {

@@ -1,5 +1,5 @@
-//! What a thousand agents say of five hundred sinks: one server in the place of
-//! them all, since KWOK's pods run nothing.
+//! The metrics of a thousand agents with five hundred sinks: one server replaces them
+//! all, because KWOK's pods run no programs.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the agents' receivers have acknowledged.
+/// The number of messages that the agents' receivers have acknowledged.
 #[derive(Clone, Default)]
 pub(crate) struct Agents {
     acknowledged: Arc<AtomicU64>,
@@ -15,7 +15,7 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    /// Answers on this port from now on, for as long as the process.
+    /// Starts to serve metrics on this port, until the process exits.
     pub(crate) fn start(port: u16, sinks: Vec<String>) -> Self {
         let agents = Self::default();
         let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
@@ -29,12 +29,12 @@ impl Agents {
         agents
     }
 
-    /// Has every sink's count grow.
+    /// Increases the count of every sink.
     pub(crate) fn deliver(&self, messages: u64) {
         self.acknowledged.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// How many agents were asked so far.
+    /// Returns the number of requests so far.
     pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
@@ -62,8 +62,8 @@ impl Agents {
     }
 }
 
-/// As much as a real agent says: the plugin's metrics, each with its reasons,
-/// and some of Fluent Bit's own.
+/// Returns metrics of the size that a real agent has: the plugin's metrics with each
+/// reason, and some of Fluent Bit's own.
 fn metrics(sinks: &[String], acknowledged: u64) -> String {
     let mut text = String::with_capacity(sinks.len() * 2000);
     for sink in sinks {

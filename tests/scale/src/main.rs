@@ -1,11 +1,11 @@
-//! `make scale`: the controller's program in a cluster of a thousand nodes, ten
-//! thousand pods and five hundred sinks. What it costs the API server, and
-//! itself, into docs/SCALE.md.
+//! `make scale`: runs the controller's program in a cluster of a thousand nodes, ten
+//! thousand pods and five hundred sinks, and writes its cost for the API server and for
+//! itself into docs/SCALE.md.
 //!
 //! ```text
 //! control plane, KWOK nodes and pods -> controller -> 500 sinks at once -> all nodes have them
-//!                                                  -> one sink more -> all nodes have it
-//!                                                  -> logs flow -> nothing happens at all
+//!                                                  -> one more sink -> all nodes have it
+//!                                                  -> logs flow -> idle
 //!                                                  -> Events in all namespaces
 //! ```
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a measurement that cannot be set up ends"
+    reason = "a panic aborts the measurement"
 )]
 
 mod agents;
@@ -42,20 +42,20 @@ use tokio::time::sleep;
 use crate::agents::Agents;
 
 const SYSTEM: &str = "syslog-sink";
-/// How many requests of ours are under way at the same time.
+/// The maximum number of concurrent requests of this program.
 const AT_ONCE: usize = 16;
-/// How many Events each namespace has.
+/// The number of Events in each namespace.
 const EVENTS: usize = 60;
-/// Longer than they take.
+/// The time limit of a phase.
 const BOUND: Duration = Duration::from_secs(600);
-/// How long nothing happens.
+/// The duration of the idle phase.
 const IDLE: Duration = Duration::from_secs(120);
-/// Until everything that is written now and then has been written.
+/// The time until all periodic writes have happened.
 const SETTLE: Duration = Duration::from_secs(240);
-/// What the API server counts the controller's requests under.
+/// The flow schema that counts the controller's requests.
 const FLOW: &str = "sink-controller";
 
-/// How many of everything; the arguments say less, to try it.
+/// The numbers of objects; the arguments can reduce them for a trial run.
 #[derive(Clone, Copy)]
 struct Size {
     nodes: usize,
@@ -95,12 +95,12 @@ fn main() -> ExitCode {
     let table = format!("{}\n{plan}\n", table(&rows));
     println!("{table}");
     if is_whole {
-        write_table("SCALE.md", "scale", &table).expect("the document is there");
+        write_table("SCALE.md", "scale", &table).expect("the document can be written");
     }
     ExitCode::SUCCESS
 }
 
-/// What was seen in a phase.
+/// The measurements of a phase.
 struct Row {
     phase: String,
     took: Duration,
@@ -113,11 +113,11 @@ struct Row {
 struct Run {
     plane: ControlPlane,
     client: Client,
-    /// Its process.
+    /// The process ID of the controller.
     controller: u32,
     rows: Vec<Row>,
     size: Size,
-    /// Where the controller sends Events.
+    /// The receiver of the controller's Events.
     receiver: Receiver,
 }
 
@@ -145,7 +145,7 @@ async fn measure(size: Size) -> Option<Vec<Row>> {
         "agent": {"metricsPort": port},
         "listen": format!("127.0.0.1:{}", free_port()),
     });
-    // Built beside this program, by make.
+    // Make builds it beside this program.
     let program = std::env::current_exe().expect("a program");
     let program = program.with_file_name("sink-controller");
     let controller = plane.start_controller(&program, &settings).await;
@@ -173,7 +173,7 @@ struct Usage {
 }
 
 impl Run {
-    /// What happens, phase by phase.
+    /// Runs the phases one after another.
     async fn story(&mut self, begun: Instant, namespaces: &[String], agents: &Agents) {
         self.until_all_have(None).await;
         let phase = "Start: agents on all nodes, without sinks";
@@ -227,7 +227,7 @@ impl Run {
         )
         .await;
 
-        // What was counted last is written once more.
+        // The last counts are written once more.
         sleep(SETTLE).await;
         let (begun, before, asked) = (Instant::now(), self.usage().await, agents.asked());
         sleep(IDLE).await;
@@ -237,7 +237,7 @@ impl Run {
         self.events(namespaces).await;
     }
 
-    /// Each namespace's go to its sink.
+    /// Measures Events, which go to the sink of their namespace.
     async fn events(&mut self, namespaces: &[String]) {
         let (begun, before, known) = (Instant::now(), self.usage().await, self.receiver.count());
         let count = namespaces.len() * EVENTS;
@@ -249,7 +249,7 @@ impl Run {
             .await;
         let written = begun.elapsed().as_secs_f64();
         let arrived = self.receiver.wait_for(known + count as u64, BOUND);
-        arrived.expect("all of them arrive");
+        arrived.expect("all Events arrive");
         let phase = format!("{count} Events, {EVENTS} to each sink");
         let note = format!("{:.0} written per second", count as f64 / written);
         self.row(&phase, begun, before, &note).await;
@@ -266,13 +266,13 @@ impl Run {
         });
         let parameters = PatchParams::apply("scale").force();
         let applied = api.patch("sink", &parameters, &Patch::Apply(object)).await;
-        applied.expect("the API server takes it");
+        applied.expect("the API server accepts the object");
     }
 
     async fn usage(&self) -> Usage {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.controller));
         let stat = stat.expect("the controller runs");
-        // Behind the name: user and system time are the 12th and 13th.
+        // The fields after the name: user and system time are the 12th and 13th.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
@@ -328,7 +328,7 @@ impl Run {
 
     async fn revision(&self) -> String {
         let daemon_sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), SYSTEM);
-        let daemon_set = daemon_sets.get(AGENT).await.expect("it is there");
+        let daemon_set = daemon_sets.get(AGENT).await.expect("the DaemonSet exists");
         let template = daemon_set.spec.expect("a spec").template;
         template.metadata.unwrap().annotations.unwrap()[REVISION].clone()
     }
@@ -339,8 +339,8 @@ impl Run {
         }
     }
 
-    /// Waits until each node's agent is ready with one revision, another than
-    /// this one.
+    /// Waits until each node's agent is ready with the same revision, which differs
+    /// from `old`.
     async fn until_all_have(&self, old: Option<&str>) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
         let ours = ListParams::default().labels(&selector(LABEL));
@@ -360,7 +360,7 @@ impl Run {
             }
             assert!(
                 self.is_alive(),
-                "the controller ended: {}",
+                "the controller exited: {}",
                 self.plane.log("controller")
             );
             sleep(Duration::from_secs(1)).await;
@@ -396,7 +396,7 @@ fn http_get(path: &str) -> http::Request<Vec<u8>> {
     http::Request::get(path).body(Vec::new()).expect("a path")
 }
 
-/// Has the API server count the controller's requests on their own.
+/// Returns a flow schema that counts the controller's requests separately.
 fn flow_schema() -> String {
     json!({
         "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
@@ -429,7 +429,7 @@ async fn create_namespaces(client: &Client, names: &[String]) {
                 serde_json::from_value(json!({"metadata": {"name": name}})).expect("one");
             api.create(&PostParams::default(), &namespace)
                 .await
-                .expect("the API server takes it");
+                .expect("the API server accepts the object");
         }
     };
     let all: Vec<_> = names.iter().cloned().map(create).collect();
@@ -439,7 +439,8 @@ async fn create_namespaces(client: &Client, names: &[String]) {
         .await;
 }
 
-/// Pods of tenants, each on a node: nobody has to schedule them.
+/// Creates the pods of tenants, already assigned to nodes, so that nothing is
+/// scheduled.
 async fn create_pods(client: &Client, namespaces: &[String], size: Size) {
     let create = |number: usize| {
         let namespace = &namespaces[number % namespaces.len()];
@@ -455,7 +456,7 @@ async fn create_pods(client: &Client, namespaces: &[String], size: Size) {
         });
         async move {
             let pod = serde_json::from_value(pod).expect("one");
-            // The account of a namespace's pods is made a moment after it.
+            // A namespace's ServiceAccount is created shortly after the namespace.
             while let Err(error) = api.create(&PostParams::default(), &pod).await {
                 assert!(error.to_string().contains("serviceaccount"), "{error}");
                 sleep(Duration::from_millis(200)).await;
@@ -482,7 +483,7 @@ async fn happens(client: &Client, namespaces: &[String], number: usize) {
     });
     let event = serde_json::from_value(event).expect("one");
     let created = api.create(&PostParams::default(), &event).await;
-    created.expect("the API server takes it");
+    created.expect("the API server accepts the object");
 }
 
 fn line(row: &Row) -> String {

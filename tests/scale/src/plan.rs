@@ -1,4 +1,4 @@
-//! What the plan costs.
+//! The cost of computing the plan.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use serde_json::json;
 const SINKS: usize = 1000;
 const NAMESPACES: usize = 500;
 const RUNS: usize = 20;
-/// At most.
+/// The maximum duration.
 const TARGET: Duration = Duration::from_millis(50);
 
-/// The least of several runs: other work on the machine only adds to it.
+/// Returns the minimum of several runs, because other work on the machine can only add
+/// to it.
 pub(crate) fn measure() -> String {
     let mut snapshot = Snapshot::default();
     for number in 0..SINKS {
@@ -24,7 +25,7 @@ pub(crate) fn measure() -> String {
             "tls": {"serverName": "logs.example.com", "minVersion": "1.3"},
             "format": {"appName": "$kubernetes['labels']['app'] ?? 'none'"},
         });
-        let spec = serde_json::from_value(spec).expect("it is one");
+        let spec = serde_json::from_value(spec).expect("the spec is valid");
         snapshot
             .log_sinks
             .insert(name, Stored::Spec(Box::new(spec)));
@@ -36,7 +37,10 @@ pub(crate) fn measure() -> String {
         assert!(plan.verdicts.values().all(Result::is_ok));
         begun.elapsed()
     };
-    let least = (0..RUNS).map(|_| once()).min().expect("there are runs");
+    let least = (0..RUNS)
+        .map(|_| once())
+        .min()
+        .expect("there is at least one run");
     format!(
         "Plan of {SINKS} sinks in {NAMESPACES} namespaces: {:.1} ms (target: at most {} ms).",
         least.as_secs_f64() * 1e3,

@@ -20,7 +20,7 @@ fn routes(names: &[&str]) -> Routes {
     }
 }
 
-/// The Event of this number, which has happened so often.
+/// Returns the Event with this number, which has occurred `count` times.
 fn event(version: u64, number: usize, count: u64) -> Occurrence {
     occurrence(
         version,
@@ -42,7 +42,7 @@ fn next(exchange: &mut Distributor, name: &str) -> Option<Vec<u64>> {
     Some(versions.collect())
 }
 
-/// The number of what is under way to a sink.
+/// Returns the number of the Event that is being sent to a sink.
 fn number(exchange: &Distributor, name: &str) -> u64 {
     exchange.queues[&id(name)]
         .in_flight
@@ -62,11 +62,11 @@ fn failed(exchange: &mut Distributor, name: &str, delivered: usize) {
 }
 
 #[test]
-fn each_occurrence_goes_once_to_each_sink_that_wants_it() {
+fn each_occurrence_is_sent_once_to_each_matching_sink() {
     let mut exchange = exchange(&["a", "b"], EventSettings::default());
     assert_eq!(exchange.on_watched(event(5, 1, 1)), [id("a"), id("b")]);
     assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
-    // One after the other, and what comes meanwhile is of the next batch.
+    // One batch at a time; what arrives meanwhile belongs to the next batch.
     exchange.on_watched(event(6, 1, 2));
     exchange.on_watched(event(7, 2, 1));
     assert_eq!(next(&mut exchange, "a"), None);
@@ -80,15 +80,15 @@ fn each_occurrence_goes_once_to_each_sink_that_wants_it() {
 }
 
 #[test]
-fn an_event_that_is_written_again_has_not_happened_again() {
+fn an_unchanged_count_is_not_a_new_occurrence() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     assert!(exchange.on_watched(event(6, 1, 1)).is_empty());
     assert!(!exchange.on_watched(event(7, 1, 2)).is_empty());
-    // The same name can be another Event later.
+    // A later Event can have the same name.
     exchange.on_expired("1");
     assert!(!exchange.on_watched(event(8, 1, 2)).is_empty());
-    // Nor where it is listed.
+    // Nor when the Event is listed.
     exchange.begin_list();
     exchange.on_listed(event(9, 1, 2));
     exchange.end_list();
@@ -96,7 +96,7 @@ fn an_event_that_is_written_again_has_not_happened_again() {
 }
 
 #[test]
-fn what_failed_is_sent_again_without_what_arrived() {
+fn a_failed_batch_is_resent_without_the_delivered_events() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     exchange.on_watched(event(6, 2, 1));
@@ -106,14 +106,14 @@ fn what_failed_is_sent_again_without_what_arrived() {
     let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((again.occurrences.len(), again.delivered), (2, 1));
     failed(&mut exchange, "a", 1);
-    // Another server has nothing of it.
+    // A different server has none of the batch.
     exchange.start_over(&id("a"));
     let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(again.delivered, 0);
 }
 
 #[test]
-fn a_full_queue_drops_the_oldest_and_says_so() {
+fn a_full_queue_drops_the_oldest_and_reports_the_loss() {
     let weight = event(1, 1, 1).weight;
     let mut exchange = exchange(
         &["full", "well"],
@@ -146,14 +146,14 @@ fn a_full_queue_drops_the_oldest_and_says_so() {
         ),
         (5, 0)
     );
-    // It is told once.
+    // The loss is reported once.
     exchange.on_watched(event(9, 9, 1));
     let outgoing = exchange.next(&id("full"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(outgoing.dropped, 0);
 }
 
 #[test]
-fn all_queues_together_are_bounded_by_the_longest() {
+fn the_total_limit_drops_from_the_longest_queue() {
     let weight = event(11, 11, 1).weight;
     let mut exchange = exchange(
         &["a"],
@@ -185,14 +185,14 @@ fn all_queues_together_are_bounded_by_the_longest() {
 }
 
 #[test]
-fn a_new_sink_gets_what_was_there_before_in_order() {
+fn a_new_sink_gets_earlier_events_in_order() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     let joining = exchange.set_routes(&routes(&["a", "new"]));
     assert_eq!(joining, [(id("new"), 1)]);
     exchange.on_watched(event(7, 2, 1));
     assert_eq!(next(&mut exchange, "new"), None);
-    // The list is of a time before or after what is told meanwhile.
+    // The list may be older or newer than the watch events that arrive meanwhile.
     for listed in [event(7, 2, 1), event(5, 1, 1), event(8, 3, 1)] {
         exchange.on_joined(&id("new"), 1, listed);
     }
@@ -203,14 +203,14 @@ fn a_new_sink_gets_what_was_there_before_in_order() {
 }
 
 #[test]
-fn a_sink_that_was_refused_for_a_while_gets_what_happened_then() {
+fn a_sink_gets_the_events_from_while_it_was_refused() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
     let mut refused = Routes::default();
     refused.refused.insert(id("a"), None);
     exchange.set_routes(&refused);
-    // What was under way arrives all the same.
+    // What is being sent still arrives.
     delivered(&mut exchange, "a");
     assert!(exchange.on_watched(event(6, 2, 1)).is_empty());
     assert_eq!(next(&mut exchange, "a"), None);
@@ -222,7 +222,7 @@ fn a_sink_that_was_refused_for_a_while_gets_what_happened_then() {
     for listed in [event(5, 1, 1), event(6, 2, 1)] {
         exchange.on_joined(&id("a"), 1, listed);
     }
-    // A list from before it was refused says nothing.
+    // A list from before the refusal is ignored.
     exchange.end_joining(&id("a"), 0);
     assert_eq!(next(&mut exchange, "a"), None);
     exchange.end_joining(&id("a"), 1);
@@ -230,7 +230,7 @@ fn a_sink_that_was_refused_for_a_while_gets_what_happened_then() {
 }
 
 #[test]
-fn a_sink_that_was_made_anew_is_another_one() {
+fn a_recreated_sink_is_a_different_sink() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
@@ -248,7 +248,7 @@ fn a_sink_that_was_made_anew_is_another_one() {
 }
 
 #[test]
-fn a_sink_that_wanted_none_gets_what_happens_from_then_on() {
+fn a_sink_that_starts_to_want_events_gets_new_ones_only() {
     let mut exchange = exchange(&["a"], EventSettings::default());
     exchange.on_watched(event(5, 1, 1));
     let mut off = Routes::default();
@@ -260,7 +260,7 @@ fn a_sink_that_wanted_none_gets_what_happens_from_then_on() {
     assert_eq!(next(&mut exchange, "a"), Some(vec![7]));
 }
 
-/// An API server, controllers one after the other, and what two sinks have got.
+/// An API server, a sequence of controllers, and what two sinks have received.
 struct World {
     /// The version and the count of each Event.
     events: BTreeMap<usize, (u64, u64)>,
@@ -269,10 +269,10 @@ struct World {
     stored: Checkpoint,
     names: Vec<&'static str>,
     refused: BTreeSet<&'static str>,
-    /// Which Event each version is of, and when each has happened last.
+    /// The Event of each version, and the version of the last occurrence of each Event.
     written: BTreeMap<u64, usize>,
     happened: BTreeMap<usize, u64>,
-    /// Each sink's occurrences.
+    /// The occurrences that each sink has received.
     got: BTreeMap<&'static str, Vec<u64>>,
 }
 
@@ -283,16 +283,16 @@ enum Step {
     Delivered(Index),
     Failed(Index),
     Stored,
-    /// The watch has missed something.
+    /// The watch has missed something, and lists again.
     Relisted,
-    /// The controller ends, with or without a last checkpoint.
+    /// The controller stops, with or without a last checkpoint.
     Killed,
     Ended,
-    /// It ends while something is being listed, right after a checkpoint.
+    /// The controller stops during a list, right after a checkpoint.
     EndedInList,
     SecondSink,
     EndedInJoin,
-    /// A sink is not accepted any more, or is again.
+    /// A sink is no longer accepted, or accepted again.
     Refused(Index),
     Accepted,
 }
@@ -339,7 +339,7 @@ impl World {
         self.list();
     }
 
-    /// Each sink is newer than the one before.
+    /// Returns the routes. Each sink is newer than the one before.
     fn routes(&self) -> Routes {
         let mut routes = routes(&self.names);
         for (made, name) in self.names.iter().enumerate() {
@@ -367,8 +367,8 @@ impl World {
         }
     }
 
-    /// The first of the Events are listed for those who missed some. Gives whose
-    /// lists these are.
+    /// Lists the first of the Events for the sinks that missed some, and returns these
+    /// sinks.
     fn begin_join(&mut self, first: usize) -> Vec<(SinkId, u64)> {
         let joining = self.distributor.set_routes(&self.routes());
         for (joined, list) in &joining {
@@ -404,7 +404,7 @@ impl World {
         self.distributor.on_watched(written);
     }
 
-    /// A batch is sent, and arrives or not.
+    /// Sends a batch, which arrives or fails.
     fn send(&mut self, index: Index, arrives: bool) {
         let name = *index.get(&self.names);
         let Some(versions) = next(&mut self.distributor, name) else {
@@ -455,10 +455,10 @@ impl World {
 }
 
 proptest! {
-    /// Whatever happens: every sink has in the end the last occurrence of every
-    /// Event, and none twice unless a controller was killed.
+    /// In the end every sink has the last occurrence of every Event, without duplicates
+    /// unless a controller was killed.
     #[test]
-    fn nothing_is_lost_and_nothing_told_twice(steps in steps()) {
+    fn no_event_is_lost_or_duplicated(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
             world.take(step);
@@ -475,7 +475,7 @@ proptest! {
             let mut got = world.got[name].clone();
             for (number, happened) in &world.happened {
                 let is_it = |version: &u64| version >= happened && world.written[version] == *number;
-                prop_assert!(got.iter().any(is_it), "{name} has not {number}: {got:?}");
+                prop_assert!(got.iter().any(is_it), "{name} did not receive {number}: {got:?}");
             }
             if !was_killed {
                 let all = got.len();

@@ -1,11 +1,11 @@
-//! Faults of the cluster that are no revision's: they cost a few nodes their agent, never
-//! all of them, and no change waits longer than they last.
+//! Cluster faults that no revision causes: they cost a few nodes their agents, never
+//! all of them, and delay no change for longer than they last.
 
 use super::*;
 
 const HOUR: usize = 180;
 
-/// The number of rounds in which something becomes true; panics after three days.
+/// Returns the number of rounds until something becomes true; panics after three days.
 fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
     for rounds in 0..72 * HOUR {
         if is_so(world) {
@@ -13,11 +13,11 @@ fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
         }
         world.round();
     }
-    panic!("it never happens: {:?}", world.history())
+    panic!("the condition never becomes true: {:?}", world.history())
 }
 
-/// Runs the world while the containers of new agents never run: the registry is down, or
-/// the network plug-in.
+/// Runs the world while the containers of new agents never start, because the registry
+/// or the network plug-in is down.
 fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
     for _ in 0..rounds {
         world.round();
@@ -35,7 +35,7 @@ fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
 }
 
 #[test]
-fn while_containers_do_not_run_one_change_costs_a_few_agents() {
+fn a_change_while_containers_do_not_start_costs_a_few_agents() {
     let mut world = World::settled(60, "");
     world.put("shop", "a.example.com");
     let since = world.now;
@@ -44,7 +44,7 @@ fn while_containers_do_not_run_one_change_costs_a_few_agents() {
     assert!(world.plan().held.is_empty());
     let failed = world.history().failed.as_ref().unwrap();
     assert!(!failed.is_of_sinks(), "{failed:?}");
-    // It ends.
+    // The outage is over.
     for node in world.nodes.values_mut() {
         let agent = node.agent.as_mut().unwrap();
         agent.problem = None;
@@ -57,7 +57,7 @@ fn while_containers_do_not_run_one_change_costs_a_few_agents() {
 }
 
 #[test]
-fn while_new_agents_crash_everywhere_one_change_costs_a_few_agents() {
+fn a_change_while_new_agents_crash_costs_a_few_agents() {
     let mut world = World::settled(60, "");
     (0..60).for_each(|node| world.set(node, Kind::Sick));
     world.put("shop", "a.example.com");
@@ -67,7 +67,7 @@ fn while_new_agents_crash_everywhere_one_change_costs_a_few_agents() {
 }
 
 #[test]
-fn an_outage_amid_a_roll_stops_it_and_the_way_back() {
+fn an_outage_during_a_roll_stops_the_roll_and_the_rollback() {
     let mut world = World::settled(200, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
@@ -123,7 +123,7 @@ fn a_revision_that_takes_nodes_down_is_stopped() {
 }
 
 #[test]
-fn nodes_without_room_that_join_hold_nothing_up() {
+fn joining_nodes_without_room_do_not_block_a_roll() {
     for joins_first in [false, true] {
         let mut world = World::settled(40, "");
         world.put("shop", "a.example.com");
@@ -148,7 +148,7 @@ fn nodes_without_room_that_join_hold_nothing_up() {
 }
 
 #[test]
-fn nodes_that_lose_their_room_in_a_roll_block_the_others_for_minutes_only() {
+fn nodes_that_become_full_during_a_roll_delay_it_by_minutes() {
     let mut world = World::settled(100, "");
     (10..13).for_each(|node| world.set(node, Kind::Full));
     world.put("shop", "a.example.com");
@@ -159,7 +159,7 @@ fn nodes_that_lose_their_room_in_a_roll_block_the_others_for_minutes_only() {
 }
 
 #[test]
-fn a_dead_node_without_a_pod_holds_nothing_up() {
+fn a_dead_node_without_a_pod_does_not_block_a_roll() {
     let mut world = World::settled(20, "");
     let node = Node {
         agent: None,
@@ -176,7 +176,7 @@ fn a_dead_node_without_a_pod_holds_nothing_up() {
 }
 
 #[test]
-fn a_node_that_dies_between_two_pods_of_a_trial_holds_nothing_up() {
+fn a_node_that_dies_between_two_pods_of_a_trial_does_not_block_it() {
     let mut world = World::settled(20, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
@@ -189,9 +189,9 @@ fn a_node_that_dies_between_two_pods_of_a_trial_holds_nothing_up() {
     assert!(rounds < HOUR, "{rounds}");
 }
 
-/// It pulls its image for longer than an agent may take.
+/// The node pulls the image for longer than an agent may take to start.
 #[test]
-fn a_slow_node_that_joins_blames_nobody() {
+fn a_slow_joining_node_holds_no_sink() {
     let mut world = World::settled(40, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
@@ -215,7 +215,7 @@ fn a_slow_node_that_joins_blames_nobody() {
 }
 
 #[test]
-fn a_node_that_was_not_ready_before_blames_nobody() {
+fn a_node_that_was_not_ready_before_holds_no_sink() {
     let mut world = World::settled(40, "");
     let break_it = |world: &mut World| {
         let now = world.now;
@@ -240,7 +240,7 @@ fn a_node_that_was_not_ready_before_blames_nobody() {
 }
 
 #[test]
-fn a_flapping_agent_keeps_no_revision_from_becoming_good() {
+fn a_flapping_agent_does_not_keep_a_revision_from_becoming_good() {
     let mut world = World::settled(10, "bad.example.com");
     world.set(9, Kind::Flapping);
     for team in 0..5 {
@@ -257,9 +257,9 @@ fn a_flapping_agent_keeps_no_revision_from_becoming_good() {
     );
 }
 
-/// A new image together with a wrong sink.
+/// A new image together with a broken sink.
 #[test]
-fn a_wrong_sink_holds_no_new_image_up() {
+fn a_broken_sink_does_not_block_a_new_image() {
     let mut world = World::settled(10, "bad.example.com");
     world.settings.agent.image = "security-fix".to_owned();
     world.put("shop", "bad.example.com");
@@ -280,9 +280,9 @@ fn a_wrong_sink_holds_no_new_image_up() {
     assert!(rounds < 2 * HOUR, "{rounds}");
 }
 
-/// Agents crash three minutes after their start with it.
+/// Agents with this sink crash three minutes after they start.
 #[test]
-fn what_fails_slowly_reaches_many_once_and_one_node_with_each_retry() {
+fn a_slow_failure_reaches_many_nodes_once_and_one_node_per_retry() {
     let mut world = World::settled(200, "");
     world.put("shop", "slow-poison");
     let (mut waves, mut most) = (Vec::new(), 0);
@@ -311,7 +311,7 @@ fn what_fails_slowly_reaches_many_once_and_one_node_with_each_retry() {
             waves.push(std::mem::take(&mut most));
         }
     }
-    // The second has those that are left of the first.
+    // The second wave has the rest of the nodes.
     let retries = waves.get(2..).unwrap_or_default();
     assert!(
         retries.len() > 3 && retries.iter().all(|wave| *wave == 1),
@@ -319,9 +319,9 @@ fn what_fails_slowly_reaches_many_once_and_one_node_with_each_retry() {
     );
 }
 
-/// A former leader's clock was a day ahead.
+/// The clock of a former leader was a day ahead.
 #[test]
-fn times_of_a_clock_that_was_ahead_delay_nothing() {
+fn timestamps_in_the_future_delay_nothing() {
     let mut world = World::settled(10, "bad.example.com");
     world.now += SignedDuration::from_hours(24);
     world.put("shop", "bad.example.com");
@@ -342,9 +342,9 @@ fn times_of_a_clock_that_was_ahead_delay_nothing() {
     assert!(rounds < HOUR, "{rounds}");
 }
 
-/// One tenant writes one wrong sink after the other.
+/// One tenant writes one broken sink after another.
 #[test]
-fn a_tenant_that_fails_again_and_again_keeps_no_other_waiting() {
+fn a_tenant_that_fails_repeatedly_does_not_delay_others() {
     let mut world = World::settled(10, "bad");
     let mut failures = 0;
     world.put("bank", "good.example.com");

@@ -1,12 +1,12 @@
-//! Conditions name the resource's fields, whatever the plugin's parser says.
+//! Conditions name the fields of the resource, whatever the plugin's parser reports.
 
 use mapper::config::OPTIONS;
 use serde_json::{Value as Json, json};
 
 use super::*;
 
-/// A value that cannot be used for each field that has any, and what the message
-/// has to begin with.
+/// Returns an invalid value for each field that has any, and the beginning of the
+/// message.
 fn bad_values() -> Vec<(Json, &'static str)> {
     let selector = |text: &str| json!({"matchLabels": {"app": text}});
     let secret = |name: &str| json!({"name": name});
@@ -21,7 +21,7 @@ fn bad_values() -> Vec<(Json, &'static str)> {
             json!({"host": null, "servers": [{"host": "a", "port": 0}]}),
             "servers[0].port \"0\": ",
         ),
-        // Names that the plugin alone refuses.
+        // Names that only the plugin rejects.
         (json!({"host": "-"}), "host \"-:6514\": "),
         (
             json!({"host": null, "servers": [{"host": "a"}, {"host": "a"}]}),
@@ -96,8 +96,8 @@ fn bad_values() -> Vec<(Json, &'static str)> {
     ]
 }
 
-/// Whether a text has a key of the plugin. A key that is an ordinary word, such as
-/// `message`, cannot be distinguished from text.
+/// Returns whether a text contains a key of the plugin. A key that is an ordinary word,
+/// such as `message`, cannot be distinguished from text.
 fn has_key(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut words = text.split(|c| !is_word(c));
@@ -109,7 +109,7 @@ fn has_key(text: &str) -> bool {
 }
 
 #[test]
-fn a_condition_names_the_field_and_no_key() {
+fn a_condition_names_the_field_and_no_plugin_key() {
     for (bad, begin) in bad_values() {
         let mut value = json!({"host": "logs.example.com"});
         let fields = value.as_object_mut().unwrap();
@@ -123,7 +123,7 @@ fn a_condition_names_the_field_and_no_key() {
 }
 
 #[test]
-fn every_field_sets_a_key_that_there_is() {
+fn every_field_sets_an_existing_key() {
     for field in crate::plan::fields::FIELDS {
         let mut options = OPTIONS.iter();
         assert!(options.any(|option| option.name == field.key), "{field:?}");

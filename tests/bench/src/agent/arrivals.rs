@@ -1,5 +1,4 @@
-//! A receiver that notes when each stamped line arrives, whatever is around the
-//! stamp.
+//! A receiver that records when each stamped line arrives, in any message format.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,18 +12,18 @@ use parking_lot::Mutex;
 const BEGIN: &[u8] = b"stamp=";
 const DIGITS: usize = 20;
 
-/// A text with a stamp.
+/// Returns a text with a stamp.
 pub(super) fn stamped(stamp: u64) -> String {
     format!("stamp={stamp:020} {}", "x".repeat(100))
 }
 
-/// Nanoseconds since 1970: the stamp of a line that is written now.
+/// Returns the stamp of a line that is written now: nanoseconds since 1970.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(since.as_nanos()).unwrap()
 }
 
-/// Runs until the process ends; a thread for each connection.
+/// A receiver that runs until the process exits, with one thread for each connection.
 #[derive(Clone)]
 pub(super) struct Arrivals {
     address: SocketAddr,
@@ -33,14 +32,15 @@ pub(super) struct Arrivals {
 
 #[derive(Default)]
 struct Shared {
-    /// The stamp and the time of arrival of each line, if they are kept.
+    /// The stamp and the time of arrival of each line, if lines are kept.
     lines: Mutex<Vec<(u64, u64)>>,
     count: AtomicU64,
     is_kept: bool,
 }
 
 impl Arrivals {
-    /// Keeps the stamps and the times of all lines, or counts them.
+    /// Starts a receiver that keeps the stamps and times of all lines, or only counts
+    /// them.
     pub(super) fn listen(address: Ipv4Addr, is_kept: bool) -> Self {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let this = Self {
@@ -68,13 +68,13 @@ impl Arrivals {
         self.shared.count.load(Ordering::Relaxed)
     }
 
-    /// The stamps of all lines, in the order of arrival.
+    /// Returns the stamps of all lines, in order of arrival.
     pub(super) fn stamps(&self) -> Vec<u64> {
         self.shared.lines.lock().iter().map(|line| line.0).collect()
     }
 
-    /// The ages of the lines that were written in a span of time, of which there
-    /// were `written`. Lines that have not arrived are as old as they would be now.
+    /// Returns the ages of the `written` lines that were written in a span of time.
+    /// Lines that have not arrived have their current age.
     pub(super) fn ages(&self, span: std::ops::Range<u64>, written: usize) -> Vec<Duration> {
         let lines = self.shared.lines.lock();
         let found = lines.iter().filter(|(stamp, _)| span.contains(stamp));
@@ -110,7 +110,7 @@ impl Shared {
             if self.is_kept {
                 self.lines.lock().extend(found);
             }
-            // Less than a stamp may be the beginning of one.
+            // The end of the buffer may contain the beginning of a stamp.
             let from = rest.max(bytes.len().saturating_sub(BEGIN.len() + DIGITS - 1));
             let end = bytes.len();
             buffer.copy_within(from..end, 0);

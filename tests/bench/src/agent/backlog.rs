@@ -1,5 +1,5 @@
-//! A queue that was filled while the receiver was down: how fast it is delivered,
-//! and the memory meanwhile.
+//! The delivery of a queue that was filled while the receiver was down: its speed and
+//! memory.
 
 use std::fs;
 use std::process::Command;
@@ -16,10 +16,10 @@ use crate::link::{self, Link, Links};
 use crate::reference::Reference;
 use crate::report::{Report, Target};
 
-/// The bytes of a backlog, unless `BACKLOG_GB` says more.
+/// The bytes of a backlog, unless `BACKLOG_GB` sets a larger one.
 const GIGABYTE: u64 = 1_000_000_000;
 const LONG: Duration = Duration::from_secs(600);
-/// The messages of a batch, and the length of their texts.
+/// The number of messages in a batch, and the length of their texts.
 const FRAMES: usize = 3000;
 const FILL: usize = 457;
 
@@ -30,7 +30,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         .unwrap_or(1);
     let what = format!("Backlog of {gigabytes} GB");
     if fluent_bit::find().is_none() {
-        return report.skip(&what, "there is no Fluent Bit");
+        return report.skip(&what, "Fluent Bit is not installed");
     }
     let mut batch = batch();
     for trip in [0, 100] {
@@ -65,7 +65,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 
 struct Drain {
     time: Duration,
-    /// In MiB.
+    /// The memory in MiB.
     memory: f64,
 }
 
@@ -94,7 +94,7 @@ fn drain(links: &Links, network: &Namespace, batch: &mut Batch, rounds: u64) -> 
     };
     let (writer, reader) = queue::open(&full.path().join("sink/0"), options).unwrap();
     for _ in 0..rounds {
-        // Nobody reads yet, so that the frames stay in it.
+        // The queue is not read yet, so the frames stay in it.
         writer.append(batch, SystemTime::now()).unwrap();
     }
     drop((writer, reader));
@@ -121,7 +121,7 @@ fn drain(links: &Links, network: &Namespace, batch: &mut Batch, rounds: u64) -> 
     }
 }
 
-/// The time that a bare loop takes for as many bytes.
+/// Returns the time that a bare loop takes for the same number of bytes.
 fn bare(links: &Links, network: &Namespace, batch: &Batch, rounds: u64) -> Duration {
     let receiver = receiver(links, network);
     let address = format!("{}:{}", network.here(), receiver.port());

@@ -1,5 +1,5 @@
-//! Bytes that Fluent Bit writes to disk, and lines that a kill costs, where inputs
-//! keep their chunks on disk or in memory.
+//! The bytes that Fluent Bit writes to disk, and the lines that a kill loses, for
+//! inputs that keep their chunks on disk or in memory.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -14,18 +14,18 @@ use crate::link::Links;
 use crate::report::{Report, Target};
 
 const CONTAINERS: usize = 10;
-/// Lines a second.
+/// The number of lines per second.
 const RATE: u64 = 5000;
-/// Longer than the kernel keeps what is written from the disk.
+/// Longer than the kernel delays writing to the disk.
 const SPAN: Duration = Duration::from_secs(60);
 const KILLS: usize = 5;
 const BETWEEN: Duration = Duration::from_millis(2300);
-/// Time for everything to arrive.
+/// The time in which everything must arrive.
 const END: Duration = Duration::from_secs(6);
 
 pub(crate) fn measure(_: &Links, report: &mut Report) {
     if fluent_bit::find().is_none() {
-        return report.skip("Bytes written to disk", "there is no Fluent Bit");
+        return report.skip("Bytes written to disk", "Fluent Bit is not installed");
     }
     let null = "[OUTPUT]\n    Name null\n    Match *\n";
     for (what, storage, output) in [
@@ -60,7 +60,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     }
 }
 
-/// Writes lines with numbers at [`RATE`] for a time. Returns the bytes written.
+/// Writes numbered lines at [`RATE`] for a span of time. Returns the bytes written.
 fn write(logs: &mut Logs, next: &mut u64, span: Duration) -> u64 {
     const TICK: u64 = 50;
     let begin = Instant::now();
@@ -81,8 +81,9 @@ fn write(logs: &mut Logs, next: &mut u64, span: Duration) -> u64 {
     bytes
 }
 
-/// The bytes that were to be written to the disk, those that were deleted before,
-/// and those of the log. `output` is there instead of ours, and nothing arrives.
+/// Returns the bytes that were to be written to disk, the bytes that were deleted
+/// before that, and the bytes of the log. If `output` is set, it replaces the plugin's
+/// output, and nothing arrives.
 fn bytes(storage: &str, output: Option<&str>) -> (u64, u64, u64) {
     let mut logs = Logs::new(CONTAINERS);
     let queues = tempfile::tempdir().unwrap();
@@ -114,7 +115,7 @@ fn bytes(storage: &str, output: Option<&str>) -> (u64, u64, u64) {
     (written, cancelled, log)
 }
 
-/// Lines lost, lines duplicated, and all lines.
+/// Returns the numbers of lost, duplicated and written lines.
 fn kills(storage: &str) -> (u64, u64, u64) {
     let mut logs = Logs::new(CONTAINERS);
     let queues = tempfile::tempdir().unwrap();
@@ -130,7 +131,7 @@ fn kills(storage: &str) -> (u64, u64, u64) {
     let mut agent = Agent::start(settings);
     let mut next = 0;
     for kill in 0..KILLS as u32 {
-        // At another moment of the flush interval each time.
+        // At a different time within the flush interval for each kill.
         write(
             &mut logs,
             &mut next,

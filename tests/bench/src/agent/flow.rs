@@ -1,4 +1,4 @@
-//! As many lines as Fluent Bit reads, behind a round trip of 100 ms.
+//! The throughput of Fluent Bit with a round trip of 100 ms.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,19 +15,19 @@ use crate::peers::processor_time;
 use crate::report::Report;
 
 const CONTAINERS: usize = 50;
-/// Lines of a container in a second.
+/// The number of lines per second and container.
 const RATE: u32 = 2000;
 const TICKS: u32 = 50;
-/// Before anything counts.
+/// The time before the measurement starts.
 const WARM_UP: Duration = Duration::from_secs(10);
 const SPAN: Duration = Duration::from_secs(15);
-/// Each way.
+/// The delay in each direction.
 const DELAY: Duration = Duration::from_millis(50);
 
 pub(crate) fn measure(_: &Links, report: &mut Report) {
     let what = "50 containers with 2,000 lines a second each, round trip of 100 ms";
     if fluent_bit::find().is_none() {
-        return report.skip(what, "there is no Fluent Bit");
+        return report.skip(what, "Fluent Bit is not installed");
     }
     let network = match Namespace::new() {
         Ok(network) => network,
@@ -64,7 +64,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
         } else {
             outputs
         };
-        // A section goes on until the next one begins.
+        // A section continues until the next one begins.
         let outputs = format!("{input}{outputs}");
         let wrapper = network.wrapper();
         let Flow {
@@ -88,7 +88,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     }
 }
 
-/// Lines a second, and the share of a core.
+/// Lines per second, and the share of a core.
 struct Flow {
     written: f64,
     read: f64,

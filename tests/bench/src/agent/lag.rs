@@ -1,5 +1,5 @@
-//! The time from a line's write to its arrival, for a hundred containers that write
-//! a line a second each.
+//! The time from a line's write to its arrival, for a hundred containers that each
+//! write one line per second.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +14,12 @@ use crate::report::{Report, Target};
 
 const CONTAINERS: usize = 100;
 const ROUND_TRIPS: [u64; 4] = [0, 20, 100, 300];
-/// Lines of these spans count, in seconds behind the start.
+/// The spans of time that are measured, in seconds after the start.
 const EARLY: u64 = 10;
 const LATE: u64 = 60;
 const SPAN: u64 = 10;
-/// Fluent Bit's flush interval, and what may come on top of it and the round trip.
+/// Fluent Bit's flush interval, and the tolerance beyond the interval and the round
+/// trip.
 const INTERVAL: u64 = 1000;
 const ALLOWED: u64 = 300;
 
@@ -28,7 +29,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
             "Latency from write to arrival after 60 s, round trip of {trip} ms, queue, p99"
         );
         if fluent_bit::find().is_none() {
-            return report.skip(&what, "there is no Fluent Bit");
+            return report.skip(&what, "Fluent Bit is not installed");
         }
         match Namespace::new() {
             Ok(network) => behind(&network, trip, &what, report),
@@ -37,7 +38,8 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     }
 }
 
-/// Our output and the built-in one read the same logs at the same time.
+/// Measures the plugin's output and the built-in one, which read the same logs at the
+/// same time.
 fn behind(network: &Namespace, trip: u64, what: &str, report: &mut Report) {
     network.set_weather(Weather {
         delay: Duration::from_millis(trip / 2),
@@ -85,7 +87,7 @@ fn behind(network: &Namespace, trip: u64, what: &str, report: &mut Report) {
     );
 }
 
-/// Writes a line a second for each container, spread over the second.
+/// Writes one line per second for each container, spread over the second.
 fn write(logs: &mut Logs) {
     let start = Instant::now();
     let mut line = 0;

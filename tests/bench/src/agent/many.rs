@@ -1,4 +1,4 @@
-//! Hundreds of outputs over TLS, each with a queue.
+//! Benchmarks of hundreds of outputs over TLS, each with a queue.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(120);
 pub(crate) fn measure(links: &Links, report: &mut Report) {
     let what = |count, figure| format!("{count} TLS sinks with queues in Fluent Bit: {figure}");
     if fluent_bit::find().is_none() {
-        return report.skip(&what(300, "threads"), "there is no Fluent Bit");
+        return report.skip(&what(300, "threads"), "Fluent Bit is not installed");
     }
     for count in [300, 1000] {
         let null = idle(false, links, count);
@@ -55,9 +55,9 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 
 struct Idle {
     threads: f64,
-    /// In KiB.
+    /// The memory in KiB.
     memory: f64,
-    /// In percent of a core.
+    /// The processor time in percent of a core.
     cpu: f64,
     start: Duration,
     descriptors: usize,

@@ -1,4 +1,4 @@
-// The store of the tests' control plane. Debian's is too old for Kubernetes.
+// The store of the test control plane. Debian's etcd is too old for Kubernetes.
 module syslogsink.io/test-cluster/etcd
 
 go 1.26.0

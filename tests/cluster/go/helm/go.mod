@@ -1,4 +1,4 @@
-// What installs the chart, and what checks manifests.
+// Helm, which installs the chart, and a checker of manifests.
 module syslogsink.io/test-cluster/helm
 
 go 1.26.0

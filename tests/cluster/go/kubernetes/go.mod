@@ -1,4 +1,4 @@
-// The parts of Kubernetes that the tests run, at one version.
+// The Kubernetes programs that the tests run, all of the same version.
 module syslogsink.io/test-cluster/kubernetes
 
 go 1.26.0

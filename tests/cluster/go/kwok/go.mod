@@ -1,4 +1,4 @@
-// Nodes that only pretend, as many as a test wants.
+// KWOK, which simulates nodes.
 module syslogsink.io/test-cluster/kwok
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// The Prometheus operator's CRDs, which its repository has as files.
+// The CRDs of the Prometheus operator, from the files in its repository.
 module syslogsink.io/test-cluster/monitoring
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// Tests of alerts.
+// promtool, which tests the alerts.
 module syslogsink.io/test-cluster/prometheus
 
 go 1.26.7

@@ -1,5 +1,5 @@
-//! The ready configurations of fluent-bit-conf, unchanged, in a real Fluent Bit.
-#![allow(dead_code, reason = "no test needs all of it")]
+//! The ready-to-use configurations of fluent-bit-conf, unchanged, in a real Fluent Bit.
+#![allow(dead_code, reason = "each test uses only a part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rig::pki::Pki;
 use rig::port::free_port;
 use tempfile::TempDir;
 
-/// The agent's pod, as Kubernetes would name that of a `DaemonSet`.
+/// The name of the agent's pod, as Kubernetes generates it for a `DaemonSet`.
 pub(crate) const OWN_POD: &str = "syslog-sink-x7k2p";
 pub(crate) const OWN_NAMESPACE: &str = "logging";
 
@@ -19,7 +19,7 @@ pub(crate) fn configuration(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// The variables of fluent-bit-conf/README.md.
+/// Returns the variables of fluent-bit-conf/README.md.
 pub(crate) fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'static str, String)> {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::create_dir_all(dir.path().join("state")).unwrap();
@@ -43,13 +43,13 @@ pub(crate) fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'stati
     ]
 }
 
-/// The value of a variable.
+/// Returns the value of a variable.
 pub(crate) fn variable<'v>(variables: &'v [(&'static str, String)], name: &str) -> &'v str {
     let mut found = variables.iter().filter(|(found, _)| *found == name);
     &found.next().unwrap().1
 }
 
-/// The labels that the API server would return for a pod.
+/// Writes the labels that the API server would return for a pod.
 pub(crate) fn write_pod(dir: &TempDir, namespace: &str, pod: &str, labels: &serde_json::Value) {
     let object = serde_json::json!({
         "apiVersion": "v1",

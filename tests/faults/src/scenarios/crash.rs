@@ -9,7 +9,7 @@ use crate::load::{Delivery, Load, texts};
 use crate::{Outcome, Skipped};
 
 const CRASHES: usize = 4;
-/// More than one chunk: one at least was acknowledged, and so delivered.
+/// More than one chunk, so at least one was acknowledged and delivered.
 const UNREAD: u64 = 30_000;
 
 pub(crate) fn tcp(delivery: Delivery) -> Outcome {
@@ -20,17 +20,17 @@ pub(crate) fn tls(delivery: Delivery) -> Outcome {
     with_tls(crash_once, delivery)
 }
 
-/// FIN, and a reset behind it.
+/// The receiver sends FIN and then a reset.
 pub(crate) fn hang_up_tcp(delivery: Delivery) -> Outcome {
     with(hang_up_once, delivery, Listen::Tcp, &[("transport", "tcp")])
 }
 
-/// The same behind `close_notify`.
+/// The receiver sends `close_notify`, FIN and then a reset.
 pub(crate) fn hang_up_tls(delivery: Delivery) -> Outcome {
     with_tls(hang_up_once, delivery)
 }
 
-/// `close_notify`, and everything unread thrown away: no reset.
+/// The receiver sends `close_notify` and discards everything unread: no reset.
 pub(crate) fn throw_away_tls(delivery: Delivery) -> Outcome {
     with_tls(throw_away_once, delivery)
 }
@@ -64,9 +64,9 @@ fn with(
     Ok(counts.with_replays(CRASHES, &load))
 }
 
-/// The receiver's kernel holds more unread than most do.
+/// The receiver's kernel holds more unread bytes than most kernels.
 pub(crate) fn large_window(delivery: Delivery) -> Outcome {
-    /// More than the least that is kept.
+    /// More than the minimum replay buffer.
     const UNREAD: u64 = 6 * 1024 * 1024;
     let load = Load {
         chunks: 120,
@@ -87,7 +87,7 @@ pub(crate) fn large_window(delivery: Delivery) -> Outcome {
             unread = receiver.unread().unwrap_or_default();
             (unread > UNREAD).then_some(())
         };
-        // Kernels do not allow such buffers everywhere.
+        // Some kernels do not permit such large buffers.
         let _ = wait::until(BOUND / 4, enough);
         receiver.reset();
         receiver.resume();
@@ -101,8 +101,8 @@ pub(crate) fn large_window(delivery: Delivery) -> Outcome {
     Ok(counts.with_duplicates(load.total()))
 }
 
-/// Ends the connection of a receiver that pauses by itself after a message, with
-/// enough unread. It does the same with the next.
+/// Waits until the receiver has paused after a message and enough is unread, and then
+/// ends its connection. The receiver pauses again on the next connection.
 pub(crate) fn crash_once(receiver: &Receiver) {
     once(receiver, Receiver::reset);
 }
@@ -122,7 +122,7 @@ fn once(receiver: &Receiver, end: impl FnOnce(&Receiver)) {
     receiver.resume_for(1);
 }
 
-/// Waits until more than a chunk was acknowledged to the sender and not read.
+/// Waits until more than one chunk is acknowledged and unread.
 pub(crate) fn wait_for_unread(receiver: &Receiver) {
     let unread = || receiver.unread().unwrap_or_default();
     let enough = || (unread() > UNREAD).then_some(());

@@ -1,4 +1,4 @@
-//! Connections that are reset at a bad moment.
+//! Connections that are reset in the middle of a frame, record or handshake.
 
 use receiver::Listen;
 use rig::pki::Pki;
@@ -9,15 +9,15 @@ use crate::load::{Delivery, Load, texts};
 use crate::proxy::Proxy;
 
 pub(crate) fn frame(delivery: Delivery) -> Outcome {
-    // Somewhere in a frame's length, its header and its text.
+    // Positions in a frame's length, its header and its text.
     let cuts = [1, 20_001, 33_333, 50_100, 77_777];
     through(delivery, Listen::Tcp, &[("transport", "tcp")], &cuts)
 }
 
 pub(crate) fn record(delivery: Delivery) -> Outcome {
     let pki = Pki::new();
-    // Behind the handshake, which has less than 2,000 bytes, and not where a
-    // record of 16 KiB ends.
+    // After the handshake, which has less than 2,000 bytes, and not at the end of a
+    // record of 16 KiB.
     let cuts = [5_000, 20_001, 33_333, 50_100, 77_777];
     through(
         delivery,

@@ -1,6 +1,6 @@
-//! Real syslog daemons that end four times under load, by a signal, and start
-//! again. Their settings are those of their packages, but for a queue in memory,
-//! which is theirs to lose: each writes a message before it takes the next.
+//! Real syslog daemons that are stopped by a signal and restarted four times under
+//! load. They use the settings of their packages, but no in-memory queue, which they
+//! would lose: each writes a message before it reads the next one.
 
 use std::ops::DerefMut;
 
@@ -99,7 +99,7 @@ fn restart(
         return Err(Skipped(reason));
     };
     let load = Load {
-        // Daemons are fast, and have to be met at work.
+        // Daemons are fast, so the load must be large enough to be interrupted.
         chunks: 100,
         lines: 1000,
         ..Load::USUAL

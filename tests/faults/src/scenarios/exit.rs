@@ -1,4 +1,4 @@
-//! Exits while something is not delivered.
+//! Exits while messages are not delivered.
 
 use host::{Host, Run};
 use receiver::{Listen, Options, Receiver};
@@ -9,18 +9,18 @@ use super::receiver_at;
 use crate::Outcome;
 use crate::load::{Counts, Load, texts};
 
-/// More than the receiver's buffers hold.
+/// More than the receiver's buffers.
 const LOAD: Load = Load {
     chunks: 4,
     lines: 100,
     length: 4000,
 };
 
-/// A chunk has fewer bytes.
+/// More than the bytes of one chunk.
 const UNREAD: u64 = 480_000;
 
-/// What was not acknowledged is Fluent Bit's again, and the exit does not wait
-/// for it.
+/// Unacknowledged chunks are returned to Fluent Bit, and the exit does not wait for
+/// them.
 pub(crate) fn stalled() -> Outcome {
     let receiver = roomy();
     receiver.pause();
@@ -35,8 +35,7 @@ pub(crate) fn stalled() -> Outcome {
     Ok(counts.with_replays(receiver.connections() as usize, &LOAD))
 }
 
-/// What has to be sent again is, before the exit, if the receiver comes back
-/// in time.
+/// Pending replays are sent before the exit if the receiver comes back in time.
 pub(crate) fn replay() -> Outcome {
     let first = roomy();
     let port = first.port();
@@ -63,7 +62,7 @@ pub(crate) fn replay() -> Outcome {
     Ok(counts.with_replays(1, &LOAD))
 }
 
-/// A receiver with room for a chunk and not for all.
+/// Starts a receiver with room for one chunk but not for all.
 fn roomy() -> Receiver {
     Receiver::start(Options {
         port: free_port(),
@@ -73,7 +72,7 @@ fn roomy() -> Receiver {
     .unwrap()
 }
 
-/// Each chunk is flushed once.
+/// Runs a host that flushes each chunk once.
 fn run(receiver: &Receiver, options: &[(&str, &str)], happens: impl FnOnce()) -> Run {
     let address = receiver.address();
     let base = [
@@ -86,7 +85,7 @@ fn run(receiver: &Receiver, options: &[(&str, &str)], happens: impl FnOnce()) ->
     host.run_while(&LOAD.chunks(), happens)
 }
 
-/// What counts as delivered has to have arrived; the rest may have.
+/// Asserts that all delivered chunks have arrived; others may have.
 fn delivered(run: &Run, arrived: &[String]) -> Counts {
     let [flushed] = run.outputs.as_slice() else {
         panic!("{}", run.log);

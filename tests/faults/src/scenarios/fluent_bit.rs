@@ -1,4 +1,4 @@
-//! A real Fluent Bit that dies, reloads, or has no room.
+//! A real Fluent Bit that is killed, reloads, or has no disk space.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,11 +17,11 @@ use crate::load::{Counts, Load};
 use crate::{Outcome, Skipped, mount};
 
 pub(super) const TIMES: usize = 3;
-/// For what Fluent Bit has on disk, and tries again with a backoff.
+/// The time limit for chunks that Fluent Bit has on disk and retries with backoff.
 pub(super) const LONG: Duration = Duration::from_secs(120);
 
-/// A folder with a log file, a configuration that reads it, and the state that
-/// outlives a process.
+/// A folder with a log file, a configuration that reads it, and the state that survives
+/// a process.
 pub(super) struct Agent {
     program: PathBuf,
     pub(super) dir: TempDir,
@@ -52,9 +52,10 @@ impl Agent {
         })
     }
 
-    /// With outputs that may have state in a folder.
+    /// Creates an agent with these outputs, which may store state in a folder.
     pub(super) fn with_outputs(outputs: impl FnOnce(&Path) -> String) -> Result<Self, Skipped> {
-        let program = fluent_bit::find().ok_or_else(|| Skipped("there is no Fluent Bit".into()))?;
+        let program =
+            fluent_bit::find().ok_or_else(|| Skipped("Fluent Bit is not installed".into()))?;
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("app.log")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
@@ -68,7 +69,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Has other outputs from the next start on.
+    /// Replaces the outputs for the next start.
     pub(super) fn configure(&self, outputs: impl FnOnce(&Path) -> String) {
         let configuration = format!(
             "[SERVICE]
@@ -102,8 +103,8 @@ impl Agent {
         FluentBit::start_by(wrapper, &self.program, host::library(), &configuration, &[])
     }
 
-    /// Starts it where a folder is a disk of 16 MB, and waits until it misses its
-    /// receiver. Returns the path of a file on that disk as well.
+    /// Starts Fluent Bit with a folder on a disk of 16 MB, and waits until it cannot
+    /// reach its receiver. Also returns the path of a file on that disk.
     pub(super) fn start_with_small_disk(
         &self,
         folder: &Path,
@@ -112,12 +113,12 @@ impl Agent {
         let wrapper = mount::wrapper(&format!("mount -t tmpfs -o size=16m tmpfs {folder}"))?;
         let running = self.start(&wrapper);
         running.wait_for_log("cannot connect", 1, BOUND).unwrap();
-        // The folder as that process sees it.
+        // The folder in the mount namespace of that process.
         let inside = format!("/proc/{}/root{folder}", running.id());
         Ok((running, PathBuf::from(inside).join("filler")))
     }
 
-    /// Waits until the input has handed over so many records.
+    /// Waits until the input has read this many records.
     pub(super) fn wait_for_records(&self, count: usize) {
         let taken = || (records(self.http_port) >= count).then_some(());
         wait::until(BOUND, taken).unwrap();
@@ -130,27 +131,27 @@ impl Agent {
     }
 }
 
-/// The load in as many parts as there are events, and one more.
+/// Splits the load into one part more than there are events.
 pub(super) fn parts(load: &Load) -> impl Iterator<Item = Range<usize>> {
     let part = load.chunks / (TIMES + 1);
     (0..=TIMES).map(move |number| number * part..(number + 1) * part)
 }
 
-/// Waits until everything is there, or nothing more comes.
+/// Waits until all messages have arrived, or no more arrive, and returns the counts.
 fn arrived(load: &Load, receiver: &Receiver, agent: FluentBit) -> Counts {
     let complete = || {
         let counts = load.compare(crate::load::texts(&receiver.received()));
         (counts.lost == 0).then_some(())
     };
-    // What is lost is counted below.
+    // The lost messages are counted below.
     let _ = wait::until(LONG, complete);
     agent.stop();
-    // Fluent Bit itself sends other chunks while one waits for its next try.
+    // Fluent Bit sends other chunks while one waits for its retry.
     load.arrived(receiver).in_any_order()
 }
 
-/// Each kill may have sent again what is kept, and the chunks of a part that were
-/// delivered and not yet removed.
+/// Allows the duplicates of kills: each may resend the replay buffer, and the delivered
+/// chunks of a part that were not yet deleted.
 pub(super) fn with_kills(counts: Counts, load: &Load) -> Counts {
     let kept = counts.with_replays(TIMES, load).may_be_duplicated;
     let part = load.total() / (TIMES + 1);
@@ -175,8 +176,8 @@ pub(crate) fn kill() -> Outcome {
     Ok(with_kills(counts, &load))
 }
 
-/// Without workers: Fluent Bit starts those of a plugin of this kind twice and
-/// stops them once, which a reload does not survive.
+/// Without workers: Fluent Bit starts those of a proxy plugin twice and stops them
+/// once, so a reload crashes.
 pub(crate) fn reload() -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
@@ -189,8 +190,8 @@ pub(crate) fn reload() -> Outcome {
         if number < TIMES {
             receiver.wait_for(before + 1, BOUND).unwrap();
             running.reload();
-            // A signal during a reload would end Fluent Bit without its
-            // outputs' exit.
+            // A signal during a reload would stop Fluent Bit without calling the exit
+            // of its outputs.
             for (text, count) in [("successful reload done", 1), ("connected to", 2)] {
                 running.wait_for_log(text, number + count, BOUND).unwrap();
             }
@@ -199,8 +200,8 @@ pub(crate) fn reload() -> Outcome {
     Ok(arrived(&load, &receiver, running).with_replays(TIMES, &load))
 }
 
-/// What Fluent Bit takes while there is no room it loses itself, and says so.
-/// What it had before, and what comes afterwards, arrives.
+/// Fluent Bit loses, and logs, the records that it reads while the disk is full.
+/// Earlier and later records arrive.
 pub(crate) fn disk_full() -> Outcome {
     let load = Load::USUAL;
     let port = free_port();
@@ -226,14 +227,14 @@ pub(crate) fn disk_full() -> Outcome {
         ..load
     };
     let arrived = || kept.compare_own(&crate::load::texts(&receiver.received()));
-    // What is lost is counted below.
+    // The lost messages are counted below.
     let _ = wait::until(LONG, || (arrived().lost == 0).then_some(()));
     running.stop();
     receiver.wait_for_the_end();
     Ok(arrived().in_any_order().with_replays(1, &load))
 }
 
-/// How many records the input has handed over.
+/// Returns the number of records that the input has read.
 fn records(http_port: u16) -> usize {
     let metrics = fluent_bit::get(http_port, "/api/v1/metrics").unwrap_or_default();
     let (_, behind) = metrics.split_once("\"records\":").unwrap_or_default();
@@ -241,7 +242,7 @@ fn records(http_port: u16) -> usize {
     digits.parse().unwrap_or(0)
 }
 
-/// Writes until nothing more goes in.
+/// Writes a file until the disk is full.
 pub(super) fn fill(filler: &Path) {
     let mut file = File::create(filler).unwrap();
     let block = [0; 4096];

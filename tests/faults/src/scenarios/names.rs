@@ -1,4 +1,4 @@
-//! Names that cannot be looked up, and addresses that change.
+//! Host names that cannot be resolved, and addresses that change.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -14,7 +14,7 @@ use crate::{Outcome, Skipped, mount};
 
 const NAME: &str = "receiver.test";
 
-/// A server that knows no name.
+/// A DNS server that knows no name.
 struct DnsServer {
     socket: UdpSocket,
 }
@@ -25,12 +25,12 @@ impl DnsServer {
     fn start() -> Result<Self, Skipped> {
         match UdpSocket::bind((Self::ADDRESS, 53)) {
             Ok(socket) => Ok(Self { socket }),
-            Err(error) => Err(Skipped(format!("port 53 cannot be had: {error}"))),
+            Err(error) => Err(Skipped(format!("cannot bind port 53: {error}"))),
         }
     }
 
-    /// Answers until a name is asked for again. A look-up asks once for each
-    /// family of addresses.
+    /// Answers until a name is requested again. A lookup sends one query for each
+    /// address family.
     fn wait_for_a_second_look_up(&self) {
         const FAILURE: [u8; 2] = [0x81, 0x82];
         const ADDRESS_RECORD: [u8; 2] = [0, 1];
@@ -39,7 +39,7 @@ impl DnsServer {
         let mut look_ups = 0;
         while look_ups < 2 {
             let (length, from) = self.socket.recv_from(&mut query).unwrap();
-            // The type stands before the class, at the question's end.
+            // The type precedes the class, at the end of the question.
             let kind = query[NAME.len() + 14..].first_chunk();
             look_ups += usize::from(kind == Some(&ADDRESS_RECORD));
             query[2..4].copy_from_slice(&FAILURE);
@@ -48,7 +48,7 @@ impl DnsServer {
     }
 }
 
-/// The host has a table of names of its own, which changes under its feet.
+/// The host's own table of names changes while it runs.
 pub(crate) fn change(delivery: Delivery) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");

@@ -1,4 +1,4 @@
-//! Outputs beside each other in one process.
+//! Several outputs in one process.
 
 use host::Host;
 use receiver::{Listen, Options, Receiver};
@@ -11,7 +11,7 @@ use crate::load::{Counts, Load};
 
 const BACKOFF: [(&str, &str); 2] = [("backoff_min", "50ms"), ("backoff_max", "200ms")];
 
-/// The three are done while the one is still stalled.
+/// Three outputs finish while the other one is still stalled.
 pub(crate) fn stalled() -> Outcome {
     let load = Load::USUAL;
     let slow = receiver(Listen::Tcp);
@@ -44,7 +44,7 @@ pub(crate) fn stalled() -> Outcome {
     Ok(sum(all).with_replays(connections - 1, &load))
 }
 
-/// Forty outputs deliver at their first try; ten say at once that they cannot.
+/// Forty outputs deliver on the first attempt; ten fail at once.
 pub(crate) fn dead() -> Outcome {
     const OUTPUTS: usize = 50;
     let load = Load {
@@ -89,7 +89,7 @@ pub(crate) fn dead() -> Outcome {
     Ok(sum(alive.map(|number| of_output(format!("sink-{number}")))))
 }
 
-/// What came of several loads together.
+/// Returns the sum of the counts of several loads.
 pub(crate) fn sum(counts: impl IntoIterator<Item = Counts>) -> Counts {
     let nothing = Counts {
         sent: 0,

@@ -1,4 +1,4 @@
-//! Networks that lose packets, some or all.
+//! Networks that lose some or all packets.
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::load::{Delivery, Load, texts};
 use crate::namespace::{Namespace, Weather};
 
-/// No reset and no FIN tells anybody that the other side is gone.
+/// The other side is gone without FIN or reset.
 pub(crate) fn half_open(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let happens = |network: &Namespace, receiver: &Receiver| {
@@ -46,20 +46,21 @@ pub(crate) fn slow(delivery: Delivery) -> Outcome {
     Ok(counts.with_replays(connections - 1, &load))
 }
 
-/// The receiver hangs up with bytes unread that were acknowledged long before,
-/// and its kernel's reset gets lost.
+/// The receiver closes with unread bytes that were acknowledged long before, and its
+/// kernel's reset is lost.
 pub(crate) fn lost_reset(delivery: Delivery) -> Outcome {
     let load = Load {
-        // All of it has room in the receiver's buffer.
+        // The whole load fits into the receiver's buffer.
         chunks: 4,
         ..Load::USUAL
     };
     let happens = |network: &Namespace, receiver: &Receiver| {
         receiver.wait_for_pause(BOUND).unwrap();
         crash::wait_for_unread(receiver);
-        // Longer than close_timeout, so that the FIN alone puts nothing in doubt.
+        // Longer than close_timeout, so that the FIN alone does not put delivered
+        // messages in doubt.
         thread::sleep(Duration::from_secs(3));
-        // Its own, and the one in answer to the FIN's acknowledgement.
+        // The reset itself, and the one in answer to the FIN's acknowledgement.
         network.set_weather(Weather {
             resets: 2,
             ..Weather::default()
@@ -67,14 +68,14 @@ pub(crate) fn lost_reset(delivery: Delivery) -> Outcome {
         receiver.hang_up(0);
         receiver.resume();
     };
-    // The output is there for longer than its chunks.
+    // The output stays open longer than its chunks take.
     let host = Host::new().idle(Duration::from_secs(8));
     let (counts, connections) = through(host, delivery, &load, Weather::default(), happens)?;
     Ok(counts.with_replays(connections - 1, &load))
 }
 
-/// Delivers through a network. The receiver pauses after the first message,
-/// until what happens has it read on.
+/// Delivers through a network. The receiver pauses after the first message, until the
+/// fault resumes it.
 fn through(
     host: Host,
     delivery: Delivery,
@@ -98,7 +99,7 @@ fn through(
         load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     let connections = receiver.connections() as usize;
-    // A connection that died unheard is open for ever on this side.
+    // The receiver never learns that the dead connection was closed.
     receiver.wait_for_the_end_of_last();
     let counts = load.compare(texts(&receiver.received()));
     Ok((counts, connections))

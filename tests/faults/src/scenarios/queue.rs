@@ -1,4 +1,4 @@
-//! Queues on disk, in a real Fluent Bit.
+//! Queues on disk in a real Fluent Bit.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -19,12 +19,12 @@ use crate::mount::{self, Disk, Frozen};
 use crate::namespace::{Namespace, Weather};
 use crate::{Outcome, Skipped};
 
-/// An output with a queue, for everything.
+/// Returns an output with a queue, for all tags.
 fn output(name: &str, address: &str, state: &Path) -> String {
     output_of("*", name, address, state)
 }
 
-/// An output with a queue, for some tags.
+/// Returns an output with a queue, for some tags.
 fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
     format!(
         "[OUTPUT]
@@ -44,7 +44,7 @@ fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
     )
 }
 
-/// A metric of the plugin, summed over its labels but the name.
+/// Returns the sum of a metric of the plugin over all labels except the name.
 fn metric(agent: &Agent, metric: &str, name: &str) -> Option<f64> {
     let text = fluent_bit::get(agent.http_port, "/api/v2/metrics/prometheus")?;
     let begin = format!("{metric}{{name=\"{name}\"");
@@ -53,20 +53,20 @@ fn metric(agent: &Agent, metric: &str, name: &str) -> Option<f64> {
     Some(values.sum())
 }
 
-/// Waits until everything is there, or nothing more comes.
+/// Waits until all messages have arrived, or no more arrive.
 fn wait_for_all(load: &Load, receiver: &Receiver) {
     let complete = || (load.compare(texts(&receiver.received())).lost == 0).then_some(());
-    // What is lost is counted by the scenario.
+    // The scenario counts the lost messages.
     let _ = wait::until(LONG, complete);
 }
 
-/// The counts once everything is there.
+/// Waits for all messages, and returns the counts.
 fn arrived(load: &Load, receiver: &Receiver) -> Counts {
     wait_for_all(load, receiver);
     load.compare(texts(&receiver.received())).in_any_order()
 }
 
-/// Waits until so many messages wait in a queue.
+/// Waits until this many messages wait in a queue.
 fn wait_for_waiting(agent: &Agent, name: &str, count: usize) {
     let waiting = || {
         let messages = metric(agent, "syslog_sink_queue_messages", name);
@@ -75,7 +75,8 @@ fn wait_for_waiting(agent: &Agent, name: &str, count: usize) {
     wait::until(BOUND, waiting).unwrap();
 }
 
-/// A killed Fluent Bit sends again what was kept, and chunks that it had not removed.
+/// After a kill, Fluent Bit resends the replay buffer and the chunks that it had not
+/// deleted.
 pub(crate) fn kill() -> Outcome {
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
@@ -96,8 +97,8 @@ pub(crate) fn kill() -> Outcome {
     Ok(with_kills(counts, &load))
 }
 
-/// A dead sink and a live one share the chunks of one input. The live one gets
-/// nothing twice, the dead one everything once it is back.
+/// A dead sink and a live one share the chunks of one input. The live one gets no
+/// duplicates, the dead one gets everything once it is back.
 pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
     let end = |running: FluentBit| {
         running.stop();
@@ -106,8 +107,8 @@ pub(crate) fn restart_beside_a_dead_sink() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// The same with kills. Both get again what was kept, and chunks that Fluent Bit
-/// had not removed.
+/// A dead sink and a live one, with kills. Both get the replay buffer again, and the
+/// chunks that Fluent Bit had not deleted.
 pub(crate) fn kill_beside_a_dead_sink() -> Outcome {
     let counts = beside_a_dead_sink(|mut running| running.kill())?;
     let of_one = with_kills(counts, &Load::USUAL).may_be_duplicated;
@@ -143,12 +144,12 @@ fn beside_a_dead_sink(end: impl Fn(FluentBit)) -> Result<Counts, Skipped> {
     Ok(neighbours::sum(arrived))
 }
 
-/// Whether scenarios shall take as long as they do in the field.
+/// Returns whether scenarios run as long as they do in production.
 fn is_full() -> bool {
     std::env::var_os("RELIABILITY").is_some_and(|value| value == "full")
 }
 
-/// The log files of containers.
+/// Creates the log files of containers.
 fn containers(agent: &Agent, count: usize) -> Vec<File> {
     let name = |number| format!("c{number:03}.log");
     (0..count)
@@ -156,7 +157,7 @@ fn containers(agent: &Agent, count: usize) -> Vec<File> {
         .collect()
 }
 
-/// Has each container write the line that is its turn in this round.
+/// Writes one line to each container's log: the line of this round.
 fn write_round(files: &mut [File], load: &Load, round: usize) {
     let count = files.len();
     for (number, file) in files.iter_mut().enumerate() {
@@ -166,7 +167,7 @@ fn write_round(files: &mut [File], load: &Load, round: usize) {
     }
 }
 
-/// Fluent Bit reloads under load, with an output for each of many containers.
+/// Fluent Bit reloads under load, with one output for each of many containers.
 pub(crate) fn reload() -> Outcome {
     let outputs = if is_full() { 300 } else { 50 };
     let load = Load {
@@ -196,8 +197,8 @@ pub(crate) fn reload() -> Outcome {
             running
                 .wait_for_log("successful reload done", reloads, BOUND)
                 .unwrap();
-            // A signal during a reload would end Fluent Bit without its outputs'
-            // exit.
+            // A signal during a reload would stop Fluent Bit without calling the exit
+            // of its outputs.
             running
                 .wait_for_log("connected to", outputs * (reloads + 1), BOUND)
                 .unwrap();
@@ -210,10 +211,10 @@ pub(crate) fn reload() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// Has the containers write a line each second, and waits until those of each
-/// second have arrived, which must not become later and later.
+/// Writes a line to each container's log every second, and waits until the lines of
+/// each second have arrived. The delay must not grow.
 fn write_by_the_second(files: &mut [File], load: &Load, receiver: &Receiver) {
-    /// How late a message may be: flush interval, round trip, and a busy machine.
+    /// The maximum delay of a message: flush interval, round trip, and a busy machine.
     const LATE: Duration = Duration::from_secs(5);
     let mut slowest = Duration::ZERO;
     for round in 0..load.chunks {
@@ -229,8 +230,7 @@ fn write_by_the_second(files: &mut [File], load: &Load, receiver: &Receiver) {
     eprintln!("  the slowest second arrived after {slowest:?}");
 }
 
-/// Many containers and a receiver that is far away: a chunk of each costs no round
-/// trip.
+/// Many containers and a distant receiver: the chunks do not cost one round trip each.
 pub(crate) fn far_receiver() -> Outcome {
     let count = 100;
     let load = Load {
@@ -259,8 +259,8 @@ pub(crate) fn far_receiver() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// Many containers with a dead sink and a live one: the live one's messages come
-/// as fast after a while as before.
+/// Many containers with a dead sink and a live one: the delay of the live one does not
+/// grow.
 pub(crate) fn dead_neighbour() -> Outcome {
     let (tags, rounds) = if is_full() { (300, 600) } else { (100, 15) };
     let live = receiver(Listen::Tcp);
@@ -284,8 +284,7 @@ pub(crate) fn dead_neighbour() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// The disk of the queue is full for a while: chunks wait in Fluent Bit, and are
-/// tried again and again.
+/// The queue's disk is full for some time: chunks wait in Fluent Bit and are retried.
 pub(crate) fn disk_full() -> Outcome {
     let load = Load::USUAL;
     let port = free_port();
@@ -302,7 +301,7 @@ pub(crate) fn disk_full() -> Outcome {
     running
         .wait_for_log("No space left on device", 1, BOUND)
         .unwrap();
-    // By default a chunk is given up after the second try.
+    // By default Fluent Bit drops a chunk after the second attempt.
     running
         .wait_for_log("failed to flush chunk", 6, BOUND)
         .unwrap();
@@ -321,8 +320,8 @@ fn leave_waiting(agent: &mut Agent, load: &Load, chunks: usize) {
     running.stop();
 }
 
-/// A sink is deleted while messages wait, and another owner gets its name and its
-/// tags: none of the messages, which are deleted.
+/// A sink is deleted while messages wait, and a new owner's sink gets its name and
+/// tags: it receives none of the messages, which are deleted.
 pub(crate) fn reused_name() -> Outcome {
     let load = Load::USUAL;
     let half = load.chunks / 2;
@@ -368,7 +367,7 @@ pub(crate) fn changed_address() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// An output that delivers without a queue.
+/// Returns an output without a queue.
 fn without_queue(address: &str) -> String {
     format!(
         "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    addr {address}\n    \
@@ -376,8 +375,8 @@ fn without_queue(address: &str) -> String {
     )
 }
 
-/// The queue's folder cannot be written at the start: chunks wait in Fluent Bit, and
-/// another output goes on.
+/// The queue's folder is read-only at the start: chunks wait in Fluent Bit, and another
+/// output still delivers.
 pub(crate) fn read_only_start() -> Outcome {
     let load = Load::USUAL;
     let (receiver, other) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
@@ -405,8 +404,8 @@ pub(crate) fn read_only_start() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// The queue's disk has an error, and is read-only from then on: chunks wait in
-/// Fluent Bit, and another output goes on.
+/// The queue's disk fails and is read-only from then on: chunks wait in Fluent Bit, and
+/// another output still delivers.
 pub(crate) fn read_only() -> Outcome {
     let load = Load::USUAL;
     let port = free_port();
@@ -423,7 +422,7 @@ pub(crate) fn read_only() -> Outcome {
     agent.write(&load, 0..half);
     wait_for_waiting(&agent, "sink", half * load.lines);
     let queues = queues.display();
-    // What the disk did not have yet would be lost as by a power failure.
+    // Data that is not yet on the disk would be lost, as in a power failure.
     let error = format!("sync -f {queues} && mount -o remount,abort {queues}");
     mount::run_inside(running.id(), &error);
     agent.write(&load, half..load.chunks);
@@ -441,7 +440,7 @@ pub(crate) fn read_only() -> Outcome {
     Ok(counts.with_duplicates(0))
 }
 
-/// Somebody removes the queue's folder, and what waits in it. What comes later waits
+/// The queue's folder is removed with the messages that wait in it. Later chunks wait
 /// in Fluent Bit until the next start.
 pub(crate) fn removed() -> Outcome {
     let load = Load::USUAL;
@@ -470,7 +469,7 @@ pub(crate) fn removed() -> Outcome {
         .with_duplicates(0))
 }
 
-/// The counts without messages that must not arrive.
+/// Subtracts messages that must not arrive from the counts.
 fn without(mut counts: Counts, removed: usize) -> Counts {
     assert!(counts.lost >= removed, "{counts:?}");
     counts.sent -= removed;
@@ -478,9 +477,9 @@ fn without(mut counts: Counts, removed: usize) -> Counts {
     counts
 }
 
-/// The queue's disk is slow, and does not answer at all for a while.
+/// The queue's disk is slow, and blocks completely for some time.
 pub(crate) fn slow_disk() -> Outcome {
-    /// Half of the time the disk does not answer, and at the end for long.
+    /// The disk blocks half of the time, and for long at the end.
     const SPANS: [u64; 6] = [500, 500, 500, 500, 500, 10_000];
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
@@ -495,12 +494,12 @@ pub(crate) fn slow_disk() -> Outcome {
     for (number, span) in SPANS.into_iter().enumerate() {
         let frozen = Frozen::new(running.id(), &queues);
         agent.write(&load, number * part..(number + 1) * part);
-        // The time is what is tested.
+        // The duration itself is tested.
         thread::sleep(Duration::from_millis(span));
         let written = (number + 1) * part * load.lines;
         assert!(
             (receiver.count() as usize) < written,
-            "the disk was not needed"
+            "the disk did not block the queue"
         );
         drop(frozen);
         thread::sleep(Duration::from_millis(500));

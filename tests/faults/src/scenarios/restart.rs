@@ -1,5 +1,4 @@
-//! Receivers that close their connections in an orderly way, and come back, or
-//! do not.
+//! Receivers that close their connections in an orderly way, with or without a restart.
 
 use std::time::Duration;
 
@@ -45,8 +44,8 @@ fn goodbye(delivery: Delivery, listen: Listen, options: &[(&str, &str)]) -> Outc
     });
     let counts = load.arrived(&receiver);
     assert!(receiver.connections() > RESTARTS as u64);
-    // What was acknowledged shortly before the goodbye is in doubt, and so is what
-    // the receiver reads afterwards.
+    // Messages acknowledged shortly before the close are in doubt, and so are those
+    // that the receiver reads afterwards.
     let in_doubt = match delivery {
         Delivery::Direct => SMALL_REPLAY,
         Delivery::Queued => SMALL_REPLAY + UNDER_WAY,
@@ -54,7 +53,7 @@ fn goodbye(delivery: Delivery, listen: Listen, options: &[(&str, &str)]) -> Outc
     Ok(counts.with_replays_of(in_doubt, RESTARTS, &load))
 }
 
-/// The second server gets what the first one had not read.
+/// The second server gets the messages that the first one had not read.
 pub(crate) fn failover(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let (first, second) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
@@ -77,11 +76,11 @@ pub(crate) fn failover(delivery: Delivery) -> Outcome {
     Ok(counts.with_replays(3, &load))
 }
 
-/// The first of two servers comes back, and the second dies as it is left,
-/// with acknowledged bytes unread.
+/// The first of two servers comes back, and the second one crashes with acknowledged
+/// bytes unread while its connection is being closed.
 pub(crate) fn failback(delivery: Delivery) -> Outcome {
     let load = Load {
-        // All of it has room in the receiver's buffer.
+        // The whole load fits into the receiver's buffer.
         chunks: 4,
         ..Load::USUAL
     };
@@ -96,7 +95,7 @@ pub(crate) fn failback(delivery: Delivery) -> Outcome {
     let mut first = None;
     let mut arrived = Vec::new();
     second.pause();
-    // The output is there for longer than its chunks.
+    // The output stays open longer than its chunks take.
     let host = Host::new().idle(Duration::from_secs(5));
     load.deliver_by(host, delivery, &options, || {
         crash::wait_for_unread(&second);

@@ -15,8 +15,8 @@ pub(crate) fn large(delivery: Delivery) -> Outcome {
     Ok(neighbours::sum(counts))
 }
 
-/// One line is longer than the receiver takes, which ends its connections at
-/// it, as syslog-ng does above its `log-msg-size`.
+/// One line is longer than the receiver's limit. The receiver closes the connection
+/// when it gets the line, as syslog-ng does above its `log-msg-size`.
 pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     let load = Load {
         chunks: 30,
@@ -35,7 +35,7 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
         ("close_timeout", "200ms"),
         ("write_timeout", "2s"),
     ];
-    // Between the other chunks, in one of its own.
+    // In its own chunk, between the other chunks.
     let mut chunks = load.chunks();
     let long = Load {
         chunks: 1,
@@ -43,8 +43,8 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
         length: 20_000,
     };
     chunks.splice(15..15, long.chunks());
-    // The receiver is told as well, in a message of the plugin's own, which goes with
-    // the next chunk. With a queue there is none any more.
+    // The plugin also reports the drop to the receiver, in a message that is sent with
+    // the next chunk. With a queue there is no next chunk.
     let notice = "1 messages dropped because the receiver ended the connection on each attempt";
     let arrived = || {
         let mut arrived = texts(&receiver.received());

@@ -1,4 +1,4 @@
-//! Receivers that keep the connection and do not read, or hardly.
+//! Receivers that keep the connection open and read nothing, or very slowly.
 
 use std::thread;
 use std::time::Duration;
@@ -27,14 +27,14 @@ fn with(delivery: Delivery, stall: impl FnOnce(&Receiver), span: Duration) -> Ou
     load.deliver(delivery, &options, || {
         receiver.wait_for_pause(BOUND).unwrap();
         stall(&receiver);
-        // The time is what is tested: longer than write_timeout.
+        // The duration itself is tested: longer than write_timeout.
         thread::sleep(span);
         receiver.resume();
         load.wait_for_all(delivery, || texts(&receiver.received()));
     });
     let connections = receiver.connections() as usize;
     assert!(connections > 1, "the stalled connection was not given up");
-    // A frame of which the rest never came is no message.
+    // An incomplete frame is not counted as a message.
     let counts = load.arrived(&receiver);
     Ok(counts.with_replays(connections - 1, &load))
 }

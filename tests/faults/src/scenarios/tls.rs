@@ -1,4 +1,4 @@
-//! Certificates that are no good, and then are.
+//! Certificates that are invalid at first and then replaced.
 
 use rig::pki::Pki;
 use rig::port::free_port;
