@@ -12,7 +12,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// `UPDATE_GOLDEN=1` writes it anew, to be looked at.
+/// `UPDATE_GOLDEN=1` writes it again, to be looked at.
 fn is_current(path: &str, content: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(project(path), content).unwrap();

@@ -105,7 +105,7 @@ impl Default for Monitor {
                 "Whether nothing is rolled out because agents fail, whatever sinks say",
             ),
             events_read: add(to, "events_read", "Events read from the API server"),
-            events: add(to, "events", "Events by what became of them, for each sink"),
+            events: add(to, "events", "Events by outcome, for each sink"),
             events_waiting: add(to, "events_waiting", "Events that wait for their sinks"),
             events_before: Mutex::default(),
             registry: Registry::default(),

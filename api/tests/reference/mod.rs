@@ -121,7 +121,7 @@ fn is_label_selector(field: &JSONSchemaProps) -> bool {
     properties.is_some_and(|properties| properties.contains_key("matchExpressions"))
 }
 
-/// What is allowed.
+/// Returns the allowed values of a field.
 fn bounds(field: &JSONSchemaProps) -> String {
     let mut parts = Vec::new();
     if let Some(values) = &field.enum_ {
