@@ -1,18 +1,19 @@
-//! From sinks to Fluent Bit's configuration on every node.
+//! The controller: turns sinks into Fluent Bit's configuration on every node.
 //!
 //! ```text
-//! API server -> watch, references -> snapshot (what is known)
+//! API server -> watch, references -> snapshot (the known state)
 //!                                        v
-//!                    plan (what shall be): each sink checked -> render (files)
+//!                    plan (the wanted state): each sink checked -> render (files)
 //!                                        v
-//!                    history (which revision): tried, good, taken back
+//!                    history (the rollout): trial, roll, rollback
 //!                                        v
 //! API server <- apply (state, Secrets, DaemonSet)
-//! API server <- status (what each sink is told) <- delivery <- scrape <- agents
+//! API server <- status (conditions of each sink) <- delivery <- scrape <- agents
 //! ```
 //!
-//! `run` has them follow each other in the one controller that leads (`lease`).
-//! Plan and history are pure functions: they read no clock and ask nobody.
+//! [`run`] is the loop of the leading controller ([`lease`]); its `round` is the equivalent of
+//! `reconcile` in other controllers on kube-rs, for the whole cluster at once. Plan and history
+//! are pure functions, without a clock and without requests.
 #![forbid(unsafe_code)]
 
 pub mod agent;

@@ -2,14 +2,14 @@
 //! what was delivered.
 //!
 //! ```text
-//! list, watch -> is it one? -> each sink that wants it -> its queue, by version
-//!             next batch <- queue -> delivered: gone
+//! list, watch -> occurrence -> each sink that wants it -> its queue, by version
+//!             next batch <- queue -> delivered: removed
 //!                                 -> failed: the same batch again
 //! ```
 //!
-//! What a sink has not acknowledged yet is behind the [`Checkpoint`], from which
-//! the next leader goes on: it lists the Events again, and what is newer than a
-//! sink's place in them is new for the sink.
+//! Events that a sink has not acknowledged yet are behind the [`Checkpoint`], from which
+//! the next leader continues: it lists the Events again, and those newer than the sink's
+//! position are new for the sink.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
