@@ -529,6 +529,10 @@ impl History {
         let without_agent = fleet.without_agent().map(|(node, _)| node);
         let unhealthy = unhealthy.chain(without_agent).cloned();
         if is_careful {
+            let settled = fleet.agents.iter().filter(|agent| now.is_settled(agent));
+            settled.for_each(|agent| {
+                self.unhealthy.remove(&agent.node);
+            });
             self.unhealthy.extend(unhealthy);
         } else {
             self.unhealthy = unhealthy.collect();
