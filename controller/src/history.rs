@@ -191,22 +191,13 @@ impl History {
         let suspected = suspects.find_map(|group| group.get(name));
         let held = self.held.get(name);
         let is_suspected = suspected.is_some_and(|held| held.content == content);
-        let is_held = held.is_some_and(
-            |Held {
-                 content: held,
-                 setback,
-             }| {
-                // A file of which several contents in a row have failed gives others a turn.
-                let is_frequent = setback.times >= FREQUENT && lasts(setback.since, now) < AGAIN;
-                is_frequent || (*held == content && !setback.is_over(now))
-            },
-        );
+        let is_held = held.is_some_and(|held| held.keeps_back(&content, now));
         // Nothing that may be wrong is tried together with another template.
         let is_kept = is_suspected || is_held || self.has_another_template(template);
         let Held { setback, .. } = held.filter(|_| is_held).or(suspected).or(held)?;
         is_kept.then(|| Kept {
             why: setback.why.clone(),
-            // What waits only for another template is not known to be wrong.
+            // A file that only waits for another template may be right.
             is_suspect: !is_held,
         })
     }
@@ -236,8 +227,8 @@ impl History {
         let before = self.failed.clone();
         self.judge_trial(now);
         self.judge_roll(now);
-        // What is wanted was planned before it was known what failed, and agents that are ill
-        // have what is good again first.
+        // The wanted revision was planned before the failure, and unhealthy agents get the good
+        // one back first.
         let is_back = self.failed == before && !self.is_coming_back(now);
         if self.trial.is_none() && self.roll.is_none() && is_back {
             self.begin(now);
@@ -363,7 +354,7 @@ impl History {
                 group.retain(|_, held| !is_its(held));
             }
             self.suspects.retain(|group| !group.is_empty());
-            // With several nodes it is not one node's fault, and no sink's either.
+            // The fault of several nodes is neither one node's nor a sink's.
             self.failed = now.is_braked(&self.risked).then(|| Failed {
                 revision: now.wanted.to_owned(),
                 template: Some(now.template.to_owned()),
@@ -382,12 +373,7 @@ impl History {
         let Some(trial) = self.trial.take() else {
             return;
         };
-        // Where containers never run, the node is the cause, or the template.
-        if !self.has_another_template(&trial.template) {
-            let never_ran = now.never_ran(&trial.revision);
-            self.unhealthy
-                .extend(never_ran.map(|agent| agent.node.clone()));
-        }
+        self.exclude_never_ran(&trial, now);
         let is_retry = self.is_retry(&trial.revision, now);
         let is_healthy = now
             .agents_with(&trial.revision)
@@ -422,11 +408,7 @@ impl History {
             // What was before is wanted again.
             Some(good) if good.revision == wanted && is_next => return,
             Some(good) if good.revision != roll.revision => {
-                if !self.has_another_template(&roll.template) {
-                    let never_ran = now.never_ran(&roll.revision);
-                    self.unhealthy
-                        .extend(never_ran.map(|agent| agent.node.clone()));
-                }
+                self.exclude_never_ran(&roll, now);
                 if let Some(failure) = now.failure(&roll, &self.unhealthy, &self.risked) {
                     self.fail(&roll, failure, now);
                     return;
@@ -444,6 +426,16 @@ impl History {
             }
         } else if !(is_next && was_watched) {
             self.roll = Some(roll);
+        }
+    }
+
+    /// Excludes nodes on which the containers of an attempt never run: the node is the cause,
+    /// unless the template changed.
+    fn exclude_never_ran(&mut self, attempt: &Attempt, now: &Situation<'_>) {
+        if !self.has_another_template(&attempt.template) {
+            let never_ran = now.never_ran(&attempt.revision);
+            let nodes = never_ran.map(|agent| agent.node.clone());
+            self.unhealthy.extend(nodes);
         }
     }
 
@@ -641,6 +633,19 @@ impl Failed {
     #[must_use]
     pub fn concerns(&self, revision: &str, template: &str) -> bool {
         self.revision == revision || self.template.as_deref() == Some(template)
+    }
+}
+
+impl Held {
+    /// Returns whether the file stays as it was instead of getting this content.
+    fn keeps_back(&self, content: &str, now: Timestamp) -> bool {
+        let Self {
+            content: failed,
+            setback,
+        } = self;
+        // A file of which several contents in a row have failed gives others a turn.
+        let is_frequent = setback.times >= FREQUENT && lasts(setback.since, now) < AGAIN;
+        is_frequent || (failed == content && !setback.is_over(now))
     }
 }
 

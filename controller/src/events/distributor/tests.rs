@@ -210,7 +210,7 @@ fn a_sink_gets_the_events_from_while_it_was_refused() {
     let mut refused = Routes::default();
     refused.refused.insert(id("a"), None);
     exchange.set_routes(&refused);
-    // What is being sent still arrives.
+    // A batch in flight still arrives.
     delivered(&mut exchange, "a");
     assert!(exchange.on_watched(event(6, 2, 1)).is_empty());
     assert_eq!(next(&mut exchange, "a"), None);
