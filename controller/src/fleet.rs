@@ -367,9 +367,10 @@ impl Agent {
     #[must_use]
     pub fn is_late(&self, patience: Duration, now: Timestamp) -> bool {
         let is_long = |since| lasts(since, now) >= patience;
-        // A node's clock may be ahead.
-        let not_ready_since = self.not_ready_since.filter(|since| *since <= now);
-        let since = not_ready_since.max(self.created);
+        // A node's clock may be ahead, by seconds or by years.
+        let is_plausible = |since: &Timestamp| lasts(now, *since) <= patience;
+        let since = self.not_ready_since.filter(is_plausible);
+        let since = since.max(self.created);
         self.ready_since.is_none() && since.is_some_and(is_long)
     }
 
@@ -706,6 +707,20 @@ mod tests {
                 (Some(2), 0)
             );
         }
+    }
+
+    /// An agent that has run for hours is not ready for a moment.
+    #[test]
+    fn a_nodes_clock_that_is_seconds_ahead_makes_no_agent_late() {
+        let mut pod = pod("a");
+        pod["status"]["conditions"] = json!([{
+            "type": "Ready", "status": "False", "lastTransitionTime": "2026-03-01T16:00:05Z",
+        }]);
+        let at = |now: &str| {
+            let fleet = fleet(&[pod.clone()], &[node("a", "True")], now);
+            fleet.agents[0].is_late(PATIENCE, now.parse().unwrap())
+        };
+        assert!(!at("2026-03-01T16:00:00Z") && at("2026-03-01T16:03:05Z"));
     }
 
     #[test]

@@ -231,6 +231,7 @@ impl History {
         // one back first.
         let is_back = self.failed == before && !self.is_coming_back(now);
         if self.trial.is_none() && self.roll.is_none() && is_back {
+            now.retain_unhealthy(&mut self.unhealthy);
             self.begin(now);
             // Agents may have it already, where what was wanted before is wanted again.
             self.judge_trial(now);
@@ -263,7 +264,7 @@ impl History {
         let is_attempt = self.trial.is_some() || self.roll.is_some();
         let agents = now.fleet.agents.iter().chain(now.fleet.not_started());
         for agent in agents.filter(|agent| step.replace.contains(&agent.pod)) {
-            if agent.ready_since.is_some() {
+            if now.works(agent) {
                 let risk = Risk {
                     deleted: now.now,
                     is_its_own: false,
@@ -373,16 +374,22 @@ impl History {
         let Some(trial) = self.trial.take() else {
             return;
         };
-        self.exclude_never_ran(&trial, now);
+        // With another template, that may be the cause.
+        if !self.has_another_template(&trial.template) {
+            self.exclude_never_ran(&trial, now);
+        }
         let is_retry = self.is_retry(&trial.revision, now);
         let is_healthy = now
             .agents_with(&trial.revision)
             .any(|agent| now.is_settled(agent) && (!is_retry || now.is_proven(agent)));
-        if is_healthy {
+        // A roll could not replace anything yet, and would fail because of earlier losses.
+        let waits_for_lost = trial.is_careful && now.is_braked(&self.risked);
+        if is_healthy && !waits_for_lost {
             self.roll = Some(Attempt {
                 since: now.now,
                 begun: now.now,
                 node: None,
+                is_careful: false,
                 ..trial
             });
         } else if self.good.is_some()
@@ -429,14 +436,11 @@ impl History {
         }
     }
 
-    /// Excludes nodes on which the containers of an attempt never run: the node is the cause,
-    /// unless the template changed.
+    /// Excludes nodes on which the containers of an attempt never run: the node is the cause.
     fn exclude_never_ran(&mut self, attempt: &Attempt, now: &Situation<'_>) {
-        if !self.has_another_template(&attempt.template) {
-            let never_ran = now.never_ran(&attempt.revision);
-            let nodes = never_ran.map(|agent| agent.node.clone());
-            self.unhealthy.extend(nodes);
-        }
+        let never_ran = now.never_ran(&attempt.revision);
+        let nodes = never_ran.map(|agent| agent.node.clone());
+        self.unhealthy.extend(nodes);
     }
 
     /// Returns whether a revision has failed before, or has a file that has.
@@ -521,10 +525,6 @@ impl History {
         let without_agent = fleet.without_agent().map(|(node, _)| node);
         let unhealthy = unhealthy.chain(without_agent).cloned();
         if is_careful {
-            let settled = fleet.agents.iter().filter(|agent| now.is_settled(agent));
-            settled.for_each(|agent| {
-                self.unhealthy.remove(&agent.node);
-            });
             self.unhealthy.extend(unhealthy);
         } else {
             self.unhealthy = unhealthy.collect();

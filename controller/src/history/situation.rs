@@ -10,8 +10,8 @@ use crate::plan::Plan;
 use crate::settings::{Settings, Timing};
 use crate::snapshot::Snapshot;
 
-/// The number of nodes that must lose their working agents before no further one is risked.
-pub(super) const NOT_BEGUN: usize = 3;
+/// The number of nodes that may lose their working agents before no further one is risked.
+pub(super) const MAX_LOST: usize = 3;
 /// The number of canary timeouts after which a trial fails whose agent does not stay ready.
 const FLAPS: u32 = 3;
 /// The maximum number of pods deleted in a step.
@@ -188,13 +188,17 @@ impl Situation<'_> {
             ..
         } = self.fleet;
         let agents: BTreeSet<&String> = agents.iter().map(|agent| &agent.node).collect();
+        // The API server may have refused the deletion.
+        let is_late = |risk: &Risk| lasts(risk.deleted, self.now) >= self.timing.canary_timeout;
+        let ready: BTreeSet<&String> = self.fleet.ready().map(|agent| &agent.node).collect();
         risked.retain(|node, risk| {
             risk.is_its_own |= Some(risk.deleted) <= latest;
             let is_there = agents.contains(node)
                 || absent.contains_key(node)
                 || ending.contains(node)
                 || out_of_reach.contains_key(node);
-            is_there && lasts(risk.deleted, self.now) < LONGEST
+            let is_ready = ready.contains(node) && is_late(risk);
+            is_there && !is_ready && lasts(risk.deleted, self.now) < LONGEST
         });
     }
 
@@ -205,7 +209,7 @@ impl Situation<'_> {
         let agents: BTreeMap<&String, &Agent> = agents.map(|agent| (&agent.node, agent)).collect();
         risked.iter().filter_map(move |(node, risk)| {
             let (agent, out) = (agents.get(node), self.fleet.out_of_reach.get(node));
-            if agent.is_some_and(|agent| agent.ready_since.is_some()) {
+            if agent.is_some_and(|agent| self.works(agent)) {
                 return None;
             }
             let is_long = lasts(risk.deleted, self.now) >= self.timing.canary_timeout;
@@ -225,10 +229,20 @@ impl Situation<'_> {
         })
     }
 
+    /// Returns the number of nodes that must lose their agents before no further one is
+    /// risked. One agent stays, if there are several.
+    fn max_lost(&self) -> usize {
+        let nodes = self.fleet.wanted.unwrap_or(usize::MAX);
+        nodes.saturating_sub(1).clamp(1, MAX_LOST)
+    }
+
     /// Returns whether so many nodes have lost their agent that no further one is risked.
+    /// A fault of many nodes is no longer each node's own.
     pub(super) fn is_braked(&self, risked: &Risked) -> bool {
-        let lost = self.lost(risked).filter(|lost| !lost.risk.is_its_own);
-        lost.count() >= NOT_BEGUN
+        let all = self.lost(risked).count();
+        let not_its_own = self.lost(risked).filter(|lost| !lost.risk.is_its_own);
+        let max = self.max_lost();
+        not_its_own.count() >= max || all >= max + self.at_once
     }
 
     /// Describes the first lost node.
@@ -236,6 +250,16 @@ impl Situation<'_> {
         let mut lost = self.lost(risked);
         let Lost { node, why, .. } = lost.next()?;
         Some(format!("on node {node}: {why}"))
+    }
+
+    /// Removes the nodes from `unhealthy` that have a settled agent, or are gone.
+    pub(super) fn retain_unhealthy(&self, unhealthy: &mut Nodes) {
+        let agents = self.fleet.agents.iter();
+        let others = agents.filter(|agent| !self.is_settled(agent));
+        let others = others.map(|agent| &agent.node);
+        let nodes = others.chain(self.fleet.out_of_reach.keys());
+        let nodes: BTreeSet<&String> = nodes.collect();
+        unhealthy.retain(|node| nodes.contains(node));
     }
 
     /// Returns the agents of a revision that are late although their containers never ran.
@@ -275,6 +299,11 @@ impl Situation<'_> {
         since.is_some_and(|(since, created)| lasts(created, since) >= self.timing.canary_ready)
     }
 
+    /// Returns whether an agent is ready, or was until a moment ago.
+    pub(super) fn works(&self, agent: &Agent) -> bool {
+        agent.ready_since.is_some() || (self.was_ready(agent) && !self.is_unhealthy(agent))
+    }
+
     /// Returns whether an agent will not become ready.
     pub(super) fn is_unhealthy(&self, agent: &Agent) -> bool {
         agent.is_unhealthy(self.timing.canary_timeout, self.now)
@@ -288,37 +317,58 @@ impl Situation<'_> {
         unhealthy: &Nodes,
         risked: &Risked,
     ) -> Option<Failure> {
-        let revision = &attempt.revision;
-        // Agents that crash with the revision are evidence about its content.
-        let crashes = |agent: &Agent| agent.is_crashing() && agent.revision == *revision;
-        let no_agent_starts = |lost: &Lost<'_>| !lost.agent.is_some_and(crashes);
-        let lost = || self.lost(risked).filter(no_agent_starts);
-        let of_attempt = lost().filter(|lost| lost.risk.deleted >= attempt.begun);
-        let not_its_own = lost().filter(|lost| !lost.risk.is_its_own);
-        let is_enough = of_attempt.count().max(not_its_own.count()) >= NOT_BEGUN;
-        if is_enough && !attempt.is_careful {
+        if self.has_lost_many(attempt, risked) && !attempt.is_careful {
             let why = self.loss(risked)?;
             return Some(Failure { why, node: None });
         }
+        let of_agent = self.failure_of_agent(attempt, unhealthy, risked);
+        let on_its_node = || self.failure_on_its_node(attempt, unhealthy);
+        let to_start = || self.failure_to_start(attempt, unhealthy, risked);
+        of_agent.or_else(on_its_node).or_else(to_start)
+    }
+
+    /// Returns whether so many nodes have lost their agent that an attempt fails: by any
+    /// fault that is not their own, or by this attempt.
+    fn has_lost_many(&self, attempt: &Attempt, risked: &Risked) -> bool {
+        // Agents that run and fail with the revision are evidence about its content.
+        let fails = |agent: &Agent| {
+            let is_unhealthy = self.is_unhealthy(agent) && (agent.has_run || agent.is_crashing());
+            is_unhealthy && agent.revision == attempt.revision
+        };
+        let no_agent_starts = |lost: &Lost<'_>| !lost.agent.is_some_and(fails);
+        let lost = || self.lost(risked).filter(no_agent_starts);
+        let not_its_own = lost().filter(|lost| !lost.risk.is_its_own);
+        let of_attempt = lost().filter(|lost| lost.risk.deleted >= attempt.begun);
+        let max = self.max_lost();
+        not_its_own.count() >= max || of_attempt.count() >= max.max(self.at_once / 2)
+    }
+
+    /// Returns the failure of an agent that runs with a revision.
+    fn failure_of_agent(
+        &self,
+        attempt: &Attempt,
+        unhealthy: &Nodes,
+        risked: &Risked,
+    ) -> Option<Failure> {
         // An agent that is merely late is evidence only where one worked before.
         let worked = |agent: &Agent| {
             agent.is_crashing() || risked.contains_key(&agent.node) || self.was_ready(agent)
         };
-        let mut failing = self.agents_with(revision).filter(|agent| {
-            agent.has_begun
-                && self.is_unhealthy(agent)
-                && worked(agent)
-                && !unhealthy.contains(&agent.node)
+        // One that did not work at first may have worked until the attempt replaced it.
+        let replaced_it = |risk: &Risk| risk.deleted >= attempt.begun;
+        let is_replaced = |agent: &Agent| risked.get(&agent.node).is_some_and(replaced_it);
+        let is_evidence = |agent: &Agent| {
+            !unhealthy.contains(&agent.node) || (agent.has_run && is_replaced(agent))
+        };
+        let mut failing = self.agents_with(&attempt.revision).filter(|agent| {
+            agent.has_begun && self.is_unhealthy(agent) && worked(agent) && is_evidence(agent)
         });
-        if let Some(agent) = failing.next() {
-            let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
-            return Some(Failure {
-                why: format!("on node {}: {problem}", agent.node),
-                node: Some(agent.node.clone()),
-            });
-        }
-        let on_its_node = self.failure_on_its_node(attempt, unhealthy);
-        on_its_node.or_else(|| self.failure_to_start(attempt, unhealthy, risked))
+        let agent = failing.next()?;
+        let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
+        Some(Failure {
+            why: format!("on node {}: {problem}", agent.node),
+            node: Some(agent.node.clone()),
+        })
     }
 
     /// Returns the failure of a revision on the node of its trial.
@@ -341,6 +391,11 @@ impl Situation<'_> {
         })
     }
 
+    /// Returns whether an attempt has had the time in which an agent starts.
+    fn is_late(&self, attempt: &Attempt) -> bool {
+        lasts(attempt.since, self.now) >= self.timing.canary_timeout
+    }
+
     /// Returns the failure of a revision that no agent starts with: of one on trial on nodes
     /// without an agent, or where no node has an agent any longer.
     fn failure_to_start(
@@ -349,8 +404,7 @@ impl Situation<'_> {
         unhealthy: &Nodes,
         risked: &Risked,
     ) -> Option<Failure> {
-        let is_late = lasts(attempt.since, self.now) >= self.timing.canary_timeout;
-        let why = if attempt.is_careful && is_late {
+        let why = if attempt.is_careful && self.is_late(attempt) && self.is_braked(risked) {
             self.loss(risked)
         } else if self.fleet.agents.is_empty() {
             let mut without = self.fleet.without_agent();
@@ -396,6 +450,7 @@ impl Situation<'_> {
             return Step::new(revision, others.next().filter(|_| !is_any_tried));
         }
         if trial.is_careful
+            && (self.is_braked(risked) || !self.is_late(trial))
             && let Some(step) = self.try_on_lost(revision, risked)
         {
             return step;
@@ -450,8 +505,8 @@ impl Situation<'_> {
     pub(super) fn roll(&self, revision: &str, risked: &Risked, can_come_back: bool) -> Step {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let others = agents.filter(|agent| agent.revision != revision);
-        let (ready, not_ready): (Vec<&Agent>, Vec<&Agent>) =
-            others.partition(|agent| agent.ready_since.is_some());
+        let (working, not_working): (Vec<&Agent>, Vec<&Agent>) =
+            others.partition(|agent| self.works(agent));
         let nodes = self.fleet.within_reach().unwrap_or(usize::MAX);
         let is_lost = |agent: &&Agent| {
             let is_its = agent.revision == revision;
@@ -465,7 +520,8 @@ impl Situation<'_> {
         } else {
             self.at_once.saturating_sub(under_way)
         };
-        let replaced = not_ready.into_iter().chain(ready.into_iter().take(room));
+        let working = working.into_iter().take(room);
+        let replaced = not_working.into_iter().chain(working);
         Step::new(revision, replaced.take(AT_ONCE))
     }
 }

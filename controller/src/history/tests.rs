@@ -1,6 +1,6 @@
 use k8s_openapi::jiff::SignedDuration;
 
-use super::situation::NOT_BEGUN;
+use super::situation::MAX_LOST;
 use super::*;
 use crate::fleet::{Absent, Fleet, Obstacle, OutOfReach};
 use crate::plan::Plan;
@@ -57,6 +57,8 @@ enum Kind {
     Full,
     /// The kubelet rejects every pod on this node.
     Refusing,
+    /// No pod is created for this node.
+    Omitted,
     /// Agents on this node alternate between ready and not ready.
     Flapping,
 }
@@ -192,7 +194,7 @@ impl World {
                 }));
         for (name, Node { agent, kind }) in &mut self.nodes {
             let is_terminating = self.terminating.contains_key(name);
-            let is_out = *kind == Kind::Dead || is_terminating;
+            let is_out = matches!(kind, Kind::Dead | Kind::Omitted) || is_terminating;
             if is_out || self.template.is_empty() || self.makes_none {
                 continue;
             }
@@ -309,6 +311,16 @@ impl World {
     fn with(&self, revision: &str) -> usize {
         let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
         agents.filter(|agent| agent.revision == revision).count()
+    }
+
+    /// Ends an outage: the containers of all agents start.
+    fn start_containers(&mut self) {
+        for node in self.nodes.values_mut() {
+            let agent = node.agent.as_mut().unwrap();
+            agent.problem = None;
+            agent.has_run = true;
+            agent.ready_since = agent.ready_since.or(Some(self.now));
+        }
     }
 
     /// Returns the number of nodes with an agent's pod.
@@ -832,7 +844,7 @@ fn pods_that_start_nowhere_are_rolled_back_and_hold_no_sink() {
         world.round();
         most = most.max(world.with(&revision));
     }
-    assert_eq!(most, NOT_BEGUN);
+    assert_eq!(most, MAX_LOST);
     let failed = world.history().failed.clone().unwrap();
     assert!(
         failed.setback.why.contains("Unschedulable"),
@@ -1119,7 +1131,7 @@ fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
         }
         let ready = world.ready();
         assert!(
-            ready >= 20 - NOT_BEGUN,
+            ready >= 20 - MAX_LOST,
             "{ready} {kind:?} {:?}",
             world.history()
         );
@@ -1138,7 +1150,7 @@ fn pods_that_kubelets_reject_stop_the_roll() {
     world.settings.agent.priority_class_name = Some("other".to_owned());
     world.settle();
     let lost = 200 - world.ready();
-    assert!((NOT_BEGUN..=10).contains(&lost), "{lost} agents are lost");
+    assert!((MAX_LOST..=10).contains(&lost), "{lost} agents are lost");
     let failed = world.history().failed.as_ref().unwrap();
     assert!(failed.setback.why.contains("the pod failed"));
 }

@@ -173,10 +173,10 @@ async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) 
         why.starts_with("Behind").then_some(why)
     };
     let why = until(sinks, "slow", is_behind).await;
-    // The duration depends on the machine.
-    let words = "Behind: 1 of 1 nodes are connected; messages wait for ";
+    // The duration depends on the machine, and the connection may have timed out already.
+    let words = " of 1 nodes are connected; messages wait for ";
     let node = " on 1 of 1 nodes, on node-0 for example";
-    assert!(why.starts_with(words) && why.ends_with(node), "{why}");
+    assert!(why.contains(words) && why.ends_with(node), "{why}");
     let waiting = |sink: &LogSink| {
         let counts = sink.status.as_ref()?.counts.as_ref()?;
         Some((counts.waiting, counts.oldest_waiting_time.is_some()))

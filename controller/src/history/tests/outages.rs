@@ -19,11 +19,22 @@ fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
 /// Runs the world while the containers of new agents never start, because the registry
 /// or the network plug-in is down.
 fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
+    without_new_containers_on(world, since, rounds, |_| true);
+}
+
+/// Does the same as [`without_new_containers`] on some of the nodes, in one zone for example.
+fn without_new_containers_on(
+    world: &mut World,
+    since: Timestamp,
+    rounds: usize,
+    is_in_zone: impl Fn(&str) -> bool,
+) {
     for _ in 0..rounds {
         world.round();
-        for node in world.nodes.values_mut() {
+        for (name, node) in &mut world.nodes {
             if let Some(agent) = &mut node.agent
                 && agent.created > Some(since)
+                && is_in_zone(name)
             {
                 agent.ready_since = None;
                 agent.restarts = 0;
@@ -40,17 +51,11 @@ fn a_change_while_containers_do_not_start_costs_a_few_agents() {
     world.put("shop", "a.example.com");
     let since = world.now;
     without_new_containers(&mut world, since, 5 * HOUR);
-    assert_eq!(world.ready(), 60 - NOT_BEGUN);
+    assert_eq!(world.ready(), 60 - MAX_LOST);
     assert!(world.plan().held.is_empty());
     let failed = world.history().failed.as_ref().unwrap();
     assert!(!failed.is_of_sinks(), "{failed:?}");
-    // The outage is over.
-    for node in world.nodes.values_mut() {
-        let agent = node.agent.as_mut().unwrap();
-        agent.problem = None;
-        agent.has_run = true;
-        agent.ready_since = agent.ready_since.or(Some(world.now));
-    }
+    world.start_containers();
     let revision = world.plan().revision;
     rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
     assert_eq!(world.ready(), 60);
@@ -62,7 +67,7 @@ fn a_change_while_new_agents_crash_costs_a_few_agents() {
     (0..60).for_each(|node| world.set(node, Kind::Sick));
     world.put("shop", "a.example.com");
     world.rounds(5 * HOUR);
-    assert_eq!(world.ready(), 60 - NOT_BEGUN);
+    assert_eq!(world.ready(), 60 - MAX_LOST);
     assert!(world.history().failed.is_some());
 }
 
@@ -84,7 +89,7 @@ fn pods_that_do_not_terminate_stop_a_trial() {
     world.is_stuck = true;
     world.put("shop", "a.example.com");
     world.rounds(5 * HOUR);
-    assert_eq!(world.pods(), 40 - NOT_BEGUN);
+    assert_eq!(world.pods(), 40 - MAX_LOST);
     assert!(world.history().failed.is_some());
 }
 
@@ -118,7 +123,7 @@ fn a_revision_that_takes_nodes_down_is_stopped() {
         }
     }
     let dead = world.nodes.values().filter(|node| node.kind == Kind::Dead);
-    assert_eq!(dead.count(), NOT_BEGUN);
+    assert_eq!(dead.count(), MAX_LOST);
     assert!(world.history().failed.is_some());
 }
 
@@ -373,4 +378,162 @@ fn a_sink_with_which_many_agents_crash_at_once_is_the_cause() {
     assert!(!held["ns-shop.yaml"].is_suspect && held.len() == 1);
     world.rounds(10);
     assert_eq!(world.ready(), 200);
+}
+
+#[test]
+fn an_agent_that_was_not_ready_for_a_moment_is_evidence_once_it_works() {
+    let mut world = World::settled(3, "bad.example.com");
+    (0..2).for_each(|node| world.set(node, Kind::Well));
+    world.put("shop", "bad.example.com");
+    let set_ready = |world: &mut World, ready_since| {
+        let now = world.now;
+        let agent = world.nodes.get_mut("node-2").unwrap().agent.as_mut();
+        let agent = agent.unwrap();
+        agent.ready_since = ready_since;
+        agent.not_ready_since = Some(now);
+    };
+    set_ready(&mut world, None);
+    world.look();
+    assert!(world.history().trial.is_some());
+    let now = world.now;
+    set_ready(&mut world, Some(now));
+    world.rounds(HOUR);
+    let held = world.plan().held;
+    assert_eq!(held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
+}
+
+/// Because a quota is too small by one pod, for example.
+#[test]
+fn a_node_without_a_pod_does_not_block_the_next_trial() {
+    let mut world = World::settled(20, "");
+    world.set(0, Kind::Omitted);
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
+    assert!(world.pods() == 19 && rounds < HOUR, "{rounds}");
+}
+
+#[test]
+fn an_outage_of_one_zone_stops_a_rollback() {
+    let mut world = World::settled(200, "");
+    let before = world.snapshot.log_sinks.clone();
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    rounds_until(&mut world, |world| world.with(&revision) >= 100);
+    world.snapshot.log_sinks = before;
+    let since = world.now;
+    let is_even = |name: &str| name.ends_with(['0', '2', '4', '6', '8']);
+    without_new_containers_on(&mut world, since, 5 * HOUR, is_even);
+    let lost = 200 - world.ready();
+    assert!(lost <= 10 + 10 + MAX_LOST, "{lost} agents are lost");
+}
+
+#[test]
+fn agents_that_are_not_ready_for_a_moment_count_as_unavailable() {
+    let mut world = World::settled(40, "");
+    world.put("shop", "a.example.com");
+    world.rounds(2);
+    assert!(world.history().roll.is_some());
+    let revision = world.plan().revision;
+    let now = world.now;
+    for agent in world
+        .nodes
+        .values_mut()
+        .filter_map(|node| node.agent.as_mut())
+    {
+        if agent.revision != revision {
+            (agent.ready_since, agent.not_ready_since) = (None, Some(now));
+        }
+    }
+    assert_eq!(world.round(), 0);
+}
+
+#[test]
+fn a_slow_image_pull_on_one_node_does_not_stop_an_upgrade() {
+    let mut world = World::settled(40, "");
+    world.settings.agent.image = "new-image".to_owned();
+    let revision = world.plan().revision;
+    for _ in 0..HOUR {
+        world.round();
+        let now = world.now;
+        let agent = world.nodes.get_mut("node-20").unwrap().agent.as_mut();
+        if let Some(agent) = agent
+            && agent.revision == revision
+        {
+            let is_pulled = lasts(agent.created.unwrap(), now) >= Duration::from_secs(600);
+            agent.has_run = is_pulled;
+            agent.ready_since = agent.ready_since.filter(|_| is_pulled);
+            agent.ready_since = agent.ready_since.or(is_pulled.then_some(now));
+        }
+        assert_eq!(world.history().failed, None);
+    }
+    assert_eq!(world.with(&revision), 40);
+    assert_eq!(world.good(), Some(revision));
+}
+
+#[test]
+fn three_nodes_with_faults_of_their_own_do_not_fail_a_large_roll() {
+    let mut world = World::settled(200, "");
+    for node in [50, 100, 150] {
+        world.set(node, Kind::Full);
+    }
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    rounds_until(&mut world, |world| {
+        assert_eq!(world.history().failed, None);
+        world.good() == Some(revision.clone())
+    });
+}
+
+/// Only the node of the trial works.
+#[test]
+fn a_sink_with_which_many_agents_hang_is_the_cause() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "hang.example.com");
+    let revision = world.plan().revision;
+    world.rounds(2);
+    for _ in 0..HOUR {
+        let now = world.now;
+        world.round();
+        for agent in world
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.agent.as_mut())
+        {
+            if agent.revision == revision && agent.created > Some(now) {
+                agent.ready_since = None;
+            }
+        }
+        if world.history().failed.is_some() {
+            break;
+        }
+    }
+    let held = world.plan().held;
+    assert_eq!(held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
+    assert!(!held["ns-shop.yaml"].is_suspect);
+}
+
+#[test]
+fn an_outage_does_not_cost_a_small_cluster_all_agents() {
+    for nodes in [2, 3] {
+        let mut world = World::settled(nodes, "");
+        world.put("shop", "a.example.com");
+        let since = world.now;
+        without_new_containers(&mut world, since, 5 * HOUR);
+        assert_eq!(world.ready(), 1, "{nodes} nodes");
+    }
+}
+
+/// The API server refused the deletion.
+#[test]
+fn an_agent_that_was_not_deleted_after_all_is_not_at_risk() {
+    let mut world = World::settled(10, "");
+    let risk = Risk {
+        deleted: world.now,
+        is_its_own: false,
+    };
+    let risked = &mut world.snapshot.history.risked;
+    risked.insert("node-3".to_owned(), risk);
+    world.rounds(12);
+    assert_eq!(world.history().risked, Risked::new());
 }
