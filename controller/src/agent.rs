@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::configuration::{Configuration, Files, TenantPart, content_hash};
 use crate::names::{AGENT, AGENT_CONTAINER, LABEL, MANAGED_BY, REVISION, SERVICE};
+use crate::render;
 use crate::settings::{AgentSettings, Settings};
 
 /// The key of the revision's `DaemonSet` in its first Secret, so that the revision can be
@@ -23,11 +24,13 @@ const PARTS: &str = "parts-";
 /// including names and overhead.
 const SECRET: usize = 700_000;
 
-/// Returns the name of the agents' template: a hash of the `DaemonSet` without its files.
+/// Returns the name of the agents' template: a hash of the `DaemonSet` and of the
+/// configuration, both without anything of a tenant.
 #[must_use]
 pub fn template(settings: &Settings) -> String {
-    let daemon_set = daemon_set(&[], "", settings);
-    content_hash(&to_json(&daemon_set))
+    let mut template = to_json(&daemon_set(&[], "", settings));
+    template.extend(render::shared(settings).into_bytes());
+    content_hash(&template)
 }
 
 /// Returns the Secrets of a revision, and the `DaemonSet` that mounts them. A file is never

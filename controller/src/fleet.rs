@@ -57,6 +57,9 @@ pub struct View<'a> {
     pub template: Option<&'a PodSpec>,
     /// The nodes that had no pod at the last evaluation.
     pub absent: &'a Absent,
+    /// The time since which the API server has answered, if known. Nothing is late because
+    /// of an outage of the API server.
+    pub observed_since: Option<Timestamp>,
     /// The time in which a pod must be created and taken by a kubelet.
     pub patience: Duration,
     /// The current time.
@@ -106,6 +109,8 @@ pub struct Agent {
     pub ready_since: Option<Timestamp>,
     /// The time since which the agent is not ready, if its kubelet reports that.
     pub not_ready_since: Option<Timestamp>,
+    /// The time since which its node is ready and the API server has answered, if known.
+    pub observed_since: Option<Timestamp>,
     /// The pod's address, once it has one.
     pub address: Option<String>,
     /// The number of times that its container has exited.
@@ -126,6 +131,7 @@ impl Fleet {
         let View {
             template,
             absent,
+            observed_since,
             patience,
             now,
         } = view;
@@ -136,7 +142,10 @@ impl Fleet {
         let mut fleet = Self::default();
         if template.is_some() {
             let wanted = nodes.iter().filter(|(_, node)| is_wanted(node));
-            let since = |name: &String| absent.get(name).copied().unwrap_or(now);
+            let since = |name: &String| {
+                let since = absent.get(name).copied().unwrap_or(now);
+                observed_since.map_or(since, |observed| since.max(observed))
+            };
             fleet.absent = wanted
                 .map(|(name, _)| (name.clone(), since(name)))
                 .collect();
@@ -177,12 +186,11 @@ impl Fleet {
         let ready = readiness(node);
         let mut agent = Agent::new(pod);
         if let (Some(agent), Ok(since)) = (&mut agent, &ready) {
-            // Nothing could be ready before the node was.
-            agent.not_ready_since = agent.not_ready_since.max(*since);
+            agent.observed_since = view.observed_since.max(*since);
         }
         let of_pod = match &agent {
             Some(agent) => agent.not_started(view.patience, view.now),
-            None => not_ending(pod, view.now),
+            None => not_ending(pod, view),
         };
         match (ready.err().or(of_pod), agent) {
             (Some(obstacle), agent) => {
@@ -302,9 +310,10 @@ fn node_of(pod: &Pod) -> Option<String> {
 }
 
 /// Returns an obstacle if a pod should have terminated.
-fn not_ending(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
+fn not_ending(pod: &Pod, view: View<'_>) -> Option<Obstacle> {
     let end = pod.metadata.deletion_timestamp.as_ref()?.0;
-    (lasts(end, now) >= END).then_some(Obstacle::NotEnding)
+    let since = view.observed_since.map_or(end, |since| since.max(end));
+    (lasts(since, view.now) >= END).then_some(Obstacle::NotEnding)
 }
 
 /// Returns the time since `since`.
@@ -350,6 +359,7 @@ impl Agent {
             failed,
             ready_since: since("True"),
             not_ready_since: since("False"),
+            observed_since: None,
             address: status.and_then(|status| status.pod_ip.clone()),
             restarts: container.map_or(0, |container| container.restart_count),
             has_run: container.is_some_and(has_run),
@@ -370,7 +380,8 @@ impl Agent {
         // A node's clock may be ahead, by seconds or by years.
         let is_plausible = |since: &Timestamp| lasts(now, *since) <= patience;
         let since = self.not_ready_since.filter(is_plausible);
-        let since = since.max(self.created);
+        let observed_since = self.observed_since.filter(is_plausible);
+        let since = since.max(observed_since).max(self.created);
         self.ready_since.is_none() && since.is_some_and(is_long)
     }
 
@@ -518,6 +529,7 @@ mod tests {
         let view = View {
             template: Some(&template),
             absent: &absent,
+            observed_since: None,
             patience: PATIENCE,
             now: now.parse().unwrap(),
         };
@@ -596,6 +608,7 @@ mod tests {
             let view = View {
                 template: Some(&template),
                 absent: &absent,
+                observed_since: None,
                 patience: PATIENCE,
                 now: now.parse().unwrap(),
             };
@@ -721,6 +734,36 @@ mod tests {
             fleet.agents[0].is_late(PATIENCE, now.parse().unwrap())
         };
         assert!(!at("2026-03-01T16:00:00Z") && at("2026-03-01T16:03:05Z"));
+    }
+
+    /// Meanwhile no controller makes pods, and no kubelet reports.
+    #[test]
+    fn nothing_is_late_because_of_an_outage_of_the_api_server() {
+        let mut ending = pod("b");
+        ending["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:30Z");
+        let pods: [Pod; 2] = [pod("a"), ending].map(|pod| serde_json::from_value(pod).unwrap());
+        let nodes = ["a", "b", "c"].map(|name| node(name, "True"));
+        let nodes = nodes.map(|node| serde_json::from_value(node).unwrap());
+        let template = PodSpec::default();
+        let absent = Absent::from([("c".to_owned(), "2026-03-01T12:00:00Z".parse().unwrap())]);
+        let late = |now: &str| {
+            let view = View {
+                template: Some(&template),
+                absent: &absent,
+                observed_since: Some("2026-03-01T12:20:00Z".parse().unwrap()),
+                patience: PATIENCE,
+                now: now.parse().unwrap(),
+            };
+            let fleet = Fleet::new(pods.iter(), nodes.iter(), view);
+            let late = fleet.out_of_reach.keys().cloned();
+            let unhealthy = fleet.agents.iter();
+            let unhealthy = unhealthy.filter(|agent| agent.is_late(PATIENCE, view.now));
+            let unhealthy = unhealthy.map(|agent| agent.node.clone());
+            late.chain(unhealthy).collect::<Vec<_>>()
+        };
+        assert_eq!(late("2026-03-01T12:20:59Z"), [""; 0]);
+        assert_eq!(late("2026-03-01T12:22:59Z"), ["b"]);
+        assert_eq!(late("2026-03-01T12:23:00Z"), ["b", "c", "a"]);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub async fn run(
         monitor.ready();
         loop {
             let since = candidate.lead().await;
+            watched.begin();
             monitor.leads(true);
             // What was begun is left as it is: the next leader goes on with it.
             tokio::select! {

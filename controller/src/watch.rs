@@ -46,10 +46,18 @@ pub struct Watched {
     pods: Store<Pod>,
     nodes: Store<Node>,
     daemon_sets: Store<DaemonSet>,
-    /// The nodes that had no pod at the last evaluation.
-    absent: parking_lot::Mutex<Absent>,
+    observed: parking_lot::Mutex<Observed>,
     changed: Arc<Notify>,
     asked: Mutex<Asked>,
+}
+
+/// The observations that are compared with later ones.
+#[derive(Default)]
+struct Observed {
+    /// The time since which the API server has answered, if known.
+    since: Option<Timestamp>,
+    /// The nodes that had no pod at the last evaluation.
+    absent: Absent,
 }
 
 /// The receivers of a reflector's changes, and of its end.
@@ -126,7 +134,7 @@ impl Watched {
             ),
             client,
             clock: Clock::default(),
-            absent: parking_lot::Mutex::default(),
+            observed: parking_lot::Mutex::default(),
             changed,
             asked: Mutex::default(),
         };
@@ -162,6 +170,12 @@ impl Watched {
         self.cluster_log_sinks.state()
     }
 
+    /// Begins to observe: what happened before, while no controller led or the API server did
+    /// not answer, makes nothing late.
+    pub(crate) fn begin(&self) {
+        *self.observed.lock() = Observed::default();
+    }
+
     /// Returns the agents, ordered by node.
     #[must_use]
     pub fn agents(&self) -> Vec<Agent> {
@@ -182,15 +196,16 @@ impl Watched {
         );
         let daemon_sets = self.daemon_sets.state();
         let spec = daemon_sets.first().and_then(|found| found.spec.as_ref());
-        let mut absent = self.absent.lock();
+        let mut observed = self.observed.lock();
         let view = View {
             template: spec.and_then(|spec| spec.template.spec.as_ref()),
-            absent: &absent,
+            absent: &observed.absent,
+            observed_since: observed.since,
             patience: timing.canary_timeout,
             now: self.now(),
         };
         let fleet = Fleet::new(pods, nodes, view);
-        absent.clone_from(&fleet.absent);
+        observed.absent.clone_from(&fleet.absent);
         fleet
     }
 
@@ -201,6 +216,7 @@ impl Watched {
     /// Returns an error if an object that is not watched cannot be read.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         self.clock.set(&self.client).await?;
+        self.observed.lock().since.get_or_insert(self.now());
         let mut snapshot = Snapshot {
             now: self.now(),
             fleet: self.fleet(settings.timing),

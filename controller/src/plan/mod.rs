@@ -40,7 +40,7 @@ use crate::tenants::{Accepted, ClusterTenant, Reads, Tenants};
 pub struct Plan {
     /// The agents' configuration and certificates.
     pub configuration: Configuration,
-    /// The name of the agents' template, which does not depend on the files.
+    /// The name of the agents' template, which does not depend on the tenants.
     pub template: String,
     /// The name of the revision: a hash of the files and the template.
     pub revision: String,

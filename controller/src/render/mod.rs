@@ -19,6 +19,7 @@ mod service;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use crate::configuration::{Configuration, Files, RenderedSink, TenantPart, content_hash};
 use crate::lanes::Lanes;
@@ -143,6 +144,11 @@ pub(crate) fn configuration(
             .map(|(name, text)| (name, text.into_bytes())),
     );
     Configuration { files, parts }
+}
+
+/// Renders the configuration without any tenant.
+pub(crate) fn shared(settings: &Settings) -> String {
+    input::lane(0, &[], settings) + &service::service(iter::empty(), true, settings)
 }
 
 /// Renders a namespace's sink.

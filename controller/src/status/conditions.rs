@@ -159,16 +159,17 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         .filter(|agent| with_it.contains(&agent.revision.as_str()))
         .count();
     // Nodes whose agents failed before the revision came are not counted either.
-    let was_unhealthy = |agent: &&Agent| {
-        let is_unhealthy = agent.is_unhealthy(facts.patience, now);
-        is_unhealthy && decided.history.unhealthy.contains(&agent.node)
+    let was_unhealthy = |agent: &Agent| {
+        agent.ready_since.is_none() && decided.history.unhealthy.contains(&agent.node)
     };
+    let is_excluded =
+        |agent: &&Agent| was_unhealthy(agent) && agent.is_unhealthy(facts.patience, now);
     let mut excluded: BTreeMap<&str, String> = fleet
         .out_of_reach
         .iter()
         .map(|(node, out)| (node.as_str(), out.obstacle.to_string()))
         .collect();
-    let reachable = fleet.agents.iter().filter(was_unhealthy).map(|agent| {
+    let reachable = fleet.agents.iter().filter(is_excluded).map(|agent| {
         let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
         (agent.node.as_str(), problem.to_owned())
     });
@@ -187,7 +188,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     let has_it = |agent: &Agent| {
         let is_unhealthy = agent.problem.is_some() || agent.is_unhealthy(facts.patience, now);
         let is_healthy = agent.ready_since.is_some() || !is_unhealthy;
-        with_it.contains(&agent.revision.as_str()) && is_healthy
+        was_unhealthy(agent) || (with_it.contains(&agent.revision.as_str()) && is_healthy)
     };
     if let Some(before) = before
         && ConditionStatus::of(before) == True

@@ -633,3 +633,25 @@ fn a_node_that_was_unhealthy_before_does_not_block_configured() {
                     is not ready";
     assert_eq!(message, expected);
 }
+
+/// A new leader does not know yet since when the agent is not ready.
+#[test]
+fn an_excluded_node_does_not_end_configured_when_another_controller_leads() {
+    let mut case = Case::new(3);
+    let agent = &mut case.fleet.agents[2];
+    agent.ready_since = None;
+    agent.problem = Some("the container does not start (ErrImagePull)".to_owned());
+    case.decided.history.unhealthy.insert("node-2".to_owned());
+    let before = case.conditions(&[], 300);
+    case.fleet.agents[2].observed_since = Some(at(310));
+    let after = case.conditions(&before, 320);
+    let configured = |conditions: &[Condition]| {
+        let mut found = conditions.iter();
+        let found = found.find(|found| found.type_ == Configured.as_str());
+        found.unwrap().status.clone()
+    };
+    assert_eq!(
+        (configured(&before), configured(&after)),
+        ("True".to_owned(), "True".to_owned())
+    );
+}
