@@ -58,6 +58,17 @@ impl<'a> Identity<'a> {
         })
     }
 
+    /// Returns the identity of an object that is not a container. A name that is not valid is
+    /// omitted. Returns `None` if the namespace is not valid.
+    #[must_use]
+    pub fn of_object(namespace: &'a str, name: &'a str) -> Option<Self> {
+        is_name(namespace, 63).then(|| Self {
+            namespace,
+            pod: if is_name(name, 253) { name } else { "" },
+            container: "",
+        })
+    }
+
     /// Reads `namespace_name`, `pod_name` and `container_name` from a record's
     /// `kubernetes` map. Returns `None` if the namespace is missing or invalid.
     #[must_use]

@@ -12,7 +12,7 @@ use syslog::{Batch, Framing, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
 use transport::{DeliveryEvent, Destination, Error, ErrorKind, Observer, Sender};
 
-use super::message::{TAG, push_record};
+use super::message::push_event;
 use super::route::EventOutput;
 use super::sink_queue::EventBatch;
 use crate::names::MANAGER;
@@ -117,12 +117,10 @@ impl Connection {
             let at = SystemTime::from(outgoing.at);
             push_notice(&mut batch, &self.hostname, MANAGER, at, &text);
         }
-        let mut chunk = Vec::new();
         for occurrence in &outgoing.occurrences {
-            push_record(occurrence, self.format, &mut chunk);
+            let tally = push_event(occurrence, self.format, &self.mapper, &mut batch, space);
+            debug_assert!(tally.messages > 0, "an event has a message");
         }
-        let tally = self.mapper.map_chunk(TAG, &chunk, &mut batch, space);
-        debug_assert!(tally.messages >= outgoing.occurrences.len() as u64);
         batch
     }
 

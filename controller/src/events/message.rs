@@ -1,125 +1,106 @@
-//! Conversion of an Event to the record from which the mapper makes a message, so that a
-//! sink's format applies to Events as well.
+//! Conversion of Events to messages by the mapper, so that a sink's format applies to Events
+//! as well.
 //!
 //! APP-NAME is `k8s.event/<namespace>/<object>`, as in PKS. The other fields of an Event
 //! are in `kubernetes@47450`.
 
+use std::borrow::Cow;
+
 use api::{EventFormat, EventType};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
-use rmpv::Value;
+use mapper::chunk::Time;
+use mapper::message::{KubernetesEvent, Mapper, Tally, Workspace};
+use syslog::{Batch, Severity};
 
-use super::occurrence::{Occurrence, Repetition};
+use super::occurrence::Occurrence;
 
-/// The tag by which the mapper recognises Events.
-pub(super) const TAG: &str = "k8s.event";
-
-/// Appends an Event as a record of Fluent Bit.
-pub(super) fn push_record(occurrence: &Occurrence, format: EventFormat, chunk: &mut Vec<u8>) {
+/// Appends the message of an Event.
+pub(super) fn push_event(
+    occurrence: &Occurrence,
+    format: EventFormat,
+    mapper: &Mapper,
+    batch: &mut Batch,
+    space: &mut Workspace,
+) -> Tally {
+    let Occurrence { event, .. } = occurrence;
     let text = match format {
-        EventFormat::Text => occurrence.event.message.clone().unwrap_or_default(),
+        EventFormat::Text => Cow::from(event.message.as_deref().unwrap_or_default()),
         EventFormat::Json => {
-            serde_json::to_string(&occurrence.event).expect("an Event has only text keys")
+            Cow::from(serde_json::to_string(event).expect("an Event has only text keys"))
         }
     };
-    let severity = match occurrence.kind() {
-        EventType::Normal => "info",
-        EventType::Warning => "warning",
-    };
     let repetition = occurrence.repetition();
-    let record = map([
-        ("log", Value::from(text)),
-        ("severity", Value::from(severity)),
-        ("kubernetes", kubernetes(occurrence, repetition)),
-    ]);
-    let head = Value::Array(vec![time(repetition.last), map([])]);
-    rmpv::encode::write_value(chunk, &Value::Array(vec![head, record]))
-        .expect("a Vec takes everything");
-}
-
-fn kubernetes(occurrence: &Occurrence, Repetition { count, last }: Repetition) -> Value {
-    let Event {
-        involved_object: object,
-        reason,
-        ..
-    } = &occurrence.event;
-    let node = node(&occurrence.event);
+    let (count, node) = (repetition.count.to_string(), node(event));
     let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());
+    let (first, last) = (time(occurrence.first()), time(repetition.last));
+    let object = &event.involved_object;
     let params = [
-        ("kind", object.kind.clone()),
-        ("name", object.name.clone()),
-        ("uid", object.uid.clone()),
-        ("field_path", object.field_path.clone()),
-        ("reason", reason.clone()),
-        ("type", occurrence.event.type_.clone()),
-        ("component", component(&occurrence.event)),
-        ("node", node.clone()),
-        ("count", Some(count.to_string())),
-        ("first_time", time(occurrence.first())),
-        ("last_time", time(last)),
+        ("kind", object.kind.as_deref()),
+        ("name", object.name.as_deref()),
+        ("uid", object.uid.as_deref()),
+        ("field_path", object.field_path.as_deref()),
+        ("reason", event.reason.as_deref()),
+        ("type", event.type_.as_deref()),
+        ("component", component(event)),
+        ("node", node),
+        ("count", Some(&*count)),
+        ("first_time", first.as_deref()),
+        ("last_time", last.as_deref()),
     ];
     let params = params.into_iter().filter_map(|(name, value)| {
         let value = value.filter(|value| !value.is_empty())?;
-        Some((Value::from(name), Value::from(value)))
+        Some((name, value))
     });
-    map([
-        ("namespace_name", occurrence.namespace().into()),
-        ("pod_name", object.name.clone().unwrap_or_default().into()),
-        ("host", node.unwrap_or_default().into()),
-        ("labels", Value::Map(params.collect())),
-    ])
+    let params: Vec<(&str, &str)> = params.collect();
+    let event = KubernetesEvent {
+        time: repetition.last.map(|last| Time {
+            seconds: last.as_second(),
+            nanos: last.subsec_nanosecond().unsigned_abs(),
+        }),
+        severity: match occurrence.kind() {
+            EventType::Normal => Severity::Informational,
+            EventType::Warning => Severity::Warning,
+        },
+        namespace: occurrence.namespace(),
+        object: object.name.as_deref().unwrap_or_default(),
+        node,
+        params: &params,
+        text: &text,
+    };
+    mapper.map_event(&event, batch, space)
 }
 
 /// Returns the component that reported the Event.
-fn component(event: &Event) -> Option<String> {
+fn component(event: &Event) -> Option<&str> {
     let source = event.source.as_ref();
-    let of_source = source.and_then(|source| source.component.clone());
+    let of_source = source.and_then(|source| source.component.as_deref());
     of_source
         .filter(|component| !component.is_empty())
-        .or_else(|| event.reporting_component.clone())
+        .or(event.reporting_component.as_deref())
 }
 
 /// Returns the node of the Event, if there is one.
-fn node(event: &Event) -> Option<String> {
+fn node(event: &Event) -> Option<&str> {
     let source = event.source.as_ref();
-    let of_source = source.and_then(|source| source.host.clone());
+    let of_source = source.and_then(|source| source.host.as_deref());
     of_source.filter(|host| !host.is_empty()).or_else(|| {
         let object = &event.involved_object;
         let is_node = object.kind.as_deref() == Some("Node");
         let is_kubelet = event.reporting_component.as_deref() == Some("kubelet");
         match (is_node, is_kubelet) {
-            (true, _) => object.name.clone(),
-            (_, true) => event.reporting_instance.clone(),
+            (true, _) => object.name.as_deref(),
+            (_, true) => event.reporting_instance.as_deref(),
             _ => None,
         }
     })
 }
 
-/// Encodes a time as the forward protocol does; nil if it is out of range.
-fn time(moment: Option<Timestamp>) -> Value {
-    let seconds = moment.map(|moment| u32::try_from(moment.as_second()));
-    let (Some(moment), Some(Ok(seconds))) = (moment, seconds) else {
-        return Value::Nil;
-    };
-    let nanos = moment.subsec_nanosecond().unsigned_abs();
-    Value::Ext(0, [seconds.to_be_bytes(), nanos.to_be_bytes()].concat())
-}
-
-fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    Value::Map(
-        entries
-            .into_iter()
-            .map(|(key, value)| (key.into(), value))
-            .collect(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use mapper::config::{Config, Properties};
-    use mapper::message::{Mapper, Workspace};
     use serde_json::json;
-    use syslog::{Batch, Framing};
+    use syslog::Framing;
 
     use super::super::occurrence::tests::occurrence;
     use super::super::route::EventOutput;
@@ -150,9 +131,9 @@ mod tests {
         };
         assert_eq!(output.get("message"), None);
         let mapper = Mapper::new(&Config::parse(&output).unwrap(), "controller-1".to_owned());
-        let (mut chunk, mut batch) = (Vec::new(), Batch::new(Framing::Datagram));
-        push_record(&occurrence(7, fields), format, &mut chunk);
-        mapper.map_chunk(TAG, &chunk, &mut batch, &mut Workspace::default());
+        let mut batch = Batch::new(Framing::Datagram);
+        let (event, space) = (occurrence(7, fields), &mut Workspace::default());
+        push_event(&event, format, &mapper, &mut batch, space);
         let text = String::from_utf8(batch.bytes().to_vec()).unwrap();
         receiver::message::parse(batch.bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
         text
@@ -251,7 +232,7 @@ mod tests {
             text.contains(" namespace_name=\"shop\" object_name=\"\""),
             "{text}"
         );
-        assert!(text.starts_with("<14>1 - "), "{text}");
+        assert!(text.starts_with("<14>1 2200-01-01T00:00:00.000000Z "), "{text}");
     }
 
     #[test]

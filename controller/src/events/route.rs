@@ -115,10 +115,6 @@ impl Route {
 
 impl Properties for EventOutput {
     fn get(&self, key: &str) -> Option<String> {
-        // An Event's type says how grave it is.
-        if key == "severity" {
-            return Some("$severity".to_owned());
-        }
         // The other keys are about logs only: their selection and their format.
         let is_of_events = key == "addr"
             || key == "transport"

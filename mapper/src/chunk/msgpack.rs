@@ -51,7 +51,7 @@ pub struct Array<'a> {
 
 /// A msgpack map. Maps that were [`read`] are equal if they have the same encoded
 /// bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Map<'a> {
     /// The number of entries, according to the header.
     len: usize,

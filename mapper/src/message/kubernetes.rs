@@ -1,9 +1,9 @@
-//! The SD-ELEMENT `kubernetes@47450` with a container's labels and identity, as in
-//! PKS.
+//! The SD-ELEMENT `kubernetes@47450` with a container's labels, or an Event's fields, and
+//! the identity, as in PKS.
 
 use syslog::{Hostname, SdId, SdName, StructuredData};
 
-use crate::chunk::{Map, Metadata, Value};
+use super::HeaderValues;
 use crate::config::KUBERNETES_SD_ID;
 use crate::identity::Identity;
 
@@ -16,13 +16,13 @@ const VM_ID: SdName<'_> = SdName::literal("vm_id");
 /// The names of the plugin's own parameters, which no label may use.
 const RESERVED: [SdName<'_>; 4] = [NAMESPACE_NAME, OBJECT_NAME, CONTAINER_NAME, VM_ID];
 
-/// Appends the element with the labels, the identity, and the node as the last
+/// Appends the element with the labels or fields, the identity, and the node as the last
 /// parameter. Returns the number of parameters omitted because the buffer would
 /// exceed `limit` bytes. The identity is always included.
 pub(super) fn push(
     data: &mut StructuredData<'_>,
     identity: Identity<'_>,
-    metadata: &Metadata<'_>,
+    values: &impl HeaderValues,
     limit: usize,
 ) -> u64 {
     let mut element = data
@@ -34,7 +34,7 @@ pub(super) fn push(
         (CONTAINER_NAME, identity.container.as_bytes()),
     ];
     // A longer text is not a host name.
-    let node = metadata.node().filter(|name| name.len() <= Hostname::MAX);
+    let node = values.node().filter(|name| name.len() <= Hostname::MAX);
     let node = node.map(|name| (VM_ID, name));
     // ` name="value"` for each parameter, and the element's `]`.
     let reserved: usize = identity
@@ -45,7 +45,7 @@ pub(super) fn push(
         + 1;
 
     let mut omitted = 0;
-    for (key, value) in labels(metadata.labels()) {
+    for (key, value) in values.params() {
         let mut buffer = [0; SdName::MAX];
         let name = label_name(key, &mut buffer);
         if !element.param_within(name, value, limit.saturating_sub(reserved)) {
@@ -61,16 +61,6 @@ pub(super) fn push(
         omitted += 1;
     }
     omitted
-}
-
-fn labels(labels: Option<Map<'_>>) -> impl Iterator<Item = (&[u8], &[u8])> {
-    labels
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| match entry {
-            (Value::Text(key), Value::Text(value)) => Some((key, value)),
-            _ => None,
-        })
 }
 
 /// Returns the PARAM-NAME of a label: the key if it is a valid PARAM-NAME and not

@@ -8,11 +8,14 @@
 //! ```
 
 mod escape;
+mod event;
 mod kubernetes;
 mod parts;
 mod shared_headers;
 mod tally;
 mod time;
+
+use std::mem;
 
 use syslog::text::push_lossy_within;
 use syslog::{
@@ -20,6 +23,7 @@ use syslog::{
     SecondCache, Severity, StructuredData, Timestamp,
 };
 
+pub use self::event::KubernetesEvent;
 use self::parts::SizeLimit;
 use self::shared_headers::SharedHeaders;
 pub use self::tally::{LossReason, Tally};
@@ -283,13 +287,28 @@ impl Mapper {
         space: &mut Workspace,
         tally: &mut Tally,
     ) {
+        let prefix = self.header_prefix(record, &mut space.value);
+        let mut buffer = mem::take(&mut space.text);
+        let text = self.text(record, &mut buffer);
+        self.push_message(prefix, text, batch, space, tally);
+        space.text = buffer;
+    }
+
+    /// Appends the message of a header prefix, the encoded shared header and a text.
+    fn push_message(
+        &self,
+        prefix: HeaderPrefix,
+        text: &[u8],
+        batch: &mut Batch,
+        space: &mut Workspace,
+        tally: &mut Tally,
+    ) {
         let Layout {
             max_message_size: size,
             measure,
             ..
         } = self.layout;
         let mut frame = batch.frame();
-        let prefix = self.header_prefix(record, &mut space.value);
         prefix.encode(&mut space.second, frame.bytes());
         frame.bytes().extend_from_slice(&space.shared_header);
         let head = frame.len();
@@ -298,12 +317,11 @@ impl Mapper {
         frame.bytes().extend_from_slice(bom);
         tally.add_many(LossReason::ParamOmitted, space.omitted);
         let Workspace {
-            text: buffer,
             escaped,
             head: head_copy,
             ..
         } = space;
-        let mut text = self.text(record, buffer);
+        let mut text = without_line_end(text);
         if self.layout.control_characters == ControlCharacters::Escape {
             text = escape::escape(text, escaped);
         }
@@ -337,22 +355,22 @@ impl Mapper {
 
     /// Encodes the fields from HOSTNAME to STRUCTURED-DATA into
     /// `space.shared_header`.
-    fn encode_shared_header(&self, record: &Record<'_>, space: &mut Workspace) {
+    fn encode_shared_header(&self, values: &impl HeaderValues, space: &mut Workspace) {
         space.shared_header.clear();
-        self.push_header_source(record, space);
-        self.push_structured_data(record, space);
+        self.push_header_source(values, space);
+        self.push_structured_data(values, space);
     }
 
-    fn push_header_source(&self, record: &Record<'_>, space: &mut Workspace) {
+    fn push_header_source(&self, values: &impl HeaderValues, space: &mut Workspace) {
         let layout = &self.layout;
-        let context = &record.context;
+        let context = values.context();
 
         let hostname = rendered(layout.hostname.as_ref(), context, &mut space.hostname)
-            .or_else(|| record.fields.metadata.hostname())
+            .or_else(|| values.hostname())
             .unwrap_or(self.own_hostname.as_bytes());
         let app_name = match rendered(layout.app_name.as_ref(), context, &mut space.app_name) {
             Some(app_name) => app_name,
-            None => default_app_name(record, &mut space.app_name),
+            None => default_app_name(values, &mut space.app_name),
         };
         let procid =
             rendered(layout.procid.as_ref(), context, &mut space.procid).unwrap_or_default();
@@ -379,7 +397,7 @@ impl Mapper {
 
     /// Appends STRUCTURED-DATA. Parameters are omitted if the header and the
     /// structured data would exceed three quarters of `max_message_size`.
-    fn push_structured_data(&self, record: &Record<'_>, space: &mut Workspace) {
+    fn push_structured_data(&self, values: &impl HeaderValues, space: &mut Workspace) {
         let limit = self.layout.max_message_size / 4 * 3 - HeaderPrefix::MAX;
         let Workspace {
             shared_header,
@@ -396,7 +414,7 @@ impl Mapper {
                 .element(id.as_name())
                 .expect("the configuration has no duplicate SD-ID");
             for (name, template) in params {
-                if let Some(value) = rendered(Some(template), &record.context, value)
+                if let Some(value) = rendered(Some(template), values.context(), value)
                     && !element.param_within(name.as_name(), value, limit)
                 {
                     *omitted += 1;
@@ -404,9 +422,9 @@ impl Mapper {
             }
         }
         if self.layout.kubernetes_structured_data
-            && let Some(identity) = record.context.identity
+            && let Some(identity) = values.context().identity
         {
-            *omitted += kubernetes::push(&mut data, identity, &record.fields.metadata, limit);
+            *omitted += kubernetes::push(&mut data, identity, values, limit);
         }
         data.finish();
 
@@ -426,11 +444,6 @@ impl Mapper {
     }
 
     fn pri(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Pri {
-        let facility = match &self.layout.facility {
-            FacilityFrom::Fixed(facility) => Some(*facility),
-            FacilityFrom::Field(template) => rendered(Some(template), &record.context, value)
-                .and_then(|name| Facility::from_name(std::str::from_utf8(name).ok()?.trim())),
-        };
         let severity = match &self.layout.severity {
             SeverityFrom::Fixed(severity) => Some(*severity),
             SeverityFrom::Stream => record.fields.stream.and_then(from_stream),
@@ -438,10 +451,17 @@ impl Mapper {
                 rendered(Some(template), &record.context, value).and_then(from_level)
             }
         };
-        Pri::new(
-            facility.unwrap_or(Facility::User),
-            severity.unwrap_or(Severity::Informational),
-        )
+        let severity = severity.unwrap_or(Severity::Informational);
+        Pri::new(self.facility(&record.context, value), severity)
+    }
+
+    fn facility(&self, context: &TemplateContext<'_>, value: &mut Vec<u8>) -> Facility {
+        let facility = match &self.layout.facility {
+            FacilityFrom::Fixed(facility) => Some(*facility),
+            FacilityFrom::Field(template) => rendered(Some(template), context, value)
+                .and_then(|name| Facility::from_name(std::str::from_utf8(name).ok()?.trim())),
+        };
+        facility.unwrap_or(Facility::User)
     }
 
     fn timestamp(&self, record: &Record<'_>, value: &mut Vec<u8>) -> Option<Timestamp> {
@@ -455,7 +475,7 @@ impl Mapper {
 
     fn text<'t>(&self, record: &Record<'t>, buffer: &'t mut Vec<u8>) -> &'t [u8] {
         buffer.clear();
-        let text = match (&self.layout.message, record.fields.message) {
+        match (&self.layout.message, record.fields.message) {
             (Some(template), _) => {
                 template.render(&record.context, buffer);
                 buffer
@@ -469,10 +489,22 @@ impl Mapper {
                 push_json(buffer, Value::Map(record.context.record));
                 buffer
             }
-        };
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        text.strip_suffix(b"\r").unwrap_or(text)
+        }
     }
+}
+
+/// The values that a header and its structured data are made from.
+trait HeaderValues {
+    /// Returns the values of templates.
+    fn context(&self) -> &TemplateContext<'_>;
+    /// Returns the first part of APP-NAME.
+    fn app_name(&self) -> &'static str;
+    /// Returns the default of HOSTNAME.
+    fn hostname(&self) -> Option<&[u8]>;
+    /// Returns the name of the node.
+    fn node(&self) -> Option<&[u8]>;
+    /// Returns the parameters of `kubernetes@47450`, besides the identity.
+    fn params(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 }
 
 /// A record with its context.
@@ -481,6 +513,32 @@ struct Record<'a> {
     is_event: bool,
     fields: Fields<'a>,
     context: TemplateContext<'a>,
+}
+
+impl HeaderValues for Record<'_> {
+    fn context(&self) -> &TemplateContext<'_> {
+        &self.context
+    }
+
+    fn app_name(&self) -> &'static str {
+        if self.is_event { EVENT } else { POD_LOG }
+    }
+
+    fn hostname(&self) -> Option<&[u8]> {
+        self.fields.metadata.hostname()
+    }
+
+    fn node(&self) -> Option<&[u8]> {
+        self.fields.metadata.node()
+    }
+
+    fn params(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let labels = self.fields.metadata.labels().into_iter().flatten();
+        labels.filter_map(|label| match label {
+            (Value::Text(key), Value::Text(value)) => Some((key, value)),
+            _ => None,
+        })
+    }
 }
 
 /// Renders a template. Returns `None` if there is no template, or nothing was
@@ -496,13 +554,13 @@ fn rendered<'v>(
 
 /// Returns `pod.log/<namespace>/<pod>/<container>`, as in PKS, or the tag of a record
 /// without identity.
-fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8] {
-    let Some(identity) = record.context.identity else {
-        return record.context.tag.as_bytes();
+fn default_app_name<'v>(values: &'v impl HeaderValues, value: &'v mut Vec<u8>) -> &'v [u8] {
+    let context = values.context();
+    let Some(identity) = context.identity else {
+        return context.tag.as_bytes();
     };
-    let first = if record.is_event { EVENT } else { POD_LOG };
     value.clear();
-    value.extend_from_slice(first.as_bytes());
+    value.extend_from_slice(values.app_name().as_bytes());
     for part in [identity.namespace, identity.pod, identity.container] {
         if !part.is_empty() {
             value.push(b'/');
@@ -510,6 +568,12 @@ fn default_app_name<'v>(record: &Record<'v>, value: &'v mut Vec<u8>) -> &'v [u8]
         }
     }
     value
+}
+
+/// Removes the end of the last line.
+fn without_line_end(text: &[u8]) -> &[u8] {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.strip_suffix(b"\r").unwrap_or(text)
 }
 
 fn is_host_character(byte: u8) -> bool {
