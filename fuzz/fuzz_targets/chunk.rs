@@ -16,7 +16,7 @@ struct Options;
 impl Properties for Options {
     fn get(&self, key: &str) -> Option<String> {
         let value = match key {
-            "addr" => "localhost",
+            "servers" => "localhost",
             "transport" => "tcp",
             "cluster" => "on",
             "severity" => "$level ?? $kubernetes['labels']['level']",

@@ -38,7 +38,7 @@ struct TailInput;
 impl Properties for TailInput {
     fn get(&self, key: &str) -> Option<String> {
         match key {
-            "addr" => Some("localhost".to_owned()),
+            "servers" => Some("localhost".to_owned()),
             "transport" => Some("tcp".to_owned()),
             "cluster" => Some("on".to_owned()),
             _ => None,

@@ -67,7 +67,7 @@ fn chunk(body: &Value, records: usize) -> Vec<u8> {
 fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
     let keys = [
         &[
-            ("addr", "localhost"),
+            ("servers", "localhost"),
             ("transport", "tcp"),
             ("cluster", "on"),
         ],
@@ -94,7 +94,7 @@ fn allocations(keys: &[(&str, &str)], body: &Value, records: usize) -> usize {
 fn mapping_does_not_allocate_per_pod() {
     let mapper = |identity| {
         let keys = [
-            ("addr", "localhost"),
+            ("servers", "localhost"),
             ("transport", "tcp"),
             ("cluster", "on"),
             ("identity", identity),

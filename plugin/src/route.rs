@@ -17,7 +17,7 @@ use crate::shared::SharedByFolder;
 /// sets the limit.
 static BUDGETS: SharedByFolder<Budget> = SharedByFolder::new();
 
-/// The route of an output's batches. There is one destination, or with `servers balance`
+/// The route of an output's batches. There is one destination, or with `sharing balance`
 /// one per server, among which tags are distributed.
 #[derive(Debug)]
 pub(crate) enum Route {
@@ -210,8 +210,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys = [
             ("cluster", "on"),
-            ("addr", "127.0.0.1:1,127.0.0.1:2"),
-            ("servers", "balance"),
+            ("servers", "127.0.0.1:1,127.0.0.1:2"),
+            ("sharing", "balance"),
             ("transport", "tcp"),
             ("queue_path", dir.path().to_str().unwrap()),
             ("queue_name", "shop"),

@@ -116,7 +116,7 @@ mod tests {
         fields: &serde_json::Value,
     ) -> String {
         let all = [
-            ("addr", "logs.example.com"),
+            ("servers", "logs.example.com"),
             ("transport", "tcp"),
             ("cluster", "on"),
         ];
@@ -232,7 +232,10 @@ mod tests {
             text.contains(" namespace_name=\"shop\" object_name=\"\""),
             "{text}"
         );
-        assert!(text.starts_with("<14>1 2200-01-01T00:00:00.000000Z "), "{text}");
+        assert!(
+            text.starts_with("<14>1 2200-01-01T00:00:00.000000Z "),
+            "{text}"
+        );
     }
 
     #[test]

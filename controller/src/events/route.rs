@@ -116,7 +116,7 @@ impl Route {
 impl Properties for EventOutput {
     fn get(&self, key: &str) -> Option<String> {
         // The other keys are about logs only: their selection and their format.
-        let is_of_events = key == "addr"
+        let is_of_events = key == "servers"
             || key == "transport"
             || key.starts_with("tls_")
             || matches!(

@@ -25,15 +25,15 @@ macro_rules! fields {
 }
 
 fields! {
-    HOST: "addr" = "host",
-    SERVERS: "addr" = "servers",
-    SHARING: "servers" = "sharing",
+    HOST: "servers" = "host",
+    SERVERS: "servers" = "servers",
+    SHARING: "sharing" = "sharing",
     TRANSPORT: "transport" = "transport",
     TLS_CA: "tls_ca_file" = "tls.ca",
     TLS_CERT: "tls_cert_file" = "tls.clientCertificateSecret",
     TLS_KEY: "tls_key_file" = "tls.clientCertificateSecret",
     TLS_SERVER_NAME: "tls_server_name" = "tls.serverName",
-    TLS_PINS: "tls_pin_sha256" = "tls.pins",
+    TLS_PINS: "tls_pins" = "tls.pins",
     TLS_MIN_VERSION: "tls_min_version" = "tls.minVersion",
     TLS_VERIFY: "tls_verify" = "tls.insecureSkipVerify",
     CONTAINERS: "containers" = "selection.containers",

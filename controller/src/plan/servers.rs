@@ -1,4 +1,4 @@
-//! The servers of a sink, in the syntax of the plugin's key `addr`.
+//! The servers of a sink, in the syntax of the plugin's key `servers`.
 
 use api::{Reason, Server, Transport};
 
@@ -76,7 +76,7 @@ mod tests {
         fn get(&self, key: &str) -> Option<String> {
             let secure = self.0.ends_with("tls");
             match key {
-                "addr" => Some("host".to_owned()),
+                "servers" => Some("host".to_owned()),
                 "cluster" => Some("on".to_owned()),
                 "transport" => Some(self.0.to_owned()),
                 "tls_verify" if secure => Some("off".to_owned()),

@@ -30,7 +30,7 @@ use crate::selection::{LabelSelector, NamePatterns, Selection, Stream};
 pub struct Config {
     /// The sink's name in PKS, if PKS made this output.
     pub instance_name: Option<String>,
-    /// The targets to open: a single one, or one per server with `servers balance`.
+    /// The targets to open: a single one, or one per server with `sharing balance`.
     pub targets: Vec<Target>,
     /// The framing of messages.
     pub framing: Framing,
@@ -62,9 +62,9 @@ enum Protocol {
     RelpTls,
 }
 
-/// The value of `servers`: the use of several servers.
+/// The value of `sharing`: the distribution of messages to several servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ServerMode {
+enum Sharing {
     /// The first server that answers gets all messages.
     Failover,
     /// Each server gets a share of the messages.
@@ -156,7 +156,15 @@ fn servers(options: &Options<'_>, protocol: Protocol) -> Result<Vec<Endpoint>, C
         // IANA assigns no port to RELP; 2514 is the conventional one.
         Protocol::Relp | Protocol::RelpTls => 2514,
     };
-    options.required("addr", value::ADDRESS, |text| {
+    // PKS's name of the key.
+    let key = match (options.text("servers"), options.text("addr")) {
+        (None, Some(_)) => "addr",
+        (Some(_), Some(_)) => {
+            return Err(options.error("addr", "conflicts with servers: set only one of the two"));
+        }
+        (_, None) => "servers",
+    };
+    options.required(key, value::ADDRESS, |text| {
         value::addresses(text, default_port)
     })
 }
@@ -189,16 +197,16 @@ fn targets(
         user_timeout: options.duration("user_timeout")?,
         servers,
     };
-    let mode = options.choice(
-        "servers",
+    let sharing = options.choice(
+        "sharing",
         &[
-            ("failover", ServerMode::Failover),
-            ("balance", ServerMode::Balance),
+            ("failover", Sharing::Failover),
+            ("balance", Sharing::Balance),
         ],
     )?;
-    Ok(match mode {
-        ServerMode::Failover => vec![target],
-        ServerMode::Balance => balanced(&target),
+    Ok(match sharing {
+        Sharing::Failover => vec![target],
+        Sharing::Balance => balanced(&target),
     })
 }
 

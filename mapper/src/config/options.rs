@@ -37,8 +37,8 @@ const fn option(name: &'static str, default: &'static str) -> OptionInfo {
 
 /// All keys, in the order of the reference (docs/CONFIGURATION.md).
 pub const OPTIONS: &[OptionInfo] = &[
-    option("addr", ""),
-    option("servers", "failover"),
+    option("servers", ""),
+    option("sharing", "failover"),
     option("failback", "5m"),
     option("transport", "tls"),
     option("framing", "octet-counting"),
@@ -47,7 +47,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("tls_cert_file", ""),
     option("tls_key_file", ""),
     option("tls_server_name", ""),
-    option("tls_pin_sha256", ""),
+    option("tls_pins", ""),
     option("tls_verify", "on"),
     option("tls_min_version", "1.2"),
     option("identity", "tag"),
@@ -90,6 +90,7 @@ pub const OPTIONS: &[OptionInfo] = &[
     option("queue_total_limit", ""),
     option("queue_sync", "off"),
     option("queue_orphan_age", "60m"),
+    option("addr", ""),
     option("instancename", ""),
     option("tlsconfig", ""),
     option("sanitizehost", "on"),
@@ -104,7 +105,7 @@ pub const fn key_of(setting: Setting) -> &'static str {
         Setting::ClientCertificate => "tls_cert_file",
         Setting::ClientIdentity => "tls_cert_file and tls_key_file",
         Setting::ServerName => "tls_server_name",
-        Setting::Pins => "tls_pin_sha256",
+        Setting::Pins => "tls_pins",
         Setting::MinVersion => "tls_min_version",
         Setting::MaxMessageSize => "max_message_size",
     }

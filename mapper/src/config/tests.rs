@@ -27,7 +27,7 @@ fn parse(keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
 
 /// Parses keys with an address and plain TCP, which needs no files.
 fn parse_tcp(keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    parse(&[&[("addr", "localhost:514"), ("transport", "tcp")], keys].concat())
+    parse(&[&[("servers", "localhost:514"), ("transport", "tcp")], keys].concat())
 }
 
 fn error(keys: &[(&str, &str)]) -> String {

@@ -44,7 +44,7 @@ const KEYS: [&str; 7] = [
     "tls_cert_file",
     "tls_key_file",
     "tls_server_name",
-    "tls_pin_sha256",
+    "tls_pins",
     "tls_verify",
     "tls_min_version",
 ];
@@ -96,7 +96,7 @@ pub(super) fn parse(
         identity: identity(options)?,
         server_name: options.text("tls_server_name"),
         pins: options
-            .optional("tls_pin_sha256", value::fingerprints)?
+            .optional("tls_pins", value::fingerprints)?
             .unwrap_or_default(),
         insecure_skip_verify: !verify,
         only_tls13: options.choice("tls_min_version", &[("1.2", false), ("1.3", true)])?,

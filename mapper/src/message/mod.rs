@@ -49,7 +49,7 @@ use crate::template::{Template, TemplateContext};
 /// impl Properties for Output {
 ///     fn get(&self, key: &str) -> Option<String> {
 ///         let value = match key {
-///             "addr" => "logs.example.com",
+///             "servers" => "logs.example.com",
 ///             "transport" => "tcp",
 ///             "identity" => "none",
 ///             _ => return None,

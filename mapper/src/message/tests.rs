@@ -28,7 +28,7 @@ impl Properties for Keys<'_> {
 }
 
 fn mapper(keys: &[(&str, &str)]) -> Mapper {
-    let mut all = HashMap::from([("addr", "localhost"), ("transport", "tcp")]);
+    let mut all = HashMap::from([("servers", "localhost"), ("transport", "tcp")]);
     all.extend(keys.iter().copied());
     if !all.contains_key("namespace") && all.get("identity") != Some(&"none") {
         all.insert("cluster", "on");

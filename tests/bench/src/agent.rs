@@ -113,7 +113,7 @@ fn run(settings: Settings<'_>, dir: &Path) -> FluentBit {
 /// Returns an output of the plugin, with a queue below `queues`.
 fn ours(address: &str, queues: &Path) -> String {
     format!(
-        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    cluster on\n    addr {address}\n    \
+        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    cluster on\n    servers {address}\n    \
          transport tcp\n    queue_path {}\n    queue_name sink\n    queue_limit 20480M\n",
         queues.display()
     )

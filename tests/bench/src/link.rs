@@ -71,7 +71,7 @@ impl Links {
 
     /// Returns the options of an output that sends over this link.
     pub(crate) fn options(&self, link: Link, address: &str) -> Vec<(&'static str, String)> {
-        let mut options = vec![("addr", address.to_owned())];
+        let mut options = vec![("servers", address.to_owned())];
         match link {
             Link::Tcp => options.push(("transport", "tcp".to_owned())),
             Link::Tls => options.extend([

@@ -84,7 +84,7 @@ pipeline:
   outputs:
     - name: syslog_sink
       match: kube.*
-      addr: {shop}
+      servers: {shop}
       tls_ca_file: {ca}
       severity: stream
       namespace: shop
@@ -93,7 +93,7 @@ pipeline:
       retry_limit: no_limits
     - name: syslog_sink
       match: kube.*
-      addr: {cluster}
+      servers: {cluster}
       tls_ca_file: {ca}
       severity: stream
       cluster: on
@@ -128,11 +128,11 @@ fn by_host(lines: &[Line], pki: &Pki, shop: &Arrivals, cluster: &Arrivals) -> St
         .retries(50)
         .output(
             "shop",
-            &[&common[..], &[("addr", &shop), ("namespace", "shop")]].concat(),
+            &[&common[..], &[("servers", &shop), ("namespace", "shop")]].concat(),
         )
         .output(
             "cluster",
-            &[&common[..], &[("addr", &cluster), ("cluster", "on")]].concat(),
+            &[&common[..], &[("servers", &cluster), ("cluster", "on")]].concat(),
         )
         .run(&chunks)
         .log

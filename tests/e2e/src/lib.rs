@@ -48,7 +48,7 @@ pub fn send(address: &str, options: &[(&str, &str)], bodies: Vec<Value>) -> Run 
 /// first attempt.
 #[must_use]
 pub fn send_chunks(address: &str, options: &[(&str, &str)], chunks: &[(String, Vec<u8>)]) -> Run {
-    let options = [&[("addr", address)], options].concat();
+    let options = [&[("servers", address)], options].concat();
     let run = Host::new().retries(50).output("sink", &options).run(chunks);
     assert!(run.intact);
     assert_eq!(run.outputs.len(), 1, "{}", run.log);

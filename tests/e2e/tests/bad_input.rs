@@ -37,11 +37,11 @@ fn assert_refused(options: &[(&str, &str)], parts: &[&str]) {
 
 #[test]
 fn invalid_values_are_rejected() {
-    let tcp = [("addr", "localhost:514"), ("transport", "tcp")];
+    let tcp = [("servers", "localhost:514"), ("transport", "tcp")];
     let port = "host:port or [IPv6 address]:port with a port from 1 to 65535";
     for (key, value, parts) in [
-        ("addr", "localhost:0", [r#"addr "localhost:0""#, port]),
-        ("addr", "localhost:x", [r#"addr "localhost:x""#, port]),
+        ("servers", "localhost:0", [r#"servers "localhost:0""#, port]),
+        ("servers", "localhost:x", [r#"servers "localhost:x""#, port]),
         (
             "transport",
             "sctp",
@@ -85,7 +85,7 @@ fn invalid_values_are_rejected() {
     ] {
         assert_refused(&[&tcp[..], &[(key, value)]].concat(), &parts);
     }
-    assert_refused(&[], &["addr: missing", port]);
+    assert_refused(&[], &["servers: missing", port]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn unusable_tls_files_are_rejected() {
             "does not belong to the certificate",
         ),
     ] {
-        let mut options = vec![("addr", "localhost")];
+        let mut options = vec![("servers", "localhost")];
         options.extend(keys.iter().map(|(key, value)| (*key, value.as_str())));
         assert_refused(
             &options,
@@ -194,7 +194,7 @@ fn untrusted_receivers_are_retried() {
         let receiver = tls_receiver(server);
         let address = receiver.address();
         assert_retried(
-            &[("addr", &address), ("tls_ca_file", ca.to_str().unwrap())],
+            &[("servers", &address), ("tls_ca_file", ca.to_str().unwrap())],
             &parts,
         );
         assert_eq!(receiver.count(), 0);
@@ -206,7 +206,7 @@ fn an_unverified_certificate_is_logged() {
     let pki = Pki::new();
     let receiver = tls_receiver(pki.wrong_name());
     let address = receiver.address();
-    let run = run(&[("addr", &address), ("tls_verify", "off")]);
+    let run = run(&[("servers", &address), ("tls_verify", "off")]);
     assert_eq!(run.outputs[0].ok, 1, "{}", run.log);
     assert!(
         run.log.contains(
@@ -220,11 +220,11 @@ fn an_unverified_certificate_is_logged() {
 fn unreachable_receivers_are_retried() {
     let tcp = ("transport", "tcp");
     assert_retried(
-        &[("addr", "no-such-host.invalid:514"), tcp],
+        &[("servers", "no-such-host.invalid:514"), tcp],
         &["cannot resolve the host name \"no-such-host.invalid\""],
     );
     assert_retried(
-        &[("addr", "127.0.0.1:1"), tcp],
+        &[("servers", "127.0.0.1:1"), tcp],
         &["cannot connect to 127.0.0.1:1: Connection refused"],
     );
 }
@@ -233,13 +233,13 @@ fn unreachable_receivers_are_retried() {
 fn a_mismatch_of_tls_and_plain_tcp_is_retried() {
     let plain = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let address = plain.address();
-    assert_retried(&[("addr", &address), ("tls_verify", "off")], &[&address]);
+    assert_retried(&[("servers", &address), ("tls_verify", "off")], &[&address]);
 
     let pki = Pki::new();
     let tls = tls_receiver(pki.server());
     let address = tls.address();
     let run = run(&[
-        ("addr", &address),
+        ("servers", &address),
         ("transport", "tcp"),
         ("backoff_min", "50ms"),
     ]);
@@ -260,7 +260,7 @@ fn an_unset_variable_does_not_disable_the_namespace_check() {
     let start = |namespace: &str| {
         let text = format!(
             "[INPUT]\n    Name dummy\n[OUTPUT]\n    Name syslog_sink\n    Match *\n    \
-             addr localhost:1\n    transport tcp\n    namespace {namespace}\n"
+             servers localhost:1\n    transport tcp\n    namespace {namespace}\n"
         );
         fs::write(&configuration, text).unwrap();
         FluentBit::start(&program, host::library(), &configuration, &[])

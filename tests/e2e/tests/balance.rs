@@ -37,8 +37,8 @@ fn run(addresses: &str) {
     let host = Host::new().retries(100).workers(1).output(
         "sink",
         &[
-            ("addr", addresses),
-            ("servers", "balance"),
+            ("servers", addresses),
+            ("sharing", "balance"),
             ("transport", "tcp"),
             ("backoff_min", "50ms"),
             ("backoff_max", "100ms"),

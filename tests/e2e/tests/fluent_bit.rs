@@ -267,9 +267,9 @@ fn an_output_with_a_namespace_gets_only_its_records() {
              Tag kube.var.log.containers.<file>.log\n    Tag_Regex (?<file>[^/]+)\\.log$\n    \
              multiline.parser cri\n    Read_from_Head On\n    Refresh_Interval 1\n    \
              Buffer_Max_Size 1M\n\
-             [OUTPUT]\n    Name syslog_sink\n    Match *\n    addr {}\n    transport tcp\n    \
+             [OUTPUT]\n    Name syslog_sink\n    Match *\n    servers {}\n    transport tcp\n    \
              severity stream\n    max_message_size 64k\n    namespace shop\n    Retry_Limit no_limits\n    Workers 1\n\
-             [OUTPUT]\n    Name syslog_sink\n    Match *\n    addr {}\n    transport tcp\n    \
+             [OUTPUT]\n    Name syslog_sink\n    Match *\n    servers {}\n    transport tcp\n    \
              cluster true\n    max_message_size 64k\n    Retry_Limit no_limits\n    Workers 1\n",
             limited.address(),
             all.address()

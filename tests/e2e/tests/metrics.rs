@@ -39,7 +39,7 @@ fn losses_are_reported_to_the_sink_and_counted() {
             "[SERVICE]\n    Flush 0.2\n    HTTP_Server On\n    HTTP_Listen 127.0.0.1\n    \
              HTTP_Port {port}\n\
              [INPUT]\n    Name tail\n    Path {}\n    Read_from_Head On\n\
-             [OUTPUT]\n    Name syslog_sink\n    Alias shop\n    Match *\n    addr {}\n    \
+             [OUTPUT]\n    Name syslog_sink\n    Alias shop\n    Match *\n    servers {}\n    \
              transport tcp\n    identity none\n    max_message_size 1024\n    oversize drop\n    Workers 1\n",
             log.display(),
             receiver.address()
@@ -111,7 +111,7 @@ fn each_output_keeps_its_metrics_across_a_hot_reload() {
     let port = free_port();
     let outputs = OUTPUTS.map(|name| {
         format!(
-            "[OUTPUT]\n    Name syslog_sink\n    Alias {name}\n    Match {name}\n    addr {}\n    \
+            "[OUTPUT]\n    Name syslog_sink\n    Alias {name}\n    Match {name}\n    servers {}\n    \
              transport tcp\n    identity none\n    queue_path {}\n    queue_name {name}\n",
             receiver.address(),
             dir.path().join("queues").display(),

@@ -225,7 +225,7 @@ fn nothing_is_delivered_without_a_certificate(driver: Driver) {
     let foreign = pki.foreign_client();
     let ca = pki.ca();
     let address = rsyslog.address();
-    let common = [("addr", address.as_str()), ("tls_ca_file", text(&ca))];
+    let common = [("servers", address.as_str()), ("tls_ca_file", text(&ca))];
     let with_foreign = [
         &common[..],
         &[

@@ -43,7 +43,7 @@ fn instructions(dead: usize) -> u64 {
         .arg(file)
         .args(["--output", "live", "--option", "transport=tcp"])
         .args(["--option", "cluster=on", "--option"])
-        .arg(format!("addr={}", receiver.address()));
+        .arg(format!("servers={}", receiver.address()));
     for number in 0..dead {
         command
             .args([
@@ -54,7 +54,7 @@ fn instructions(dead: usize) -> u64 {
                 "--option",
                 "cluster=on",
             ])
-            .args(["--option", &format!("addr=127.0.0.1:{}", free_port())]);
+            .args(["--option", &format!("servers=127.0.0.1:{}", free_port())]);
     }
     let output = command.output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);

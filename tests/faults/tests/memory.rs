@@ -22,7 +22,7 @@ fn chunks(count: usize) -> Vec<(String, Vec<u8>)> {
 fn peak(receiver: &Receiver, options: &[(&str, &str)], count: usize) -> u64 {
     let address = receiver.address();
     let base = [
-        ("addr", address.as_str()),
+        ("servers", address.as_str()),
         ("transport", "tcp"),
         ("write_timeout", "500ms"),
         ("backoff_min", "50ms"),

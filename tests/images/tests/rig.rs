@@ -52,7 +52,7 @@ fn the_library_loads_on_the_oldest_base(engine: &Engine) {
         "set -e; ldd --version | head -n 1; \
          cc -std=gnu11 -rdynamic /host/*.c -o /tmp/host -ldl -lpthread; \
          exec /tmp/host run /given/out_syslog_sink.so --chunks /given/chunks --output old \
-         --option addr={} --option transport=tcp --option identity=none",
+         --option servers={} --option transport=tcp --option identity=none",
         receiver.address()
     );
     let mount = |source: PathBuf, target: &str| {

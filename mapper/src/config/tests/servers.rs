@@ -2,22 +2,22 @@ use super::*;
 
 #[test]
 fn addresses_have_a_host_and_an_optional_port() {
-    for (addr, host, port) in [
+    for (servers, host, port) in [
         ("logs.example.com:1514", "logs.example.com", 1514),
         ("logs.example.com", "logs.example.com", 514),
         ("10.0.0.1:1", "10.0.0.1", 1),
         ("[::1]:65535", "::1", 65535),
         ("[::1]", "::1", 514),
     ] {
-        let config = parse_tcp(&[("addr", addr)]).unwrap();
+        let config = parse_tcp(&[("servers", servers)]).unwrap();
         let endpoint = &config.targets[0].servers[0];
         assert_eq!(
             (endpoint.host_name().as_str(), endpoint.port()),
             (host, port),
-            "{addr}"
+            "{servers}"
         );
     }
-    for addr in [
+    for servers in [
         "host:0",
         "host:65536",
         "host:",
@@ -33,8 +33,11 @@ fn addresses_have_a_host_and_an_optional_port() {
         "-\n:1",
         "host:1:2",
     ] {
-        let error = error(&[("addr", addr)]);
-        assert!(error.starts_with(&format!("addr {addr:?}: ")), "{error}");
+        let error = error(&[("servers", servers)]);
+        assert!(
+            error.starts_with(&format!("servers {servers:?}: ")),
+            "{error}"
+        );
         assert!(
             error.contains("host:port or [IPv6 address]:port"),
             "{error}"
@@ -44,7 +47,7 @@ fn addresses_have_a_host_and_an_optional_port() {
         parse(&[])
             .unwrap_err()
             .to_string()
-            .starts_with("addr: missing")
+            .starts_with("servers: missing")
     );
 }
 
@@ -53,12 +56,12 @@ fn several_servers_fail_over_or_balance() {
     let names = |target: &Target| -> Vec<String> {
         target.servers.iter().map(ToString::to_string).collect()
     };
-    let addr = ("addr", "a:1, b , [::1]:3");
-    let config = parse_tcp(&[addr]).unwrap();
+    let servers = ("servers", "a:1, b , [::1]:3");
+    let config = parse_tcp(&[servers]).unwrap();
     assert_eq!(config.targets.len(), 1);
     assert_eq!(names(&config.targets[0]), ["a:1", "b:514", "[::1]:3"]);
 
-    let config = parse_tcp(&[addr, ("servers", "balance")]).unwrap();
+    let config = parse_tcp(&[servers, ("sharing", "balance")]).unwrap();
     let all: Vec<Vec<String>> = config.targets.iter().map(names).collect();
     assert_eq!(
         all,
@@ -69,10 +72,20 @@ fn several_servers_fail_over_or_balance() {
         ]
     );
 
-    assert!(error(&[("addr", "a:1, b, a:1")]).contains("duplicate server a:1"));
+    assert!(error(&[("servers", "a:1, b, a:1")]).contains("duplicate server a:1"));
     let many: Vec<String> = (1..18).map(|number| format!("host-{number}")).collect();
-    assert!(error(&[("addr", &many.join(","))]).contains("too many servers (17), at most 16"));
-    assert!(error(&[("servers", "random")]).ends_with("failover, balance"));
+    assert!(error(&[("servers", &many.join(","))]).contains("too many servers (17), at most 16"));
+    assert!(error(&[("sharing", "random")]).ends_with("failover, balance"));
+}
+
+#[test]
+fn the_key_of_pks_names_servers_as_well() {
+    let with = |servers| parse(&[("addr", servers), ("transport", "tcp")]);
+    assert_eq!(with("a:1, b").unwrap().targets[0].servers.len(), 2);
+    let error = with("a:x").unwrap_err().to_string();
+    assert!(error.starts_with("addr \"a:x\": "), "{error}");
+    let both = parse_tcp(&[("addr", "a:1")]).unwrap_err().to_string();
+    assert!(both.contains("conflicts with servers"), "{both}");
 }
 
 #[test]
@@ -84,7 +97,7 @@ fn each_transport_has_a_default_port() {
         ("relp", 2514),
         ("relp+tls", 2514),
     ] {
-        let mut keys = vec![("addr", "host"), ("transport", transport)];
+        let mut keys = vec![("servers", "host"), ("transport", transport)];
         if transport.ends_with("tls") {
             keys.push(("tls_verify", "off"));
         }
@@ -97,7 +110,7 @@ fn each_transport_has_a_default_port() {
 fn relp_has_a_window_and_no_replay_buffer() {
     let relp = |keys: &[(&str, &str)]| {
         let base = [
-            ("addr", "host"),
+            ("servers", "host"),
             ("transport", "relp"),
             ("framing", "newline"),
         ];

@@ -60,9 +60,9 @@ fn the_queue_limit_is_bounded() {
 
 #[test]
 fn the_datagram_limit_depends_on_the_address_family() {
-    let size = |addr, size| {
+    let size = |servers, size| {
         let keys = [
-            ("addr", addr),
+            ("servers", servers),
             ("transport", "udp"),
             ("max_message_size", size),
         ];
@@ -71,8 +71,8 @@ fn the_datagram_limit_depends_on_the_address_family() {
     assert_eq!(size("host", "").unwrap(), 1180);
     assert_eq!(size("host", "65507").unwrap(), 65_507);
     assert_eq!(size("[::1]", "65527").unwrap(), 65_527);
-    for addr in ["host", "10.0.0.1", "[::1], 10.0.0.1"] {
-        let error = size(addr, "65508").unwrap_err().to_string();
+    for servers in ["host", "10.0.0.1", "[::1], 10.0.0.1"] {
+        let error = size(servers, "65508").unwrap_err().to_string();
         assert!(error.contains("between 1024 and 65507 bytes"), "{error}");
     }
 }

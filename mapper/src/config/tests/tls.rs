@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn tls_is_the_default_transport_with_its_own_port() {
-    let config = parse(&[("addr", "host"), ("tls_verify", "off")]).unwrap();
+    let config = parse(&[("servers", "host"), ("tls_verify", "off")]).unwrap();
     assert!(matches!(config.targets[0].transport, Transport::Tls(_)));
     assert_eq!(config.targets[0].servers[0].port(), 6514);
     assert!(config.warnings[0].contains("not verified"));
@@ -25,7 +25,8 @@ fn tls_files_are_validated_at_the_start() {
     let empty = dir.path().join("empty.pem");
     fs::write(&empty, "").unwrap();
     let empty = empty.to_str().unwrap();
-    let error = |keys: &[(&str, &str)]| parse(&[&[("addr", "host")], keys].concat()).unwrap_err();
+    let error =
+        |keys: &[(&str, &str)]| parse(&[&[("servers", "host")], keys].concat()).unwrap_err();
     assert_eq!(error(&[("tls_ca_file", "/no/such")]).key, "tls_ca_file");
     assert!(
         error(&[("tls_ca_file", empty)])
@@ -62,7 +63,7 @@ fn tls_files_are_validated_at_the_start() {
 
 #[test]
 fn pins_are_sha_256_fingerprints() {
-    let pins = |text: &str| parse(&[("addr", "host"), ("tls_pin_sha256", text)]);
+    let pins = |text: &str| parse(&[("servers", "host"), ("tls_pins", text)]);
     let pin = "ab".repeat(32);
     // With a pin, no CA is needed.
     let config = pins(&format!("{pin}, sha-256:{pin}")).unwrap();

@@ -25,7 +25,7 @@ pub(crate) fn variables(dir: &TempDir, address: &str, pki: &Pki) -> Vec<(&'stati
     fs::create_dir_all(dir.path().join("state")).unwrap();
     vec![
         (
-            "SYSLOG_SINK_ADDR",
+            "SYSLOG_SINK_SERVERS",
             address.replace("127.0.0.1", "localhost"),
         ),
         ("SYSLOG_SINK_CA", pki.ca().display().to_string()),

@@ -50,7 +50,7 @@ fn with(
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let address = receiver.address();
-    let options = [&[("addr", address.as_str())], options].concat();
+    let options = [&[("servers", address.as_str())], options].concat();
     receiver.resume_for(1);
     load.deliver(delivery, &options, || {
         for _ in 0..CRASHES {
@@ -79,7 +79,7 @@ pub(crate) fn large_window(delivery: Delivery) -> Outcome {
     })
     .unwrap();
     let address = receiver.address();
-    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    let options = [("servers", address.as_str()), ("transport", "tcp")];
     receiver.pause();
     let mut unread = 0;
     load.deliver(delivery, &options, || {

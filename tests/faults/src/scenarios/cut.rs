@@ -47,7 +47,7 @@ fn through(
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let proxy = Proxy::start(receiver.address(), cuts);
-    let options = [&[("addr", proxy.address())], options].concat();
+    let options = [&[("servers", proxy.address())], options].concat();
     load.deliver(delivery, &options, || {
         load.wait_for_all(delivery, || texts(&receiver.received()));
     });

@@ -105,7 +105,7 @@ fn restart(
         ..Load::USUAL
     };
     let address = daemon.address();
-    let options = [&[("addr", address.as_str())], options].concat();
+    let options = [&[("servers", address.as_str())], options].concat();
     load.deliver(delivery, &options, || {
         for _ in 0..ENDS {
             daemon.wait_for_more_than(daemon.count()).unwrap();

@@ -76,7 +76,7 @@ fn roomy() -> Receiver {
 fn run(receiver: &Receiver, options: &[(&str, &str)], happens: impl FnOnce()) -> Run {
     let address = receiver.address();
     let base = [
-        ("addr", address.as_str()),
+        ("servers", address.as_str()),
         ("transport", "tcp"),
         ("backoff_min", "100ms"),
         ("backoff_max", "200ms"),

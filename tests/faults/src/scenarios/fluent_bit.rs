@@ -40,7 +40,7 @@ impl Agent {
                 "[OUTPUT]
     Name syslog_sink
     Match *
-    addr {address}
+    servers {address}
     transport tcp
     cluster on
     backoff_min 50ms

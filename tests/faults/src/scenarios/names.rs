@@ -72,7 +72,7 @@ pub(crate) fn change(delivery: Delivery) -> Outcome {
     let start = |address| receiver_on(address, port, Listen::Tcp);
     let (first, second) = (start(old), start(new));
     let address = format!("{NAME}:{port}");
-    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    let options = [("servers", address.as_str()), ("transport", "tcp")];
     let host = Host::new().wrapper(&wrapper);
     let mut arrived = Vec::new();
     first.resume_for(1);

@@ -19,7 +19,7 @@ pub(crate) fn stalled() -> Outcome {
     let mut host = Host::new().retries(1000);
     for (number, receiver) in [&slow].into_iter().chain(&fast).enumerate() {
         let address = receiver.address();
-        let options = [("addr", address.as_str()), ("transport", "tcp")];
+        let options = [("servers", address.as_str()), ("transport", "tcp")];
         host = host.output(
             &format!("sink-{number}"),
             &[&BACKOFF[..], &options].concat(),
@@ -60,7 +60,7 @@ pub(crate) fn dead() -> Outcome {
         let address = if is_dead(number) { &nobody } else { &alive };
         let name = format!("sink-{number}");
         let options = [
-            ("addr", address.as_str()),
+            ("servers", address.as_str()),
             ("transport", "tcp"),
             ("msgid", &name),
         ];

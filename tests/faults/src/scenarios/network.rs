@@ -91,7 +91,7 @@ fn through(
     })
     .unwrap();
     let address = receiver.address();
-    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    let options = [("servers", address.as_str()), ("transport", "tcp")];
     let host = host.wrapper(&network.wrapper());
     receiver.resume_for(1);
     load.deliver_by(host, delivery, &options, || {

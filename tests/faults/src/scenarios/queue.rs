@@ -31,7 +31,7 @@ fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
     Name syslog_sink
     Match {tags}
     Alias {name}
-    addr {address}
+    servers {address}
     transport tcp
     cluster on
     backoff_min 50ms
@@ -370,7 +370,7 @@ pub(crate) fn changed_address() -> Outcome {
 /// Returns an output without a queue.
 fn without_queue(address: &str) -> String {
     format!(
-        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    addr {address}\n    \
+        "[OUTPUT]\n    Name syslog_sink\n    Match *\n    Alias other\n    servers {address}\n    \
          transport tcp\n    cluster on\n    Retry_Limit no_limits\n"
     )
 }

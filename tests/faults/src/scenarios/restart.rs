@@ -31,7 +31,7 @@ fn goodbye(delivery: Delivery, listen: Listen, options: &[(&str, &str)]) -> Outc
     let load = Load::USUAL;
     let receiver = receiver(listen);
     let address = receiver.address();
-    let options = [&[("addr", address.as_str())], options].concat();
+    let options = [&[("servers", address.as_str())], options].concat();
     receiver.resume_for(1);
     load.deliver(delivery, &options, || {
         for _ in 0..RESTARTS {
@@ -58,7 +58,7 @@ pub(crate) fn failover(delivery: Delivery) -> Outcome {
     let load = Load::USUAL;
     let (first, second) = (receiver(Listen::Tcp), receiver(Listen::Tcp));
     let addresses = format!("{}, {}", first.address(), second.address());
-    let options = [("addr", addresses.as_str()), ("transport", "tcp")];
+    let options = [("servers", addresses.as_str()), ("transport", "tcp")];
     let mut arrived = Vec::new();
     first.resume_for(1);
     load.deliver(delivery, &options, || {
@@ -88,7 +88,7 @@ pub(crate) fn failback(delivery: Delivery) -> Outcome {
     let second = receiver(Listen::Tcp);
     let addresses = format!("127.0.0.1:{port}, {}", second.address());
     let options = [
-        ("addr", addresses.as_str()),
+        ("servers", addresses.as_str()),
         ("transport", "tcp"),
         ("failback", "200ms"),
     ];

@@ -29,7 +29,7 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     .unwrap();
     let address = receiver.address();
     let options = [
-        ("addr", address.as_str()),
+        ("servers", address.as_str()),
         ("transport", "tcp"),
         ("max_message_size", "64k"),
         ("close_timeout", "200ms"),
@@ -81,7 +81,7 @@ fn of_length(delivery: Delivery, length: usize, lines: usize) -> Counts {
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
     let options = [
-        ("addr", address.as_str()),
+        ("servers", address.as_str()),
         ("transport", "tcp"),
         ("max_message_size", "16M"),
     ];

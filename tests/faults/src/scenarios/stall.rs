@@ -22,7 +22,7 @@ fn with(delivery: Delivery, stall: impl FnOnce(&Receiver), span: Duration) -> Ou
     let load = Load::USUAL;
     let receiver = receiver(Listen::Tcp);
     let address = receiver.address();
-    let options = [("addr", address.as_str()), ("transport", "tcp")];
+    let options = [("servers", address.as_str()), ("transport", "tcp")];
     receiver.resume_for(1);
     load.deliver(delivery, &options, || {
         receiver.wait_for_pause(BOUND).unwrap();

@@ -15,7 +15,7 @@ pub(crate) fn renewed(delivery: Delivery) -> Outcome {
     let expired = receiver_at(port, super::tls(pki.expired()));
     let address = expired.address();
     let ca = ca(&pki);
-    let options = [("addr", address.as_str()), ("tls_ca_file", ca.as_str())];
+    let options = [("servers", address.as_str()), ("tls_ca_file", ca.as_str())];
     let mut renewed = None;
     let log = load.deliver(delivery, &options, || {
         expired.wait_for_error(BOUND).unwrap();

@@ -36,7 +36,7 @@ static struct host *start(const char *version)
         exit(1);
     }
     output = host_add_output(host, "sink");
-    output_set(output, "Addr", addr);
+    output_set(output, "Servers", addr);
     output_set(output, "TRANSPORT", "tcp");
     output_set(output, "cluster", "on");
     return host;
@@ -122,7 +122,7 @@ static int init_without_addr(void)
 
     CHECK(host_init(host, output) <= 0);
 #ifndef BARE
-    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] addr: missing") != NULL);
+    CHECK(strstr(logged_lines(), "[error] [output:syslog_sink:nowhere] servers: missing") != NULL);
 #endif
     return finish(host);
 }
@@ -293,7 +293,7 @@ static int several_outputs(void)
     put_event(&chunk, "to all");
     for (int i = 1; i < 20; i++) {
         struct output *output = host_add_output(host, "another");
-        output_set(output, "addr", addr);
+        output_set(output, "servers", addr);
         output_set(output, "transport", "tcp");
         output_set(output, "cluster", "on");
     }
@@ -316,7 +316,7 @@ static int refused(void)
     struct host *host = start("5.1");
     struct buffer chunk = {0};
 
-    output_set(&host->outputs[0], "addr", "127.0.0.1:1");
+    output_set(&host->outputs[0], "servers", "127.0.0.1:1");
     CHECK(host_init(host, &host->outputs[0]) == FLB_OK);
     put_event(&chunk, "to nobody");
     for (int i = 0; i < 20; i++) {
@@ -350,7 +350,7 @@ static int retry_until_the_receiver_listens(void)
     CHECK(bind(fd, (struct sockaddr *) &address, length) == 0);
     CHECK(getsockname(fd, (struct sockaddr *) &address, &length) == 0);
     snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(address.sin_port));
-    output_set(&host->outputs[0], "addr", text);
+    output_set(&host->outputs[0], "servers", text);
     output_set(&host->outputs[0], "backoff_min", "10ms");
     output_set(&host->outputs[0], "backoff_max", "20ms");
     CHECK(host_init(host, &host->outputs[0]) == FLB_OK);
