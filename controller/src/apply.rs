@@ -18,9 +18,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
 use crate::agent;
+use crate::error::Error;
 use crate::history::{History, Step};
 use crate::names::{EVENTS, HISTORY, LANES, MANAGER, STATE};
 use crate::owner::owner;
@@ -37,17 +37,6 @@ pub struct Applier<'a> {
     owner: Option<OwnerReference>,
     /// The changes found by a dry run; none if objects are really written.
     changes: Option<Mutex<Vec<Change>>>,
-}
-
-/// The reason why objects were not applied.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// The API server rejects a request, or cannot be reached.
-    #[error(transparent)]
-    Kube(#[from] kube::Error),
-    /// The Secrets of a revision were deleted.
-    #[error("cannot roll back to revision {0}: its Secrets are missing")]
-    Gone(String),
 }
 
 /// A change to an object that a dry run found.
@@ -118,7 +107,7 @@ impl<'a> Applier<'a> {
         snapshot: &Snapshot,
         history: &History,
         step: &Step,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), Error> {
         // First of all: one that does not lead any more, and does not know it yet, does
         // nothing where its successor has written this.
         let mut state = self.state(plan, history);
@@ -140,7 +129,7 @@ impl<'a> Applier<'a> {
             daemon_set
         } else {
             let daemon_set = self.daemon_set_of(&step.template).await?;
-            let gone = || ApplyError::Gone(step.template.clone());
+            let gone = || Error::Gone(step.template.clone());
             agent::placed(daemon_set.ok_or_else(gone)?, self.settings)
         };
         let daemon_set = self.write(&daemon_set).await?;

@@ -11,10 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use thiserror::Error;
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::error::Error;
 use crate::owner::owner;
 use crate::settings::Settings;
 
@@ -47,15 +46,6 @@ impl Terms {
     fn patience(&self) -> Duration {
         self.deadline / 3
     }
-}
-
-/// The reason why the leader is unknown.
-#[derive(Debug, Error)]
-enum LeaseError {
-    #[error(transparent)]
-    Kube(#[from] kube::Error),
-    #[error("the API server did not answer in time")]
-    Late(#[from] Elapsed),
 }
 
 /// A candidate for leadership.
@@ -146,7 +136,7 @@ impl Candidate {
 
     /// Tries to acquire or renew the Lease within the maximum time of a request: an API
     /// server that does not answer must not cause two leaders.
-    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+    async fn attempt(&mut self) -> Result<bool, Error> {
         Ok(timeout(self.terms.patience(), self.try_lead()).await??)
     }
 

@@ -22,6 +22,7 @@ pub mod clock;
 pub mod configuration;
 pub mod delivery;
 pub mod endpoint;
+pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod history;

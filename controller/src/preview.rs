@@ -6,7 +6,8 @@ use kube::Client;
 use kube::runtime::reflector::store::WriterDropped;
 use thiserror::Error;
 
-use crate::apply::{Applier, ApplyError, Change, ChangeKind};
+use crate::apply::{Applier, Change, ChangeKind};
+use crate::error;
 use crate::history::Situation;
 use crate::monitor::Monitor;
 use crate::plan::Plan;
@@ -38,7 +39,7 @@ pub enum PreviewError {
     Kube(#[from] kube::Error),
     /// A change could not be applied in the dry run.
     #[error(transparent)]
-    Apply(#[from] ApplyError),
+    Apply(#[from] error::Error),
 }
 
 /// Runs a round as a dry run.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use kube::{Client, runtime::reflector};
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::apply::{Applier, ApplyError};
+use crate::apply::Applier;
 use crate::delivery::Observations;
+use crate::error::Error;
 use crate::events::{Relay, Routes};
 use crate::history::Situation;
 use crate::lease::Candidate;
@@ -25,7 +25,7 @@ use crate::status::{Decided, StatusWriter};
 use crate::watch::Watched;
 
 /// The reason why the controller ended.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A watch ended.
     #[error("cannot watch the API server: {0}")]
@@ -33,17 +33,6 @@ pub enum RunError {
     /// The event loop that sends events cannot be started.
     #[error("cannot send events: {0}")]
     Send(#[from] io::Error),
-}
-
-/// The reason why a round failed.
-#[derive(Debug, Error)]
-enum RoundError {
-    #[error(transparent)]
-    Kube(#[from] kube::Error),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error("the API server did not answer in time")]
-    Late(#[from] Elapsed),
 }
 
 /// Runs until `stop` is ready. Of several controllers in a cluster, only the leader acts.
@@ -118,7 +107,7 @@ async fn work(
             round(client, watched, settings, routes, monitor),
         )
         .await;
-        let round = round.map_err(RoundError::from).flatten();
+        let round = round.map_err(Error::from).flatten();
         monitor.round(round.is_ok());
         let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
             Ok(new) => {
@@ -164,7 +153,7 @@ async fn round(
     settings: &Settings,
     routes: &watch::Sender<Routes>,
     monitor: &Monitor,
-) -> Result<Decided, RoundError> {
+) -> Result<Decided, Error> {
     let mut snapshot = watched.snapshot(settings).await?;
     monitor.fleet(&snapshot.fleet);
     let begun = Instant::now();
