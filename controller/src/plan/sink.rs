@@ -1,4 +1,7 @@
 //! The check of one sink: the keys of its output, and the files that they refer to.
+//!
+//! The plugin's own parser (`Config::parse`) checks the options, so the controller accepts
+//! exactly what the agents accept.
 
 use api::{
     Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
@@ -152,8 +155,10 @@ impl Options<'_> {
         }
     }
 
-    /// Adds the queue's keys. A sink created later with the same name has another UID, and
-    /// never gets messages of this queue.
+    /// Adds the queue's keys. The queue is named by the sink's UID alone: an object that is
+    /// created again has another UID, and so has every object in a namespace that is created
+    /// again, so the namespace's UID would add nothing. The agents delete queues that no
+    /// output claims.
     fn push_queue(&mut self, uid: &str, limit: &str, settings: &Settings) -> Result<(), Refusal> {
         self.push(fields::QUEUE_PATH, &settings.paths.queues())?;
         self.push(fields::QUEUE_NAME, uid)?;
