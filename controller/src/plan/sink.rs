@@ -1,7 +1,4 @@
 //! The check of one sink: the keys of its output, and the files that they refer to.
-//!
-//! The plugin's own parser (`Config::parse`) checks the options, so the controller accepts
-//! exactly what the agents accept.
 
 use api::{
     Exclusion, Format, LogSinkSpec, Reason, Selection, Sharing, SinkType, Stream, TlsSpec,
