@@ -1,7 +1,10 @@
 # Fluent Bit with the plugin, from the project's root:
 #   docker build -f docker/agent.Dockerfile -t syslog-sink-agent:0.1.0 .
 # The library needs the glibc of the image that it is built in, or a later one.
-# Debian 11 is the oldest that Fluent Bit's images are made of (2.2 to 3.1).
+# Debian 11 (glibc 2.31) is the oldest that Fluent Bit's images are made of (2.2 to
+# 3.1). Rust itself requires only an older glibc, so building on the oldest base gives
+# one library for all. tests/images loads the library in a Debian 11, and delivers
+# with it.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-bullseye
 ARG FLUENT_BIT_IMAGE=docker.io/fluent/fluent-bit:5.1.1
 

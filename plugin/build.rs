@@ -1,5 +1,6 @@
-//! Links the library with `-z nodelete`. Fluent Bit unloads plugins on a hot reload;
-//! the library must stay mapped, because thread-local destructors may run later.
+//! Links the library with `-z nodelete`. Fluent Bit unloads plugins on a hot reload. All
+//! threads of the library are joined before that, but the library must stay mapped,
+//! because destructors of thread-local variables may run later in threads of Fluent Bit.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

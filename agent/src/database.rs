@@ -2,6 +2,14 @@
 //!
 //! At its start, Fluent Bit reads the whole table `in_tail_files` and prepares its
 //! statements. If any of this fails, Fluent Bit exits.
+//!
+//! The check uses `SQLite` itself (`quick_check`), and prepares Fluent Bit's
+//! statements, because a table with a different schema also stops Fluent Bit. It runs
+//! before each start rather than after a failed one, so a start takes one attempt. It
+//! costs a millisecond for each input.
+//!
+//! A test damages databases in 29 variants, and compares the verdict with the behaviour
+//! of a real Fluent Bit (`tests/databases.rs`).
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,4 +1,7 @@
 //! The check of the databases in the state folder, which renames unusable ones.
+//!
+//! An unusable database is renamed, not repaired: a database of positions is
+//! expendable, because without it files are read again.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

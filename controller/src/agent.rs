@@ -1,4 +1,9 @@
 //! The agents' objects: a `DaemonSet`, its `ServiceAccount`, and the Secrets of a revision.
+//!
+//! Files are stored in immutable Secrets that are named by a hash of their content, and the
+//! pods' template names the Secrets, so a pod has exactly one complete revision. The
+//! `DaemonSet` that reads the files is stored with them, so a rollback restores the whole
+//! revision, including its image.
 
 use std::collections::BTreeMap;
 

@@ -5,6 +5,14 @@
 //! ConfigMaps -> Secrets of the revision -> DaemonSet -> pods that are replaced, and
 //!                                                      Secrets that nobody has any more
 //! ```
+//!
+//! A controller that ends in between leaves nothing inconsistent, and the next one continues:
+//! a test ends the controller at each request.
+//!
+//! The `ConfigMap` of the state is written first in each round, with the version that was
+//! read. A former leader that does not know its successor yet fails there, and changes
+//! nothing. The state contains which revisions were good and which failed, so a new leader
+//! repeats no trial.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -108,8 +116,7 @@ impl<'a> Applier<'a> {
         history: &History,
         step: &Step,
     ) -> Result<(), Error> {
-        // First of all: one that does not lead any more, and does not know it yet, does
-        // nothing where its successor has written this.
+        // First of all: a former leader fails here.
         let mut state = self.state(plan, history);
         state.metadata.resource_version = snapshot.state_version.clone();
         self.write(&state).await?;

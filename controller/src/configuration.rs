@@ -3,6 +3,11 @@
 //! Whether agents have a sink, which certificates belong to a namespace and what has
 //! changed between two revisions is answered from [`TenantPart`]s, which are stored
 //! beside the files. No rendered text is searched.
+//!
+//! The condition `Configured` counts sinks, not revisions. A part has a hash of each sink's
+//! sections, and an agent has a sink if its revision has that hash. So a sink stays configured
+//! while another sink's change rolls out, and a rollback is reported only to the sinks that it
+//! affects.
 
 use std::collections::{BTreeMap, BTreeSet};
 

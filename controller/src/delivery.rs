@@ -1,4 +1,12 @@
 //! The agents' delivery, from their metrics (docs/METRICS.md).
+//!
+//! The condition `Delivering` reports the agents' counters. Agents connect before there is
+//! anything to send. A connection that has only just ended is not a failure yet.
+//!
+//! A sink is behind by either of two criteria: its oldest message has waited for a minute (by
+//! default), or its queue is half full. The first detects a slow receiver, the second a sudden
+//! flood. Ages are computed with the agent's own clock, which is part of Fluent Bit's metrics
+//! (start time and uptime), so the clocks of nodes need not agree with the controller's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

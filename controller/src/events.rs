@@ -1,10 +1,14 @@
 //! Delivery of Kubernetes Events to sinks, by the leading controller.
 //!
 //! ```text
-//! API server -> watch -> occurrence -> exchange: a queue for each sink that wants it
-//!            -> port: record -> the plugin's mapper -> transport -> acknowledged
-//!            -> checkpoint, from which the next leader goes on
+//! API server -> watch -> occurrence -> distributor: a queue for each sink that wants it
+//!            -> message -> the plugin's mapper -> transport -> acknowledged
+//!            -> checkpoint, from which the next leader continues
 //! ```
+//!
+//! Logs and Events use the same mapper and its configuration. Facility, HOSTNAME, structured data,
+//! splitting and escapes are the same code for both, and so are TLS, framing, replay and RELP.
+//! Certificates stay in memory: the plugin's parser gets the content of files from its caller.
 
 mod checkpoint;
 mod connection;

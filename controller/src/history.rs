@@ -11,14 +11,36 @@
 //!                   the files that changed since are held back
 //! ```
 //!
-//! The files that are held back belong to one tenant each. If several changed, halves of them
-//! are tried again in turn, which isolates the bad one. The history outlives the controller,
-//! so that no failure is repeated after a restart.
+//! A rollback holds back single files, each of which belongs to one namespace or cluster sink.
+//! The plan replaces them with the files of the good revision, and all others proceed. If
+//! several changed, halves of them are tried again in turn, which isolates the bad one. The
+//! history outlives the controller, so that no failure is repeated after a restart.
 //!
 //! Nodes that are out of reach, and those whose agents were unhealthy before, neither delay a
-//! rollout nor are evidence about a revision. Nodes whose working agent was deleted and that do
-//! not get a working one again are counted ([`Risked`]): at three, no further working agent is
-//! deleted.
+//! rollout nor are evidence about a revision.
+//!
+//! # Design
+//!
+//! The controller decides which pod is replaced. A `DaemonSet`'s own rolling update has no
+//! canary, and counts a node whose pod cannot terminate or start towards `maxUnavailable`, so
+//! one dead node blocks every later change. So the strategy is `OnDelete`. In each round, this
+//! module decides which template new pods get, and which pods are deleted: first one, then a
+//! few at a time, and never one on a node that is out of reach. While one node tries a
+//! revision, the template becomes the good one again as soon as that node's pod is created, so
+//! nodes that join do not get the trial. Agents are replaced rather than reloaded, so that
+//! Kubernetes' own readiness shows whether a revision is good.
+//!
+//! The next state is a pure function of the fleet, the history and the time, so the tests are
+//! clusters in virtual time.
+//!
+//! Each deleted agent is accounted for ([`Risked`]): the history records the nodes whose
+//! working agent the controller has deleted, until they have a working one again. Three such
+//! nodes (fewer in a small cluster) mean that new agents do not start, for whatever reason, so
+//! no further working agent is deleted. A node that gets a working agent again clears those
+//! whose agents were deleted no later, because then the faults are their own, unless there are
+//! many. This single rule covers registries, network plug-ins and admission webhooks that are
+//! down, pods that do not terminate, and revisions that take their nodes down
+//! (`history/tests/outages.rs`).
 
 mod situation;
 #[cfg(test)]

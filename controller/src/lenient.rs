@@ -1,10 +1,9 @@
-//! Lenient deserialisation of tenants' objects, so that an invalid one does not make a
-//! whole list unreadable.
+//! Lenient deserialisation of tenants' objects.
 //!
-//! A time that the API server takes can be one that there is no type for here:
-//! the last hours of the year 9999 are. Tenants can write such times, also into
-//! what an object says of who wrote it (`managedFields`), where a guard for the
-//! object's own fields does not help.
+//! The API server accepts times that the client library cannot represent, such as the last
+//! hours of the year 9999. A tenant can write one into an Event, or into an object's
+//! `managedFields`, where a check of the object's own fields does not help. With strict
+//! parsing, a single such object would make every list that contains it unreadable.
 
 use std::borrow::Cow;
 

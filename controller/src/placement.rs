@@ -1,5 +1,8 @@
 //! The nodes that should have an agent, as the `DaemonSet`'s controller decides by labels
 //! and taints (`NodeShouldRunDaemonPod` in Kubernetes' sources).
+//!
+//! The `DaemonSet`'s status has only the number of these nodes, but a node for which no pod is
+//! created has to be named.
 
 use std::collections::BTreeMap;
 

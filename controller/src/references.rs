@@ -1,5 +1,8 @@
 //! The Secrets and `ConfigMap`s that sinks refer to. They are read one by one: watching
-//! them would need the right to read every Secret of the cluster.
+//! them would need the right to list all Secrets of the cluster.
+//!
+//! While the API server is unhealthy, the known objects stay in use. If a Secret is missing,
+//! only the sinks that name it are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -3,6 +3,12 @@
 //!
 //! The sink is checked as it is for an agent, each step to each of its servers is taken
 //! and explained, and a message is delivered as the plugin delivers.
+//!
+//! The test uses the production code: the plan checks the sink, the plugin's parser parses its
+//! options, the sender's TLS connects, and the message goes through a
+//! `transport::Destination`. Only the explanation of each step (`transport::connection_test`)
+//! is separate code, because a sink that delivers does not need to describe a certificate
+//! chain.
 
 use std::collections::BTreeMap;
 use std::fs;

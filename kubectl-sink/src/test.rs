@@ -1,5 +1,8 @@
 //! `kubectl sink test`: a pod on a node tests the sink (the controller's module
 //! `sink_test`), and its report is printed.
+//!
+//! The test runs in a pod, not as a command in an agent, because a namespace's owner
+//! may create pods there, and has no rights where the agents are.
 
 use controller::sink_test::{
     CONFIG_MAPS, NODE, SECRETS, SINK, SinkTest, TestReport, objects, run_test,

@@ -1,5 +1,8 @@
 //! The report of an output's losses: counted by reason in the metrics, logged, and sent
 //! to the receiver as a notice, a message of the plugin itself.
+//!
+//! A notice is an additional frame of a batch that is delivered anyway, so it has the
+//! same guarantee as the batch.
 
 use std::fmt::Write;
 use std::time::{Instant, SystemTime};

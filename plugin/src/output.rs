@@ -1,4 +1,9 @@
 //! An `[OUTPUT]`: maps chunks, and delivers or queues their messages.
+//!
+//! A sink that is down fails fast: once an attempt has failed, flushes return a retry
+//! before anything is encoded, until there is a connection. The sink connects by
+//! itself, with backoff, so that the connection exists when the chunk is retried. The
+//! first chunks after the start wait for the first attempt.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

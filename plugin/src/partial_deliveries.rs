@@ -1,5 +1,8 @@
 //! Chunks that were partially delivered: when Fluent Bit retries such a chunk, delivery
 //! continues after the messages that the receiver already has.
+//!
+//! The session reports the number of a batch's frames that need not be sent again, and
+//! a chunk is remembered with this number.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};

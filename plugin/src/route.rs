@@ -1,5 +1,8 @@
 //! The route of an output's batches: directly to the receivers, or into queues on disk,
 //! from which they are delivered.
+//!
+//! `sharing balance` has a queue for each server. The queues of removed servers are
+//! moved to the others.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};

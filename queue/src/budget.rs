@@ -1,4 +1,10 @@
 //! A maximum size that several queues share.
+//!
+//! All pods of a node share its disk, and limits per sink do not add up to a useful
+//! limit per node: 100 sinks of 512M are 51G. All queues of a folder therefore share a
+//! budget. When one grows and the budget is exceeded, the largest queue loses its
+//! oldest segment, so a sink with a small backlog loses nothing because of a sink with
+//! a large one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};

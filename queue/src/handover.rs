@@ -1,5 +1,9 @@
 //! The handover of batches from the writer to the reader in memory. The disk has the
-//! batches too, but a reader that keeps up need not read them from there.
+//! batches too, for the next process and for replay, but a reader that keeps up need
+//! not read them from there.
+//!
+//! The handover starts once the reader has read everything. Batches beyond the limit
+//! wait on the disk only, and so does everything while there is no connection.
 
 use std::collections::VecDeque;
 

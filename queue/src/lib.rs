@@ -24,6 +24,19 @@
 //! it; the frames after it are still delivered. A record that was cut off by a kill
 //! loses nothing, because its append never returned.
 //!
+//! # Design
+//!
+//! The queue is a custom implementation. None of the crates for queues and write-ahead
+//! logs that were evaluated keeps two positions (delivered, and kept to be sent again),
+//! evicts the oldest messages at a limit, counts the exact loss of a damaged file, and
+//! reads without an asynchronous runtime. The format is small: `record.rs`,
+//! `segment.rs` and `position.rs` describe it.
+//!
+//! After each start, appends go to a new segment, so the data of an earlier process is
+//! never modified, and only the last segment is read at the start. A property test compares the queue
+//! with a list of frames over restarts, kills during an append, and damaged and
+//! truncated files (`tests/model.rs`).
+//!
 //! # Examples
 //!
 //! ```

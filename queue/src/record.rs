@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Integers are little-endian. The header has its own checksum, so that a reader can
-//! trust the length in it and skip a body that is damaged or not needed.
+//! trust the length in it and skip a body that is damaged or not needed. After a
+//! damaged header, the reader looks for the next intact one.
 
 use std::ops::Range;
 

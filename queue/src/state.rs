@@ -1,4 +1,16 @@
 //! The state that the writer and the reader of a queue share.
+//!
+//! # Reuse of files
+//!
+//! The file of a delivered segment becomes the next segment. The kernel takes four
+//! times as long to allocate a page, fill it and free it as to fill one that is already
+//! in memory. It also writes every new page to the disk unless the file is deleted
+//! within half a minute.
+//!
+//! Old records after the new ones have lower numbers than the segment's first frame,
+//! and are ignored (`segment.rs`). A file in which an append has failed, or that
+//! existed at the start, may contain numbers that are assigned again, so it is deleted
+//! instead. An idle queue keeps no spare file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -169,9 +181,7 @@ impl State {
         last.is_some_and(|last| last.length < last.size)
     }
 
-    /// Removes a delivered segment, or keeps its file for the next segment: overwriting
-    /// pages in the page cache is far cheaper than allocating new ones, and pages that
-    /// are overwritten before the kernel writes them back never go to the disk.
+    /// Removes a delivered segment, or keeps its file for the next segment.
     fn retire(&mut self, segment: Segment, folder: &Folder) {
         let is_wanted = segment.is_reusable && self.spare_file.is_none() && !self.is_idle();
         if is_wanted && folder.keep_as_spare(segment.first) {

@@ -1,4 +1,8 @@
 //! Batches of framed messages in one buffer.
+//!
+//! The batch itself replaces the characters that could end a message with newline
+//! framing, so that, regardless of the mapper, a frame is one message and keeps its
+//! length.
 
 use std::ops::Range;
 

@@ -15,6 +15,11 @@
 //! The receiver's program acknowledges each message, unlike with TCP, where its kernel
 //! acknowledges bytes. Messages that are unacknowledged when the connection ends must
 //! be sent again on the next connection.
+//!
+//! RELP is a layer of the connection, without I/O like the session. To the session it
+//! looks like any other stream, with a sent position and an acknowledged position,
+//! except that positions count messages. Nothing is replayed: unacknowledged messages
+//! are part of the batch's next submission.
 
 use std::collections::VecDeque;
 

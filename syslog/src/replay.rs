@@ -4,6 +4,14 @@
 //! A TCP acknowledgement means that the peer's kernel has the bytes. When the peer's
 //! program ends, bytes that it had not read are lost, although they were acknowledged.
 //! Only the sender can send them again.
+//!
+//! Delivered batches are kept without copying them: whole frames, the newest ones up to
+//! a limit in bytes and an age. They do not expire while they wait for the receiver to
+//! come back. They are sent before anything else, so the order is kept from there on.
+//!
+//! Linux lets a receiver's window grow with the connection, so a fixed limit is too
+//! small for some receivers and too large for most. [`ReplayBuffer::FollowWindow`]
+//! therefore follows the largest window that the peer advertised.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,7 +26,7 @@ pub enum ReplayBuffer {
     /// Twice the largest receive window that the peer advertised, between
     /// [`ReplayBuffer::MIN`] and [`ReplayBuffer::MAX`] bytes. In measurements, a
     /// peer's kernel held up to 1.4 times that window unread, since the window still
-    /// grows while nothing is read.
+    /// grows while nothing is read. Twice the window leaves a margin.
     FollowWindow,
 }
 

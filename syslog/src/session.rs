@@ -22,6 +22,15 @@
 //!
 //! A frame that makes the peer close its connections is found and given up
 //! (`suspects.rs`), so that it does not block the frames after it.
+//!
+//! The session remembers the position on the wire of each part of a batch that the
+//! connection accepted, so frames that were acknowledged before the connection ended
+//! are not sent again by the next submission of their batch. After an unclean end,
+//! these frames are kept like delivered ones. The session does not know where batches
+//! come from: a caller that waits, or a queue on disk.
+//!
+//! A property test compares the session with a model of receivers that read, close,
+//! reset and disappear at any moment (`tests/session_model.rs`).
 
 mod connection_state;
 mod cut;

@@ -22,11 +22,12 @@ pub fn push_lossy(out: &mut Vec<u8>, text: &[u8]) {
 /// The method of measuring a text against a size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// The number of bytes.
+    /// The number of bytes, for datagrams, in which a message cannot continue.
     Bytes,
     /// The number of bytes after a receiver has escaped each control character (C0 and
-    /// DEL) as four bytes, such as `#012`. rsyslog does this by default, and truncates
-    /// messages that exceed its limit afterwards.
+    /// DEL) as four bytes, such as `#012`. rsyslog does this by default, before it
+    /// measures a message: a text of 8,000 tabs would exceed its limit, and the rest
+    /// would be lost or become a separate message.
     Escaped,
 }
 

@@ -6,6 +6,10 @@
 //!   ^                  ^                      │
 //!   └───── seek ───────┴──────── retry ───────┘
 //! ```
+//!
+//! The consumer submits batches up to a window. The first frame that the session holds,
+//! to be sent or to be sent again, is the first that the queue has to keep. Frames that
+//! were kept at the end of a process are passed to the next session.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,4 +1,7 @@
 //! The event loop, whose thread drives all sinks.
+//!
+//! The loop consists of a poll (mio), a channel and timers. An asynchronous runtime
+//! would add more than it saves in a library that runs inside another program.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};

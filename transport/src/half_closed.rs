@@ -7,6 +7,12 @@
 //! closed by us         close_notify and FIN are sent; a peer that then closes as
 //!                      well has read everything that arrived long before
 //! ```
+//!
+//! A program that calls `shutdown` or `SSL_shutdown` sends FIN or `close_notify` with
+//! bytes unread, and the reset that discards them follows later or never. The socket is
+//! therefore kept for `close_timeout`, and the session stays in its state Closing until
+//! the kind of end is known. A keepalive probe during the watch detects a reset that
+//! was lost on its path.
 
 use syslog::session::{End, Side};
 

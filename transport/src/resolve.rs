@@ -1,9 +1,9 @@
 //! The look-up of host names, outside of the event loop.
 //!
 //! `getaddrinfo` blocks until the resolver returns, so each look-up has a separate
-//! thread: an unresponsive DNS server delays no other sink. A sink has at most one
-//! look-up per server in progress, and receives the result even if its connection
-//! attempt has timed out.
+//! thread: an unresponsive DNS server of one tenant delays no other sink. A sink has at
+//! most one look-up per server in progress, and receives the result even if its
+//! connection attempt has timed out. IP addresses need no look-up.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -1,5 +1,23 @@
 //! The choice of the server to try next: the first one that is not in backoff. Each
 //! server has a separate backoff.
+//!
+//! # Several servers
+//!
+//! One session serves several servers. It has one connection after the other, and the
+//! driver chooses the server of each. So messages that the first server may have lost
+//! are sent again to the second. The plugin's `sharing balance` consists of one such
+//! sink per server, each with the list rotated to begin at another server, and a tag
+//! always goes to the same sink.
+//!
+//! The connection to a preferred server is opened beside the one in use. It takes over
+//! when nothing is in flight, or after `write_timeout`.
+//!
+//! # Connections without progress
+//!
+//! A connection without progress is a failure, so there is no loop of connections to a
+//! peer that accepts and closes. The next attempt is immediate only after a connection
+//! that lasted for `backoff_min` and had data acknowledged, or lasted for
+//! `backoff_max`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,13 @@
 //! Socket options and requests of Linux.
+//!
+//! # Acknowledgements
+//!
+//! SIOCOUTQ shows what is acknowledged: the peer's kernel has all bytes written, minus
+//! those that our own kernel still keeps for retransmission. The kernel reports when to
+//! look: with transmit timestamps (`SO_TIMESTAMPING` with `TX_ACK`), it puts an entry
+//! into the socket's error queue when the end of a write is acknowledged, which wakes
+//! the event loop. With a kernel without this feature, the driver polls, only while
+//! data is outstanding.
 #![allow(unsafe_code, reason = "no safe library wraps these system calls")]
 
 use std::io;

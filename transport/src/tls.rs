@@ -1,5 +1,7 @@
 //! TLS for syslog as specified by RFC 5425 and RFC 9662: TLS 1.2 or 1.3, with the
 //! receiver's certificate verified and without early data.
+//!
+//! The cryptography is ring, which builds with a C compiler alone.
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,6 +3,12 @@
 //!
 //! Both of the API's groups show the same Events. Those written by way of
 //! `events.k8s.io/v1` count in a series, those of core/v1 in `count`.
+//!
+//! Resource versions are compared. Those of one resource are increasing numbers: Kubernetes
+//! guarantees this since 1.35 (KEP-5504), and earlier versions behaved in the same manner. So
+//! a position in the stream of Events is one number, a restart is a list and a comparison, and
+//! no single Event has to be remembered. A queue is ordered by version, so an Event that both
+//! the list and the watch return is in it once.
 
 use std::io;
 
@@ -16,8 +22,7 @@ use crate::lenient::Lenient;
 /// An occurrence of an Event.
 #[derive(Debug)]
 pub(crate) struct Occurrence {
-    /// The resource version; greater for later occurrences. Kubernetes guarantees that
-    /// versions of a resource can be compared (KEP-5504).
+    /// The resource version; greater for later occurrences.
     pub(crate) version: u64,
     pub(crate) event: Event,
     /// The approximate memory use in bytes.

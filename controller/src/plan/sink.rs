@@ -152,8 +152,10 @@ impl Options<'_> {
         }
     }
 
-    /// Adds the queue's keys. A sink created later with the same name has another UID, and
-    /// never gets messages of this queue.
+    /// Adds the queue's keys. The queue is named by the sink's UID alone: an object that is
+    /// created again has another UID, and so has every object in a namespace that is created
+    /// again, so the namespace's UID would add nothing. The agents delete queues that no
+    /// output claims.
     fn push_queue(&mut self, uid: &str, limit: &str, settings: &Settings) -> Result<(), Refusal> {
         self.push(fields::QUEUE_PATH, &settings.paths.queues())?;
         self.push(fields::QUEUE_NAME, uid)?;

@@ -8,10 +8,12 @@
 //! <hash>.pem             certificates and keys
 //! ```
 //!
-//! Every tag begins with whose it is: `sink.ns.<namespace>.` or
-//! `sink.cluster.<name>.`, and ends like that of any container's log
-//! (`var.log.containers.<pod>_<namespace>_<container>-<id>.log`), from which
-//! the plugin and the kubernetes filter know the container.
+//! Every tag begins with its tenant (`sink.ns.<namespace>.`, `sink.cluster.<name>.`), and ends
+//! like the tag of any container's log
+//! (`var.log.containers.<pod>_<namespace>_<container>-<id>.log`), from which the plugin and the
+//! kubernetes filter know the container. So one kubernetes filter with a parser for these tags
+//! serves all namespaces, instead of one filter for each: every filter has its own cache and
+//! connection.
 
 mod input;
 mod output;

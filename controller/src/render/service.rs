@@ -38,8 +38,8 @@ pub(super) fn service<'f>(
         .key("match", "sink.*")
         .key("kube_tag_prefix", "sink.")
         .key("regex_parser", "sink_tag")
-        // Where names cannot be looked up, logs go without labels rather than
-        // wait for minutes.
+        // Where names cannot be looked up, logs go without labels after 3 seconds. The
+        // default of 3 minutes would keep an agent from reading anything for that time.
         .key("dns_retries", "3")
         .key("dns_wait_time", "1")
         // Without this key, a line of JSON could overwrite any key of its record.

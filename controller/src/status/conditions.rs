@@ -324,7 +324,7 @@ fn delivering(facts: &Facts<'_>) -> Finding {
 }
 
 /// Describes how far agents are behind. Ages are coarse, so that a message does not change
-/// with every scrape.
+/// with every scrape: each change is a write to the API server.
 fn lag(behind: &Behind, agents: usize) -> String {
     let Behind {
         agents: late,

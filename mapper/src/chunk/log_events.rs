@@ -1,5 +1,9 @@
 //! The log events of a chunk, in both formats of Fluent Bit:
 //! `[[timestamp, metadata], body]` since version 2.1, `[timestamp, body]` before.
+//!
+//! Reading continues after damage. If a chunk cannot be read from some position on, the
+//! reader searches for the next position at which a whole record with a time in Fluent
+//! Bit's own form begins, so one damaged record does not lose the records after it.
 
 use super::fields::{Fields, read_record};
 use super::msgpack::{self, Map, Read, Value};

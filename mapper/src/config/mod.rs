@@ -254,9 +254,9 @@ fn policy(options: &Options<'_>, protocol: Protocol) -> Result<Policy, ConfigErr
 /// Parses `namespace`: the only namespace whose records are sent, or `None` for all
 /// namespaces.
 ///
-/// Fluent Bit passes `namespace ${UNSET}` as an absent key. Sending all namespaces
-/// therefore requires an explicit `cluster on` or `identity none`, so that an unset
-/// variable never sends them to one tenant.
+/// A scope is required: `namespace`, `cluster on` or `identity none`. Fluent Bit passes
+/// `namespace ${UNSET}` as an absent key, and with a default of all namespaces, an unset
+/// variable would send the logs of the whole cluster to one tenant's server.
 fn namespace(
     options: &Options<'_>,
     identity: identity::Source,

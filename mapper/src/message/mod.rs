@@ -6,6 +6,10 @@
 //!                                                ├─ fits:     Frame          ──> Batch
 //!                                                └─ too long: parts ─> Frames ─> Batch
 //! ```
+//!
+//! The header and the structured data take at most three quarters of a message. Labels
+//! that do not fit are omitted before the identity is, and the text always has a
+//! quarter.
 
 mod escape;
 mod event;

@@ -5,6 +5,11 @@
 //! HEADER SP [kubernetes@47450 ...][part@47450 number="1" count="2"] SP the beginn
 //! HEADER SP [kubernetes@47450 ...][part@47450 number="2" count="2"] SP ing and the end
 //! ```
+//!
+//! A receiver sees the parts as messages, and a part may begin anywhere in a text. A
+//! part therefore has the number of parts as well, and the cut points are determined
+//! before the first part is written. All parts have the same room, that of the longest
+//! number.
 
 use std::io::Write;
 

@@ -1,14 +1,23 @@
 //! A cache of a chunk's shared headers, so that each is encoded only once.
 //!
+//! The fields from HOSTNAME to STRUCTURED-DATA (the *shared header*) follow from the tag,
+//! the `kubernetes` map and `cluster_name`. The shared header is kept while these are
+//! byte for byte the same as in the previous record, and is copied after each record's
+//! own PRI and TIMESTAMP. A template that reads any other key is rendered for each
+//! record.
+//!
 //! In a chunk of the forward input, records of many pods alternate. The shared header
-//! of the previous record then does not fit the next one, but an earlier one does.
+//! of the previous record then does not fit the next one, but an earlier one does. So
+//! the shared headers of a chunk are kept, at most 256 and 256 KiB, and looked up by the
+//! bytes of the map.
 //!
 //! ```text
 //! metadata ── hash ──> table ──> entry ──> bytes: kubernetes, cluster_name, shared header
 //! ```
 //!
 //! The cache is for one chunk. All records of a chunk have the same tag and
-//! configuration, so the metadata alone is the key.
+//! configuration, so the metadata alone is the key. Tests map mixed records together and
+//! one by one, and compare.
 
 use std::ops::Range;
 

@@ -1,12 +1,14 @@
 //! The handling of panics, which must not unwind into C: that is undefined behavior.
+//!
+//! Each export has its own value to return after a panic. No such value is zero: zero
+//! is `FLB_ERROR`, which drops the chunk. A flush that panics is retried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Once;
 
 use super::host::{Host, Level};
 
-/// Runs `body`. Returns `on_panic` if it panics. Each caller must choose this value
-/// deliberately, because zero is `FLB_ERROR`, which loses data.
+/// Runs `body`. Returns `on_panic` if it panics.
 pub(super) fn catch_panic<T>(on_panic: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(on_panic)
 }

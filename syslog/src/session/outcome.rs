@@ -1,4 +1,20 @@
 //! The ends of batches and connections.
+//!
+//! ```text
+//! the peer ...                        the session gets   it sends again
+//! answers our own close               End::Answered      what was acknowledged less than
+//!                                                        close_timeout before the close
+//! closes, no reset in close_timeout   End::Closed        the same
+//! closes, then resets                 End::Broken        everything that is kept
+//! crashes with bytes unread (reset)   End::Broken        everything that is kept
+//! ends TLS without close_notify       End::Broken        everything that is kept
+//! disappears, or is unreachable       End::Stalled       everything that is kept
+//! ```
+//!
+//! An end is clean only if it is known to be: the peer's program may not have read yet
+//! what its kernel acknowledged. The time before the close counts because a program
+//! reads available data. Bytes that were acknowledged long ago are unread only if the
+//! program has stopped reading, and then its kernel sends a reset.
 
 use std::time::Duration;
 

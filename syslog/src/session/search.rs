@@ -1,4 +1,7 @@
-//! The search for frames that make a receiver close its connections.
+//! The search for frames that make a receiver close its connections. Nothing on the
+//! wire identifies such a frame, and it would be sent again forever. The search
+//! therefore bisects: it sends halves of the frames in doubt, and observes which of
+//! them the connection survives.
 //!
 //! ```text
 //! frames   0 ............ low ............... high ............ n
@@ -13,10 +16,14 @@
 //!
 //! Connections also end for other reasons, by chance or for some time. A frame is
 //! therefore blamed only if it ends five connections, and if the control frame
-//! survives one connection after each of them, without exception. Bad frames often
-//! come in a row: after the first one, the next frame is tried alone, then two, four,
-//! and so on, and two comparisons are enough. A search always terminates: each probe
-//! narrows the range, advances `low`, or increments a counter.
+//! survives one connection after each of them, without exception. Behind a balancer
+//! with broken servers, three failures in a row are not rare; in a simulation with half
+//! or two thirds of the servers broken, five comparisons blame at most 5 frames in
+//! 1,000 searches.
+//!
+//! Bad frames often come in a row: after the first one, the next frame is tried alone,
+//! then two, four, and so on, and two comparisons are enough. A search always
+//! terminates: each probe narrows the range, advances `low`, or increments a counter.
 
 use std::ops::Range;
 

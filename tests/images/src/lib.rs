@@ -1,5 +1,8 @@
 //! A docker engine: the running one, or a new one in a temporary folder with
 //! substitutes (`bases`) for the images that it cannot pull.
+//!
+//! A new engine is started if none runs and the test is root. It leaves the machine's
+//! network unchanged. Substitutes are never added to an engine that somebody else runs.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic, reason = "a panic fails the test")]
 

@@ -1,4 +1,17 @@
 //! A TLS connection over a TCP socket.
+//!
+//! Positions count bytes of the encrypted stream, so a batch is acknowledged with the
+//! last encrypted byte of its last frame.
+//!
+//! A TLS 1.3 connection is confirmed before it is used. In TLS 1.3, a client completes
+//! the handshake before the server has verified its certificate. The server's kernel
+//! would acknowledge a batch sent then, and discard it with the connection. The first
+//! batch therefore waits until the server has sent something (a session ticket, which
+//! nearly all servers send), or for a short time (`attempt.rs`).
+//!
+//! RFC 8446, section 5.5 limits how many records one key may encrypt, and rustls
+//! enforces the limit by refusing to write. A connection that is near the limit is
+//! replaced when nothing is in flight.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;

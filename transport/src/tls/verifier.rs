@@ -1,4 +1,14 @@
 //! The verification of a receiver's certificate: pins, chain and name.
+//!
+//! A certificate that the user names exactly, by a pin or among the CAs, is verified by
+//! its key. webpki verifies chains and names, reads only X.509 version 3, and
+//! accepts no CA certificate from a server, but here there is no chain to verify. The
+//! receiver must still prove that it has the key, with a certificate of any version of
+//! X.509 (`signature.rs`). A certificate among the CAs is also checked for dates, usage
+//! and names (`configured.rs`).
+//!
+//! The errors of rustls are translated into messages with advice in `failure.rs` for
+//! handshakes, and in `refusal.rs` for certificates.
 
 use std::iter;
 use std::sync::Arc;
