@@ -34,8 +34,10 @@
 
 mod connection_state;
 mod cut;
+mod entry;
 mod outcome;
 mod policy;
+mod resending;
 mod search;
 mod suspects;
 
@@ -43,8 +45,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::connection_state::{ConnectionState, Resending};
-use self::cut::Cut;
-pub use self::outcome::{End, Expiry, Finished, Outcome, Side};
+use self::entry::{Entry, Mark};
+pub use self::outcome::{End, EndedBatch, Expiry, Outcome, Side};
 pub use self::policy::Policy;
 use self::suspects::Suspects;
 use crate::Batch;
@@ -65,60 +67,6 @@ enum State {
     Waiting {
         until: Instant,
     },
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    batch: Batch,
-    /// The driver's token, or `None` for frames that are sent again.
-    token: Option<T>,
-    /// The offset of the first frame to be sent.
-    from: usize,
-    /// The offset up to which the connection has accepted the batch.
-    taken: usize,
-    /// The offset up to which the peer has acknowledged the batch.
-    acknowledged: usize,
-    /// The time at which the connection accepted the first bytes.
-    since: Option<Instant>,
-    /// Whether the first frame must be sent alone, because connections ended during it.
-    is_suspect: bool,
-}
-
-impl<T> Entry<T> {
-    fn new(batch: Batch, from: usize, token: Option<T>) -> Self {
-        Self {
-            batch,
-            token,
-            from,
-            taken: from,
-            acknowledged: from,
-            since: None,
-            is_suspect: false,
-        }
-    }
-
-    /// Returns the offset up to which the batch may be sent.
-    fn end(&self) -> usize {
-        if self.is_suspect {
-            self.batch.frame_end(self.from)
-        } else {
-            self.batch.bytes().len()
-        }
-    }
-
-    /// Returns the first frame to be sent.
-    fn first_frame(&self) -> &[u8] {
-        &self.batch.bytes()[self.from..self.batch.frame_end(self.from)]
-    }
-}
-
-/// A number of bytes that the connection accepted, and their end on the wire.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    wire: u64,
-    count: usize,
-    /// Whether the bytes are a frame that the connection cannot send.
-    refused: bool,
 }
 
 /// The delivery of batches to a receiver. See the [module](self).
@@ -149,13 +97,13 @@ struct Mark {
 /// // The driver writes the bytes to the socket, which accepts all of them.
 /// assert_eq!(session.transmit(), b"23 <14>1 - - - - - - hello");
 /// let written = session.transmit().len();
-/// session.on_taken(written, written as u64, now);
+/// session.on_accepted(written, written as u64, now);
 /// assert!(session.awaits_acknowledgement());
 ///
 /// // The peer's kernel acknowledges them.
 /// now += Duration::from_millis(20);
 /// session.on_acknowledged(written as u64, now);
-/// let finished = session.poll_finished().expect("the batch has ended");
+/// let finished = session.poll_ended().expect("the batch has ended");
 /// assert_eq!(finished.token, "first batch");
 /// assert_eq!(finished.outcome, Outcome::Delivered);
 /// assert_eq!(finished.took, Some(Duration::from_millis(20)));
@@ -167,10 +115,10 @@ pub struct Session<T> {
     /// The batches to be delivered, oldest first. Completely accepted ones come first.
     queue: VecDeque<Entry<T>>,
     /// The number of entries of `queue` that the connection has accepted completely.
-    taken: usize,
+    accepted: usize,
     /// The accepted and unacknowledged bytes, in the order of the wire.
     marks: VecDeque<Mark>,
-    finished: VecDeque<Finished<T>>,
+    ended: VecDeque<EndedBatch<T>>,
     /// Whether the last attempt to reach a server failed.
     down: bool,
     connection: ConnectionState,
@@ -189,9 +137,9 @@ impl<T> Session<T> {
             policy,
             state: State::Idle,
             queue: VecDeque::new(),
-            taken: 0,
+            accepted: 0,
             marks: VecDeque::new(),
-            finished: VecDeque::new(),
+            ended: VecDeque::new(),
             down: false,
             connection: ConnectionState::default(),
             replay: Replay::new(policy.replay_buffer.limit(0), policy.replay_age),
@@ -225,7 +173,7 @@ impl<T> Session<T> {
             self.queue.push_back(entry);
             return;
         };
-        self.finished.push_back(Finished {
+        self.ended.push_back(EndedBatch {
             batch: Some(batch),
             token,
             outcome,
@@ -302,9 +250,9 @@ impl<T> Session<T> {
     /// Returns the size in bytes of the frames that the connection has not accepted yet.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
-        let unsent = self.queue.iter().skip(self.taken);
+        let unsent = self.queue.iter().skip(self.accepted);
         unsent
-            .map(|entry| entry.batch.bytes().len() - entry.taken)
+            .map(|entry| entry.batch.bytes().len() - entry.accepted)
             .sum()
     }
 
@@ -363,29 +311,6 @@ impl<T> Session<T> {
         }
     }
 
-    /// Queues the kept frames before everything else.
-    fn send_replay(&mut self) -> usize {
-        let bytes = self.replay.bytes();
-        for kept in self.replay.take().into_iter().rev() {
-            self.queue
-                .push_front(Entry::new(kept.batch, kept.from, None));
-        }
-        self.connection.resending = Resending::UnderWay;
-        bytes
-    }
-
-    /// Queues the frames of the search's next probe.
-    fn send_probe(&mut self, now: Instant) -> usize {
-        self.connection.resending = Resending::UnderWay;
-        let Some(probe) = self.suspects.probe() else {
-            self.connection.survives_at = Some(now + self.survival_time());
-            return 0;
-        };
-        let bytes = probe.bytes().len();
-        self.queue.push_front(Entry::new(probe, 0, None));
-        bytes
-    }
-
     /// Reports the receive window that the peer advertised, in bytes. Returns true if,
     /// for the first time on this connection, the peer can hold more unread bytes than
     /// the replay buffer keeps.
@@ -403,7 +328,7 @@ impl<T> Session<T> {
 
     /// Reports that one side closed the connection in an orderly way. Nothing more is
     /// sent on it. Returns whether the driver must watch the connection, until it is
-    /// reset ([`End::Broken`]), the peer closes it as well ([`End::Answered`]), or
+    /// reset ([`End::Broken`]), the peer closes it as well ([`End::ClosedByBoth`]), or
     /// [`Session::on_timeout`] ends it. Otherwise the driver must call
     /// [`Session::on_ended`] at once.
     pub fn on_closing(&mut self, now: Instant, by: Side) -> bool {
@@ -460,108 +385,27 @@ impl<T> Session<T> {
         }
     }
 
-    /// Drops frames that are too old and, after an orderly end, frames that the peer has
-    /// read.
-    fn trim_replay(&mut self, now: Instant, end: End) {
-        self.replay.expire(now);
-        if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state) {
-            self.replay.drop_older(self.policy.close_timeout, since);
-        }
-    }
-
-    /// Counts the bytes that the peer may have lost and that are no longer kept.
-    fn count_exposed(&mut self, end: End) {
-        let evicted = self.replay.take_evicted();
-        if let (End::Answered | End::Closed, State::Closing { since, .. }) = (end, self.state)
-            && let Some(oldest) = self.replay.oldest()
-            && oldest + self.policy.close_timeout <= since
-        {
-            // Evicted frames are older than those the peer may have lost.
-            return;
-        }
-        let unread = unread_bound(self.connection.window) as u64;
-        let unread = unread.min(self.connection.acknowledged);
-        let exposed = unread.saturating_sub(self.replay.bytes() as u64);
-        self.totals.exposed_bytes += exposed.min(evicted);
-    }
-
-    /// Counts the end of the connection for the first frame of a batch, if the peer had
-    /// not acknowledged this frame. The frame may be the reason.
-    fn count_cut(&mut self, now: Instant) {
-        let Some(front) = self.queue.front() else {
-            return;
-        };
-        let (Some(since), Some(began), Some(_)) =
-            (front.since, self.connection.began, &front.token)
-        else {
-            return;
-        };
-        if front.acknowledged < front.batch.frame_end(front.from) {
-            let cut = Cut {
-                is_alone: front.is_suspect,
-                others_survived: began + self.policy.close_timeout <= since,
-            };
-            self.suspects.add_cut(front.first_frame(), cut, now);
-            self.connection.was_cut = true;
-        }
-    }
-
-    /// Reports the end of the connection to the suspects.
-    fn update_suspects(&mut self, now: Instant, end: End) {
-        let ConnectionState {
-            resending,
-            began,
-            was_cut,
-            ..
-        } = self.connection;
-        let lived = self.lifetime(now);
-        if lived >= self.policy.close_timeout && self.connection.has_acknowledged() && !was_cut {
-            self.suspects.others_survived();
-        }
-        let own = matches!(self.state, State::Closing { by: Side::Own, .. });
-        let by_peer = !own && matches!(end, End::Broken | End::Closed);
-        let within = |at| now.saturating_duration_since(at) < self.policy.write_timeout;
-        let early = match resending {
-            Resending::Nothing => return,
-            Resending::UnderWay => by_peer,
-            Resending::Done { at } => by_peer && within(at),
-        };
-        if early || !self.suspects.is_searching() {
-            let took = began.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-            self.suspects.on_ended(early, took, &mut self.replay, now);
-        }
-    }
-
-    fn survival_time(&self) -> Duration {
-        let Policy {
-            close_timeout,
-            write_timeout,
-            ..
-        } = self.policy;
-        self.suspects.survival_time(close_timeout, write_timeout)
-    }
-
     /// Returns the bytes to be sent next, which are empty if there are none.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
-        match self.queue.get(self.taken) {
+        match self.queue.get(self.accepted) {
             Some(entry) if !self.is_up() || self.must_wait(entry) => &[],
-            Some(entry) => &entry.batch.bytes()[entry.taken..entry.end()],
+            Some(entry) => &entry.batch.bytes()[entry.accepted..entry.end()],
             None => &[],
         }
     }
 
     /// Whether an entry must wait until nothing else is unacknowledged.
     fn must_wait(&self, entry: &Entry<T>) -> bool {
-        entry.is_suspect && entry.taken == entry.from && !self.marks.is_empty()
+        entry.is_suspect && entry.accepted == entry.from && !self.marks.is_empty()
     }
 
     /// Returns the frame to be sent next, for a connection that sends frames one by one.
     #[must_use]
     pub fn transmit_frame(&self) -> &[u8] {
-        match self.queue.get(self.taken) {
+        match self.queue.get(self.accepted) {
             Some(entry) if self.is_up() => {
-                &entry.batch.bytes()[entry.taken..entry.batch.frame_end(entry.taken)]
+                &entry.batch.bytes()[entry.accepted..entry.batch.frame_end(entry.accepted)]
             }
             _ => &[],
         }
@@ -570,8 +414,8 @@ impl<T> Session<T> {
     /// Reports that the connection accepted `count` of the bytes to be sent. `wire` is
     /// the position, in the connection's own count, up to which the peer will have
     /// acknowledged when it has these bytes.
-    pub fn on_taken(&mut self, count: usize, wire: u64, now: Instant) {
-        let Some(entry) = self.queue.get_mut(self.taken) else {
+    pub fn on_accepted(&mut self, count: usize, wire: u64, now: Instant) {
+        let Some(entry) = self.queue.get_mut(self.accepted) else {
             debug_assert!(count == 0, "bytes that were not submitted");
             return;
         };
@@ -586,38 +430,38 @@ impl<T> Session<T> {
             refused: false,
         });
         entry.since.get_or_insert(now);
-        let range = entry.taken..entry.taken + count;
+        let range = entry.accepted..entry.accepted + count;
         self.totals.sent.add(&entry.batch, range.clone());
         if entry.token.is_none() {
             self.totals.resent.add(&entry.batch, range);
         }
-        entry.taken += count;
-        debug_assert!(entry.taken <= entry.batch.bytes().len());
-        if entry.taken == entry.batch.bytes().len() {
-            self.taken += 1;
+        entry.accepted += count;
+        debug_assert!(entry.accepted <= entry.batch.bytes().len());
+        if entry.accepted == entry.batch.bytes().len() {
+            self.accepted += 1;
         }
     }
 
     /// Reports that the connection cannot send the next frame. The frame is given up, and
     /// counts as delivered without an acknowledgement.
     pub fn on_refused(&mut self, now: Instant) {
-        let Some(entry) = self.queue.get_mut(self.taken) else {
+        let Some(entry) = self.queue.get_mut(self.accepted) else {
             debug_assert!(false, "a frame that was not submitted");
             return;
         };
-        let end = entry.batch.frame_end(entry.taken);
+        let end = entry.batch.frame_end(entry.accepted);
         let before = self
             .marks
             .back()
             .map_or(self.connection.wire, |mark| mark.wire);
         self.marks.push_back(Mark {
             wire: before,
-            count: end - entry.taken,
+            count: end - entry.accepted,
             refused: true,
         });
-        entry.taken = end;
+        entry.accepted = end;
         if end == entry.batch.bytes().len() {
-            self.taken += 1;
+            self.accepted += 1;
         }
         self.take_acknowledged(now);
     }
@@ -653,7 +497,7 @@ impl<T> Session<T> {
                 self.suspects.forget(entry.first_frame());
             }
             if entry.acknowledged == entry.batch.bytes().len() {
-                self.taken -= 1;
+                self.accepted -= 1;
                 self.deliver_front(now);
             }
         }
@@ -674,8 +518,8 @@ impl<T> Session<T> {
     }
 
     /// Returns the next batch that has ended, oldest first.
-    pub fn poll_finished(&mut self) -> Option<Finished<T>> {
-        self.finished.pop_front()
+    pub fn poll_ended(&mut self) -> Option<EndedBatch<T>> {
+        self.ended.pop_front()
     }
 
     /// Returns the length in bytes of the next frame that was given up, because it makes
@@ -752,17 +596,6 @@ impl<T> Session<T> {
         Expiry::Nothing
     }
 
-    /// Handles a connection that survived the frames that were sent.
-    fn survive(&mut self, now: Instant) {
-        self.suspects.on_survived(&mut self.replay, now);
-        self.totals.exposed_bytes += self.suspects.take_exposed();
-        if self.suspects.is_searching() {
-            self.send_probe(now);
-        } else if self.replay_pending {
-            self.send_replay();
-        }
-    }
-
     /// Gives everything up: every batch ends with [`Outcome::Retry`], and no frames are
     /// kept. Returns the number of bytes that would have been sent again, because the
     /// receiver may have lost them.
@@ -781,7 +614,7 @@ impl<T> Session<T> {
 
     /// Ends every batch with [`Outcome::Retry`].
     fn fail_all(&mut self, now: Instant) {
-        self.taken = 0;
+        self.accepted = 0;
         self.marks.clear();
         self.connection.progress = None;
         while let Some(entry) = self.queue.pop_front() {
@@ -812,7 +645,7 @@ impl<T> Session<T> {
         } else {
             Some(batch)
         };
-        self.finished.push_back(Finished {
+        self.ended.push_back(EndedBatch {
             batch,
             token,
             outcome: Outcome::Retry { delivered },
@@ -829,7 +662,7 @@ impl<T> Session<T> {
         }
         let batch = self.replay.keep(entry.batch, entry.from, now);
         if let Some(token) = entry.token {
-            self.finished.push_back(Finished {
+            self.ended.push_back(EndedBatch {
                 batch,
                 token,
                 outcome: Outcome::Delivered,

@@ -188,7 +188,7 @@ impl World {
         if count > 0 {
             connection.sent.extend_from_slice(&bytes[..count]);
             let wire = connection.sent.len() as u64;
-            self.session.on_taken(count, wire, self.now);
+            self.session.on_accepted(count, wire, self.now);
         }
     }
 
@@ -264,7 +264,7 @@ impl World {
         let is_watched = self.session.on_closing(self.now, Side::Own);
         if !is_watched {
             self.connection = None;
-            self.session.on_ended(self.now, End::Answered);
+            self.session.on_ended(self.now, End::ClosedByBoth);
             return;
         }
         if crashes {
@@ -276,7 +276,7 @@ impl World {
         self.read(usize::MAX / 2);
         // Reading a poison message may have ended the connection.
         if self.connection.take().is_some() {
-            self.session.on_ended(self.now, End::Answered);
+            self.session.on_ended(self.now, End::ClosedByBoth);
         }
     }
 
@@ -297,7 +297,7 @@ impl World {
         while self.session.poll_rejected().is_some() {
             self.rejected += 1;
         }
-        while let Some(finished) = self.session.poll_finished() {
+        while let Some(finished) = self.session.poll_ended() {
             let (lines, skip) = self.batch.take().unwrap();
             match finished.outcome {
                 Outcome::Delivered => self.delivered.extend(lines),

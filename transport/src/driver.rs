@@ -1,44 +1,29 @@
 //! The driver of one sink: performs on sockets what the sink's session decides.
 
-use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher, RandomState};
+mod connecting;
+mod delivering;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use syslog::session::{End, Expiry, Finished, Side};
-use syslog::{Batch, Outcome, Session, Totals};
+use syslog::session::{End, EndedBatch, Expiry, Side};
+use syslog::{Batch, Session, Totals};
 
+use self::connecting::random;
 use crate::attempt::Attempt;
-use crate::connection::{Connection, ReadProgress};
+use crate::connection::Connection;
 use crate::consumer::{Consumer, QueueState};
 use crate::context::{Context, Request};
 use crate::half_closed::HalfClosed;
 use crate::servers::Servers;
 use crate::{DeliveryEvent, Error, Observer, Target};
 
-/// The maximum number of bytes passed to a connection in one write. The progress
-/// of a batch is known in steps of this size. Smaller writes cost more processor
-/// time, and larger ones do not save any.
-const MAX_WRITE: usize = 256 * 1024;
-/// The first interval of polling for acknowledgements, if the kernel does not
-/// signal them. The interval doubles with each poll.
-const MIN_ACK_POLL: Duration = Duration::from_millis(1);
-/// The maximum interval of polling for acknowledgements.
-const MAX_ACK_POLL: Duration = Duration::from_millis(20);
-/// The polling interval if the kernel does signal acknowledgements: a signal can
-/// get lost if the socket is short of memory.
-const FALLBACK_ACK_POLL: Duration = Duration::from_millis(200);
-
 /// A callback that receives the outcome of a delivery. The callback runs on the
 /// event loop's thread and must not block.
-pub(crate) type Reply = Box<dyn FnOnce(Finished<()>) + Send>;
-
-/// The maximum number of rounds of reading from the queue and sending before
-/// other sinks are served.
-const MAX_ROUNDS: usize = 16;
+pub(crate) type Reply = Box<dyn FnOnce(EndedBatch<()>) + Send>;
 
 /// The source of a batch, to which its outcome is reported.
 enum BatchSource {
@@ -258,24 +243,6 @@ impl Driver {
         }
     }
 
-    /// Returns whether to start a connection attempt. A sink connects before
-    /// there is anything to send, so that configuration errors show early. A sink
-    /// that is being closed connects only if there is something left to send.
-    fn should_connect(&self, now: Instant) -> bool {
-        if self.attempt.is_some() {
-            return false;
-        }
-        match &self.active {
-            None => {
-                self.session.wants_connection()
-                    && (self.close_deadline.is_none() || !self.is_drained())
-            }
-            Some(active) => {
-                self.close_deadline.is_none() && active.failback.is_some_and(|at| now >= at)
-            }
-        }
-    }
-
     fn handle_timeouts(&mut self, cx: &Context<'_>) {
         let now = cx.now;
         if self.close_deadline.is_some_and(|deadline| now >= deadline) && self.session.is_busy() {
@@ -322,7 +289,7 @@ impl Driver {
         self.half_closed = Some(HalfClosed::new(connection, server, by, error));
         if !self.session.on_closing(cx.now, by) {
             let end = match by {
-                Side::Own => End::Answered,
+                Side::Own => End::ClosedByBoth,
                 Side::Peer => End::Closed,
             };
             self.finish_half_closed(end, cx);
@@ -339,7 +306,7 @@ impl Driver {
 
     fn finish_half_closed(&mut self, end: End, cx: &Context<'_>) {
         if let Some(closed) = self.half_closed.take() {
-            self.is_close_confirmed = end == End::Answered && self.close_deadline.is_some();
+            self.is_close_confirmed = end == End::ClosedByBoth && self.close_deadline.is_some();
             self.on_connection_ended(closed.server, &closed.error, end, cx);
         }
     }
@@ -353,257 +320,6 @@ impl Driver {
             let peer = active.connection.peer();
             self.close_connection(Side::Own, Error::KeyLimitReached { peer }, cx);
         }
-    }
-
-    /// Starts to connect to a server, or to look up its addresses.
-    fn start_attempt(&mut self, cx: &Context<'_>) -> Request {
-        let picked = match &mut self.active {
-            None => self.servers.pick(cx.now),
-            Some(active) => {
-                active.failback = Some(cx.now + self.target.failback);
-                self.servers.pick_before(active.server, cx.now)
-            }
-        };
-        let Some(server) = picked else {
-            if self.active.is_none() {
-                self.session
-                    .on_failed(cx.now, self.servers.time_to_retry(cx.now));
-            }
-            return Request::Nothing;
-        };
-        if let Some(tls) = self.target.transport.tls()
-            && let Some(files) = tls.refresh()
-        {
-            self.notify(&DeliveryEvent::TlsFilesReloaded(files.as_ref().copied()));
-        }
-        if let Some(address) = self.target.servers[server].address() {
-            self.connect(server, [address].into(), cx);
-            return Request::Nothing;
-        }
-        self.attempt = Some(Attempt::look_up(&self.target, server, cx.now));
-        if self.pending_look_ups.contains(&server) {
-            return Request::Nothing;
-        }
-        self.pending_look_ups.push(server);
-        Request::LookUp(server)
-    }
-
-    fn connect(&mut self, server: usize, addresses: VecDeque<SocketAddr>, cx: &Context<'_>) {
-        let observer = &mut self.observer;
-        let on_error = |error: &Error| observer.on_event(&DeliveryEvent::AttemptFailed(error));
-        match Attempt::connect(&self.target, server, addresses, cx, on_error) {
-            Ok(attempt) => self.attempt = Some(attempt),
-            Err(error) => self.on_server_failed(server, &error, cx),
-        }
-    }
-
-    /// Advances the connection attempt.
-    fn advance(&mut self, cx: &Context<'_>) {
-        let Some(attempt) = &mut self.attempt else {
-            return;
-        };
-        if let Err(error) = attempt.advance(&self.target, cx.now) {
-            return self.try_next(&error, cx);
-        }
-        if attempt.is_looking_up() && attempt.is_timed_out(cx.now) {
-            let peer = self.target.servers[attempt.server()].to_string();
-            return self.try_next(&Error::ConnectTimeout { peer }, cx);
-        }
-        if !attempt.is_ready() {
-            return;
-        }
-        // A preferred server takes over while nothing is in flight, if possible.
-        let can_switch = !self.session.is_busy() || attempt.is_timed_out(cx.now);
-        if let Some(active) = &self.active
-            && can_switch
-        {
-            let peer = active.connection.peer();
-            self.close_connection(Side::Own, Error::Replaced { peer }, cx);
-        }
-        if self.active.is_none() && self.half_closed.is_none() {
-            self.activate(cx);
-        }
-    }
-
-    /// Makes the connection of the attempt the active one.
-    fn activate(&mut self, cx: &Context<'_>) {
-        let Some(attempt) = self.attempt.take() else {
-            return;
-        };
-        let server = attempt.server();
-        let Some(connection) = attempt.into_connection() else {
-            return;
-        };
-        let bytes = self.session.on_connected(cx.now);
-        self.notify(&DeliveryEvent::Connected {
-            peer: connection.peer(),
-            resumed: connection.is_resumed(),
-        });
-        if bytes > 0 {
-            self.notify(&DeliveryEvent::Replaying { bytes });
-        }
-        self.active = Some(ActiveConnection {
-            connection,
-            server,
-            failback: (server > 0).then_some(cx.now + self.target.failback),
-            ack_poll: None,
-            has_unread_data: false,
-        });
-    }
-
-    /// Handles the failure of an address: tries the server's next one, if any.
-    fn try_next(&mut self, error: &Error, cx: &Context<'_>) {
-        let Some(attempt) = self.attempt.take() else {
-            return;
-        };
-        let server = attempt.server();
-        let addresses = attempt.into_remaining();
-        if addresses.is_empty() {
-            self.on_server_failed(server, error, cx);
-        } else {
-            self.notify(&DeliveryEvent::AttemptFailed(error));
-            self.connect(server, addresses, cx);
-        }
-    }
-
-    /// Handles the failure of a server: the next one that is not in backoff is
-    /// tried, if any.
-    fn on_server_failed(&mut self, server: usize, error: &Error, cx: &Context<'_>) {
-        self.attempt = None;
-        self.servers.fail(server, cx.now, random());
-        let is_in_use = self.active.is_some() || self.half_closed.is_some();
-        if is_in_use || self.servers.pick(cx.now).is_some() {
-            return self.notify(&DeliveryEvent::AttemptFailed(error));
-        }
-        let retry_in = self.servers.time_to_retry(cx.now);
-        self.session.on_failed(cx.now, retry_in);
-        self.down.store(true, Ordering::Relaxed);
-        // The error is logged before the callers learn that they must retry.
-        self.notify(&DeliveryEvent::ConnectFailed { error, retry_in });
-        self.complete_batches();
-    }
-
-    /// Delivers the batches of the session and the queue.
-    fn deliver(&mut self, cx: &Context<'_>) -> Result<(), Error> {
-        for _ in 0..MAX_ROUNDS {
-            let was_full = !self.has_room();
-            let is_filled = self.submit_from_queue(cx);
-            self.pump(cx)?;
-            // Finished batches make room for others.
-            self.complete_batches();
-            self.has_more = is_filled || was_full && self.has_room();
-            if !self.has_more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether the session has room for another batch of the queue.
-    fn has_room(&self) -> bool {
-        let unsent = self.session.unsent_bytes();
-        self.consumer
-            .as_ref()
-            .is_some_and(|consumer| consumer.has_room(unsent))
-            && self.session.is_up()
-            && !self.session.is_searching()
-            && self.close_deadline.is_none()
-    }
-
-    /// Submits a batch of the queue to the session, if there is room. Returns
-    /// whether a batch was submitted.
-    fn submit_from_queue(&mut self, cx: &Context<'_>) -> bool {
-        if !self.has_room() {
-            return false;
-        }
-        let Some(consumer) = &mut self.consumer else {
-            return false;
-        };
-        match consumer.next(&mut cx.scratch.borrow_mut(), cx.now) {
-            Ok(None) => false,
-            Ok(Some(batch)) => {
-                let first = batch.first();
-                self.session.submit(batch, 0, BatchSource::Queue { first });
-                true
-            }
-            Err(error) => {
-                self.observer.on_event(&DeliveryEvent::QueueFailed(&error));
-                false
-            }
-        }
-    }
-
-    /// Moves bytes from the session to the connection, and acknowledgements back,
-    /// until nothing is left to do.
-    fn pump(&mut self, cx: &Context<'_>) -> Result<(), Error> {
-        while self.pump_once(cx)? {}
-        Ok(())
-    }
-
-    /// Does one round of [`Driver::pump`]. Returns whether acknowledgements have
-    /// released more frames: some are held back until they are alone in flight.
-    fn pump_once(&mut self, cx: &Context<'_>) -> Result<bool, Error> {
-        let is_drained = self.is_drained();
-        let Some(active) = &mut self.active else {
-            return Ok(false);
-        };
-        let connection = &mut active.connection;
-        active.has_unread_data = connection.read()? == ReadProgress::MorePending;
-        connection.flush()?;
-        while !connection.is_near_key_limit() {
-            let bytes = if connection.is_message_based() {
-                self.session.transmit_frame()
-            } else {
-                let bytes = self.session.transmit();
-                &bytes[..bytes.len().min(MAX_WRITE)]
-            };
-            if bytes.is_empty() {
-                break;
-            }
-            let taken = match connection.write(bytes) {
-                Ok(taken) => taken,
-                Err(error @ Error::DatagramTooLong { .. }) => {
-                    self.observer
-                        .on_event(&DeliveryEvent::MessageTooLong(&error));
-                    self.session.on_refused(cx.now);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            self.session.on_taken(taken, connection.accepted(), cx.now);
-            if taken == 0 {
-                break;
-            }
-        }
-        let all_sent = self.session.transmit().is_empty();
-        if is_drained {
-            connection.close();
-        }
-        connection.flush()?;
-        // Before the acknowledgements: the window decides how much of the
-        // acknowledged data to keep.
-        if self.session.awaits_acknowledgement()
-            && let Some(window) = connection.window()
-            && self.session.on_window(window)
-        {
-            let kept = self.session.replay_limit();
-            self.observer
-                .on_event(&DeliveryEvent::WindowExceedsReplay { window, kept });
-        }
-        let acknowledged = connection.acknowledged()?;
-        self.session.on_acknowledged(acknowledged, cx.now);
-        active.ack_poll = if self.session.awaits_acknowledgement() {
-            let wait = match active.ack_poll {
-                _ if connection.signals_acknowledgements() => FALLBACK_ACK_POLL,
-                Some((at, wait)) if cx.now >= at => (wait * 2).min(MAX_ACK_POLL),
-                Some((_, wait)) => wait,
-                None => MIN_ACK_POLL,
-            };
-            Some((cx.now + wait, wait))
-        } else {
-            None
-        };
-        Ok(all_sent && !self.session.transmit().is_empty())
     }
 
     /// Drops the active connection after an error.
@@ -629,7 +345,7 @@ impl Driver {
         if let Some(consumer) = &self.consumer {
             consumer.on_disconnected();
         }
-        if made_progress || end == End::Answered {
+        if made_progress || end == End::ClosedByBoth {
             self.servers.reset(server);
         } else {
             if self.session.is_searching() {
@@ -645,56 +361,13 @@ impl Driver {
             }
         }
         // After an answered close everything was read: nothing to report.
-        if end != End::Answered {
+        if end != End::ClosedByBoth {
             self.notify(&DeliveryEvent::Disconnected {
                 error,
                 unfinished,
                 retry_in,
             });
         }
-    }
-
-    /// Reports the outcome of each finished batch to its source. Returns the
-    /// number of batches that must be sent again.
-    fn complete_batches(&mut self) -> usize {
-        let is_down = self.session.is_down() || self.session.is_searching();
-        self.down.store(is_down, Ordering::Relaxed);
-        while let Some(length) = self.session.poll_rejected() {
-            self.notify(&DeliveryEvent::MessageRejected { length });
-        }
-        let mut retries = 0;
-        while let Some(finished) = self.session.poll_finished() {
-            match (finished.outcome, finished.took) {
-                (Outcome::Retry { .. }, _) => retries += 1,
-                (Outcome::Delivered, Some(took)) => {
-                    if let Some(active) = &self.active {
-                        self.servers.reset(active.server);
-                    }
-                    self.notify(&DeliveryEvent::Delivered { took });
-                }
-                // The batch was delivered before.
-                (Outcome::Delivered, None) => {}
-            }
-            let Finished {
-                batch,
-                token,
-                outcome,
-                took,
-            } = finished;
-            match (token, &mut self.consumer) {
-                (BatchSource::Queue { first }, Some(consumer)) => {
-                    consumer.on_finished(first, outcome, batch);
-                }
-                (BatchSource::Queue { .. }, None) => {}
-                (BatchSource::Caller(reply), _) => reply(Finished {
-                    batch,
-                    token: (),
-                    outcome,
-                    took,
-                }),
-            }
-        }
-        retries
     }
 
     /// Closes the connection in an orderly way, and abandons what is not
@@ -724,30 +397,6 @@ impl Driver {
     fn notify(&mut self, event: &DeliveryEvent<'_>) {
         self.observer.on_event(event);
     }
-
-    /// Saves the queue's position, and reports changes to the observer.
-    fn report_progress(&mut self, cx: &Context<'_>) {
-        self.save(self.session.first_number());
-        if let Some(consumer) = &mut self.consumer {
-            let state = consumer.state(&mut cx.scratch.borrow_mut());
-            if self.last_queue_state.replace(state) != Some(state) {
-                self.notify(&DeliveryEvent::Queue(state));
-            }
-        }
-        let (totals, replay_bytes) = (self.session.totals(), self.session.replay_bytes());
-        if self.last_progress != (totals, replay_bytes) {
-            self.last_progress = (totals, replay_bytes);
-            self.notify(&DeliveryEvent::Progress {
-                totals,
-                replay_bytes,
-            });
-        }
-    }
-}
-
-/// Returns a random number that spreads the sinks' backoffs; not for secrets.
-fn random() -> u32 {
-    RandomState::new().build_hasher().finish() as u32
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl HalfClosed {
         };
         match result {
             Ok(()) => None,
-            Err(Error::Closed { .. }) => Some(End::Answered),
+            Err(Error::Closed { .. }) => Some(End::ClosedByBoth),
             Err(error) => {
                 self.error = error;
                 Some(End::Broken)

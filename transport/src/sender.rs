@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{bounded, unbounded};
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
-use syslog::session::Finished;
+use syslog::session::EndedBatch;
 use syslog::{Batch, Outcome};
 
 use crate::driver::{Driver, Reply};
@@ -194,7 +194,7 @@ impl Destination {
             Box::new(move |finished| drop(reply.send(finished))),
         );
         match finished.recv() {
-            Ok(Finished { batch, outcome, .. }) => (outcome, batch),
+            Ok(EndedBatch { batch, outcome, .. }) => (outcome, batch),
             // The event loop has ended and dropped the batch.
             Err(_) => (Outcome::Retry { delivered: skip }, None),
         }
@@ -204,7 +204,7 @@ impl Destination {
     /// is passed to `done` on the event loop's thread, where `done` must not block.
     /// If the event loop has ended, `done` is dropped without being called.
     pub fn submit(&self, batch: Batch, skip: usize, done: impl FnOnce(Outcome) + Send + 'static) {
-        let done = move |Finished { outcome, .. }: Finished<()>| done(outcome);
+        let done = move |EndedBatch { outcome, .. }: EndedBatch<()>| done(outcome);
         self.send_batch(batch, skip, Box::new(done));
     }
 

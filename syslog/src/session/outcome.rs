@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! the peer ...                        the session gets   it sends again
-//! answers our own close               End::Answered      what was acknowledged less than
+//! answers our own close               End::ClosedByBoth  what was acknowledged less than
 //!                                                        close_timeout before the close
 //! closes, no reset in close_timeout   End::Closed        the same
 //! closes, then resets                 End::Broken        everything that is kept
@@ -38,7 +38,7 @@ pub enum Outcome {
 pub enum End {
     /// The peer closed the connection after this side had. It is treated like
     /// [`End::Closed`], because the peer may have closed independently at the same time.
-    Answered,
+    ClosedByBoth,
     /// The peer closed the connection in an orderly way, and no reset followed. The peer
     /// has read the frames that it had acknowledged at least
     /// [`Policy::close_timeout`](super::Policy::close_timeout) before the close. Later
@@ -77,7 +77,7 @@ pub enum Expiry {
 
 /// A batch that has ended.
 #[derive(Debug)]
-pub struct Finished<T> {
+pub struct EndedBatch<T> {
     /// A batch whose memory can be used again. It may be an older batch.
     pub batch: Option<Batch>,
     /// The token that the batch was submitted with.

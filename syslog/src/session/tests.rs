@@ -47,7 +47,7 @@ fn assert_stalled(session: &mut Session<u32>, now: Instant) {
 const RETRY: Outcome = Outcome::Retry { delivered: 0 };
 
 fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
-    std::iter::from_fn(|| session.poll_finished())
+    std::iter::from_fn(|| session.poll_ended())
         .map(|finished| (finished.token, finished.outcome))
         .collect()
 }
@@ -58,9 +58,9 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
     assert_eq!(session.transmit(), b"5 hello");
-    session.on_taken(3, 3, now);
+    session.on_accepted(3, 3, now);
     assert_eq!(session.transmit(), b"ello");
-    session.on_taken(4, 7, now);
+    session.on_accepted(4, 7, now);
     assert!(session.transmit().is_empty());
     session.on_acknowledged(6, now);
     assert_eq!(finished(&mut session), []);
@@ -81,7 +81,7 @@ fn batches_are_sent_and_finished_in_order() {
     }
     for (wire, expected) in [(3, b"1 a"), (6, b"1 b"), (9, b"1 c")] {
         assert_eq!(session.transmit(), expected);
-        session.on_taken(3, wire, now);
+        session.on_accepted(3, wire, now);
     }
     session.on_acknowledged(6, now);
     assert_eq!(
@@ -98,7 +98,7 @@ fn a_peer_that_acknowledges_nothing_times_out() {
     let mut session = up(now);
     assert_eq!(session.poll_timeout(), None);
     session.submit(batch(&["hello"]), 0, 1);
-    session.on_taken(7, 7, now);
+    session.on_accepted(7, 7, now);
     session.on_acknowledged(2, now + second(4));
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
     assert_well(&mut session, now + second(13));
@@ -112,7 +112,7 @@ fn a_stalled_peer_times_out_while_bytes_wait() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
-    session.on_taken(2, 2, now);
+    session.on_accepted(2, 2, now);
     session.on_acknowledged(2, now + second(1));
     // The rest cannot be written: the socket is full.
     assert_stalled(&mut session, now + second(11));
@@ -123,7 +123,7 @@ fn a_batch_that_cannot_be_written_times_out() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
-    session.on_taken(0, 0, now);
+    session.on_accepted(0, 0, now);
     assert_stalled(&mut session, now + second(10));
 }
 
@@ -169,7 +169,7 @@ fn a_connection_that_ends_after_one_batch_is_not_retried_at_once() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"]), 0, 1);
-    session.on_taken(3, 3, now);
+    session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
     assert!(!session.on_ended(now, End::Broken));
 }
@@ -179,7 +179,7 @@ fn a_connection_that_lived_for_a_while_is_retried_at_once() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["a"]), 0, 1);
-    session.on_taken(3, 3, now);
+    session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
     assert!(session.on_ended(now + second(1), End::Broken));
     assert!(session.wants_connection());
@@ -203,9 +203,9 @@ fn frames_are_transmitted_one_by_one_for_datagrams() {
     let mut session = up(now);
     session.submit(batch(&["one", "three"]), 0, 1);
     assert_eq!(session.transmit_frame(), b"3 one");
-    session.on_taken(5, 5, now);
+    session.on_accepted(5, 5, now);
     assert_eq!(session.transmit_frame(), b"5 three");
-    session.on_taken(7, 12, now);
+    session.on_accepted(7, 12, now);
     session.on_acknowledged(12, now);
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
 }
@@ -217,7 +217,7 @@ fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String 
         let count = session.transmit().len();
         sent.extend_from_slice(session.transmit());
         *wire += count as u64;
-        session.on_taken(count, *wire, now);
+        session.on_accepted(count, *wire, now);
     }
     session.on_acknowledged(*wire, now);
     String::from_utf8(sent).unwrap()
@@ -232,7 +232,7 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
         send_all(&mut session, &mut wire, now);
     }
     session.submit(batch(&["c"]), 0, 3);
-    session.on_taken(3, wire + 3, now);
+    session.on_accepted(3, wire + 3, now);
     finished(&mut session);
     session
 }
@@ -332,7 +332,7 @@ fn a_peer_that_closes_after_this_side_may_not_have_read_recent_frames() {
     session.submit(batch(&["new"]), 0, 2);
     send_all(&mut session, &mut wire, later);
     assert!(session.on_closing(later, Side::Own));
-    session.on_ended(later + second(1), End::Answered);
+    session.on_ended(later + second(1), End::ClosedByBoth);
     assert_eq!(session.on_connected(later + second(1)), 5);
     assert_eq!(send_all(&mut session, &mut 0, later), "3 new");
 }
@@ -369,7 +369,7 @@ fn replayed_frames_are_kept_until_they_are_acknowledged() {
     for end in [End::Broken, End::Stalled, End::Closed] {
         session.on_failed(later, WAIT);
         assert_eq!(session.on_connected(later), 6);
-        session.on_taken(2, 2, later);
+        session.on_accepted(2, 2, later);
         session.on_ended(later, end);
     }
     assert_eq!(session.on_connected(later), 6);
@@ -404,8 +404,8 @@ fn a_partly_delivered_batch_continues_after_the_delivered_frames() {
     for end in [End::Closed, End::Broken] {
         let mut session = up(now);
         session.submit(batch(&["a", "b", "c"]), 0, 1);
-        session.on_taken(2, 2, now);
-        session.on_taken(5, 7, now);
+        session.on_accepted(2, 2, now);
+        session.on_accepted(5, 7, now);
         session.on_acknowledged(7, now);
         session.on_ended(now + WAIT, end);
         // Two frames were delivered; a part of the third does not count.
@@ -446,7 +446,7 @@ fn abandon_returns_the_bytes_that_would_be_replayed() {
     let mut session = delivered_two_of_three(now);
     session.on_ended(now, End::Broken);
     session.on_connected(now);
-    session.on_taken(3, 3, now);
+    session.on_accepted(3, 3, now);
     assert_eq!(session.abandon(now), 6);
     assert!(!session.is_busy());
 }
@@ -456,7 +456,7 @@ fn each_acknowledged_byte_extends_the_write_timeout() {
     let now = Instant::now();
     let mut session = up(now);
     session.submit(batch(&["hello"]), 0, 1);
-    session.on_taken(7, 7, now);
+    session.on_accepted(7, 7, now);
     for wire in 1..7 {
         let later = now + second(9 * wire);
         assert_well(&mut session, later);
@@ -775,7 +775,7 @@ fn cut(session: &mut Session<u32>, texts: &[&str], now: &mut Instant) -> bool {
     if !all.bytes().starts_with(session.transmit()) {
         return false;
     }
-    session.on_taken(count, 1000, *now);
+    session.on_accepted(count, 1000, *now);
     *now += Duration::from_millis(10);
     session.on_ended(*now, End::Broken);
     assert_eq!(finished(session), [(1, RETRY)]);
@@ -791,12 +791,12 @@ fn a_frame_during_which_connections_ended_is_sent_alone() {
         session.on_connected(now);
     }
     session.submit(batch(&["before"]), 0, 1);
-    session.on_taken(8, 8, now);
+    session.on_accepted(8, 8, now);
     session.submit(batch(&["a", "b"]), 0, 2);
     assert_eq!(session.transmit(), b"", "another frame is unacknowledged");
     session.on_acknowledged(8, now);
     assert_eq!(session.transmit(), b"1 a");
-    session.on_taken(3, 11, now);
+    session.on_accepted(3, 11, now);
     assert_eq!(session.transmit(), b"");
     // The peer acknowledges the frame, so the frame is not to blame.
     session.on_acknowledged(11, now);
@@ -833,7 +833,7 @@ fn frames_before_a_bad_one_are_not_blamed() {
         while !session.transmit().is_empty() {
             let sent = session.transmit().to_vec();
             wire += sent.len() as u64;
-            session.on_taken(sent.len(), wire, now);
+            session.on_accepted(sent.len(), wire, now);
             if sent.windows(3).any(|text| text == b"bad") {
                 session.on_ended(now, End::Broken);
             } else {
@@ -871,7 +871,7 @@ fn a_frame_during_which_a_few_connections_ended_is_not_given_up() {
     let mut session = up(now);
     for _ in 0..4 {
         session.submit(batch(&["a"]), 0, 1);
-        session.on_taken(3, 3, now);
+        session.on_accepted(3, 3, now);
         session.on_ended(now + second(5), End::Broken);
         assert_eq!(finished(&mut session), [(1, RETRY)]);
         session.on_connected(now);
