@@ -45,6 +45,8 @@ pub struct Fleet {
     pub leaving: Vec<Agent>,
     /// The number of nodes that have had no working agent for longer than is normal.
     pub missing: usize,
+    /// The time since which the API server has answered, if known.
+    pub observed_since: Option<Timestamp>,
 }
 
 /// The nodes without a pod, and since when that is known.
@@ -139,7 +141,10 @@ impl Fleet {
         let is_wanted = |node: &&Node| {
             template.is_none_or(|template| placement(node, template) == Placement::Wanted)
         };
-        let mut fleet = Self::default();
+        let mut fleet = Self {
+            observed_since,
+            ..Self::default()
+        };
         if template.is_some() {
             let wanted = nodes.iter().filter(|(_, node)| is_wanted(node));
             let since = |name: &String| {

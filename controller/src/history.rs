@@ -193,6 +193,9 @@ pub struct Failed {
     /// The node whose agent failed with it; none if no agent started.
     #[serde(default)]
     pub node: Option<String>,
+    /// Whether the container of that agent never ran.
+    #[serde(default)]
+    pub never_ran: bool,
 }
 
 /// The configurations of revisions, by their names.
@@ -286,7 +289,9 @@ impl History {
         let is_attempt = self.trial.is_some() || self.roll.is_some();
         let agents = now.fleet.agents.iter().chain(now.fleet.not_started());
         for agent in agents.filter(|agent| step.replace.contains(&agent.pod)) {
-            if now.works(agent) {
+            // One that did not work before may stop working at any time.
+            let is_excluded = self.unhealthy.contains(&agent.node);
+            if agent.ready_since.is_some() || (now.works(agent) && !is_excluded) {
                 let risk = Risk {
                     deleted: now.now,
                     is_its_own: false,
@@ -387,6 +392,7 @@ impl History {
                     times: 1,
                 },
                 node: None,
+                never_ran: false,
             });
         }
     }
@@ -445,7 +451,7 @@ impl History {
             }
             Some(_) | None => {}
         }
-        let was_watched = lasts(roll.since, now.now) >= timing.rollout_timeout;
+        let was_watched = now.observed(roll.since) >= timing.rollout_timeout;
         let has_good = self.good.is_some();
         let is_complete = now.all_have(&roll, &self.unhealthy, &self.risked, has_good);
         if is_complete && (is_next || was_watched) {
@@ -565,7 +571,8 @@ impl History {
         let (unhealthy, risked) = (&self.unhealthy, &self.risked);
         match (&mut self.trial, &mut self.roll, &self.good) {
             (Some(trial), _, Some(good)) => {
-                now.try_on_one(trial, &good.revision, unhealthy, risked)
+                let before = self.failed.as_ref();
+                now.try_on_one(trial, &good.revision, before, unhealthy, risked)
             }
             // There is nothing to come back to.
             (Some(trial), _, None) => now.roll(&trial.revision, risked, false),
@@ -583,7 +590,7 @@ impl History {
 
     fn fail(&mut self, attempt: &Attempt, failure: Failure, now: &Situation<'_>) {
         let Situation { revisions, .. } = *now;
-        let Failure { why, node } = failure;
+        let Failure { why, node, has_run } = failure;
         let Attempt {
             revision, template, ..
         } = attempt;
@@ -607,6 +614,7 @@ impl History {
             revision: revision.clone(),
             template,
             setback: setback(before.map(|failed| &failed.setback)),
+            never_ran: node.is_some() && !has_run,
             node: node.clone(),
         };
         let good = good.and_then(|good| revisions.get(&good.revision));

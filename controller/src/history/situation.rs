@@ -1,10 +1,11 @@
 //! The evidence of agents about revisions, and the choice of the agents to replace next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Attempt, LONGEST, Revisions, Risk, Risked};
+use super::{Attempt, Failed, LONGEST, Revisions, Risk, Risked};
 use crate::fleet::{Agent, Fleet, Obstacle, lasts};
 use crate::plan::Plan;
 use crate::settings::{Settings, Timing};
@@ -84,6 +85,8 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// The node whose agent failed with it; none if no agent started.
     pub(super) node: Option<String>,
+    /// Whether the agent's container has run.
+    pub(super) has_run: bool,
 }
 
 impl Situation<'_> {
@@ -92,10 +95,20 @@ impl Situation<'_> {
         agents.filter(move |agent| agent.revision == revision)
     }
 
+    /// Returns the time since `since` during which the API server has answered, without
+    /// interruption until now.
+    pub(super) fn observed(&self, since: Timestamp) -> Duration {
+        let observed = self.fleet.observed_since;
+        lasts(
+            observed.map_or(since, |observed| observed.max(since)),
+            self.now,
+        )
+    }
+
     /// Returns whether an agent has been ready for long enough.
     pub(super) fn is_settled(&self, agent: &Agent) -> bool {
         let Timing { canary_ready, .. } = self.timing;
-        let is_long = |since, span| lasts(since, self.now) >= span;
+        let is_long = |since, span| self.observed(since) >= span;
         let Agent {
             created,
             ready_since,
@@ -113,7 +126,7 @@ impl Situation<'_> {
     /// shown.
     pub(super) fn is_proven(&self, agent: &Agent) -> bool {
         let span = self.timing.canary_timeout * 2;
-        let is_long = |since: Timestamp| lasts(since, self.now) >= span;
+        let is_long = |since: Timestamp| self.observed(since) >= span;
         // A node's clock may be ahead.
         let ready_since = agent.ready_since.filter(|since| *since <= self.now);
         ready_since.max(agent.created).is_some_and(is_long)
@@ -157,8 +170,8 @@ impl Situation<'_> {
     /// Returns whether an agent had enough time to become ready several times.
     fn is_long_there(&self, agent: &Agent) -> bool {
         let span = self.timing.canary_timeout * FLAPS;
-        let is_long = |created| lasts(created, self.now) >= span;
-        agent.created.is_some_and(is_long)
+        let is_long = |since| self.observed(since) >= span;
+        agent.created.max(agent.observed_since).is_some_and(is_long)
     }
 
     /// Removes the nodes from `risked` that have a working agent again, that are gone, or
@@ -189,7 +202,7 @@ impl Situation<'_> {
         } = self.fleet;
         let agents: BTreeSet<&String> = agents.iter().map(|agent| &agent.node).collect();
         // The API server may have refused the deletion.
-        let is_late = |risk: &Risk| lasts(risk.deleted, self.now) >= self.timing.canary_timeout;
+        let is_late = |risk: &Risk| self.observed(risk.deleted) >= self.timing.canary_timeout;
         let ready: BTreeSet<&String> = self.fleet.ready().map(|agent| &agent.node).collect();
         risked.retain(|node, risk| {
             risk.is_its_own |= Some(risk.deleted) <= latest;
@@ -212,7 +225,7 @@ impl Situation<'_> {
             if agent.is_some_and(|agent| self.works(agent)) {
                 return None;
             }
-            let is_long = lasts(risk.deleted, self.now) >= self.timing.canary_timeout;
+            let is_long = self.observed(risk.deleted) >= self.timing.canary_timeout;
             let is_unhealthy = agent.is_some_and(|agent| self.is_unhealthy(agent));
             let is_lost = is_long || is_unhealthy || out.is_some();
             let problem = agent.and_then(|agent| agent.problem.clone());
@@ -319,7 +332,7 @@ impl Situation<'_> {
     ) -> Option<Failure> {
         if self.has_lost_many(attempt, risked) && !attempt.is_careful {
             let why = self.loss(risked)?;
-            return Some(Failure { why, node: None });
+            return Some(Failure::without_agent(why));
         }
         let of_agent = self.failure_of_agent(attempt, unhealthy, risked);
         let on_its_node = || self.failure_on_its_node(attempt, unhealthy);
@@ -368,6 +381,7 @@ impl Situation<'_> {
         Some(Failure {
             why: format!("on node {}: {problem}", agent.node),
             node: Some(agent.node.clone()),
+            has_run: agent.has_run,
         })
     }
 
@@ -376,11 +390,9 @@ impl Situation<'_> {
         let (node, chosen) = attempt.node.as_ref()?;
         let patience = self.timing.canary_timeout;
         let absent = self.fleet.absent.get(node).filter(|_| !self.is_dead(node));
-        if absent.is_some_and(|since| lasts(*since.max(chosen), self.now) >= patience) {
-            return Some(Failure {
-                why: format!("on node {node}: {}", Obstacle::NoPod),
-                node: None,
-            });
+        if absent.is_some_and(|since| self.observed(*since.max(chosen)) >= patience) {
+            let why = format!("on node {node}: {}", Obstacle::NoPod);
+            return Some(Failure::without_agent(why));
         }
         let mut agents = self.agents_with(&attempt.revision);
         let does_not_stay =
@@ -388,12 +400,13 @@ impl Situation<'_> {
         (does_not_stay && !unhealthy.contains(node)).then(|| Failure {
             why: format!("on node {node}: the agent does not stay ready"),
             node: Some(node.clone()),
+            has_run: true,
         })
     }
 
     /// Returns whether an attempt has had the time in which an agent starts.
     fn is_late(&self, attempt: &Attempt) -> bool {
-        lasts(attempt.since, self.now) >= self.timing.canary_timeout
+        self.observed(attempt.since) >= self.timing.canary_timeout
     }
 
     /// Returns the failure of a revision that no agent starts with: of one on trial on nodes
@@ -417,15 +430,17 @@ impl Situation<'_> {
         } else {
             None
         };
-        why.map(|why| Failure { why, node: None })
+        why.map(Failure::without_agent)
     }
 
     /// Gives one agent the revision on trial. Pods created for other reasons get the good
-    /// revision, once the pod of the trial exists.
+    /// revision, once the pod of the trial exists. The node of the failure `before` is tried
+    /// last, if the container of its agent never ran.
     pub(super) fn try_on_one(
         &self,
         trial: &mut Attempt,
         good: &str,
+        before: Option<&Failed>,
         unhealthy: &Nodes,
         risked: &Risked,
     ) -> Step {
@@ -461,10 +476,17 @@ impl Situation<'_> {
         trial.is_careful = false;
         let others = self.fleet.agents.iter();
         let others = others.filter(|agent| agent.revision != *revision);
+        let never_ran = before.filter(|failed| failed.never_ran);
+        let never_ran = never_ran.and_then(|failed| failed.node.as_ref());
         let chosen = others.min_by_key(|agent| {
             // What an earlier trial has left, else one that works: it tells the most.
             let is_left = agent.revision != good;
-            (!proves(agent), !is_left, agent.ready_since.is_none())
+            (
+                !proves(agent),
+                Some(&agent.node) == never_ran,
+                !is_left,
+                agent.ready_since.is_none(),
+            )
         });
         // Another node that proves nothing does not help at once, and costs nothing later if
         // its agent does not work anyway.
@@ -523,6 +545,16 @@ impl Situation<'_> {
         let working = working.into_iter().take(room);
         let replaced = not_working.into_iter().chain(working);
         Step::new(revision, replaced.take(AT_ONCE))
+    }
+}
+
+impl Failure {
+    const fn without_agent(why: String) -> Self {
+        Self {
+            why,
+            node: None,
+            has_run: false,
+        }
     }
 }
 

@@ -33,6 +33,8 @@ struct World {
     is_stuck: bool,
     /// The nodes whose pod is terminating, and since when.
     terminating: BTreeMap<String, Timestamp>,
+    /// The time since which the API server has answered, if known.
+    observed_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Default)]
@@ -83,6 +85,7 @@ impl World {
             given: Vec::new(),
             is_stuck: false,
             terminating: BTreeMap::new(),
+            observed_since: None,
         }
     }
 
@@ -129,6 +132,7 @@ impl World {
     fn fleet(&mut self) -> Fleet {
         let mut fleet = Fleet {
             wanted: (!self.template.is_empty()).then_some(self.nodes.len()),
+            observed_since: self.observed_since,
             ..Fleet::default()
         };
         let patience = self.settings.timing.canary_timeout;
@@ -168,6 +172,7 @@ impl World {
                 }
                 (None, Some(agent)) => {
                     let mut agent = agent.clone();
+                    agent.observed_since = self.observed_since;
                     if *kind == Kind::Flapping {
                         agent.ready_since = Some(self.now - SignedDuration::from_secs(3));
                     }
@@ -321,6 +326,13 @@ impl World {
             agent.has_run = true;
             agent.ready_since = agent.ready_since.or(Some(self.now));
         }
+    }
+
+    /// Lets time pass during which the API server does not answer.
+    fn lose_api_server(&mut self, minutes: i64) {
+        self.now += SignedDuration::from_mins(minutes);
+        self.observed_since = Some(self.now);
+        self.absent.clear();
     }
 
     /// Returns the number of nodes with an agent's pod.
@@ -1275,4 +1287,5 @@ fn the_canary_is_an_ordinary_node_during_the_roll() {
     );
 }
 
+mod api_server;
 mod outages;

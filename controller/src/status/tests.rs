@@ -179,6 +179,7 @@ fn a_rolled_back_sink_reports_the_failure() {
             times: 1,
         },
         node: Some("node-1".to_owned()),
+        never_ran: false,
     });
     let (status, reason, message) = case.says(Configured);
     assert_eq!(
@@ -200,6 +201,7 @@ fn failures_of_the_image_or_the_settings_are_reported() {
             times: 1,
         },
         node: node.map(str::to_owned),
+        never_ran: false,
     };
     let mut case = Case::new(0);
     case.decided.history.failed = Some(failed(&case, Some("node-1")));
@@ -242,6 +244,7 @@ fn ready_and_stalled_follow_the_other_conditions() {
             times: 1,
         },
         node: Some("node-1".to_owned()),
+        never_ran: false,
     });
     assert_eq!(
         said_of(&case),
@@ -608,6 +611,7 @@ fn unchanged_sinks_are_neither_rolled_back_nor_stalled() {
             times: 1,
         },
         node: Some("node-0".to_owned()),
+        never_ran: false,
     });
     let conditions = case.conditions(&before, 20);
     let reasons: Vec<&str> = conditions.iter().map(|c| c.reason.as_str()).collect();

@@ -537,3 +537,42 @@ fn an_agent_that_was_not_deleted_after_all_is_not_at_risk() {
     world.rounds(12);
     assert_eq!(world.history().risked, Risked::new());
 }
+
+/// The agent stops working a minute before the revision comes.
+#[test]
+fn an_agent_that_never_works_again_is_no_evidence() {
+    let mut world = World::settled(40, "");
+    world.set(1, Kind::Sick);
+    world.put("shop", "a.example.com");
+    let now = world.now;
+    let agent = world.nodes.get_mut("node-1").unwrap().agent.as_mut();
+    let agent = agent.unwrap();
+    (agent.ready_since, agent.not_ready_since) = (None, Some(now));
+    for _ in 0..HOUR {
+        world.round();
+        assert_eq!(world.history().failed, None);
+    }
+}
+
+#[test]
+fn a_slow_image_pull_on_the_node_of_a_trial_delays_an_upgrade_once() {
+    let mut world = World::settled(40, "");
+    world.settings.agent.image = "new-image".to_owned();
+    let revision = world.plan().revision;
+    let mut rounds = 0;
+    while world.good().as_ref() != Some(&revision) {
+        world.round();
+        rounds += 1;
+        let now = world.now;
+        let agent = world.nodes.get_mut("node-0").unwrap().agent.as_mut();
+        if let Some(agent) = agent
+            && agent.revision == revision
+        {
+            let is_pulled = lasts(agent.created.unwrap(), now) >= Duration::from_secs(300);
+            agent.has_run = is_pulled;
+            agent.ready_since = agent.ready_since.filter(|_| is_pulled);
+            agent.ready_since = agent.ready_since.or(is_pulled.then_some(now));
+        }
+        assert!(rounds < HOUR, "{:?}", world.history());
+    }
+}

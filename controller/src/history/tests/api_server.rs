@@ -1,0 +1,81 @@
+//! Outages of the API server, during which no pod is created and no kubelet reports. Nothing is
+//! late because of them.
+
+use super::*;
+
+/// Makes the agents that were created last report that they are not ready.
+fn new_agents_do_not_report(world: &mut World) {
+    let now = world.now;
+    let agents = world.nodes.values_mut();
+    let agents = agents.filter_map(|node| node.agent.as_mut());
+    let mut count = 0;
+    for agent in agents.filter(|agent| agent.created == Some(now)) {
+        (agent.ready_since, agent.has_run) = (None, false);
+        agent.not_ready_since = Some(now);
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn pods_that_could_not_be_created_fail_no_roll() {
+    for (nodes, minutes) in [(200, 4), (200, 20), (2, 4)] {
+        let mut world = World::settled(nodes, "");
+        world.put("shop", "a.example.com");
+        let revision = world.plan().revision;
+        if nodes > 2 {
+            while world.with(&revision) < 60 {
+                world.round();
+            }
+        }
+        world.makes_none = true;
+        world.round();
+        assert!(world.pods() < nodes);
+        world.lose_api_server(minutes);
+        // The controller of DaemonSets begins a few seconds later.
+        world.round();
+        assert_eq!(world.history().failed, None, "{nodes} nodes");
+        world.makes_none = false;
+        world.settle();
+        assert_eq!(world.good(), Some(revision));
+    }
+}
+
+#[test]
+fn agents_that_could_not_report_fail_no_roll() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    while world.with(&revision) < 60 {
+        world.round();
+    }
+    new_agents_do_not_report(&mut world);
+    world.lose_api_server(10);
+    world.look();
+    assert_eq!(world.history().failed, None);
+}
+
+#[test]
+fn an_agent_on_trial_that_could_not_report_blames_no_sink() {
+    let mut world = World::settled(200, "");
+    world.put("shop", "a.example.com");
+    world.round();
+    new_agents_do_not_report(&mut world);
+    world.lose_api_server(10);
+    world.look();
+    assert_eq!(world.history().failed, None);
+}
+
+#[test]
+fn a_revision_whose_last_agent_could_not_report_is_not_good() {
+    let mut world = World::settled(10, "");
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    while world.with(&revision) < 10 {
+        world.round();
+    }
+    new_agents_do_not_report(&mut world);
+    world.lose_api_server(10);
+    world.look();
+    assert_ne!(world.good(), Some(revision));
+}
