@@ -56,8 +56,6 @@ pub struct RenderedSink {
     pub alias: String,
     /// A hash of its sections.
     pub hash: String,
-    /// The length of its sections in bytes.
-    pub size: usize,
 }
 
 impl Configuration {

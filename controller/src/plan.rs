@@ -33,7 +33,7 @@ use crate::lanes::Lanes;
 use crate::render;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-use crate::tenants::{Accepted, ClusterTenant, Reads, Tenants};
+use crate::tenants::{Accepted, ClusterTenant, Reads};
 
 /// The wanted configuration.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Plan {
     pub fn new(snapshot: &Snapshot, settings: &Settings) -> Self {
         let mut verdicts = BTreeMap::new();
         let mut routes = Routes::default();
-        let mut tenants = Tenants::new();
+        let mut namespaces: BTreeMap<&str, Vec<render::Sink>> = BTreeMap::new();
         let mut quotas: BTreeMap<&str, Quota> = BTreeMap::new();
         for (name, stored) in oldest_first(&snapshot.log_sinks, snapshot) {
             let checked = match stored {
@@ -72,18 +72,18 @@ impl Plan {
                 }
             };
             let verdict = checked.and_then(|accepted| {
-                let rendered = render::sink(&name.namespace, &name.name, &accepted);
+                let sink = render::sink(&name.namespace, &name.name, &accepted);
                 let quota = quotas.entry(&name.namespace).or_default();
-                quota.take(&accepted, &rendered, settings)?;
+                quota.take(&accepted, &sink, settings)?;
                 let reads = Reads::Only(BTreeSet::from([name.namespace.clone()]));
                 routes.add(name.clone().into(), &accepted, reads, snapshot);
-                let tenant = tenants.entry(name.namespace.clone()).or_default();
-                tenant.insert(name.name.clone(), accepted);
+                let rendered = sink.rendered.clone();
+                namespaces.entry(&name.namespace).or_default().push(sink);
                 Ok(rendered)
             });
             verdicts.insert(SinkId::Namespaced(name.clone()), verdict);
         }
-        let mut cluster = BTreeMap::new();
+        let mut cluster = Vec::new();
         for (name, stored) in oldest_first(&snapshot.cluster_log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
@@ -100,8 +100,9 @@ impl Plan {
                     accepted, reads, ..
                 } = &tenant;
                 routes.add(name.clone().into(), accepted, reads.clone(), snapshot);
-                let rendered = render::cluster_sink(name, &tenant, settings);
-                cluster.insert(name.clone(), tenant);
+                let sink = render::cluster_sink(name, &tenant, settings);
+                let rendered = sink.rendered.clone();
+                cluster.push(sink);
                 Ok(rendered)
             });
             verdicts.insert(SinkId::Cluster(name.clone()), verdict);
@@ -111,7 +112,7 @@ impl Plan {
             routes.refuse(id.clone(), snapshot);
         }
         let template = agent::template(settings);
-        let mut tenants = render::tenants(&tenants, &cluster, settings);
+        let mut tenants = render::tenants(namespaces, cluster);
         let held = hold(&mut tenants, &template, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_open) {

@@ -28,12 +28,44 @@ use crate::lanes::Lanes;
 use crate::names::SERVICE;
 use crate::settings::Settings;
 use crate::snapshot::{ObjectName, SinkId};
-use crate::tenants::{Accepted, ClusterTenant, Tenants};
+use crate::tenants::{Accepted, ClusterTenant};
 
 /// The names of tenants' files: a prefix for each kind, and the extension.
 const NAMESPACE: &str = "ns-";
 const CLUSTER: &str = "cluster-";
 const YAML: &str = ".yaml";
+
+/// A sink with its content.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    pub(crate) rendered: RenderedSink,
+    /// The text of its sections.
+    sections: String,
+    certificates: Files,
+    /// Whether its sections include an input.
+    has_input: bool,
+}
+
+impl Sink {
+    fn new(file: String, alias: String, sections: String, certificates: &Files) -> Self {
+        Self {
+            rendered: RenderedSink {
+                file,
+                alias,
+                hash: content_hash(sections.as_bytes()),
+            },
+            sections,
+            certificates: certificates.clone(),
+            has_input: false,
+        }
+    }
+
+    /// Returns the size of its sections and certificates in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let certificates = self.certificates.values().map(Vec::len);
+        self.sections.len() + certificates.sum::<usize>()
+    }
+}
 
 /// One tenant's part of the configuration, with its content.
 #[derive(Clone, Debug)]
@@ -45,18 +77,18 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    fn new(
-        namespace: Option<&str>,
-        has_input: bool,
-        certificates: Files,
-        sinks: BTreeMap<String, String>,
-        text: String,
-    ) -> Self {
+    fn new(namespace: Option<&str>, sinks: Vec<Sink>, text: String) -> Self {
+        let has_input = sinks.iter().any(|sink| sink.has_input);
+        let (mut hashes, mut certificates) = (BTreeMap::new(), Files::new());
+        for sink in sinks {
+            hashes.insert(sink.rendered.alias, sink.rendered.hash);
+            certificates.extend(sink.certificates);
+        }
         let part = TenantPart {
             namespace: namespace.map(str::to_owned),
             has_input,
             certificates: certificates.keys().cloned().collect(),
-            sinks,
+            sinks: hashes,
         };
         Self {
             part,
@@ -81,33 +113,21 @@ impl Tenant {
     }
 }
 
-/// Renders the part of each tenant. The result is by file name.
+/// Returns the part of each tenant, by file name: of the sinks of each namespace, and of each
+/// cluster sink.
 pub(crate) fn tenants(
-    namespaces: &Tenants,
-    cluster: &BTreeMap<String, ClusterTenant>,
-    settings: &Settings,
+    namespaces: BTreeMap<&str, Vec<Sink>>,
+    cluster: Vec<Sink>,
 ) -> BTreeMap<String, Tenant> {
-    let of_namespaces = namespaces.iter().map(|(namespace, sinks)| {
-        let sections: BTreeMap<&String, String> = sinks
-            .iter()
-            .map(|(name, sink)| (name, output::of_namespace(namespace, name, sink)))
-            .collect();
-        let hashes = sections
-            .iter()
-            .map(|(name, section)| (alias(namespace, name), content_hash(section.as_bytes())));
-        let hashes = hashes.collect();
-        let certificates = sinks.values().flat_map(|sink| sink.files.clone()).collect();
-        let text = output::list(sections.into_values());
-        let tenant = Tenant::new(Some(namespace), false, certificates, hashes, text);
+    let of_namespaces = namespaces.into_iter().map(|(namespace, mut sinks)| {
+        sinks.sort_by(|a, b| a.rendered.alias.cmp(&b.rendered.alias));
+        let text = output::list(sinks.iter().map(|sink| sink.sections.clone()));
+        let tenant = Tenant::new(Some(namespace), sinks, text);
         (namespace_file(namespace), tenant)
     });
-    let of_cluster = cluster.iter().map(|(name, tenant)| {
-        let text = cluster_text(name, tenant, settings);
-        let hashes = BTreeMap::from([(cluster_alias(name), content_hash(text.as_bytes()))]);
-        let certificates = tenant.accepted.files.clone();
-        let has_input = tenant.reads.any();
-        let tenant = Tenant::new(None, has_input, certificates, hashes, text);
-        (cluster_file(name), tenant)
+    let of_cluster = cluster.into_iter().map(|sink| {
+        let (file, text) = (sink.rendered.file.clone(), sink.sections.clone());
+        (file, Tenant::new(None, vec![sink], text))
     });
     of_namespaces.chain(of_cluster).collect()
 }
@@ -154,27 +174,22 @@ pub(crate) fn shared(settings: &Settings) -> String {
 }
 
 /// Renders a namespace's sink.
-pub(crate) fn sink(namespace: &str, name: &str, sink: &Accepted) -> RenderedSink {
+pub(crate) fn sink(namespace: &str, name: &str, sink: &Accepted) -> Sink {
     let section = output::of_namespace(namespace, name, sink);
-    rendered(namespace_file(namespace), alias(namespace, name), &section)
+    let (file, alias) = (namespace_file(namespace), alias(namespace, name));
+    Sink::new(file, alias, section, &sink.files)
 }
 
 /// Renders a cluster sink, whose file is its own.
-pub(crate) fn cluster_sink(
-    name: &str,
-    tenant: &ClusterTenant,
-    settings: &Settings,
-) -> RenderedSink {
-    let text = cluster_text(name, tenant, settings);
-    rendered(cluster_file(name), cluster_alias(name), &text)
-}
-
-fn rendered(file: String, alias: String, sections: &str) -> RenderedSink {
-    RenderedSink {
-        file,
-        alias,
-        hash: content_hash(sections.as_bytes()),
-        size: sections.len(),
+pub(crate) fn cluster_sink(name: &str, tenant: &ClusterTenant, settings: &Settings) -> Sink {
+    let tag = tag_part(name);
+    let output = output::cluster(name, &tag, &tenant.accepted);
+    let text = input::cluster(&tag, tenant, settings) + &output;
+    let (file, alias) = (cluster_file(name), cluster_alias(name));
+    let sink = Sink::new(file, alias, text, &tenant.accepted.files);
+    Sink {
+        has_input: tenant.reads.any(),
+        ..sink
     }
 }
 
@@ -210,11 +225,6 @@ fn namespace_file(namespace: &str) -> String {
 
 fn cluster_file(name: &str) -> String {
     format!("{CLUSTER}{}{YAML}", tag_part(name))
-}
-
-fn cluster_text(name: &str, tenant: &ClusterTenant, settings: &Settings) -> String {
-    let tag = tag_part(name);
-    input::cluster(&tag, tenant, settings) + &output::cluster(name, &tag, &tenant.accepted)
 }
 
 /// Returns a name without dots, which separate the parts of a tag, and short enough for the

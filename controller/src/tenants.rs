@@ -1,6 +1,6 @@
 //! Accepted sinks, by tenant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use api::{EventFormat, EventSelection};
 
@@ -37,9 +37,6 @@ pub(crate) struct Accepted {
     /// The selection and format of its events, if it gets any.
     pub(crate) events: Option<(EventSelection, EventFormat)>,
 }
-
-/// The sinks of each namespace, by name.
-pub(crate) type Tenants = BTreeMap<String, BTreeMap<String, Accepted>>;
 
 /// An accepted cluster sink.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use api::Reason;
 
 use super::fields::BUFFER_LIMIT;
 use super::refusal::Refusal;
-use crate::configuration::RenderedSink;
+use crate::render;
 use crate::settings::{QueueSettings, Settings, Size};
 use crate::tenants::Accepted;
 
@@ -26,7 +26,7 @@ impl Quota {
     pub(super) fn take(
         &mut self,
         sink: &Accepted,
-        rendered: &RenderedSink,
+        rendered: &render::Sink,
         settings: &Settings,
     ) -> Result<(), Refusal> {
         let most = settings.max_sinks_per_namespace;
@@ -37,8 +37,7 @@ impl Quota {
             );
             return Err(Refusal::new(Reason::TooManySinks, &message));
         }
-        let files: usize = sink.files.values().map(Vec::len).sum();
-        let size = rendered.size + files;
+        let size = rendered.size();
         if self.bytes + size > BYTES {
             let message = format!(
                 "with {size} bytes for this one the namespace's sinks have more than {BYTES} bytes \
