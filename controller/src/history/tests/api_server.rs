@@ -41,29 +41,21 @@ fn pods_that_could_not_be_created_fail_no_roll() {
     }
 }
 
+/// The agent of a trial, and those of a roll.
 #[test]
-fn agents_that_could_not_report_fail_no_roll() {
-    let mut world = World::settled(200, "");
-    world.put("shop", "a.example.com");
-    let revision = world.plan().revision;
-    while world.with(&revision) < 60 {
-        world.round();
+fn agents_that_could_not_report_fail_nothing() {
+    for agents in [1, 60] {
+        let mut world = World::settled(200, "");
+        world.put("shop", "a.example.com");
+        let revision = world.plan().revision;
+        while world.with(&revision) < agents {
+            world.round();
+        }
+        new_agents_do_not_report(&mut world);
+        world.lose_api_server(10);
+        world.look();
+        assert_eq!(world.history().failed, None, "{agents} agents");
     }
-    new_agents_do_not_report(&mut world);
-    world.lose_api_server(10);
-    world.look();
-    assert_eq!(world.history().failed, None);
-}
-
-#[test]
-fn an_agent_on_trial_that_could_not_report_blames_no_sink() {
-    let mut world = World::settled(200, "");
-    world.put("shop", "a.example.com");
-    world.round();
-    new_agents_do_not_report(&mut world);
-    world.lose_api_server(10);
-    world.look();
-    assert_eq!(world.history().failed, None);
 }
 
 #[test]

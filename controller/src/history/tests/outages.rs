@@ -448,6 +448,20 @@ fn agents_that_are_not_ready_for_a_moment_count_as_unavailable() {
     assert_eq!(world.round(), 0);
 }
 
+/// Makes a node pull the image of a revision for ten minutes.
+fn pulls_slowly(world: &mut World, node: &str, revision: &str) {
+    let now = world.now;
+    let agent = world.nodes.get_mut(node).unwrap().agent.as_mut();
+    if let Some(agent) = agent
+        && agent.revision == revision
+    {
+        let is_pulled = lasts(agent.created.unwrap(), now) >= Duration::from_mins(10);
+        agent.has_run = is_pulled;
+        agent.ready_since = agent.ready_since.filter(|_| is_pulled);
+        agent.ready_since = agent.ready_since.or(is_pulled.then_some(now));
+    }
+}
+
 #[test]
 fn a_slow_image_pull_on_one_node_does_not_stop_an_upgrade() {
     let mut world = World::settled(40, "");
@@ -455,16 +469,7 @@ fn a_slow_image_pull_on_one_node_does_not_stop_an_upgrade() {
     let revision = world.plan().revision;
     for _ in 0..HOUR {
         world.round();
-        let now = world.now;
-        let agent = world.nodes.get_mut("node-20").unwrap().agent.as_mut();
-        if let Some(agent) = agent
-            && agent.revision == revision
-        {
-            let is_pulled = lasts(agent.created.unwrap(), now) >= Duration::from_secs(600);
-            agent.has_run = is_pulled;
-            agent.ready_since = agent.ready_since.filter(|_| is_pulled);
-            agent.ready_since = agent.ready_since.or(is_pulled.then_some(now));
-        }
+        pulls_slowly(&mut world, "node-20", &revision);
         assert_eq!(world.history().failed, None);
     }
     assert_eq!(world.with(&revision), 40);
@@ -563,16 +568,7 @@ fn a_slow_image_pull_on_the_node_of_a_trial_delays_an_upgrade_once() {
     while world.good().as_ref() != Some(&revision) {
         world.round();
         rounds += 1;
-        let now = world.now;
-        let agent = world.nodes.get_mut("node-0").unwrap().agent.as_mut();
-        if let Some(agent) = agent
-            && agent.revision == revision
-        {
-            let is_pulled = lasts(agent.created.unwrap(), now) >= Duration::from_secs(300);
-            agent.has_run = is_pulled;
-            agent.ready_since = agent.ready_since.filter(|_| is_pulled);
-            agent.ready_since = agent.ready_since.or(is_pulled.then_some(now));
-        }
+        pulls_slowly(&mut world, "node-0", &revision);
         assert!(rounds < HOUR, "{:?}", world.history());
     }
 }
