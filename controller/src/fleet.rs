@@ -23,9 +23,9 @@ use crate::placement::{Placement, placement};
 /// be an accident.
 const CRASHES: i32 = 2;
 /// The maximum length, in characters, of a kubelet's message in a status.
-const LONGEST: usize = 200;
+const MAX_MESSAGE: usize = 200;
 /// The time for which a pod may exist after the end of its grace period.
-const END: Duration = Duration::from_secs(60);
+const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// All agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -318,7 +318,7 @@ fn node_of(pod: &Pod) -> Option<String> {
 fn not_ending(pod: &Pod, view: View<'_>) -> Option<Obstacle> {
     let end = pod.metadata.deletion_timestamp.as_ref()?.0;
     let since = view.observed_since.map_or(end, |since| since.max(end));
-    (lasts(since, view.now) >= END).then_some(Obstacle::NotEnding)
+    (lasts(since, view.now) >= END_PATIENCE).then_some(Obstacle::NotEnding)
 }
 
 /// Returns the time since `since`.
@@ -413,7 +413,7 @@ fn why(reason: Option<&str>, message: Option<&str>) -> String {
     let reason = reason.unwrap_or_default();
     match message {
         Some(message) => {
-            let message: String = message.trim().chars().take(LONGEST).collect();
+            let message: String = message.trim().chars().take(MAX_MESSAGE).collect();
             format!("{reason}: {message}")
         }
         None => reason.to_owned(),

@@ -60,15 +60,15 @@ use crate::fleet::{Agent, lasts};
 
 /// The wait before a failed revision is tried again. The cause may have been the node, or a
 /// lack of room for a pod.
-const AGAIN: Duration = Duration::from_secs(15 * 60);
+const RETRY_WAIT: Duration = Duration::from_secs(15 * 60);
 /// The factor by which the wait grows with each further failure.
-const LONGER: u32 = 4;
+const BACKOFF_FACTOR: u32 = 4;
 /// The longest wait.
-const LONGEST: Duration = Duration::from_secs(6 * 3600);
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(6 * 3600);
 /// The number of failures of a file after which it waits whatever its content.
-const FREQUENT: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 /// The maximum number of files that are held back.
-const HELD: usize = 1000;
+const MAX_HELD: usize = 1000;
 
 /// The state of the rollout, as it is stored.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -506,7 +506,7 @@ impl History {
             let was_in_it = content.is_some_and(|content| held.content == content_hash(content));
             let before = before.and_then(|before| before.files.get(name));
             let is_another = !was_in_it && content.is_some() && content != before;
-            !was_in_it && !is_another && lasts(held.setback.since, now.now) < LONGEST * 2
+            !was_in_it && !is_another && lasts(held.setback.since, now.now) < MAX_RETRY_WAIT * 2
         });
         self.good = Some(Since {
             revision,
@@ -638,7 +638,7 @@ impl History {
     fn hold(&mut self, mut changed: Vec<(String, Held)>) {
         // The object that has them may be 1 MiB, and so many are not their tenants' doing.
         let suspects: usize = self.suspects.iter().map(Units::len).sum();
-        if self.held.len() + suspects + changed.len() > HELD {
+        if self.held.len() + suspects + changed.len() > MAX_HELD {
             return;
         }
         if changed.len() > 1 {
@@ -674,7 +674,7 @@ impl Held {
             setback,
         } = self;
         // A file of which several contents in a row have failed gives others a turn.
-        let is_frequent = setback.times >= FREQUENT && lasts(setback.since, now) < AGAIN;
+        let is_frequent = setback.times >= MAX_FAILURES && lasts(setback.since, now) < RETRY_WAIT;
         is_frequent || (failed == content && !setback.is_over(now))
     }
 }
@@ -682,7 +682,7 @@ impl Held {
 impl Setback {
     /// Returns whether the wait is over.
     fn is_over(&self, now: Timestamp) -> bool {
-        let waits = LONGER.saturating_pow(self.times.saturating_sub(1));
-        lasts(self.since, now) >= AGAIN.saturating_mul(waits).min(LONGEST)
+        let waits = BACKOFF_FACTOR.saturating_pow(self.times.saturating_sub(1));
+        lasts(self.since, now) >= RETRY_WAIT.saturating_mul(waits).min(MAX_RETRY_WAIT)
     }
 }

@@ -19,7 +19,7 @@ use crate::lenient::{Lenient, ReadLeniently};
 use crate::snapshot::{Data, Lookup, ObjectName, is_object_name};
 
 /// The maximum number of objects read at the same time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// The objects that were read, and when.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ async fn refresh<K>(
     stale.retain(|name| !found.get(name).is_some_and(is_fresh));
     let asked = stale.into_iter().map(|name| ask::<K>(client.clone(), name));
     let answers: Vec<_> = futures::stream::iter(asked)
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_CONCURRENT)
         .collect()
         .await;
     for (name, answer) in answers {

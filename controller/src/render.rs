@@ -231,12 +231,12 @@ fn cluster_file(name: &str) -> String {
 /// name of a file and a Secret's key. Names of Kubernetes contain no underscore, so
 /// different names stay different.
 fn tag_part(name: &str) -> String {
-    const LONGEST: usize = 164;
+    const MAX: usize = 164;
     let part = name.replace('.', "_");
-    if part.len() <= LONGEST {
+    if part.len() <= MAX {
         return part;
     }
     // Names of Kubernetes are ASCII.
-    let begin = part.get(..LONGEST).unwrap_or_default();
+    let begin = part.get(..MAX).unwrap_or_default();
     format!("{begin}_{}", content_hash(name.as_bytes()))
 }

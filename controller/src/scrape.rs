@@ -21,7 +21,7 @@ use crate::watch::Watched;
 /// larger than half a megabyte.
 const EACH_INTERVAL: usize = 100;
 /// The maximum number of concurrent scrapes.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 /// The timeout of a scrape.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The maximum size of an agent's metrics in bytes.
@@ -48,7 +48,7 @@ pub async fn scrape(
                 .map(|agent| one(&http, agent, settings, observations, monitor));
             let asked: Vec<_> = asked.collect();
             futures::stream::iter(asked)
-                .buffer_unordered(AT_ONCE)
+                .buffer_unordered(MAX_CONCURRENT)
                 .collect::<()>()
                 .await;
             sleep_until(next).await;

@@ -36,7 +36,7 @@ use crate::snapshot::{ObjectName, SinkId, Version};
 use crate::watch::{StoredSink, Watched};
 
 /// The maximum number of statuses written at the same time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 /// The maximum number of statuses written in a round if only their numbers changed: with
 /// hundreds of sinks, a rollout over many nodes must not cause a storm of writes.
 const NUMBERS: usize = 20;
@@ -138,7 +138,7 @@ impl<'a> StatusWriter<'a> {
         news.append(&mut numbers);
         futures::stream::iter(news)
             .map(|(subject, status)| self.write(subject, status))
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect::<()>()
             .await;
     }

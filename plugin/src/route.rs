@@ -66,7 +66,7 @@ impl Route {
             let options = options(queue, config.framing, config.targets.len());
             let (writer, reader) = queue::open(&folder(queue, number), options)?;
             let writer = match &budget {
-                Some(budget) => writer.within(budget),
+                Some(budget) => writer.with_budget(budget),
                 None => writer,
             };
             let destination = sender.open_queue(target, Box::new(observer()), reader);

@@ -129,7 +129,7 @@ impl Reader {
 
     /// Frees the batches in memory, because nothing will be read for a while. They are
     /// read from the disk later.
-    pub fn rest(&self) {
+    pub fn release_memory(&self) {
         self.state.lock().handover.stop();
     }
 

@@ -83,7 +83,7 @@ impl Writer {
 
     /// Counts the size of the queue towards a budget that it shares with other queues.
     #[must_use]
-    pub fn within(mut self, budget: &Arc<Budget>) -> Self {
+    pub fn with_budget(mut self, budget: &Arc<Budget>) -> Self {
         let share = Share::new(budget, &self.folder, &self.state);
         self.share = Some(share);
         self

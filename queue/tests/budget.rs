@@ -23,7 +23,7 @@ const FRAME: u64 = 1024;
 
 fn open(dir: &Path, name: &str, budget: &Arc<Budget>) -> (Writer, Reader) {
     let (writer, reader) = queue::open(&dir.join(name), OPTIONS).unwrap();
-    (writer.within(budget), reader)
+    (writer.with_budget(budget), reader)
 }
 
 /// Appends a batch, and returns the number of frames in it.

@@ -353,7 +353,7 @@ fn a_reader_that_keeps_up_needs_no_disk() {
         if go_back {
             reader.seek(68);
         } else {
-            reader.rest();
+            reader.release_memory();
         }
         assert_eq!(append(5), 5);
         assert_eq!(read_all(&mut reader), if go_back { 12 } else { 10 });

@@ -38,7 +38,7 @@ impl ReplayBuffer {
 
     /// Returns the highest possible limit in bytes.
     #[must_use]
-    pub const fn most(self) -> usize {
+    pub const fn max(self) -> usize {
         match self {
             Self::Fixed(limit) => limit,
             Self::FollowWindow => Self::MAX,

@@ -262,7 +262,7 @@ impl<T> Session<T> {
     pub fn restore(&mut self, batch: Batch, now: Instant) {
         let bytes = self.replay.bytes() + batch.bytes().len();
         self.replay
-            .raise_limit(bytes.min(self.policy.replay_buffer.most()));
+            .raise_limit(bytes.min(self.policy.replay_buffer.max()));
         self.replay.keep(batch, 0, now);
         self.replay_pending = true;
     }

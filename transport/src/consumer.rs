@@ -186,7 +186,7 @@ impl Consumer {
 
     /// Releases buffers while there is no connection.
     pub(crate) fn on_disconnected(&self) {
-        self.reader.rest();
+        self.reader.release_memory();
     }
 
     /// Returns the state of the queue.

@@ -19,11 +19,11 @@ use crate::tenants::Reads;
 /// larger than a megabyte.
 pub(super) const PAGE: u32 = 50;
 /// The maximum number of concurrent lists.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// The maximum number of pages that wait.
 const PAGES: usize = 4;
 /// The wait before a failed list is repeated.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_WAIT: Duration = Duration::from_secs(2);
 
 /// A part of a list.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Joins {
         let (sender, receiver) = channel(PAGES);
         Self {
             tasks: JoinSet::new(),
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             sender,
             receiver,
         }
@@ -67,7 +67,7 @@ impl Joins {
             let _permit = permits.acquire_owned().await;
             while let Err(error) = list(&api, &id, number, &sender).await {
                 tracing::warn!(sink = %id, %error, "cannot list events");
-                sleep(AGAIN).await;
+                sleep(RETRY_WAIT).await;
             }
             // Without a receiver, this controller no longer leads.
             let _ = sender.send(Joined::Complete(id, number)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Attempt, Failed, LONGEST, Revisions, Risk, Risked};
+use super::{Attempt, Failed, MAX_RETRY_WAIT, Revisions, Risk, Risked};
 use crate::fleet::{Agent, Fleet, Obstacle, lasts};
 use crate::plan::Plan;
 use crate::settings::{Settings, Timing};
@@ -16,7 +16,7 @@ pub(super) const MAX_LOST: usize = 3;
 /// The number of canary timeouts after which a trial fails whose agent does not stay ready.
 const FLAPS: u32 = 3;
 /// The maximum number of pods deleted in a step.
-const AT_ONCE: usize = 100;
+const MAX_DELETED: usize = 100;
 
 /// The names of nodes.
 type Nodes = BTreeSet<String>;
@@ -211,7 +211,7 @@ impl Situation<'_> {
                 || ending.contains(node)
                 || out_of_reach.contains_key(node);
             let is_ready = ready.contains(node) && is_late(risk);
-            is_there && !is_ready && lasts(risk.deleted, self.now) < LONGEST
+            is_there && !is_ready && lasts(risk.deleted, self.now) < MAX_RETRY_WAIT
         });
     }
 
@@ -544,7 +544,7 @@ impl Situation<'_> {
         };
         let working = working.into_iter().take(room);
         let replaced = not_working.into_iter().chain(working);
-        Step::new(revision, replaced.take(AT_ONCE))
+        Step::new(revision, replaced.take(MAX_DELETED))
     }
 }
 

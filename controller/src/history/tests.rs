@@ -823,7 +823,7 @@ fn a_revision_that_breaks_some_nodes_is_rolled_back_on_all() {
 fn a_failure_with_thousands_of_changes_is_stored_without_names() {
     let mut world = World::settled(2, "bad.example.com");
     world.settings.max_lanes = 1;
-    for number in 0..=HELD {
+    for number in 0..=MAX_HELD {
         world.put(&format!("team-{number}"), "bad.example.com");
     }
     let revision = world.plan().revision;
