@@ -214,9 +214,9 @@ impl Mapper {
                 }
             };
             if !self.record_cluster_name {
-                fields.metadata.cluster_name = None;
+                fields.container.cluster_name = None;
             }
-            let metadata = fields.metadata;
+            let metadata = fields.container;
             let is_cacheable = !self.shared_header_varies && !metadata.is_ambiguous;
             let last_identity = last
                 .filter(|(known, _)| is_cacheable && *known == metadata)
@@ -529,15 +529,15 @@ impl HeaderValues for Record<'_> {
     }
 
     fn hostname(&self) -> Option<&[u8]> {
-        self.fields.metadata.hostname()
+        self.fields.container.hostname()
     }
 
     fn node(&self) -> Option<&[u8]> {
-        self.fields.metadata.node()
+        self.fields.container.node()
     }
 
     fn params(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let labels = self.fields.metadata.labels().into_iter().flatten();
+        let labels = self.fields.container.labels().into_iter().flatten();
         labels.filter_map(|label| match label {
             (Value::Text(key), Value::Text(value)) => Some((key, value)),
             _ => None,

@@ -59,7 +59,7 @@ impl Selection {
         // Each is `None` if the record does not have the property.
         let has_name = |names: &NamePatterns| container.map(|container| names.match_any(container));
         let has_labels =
-            |selector: &LabelSelector| Some(selector.matches(fields.metadata.labels()?));
+            |selector: &LabelSelector| Some(selector.matches(fields.container.labels()?));
         let is_from = |stream: &Stream| Some(fields.stream? == stream.name());
 
         containers.as_ref().and_then(has_name) != Some(false)

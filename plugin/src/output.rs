@@ -150,22 +150,22 @@ impl Output {
                 self.deliver(Route::destination(destinations, tag), tag, chunk)
             }
             Some(Route::Queued(queues)) => self.enqueue(queues, tag, chunk),
-            None => Outcome::Retry { delivered: 0 },
+            None => Outcome::Retry { skip: 0 },
         }
     }
 
     fn deliver(&self, destination: &Destination, tag: &str, chunk: &[u8]) -> Outcome {
         if destination.is_down() {
-            return Outcome::Retry { delivered: 0 };
+            return Outcome::Retry { skip: 0 };
         }
         let (tally, Buffers { mut batch, space }) = self.map(tag, chunk);
         let skip = self.partial_deliveries.take(tag, chunk, Instant::now());
         let notice = self.loss_report.append_notice(&tally, &mut batch);
 
         let (outcome, batch) = destination.deliver(batch, skip);
-        if let Outcome::Retry { delivered } = outcome {
+        if let Outcome::Retry { skip } = outcome {
             let now = Instant::now();
-            self.partial_deliveries.remember(tag, chunk, delivered, now);
+            self.partial_deliveries.remember(tag, chunk, skip, now);
         }
         self.report_losses(outcome, &tally, notice.as_ref());
         self.keep_buffers(Buffers {
@@ -182,7 +182,7 @@ impl Output {
             Ok(()) => Outcome::Delivered,
             Err(error) => {
                 self.report_queue_error(&error);
-                Outcome::Retry { delivered: 0 }
+                Outcome::Retry { skip: 0 }
             }
         };
         self.report_losses(outcome, &tally, notice.as_ref());

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use syslog::{Batch, Framing};
 
-use crate::reader::Chunk;
+use crate::reader::QueuedBatch;
 
 /// The maximum memory of all batches that are held, in bytes. A single batch may be
 /// larger.
@@ -34,7 +34,7 @@ pub(crate) struct Handover {
 /// A batch, and its location on the disk.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
-    pub(crate) chunk: Chunk,
+    pub(crate) queued: QueuedBatch,
     /// One past the number of the last frame.
     pub(crate) end: u64,
     /// The location of the next record.
@@ -84,13 +84,13 @@ impl Handover {
     /// Takes the next batch, if there is one in memory.
     pub(crate) fn take(&mut self) -> Option<HandedOver> {
         let taken = self.batches.pop_front()?;
-        self.held -= memory_of(&taken.chunk.batch);
+        self.held -= memory_of(&taken.queued.batch);
         Some(taken)
     }
 
     /// Returns the next batch without taking it.
-    pub(crate) fn peek(&self) -> Option<&Chunk> {
-        self.batches.front().map(|next| &next.chunk)
+    pub(crate) fn peek(&self) -> Option<&QueuedBatch> {
+        self.batches.front().map(|next| &next.queued)
     }
 
     /// Takes back a batch that is no longer needed, to use its buffer again.
@@ -142,7 +142,7 @@ mod tests {
 
     fn offer(handover: &mut Handover, mut batch: Batch) -> bool {
         handover.offer(&mut batch, |batch| HandedOver {
-            chunk: Chunk {
+            queued: QueuedBatch {
                 batch,
                 time: SystemTime::UNIX_EPOCH,
             },
@@ -160,7 +160,7 @@ mod tests {
         let mut handover = Handover::default();
         handover.start();
         while offer(&mut handover, batch()) {}
-        let held = handover.batches.iter().map(|held| &held.chunk.batch);
+        let held = handover.batches.iter().map(|held| &held.queued.batch);
         let memory: usize = held.map(Batch::capacity).sum();
         assert!((LIMIT / 2..=LIMIT).contains(&memory), "{memory}");
         // The reader must read the rest from the disk.

@@ -62,8 +62,8 @@
 //! assert_eq!(writer.status().waiting, 1);
 //!
 //! let mut scratch = Vec::new();
-//! let chunk = reader.read(&mut scratch)?.expect("one batch was appended");
-//! assert_eq!(chunk.batch.bytes(), b"<14>1 - - - - - - hello\n");
+//! let queued = reader.read(&mut scratch)?.expect("one batch was appended");
+//! assert_eq!(queued.batch.bytes(), b"<14>1 - - - - - - hello\n");
 //!
 //! // The receiver has acknowledged all frames that were read.
 //! let delivered = reader.number();
@@ -93,7 +93,7 @@ use syslog::Framing;
 pub use self::budget::Budget;
 pub use self::error::Error;
 use self::folder::Folder;
-pub use self::reader::{Chunk, Reader};
+pub use self::reader::{QueuedBatch, Reader};
 use self::state::State;
 pub use self::state::Status;
 pub use self::writer::Writer;

@@ -36,7 +36,7 @@ pub struct Reader {
 
 /// A batch that was read.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct QueuedBatch {
     /// The frames, with their numbers ([`Batch::numbered`]). A batch from memory has the
     /// frames of one append. A batch from the disk has at most about 256 KiB, unless a
     /// single record is longer.
@@ -48,7 +48,7 @@ pub struct Chunk {
 /// The source of the next frame.
 enum Next {
     /// The writer has handed it over in memory.
-    HandedOver(Chunk),
+    HandedOver(QueuedBatch),
     /// It is in this segment, or it is lost.
     OnDisk(Extent),
     /// All frames were read.
@@ -166,10 +166,10 @@ impl Reader {
     ///
     /// Returns an error if a segment cannot be opened or read. The read can be tried
     /// again later.
-    pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Chunk>, Error> {
+    pub fn read(&mut self, scratch: &mut Vec<u8>) -> Result<Option<QueuedBatch>, Error> {
         loop {
             let extent = match self.next() {
-                Next::HandedOver(chunk) => return Ok(Some(chunk)),
+                Next::HandedOver(queued) => return Ok(Some(queued)),
                 Next::OnDisk(extent) => extent,
                 Next::Nothing => {
                     self.close();
@@ -191,11 +191,11 @@ impl Reader {
                 }
                 continue;
             }
-            if let Some(chunk) = self.read_records(extent, scratch)? {
+            if let Some(queued) = self.read_records(extent, scratch)? {
                 let mut state = self.state.lock();
                 if state.first() < self.number {
                     state.read = self.number;
-                    return Ok(Some(chunk));
+                    return Ok(Some(queued));
                 }
                 // The frames were evicted, and counted, during the read.
             }
@@ -208,7 +208,7 @@ impl Reader {
     fn next(&mut self) -> Next {
         let mut state = self.state.lock();
         if let Some(HandedOver {
-            chunk,
+            queued,
             end,
             location,
         }) = state.handover.take()
@@ -217,7 +217,7 @@ impl Reader {
             self.number = end;
             self.segment = None;
             self.location = Some(location);
-            return Next::HandedOver(chunk);
+            return Next::HandedOver(queued);
         }
         if self.number == state.next {
             state.handover.start();
@@ -307,7 +307,7 @@ impl Reader {
         &mut self,
         extent: Extent,
         scratch: &mut Vec<u8>,
-    ) -> Result<Option<Chunk>, Error> {
+    ) -> Result<Option<QueuedBatch>, Error> {
         let Some(open) = &mut self.segment else {
             return Ok(None);
         };
@@ -346,7 +346,7 @@ impl Reader {
                     let batch = records.batch.with_framing(self.framing).numbered(first);
                     self.state.lock().skip(self.number, first, &self.folder);
                     self.number = records.number;
-                    return Ok(Some(Chunk {
+                    return Ok(Some(QueuedBatch {
                         batch,
                         time: UNIX_EPOCH + Duration::from_millis(time),
                     }));

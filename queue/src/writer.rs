@@ -14,7 +14,7 @@ use crate::budget::{Budget, Share};
 use crate::error::{Context, Error};
 use crate::folder::Folder;
 use crate::handover::{HandedOver, Location};
-use crate::reader::Chunk;
+use crate::reader::QueuedBatch;
 use crate::record::{self, Header};
 use crate::segment::{self, HEADER};
 use crate::state::{Segment, State, Status};
@@ -159,7 +159,7 @@ impl Writer {
         }
         let end = state.next;
         state.handover.offer(batch, |batch| HandedOver {
-            chunk: Chunk {
+            queued: QueuedBatch {
                 batch: batch.numbered(next),
                 time,
             },
@@ -197,11 +197,11 @@ impl Writer {
     }
 
     /// Returns the active segment, if another batch may be appended to it.
-    fn active(&self, state: &State, segment: Option<&(u64, File)>) -> Option<Segment> {
+    fn appendable_segment(&self, state: &State, segment: Option<&(u64, File)>) -> Option<Segment> {
         let (first, _) = segment?;
         let last = state.segments.back().filter(|last| last.first == *first)?;
-        let is_delivered = state.position.kept == state.next && last.length > SMALL;
-        (last.length < self.large() && !is_delivered).then_some(*last)
+        let ends_here = state.is_idle() && last.length > SMALL;
+        (last.length < self.large() && !ends_here).then_some(*last)
     }
 
     /// Makes room for `total` bytes, in the active segment or a new one. Returns the
@@ -213,13 +213,13 @@ impl Writer {
         total: u64,
     ) -> Result<(u64, u64, u64), Error> {
         let mut state = self.state.lock();
-        let active = self.active(&state, segment.as_ref());
+        let active = self.appendable_segment(&state, segment.as_ref());
         let growth = active.map_or(total, |active| {
             (active.length + total).saturating_sub(active.size)
         });
         state.evict(growth, self.options.limit, &self.folder)?;
         let next = state.next;
-        if let Some(active) = self.active(&state, segment.as_ref()) {
+        if let Some(active) = self.appendable_segment(&state, segment.as_ref()) {
             return Ok((active.first, active.length, next));
         }
         let (file, size) = match state.reuse_spare(&self.folder) {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirEntryExt, FileExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use queue::{Chunk, Options, Reader};
+use queue::{Options, QueuedBatch, Reader};
 use syslog::{Batch, Framing};
 
 const OPTIONS: Options = Options {
@@ -229,7 +229,7 @@ fn segment_files_are_reused_and_their_old_frames_are_not_read_again() {
     assert!(!copy.path().join("spare").exists());
     assert_eq!((writer.status().waiting, reader.delivered()), (0, 10_000));
     let mut first = u64::MAX;
-    while let Some(Chunk { batch, .. }) = reader.read(&mut scratch).unwrap() {
+    while let Some(QueuedBatch { batch, .. }) = reader.read(&mut scratch).unwrap() {
         first = first.min(batch.first());
     }
     assert_eq!((first, reader.number()), (9_700, 10_000));

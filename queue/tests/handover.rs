@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::SystemTime;
 
-use queue::{Chunk, Options};
+use queue::{Options, QueuedBatch};
 use syslog::{Batch, Framing};
 
 const OPTIONS: Options = Options {
@@ -35,7 +35,7 @@ fn each_frame_is_read_once_and_in_order() {
         let mut scratch = Vec::new();
         let mut next = 0;
         while next < FRAMES {
-            let Some(Chunk { batch, .. }) = reader.read(&mut scratch).unwrap() else {
+            let Some(QueuedBatch { batch, .. }) = reader.read(&mut scratch).unwrap() else {
                 continue;
             };
             assert_eq!(batch.first(), next);

@@ -21,7 +21,8 @@
 //! be sent again. There is no third outcome, and every wait has a timeout.
 //!
 //! A frame that makes the peer close its connections is found and given up
-//! (`suspects.rs`), so that it does not block the frames after it.
+//! (`suspects.rs`), so that it does not block the frames after it. `resending.rs` draws
+//! the conclusions from the end of a connection.
 //!
 //! The session remembers the position on the wire of each part of a batch that the
 //! connection accepted, so frames that were acknowledged before the connection ended
@@ -115,7 +116,7 @@ pub struct Session<T> {
     /// The batches to be delivered, oldest first. Completely accepted ones come first.
     queue: VecDeque<Entry<T>>,
     /// The number of entries of `queue` that the connection has accepted completely.
-    accepted: usize,
+    accepted_entries: usize,
     /// The accepted and unacknowledged bytes, in the order of the wire.
     marks: VecDeque<Mark>,
     ended: VecDeque<EndedBatch<T>>,
@@ -137,7 +138,7 @@ impl<T> Session<T> {
             policy,
             state: State::Idle,
             queue: VecDeque::new(),
-            accepted: 0,
+            accepted_entries: 0,
             marks: VecDeque::new(),
             ended: VecDeque::new(),
             down: false,
@@ -166,7 +167,7 @@ impl<T> Session<T> {
         let outcome = if from == batch.bytes().len() {
             Outcome::Delivered
         } else if self.down || self.is_searching() {
-            Outcome::Retry { delivered: skip }
+            Outcome::Retry { skip }
         } else {
             let mut entry = Entry::new(batch, from, Some(token));
             entry.is_suspect = self.suspects.is_suspect(entry.first_frame());
@@ -250,7 +251,7 @@ impl<T> Session<T> {
     /// Returns the size in bytes of the frames that the connection has not accepted yet.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
-        let unsent = self.queue.iter().skip(self.accepted);
+        let unsent = self.queue.iter().skip(self.accepted_entries);
         unsent
             .map(|entry| entry.batch.bytes().len() - entry.accepted)
             .sum()
@@ -388,7 +389,7 @@ impl<T> Session<T> {
     /// Returns the bytes to be sent next, which are empty if there are none.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
-        match self.queue.get(self.accepted) {
+        match self.queue.get(self.accepted_entries) {
             Some(entry) if !self.is_up() || self.must_wait(entry) => &[],
             Some(entry) => &entry.batch.bytes()[entry.accepted..entry.end()],
             None => &[],
@@ -403,7 +404,7 @@ impl<T> Session<T> {
     /// Returns the frame to be sent next, for a connection that sends frames one by one.
     #[must_use]
     pub fn transmit_frame(&self) -> &[u8] {
-        match self.queue.get(self.accepted) {
+        match self.queue.get(self.accepted_entries) {
             Some(entry) if self.is_up() => {
                 &entry.batch.bytes()[entry.accepted..entry.batch.frame_end(entry.accepted)]
             }
@@ -411,11 +412,10 @@ impl<T> Session<T> {
         }
     }
 
-    /// Reports that the connection accepted `count` of the bytes to be sent. `wire` is
-    /// the position, in the connection's own count, up to which the peer will have
-    /// acknowledged when it has these bytes.
+    /// Reports that the connection accepted `count` of the bytes to be sent. `wire` is their
+    /// end on the wire: the position that [`Session::on_acknowledged`] must reach.
     pub fn on_accepted(&mut self, count: usize, wire: u64, now: Instant) {
-        let Some(entry) = self.queue.get_mut(self.accepted) else {
+        let Some(entry) = self.queue.get_mut(self.accepted_entries) else {
             debug_assert!(count == 0, "bytes that were not submitted");
             return;
         };
@@ -438,14 +438,14 @@ impl<T> Session<T> {
         entry.accepted += count;
         debug_assert!(entry.accepted <= entry.batch.bytes().len());
         if entry.accepted == entry.batch.bytes().len() {
-            self.accepted += 1;
+            self.accepted_entries += 1;
         }
     }
 
     /// Reports that the connection cannot send the next frame. The frame is given up, and
     /// counts as delivered without an acknowledgement.
     pub fn on_refused(&mut self, now: Instant) {
-        let Some(entry) = self.queue.get_mut(self.accepted) else {
+        let Some(entry) = self.queue.get_mut(self.accepted_entries) else {
             debug_assert!(false, "a frame that was not submitted");
             return;
         };
@@ -461,7 +461,7 @@ impl<T> Session<T> {
         });
         entry.accepted = end;
         if end == entry.batch.bytes().len() {
-            self.accepted += 1;
+            self.accepted_entries += 1;
         }
         self.take_acknowledged(now);
     }
@@ -497,7 +497,7 @@ impl<T> Session<T> {
                 self.suspects.forget(entry.first_frame());
             }
             if entry.acknowledged == entry.batch.bytes().len() {
-                self.accepted -= 1;
+                self.accepted_entries -= 1;
                 self.deliver_front(now);
             }
         }
@@ -614,7 +614,7 @@ impl<T> Session<T> {
 
     /// Ends every batch with [`Outcome::Retry`].
     fn fail_all(&mut self, now: Instant) {
-        self.accepted = 0;
+        self.accepted_entries = 0;
         self.marks.clear();
         self.connection.progress = None;
         while let Some(entry) = self.queue.pop_front() {
@@ -648,7 +648,7 @@ impl<T> Session<T> {
         self.ended.push_back(EndedBatch {
             batch,
             token,
-            outcome: Outcome::Retry { delivered },
+            outcome: Outcome::Retry { skip: delivered },
             took: since.map(|since| now.saturating_duration_since(since)),
         });
     }

@@ -301,7 +301,7 @@ impl World {
             let (lines, skip) = self.batch.take().unwrap();
             match finished.outcome {
                 Outcome::Delivered => self.delivered.extend(lines),
-                Outcome::Retry { delivered } => {
+                Outcome::Retry { skip: delivered } => {
                     assert!(delivered >= skip && delivered <= lines.len());
                     self.batch = Some((lines, delivered));
                     self.retry = true;

@@ -226,11 +226,11 @@ impl Connection {
 
     /// Returns the end position of everything accepted by [`Connection::write`]:
     /// in bytes on the wire or, with RELP, in messages.
-    pub(crate) fn accepted(&self) -> u64 {
+    pub(crate) fn wire_end(&self) -> u64 {
         match (&self.relp, &self.link) {
             (Some(relp), _) => relp.sent(),
             (None, Link::Tcp(tcp)) => tcp.written,
-            (None, Link::Tls(tls)) => tls.accepted(),
+            (None, Link::Tls(tls)) => tls.wire_end(),
             (None, Link::Udp(udp)) => udp.sent,
         }
     }

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
-use queue::{Chunk, Reader, Status};
+use queue::{QueuedBatch, Reader, Status};
 use syslog::{Batch, Outcome};
 
 /// The number of bytes in flight at which no further batch is read. More than a
@@ -85,11 +85,11 @@ impl Consumer {
         scratch: &mut Vec<u8>,
     ) -> Result<Option<Batch>, queue::Error> {
         while self.reader.number() < self.delivered {
-            let chunk = self.reader.read(scratch).inspect_err(|_| {
+            let queued = self.reader.read(scratch).inspect_err(|_| {
                 // Unreadable frames are sent later, as if for the first time.
                 self.delivered = self.reader.number();
             })?;
-            let Some(Chunk { mut batch, .. }) = chunk else {
+            let Some(QueuedBatch { mut batch, .. }) = queued else {
                 break;
             };
             let kept = self.delivered.saturating_sub(batch.first());
@@ -119,7 +119,7 @@ impl Consumer {
         }
         self.retry_at = None;
         match self.reader.read(scratch) {
-            Ok(Some(Chunk { batch, time })) => {
+            Ok(Some(QueuedBatch { batch, time })) => {
                 let bytes = batch.bytes().len();
                 self.bytes += bytes;
                 self.in_flight.push_back(InFlight {
@@ -160,8 +160,8 @@ impl Consumer {
             // A later batch finishes first if all its frames are dropped.
             Outcome::Delivered if index == Some(0) => self.delivered = finished.end,
             Outcome::Delivered => {}
-            Outcome::Retry { delivered } => {
-                self.delivered = first + delivered as u64;
+            Outcome::Retry { skip } => {
+                self.delivered = first + skip as u64;
                 self.oldest = Some((self.delivered, finished.time));
                 self.in_flight.clear();
                 self.bytes = 0;
@@ -215,9 +215,9 @@ impl Consumer {
         }
         self.reader.seek(self.delivered);
         // An error is reported when the frame is read to be sent.
-        let chunk = self.reader.read(scratch);
+        let queued = self.reader.read(scratch);
         self.reader.seek(self.delivered);
-        let time = chunk.ok()??.time;
+        let time = queued.ok()??.time;
         self.oldest = Some((self.delivered, time));
         Some(time)
     }
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(consumer.delivered, 0);
         consumer.on_finished(0, Outcome::Delivered, None);
         assert_eq!(consumer.delivered, 2);
-        consumer.on_finished(4, Outcome::Retry { delivered: 1 }, None);
+        consumer.on_finished(4, Outcome::Retry { skip: 1 }, None);
         assert_eq!((consumer.delivered, consumer.bytes), (5, 0));
         let read = consumer.next(&mut scratch, now).unwrap().unwrap();
         assert_eq!((read.first(), read.frames()), (5, 1));

@@ -45,7 +45,7 @@ pub(crate) struct Driver {
     session: Session<BatchSource>,
     /// The consumer of the sink's queue, if the sink has a queue.
     consumer: Option<Consumer>,
-    /// Whether the last call of [`Driver::drive`] left batches in the queue.
+    /// Whether the last call of [`Driver::drive`] may have left batches in the queue.
     has_more: bool,
     servers: Servers,
     /// The servers with a look-up in progress. A look-up cannot be cancelled, so
@@ -207,12 +207,12 @@ impl Driver {
     pub(crate) fn drive(&mut self, cx: &Context<'_>) -> Request {
         self.handle_timeouts(cx);
         self.watch_half_closed(cx);
-        self.advance(cx);
+        self.advance_attempt(cx);
         let mut request = Request::Nothing;
         // The loop ends: each failure puts another server into backoff.
         while self.should_connect(cx.now) {
             request = self.start_attempt(cx);
-            self.advance(cx);
+            self.advance_attempt(cx);
         }
         match self.deliver(cx) {
             Ok(()) => {}
@@ -227,6 +227,7 @@ impl Driver {
         self.replace_near_key_limit(cx);
         self.close_if_drained(cx);
         self.complete_batches();
+        self.save_position(self.session.first_number());
         self.report_progress(cx);
         request
     }
@@ -375,10 +376,10 @@ impl Driver {
     pub(crate) fn shut_down(&mut self, now: Instant) {
         if self.is_close_confirmed {
             // The receiver has read everything, so no frame is kept.
-            self.save(None);
+            self.save_position(None);
         }
         self.abandon(now);
-        self.save(None);
+        self.save_position(None);
         if let Some(mut active) = self.active.take() {
             active.connection.shut_down();
         }
@@ -386,7 +387,7 @@ impl Driver {
     }
 
     /// Saves the queue's position.
-    fn save(&mut self, first_held: Option<u64>) {
+    fn save_position(&mut self, first_held: Option<u64>) {
         if let Some(consumer) = &mut self.consumer
             && let Err(error) = consumer.save(first_held)
         {

@@ -55,7 +55,7 @@ const QUEUE_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// frame.finish();
 /// match destination.deliver(batch, 0) {
 ///     (Outcome::Delivered, _) => {}
-///     (Outcome::Retry { delivered }, _) => eprintln!("{delivered} messages delivered, try again"),
+///     (Outcome::Retry { skip }, _) => eprintln!("try again, without the first {skip} messages"),
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -196,7 +196,7 @@ impl Destination {
         match finished.recv() {
             Ok(EndedBatch { batch, outcome, .. }) => (outcome, batch),
             // The event loop has ended and dropped the batch.
-            Err(_) => (Outcome::Retry { delivered: skip }, None),
+            Err(_) => (Outcome::Retry { skip }, None),
         }
     }
 

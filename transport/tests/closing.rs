@@ -358,7 +358,7 @@ fn a_message_longer_than_the_receive_buffer_is_dropped() {
         std::thread::sleep(POLICY.close_timeout);
         match fixture.sink.deliver(poison.clone(), skip).0 {
             Outcome::Delivered => Some(()),
-            Outcome::Retry { delivered } => {
+            Outcome::Retry { skip: delivered } => {
                 skip = delivered;
                 None
             }

@@ -270,8 +270,8 @@ impl Distributor {
                 self.totals.acknowledged += count;
                 queue.unreported -= outgoing.dropped;
             }
-            Outcome::Retry { delivered } => {
-                outgoing.delivered = delivered;
+            Outcome::Retry { skip } => {
+                outgoing.delivered = skip;
                 queue.in_flight = Some(outgoing);
             }
         }

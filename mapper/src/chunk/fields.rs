@@ -10,19 +10,19 @@ pub struct Fields<'a> {
     /// The value of `stream`: `stdout` or `stderr` for container logs.
     pub stream: Option<&'a [u8]>,
     /// The metadata about the record's origin.
-    pub metadata: Metadata<'a>,
+    pub container: ContainerMetadata<'a>,
 }
 
 /// The metadata in a record, which is the same in all records of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Metadata<'a> {
+pub struct ContainerMetadata<'a> {
     /// The `kubernetes` map, which the kubernetes filter adds.
     pub kubernetes: Option<Map<'a>>,
     /// The `cluster_name`, which PKS adds. It takes precedence over the node's name
     /// as HOSTNAME.
     pub cluster_name: Option<&'a [u8]>,
     /// Whether the record has a key `kubernetes` whose value is not a map. Templates
-    /// can refer to such a value, which [`Metadata::kubernetes`] does not contain.
+    /// can refer to such a value, which [`ContainerMetadata::kubernetes`] does not contain.
     pub is_ambiguous: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read_record<'a>(
             fields.message = Some(value);
             continue;
         }
-        let metadata = &mut fields.metadata;
+        let metadata = &mut fields.container;
         match (key, value) {
             (b"kubernetes", Value::Map(map)) => metadata.kubernetes = Some(map),
             (b"kubernetes", _) => metadata.is_ambiguous = true,
@@ -75,7 +75,7 @@ pub(super) fn read_record<'a>(
     Ok((Some((record.ending_before(rest), fields)), rest))
 }
 
-impl<'a> Metadata<'a> {
+impl<'a> ContainerMetadata<'a> {
     /// Returns the name of the cluster, or else of the node.
     #[must_use]
     pub fn hostname(&self) -> Option<&'a [u8]> {

@@ -135,7 +135,7 @@ impl<'a> Iterator for LogEvents<'a> {
             return Some(LogEvent::Damaged);
         };
         if let LogEvent::Record(record) = event {
-            self.previous = record.fields.metadata.kubernetes;
+            self.previous = record.fields.container.kubernetes;
         }
         self.next = end;
         Some(event)

@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use crate::chunk::{Map, Metadata};
+use crate::chunk::{ContainerMetadata, Map};
 use crate::identity::Identity;
 
 /// The maximum number of cached headers; others are encoded for each record.
@@ -76,7 +76,7 @@ impl<'o> CachedHeader<'o> {
     }
 
     /// Returns the identity in `metadata`, which must equal the header's key.
-    pub(super) fn identity<'a>(self, metadata: &Metadata<'a>) -> Option<Identity<'a>> {
+    pub(super) fn identity<'a>(self, metadata: &ContainerMetadata<'a>) -> Option<Identity<'a>> {
         let map = metadata.kubernetes?.bytes();
         let name = |at: &Range<u32>| std::str::from_utf8(map.get(range(at))?).ok();
         let [namespace, pod, container] = self.entry.identity.as_ref()?;
@@ -111,7 +111,7 @@ impl SharedHeaders {
     }
 
     /// Returns the shared header that was encoded from equal metadata.
-    pub(super) fn get(&self, metadata: &Metadata<'_>) -> Option<CachedHeader<'_>> {
+    pub(super) fn get(&self, metadata: &ContainerMetadata<'_>) -> Option<CachedHeader<'_>> {
         let hash = hash(metadata);
         let mut slot = first_slot(hash);
         loop {
@@ -129,7 +129,7 @@ impl SharedHeaders {
     /// The identity must have been read from the metadata.
     pub(super) fn insert(
         &mut self,
-        metadata: &Metadata<'_>,
+        metadata: &ContainerMetadata<'_>,
         identity: Option<Identity<'_>>,
         header: &[u8],
         omitted: u64,
@@ -165,8 +165,8 @@ impl SharedHeaders {
     }
 
     /// Whether the key of an entry equals the metadata byte for byte.
-    fn has_key(&self, entry: &Entry, metadata: &Metadata<'_>) -> bool {
-        let Metadata {
+    fn has_key(&self, entry: &Entry, metadata: &ContainerMetadata<'_>) -> bool {
+        let ContainerMetadata {
             kubernetes,
             cluster_name,
             is_ambiguous: _,
@@ -209,7 +209,7 @@ const fn first_slot(hash: u64) -> usize {
 
 /// Hashes the metadata for the table. The hash is not keyed: an attacker who creates
 /// colliding maps costs each lookup at most [`ENTRIES`] comparisons.
-fn hash(metadata: &Metadata<'_>) -> u64 {
+fn hash(metadata: &ContainerMetadata<'_>) -> u64 {
     let name = metadata.cluster_name.unwrap_or_default();
     let map = metadata.kubernetes.map_or(&[][..], |map| map.bytes());
     mix(mix(0, name), map)
@@ -246,15 +246,15 @@ mod tests {
         bytes
     }
 
-    fn metadata<'a>(kubernetes: &'a [u8], cluster_name: Option<&'a [u8]>) -> Metadata<'a> {
+    fn metadata<'a>(kubernetes: &'a [u8], cluster_name: Option<&'a [u8]>) -> ContainerMetadata<'a> {
         let kubernetes = match read(kubernetes) {
             Ok((Value::Map(map), _)) => Some(map),
             _ => None,
         };
-        Metadata {
+        ContainerMetadata {
             kubernetes,
             cluster_name,
-            ..Metadata::default()
+            ..ContainerMetadata::default()
         }
     }
 

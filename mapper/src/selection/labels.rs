@@ -144,7 +144,7 @@ mod tests {
         let Some(LogEvent::Record(record)) = LogEvents::new(&chunk, b"log").next() else {
             unreachable!("the chunk is a single record")
         };
-        let labels = record.fields.metadata.labels().unwrap();
+        let labels = record.fields.container.labels().unwrap();
         LabelSelector::parse(selector).unwrap().matches(labels)
     }
 

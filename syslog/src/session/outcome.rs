@@ -29,7 +29,7 @@ pub enum Outcome {
     Retry {
         /// The number of leading frames to skip then: the peer has acknowledged them, or
         /// the session sends them again by itself.
-        delivered: usize,
+        skip: usize,
     },
 }
 

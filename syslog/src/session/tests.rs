@@ -44,7 +44,7 @@ fn assert_stalled(session: &mut Session<u32>, now: Instant) {
 }
 
 /// Nothing of the batch was delivered.
-const RETRY: Outcome = Outcome::Retry { delivered: 0 };
+const RETRY: Outcome = Outcome::Retry { skip: 0 };
 
 fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
     std::iter::from_fn(|| session.poll_ended())
@@ -409,7 +409,7 @@ fn a_partly_delivered_batch_continues_after_the_delivered_frames() {
         session.on_acknowledged(7, now);
         session.on_ended(now + WAIT, end);
         // Two frames were delivered; a part of the third does not count.
-        let retry = Outcome::Retry { delivered: 2 };
+        let retry = Outcome::Retry { skip: 2 };
         assert_eq!(finished(&mut session), [(1, retry)]);
 
         // The peer may still have lost the acknowledged frames.
@@ -841,7 +841,7 @@ fn frames_before_a_bad_one_are_not_blamed() {
             }
         }
         skip = match finished(&mut session)[..] {
-            [(1, Outcome::Retry { delivered })] => delivered,
+            [(1, Outcome::Retry { skip })] => skip,
             [(1, Outcome::Delivered)] => texts.len(),
             ref other => panic!("{other:?}"),
         };

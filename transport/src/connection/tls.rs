@@ -86,7 +86,7 @@ impl Tls {
         if !self.pending.is_empty() || self.is_handshaking() {
             return Ok(0);
         }
-        let before = self.accepted();
+        let before = self.wire_end();
         let taken = self
             .client
             .writer()
@@ -95,7 +95,7 @@ impl Tls {
         self.records += taken.div_ceil(MAX_RECORD) as u64;
         self.flush(peer)?;
         // With exhausted keys, rustls accepts bytes without producing records.
-        if self.accepted() - before < taken as u64 {
+        if self.wire_end() - before < taken as u64 {
             return Err(Error::Stalled { peer });
         }
         Ok(taken)
@@ -136,7 +136,7 @@ impl Tls {
     }
 
     /// Returns the end position on the wire of everything accepted so far.
-    pub(super) fn accepted(&self) -> u64 {
+    pub(super) fn wire_end(&self) -> u64 {
         self.tcp.written + self.pending.len() as u64
     }
 

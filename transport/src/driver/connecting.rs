@@ -81,7 +81,7 @@ impl Driver {
     }
 
     /// Advances the connection attempt.
-    pub(super) fn advance(&mut self, cx: &Context<'_>) {
+    pub(super) fn advance_attempt(&mut self, cx: &Context<'_>) {
         let Some(attempt) = &mut self.attempt else {
             return;
         };

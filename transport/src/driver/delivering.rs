@@ -33,11 +33,11 @@ impl Driver {
     pub(super) fn deliver(&mut self, cx: &Context<'_>) -> Result<(), Error> {
         for _ in 0..MAX_ROUNDS {
             let was_full = !self.has_room();
-            let is_filled = self.submit_from_queue(cx);
+            let was_submitted = self.submit_from_queue(cx);
             self.pump(cx)?;
             // Ended batches make room for others.
             self.complete_batches();
-            self.has_more = is_filled || was_full && self.has_room();
+            self.has_more = was_submitted || was_full && self.has_room();
             if !self.has_more {
                 break;
             }
@@ -117,7 +117,7 @@ impl Driver {
                 Err(error) => return Err(error),
             };
             self.session
-                .on_accepted(accepted, connection.accepted(), cx.now);
+                .on_accepted(accepted, connection.wire_end(), cx.now);
             if accepted == 0 {
                 break;
             }
@@ -196,9 +196,8 @@ impl Driver {
         retries
     }
 
-    /// Saves the queue's position, and reports changes to the observer.
+    /// Reports changes to the observer.
     pub(super) fn report_progress(&mut self, cx: &Context<'_>) {
-        self.save(self.session.first_number());
         if let Some(consumer) = &mut self.consumer {
             let state = consumer.state(&mut cx.scratch.borrow_mut());
             if self.last_queue_state.replace(state) != Some(state) {

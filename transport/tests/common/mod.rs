@@ -121,7 +121,7 @@ impl Fixture {
 }
 
 /// The outcome of a batch of which nothing was delivered.
-pub(crate) const RETRY: Outcome = Outcome::Retry { delivered: 0 };
+pub(crate) const RETRY: Outcome = Outcome::Retry { skip: 0 };
 
 pub(crate) fn open(sender: &Arc<Sender>, address: &str, transport: Transport) -> Fixture {
     let address: SocketAddr = address.parse().unwrap();

@@ -58,7 +58,7 @@ fn delivered(exchange: &mut Distributor, name: &str) {
 
 fn failed(exchange: &mut Distributor, name: &str, delivered: usize) {
     let number = number(exchange, name);
-    exchange.on_outcome(&id(name), number, Outcome::Retry { delivered });
+    exchange.on_outcome(&id(name), number, Outcome::Retry { skip: delivered });
 }
 
 #[test]
