@@ -86,7 +86,7 @@ pub fn objects(
                 .map(|(name, content)| (name, ByteString(content)))
                 .collect(),
         ),
-        // What is named by its content has no other.
+        // The name is a hash of the content, so the content never changes.
         immutable: Some(true),
         ..Secret::default()
     };
@@ -126,7 +126,7 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 
 /// Returns the number of Secrets that a revision's `DaemonSet` mounts.
 #[must_use]
-pub fn parts(daemon_set: &DaemonSet) -> usize {
+pub fn secret_count(daemon_set: &DaemonSet) -> usize {
     let pod = daemon_set
         .spec
         .as_ref()

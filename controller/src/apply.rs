@@ -124,7 +124,7 @@ impl<'a> Applier<'a> {
         self.write(&agent::service_account(self.settings)).await?;
         let stored = &snapshot.stored;
 
-        let daemon_set = if step.template == plan.revision {
+        let daemon_set = if step.revision == plan.revision {
             let (wanted, daemon_set) =
                 agent::objects(&plan.configuration, &plan.revision, self.settings);
             for secret in &wanted {
@@ -135,8 +135,8 @@ impl<'a> Applier<'a> {
             }
             daemon_set
         } else {
-            let daemon_set = self.daemon_set_of(&step.template).await?;
-            let gone = || Error::Gone(step.template.clone());
+            let daemon_set = self.daemon_set_of(&step.revision).await?;
+            let gone = || Error::Gone(step.revision.clone());
             agent::placed(daemon_set.ok_or_else(gone)?, self.settings)
         };
         let daemon_set = self.write(&daemon_set).await?;
@@ -144,13 +144,13 @@ impl<'a> Applier<'a> {
         if is_observed(&daemon_set) || self.changes.is_some() {
             let pods: Api<Pod> = self.api();
             for pod in &step.replace {
-                tracing::info!(pod, revision = step.template, "replacing an agent");
+                tracing::info!(pod, revision = step.revision, "replacing an agent");
                 self.delete(&pods, pod).await?;
             }
         }
 
         let needed = snapshot.fleet.revisions().chain(history.revisions());
-        let kept: BTreeSet<&String> = needed.chain([&step.template]).collect();
+        let kept: BTreeSet<&String> = needed.chain([&step.revision]).collect();
         let secrets: Api<Secret> = self.api();
         for (name, revision) in stored {
             if !kept.contains(revision) {

@@ -3,8 +3,8 @@
 //! ```text
 //! node that shall have no agent     ──> its agent, if it has one, is left alone
 //! node that is not ready           ─┐
-//! pod that is not made, does not    ├─> out of reach: left out, with the reason
-//! begin or end, or was refused     ─┘
+//! pod that is not created, does not ├─> out of reach: excluded, with the reason
+//! start or terminate, or was refused┘
 //! any other node's pod              ──> an agent, or one that is ending
 //! ```
 
@@ -31,7 +31,7 @@ const END_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
     /// The number of nodes that should have an agent, if the `DaemonSet` exists.
-    pub wanted: Option<usize>,
+    pub wanted_nodes: Option<usize>,
     /// The agents of nodes that should have one, ordered by node.
     pub agents: Vec<Agent>,
     /// The nodes whose agent is terminating.
@@ -154,7 +154,7 @@ impl Fleet {
             fleet.absent = wanted
                 .map(|(name, _)| (name.clone(), since(name)))
                 .collect();
-            fleet.wanted = Some(fleet.absent.len());
+            fleet.wanted_nodes = Some(fleet.absent.len());
         }
         for pod in pods.filter(|pod| is_made_by_daemon_set(pod)) {
             // The pod of a node that is gone goes soon.
@@ -181,8 +181,8 @@ impl Fleet {
         fleet.agents.sort_by(|a, b| a.node.cmp(&b.node));
         fleet.forget_replaced();
         let agents = fleet.agents.iter();
-        let ill = agents.filter(|agent| agent.is_unhealthy(patience, now));
-        fleet.missing = fleet.out_of_reach.len() + ill.count();
+        let unhealthy = agents.filter(|agent| agent.is_unhealthy(patience, now));
+        fleet.missing = fleet.out_of_reach.len() + unhealthy.count();
         fleet
     }
 
@@ -221,7 +221,7 @@ impl Fleet {
     /// Returns the number of nodes that can have an agent, once that is known.
     #[must_use]
     pub fn within_reach(&self) -> Option<usize> {
-        Some(self.wanted?.saturating_sub(self.out_of_reach.len()))
+        Some(self.wanted_nodes?.saturating_sub(self.out_of_reach.len()))
     }
 
     /// Returns the agents that are ready.
@@ -597,7 +597,7 @@ mod tests {
         let nodes = [node("a", "True"), drained];
         let fleet = fleet(&["a", "b"].map(pod), &nodes, "2026-03-01T12:00:10Z");
         assert_eq!(nodes_with_agents(&fleet), ["a"]);
-        assert_eq!((fleet.wanted, fleet.leaving.len()), (Some(1), 1));
+        assert_eq!((fleet.wanted_nodes, fleet.leaving.len()), (Some(1), 1));
         // Its files are needed for as long as it is there.
         assert_eq!(fleet.revisions().count(), 2);
     }

@@ -84,12 +84,12 @@ pub struct History {
     pub failed: Option<Failed>,
     /// The files with which agents failed under the good template. Another template may
     /// repair that.
-    pub held: Units,
+    pub held: HeldFiles,
     /// The nodes without a healthy agent at the beginning of the last trial: they are no
     /// evidence about its revision.
     pub unhealthy: BTreeSet<String>,
     /// Files that changed together with a failure, to be tried again group by group.
-    pub suspects: Vec<Units>,
+    pub suspects: Vec<HeldFiles>,
     /// The nodes whose working agent was deleted and has not been replaced by another one
     /// yet, with the time of the deletion.
     pub risked: Risked,
@@ -111,11 +111,11 @@ pub struct Risk {
 }
 
 /// The files of tenants that are held back, by name.
-pub type Units = BTreeMap<String, Held>;
+pub type HeldFiles = BTreeMap<String, HeldFile>;
 
 /// The content of a file that is held back.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Held {
+pub struct HeldFile {
     /// The hash of the content. Other contents of the file are not held back.
     pub content: String,
     /// The failure.
@@ -125,7 +125,7 @@ pub struct Held {
 
 /// The reason why a tenant's file is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct HoldReason {
     /// The failure of the agents that had it, for people.
     pub why: String,
     /// Whether another change may be the cause, so that this one is tried again in turn.
@@ -204,23 +204,23 @@ pub type Revisions = BTreeMap<String, Arc<Configuration>>;
 impl History {
     /// Returns why agents do not get this file of a tenant for now, if so.
     #[must_use]
-    pub fn keeps_back(
+    pub fn hold_reason(
         &self,
         name: &str,
         content: &[u8],
         template: &str,
         now: Timestamp,
-    ) -> Option<Kept> {
+    ) -> Option<HoldReason> {
         let content = content_hash(content);
         let mut suspects = self.suspects.iter();
         let suspected = suspects.find_map(|group| group.get(name));
         let held = self.held.get(name);
         let is_suspected = suspected.is_some_and(|held| held.content == content);
-        let is_held = held.is_some_and(|held| held.keeps_back(&content, now));
+        let is_held = held.is_some_and(|held| held.applies_to(&content, now));
         // Nothing that may be wrong is tried together with another template.
         let is_kept = is_suspected || is_held || self.has_another_template(template);
-        let Held { setback, .. } = held.filter(|_| is_held).or(suspected).or(held)?;
-        is_kept.then(|| Kept {
+        let HeldFile { setback, .. } = held.filter(|_| is_held).or(suspected).or(held)?;
+        is_kept.then(|| HoldReason {
             why: setback.why.clone(),
             // A file that only waits for another template may be right.
             is_suspect: !is_held,
@@ -244,25 +244,25 @@ impl History {
 
     /// Returns the next state and the step to take.
     #[must_use]
-    pub fn next(mut self, now: &Situation<'_>) -> (Self, Step) {
-        self.clamp(now.now);
-        self.adopt(now);
-        now.recover(&mut self.risked);
-        self.acquit(now);
+    pub fn next(mut self, situation: &Situation<'_>) -> (Self, Step) {
+        self.clamp(situation.now);
+        self.adopt(situation);
+        situation.recover(&mut self.risked);
+        self.clear_if_node_is_cause(situation);
         let before = self.failed.clone();
-        self.judge_trial(now);
-        self.judge_roll(now);
+        self.evaluate_trial(situation);
+        self.evaluate_roll(situation);
         // The wanted revision was planned before the failure, and unhealthy agents get the good
         // one back first.
-        let is_back = self.failed == before && !self.is_coming_back(now);
+        let is_back = self.failed == before && !self.is_coming_back(situation);
         if self.trial.is_none() && self.roll.is_none() && is_back {
-            now.retain_unhealthy(&mut self.unhealthy);
-            self.begin(now);
+            situation.retain_unhealthy(&mut self.unhealthy);
+            self.begin(situation);
             // Agents may have it already, where what was wanted before is wanted again.
-            self.judge_trial(now);
+            self.evaluate_trial(situation);
         }
-        let step = self.step(now);
-        self.take_risk(&step, now);
+        let step = self.step(situation);
+        self.take_risk(&step, situation);
         (self, step)
     }
 
@@ -285,15 +285,19 @@ impl History {
 
     /// Records the nodes whose working agent a step deletes. A node whose agent did not work
     /// is no evidence about the revision that it gets.
-    fn take_risk(&mut self, step: &Step, now: &Situation<'_>) {
+    fn take_risk(&mut self, step: &Step, situation: &Situation<'_>) {
         let is_attempt = self.trial.is_some() || self.roll.is_some();
-        let agents = now.fleet.agents.iter().chain(now.fleet.not_started());
+        let agents = situation
+            .fleet
+            .agents
+            .iter()
+            .chain(situation.fleet.not_started());
         for agent in agents.filter(|agent| step.replace.contains(&agent.pod)) {
             // One that did not work before may stop working at any time.
             let is_excluded = self.unhealthy.contains(&agent.node);
-            if agent.ready_since.is_some() || (now.works(agent) && !is_excluded) {
+            if agent.ready_since.is_some() || (situation.works(agent) && !is_excluded) {
                 let risk = Risk {
-                    deleted: now.now,
+                    deleted: situation.now,
                     is_its_own: false,
                 };
                 self.risked.insert(agent.node.clone(), risk);
@@ -330,18 +334,19 @@ impl History {
     }
 
     /// Returns whether agents still run with a revision that has just failed.
-    fn is_coming_back(&self, now: &Situation<'_>) -> bool {
+    fn is_coming_back(&self, situation: &Situation<'_>) -> bool {
         self.failed.as_ref().is_some_and(|failed| {
-            let is_recent = lasts(failed.setback.since, now.now) < now.timing.canary_timeout;
-            is_recent && now.agents_with(&failed.revision).next().is_some()
+            let is_recent =
+                lasts(failed.setback.since, situation.now) < situation.timing.canary_timeout;
+            is_recent && situation.agents_with(&failed.revision).next().is_some()
         })
     }
 
     /// Adopts the revision that agents are ready with as good, if none is known to be good.
-    fn adopt(&mut self, now: &Situation<'_>) {
+    fn adopt(&mut self, situation: &Situation<'_>) {
         let Situation {
             wanted, revisions, ..
-        } = *now;
+        } = *situation;
         // One whose Secrets somebody deleted cannot come back.
         let is_gone = |revision: &str| revision != wanted && !revisions.contains_key(revision);
         self.good.take_if(|good| is_gone(&good.revision));
@@ -351,7 +356,7 @@ impl History {
         let is_known =
             |agent: &&Agent| agent.revision != wanted && revisions.contains_key(&agent.revision);
         if self.good.is_none()
-            && let Some(agent) = now.fleet.ready().find(is_known)
+            && let Some(agent) = situation.fleet.ready().find(is_known)
         {
             // It was the first one's: nothing is left to find out.
             let is_its = |attempt: &mut Attempt| attempt.revision == agent.revision;
@@ -359,36 +364,41 @@ impl History {
             self.good = Some(Since {
                 revision: agent.revision.clone(),
                 template: trial.or(roll).map_or_else(String::new, |its| its.template),
-                since: now.now,
+                since: situation.now,
             });
         }
     }
 
     /// Clears a failed revision if the agent on its node fails with the good one as well:
     /// the node was the cause.
-    fn acquit(&mut self, now: &Situation<'_>) {
+    fn clear_if_node_is_cause(&mut self, situation: &Situation<'_>) {
         let (Some(failed), Some(good)) = (&self.failed, &self.good) else {
             return;
         };
         let is_the_node = |agent: &&Agent| {
             Some(&agent.node) == failed.node.as_ref()
                 && agent.revision == good.revision
-                && now.is_unhealthy(agent)
+                && situation.is_unhealthy(agent)
         };
-        if now.fleet.agents.iter().any(|agent| is_the_node(&agent)) {
-            let is_its = |held: &Held| held.setback.why == failed.setback.why;
+        if situation
+            .fleet
+            .agents
+            .iter()
+            .any(|agent| is_the_node(&agent))
+        {
+            let is_its = |held: &HeldFile| held.setback.why == failed.setback.why;
             self.held.retain(|_, held| !is_its(held));
             for group in &mut self.suspects {
                 group.retain(|_, held| !is_its(held));
             }
             self.suspects.retain(|group| !group.is_empty());
             // The fault of several nodes is neither one node's nor a sink's.
-            self.failed = now.is_braked(&self.risked).then(|| Failed {
-                revision: now.wanted.to_owned(),
-                template: Some(now.template.to_owned()),
+            self.failed = situation.is_braked(&self.risked).then(|| Failed {
+                revision: situation.wanted.to_owned(),
+                template: Some(situation.template.to_owned()),
                 setback: Setback {
-                    why: now.loss(&self.risked).unwrap_or_default(),
-                    since: now.now,
+                    why: situation.loss(&self.risked).unwrap_or_default(),
+                    since: situation.now,
                     times: 1,
                 },
                 node: None,
@@ -398,34 +408,34 @@ impl History {
     }
 
     /// Ends the trial if its result is known, or if another revision is wanted by now.
-    fn judge_trial(&mut self, now: &Situation<'_>) {
+    fn evaluate_trial(&mut self, situation: &Situation<'_>) {
         let Some(trial) = self.trial.take() else {
             return;
         };
         // With another template, that may be the cause.
         if !self.has_another_template(&trial.template) {
-            self.exclude_never_ran(&trial, now);
+            self.exclude_never_ran(&trial, situation);
         }
-        let is_retry = self.is_retry(&trial.revision, now);
-        let is_healthy = now
+        let is_retry = self.is_retry(&trial.revision, situation);
+        let is_healthy = situation
             .agents_with(&trial.revision)
-            .any(|agent| now.is_settled(agent) && (!is_retry || now.is_proven(agent)));
+            .any(|agent| situation.is_settled(agent) && (!is_retry || situation.is_proven(agent)));
         // A roll could not replace anything yet, and would fail because of earlier losses.
-        let waits_for_lost = trial.is_careful && now.is_braked(&self.risked);
+        let waits_for_lost = trial.is_careful && situation.is_braked(&self.risked);
         if is_healthy && !waits_for_lost {
             self.roll = Some(Attempt {
-                since: now.now,
-                begun: now.now,
+                since: situation.now,
+                begun: situation.now,
                 node: None,
                 is_careful: false,
                 ..trial
             });
         } else if self.good.is_some()
-            && let Some(failure) = now.failure(&trial, &self.unhealthy, &self.risked)
+            && let Some(failure) = situation.failure(&trial, &self.unhealthy, &self.risked)
         {
-            self.fail(&trial, failure, now);
-        } else if trial.revision == now.wanted
-            || (self.good.is_some() && now.is_open(&trial, &self.unhealthy))
+            self.fail(&trial, failure, situation);
+        } else if trial.revision == situation.wanted
+            || (self.good.is_some() && situation.must_be_completed(&trial, &self.unhealthy))
         {
             self.trial = Some(trial);
         }
@@ -433,29 +443,29 @@ impl History {
 
     /// Ends the roll if its agents fail, if all agents have it, or if it makes no progress
     /// and another revision is wanted.
-    fn judge_roll(&mut self, now: &Situation<'_>) {
+    fn evaluate_roll(&mut self, situation: &Situation<'_>) {
         let Some(roll) = self.roll.take() else {
             return;
         };
-        let Situation { wanted, timing, .. } = *now;
+        let Situation { wanted, timing, .. } = *situation;
         let is_next = roll.revision != wanted;
         match &self.good {
             // What was before is wanted again.
             Some(good) if good.revision == wanted && is_next => return,
             Some(good) if good.revision != roll.revision => {
-                self.exclude_never_ran(&roll, now);
-                if let Some(failure) = now.failure(&roll, &self.unhealthy, &self.risked) {
-                    self.fail(&roll, failure, now);
+                self.exclude_never_ran(&roll, situation);
+                if let Some(failure) = situation.failure(&roll, &self.unhealthy, &self.risked) {
+                    self.fail(&roll, failure, situation);
                     return;
                 }
             }
             Some(_) | None => {}
         }
-        let was_watched = now.observed(roll.since) >= timing.rollout_timeout;
+        let was_watched = situation.observed(roll.since) >= timing.rollout_timeout;
         let has_good = self.good.is_some();
-        let is_complete = now.all_have(&roll, &self.unhealthy, &self.risked, has_good);
+        let is_complete = situation.all_have(&roll, &self.unhealthy, &self.risked, has_good);
         if is_complete && (is_next || was_watched) {
-            self.end(roll, now);
+            self.end(roll, situation);
             if is_next && !self.suspects.is_empty() {
                 self.suspects.remove(0);
             }
@@ -465,14 +475,14 @@ impl History {
     }
 
     /// Excludes nodes on which the containers of an attempt never run: the node is the cause.
-    fn exclude_never_ran(&mut self, attempt: &Attempt, now: &Situation<'_>) {
-        let never_ran = now.never_ran(&attempt.revision);
+    fn exclude_never_ran(&mut self, attempt: &Attempt, situation: &Situation<'_>) {
+        let never_ran = situation.never_ran(&attempt.revision);
         let nodes = never_ran.map(|agent| agent.node.clone());
         self.unhealthy.extend(nodes);
     }
 
     /// Returns whether a revision has failed before, or has a file that has.
-    fn is_retry(&self, revision: &str, now: &Situation<'_>) -> bool {
+    fn is_retry(&self, revision: &str, situation: &Situation<'_>) -> bool {
         let failed = self.failed.as_ref();
         let has_failed = |name: &String, content: &[u8]| {
             let mut units = self.suspects.iter().chain([&self.held]);
@@ -480,14 +490,17 @@ impl History {
             units.any(|units| units.get(name).is_some_and(|held| held.content == content))
         };
         failed.is_some_and(|failed| failed.revision == revision && failed.node.is_some())
-            || now.revisions.get(revision).is_some_and(|configuration| {
-                let mut files = configuration.tenant_files();
-                files.any(|(name, content)| has_failed(name, content))
-            })
+            || situation
+                .revisions
+                .get(revision)
+                .is_some_and(|configuration| {
+                    let mut files = configuration.tenant_files();
+                    files.any(|(name, content)| has_failed(name, content))
+                })
     }
 
     /// Records a roll with which all agents are healthy as good.
-    fn end(&mut self, roll: Attempt, now: &Situation<'_>) {
+    fn end(&mut self, roll: Attempt, situation: &Situation<'_>) {
         let Attempt {
             revision, template, ..
         } = roll;
@@ -497,32 +510,35 @@ impl History {
         }
         self.failed
             .take_if(|failed| failed.concerns(&revision, &template));
-        // What was in it is not wrong, and what was not tried again for so long is gone.
+        // Files of the new good revision are released, and so are those that were not retried for
+        // a long time.
         let before = self.good.as_ref();
-        let before = before.and_then(|before| now.revisions.get(&before.revision));
-        let now_good = now.revisions.get(&revision);
+        let before = before.and_then(|before| situation.revisions.get(&before.revision));
+        let now_good = situation.revisions.get(&revision);
         self.held.retain(|name, held| {
             let content = now_good.and_then(|now_good| now_good.files.get(name));
             let was_in_it = content.is_some_and(|content| held.content == content_hash(content));
             let before = before.and_then(|before| before.files.get(name));
             let is_another = !was_in_it && content.is_some() && content != before;
-            !was_in_it && !is_another && lasts(held.setback.since, now.now) < MAX_RETRY_WAIT * 2
+            !was_in_it
+                && !is_another
+                && lasts(held.setback.since, situation.now) < MAX_RETRY_WAIT * 2
         });
         self.good = Some(Since {
             revision,
             template,
-            since: now.now,
+            since: situation.now,
         });
     }
 
     /// Begins a trial or a roll of the wanted revision, if it may be tried.
-    fn begin(&mut self, now: &Situation<'_>) {
+    fn begin(&mut self, situation: &Situation<'_>) {
         let Situation {
             wanted,
             template,
             fleet,
             ..
-        } = *now;
+        } = *situation;
         if self
             .good
             .as_ref()
@@ -532,14 +548,17 @@ impl History {
                 self.suspects.remove(0);
             }
             // Pods may have begun to start long ago.
-            let is_old =
-                |failed: &mut Failed| failed.node.is_none() && failed.setback.is_over(now.now);
+            let is_old = |failed: &mut Failed| {
+                failed.node.is_none() && failed.setback.is_over(situation.now)
+            };
             self.failed.take_if(is_old);
             return;
         }
         let failed = self.failed.as_ref();
         let failed = failed.filter(|failed| failed.concerns(wanted, template));
-        if self.good.is_some() && failed.is_some_and(|failed| !failed.setback.is_over(now.now)) {
+        if self.good.is_some()
+            && failed.is_some_and(|failed| !failed.setback.is_over(situation.now))
+        {
             return;
         }
         let agents = fleet.agents.iter();
@@ -548,7 +567,7 @@ impl History {
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
         let is_careful = failed.is_some_and(|failed| failed.node.is_none())
-            || (self.good.is_some() && now.is_braked(&self.risked));
+            || (self.good.is_some() && situation.is_braked(&self.risked));
         let unhealthy = unhealthy.filter(is_before).map(|agent| &agent.node);
         let without_agent = fleet.without_agent().map(|(node, _)| node);
         let unhealthy = unhealthy.chain(without_agent).cloned();
@@ -560,36 +579,36 @@ impl History {
         self.trial = Some(Attempt {
             revision: wanted.to_owned(),
             template: template.to_owned(),
-            since: now.now,
-            begun: now.now,
+            since: situation.now,
+            begun: situation.now,
             node: None,
             is_careful,
         });
     }
 
-    fn step(&mut self, now: &Situation<'_>) -> Step {
+    fn step(&mut self, situation: &Situation<'_>) -> Step {
         let (unhealthy, risked) = (&self.unhealthy, &self.risked);
         match (&mut self.trial, &mut self.roll, &self.good) {
             (Some(trial), _, Some(good)) => {
                 let before = self.failed.as_ref();
-                now.try_on_one(trial, &good.revision, before, unhealthy, risked)
+                situation.try_on_one(trial, &good.revision, before, unhealthy, risked)
             }
             // There is nothing to come back to.
-            (Some(trial), _, None) => now.roll(&trial.revision, risked, false),
+            (Some(trial), _, None) => situation.roll(&trial.revision, risked, false),
             (None, Some(roll), good) => {
-                let step = now.roll(&roll.revision, risked, good.is_some());
+                let step = situation.roll(&roll.revision, risked, good.is_some());
                 if !step.replace.is_empty() {
-                    roll.since = now.now;
+                    roll.since = situation.now;
                 }
                 step
             }
-            (None, None, Some(good)) => now.roll(&good.revision, risked, true),
-            (None, None, None) => now.roll(now.wanted, risked, false),
+            (None, None, Some(good)) => situation.roll(&good.revision, risked, true),
+            (None, None, None) => situation.roll(situation.wanted, risked, false),
         }
     }
 
-    fn fail(&mut self, attempt: &Attempt, failure: Failure, now: &Situation<'_>) {
-        let Situation { revisions, .. } = *now;
+    fn fail(&mut self, attempt: &Attempt, failure: Failure, situation: &Situation<'_>) {
+        let Situation { revisions, .. } = *situation;
         let Failure { why, node, has_run } = failure;
         let Attempt {
             revision, template, ..
@@ -603,8 +622,8 @@ impl History {
         });
         let setback = |before: Option<&Setback>| Setback {
             why: why.clone(),
-            since: now.now,
-            // To see whether pods start by now costs no agent.
+            since: situation.now,
+            // To see whether pods start by situation costs no agent.
             times: before
                 .filter(|_| node.is_some() || !attempt.is_careful)
                 .map_or(0, |before| before.times)
@@ -627,7 +646,7 @@ impl History {
             let changed = changed.map(|(name, content)| {
                 let content = content_hash(content);
                 let setback = setback(self.held.get(name).map(|held| &held.setback));
-                (name.clone(), Held { content, setback })
+                (name.clone(), HeldFile { content, setback })
             });
             self.hold(changed.collect());
         }
@@ -635,9 +654,9 @@ impl History {
     }
 
     /// Holds back the files that changed in a failed revision.
-    fn hold(&mut self, mut changed: Vec<(String, Held)>) {
+    fn hold(&mut self, mut changed: Vec<(String, HeldFile)>) {
         // The object that has them may be 1 MiB, and so many are not their tenants' doing.
-        let suspects: usize = self.suspects.iter().map(Units::len).sum();
+        let suspects: usize = self.suspects.iter().map(HeldFiles::len).sum();
         if self.held.len() + suspects + changed.len() > MAX_HELD {
             return;
         }
@@ -666,9 +685,9 @@ impl Failed {
     }
 }
 
-impl Held {
+impl HeldFile {
     /// Returns whether the file stays as it was instead of getting this content.
-    fn keeps_back(&self, content: &str, now: Timestamp) -> bool {
+    fn applies_to(&self, content: &str, now: Timestamp) -> bool {
         let Self {
             content: failed,
             setback,

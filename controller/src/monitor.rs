@@ -192,7 +192,7 @@ impl Monitor {
         self.plan_seconds.set(seconds);
     }
 
-    pub(crate) fn took_back(&self) {
+    pub(crate) fn rolled_back(&self) {
         self.revisions_taken_back.inc();
     }
 
@@ -236,7 +236,7 @@ impl Monitor {
                 .set(count as i64)
         };
         set("ready", fleet.ready().count());
-        set("wanted", fleet.wanted.unwrap_or(0));
+        set("wanted", fleet.wanted_nodes.unwrap_or(0));
         set("out_of_reach", fleet.out_of_reach.len());
         set("missing", fleet.missing);
     }
@@ -281,7 +281,7 @@ mod tests {
         let before = monitor.text();
         monitor.leads(true);
         let fleet = Fleet {
-            wanted: Some(7),
+            wanted_nodes: Some(7),
             missing: 3,
             ..Fleet::default()
         };

@@ -1,9 +1,9 @@
 //! The plan: the wanted configuration, a pure function of a snapshot.
 //!
 //! ```text
-//! each sink -> sink::check -> accepted: options and files
-//!                          -> refused: why; nothing else suffers
-//! namespaces of accepted sinks -> lanes -> render -> files -> revision
+//! each sink -> sink::check -> render::sink -> quota -> accepted: its sections and files
+//!                                                   -> refused: why; nothing else suffers
+//! tenants' files -> held back? (history) -> lanes -> render::configuration -> revision
 //! ```
 
 mod fields;
@@ -28,7 +28,7 @@ pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
 use crate::configuration::{Configuration, RenderedSink, revision};
 use crate::events::Routes;
-use crate::history::Kept;
+use crate::history::HoldReason;
 use crate::lanes::Lanes;
 use crate::render;
 use crate::settings::Settings;
@@ -51,7 +51,7 @@ pub struct Plan {
     /// The routes of events to sinks.
     pub routes: Routes,
     /// The files that are held back, and why.
-    pub held: BTreeMap<String, Kept>,
+    pub held: BTreeMap<String, HoldReason>,
 }
 
 impl Plan {
@@ -115,7 +115,7 @@ impl Plan {
         let mut tenants = render::tenants(namespaces, cluster);
         let held = hold(&mut tenants, &template, snapshot);
         for (id, verdict) in &verdicts {
-            if verdict.as_ref().is_err_and(Refusal::is_open) {
+            if verdict.as_ref().is_err_and(Refusal::is_not_looked_up) {
                 put_back(&mut tenants, &render::file_of(id), snapshot.current());
             }
         }
@@ -157,7 +157,7 @@ fn hold(
     tenants: &mut BTreeMap<String, render::Tenant>,
     template: &str,
     snapshot: &Snapshot,
-) -> BTreeMap<String, Kept> {
+) -> BTreeMap<String, HoldReason> {
     let Snapshot { history, now, .. } = snapshot;
     if history.tries_template_alone(template) {
         let good = snapshot.good();
@@ -168,10 +168,10 @@ fn hold(
         }
         return BTreeMap::new();
     }
-    let held: BTreeMap<String, Kept> = tenants
+    let held: BTreeMap<String, HoldReason> = tenants
         .iter()
         .filter_map(|(name, tenant)| {
-            let kept = history.keeps_back(name, tenant.text.as_bytes(), template, *now)?;
+            let kept = history.hold_reason(name, tenant.text.as_bytes(), template, *now)?;
             Some((name.clone(), kept))
         })
         .collect();

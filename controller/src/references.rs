@@ -136,13 +136,13 @@ async fn refresh<K>(
         let lookup = match answer {
             Ok(Some(object)) => Lookup::Found(data(object)),
             Ok(None) => Lookup::Missing,
-            // A name that is none, or no right to read it.
+            // An invalid name, or no right to read it.
             Err(kube::Error::Api(status))
                 if (400..500).contains(&status.code) && status.code != 429 =>
             {
                 Lookup::Unreadable(status.message.clone())
             }
-            // What is known stays in force while the API server is ill.
+            // The last known content stays in use while the API server is unavailable.
             Err(error) => match found.get(&name) {
                 Some((Lookup::Unknown(_), _)) | None => Lookup::Unknown(error.to_string()),
                 Some(_) => continue,

@@ -48,14 +48,14 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mut relay = Relay::new(&client, settings, monitor)?;
-    let reign = Box::pin(async {
+    let lead_in_turn = Box::pin(async {
         let watched = Watched::start(client.clone(), settings, monitor).await?;
         monitor.ready();
         loop {
             let since = candidate.lead().await;
             watched.begin();
             monitor.leads(true);
-            // What was begun is left as it is: the next leader goes on with it.
+            // Unfinished work is left for the next leader.
             tokio::select! {
                 () = candidate.stay(since) => {}
                 () = lead(&client, &watched, settings, monitor, &mut relay) => {}
@@ -65,7 +65,7 @@ pub async fn run(
         }
     });
     let ended = tokio::select! {
-        ended = reign => ended,
+        ended = lead_in_turn => ended,
         () = stop => Ok(()),
     };
     relay.end().await;
@@ -102,25 +102,25 @@ async fn work(
     let mut failures = 0;
     let mut decided: Option<Decided> = None;
     loop {
-        let round = timeout(
+        let result = timeout(
             timing.request_timeout,
             round(client, watched, settings, routes, monitor),
         )
         .await;
-        let round = round.map_err(Error::from).flatten();
-        monitor.round(round.is_ok());
-        let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
+        let result = result.map_err(Error::from).flatten();
+        monitor.round(result.is_ok());
+        let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match result {
             Ok(new) => {
                 failures = 0;
-                // What is under way, or is next, has to be looked at, and agents that are
-                // replaced are changes all the time.
-                let (again, most) = if new.history.is_settled(&new.plan.revision) {
-                    (timing.resync, timing.max_debounce)
+                // During a rollout, each replaced agent is a change: look again soon, and do
+                // not debounce for long.
+                let (max_debounce, resync) = if new.history.is_settled(&new.plan.revision) {
+                    (timing.max_debounce, timing.resync)
                 } else {
-                    (timing.canary_ready.min(timing.resync), timing.debounce)
+                    (timing.debounce, timing.canary_ready.min(timing.resync))
                 };
                 decided = Some(new);
-                Box::pin(gather(watched, timing.debounce, most, again))
+                Box::pin(gather(watched, timing.debounce, max_debounce, resync))
             }
             Err(error) => {
                 tracing::warn!(%error, failures, "cannot apply the configuration");
@@ -130,7 +130,8 @@ async fn work(
             }
         };
         loop {
-            // What is not told in time is told next: a round must not wait for statuses.
+            // A round must not wait for statuses: those that are not written in time are
+            // written in the next pass.
             if let Some(decided) = &decided
                 && let writing = status_writer.write_all(decided, observations)
                 && let Err(late) = timeout(timing.request_timeout, writing).await
@@ -172,7 +173,7 @@ async fn round(
     if history.failed != before
         && let Some(failed) = &history.failed
     {
-        monitor.took_back();
+        monitor.rolled_back();
         tracing::error!(
             revision = failed.revision,
             why = failed.setback.why,
@@ -181,14 +182,14 @@ async fn round(
     }
     let blocks = history.blocks(&plan.revision, &plan.template);
     monitor.is_blocked(blocks.is_some());
-    // One for each round: the Deployment may be another one now.
+    // Created in each round, because the owner Deployment may have been created again.
     let applier = Applier::new(client.clone(), settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;
     tracing::info!(
         revision = plan.revision,
         ?step,
         sinks = plan.verdicts.len(),
-        "applied"
+        "applied the configuration"
     );
 
     let of_plan = snapshot.revisions.entry(plan.revision.clone());
@@ -202,18 +203,18 @@ async fn round(
     Ok(decided)
 }
 
-/// Waits for a change, and then until there was none for `quiet`, at most for `most`.
-/// Returns without a change after `again`.
-async fn gather(watched: &Watched, quiet: Duration, most: Duration, again: Duration) {
-    if timeout_at(Instant::now() + again, watched.changed())
+/// Waits for a change, and then until there was none for `debounce`, at most for
+/// `max_debounce`. Returns without a change after `resync`.
+async fn gather(watched: &Watched, debounce: Duration, max_debounce: Duration, resync: Duration) {
+    if timeout_at(Instant::now() + resync, watched.changed())
         .await
         .is_err()
     {
         return;
     }
-    let end = Instant::now() + most;
+    let end = Instant::now() + max_debounce;
     loop {
-        let quiet = (Instant::now() + quiet).min(end);
+        let quiet = (Instant::now() + debounce).min(end);
         tokio::select! {
             () = sleep_until(quiet) => return,
             () = watched.changed() => {}

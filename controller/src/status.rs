@@ -106,7 +106,7 @@ impl<'a> StatusWriter<'a> {
         let subjects = subjects(self.watched);
         self.forget_others(&subjects);
         for subject in subjects {
-            // One that came after the plan is the next one's.
+            // A sink that changed after the plan waits for the next plan.
             if decided.versions.get(&subject.id) != Some(&subject.version) {
                 continue;
             }

@@ -104,7 +104,7 @@ impl Watched {
         let agents = everything().labels(&selector(LABEL));
         let daemon_set = everything().fields(&format!("metadata.name={AGENT}"));
         let watched = Self {
-            // What we say of a sink is no news.
+            // Status writes do not change the generation, so they wake nobody.
             log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
             cluster_log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
             namespaces: reflect(
@@ -130,7 +130,7 @@ impl Watched {
                 Api::namespaced(client.clone(), own),
                 daemon_set,
                 told(),
-                |daemon_set| hash(&(generation(daemon_set), observed(daemon_set))),
+                |daemon_set| hash(&(generation(daemon_set), observed_generation(daemon_set))),
             ),
             client,
             clock: Clock::default(),
@@ -213,7 +213,8 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// Returns an error if an object that is not watched cannot be read.
+    /// Returns an error if the controller's own objects cannot be read. A Secret or `ConfigMap` of
+    /// a sink that cannot be read is part of the snapshot, as such.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         self.clock.set(&self.client).await?;
         self.observed.lock().since.get_or_insert(self.now());
@@ -308,7 +309,7 @@ impl Watched {
             let count = secrets.len();
             let (configuration, daemon_set) = agent::from_secrets(secrets);
             // One that was killed while it wrote them may have left some of them.
-            if daemon_set.is_some_and(|daemon_set| agent::parts(&daemon_set) == count) {
+            if daemon_set.is_some_and(|daemon_set| agent::secret_count(&daemon_set) == count) {
                 let known_now = Known {
                     configuration: Arc::new(configuration),
                     secrets: count,
@@ -355,7 +356,7 @@ where
 }
 
 /// Returns the generation that the `DaemonSet`'s controller has observed.
-fn observed(daemon_set: &DaemonSet) -> Option<i64> {
+fn observed_generation(daemon_set: &DaemonSet) -> Option<i64> {
     daemon_set.status.as_ref()?.observed_generation
 }
 

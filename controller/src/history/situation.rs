@@ -55,7 +55,7 @@ impl<'a> Situation<'a> {
             template: &plan.template,
             revisions,
             fleet,
-            at_once: settings.agent.at_once(fleet.wanted.unwrap_or(0)),
+            at_once: settings.agent.at_once(fleet.wanted_nodes.unwrap_or(0)),
             timing: settings.timing,
             now: *now,
         }
@@ -66,7 +66,7 @@ impl<'a> Situation<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The revision of pods that are created from now on.
-    pub template: String,
+    pub revision: String,
     /// The pods to delete, so that they are created again.
     pub replace: Vec<String>,
 }
@@ -160,7 +160,7 @@ impl Situation<'_> {
         let is_missing = |node: &String| {
             (!has_good || risked.contains_key(node)) && !self.fleet.out_of_reach.contains_key(node)
         };
-        self.fleet.wanted.is_some()
+        self.fleet.wanted_nodes.is_some()
             && !agents.is_empty()
             && agents.iter().all(|agent| has_it(agent) && is_done(agent))
             && self.fleet.not_started().all(has_it)
@@ -245,7 +245,7 @@ impl Situation<'_> {
     /// Returns the number of nodes that must lose their agents before no further one is
     /// risked. One agent stays, if there are several.
     fn max_lost(&self) -> usize {
-        let nodes = self.fleet.wanted.unwrap_or(usize::MAX);
+        let nodes = self.fleet.wanted_nodes.unwrap_or(usize::MAX);
         nodes.saturating_sub(1).clamp(1, MAX_LOST)
     }
 
@@ -283,7 +283,7 @@ impl Situation<'_> {
 
     /// Returns whether a trial that is no longer wanted must be completed: frequent changes
     /// must not prevent that, and an agent's revision must get a result.
-    pub(super) fn is_open(&self, trial: &Attempt, unhealthy: &Nodes) -> bool {
+    pub(super) fn must_be_completed(&self, trial: &Attempt, unhealthy: &Nodes) -> bool {
         let agents = self.fleet.agents.iter().chain(self.fleet.not_started());
         let mut with_it = agents.filter(|agent| agent.revision == trial.revision);
         with_it.any(|agent| !unhealthy.contains(&agent.node))
@@ -559,10 +559,10 @@ impl Failure {
 }
 
 impl Step {
-    fn new<'a>(template: &str, replace: impl IntoIterator<Item = &'a Agent>) -> Self {
+    fn new<'a>(revision: &str, replace: impl IntoIterator<Item = &'a Agent>) -> Self {
         let replace = replace.into_iter().map(|agent| agent.pod.clone());
         Self {
-            template: template.to_owned(),
+            revision: revision.to_owned(),
             replace: replace.collect(),
         }
     }

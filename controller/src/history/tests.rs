@@ -131,7 +131,7 @@ impl World {
 
     fn fleet(&mut self) -> Fleet {
         let mut fleet = Fleet {
-            wanted: (!self.template.is_empty()).then_some(self.nodes.len()),
+            wanted_nodes: (!self.template.is_empty()).then_some(self.nodes.len()),
             observed_since: self.observed_since,
             ..Fleet::default()
         };
@@ -263,8 +263,8 @@ impl World {
         self.images.insert(plan.revision.clone(), image.clone());
         let of_plan = self.snapshot.revisions.entry(plan.revision);
         of_plan.or_insert(Arc::new(plan.configuration));
-        let is_known = self.template == step.template;
-        self.template = step.template;
+        let is_known = self.template == step.revision;
+        self.template = step.revision;
         if !is_known {
             self.make_agents();
             return None;
@@ -400,7 +400,7 @@ fn only_the_file_that_breaks_agents_is_held() {
     assert!(world.has("shop", "old.example.com"));
     let plan = world.plan();
     let held: Vec<_> = plan.held.iter().collect();
-    let (file, Kept { why, is_suspect }) = held[0];
+    let (file, HoldReason { why, is_suspect }) = held[0];
     assert_eq!((held.len(), file.as_str()), (1, "ns-shop.yaml"));
     assert!(!is_suspect);
     assert!(

@@ -24,7 +24,7 @@ impl Refusal {
 
     /// Returns whether the sink may be valid: the API server has not answered yet.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub fn is_not_looked_up(&self) -> bool {
         self.reason == Reason::NotLookedUp
     }
 

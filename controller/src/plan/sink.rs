@@ -81,7 +81,7 @@ pub(crate) fn check(
     if let Some(uid) = uid {
         options.push_queue(uid, buffer_limit, settings)?;
     }
-    // The plugin can look at everything but the files, which are not here.
+    // The plugin's parser cannot check the files, which exist only on nodes.
     let config = options.check()?;
     if let Some(tls) = tls {
         options.push_certificates(tls, namespace, snapshot)?;
@@ -211,7 +211,7 @@ impl Options<'_> {
             msgid,
             message,
             structured_data,
-            // What agents send is no Event.
+            // Agents send no Events.
             events: _,
         } = format;
         for (field, value) in [
@@ -233,7 +233,7 @@ impl Options<'_> {
 
     fn push_tls(&mut self, tls: &TlsSpec) -> Result<(), Refusal> {
         let TlsSpec {
-            // They are files.
+            // Added by `push_certificates`.
             ca: _,
             client_certificate_secret: _,
             server_name,

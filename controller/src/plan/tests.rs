@@ -433,7 +433,7 @@ fn a_sink_with_an_unknown_secret_keeps_its_current_file() {
     });
     let plan = plan(&later);
     let refusal = refusal(&plan, "shop", "tls");
-    assert!(refusal.is_open() && refusal.message.contains("etcd is down"));
+    assert!(refusal.is_not_looked_up() && refusal.message.contains("etcd is down"));
     // Including its certificate.
     for (name, content) in &before.configuration.files {
         if name == "ns-shop.yaml" || name.ends_with(PEM) {

@@ -14,7 +14,7 @@ use super::Decided;
 use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery};
 use crate::fleet::{Agent, Fleet};
-use crate::history::Kept;
+use crate::history::HoldReason;
 use crate::plan::Refusal;
 
 /// The facts that conditions are derived from.
@@ -112,14 +112,18 @@ fn accepted(facts: &Facts<'_>) -> Finding {
         }
         Err(refusal) => {
             let Refusal { reason, message } = refusal;
-            let status = if refusal.is_open() { Unknown } else { False };
+            let status = if refusal.is_not_looked_up() {
+                Unknown
+            } else {
+                False
+            };
             Finding::new(Accepted, status, *reason, message.clone())
         }
     }
 }
 
 /// Returns a condition of a sink about which the API server has not answered yet.
-fn open(type_: ConditionType) -> Finding {
+fn not_looked_up(type_: ConditionType) -> Finding {
     let message = "waiting for the API server; nodes keep the sink as it is".to_owned();
     Finding::new(type_, Unknown, Reason::NotLookedUp, message)
 }
@@ -134,7 +138,7 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
     } = *facts;
     let sink = match verdict {
         Ok(sink) => sink,
-        Err(refusal) if refusal.is_open() => return open(Configured),
+        Err(refusal) if refusal.is_not_looked_up() => return not_looked_up(Configured),
         Err(_) => {
             let message = "no node runs with the sink".to_owned();
             return Finding::new(Configured, False, Reason::NotAccepted, message);
@@ -180,11 +184,11 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         "{count} of {nodes} nodes run a ready agent with the sink{}",
         describe_excluded(&excluded)
     );
-    // Of a cluster that cannot be reached nothing is known.
-    if count >= nodes && (count > 0 || fleet.wanted == Some(0)) {
+    // If no node is within reach, nothing is known.
+    if count >= nodes && (count > 0 || fleet.wanted_nodes == Some(0)) {
         return Finding::new(Configured, True, Reason::Complete, message);
     }
-    // One that all nodes had stays so while agents are replaced for others.
+    // A sink that was complete stays so while agents are replaced because of others.
     let has_it = |agent: &Agent| {
         let is_unhealthy = agent.problem.is_some() || agent.is_unhealthy(facts.patience, now);
         let is_healthy = agent.ready_since.is_some() || !is_unhealthy;
@@ -223,14 +227,14 @@ fn describe_excluded(nodes: &BTreeMap<&str, String>) -> String {
     };
     match nodes.len() {
         1 => format!(", {node} is excluded: {why}"),
-        count => format!(", {count} are excluded: on {node}, {why}"),
+        count => format!(", {count} are excluded, for example {node}: {why}"),
     }
 }
 
 /// Returns why the sink was rolled back, if it was.
 fn rolled_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file) {
+    if let Some(HoldReason { why, is_suspect }) = plan.held.get(&sink.file) {
         return (!is_suspect && !plan.configuration.has(sink)).then_some(why);
     }
     // The plan is older than the failure: it does not hold anything back for it yet.
@@ -247,7 +251,7 @@ fn rolled_back<'d>(sink: &RenderedSink, decided: &'d Decided) -> Option<&'d str>
 /// Returns what delays a sink that may not be the cause.
 fn other_cause(sink: &RenderedSink, decided: &Decided) -> Option<String> {
     let Decided { plan, history, .. } = decided;
-    if let Some(Kept { why, is_suspect }) = plan.held.get(&sink.file)
+    if let Some(HoldReason { why, is_suspect }) = plan.held.get(&sink.file)
         && *is_suspect
         && !plan.configuration.has(sink)
     {
@@ -267,7 +271,7 @@ fn other_cause(sink: &RenderedSink, decided: &Decided) -> Option<String> {
 fn delivering(facts: &Facts<'_>) -> Finding {
     match facts.verdict {
         Ok(_) => {}
-        Err(refusal) if refusal.is_open() => return open(Delivering),
+        Err(refusal) if refusal.is_not_looked_up() => return not_looked_up(Delivering),
         Err(_) => {
             let message = "the sink is not accepted".to_owned();
             return Finding::new(Delivering, False, Reason::NotAccepted, message);

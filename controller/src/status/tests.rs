@@ -14,7 +14,7 @@ use super::*;
 use crate::configuration::RenderedSink;
 use crate::delivery::{Behind, Delivery, EventDelivery, EventTally, Failure};
 use crate::fleet::{Agent, Fleet, Obstacle, OutOfReach};
-use crate::history::{Failed, Kept, Setback, Since};
+use crate::history::{Failed, HoldReason, Setback, Since};
 use crate::plan::Refusal;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Stored};
@@ -59,7 +59,7 @@ impl Case {
         Self {
             verdict,
             fleet: Fleet {
-                wanted: Some(3),
+                wanted_nodes: Some(3),
                 agents: agents.collect(),
                 ..Fleet::default()
             },
@@ -278,7 +278,7 @@ fn excluded_nodes_are_named() {
     );
     assert_eq!(
         leave_out(1),
-        "1 of 1 nodes run a ready agent with the sink, 2 are excluded: on node-1, the node is not ready \
+        "1 of 1 nodes run a ready agent with the sink, 2 are excluded, for example node-1: the node is not ready \
          (NodeStatusUnknown: gone)"
     );
 }
@@ -568,7 +568,7 @@ fn a_sink_that_waits_for_its_retry_is_neither_rolled_back_nor_stalled() {
     let file = case.verdict.as_ref().unwrap().file.clone();
     let mut says = |is_suspect| {
         let why = "on node node-1: the container exited".to_owned();
-        let held = Kept { why, is_suspect };
+        let held = HoldReason { why, is_suspect };
         case.decided.plan.held.insert(file.clone(), held);
         let (_, reason, message) = case.says(Configured);
         let conditions = case.conditions(&[], 0);

@@ -167,7 +167,7 @@ async fn crashing_agents_are_rolled_back() {
 
 fn everywhere(plan: &Plan) -> Step {
     Step {
-        template: plan.revision.clone(),
+        revision: plan.revision.clone(),
         replace: Vec::new(),
     }
 }
