@@ -142,7 +142,7 @@ async fn refresh<K>(
             {
                 Lookup::Unreadable(status.message.clone())
             }
-            // What is known stays in force while the API server is ill.
+            // The known content stays in force while the API server does not answer.
             Err(error) => match found.get(&name) {
                 Some((Lookup::Unknown(_), _)) | None => Lookup::Unknown(error.to_string()),
                 Some(_) => continue,

@@ -112,8 +112,8 @@ async fn work(
         let mut next: Pin<Box<dyn Future<Output = ()> + Send>> = match round {
             Ok(new) => {
                 failures = 0;
-                // What is under way, or is next, has to be looked at, and agents that are
-                // replaced are changes all the time.
+                // A rollout in progress is checked often, and replaced agents cause changes all
+                // the time.
                 let (again, most) = if new.history.is_settled(&new.plan.revision) {
                     (timing.resync, timing.max_debounce)
                 } else {
@@ -130,7 +130,8 @@ async fn work(
             }
         };
         loop {
-            // What is not told in time is told next: a round must not wait for statuses.
+            // Statuses that are not written in time are written next: a round must not wait
+            // for them.
             if let Some(decided) = &decided
                 && let writing = status_writer.write_all(decided, observations)
                 && let Err(late) = timeout(timing.request_timeout, writing).await

@@ -462,7 +462,8 @@ impl Situation<'_> {
         let others = self.fleet.agents.iter();
         let others = others.filter(|agent| agent.revision != *revision);
         let chosen = others.min_by_key(|agent| {
-            // What an earlier trial has left, else one that works: it tells the most.
+            // Preferably the node of an earlier trial, otherwise one whose agent works, which is the
+            // best evidence.
             let is_left = agent.revision != good;
             (!proves(agent), !is_left, agent.ready_since.is_none())
         });
