@@ -1,5 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. `make help` lists
-# the others.
+# The main targets are `demo` and `test`. `make help` lists the others.
 
 CARGO ?= cargo
 LIBRARY := target/release/libout_syslog_sink.so
@@ -7,23 +6,23 @@ LIBRARY := target/release/libout_syslog_sink.so
 .PHONY: help demo demo-cluster test build fmt clippy unit doc deny instructions bindings golden bench fuzz scale e2e reliability packages clean
 
 help:
-	@echo "make demo      container logs to a syslog receiver over TLS, before your eyes"
-	@echo "make demo-cluster  sinks in a cluster, with kubectl"
-	@echo "make test      all tests and checks"
-	@echo "make build     the plugin: $(LIBRARY)"
-	@echo "make bench     speed and memory, into docs/BENCHMARKS.md"
-	@echo "make fuzz      a bounded run of each fuzz target"
-	@echo "make reliability  all faults once, into the tables of docs/RELIABILITY.md"
-	@echo "make scale     the controller with 1,000 nodes and 500 sinks, into docs/SCALE.md"
-	@echo "make e2e       the whole on a real node of Kubernetes (as root)"
-	@echo "make golden    CRDs, install.yaml and the golden configuration, anew, to be looked at"
-	@echo "make bindings  the plugin's C bindings, anew from its header"
+	@echo "make demo          deliver container logs to a syslog receiver over TLS, and show the result"
+	@echo "make demo-cluster  sinks in a Kubernetes cluster, with kubectl"
+	@echo "make test          run all tests and checks"
+	@echo "make build         build the plugin: $(LIBRARY)"
+	@echo "make bench         measure speed and memory, and update docs/BENCHMARKS.md"
+	@echo "make fuzz          run each fuzz target for a limited time"
+	@echo "make reliability   run all fault scenarios, and update the tables of docs/RELIABILITY.md"
+	@echo "make scale         run the controller with 1,000 nodes and 500 sinks, and update docs/SCALE.md"
+	@echo "make e2e           end-to-end test on a real Kubernetes node (as root)"
+	@echo "make golden        regenerate the CRDs, install.yaml and the golden configuration (review the diff)"
+	@echo "make bindings      regenerate the plugin's C bindings from its header"
 
 demo: toolchain
 	@$(CARGO) run --quiet --package demo
 
 demo-cluster: toolchain packages
-	@echo "Building what is needed (the first time takes ten minutes) ..."
+	@echo "Building the controller and the demo (the first time takes ten minutes) ..."
 	@$(CARGO) build --quiet --package controller --package demo-cluster
 	@target/debug/demo-cluster
 
@@ -38,17 +37,17 @@ fmt:
 clippy:
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 
-# All targets but benchmarks, which need a runner of their own.
+# All targets except benchmarks, which need a separate runner.
 unit:
 	$(CARGO) test --workspace --tests --no-fail-fast -- --nocapture
 
-# Documentation tests are asked for on their own.
+# `--tests` does not include documentation tests.
 doc:
 	$(CARGO) test --workspace --doc
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 
-# The hot path's instructions, each with its ceiling. The library and its runner
-# have to be of one version.
+# The number of instructions of each part of the hot path, with a limit. The library and its
+# runner must have the same version.
 GUNGRAUN := $(shell sed -n '/^name = "gungraun"$$/{n;s/version = "\(.*\)"/\1/p;}' Cargo.lock)
 RUNNER := target/tools/gungraun-$(GUNGRAUN)/bin/gungraun-runner
 instructions:
@@ -75,12 +74,12 @@ golden:
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --test api chart::the_plain
 
-# PART=cpu (or peers, throughput, latency, sinks, choices) prints that part alone.
+# PART=cpu (or peers, throughput, latency, sinks, choices) prints only that part.
 bench:
 	$(CARGO) run --release --package bench -- $(PART)
 
-# Seconds for each target. Without a sanitizer it needs no nightly Rust: the
-# code under test has no unsafe code. What is found new stays out of the corpus.
+# Seconds for each target. Without a sanitizer, no nightly Rust is required: the
+# code under test has no unsafe code. New inputs are not added to the corpus.
 FUZZ_SECONDS ?= 30
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
@@ -92,12 +91,12 @@ fuzz:
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
 
-# NODES="30 100 20" is a small one: nodes, pods, sinks.
+# NODES="30 100 20" runs a small cluster: nodes, pods, sinks.
 scale:
 	$(CARGO) build --profile controller --package controller --package scale
 	target/controller/scale $(NODES)
 
-# The whole on a real node, if this machine can be one.
+# End to end on a real node, if this machine can run one.
 e2e: packages
 	$(CARGO) test --package controller --test api node:: -- --nocapture
 
@@ -107,9 +106,9 @@ reliability:
 clean:
 	$(CARGO) clean
 
-# What the tests need besides Rust: installed where that is possible, else
-# named. Tests whose part is missing are skipped, and say so. syslog-ng is
-# unpacked beside, because its package would replace rsyslog's.
+# The packages that the tests need besides Rust: installed if possible, otherwise listed.
+# Tests whose packages are missing are skipped with a message. syslog-ng is unpacked into a
+# separate folder, because its package would replace rsyslog's.
 PACKAGES := gcc rsyslog rsyslog-openssl rsyslog-gnutls rsyslog-relp valgrind libclang-dev \
 	iproute2 ethtool containerd runc containernetworking-plugins iptables busybox-static \
 	docker.io docker-compose debootstrap e2fsprogs

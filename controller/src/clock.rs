@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns a client of an API server whose answers have this date.
-    fn answers(date: Option<String>) -> Client {
+    /// Returns a client of an API server whose responses have this date.
+    fn client_with_date(date: Option<String>) -> Client {
         let answer = move |_: Request<Body>| {
             let mut response = Response::new(Body::empty());
             if let Some(date) = &date {
@@ -95,7 +95,7 @@ mod tests {
 
     async fn ahead_of(date: Option<String>) -> SignedDuration {
         let clock = Clock::default();
-        clock.set(&answers(date)).await.unwrap();
+        clock.set(&client_with_date(date)).await.unwrap();
         let ahead = *clock.ahead.lock();
         let seen = Timestamp::now().duration_since(clock.now());
         assert!((seen - ahead).abs() < SignedDuration::from_millis(100));
@@ -103,23 +103,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_api_servers_time_counts() {
-        let in_http = |ahead: i64| {
+    async fn the_clock_follows_the_api_server() {
+        let http_date = |ahead: i64| {
             let time = Timestamp::now() - SignedDuration::from_secs(ahead);
             time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
         };
         for ahead in [-7200, -30, 30, 7200] {
-            let seen = ahead_of(Some(in_http(ahead))).await;
+            let seen = ahead_of(Some(http_date(ahead))).await;
             let error = seen - SignedDuration::from_secs(ahead);
             assert!(error.abs() < EXACT, "{ahead}: {seen}");
         }
         for ahead in [-1, 0] {
-            assert!(ahead_of(Some(in_http(ahead))).await.is_zero(), "{ahead}");
+            assert!(ahead_of(Some(http_date(ahead))).await.is_zero(), "{ahead}");
         }
     }
 
     #[tokio::test]
-    async fn one_that_does_not_say_the_time_has_ours() {
+    async fn without_a_valid_date_the_controllers_clock_is_used() {
         for date in [None, Some("yesterday".to_owned())] {
             assert!(ahead_of(date.clone()).await.is_zero(), "{date:?}");
         }

@@ -522,7 +522,7 @@ fluentbit_process_start_time_seconds{hostname=\"node\"} 1772366400
     }
 
     #[test]
-    fn agents_are_put_together() {
+    fn the_samples_of_all_agents_are_summed() {
         let mut observations = Observations::default();
         let samples = parse(TEXT);
         observations.take("pod-b", "node-b", &samples);
@@ -547,9 +547,9 @@ fluentbit_process_start_time_seconds{hostname=\"node\"} 1772366400
     }
 
     #[test]
-    fn a_connection_that_comes_back_at_once_is_no_failure() {
+    fn an_immediately_restored_connection_is_not_a_failure() {
         let mut observations = Observations::default();
-        let mut say = |connected: bool, connects: u64, errors: [u64; KINDS]| {
+        let mut failure_after = |connected: bool, connects: u64, errors: [u64; KINDS]| {
             let sample = Sample {
                 connected,
                 connects,
@@ -561,25 +561,25 @@ fluentbit_process_start_time_seconds{hostname=\"node\"} 1772366400
             delivery.failure().map(|failure| failure.kind)
         };
         let broken = |times| [0, 0, 0, 0, 0, times, 0];
-        assert_eq!(say(true, 1, broken(0)), None);
-        assert_eq!(say(false, 1, broken(1)), None);
-        assert_eq!(say(true, 2, broken(1)), None);
-        assert_eq!(say(false, 2, broken(2)), None);
-        // It stays away.
+        assert_eq!(failure_after(true, 1, broken(0)), None);
+        assert_eq!(failure_after(false, 1, broken(1)), None);
+        assert_eq!(failure_after(true, 2, broken(1)), None);
+        assert_eq!(failure_after(false, 2, broken(2)), None);
+        // It is not restored.
         assert_eq!(
-            say(false, 2, [0, 4, 0, 0, 0, 2, 0]),
+            failure_after(false, 2, [0, 4, 0, 0, 0, 2, 0]),
             Some(ErrorKind::Connect)
         );
         // Between two attempts.
         assert_eq!(
-            say(false, 2, [0, 4, 0, 0, 0, 2, 0]),
+            failure_after(false, 2, [0, 4, 0, 0, 0, 2, 0]),
             Some(ErrorKind::Connect)
         );
-        assert_eq!(say(true, 3, [0, 4, 0, 0, 0, 2, 0]), None);
+        assert_eq!(failure_after(true, 3, [0, 4, 0, 0, 0, 2, 0]), None);
     }
 
     #[test]
-    fn what_was_never_connected_and_did_not_fail_is_under_way() {
+    fn a_sink_without_connection_and_failure_has_no_failure_yet() {
         let mut observations = Observations::default();
         observations.take("pod", "node", &answer("a/b", Sample::default()));
         let delivery = deliveries(&observations, "a/b");

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_address_is_listened_on() {
+    async fn the_endpoint_listens_on_ipv4_and_ipv6() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let listener = listen(any).await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_what_its_pod_says() {
+    fn an_agent_has_the_state_of_its_pod() {
         let ready = agent(&json!({
             "podIP": "10.0.0.7",
             "conditions": [{
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_one_from_being_ready_is_said() {
+    fn an_agent_that_cannot_become_ready_has_a_problem() {
         let waiting =
             |reason: &str| json!({"waiting": {"reason": reason, "message": "m".repeat(1000)}});
         let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_on_a_node_is_none() {
+    fn a_pod_without_a_node_is_not_an_agent() {
         let pod =
             json!({"metadata": {"annotations": {REVISION: "r1"}}, "spec": {"containers": []}});
         assert_eq!(Agent::new(&serde_json::from_value(pod).unwrap()), None);
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_daemon_set_made_counts() {
+    fn only_pods_of_the_daemon_set_count() {
         let mut other = pod("a");
         other["metadata"]["ownerReferences"] = json!([]);
         let mut unknown = pod("b");
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_shall_have_none_are_not_counted() {
+    fn nodes_that_should_have_no_agent_are_not_counted() {
         let mut drained = node("b", "True");
         drained["spec"] = json!({"taints": [{"key": "drained", "effect": "NoSchedule"}]});
         let nodes = [node("a", "True"), drained];
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_pod_is_left_out_after_a_while() {
+    fn a_node_without_a_pod_is_excluded_after_the_timeout() {
         let nodes = ["a", "b"].map(|name| node(name, "True"));
         let nodes = nodes.map(|node| serde_json::from_value(node).unwrap());
         let pod = serde_json::from_value(pod("a")).unwrap();
@@ -630,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_late_when_it_was_not_ready_for_long() {
+    fn an_agent_that_was_not_ready_for_the_timeout_is_late() {
         let at = |now: &str, node_ready: Option<&str>| {
             let mut pod = pod("a");
             pod["status"]["conditions"] = json!([{
@@ -643,9 +643,9 @@ mod tests {
         };
         // It was ready for an hour.
         assert!(!at("2026-03-01T13:02:59Z", None) && at("2026-03-01T13:03:00Z", None));
-        // Its node was not, until now.
-        let came_back = Some("2026-03-01T14:00:00Z");
-        assert!(!at("2026-03-01T14:02:59Z", came_back) && at("2026-03-01T14:03:00Z", came_back));
+        // Its node was not ready until now.
+        let node_ready = Some("2026-03-01T14:00:00Z");
+        assert!(!at("2026-03-01T14:02:59Z", node_ready) && at("2026-03-01T14:03:00Z", node_ready));
     }
 
     #[test]
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_ending_has_a_time_for_that() {
+    fn a_pod_that_does_not_terminate_in_time_is_excluded() {
         let mut ending = pod("a");
         // The end of its grace period.
         ending["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:10:30Z");
@@ -684,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_has_a_time_to_begin() {
+    fn a_pod_that_does_not_start_in_time_is_excluded() {
         let mut waiting = pod("a");
         waiting["spec"] = json!({
             "containers": [],
@@ -711,7 +711,7 @@ mod tests {
 
     /// A finalizer keeps a terminated pod, and the next one runs already.
     #[test]
-    fn a_pod_that_does_not_terminate_beside_the_next_one_does_not_count() {
+    fn a_terminating_pod_beside_its_successor_does_not_count() {
         let mut old = pod("a");
         old["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:00Z");
         let mut new = pod("a");
@@ -729,7 +729,7 @@ mod tests {
 
     /// An agent that has run for hours is not ready for a moment.
     #[test]
-    fn a_nodes_clock_that_is_seconds_ahead_makes_no_agent_late() {
+    fn a_node_clock_that_is_seconds_ahead_makes_no_agent_late() {
         let mut pod = pod("a");
         pod["status"]["conditions"] = json!([{
             "type": "Ready", "status": "False", "lastTransitionTime": "2026-03-01T16:00:05Z",
@@ -772,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_clock_that_is_ahead_makes_no_agent_late_for_ever() {
+    fn an_agent_is_late_even_if_its_node_clock_is_ahead() {
         let mut pod = pod("a");
         pod["status"]["conditions"] = json!([{
             "type": "Ready", "status": "False", "lastTransitionTime": "2026-03-02T13:00:00Z",

@@ -347,7 +347,7 @@ impl History {
         let Situation {
             wanted, revisions, ..
         } = *situation;
-        // One whose Secrets somebody deleted cannot come back.
+        // A revision whose Secrets were deleted cannot be restored.
         let is_gone = |revision: &str| revision != wanted && !revisions.contains_key(revision);
         self.good.take_if(|good| is_gone(&good.revision));
         for attempt in [&mut self.trial, &mut self.roll] {

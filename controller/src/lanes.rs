@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_lanes_move_nobody() {
+    fn namespaces_keep_their_lanes_if_the_maximum_shrinks() {
         let first = assign(&Lanes::default(), &["a", "b", "c"], 3);
         let second = assign(&first, &["a", "b", "c", "d"], 1);
         assert_eq!(by_lane(&second)[&2], ["c"]);

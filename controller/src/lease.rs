@@ -229,12 +229,12 @@ mod tests {
 
     /// Returns a client of an API server that answers a number of requests, and then none.
     /// It accepts every write.
-    fn answers(count: u32) -> Client {
-        let asked = Arc::new(AtomicU32::new(0));
+    fn client_with_answers(count: u32) -> Client {
+        let requests_seen = Arc::new(AtomicU32::new(0));
         let answer = move |request: Request<Body>| {
-            let asked = Arc::clone(&asked);
+            let requests_seen = Arc::clone(&requests_seen);
             async move {
-                if asked.fetch_add(1, Ordering::Relaxed) >= count {
+                if requests_seen.fetch_add(1, Ordering::Relaxed) >= count {
                     std::future::pending::<()>().await;
                 }
                 let lease = Lease {
@@ -256,11 +256,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_leads_for_longer_than_the_deadline_without_a_renewal() {
+    async fn a_leader_without_renewals_stops_at_the_deadline() {
         let terms = Terms::default();
         // The second renewal is begun after twice the time between two.
         for (requests, begun) in [(0, Duration::ZERO), (1, Duration::ZERO), (2, terms.renew)] {
-            let client = answers(requests);
+            let client = client_with_answers(requests);
             let mut candidate = Candidate::new(&client, &Settings::default(), "we", terms);
             let start = Instant::now();
             candidate.stay(start).await;

@@ -89,7 +89,7 @@ mod tests {
     const FAR: &str = "9999-12-31T23:59:59Z";
 
     #[test]
-    fn a_time_that_cannot_be_parsed_is_dropped_alone() {
+    fn an_unsupported_time_does_not_invalidate_its_object() {
         let managed = json!([{"manager": "evil", "operation": "Apply", "time": FAR}]);
         let secret = json!({"metadata": {"name": "ca", "managedFields": managed}});
         assert!(serde_json::from_value::<Secret>(secret.clone()).is_err());

@@ -40,7 +40,7 @@ usage:
                                          a pod
   sink-controller --help | --version
 
-FILE is YAML; docs/CONTROLLER.md has its keys. RUST_LOG says what is logged
+FILE is YAML; docs/CONTROLLER.md has its keys. RUST_LOG sets the log level
 (default: info).
 ";
 

@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_that_ends_is_no_health() {
+    fn an_ended_watch_is_unhealthy() {
         let monitor = Monitor::default();
         let (one, other) = (monitor.vital(), monitor.vital());
         assert!(monitor.is_healthy());
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_lead_says_nothing_of_sinks_and_agents() {
+    fn only_the_leader_exports_sinks_and_agents() {
         let monitor = Monitor::default();
         let before = monitor.text();
         monitor.leads(true);

@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    fn placed(node: &Value, pod: &Value) -> Placement {
+    fn placement_on(node: &Value, pod: &Value) -> Placement {
         let mut spec = pod.clone();
         spec["containers"] = json!([]);
         let node = serde_json::from_value(node.clone()).unwrap();
@@ -158,22 +158,25 @@ mod tests {
         let pod = json!({"affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
         }}});
-        placed(&node(labels, &json!([])), &pod) == Placement::Wanted
+        placement_on(&node(labels, &json!([])), &pod) == Placement::Wanted
     }
 
     #[test]
-    fn labels_are_what_a_selector_asks_for() {
+    fn a_node_selector_requires_its_labels() {
         let linux = json!({"kubernetes.io/os": "linux"});
         let pod = json!({"nodeSelector": linux});
-        assert_eq!(placed(&node(&linux, &json!([])), &pod), Placement::Wanted);
         assert_eq!(
-            placed(&node(&json!({}), &json!([])), &pod),
+            placement_on(&node(&linux, &json!([])), &pod),
+            Placement::Wanted
+        );
+        assert_eq!(
+            placement_on(&node(&json!({}), &json!([])), &pod),
             Placement::Unwanted
         );
     }
 
     #[test]
-    fn each_operator_of_an_affinity_is_known() {
+    fn every_operator_of_a_node_affinity_is_supported() {
         let labels = json!({"type": "fargate", "cores": "8"});
         let one = |operator: &str, key: &str, values: &[&str]| {
             let term = json!({"key": key, "operator": operator, "values": values});
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_term_is_enough_and_needs_all_of_its_parts() {
+    fn one_term_must_match_with_all_its_requirements() {
         let has = |key: &str| json!({"key": key, "operator": "Exists"});
         let labels = json!({"a": "", "b": ""});
         let both = json!([{"matchExpressions": [has("a"), has("c")]}]);
@@ -205,11 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn what_taints_a_node_says_whether_agents_stay() {
+    fn taints_and_tolerations_determine_the_placement() {
         let taint = |key: &str, effect: &str| json!({"key": key, "value": "v", "effect": effect});
         let with = |taint: Value, tolerations: Value| {
             let pod = json!({"tolerations": tolerations});
-            placed(&node(&json!({}), &json!([taint])), &pod)
+            placement_on(&node(&json!({}), &json!([taint])), &pod)
         };
         let none = json!([]);
         for (effect, expected) in [

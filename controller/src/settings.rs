@@ -446,7 +446,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_the_default() {
+    fn missing_settings_have_defaults() {
         for text in ["", "# nothing\n{}"] {
             let settings = Settings::parse(text).unwrap();
             assert_eq!(settings.max_lanes, 32);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_invalid_setting() {
         for (text, words) in [
             ("namespaces: a", "namespaces"),
             ("agent:\n  imagee: a", "imagee"),

@@ -95,7 +95,7 @@ impl Watched {
         monitor: &Monitor,
     ) -> Result<Self, reflector::store::WriterDropped> {
         let changed = Arc::new(Notify::new());
-        let told = || Watchers {
+        let watchers = || Watchers {
             changed: Arc::clone(&changed),
             vital: monitor.vital(),
         };
@@ -105,31 +105,41 @@ impl Watched {
         let daemon_set = everything().fields(&format!("metadata.name={AGENT}"));
         let watched = Self {
             // Status writes do not change the generation, so they wake nobody.
-            log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
-            cluster_log_sinks: reflect(Api::all(client.clone()), everything(), told(), generation),
+            log_sinks: reflect(
+                Api::all(client.clone()),
+                everything(),
+                watchers(),
+                generation,
+            ),
+            cluster_log_sinks: reflect(
+                Api::all(client.clone()),
+                everything(),
+                watchers(),
+                generation,
+            ),
             namespaces: reflect(
                 Api::all(client.clone()),
                 everything(),
-                told(),
+                watchers(),
                 |namespace| hash(namespace.labels()),
             ),
             pods: reflect(
                 Api::namespaced(client.clone(), own),
                 agents,
-                told(),
+                watchers(),
                 |pod| hash(&Agent::new(pod)),
             ),
             nodes: reflect_part(
                 Api::all(client.clone()),
                 everything(),
-                told(),
+                watchers(),
                 only_decisive,
                 decisive,
             ),
             daemon_sets: reflect(
                 Api::namespaced(client.clone(), own),
                 daemon_set,
-                told(),
+                watchers(),
                 |daemon_set| hash(&(generation(daemon_set), observed_generation(daemon_set))),
             ),
             client,
@@ -397,20 +407,20 @@ fn decisive(node: &Node) -> u64 {
 fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
-    told: Watchers,
+    watchers: Watchers,
     aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    reflect_part(api, config, told, |_| (), aspect)
+    reflect_part(api, config, watchers, |_| (), aspect)
 }
 
 /// Keeps a store of reduced objects up to date: see [`reflect`].
 fn reflect_part<K>(
     api: Api<K>,
     config: watcher::Config,
-    told: Watchers,
+    watchers: Watchers,
     reduce: fn(&mut K),
     aspect: impl Fn(&K) -> u64 + Send + 'static,
 ) -> Store<K>
@@ -429,7 +439,7 @@ where
         let Watchers {
             changed,
             vital: _vital,
-        } = told;
+        } = watchers;
         let mut seen = BTreeMap::new();
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {

@@ -50,7 +50,7 @@ mod tests {
     use crate::snapshot::ObjectName;
 
     #[test]
-    fn a_sink_that_is_newer_than_the_checkpoint_has_nothing() {
+    fn a_sink_newer_than_the_checkpoint_starts_at_zero() {
         let id = |name: &str| SinkId::Namespaced(ObjectName::new("shop", name));
         let time = |text: &str| Some(text.parse().unwrap());
         let mut checkpoint = Checkpoint {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_checkpoint_nobody_has_anything() {
+    fn without_a_checkpoint_every_sink_starts_at_zero() {
         let id = SinkId::Cluster("all".to_owned());
         assert_eq!(Checkpoint::default().place_of(&id, None), 0);
     }

@@ -61,7 +61,7 @@ enum Stage {
     Begun,
     /// All Events are being listed.
     Listing {
-        /// The replacement of `told`.
+        /// The replacement of `last_seen`.
         last_seen: HashMap<u64, u64>,
         newest: u64,
     },
@@ -330,7 +330,8 @@ impl Distributor {
         let places = self.queues.iter().map(|(id, o)| (id, o, place(o)));
         let (behind, others): (Vec<_>, Vec<_>) =
             places.partition(|(_, _, place)| *place < self.position);
-        // Of those made with the newest one, the time does not tell who is known.
+        // The creation time does not show which of the sinks that are as old as the newest
+        // one are known.
         let known = others.iter().filter(|(_, o, _)| o.since == newest);
         for (id, _, place) in behind.iter().chain(known) {
             checkpoint.put(id, *place);

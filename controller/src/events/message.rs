@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubelets_event() {
+    fn an_event_of_the_kubelet_is_formatted() {
         let text = message(&json!({
             "type": "Warning",
             "reason": "BackOff",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedulers_event() {
+    fn an_event_of_the_scheduler_is_formatted() {
         let text = message(&json!({
             "type": "Normal",
             "reason": "Scheduled",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sink_says_of_its_messages_holds_unless_it_is_about_logs() {
+    fn only_format_options_for_events_apply() {
         let options = [
             ("facility", "local3"),
             ("hostname", "prod-cluster"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_event_in_one_line() {
+    fn an_event_is_formatted_as_one_line_of_json() {
         let fields = json!({"message": "a\nb", "metadata": {"labels": {"a": "b"}}});
         let text = message_with(&[], EventFormat::Json, &fields);
         let (_, json) = text.split_once("] ").unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_text_stays_text() {
+    fn hostile_text_is_escaped() {
         let text = message(&json!({
             "type": "Warning\" evil=\"1",
             "reason": "a\"]\\ b\n<0>1 - - - - - -",
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_anything_is_one_all_the_same() {
+    fn an_event_without_fields_is_a_valid_message() {
         let text = message(&json!({"involvedObject": {"kind": null, "name": null}}));
         assert!(
             text.contains(" k8s.event/shop - - [kubernetes@47450 count=\"1\""),

@@ -41,7 +41,7 @@ impl Occurrence {
     /// set.
     pub(crate) fn new(Lenient(mut event): Lenient<Event>) -> Option<Self> {
         let version = event.metadata.resource_version.as_ref()?.parse().ok()?;
-        // None of it says what happened, and it can be long.
+        // These fields do not describe the event, and can be long.
         event.metadata.annotations = None;
         event.metadata.labels = None;
         event.metadata.owner_references = None;
@@ -167,7 +167,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn both_apis_say_how_often_and_when() {
+    fn count_and_time_come_from_both_apis() {
         let counted = json!({
             "count": 3,
             "firstTimestamp": "2026-03-01T12:00:01Z",
@@ -193,16 +193,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_says_no_time_or_count_has_those_of_its_making() {
+    fn an_event_without_time_and_count_occurred_once_at_its_creation() {
         let (count, last) = repetition(&json!({"count": -1}));
         assert_eq!((count, last.as_str()), (1, "2026-03-01T12:00:00Z"));
     }
 
     #[test]
-    fn an_event_that_lies_about_its_time_is_of_the_time_it_was_made() {
-        let lies = occurrence(1, &json!({"lastTimestamp": "1970-01-01T00:00:00Z"}));
-        assert!(lies.is_since("2026-03-01T12:00:00.9Z".parse().unwrap()));
-        assert!(!lies.is_since("2026-03-01T12:00:01Z".parse().unwrap()));
+    fn an_event_with_a_wrong_time_dates_from_its_creation() {
+        let wrong = occurrence(1, &json!({"lastTimestamp": "1970-01-01T00:00:00Z"}));
+        assert!(wrong.is_since("2026-03-01T12:00:00.9Z".parse().unwrap()));
+        assert!(!wrong.is_since("2026-03-01T12:00:01Z".parse().unwrap()));
         let repeated = occurrence(1, &json!({"lastTimestamp": "2026-03-01T13:00:00Z"}));
         assert!(repeated.is_since("2026-03-01T13:00:00Z".parse().unwrap()));
     }

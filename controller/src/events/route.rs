@@ -164,7 +164,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_selected_and_not_excluded_is_taken() {
+    fn a_route_matches_selected_events_that_are_not_excluded() {
         let failed = occurrence(1, &json!({"type": "Warning", "reason": "FailedScheduling"}));
         let started = occurrence(2, &json!({"type": "Normal", "reason": "Started"}));
         for (selection, of_failed, of_started) in [
@@ -179,13 +179,13 @@ pub(crate) mod tests {
             (json!({"exclude": {"kinds": ["P*"]}}), false, false),
         ] {
             let route = route("shop", selection.clone());
-            let taken = (route.matches(&failed), route.matches(&started));
-            assert_eq!(taken, (of_failed, of_started), "{selection}");
+            let matched = (route.matches(&failed), route.matches(&started));
+            assert_eq!(matched, (of_failed, of_started), "{selection}");
         }
     }
 
     #[test]
-    fn other_namespaces_events_are_never_taken() {
+    fn a_route_does_not_match_events_of_other_namespaces() {
         let event = occurrence(1, &json!({}));
         assert!(!route("other", json!({})).matches(&event));
         let mut cluster = route("", json!({}));
@@ -196,7 +196,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_before_the_sink_is_not_taken_from_a_list() {
+    fn a_listed_event_from_before_the_sink_does_not_match() {
         let event = occurrence(1, &json!({}));
         let mut route = route("shop", json!({}));
         route.since = Some("2026-03-01T12:00:00Z".parse().unwrap());

@@ -479,7 +479,8 @@ impl Situation<'_> {
         let never_ran = before.filter(|failed| failed.never_ran);
         let never_ran = never_ran.and_then(|failed| failed.node.as_ref());
         let chosen = others.min_by_key(|agent| {
-            // What an earlier trial has left, else one that works: it tells the most.
+            // Preferably the node of an earlier trial, otherwise one whose agent works, which is the
+            // best evidence.
             let is_left = agent.revision != good;
             (
                 !proves(agent),

@@ -24,11 +24,11 @@ struct World {
     /// The image of each revision.
     images: BTreeMap<String, String>,
     /// Whether no pods can be created.
-    makes_none: bool,
+    creates_no_pods: bool,
     /// The nodes without a pod, and since when.
     absent: Absent,
-    /// The revisions that agents were given, in order.
-    given: Vec<String>,
+    /// The revisions of created agents, in order.
+    deployed: Vec<String>,
     /// Whether deleted pods do not terminate.
     is_stuck: bool,
     /// The nodes whose pod is terminating, and since when.
@@ -47,18 +47,18 @@ struct Node {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Kind {
     #[default]
-    Well,
+    Healthy,
     /// The kubelet does not respond: pods stay as they are, even pods that are being
     /// deleted.
     Dead,
     /// Every agent crashes on this node.
-    Sick,
+    Crashing,
     /// Agents crash on this node if [`World::poison`] matches.
     Susceptible,
     /// No pod starts on this node.
     Full,
     /// The kubelet rejects every pod on this node.
-    Refusing,
+    Rejecting,
     /// No pod is created for this node.
     Omitted,
     /// Agents on this node alternate between ready and not ready.
@@ -67,7 +67,7 @@ enum Kind {
 
 impl World {
     /// Creates a cluster with this many nodes, all of which are susceptible.
-    fn of(nodes: usize, poison: &'static str) -> Self {
+    fn with_nodes(nodes: usize, poison: &'static str) -> Self {
         let node = |number| {
             let kind = Kind::Susceptible;
             (format!("node-{number}"), Node { agent: None, kind })
@@ -80,18 +80,18 @@ impl World {
             poison,
             template: String::new(),
             images: BTreeMap::new(),
-            makes_none: false,
+            creates_no_pods: false,
             absent: Absent::new(),
-            given: Vec::new(),
+            deployed: Vec::new(),
             is_stuck: false,
             terminating: BTreeMap::new(),
             observed_since: None,
         }
     }
 
-    /// Creates a cluster like [`World::of`], whose agents are healthy without any sink.
+    /// Creates a cluster like [`World::with_nodes`], whose agents are healthy without any sink.
     fn settled(nodes: usize, poison: &'static str) -> Self {
-        let mut world = Self::of(nodes, poison);
+        let mut world = Self::with_nodes(nodes, poison);
         world.settle();
         world
     }
@@ -118,7 +118,7 @@ impl World {
     fn add_node(&mut self) {
         let name = format!("node-{}", self.nodes.len());
         self.nodes.insert(name, Node::default());
-        self.make_agents();
+        self.create_agents();
     }
 
     fn plan(&self) -> Plan {
@@ -186,7 +186,7 @@ impl World {
     }
 
     /// Does the work of the `DaemonSet` controller and the kubelets.
-    fn make_agents(&mut self) {
+    fn create_agents(&mut self) {
         let files = self.snapshot.revisions.get(&self.template);
         let has_poison = !self.poison.is_empty()
             && (self
@@ -200,11 +200,11 @@ impl World {
         for (name, Node { agent, kind }) in &mut self.nodes {
             let is_terminating = self.terminating.contains_key(name);
             let is_out = matches!(kind, Kind::Dead | Kind::Omitted) || is_terminating;
-            if is_out || self.template.is_empty() || self.makes_none {
+            if is_out || self.template.is_empty() || self.creates_no_pods {
                 continue;
             }
             if let Some(agent) = agent {
-                if !agent.has_begun && !matches!(kind, Kind::Full | Kind::Refusing) {
+                if !agent.has_begun && !matches!(kind, Kind::Full | Kind::Rejecting) {
                     agent.has_begun = true;
                     agent.has_run = true;
                     agent.ready_since = Some(self.now);
@@ -212,22 +212,22 @@ impl World {
                 }
                 continue;
             }
-            let ends = *kind == Kind::Sick || (*kind == Kind::Susceptible && has_poison);
-            let begins = !matches!(kind, Kind::Full | Kind::Refusing);
-            if self.given.last() != Some(&self.template) {
-                self.given.push(self.template.clone());
+            let crashes = *kind == Kind::Crashing || (*kind == Kind::Susceptible && has_poison);
+            let starts = !matches!(kind, Kind::Full | Kind::Rejecting);
+            if self.deployed.last() != Some(&self.template) {
+                self.deployed.push(self.template.clone());
             }
             *agent = Some(Agent {
                 pod: format!("agent-{name}"),
                 node: name.clone(),
                 revision: self.template.clone(),
                 created: Some(self.now),
-                has_begun: begins,
-                has_run: begins,
-                failed: (*kind == Kind::Refusing).then(|| "refused".to_owned()),
-                ready_since: (begins && !ends).then_some(self.now),
-                restarts: if ends { 2 } else { 0 },
-                problem: match (begins, ends) {
+                has_begun: starts,
+                has_run: starts,
+                failed: (*kind == Kind::Rejecting).then(|| "refused".to_owned()),
+                ready_since: (starts && !crashes).then_some(self.now),
+                restarts: if crashes { 2 } else { 0 },
+                problem: match (starts, crashes) {
                     (false, _) => Some("Unschedulable".to_owned()),
                     (true, true) => Some("the container exited with code 1".to_owned()),
                     (true, false) => None,
@@ -242,7 +242,7 @@ impl World {
     fn round(&mut self) -> usize {
         self.now += ROUND;
         for _ in 0..3 {
-            if let Some(replaced) = self.look() {
+            if let Some(replaced) = self.reconcile() {
                 return replaced;
             }
         }
@@ -251,7 +251,7 @@ impl World {
 
     /// Runs one round. Returns `None` if the template has changed, and no pod is
     /// replaced yet.
-    fn look(&mut self) -> Option<usize> {
+    fn reconcile(&mut self) -> Option<usize> {
         let plan = self.plan();
         self.snapshot.fleet = self.fleet();
         self.snapshot.now = self.now;
@@ -266,7 +266,7 @@ impl World {
         let is_known = self.template == step.revision;
         self.template = step.revision;
         if !is_known {
-            self.make_agents();
+            self.create_agents();
             return None;
         }
         for (name, Node { agent, kind }) in &mut self.nodes {
@@ -276,7 +276,7 @@ impl World {
                 self.terminating.insert(name.clone(), self.now);
             }
         }
-        self.make_agents();
+        self.create_agents();
         Some(step.replace.len())
     }
 
@@ -313,7 +313,7 @@ impl World {
     }
 
     /// Returns the number of agents with a revision.
-    fn with(&self, revision: &str) -> usize {
+    fn agents_with(&self, revision: &str) -> usize {
         let agents = self.nodes.values().filter_map(|node| node.agent.as_ref());
         agents.filter(|agent| agent.revision == revision).count()
     }
@@ -361,7 +361,7 @@ fn a_change_is_tried_on_one_node_first() {
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     assert_eq!(world.round(), 1);
-    assert_eq!(world.with(&revision), 1);
+    assert_eq!(world.agents_with(&revision), 1);
     // Not ready for long enough.
     for node in world.nodes.values_mut() {
         let agent = node.agent.as_mut().unwrap();
@@ -372,14 +372,17 @@ fn a_change_is_tried_on_one_node_first() {
     assert_eq!(world.round(), 0);
     // A node that joins during the trial gets the good revision.
     world.add_node();
-    assert_eq!((world.with(&revision), world.with(&before)), (1, 40));
+    assert_eq!(
+        (world.agents_with(&revision), world.agents_with(&before)),
+        (1, 40)
+    );
     // 5 percent of 41.
     assert_eq!(world.round(), 3);
     // A node that joins during the roll gets the new revision.
     world.add_node();
-    assert_eq!(world.with(&revision), 5);
+    assert_eq!(world.agents_with(&revision), 5);
     world.settle();
-    assert_eq!(world.with(&revision), 42);
+    assert_eq!(world.agents_with(&revision), 42);
     assert_eq!(world.good(), Some(revision));
 }
 
@@ -408,7 +411,7 @@ fn only_the_file_that_breaks_agents_is_held() {
         "{why}"
     );
     // Bisection of nine: bounded by the logarithm, and each half was tried once.
-    let tried = world.given.len();
+    let tried = world.deployed.len();
     assert!(tried <= 20, "{tried} revisions");
 
     // Changes of other namespaces continue.
@@ -443,9 +446,9 @@ fn a_broken_image_is_rolled_back() {
     world.settings.agent.image = "broken-image".to_owned();
     world.round();
     let broken = world.plan().revision;
-    assert_eq!(world.with(&broken), 1);
+    assert_eq!(world.agents_with(&broken), 1);
     world.settle();
-    assert_eq!(world.with(&before), 5);
+    assert_eq!(world.agents_with(&before), 5);
     assert!(world.plan().held.is_empty());
     assert_eq!(world.history().failed.as_ref().unwrap().revision, broken);
 
@@ -456,17 +459,17 @@ fn a_broken_image_is_rolled_back() {
 
 #[test]
 fn the_first_revision_cannot_be_rolled_back() {
-    let mut world = World::of(3, "syslog-sink-agent");
+    let mut world = World::with_nodes(3, "syslog-sink-agent");
     for _ in 0..30 {
         assert_eq!(world.round(), 0);
     }
-    assert_eq!(world.given, [world.plan().revision]);
+    assert_eq!(world.deployed, [world.plan().revision]);
     assert_eq!(world.history().failed, None);
 }
 
 #[test]
 fn a_cluster_without_nodes_fails_nothing() {
-    let mut world = World::of(0, "");
+    let mut world = World::with_nodes(0, "");
     world.put("shop", "a.example.com");
     world.rounds(1000);
     assert_eq!(world.history().failed, None);
@@ -490,9 +493,9 @@ fn a_revision_that_never_becomes_ready_is_rolled_back() {
         }
     }
     world.rounds(8);
-    assert_eq!(world.with(&revision), 1);
+    assert_eq!(world.agents_with(&revision), 1);
     world.rounds(2);
-    assert_eq!(world.with(&before), 3);
+    assert_eq!(world.agents_with(&before), 3);
     let failed = world.history().failed.as_ref().unwrap();
     assert!(failed.setback.why.contains("ErrImagePull"));
 }
@@ -519,14 +522,17 @@ fn a_running_roll_is_finished_first() {
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
     world.rounds(2);
-    assert_eq!(world.with(&first), 2);
+    assert_eq!(world.agents_with(&first), 2);
     // Another change, while nodes still have the previous revision.
     world.put("shop", "b.example.com");
     let second = world.plan().revision;
     world.rounds(3);
-    assert_eq!(world.with(&first), 5);
+    assert_eq!(world.agents_with(&first), 5);
     world.round();
-    assert_eq!((world.with(&first), world.with(&second)), (4, 1));
+    assert_eq!(
+        (world.agents_with(&first), world.agents_with(&second)),
+        (4, 1)
+    );
 }
 
 /// The agent does not become ready, and is not unhealthy either.
@@ -552,9 +558,12 @@ fn a_roll_that_times_out_lets_the_next_trial_start() {
     world.put("shop", "b.example.com");
     let second = world.plan().revision;
     world.rounds(5);
-    assert_eq!((world.with(&first), world.with(&second)), (2, 0));
+    assert_eq!(
+        (world.agents_with(&first), world.agents_with(&second)),
+        (2, 0)
+    );
     world.rounds(1);
-    assert_eq!(world.with(&second), 1);
+    assert_eq!(world.agents_with(&second), 1);
 }
 
 #[test]
@@ -572,18 +581,18 @@ fn without_a_history_the_revision_of_healthy_agents_is_good() {
 
 #[test]
 fn the_first_sinks_do_not_wait_for_the_empty_revision() {
-    let mut world = World::of(2, "");
+    let mut world = World::with_nodes(2, "");
     world.round();
     // The agents of the revision without sinks became ready a moment ago.
     world.put("shop", "a.example.com");
     let first = world.plan().revision;
     world.round();
-    assert_eq!(world.with(&first), 1);
+    assert_eq!(world.agents_with(&first), 1);
 }
 
 #[test]
 fn only_the_first_sink_that_breaks_agents_is_held() {
-    let mut world = World::of(3, "bad.example.com");
+    let mut world = World::with_nodes(3, "bad.example.com");
     world.round();
     world.put("shop", "bad.example.com");
     world.put("bank", "good.example.com");
@@ -599,7 +608,7 @@ fn a_deleted_sink_does_not_come_back() {
     let gone = world.good().unwrap();
     world.snapshot.revisions.remove(&gone);
     world.rounds(10);
-    assert_eq!(world.with(&world.plan().revision), 1);
+    assert_eq!(world.agents_with(&world.plan().revision), 1);
 }
 
 #[test]
@@ -612,10 +621,10 @@ fn dead_nodes_do_not_block_a_roll() {
             world.put("shop", host);
             let revision = world.plan().revision;
             world.rounds(10);
-            assert_eq!(world.with(&revision), 4 - dead, "{dead} are dead");
+            assert_eq!(world.agents_with(&revision), 4 - dead, "{dead} are dead");
         }
         // The nodes come back with the revision that they had.
-        (0..dead).for_each(|node| world.set(node, Kind::Well));
+        (0..dead).for_each(|node| world.set(node, Kind::Healthy));
         world.settle();
         assert!(world.has("shop", "b.example.com"));
     }
@@ -633,21 +642,21 @@ fn a_canary_node_that_dies_fails_no_revision() {
     node.agent.as_mut().unwrap().ready_since = None;
     let revision = world.plan().revision;
     world.rounds(20);
-    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.agents_with(&revision), 4);
     assert_eq!(world.history().failed, None);
 }
 
 #[test]
 fn a_node_that_was_unhealthy_before_fails_no_revision() {
     let mut world = World::settled(4, "");
-    world.set(2, Kind::Sick);
+    world.set(2, Kind::Crashing);
     let node = world.nodes.get_mut("node-2").unwrap();
     node.agent = None;
-    world.make_agents();
+    world.create_agents();
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(20);
-    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.agents_with(&revision), 4);
     assert_eq!(world.history().failed, None);
     // The node does not keep the roll open either.
     assert_eq!(world.good(), Some(revision));
@@ -664,11 +673,11 @@ fn a_node_that_becomes_unhealthy_during_the_roll_is_detected() {
     let mut nodes = world.nodes.values_mut();
     // The next agent of this node will crash.
     let last = nodes.rfind(|node| node.agent.as_ref().unwrap().revision == before);
-    last.unwrap().kind = Kind::Sick;
+    last.unwrap().kind = Kind::Crashing;
     world.rounds(60);
     assert!(world.plan().held.is_empty());
     let revision = world.plan().revision;
-    assert_eq!(world.with(&revision), 4, "{:?}", world.history());
+    assert_eq!(world.agents_with(&revision), 4, "{:?}", world.history());
 }
 
 /// A name whose hash is the previous one, after `helm rollback` for example.
@@ -681,7 +690,7 @@ fn a_previous_revision_is_rolled_out_gradually() {
     world.put("shop", "b.example.com");
     let new = world.plan().revision;
     world.rounds(6);
-    assert!(world.with(&new) > 5 && world.with(&before) > 5);
+    assert!(world.agents_with(&new) > 5 && world.agents_with(&before) > 5);
     world.put("shop", "a.example.com");
     for _ in 0..10 {
         let replaced = world.round();
@@ -689,7 +698,7 @@ fn a_previous_revision_is_rolled_out_gradually() {
         assert_eq!(world.good().as_ref(), Some(&before));
     }
     world.settle();
-    assert_eq!(world.with(&before), 40);
+    assert_eq!(world.agents_with(&before), 40);
 }
 
 /// An image that cannot be pulled, while tenants change their sinks all the time.
@@ -723,7 +732,7 @@ fn changes_every_few_seconds_still_reach_all_nodes() {
     for number in 0..400 {
         world.put("shop", &format!("{number}.example.com"));
         world.now += SignedDuration::from_secs(3);
-        world.look();
+        world.reconcile();
         seen.extend(world.good());
     }
     assert!(seen.len() >= 3, "{} were rolled out", seen.len());
@@ -735,7 +744,7 @@ fn pods_that_are_not_created_cost_one_node() {
     let mut world = World::settled(10, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    world.makes_none = true;
+    world.creates_no_pods = true;
     for _ in 0..20 {
         world.round();
         assert!(world.pods() >= 9);
@@ -747,9 +756,9 @@ fn pods_that_are_not_created_cost_one_node() {
         failed.setback.why
     );
     assert!(world.plan().held.is_empty());
-    world.makes_none = false;
+    world.creates_no_pods = false;
     world.rounds(120);
-    assert_eq!(world.with(&revision), 10);
+    assert_eq!(world.agents_with(&revision), 10);
 }
 
 #[test]
@@ -770,7 +779,7 @@ fn nodes_that_were_full_before_fail_no_revision() {
     world.rounds(60);
     assert_eq!(world.history().failed, None);
     assert_eq!(world.good(), Some(revision.clone()));
-    assert_eq!(world.with(&revision), 10);
+    assert_eq!(world.agents_with(&revision), 10);
 }
 
 /// Because of a different CPU architecture, for example.
@@ -784,7 +793,7 @@ fn a_revision_that_breaks_some_nodes_is_rolled_back_on_all() {
             if is_other {
                 Kind::Susceptible
             } else {
-                Kind::Well
+                Kind::Healthy
             },
         );
     }
@@ -808,10 +817,13 @@ fn a_revision_that_breaks_some_nodes_is_rolled_back_on_all() {
         (1..=2).contains(&most),
         "{most} agents crashed at the same time"
     );
-    assert_eq!((world.with(&revision), world.with(&before)), (0, 0));
+    assert_eq!(
+        (world.agents_with(&revision), world.agents_with(&before)),
+        (0, 0)
+    );
     let plan = world.plan();
     assert_eq!(plan.held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
-    assert_eq!(world.with(&plan.revision), 40);
+    assert_eq!(world.agents_with(&plan.revision), 40);
     assert!(world.has("bank", "good.example.com"));
     // The revision is retried much later: the nodes may have been the reason.
     world.rounds(20 * 60);
@@ -831,7 +843,7 @@ fn a_failure_with_thousands_of_changes_is_stored_without_names() {
     let history = world.history();
     assert_eq!(history.failed.as_ref().unwrap().revision, revision);
     assert!(serde_json::to_string(history).unwrap().len() < 10_000);
-    assert_eq!(world.with(&revision), 0);
+    assert_eq!(world.agents_with(&revision), 0);
 }
 
 #[test]
@@ -841,7 +853,7 @@ fn a_pod_that_does_not_start_lets_another_node_be_tried() {
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(30);
-    assert_eq!(world.with(&revision), 4);
+    assert_eq!(world.agents_with(&revision), 4);
     assert_eq!(world.history().failed, None);
 }
 
@@ -854,7 +866,7 @@ fn pods_that_start_nowhere_are_rolled_back_and_hold_no_sink() {
     let mut most = 0;
     for _ in 0..60 {
         world.round();
-        most = most.max(world.with(&revision));
+        most = most.max(world.agents_with(&revision));
     }
     assert_eq!(most, MAX_LOST);
     let failed = world.history().failed.clone().unwrap();
@@ -865,9 +877,9 @@ fn pods_that_start_nowhere_are_rolled_back_and_hold_no_sink() {
     );
     assert!(world.plan().held.is_empty());
     // The nodes have room later.
-    (0..10).for_each(|node| world.set(node, Kind::Well));
+    (0..10).for_each(|node| world.set(node, Kind::Healthy));
     world.rounds(120);
-    assert_eq!(world.with(&revision), 10);
+    assert_eq!(world.agents_with(&revision), 10);
 }
 
 /// An image that cannot be pulled, for example: tenants' files are not the reason.
@@ -876,12 +888,12 @@ fn a_failed_template_is_not_retried_with_every_change() {
     let mut world = World::settled(5, "broken-image");
     world.settings.agent.image = "broken-image".to_owned();
     world.settle();
-    let tried = world.given.len();
+    let tried = world.deployed.len();
     for number in 0..10 {
         world.put("shop", &format!("{number}.example.com"));
         world.round();
     }
-    assert_eq!(world.given.len(), tried);
+    assert_eq!(world.deployed.len(), tried);
     assert!(world.plan().held.is_empty());
     // With a new template, the changes made meanwhile follow.
     world.settings.agent.image = "mended-image".to_owned();
@@ -938,8 +950,8 @@ fn an_agent_is_ready_no_longer_than_it_exists() {
             agent.ready_since = agent.created.map(|at| at - SignedDuration::from_mins(5));
         }
         world.now += SignedDuration::from_secs(1);
-        world.look();
-        assert_eq!(world.with(&revision), 1);
+        world.reconcile();
+        assert_eq!(world.agents_with(&revision), 1);
     }
 }
 
@@ -949,40 +961,40 @@ fn an_agent_is_ready_no_longer_than_it_exists() {
 fn when_all_agents_are_unhealthy_each_fix_is_tried() {
     let mut world = World::settled(3, "broken");
     for node in world.nodes.values_mut() {
-        node.kind = Kind::Sick;
+        node.kind = Kind::Crashing;
         node.agent = None;
     }
-    world.make_agents();
+    world.create_agents();
     world.settings.agent.image = "still-broken".to_owned();
     world.rounds(30);
-    (0..3).for_each(|node| world.set(node, Kind::Well));
+    (0..3).for_each(|node| world.set(node, Kind::Healthy));
     world.settings.agent.image = "mended".to_owned();
     let mended = world.plan().revision;
     world.rounds(30);
-    assert_eq!(world.with(&mended), 3, "{:?}", world.history());
+    assert_eq!(world.agents_with(&mended), 3, "{:?}", world.history());
 }
 
 #[test]
 fn a_node_with_an_unhealthy_agent_is_no_canary() {
     let mut world = World::settled(4, "");
-    world.set(0, Kind::Sick);
+    world.set(0, Kind::Crashing);
     world.nodes.get_mut("node-0").unwrap().agent = None;
-    world.make_agents();
+    world.create_agents();
     world.put("shop", "a.example.com");
     // The agent is unhealthy in the first round, and happens to be ready in the second
     // one.
     let (plan, unhealthy) = (world.plan(), "node-0".to_owned());
-    world.look();
+    world.reconcile();
     let agent = world.nodes.get_mut("node-0").unwrap().agent.as_mut();
     agent.unwrap().ready_since = Some(world.now);
-    world.look();
+    world.reconcile();
     let trial = world.history().trial.as_ref().unwrap();
     assert!(
         world.history().unhealthy.contains(&unhealthy)
             && trial.node.as_ref().unwrap().0 != unhealthy
     );
     world.rounds(20);
-    assert_eq!(world.with(&plan.revision), 4);
+    assert_eq!(world.agents_with(&plan.revision), 4);
 }
 
 #[test]
@@ -992,9 +1004,9 @@ fn a_canary_that_does_not_stay_ready_fails_the_trial() {
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(26);
-    assert_eq!(world.with(&revision), 1);
+    assert_eq!(world.agents_with(&revision), 1);
     world.rounds(4);
-    assert_eq!(world.with(&revision), 0);
+    assert_eq!(world.agents_with(&revision), 0);
     let why = world.history().held["ns-shop.yaml"].setback.why.clone();
     assert!(why.contains("does not stay ready"), "{why}");
 }
@@ -1003,13 +1015,13 @@ fn a_canary_that_does_not_stay_ready_fails_the_trial() {
 #[test]
 fn while_no_pod_can_be_created_no_change_costs_another_agent() {
     let mut world = World::settled(10, "");
-    world.makes_none = true;
+    world.creates_no_pods = true;
     for number in 0..1000 {
         world.put("shop", &format!("{number}.example.com"));
         world.round();
     }
     assert!(world.pods() >= 9);
-    world.makes_none = false;
+    world.creates_no_pods = false;
     world.rounds(100);
     assert!(world.has("shop", "999.example.com"));
 }
@@ -1020,19 +1032,19 @@ fn a_roll_stops_when_pods_are_no_longer_created() {
     let mut world = World::settled(100, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    while world.with(&revision) < 20 {
+    while world.agents_with(&revision) < 20 {
         world.round();
     }
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.rounds(300);
     let lost = 100 - world.pods();
     assert!((1..=5).contains(&lost), "{lost} agents are lost");
     assert_ne!(world.good(), Some(revision.clone()));
     let why = &world.history().failed.as_ref().unwrap().setback.why;
     assert!(why.contains("the pod is not created"), "{why}");
-    world.makes_none = false;
+    world.creates_no_pods = false;
     world.rounds(300);
-    assert_eq!(world.with(&revision), 100);
+    assert_eq!(world.agents_with(&revision), 100);
 }
 
 /// The node has been full for weeks, and for a moment no pod can be created at all.
@@ -1042,14 +1054,14 @@ fn a_node_that_was_full_before_does_not_block_the_others() {
     world.set(5, Kind::Full);
     world.nodes.get_mut("node-5").unwrap().agent = None;
     world.rounds(20);
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(12);
     assert!(world.history().failed.is_some());
-    world.makes_none = false;
+    world.creates_no_pods = false;
     world.rounds(100);
-    assert_eq!(world.with(&revision), 10);
+    assert_eq!(world.agents_with(&revision), 10);
 }
 
 #[test]
@@ -1061,8 +1073,8 @@ fn without_any_agent_the_wanted_revision_is_tried() {
     world.settings.agent.image = "smaller".to_owned();
     let revision = world.plan().revision;
     world.rounds(20);
-    assert_eq!(world.with(&revision), 1);
-    world.set(0, Kind::Well);
+    assert_eq!(world.agents_with(&revision), 1);
+    world.set(0, Kind::Healthy);
     world.settle();
     assert_eq!(world.good(), Some(revision));
 }
@@ -1074,7 +1086,7 @@ fn the_next_trial_excludes_the_failed_change() {
     let is_early = |node: &usize| *node == 0;
     (0..40)
         .filter(is_early)
-        .for_each(|node| world.set(node, Kind::Well));
+        .for_each(|node| world.set(node, Kind::Healthy));
     world.put("shop", "bad.example.com");
     world.rounds(2);
     assert!(world.history().roll.is_some());
@@ -1091,7 +1103,7 @@ fn the_next_trial_excludes_the_failed_change() {
     };
     let has_both =
         |revision: &&String| has(revision, "bad.example.com") && has(revision, "good.example.com");
-    assert_eq!(world.given.iter().find(has_both), None);
+    assert_eq!(world.deployed.iter().find(has_both), None);
 }
 
 /// The owner has fixed the sink, but now an image is broken.
@@ -1115,7 +1127,7 @@ fn a_sink_that_waits_for_a_template_is_not_reported_as_failed() {
 fn a_failed_template_blocks_nothing_once_it_is_replaced() {
     let mut world = World::settled(10, "");
     let before = world.snapshot.log_sinks.clone();
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.put("shop", "a.example.com");
     world.rounds(12);
     let blocks = |world: &World| {
@@ -1126,7 +1138,7 @@ fn a_failed_template_blocks_nothing_once_it_is_replaced() {
     };
     assert!(blocks(&world));
     world.snapshot.log_sinks = before;
-    world.makes_none = false;
+    world.creates_no_pods = false;
     world.settle();
     assert!(!blocks(&world));
 }
@@ -1134,7 +1146,7 @@ fn a_failed_template_blocks_nothing_once_it_is_replaced() {
 /// The scheduler is down, for example.
 #[test]
 fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
-    for kind in [Kind::Full, Kind::Refusing] {
+    for kind in [Kind::Full, Kind::Rejecting] {
         let mut world = World::settled(20, "");
         (0..20).for_each(|node| world.set(node, kind));
         for number in 0..1000 {
@@ -1148,7 +1160,7 @@ fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
             world.history()
         );
         assert!(world.plan().held.is_empty());
-        (0..20).for_each(|node| world.set(node, Kind::Well));
+        (0..20).for_each(|node| world.set(node, Kind::Healthy));
         world.rounds(120);
         assert!(world.has("shop", "999.example.com"));
     }
@@ -1158,7 +1170,7 @@ fn while_no_pod_starts_no_change_costs_more_than_a_few_agents() {
 #[test]
 fn pods_that_kubelets_reject_stop_the_roll() {
     let mut world = World::settled(200, "");
-    (100..140).for_each(|node| world.set(node, Kind::Refusing));
+    (100..140).for_each(|node| world.set(node, Kind::Rejecting));
     world.settings.agent.priority_class_name = Some("other".to_owned());
     world.settle();
     let lost = 200 - world.ready();
@@ -1204,17 +1216,17 @@ fn the_last_agents_of_a_roll_are_watched_too() {
     let is_last = |node: &usize| (7..10).contains(node);
     (0..40)
         .filter(|node| !is_last(node))
-        .for_each(|node| world.set(node, Kind::Well));
+        .for_each(|node| world.set(node, Kind::Healthy));
     world.put("shop", "bad.example.com");
     let revision = world.plan().revision;
-    while world.with(&revision) < 36 {
+    while world.agents_with(&revision) < 36 {
         world.round();
     }
     (10..30).for_each(|node| {
         world.nodes.remove(&format!("node-{node}"));
     });
     // The agents crash only a minute after they became ready.
-    let mut is_taken_back = false;
+    let mut is_rolled_back = false;
     for _ in 0..20 {
         let ready = world.now;
         world.round();
@@ -1227,9 +1239,9 @@ fn the_last_agents_of_a_roll_are_watched_too() {
                 agent.restarts = if is_early { 0 } else { 2 };
             }
         }
-        is_taken_back |= world.history().failed.is_some();
+        is_rolled_back |= world.history().failed.is_some();
     }
-    assert!(is_taken_back);
+    assert!(is_rolled_back);
 }
 
 /// Because of a quota that is too small by one pod, for example.
@@ -1243,7 +1255,10 @@ fn a_node_without_a_pod_does_not_keep_a_roll_open() {
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(60);
-    assert_eq!((world.with(&revision), world.good()), (19, Some(revision)));
+    assert_eq!(
+        (world.agents_with(&revision), world.good()),
+        (19, Some(revision))
+    );
 }
 
 /// The Secrets of the good revision were deleted, so there is nothing to roll back to.
@@ -1256,7 +1271,7 @@ fn a_failing_revision_stops_even_without_a_rollback_target() {
     world.round();
     world.snapshot.revisions.remove(&good);
     world.rounds(60);
-    let lost = world.with(&revision);
+    let lost = world.agents_with(&revision);
     assert!((1..=3).contains(&lost), "{lost} agents");
 }
 
@@ -1276,10 +1291,10 @@ fn the_canary_is_an_ordinary_node_during_the_roll() {
     };
     let name = node(&world);
     world.rounds(10);
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.nodes.get_mut(&name).unwrap().agent = None;
-    world.look();
-    world.makes_none = false;
+    world.reconcile();
+    world.creates_no_pods = false;
     world.settle();
     assert_eq!(
         (world.history().failed.clone(), world.good()),

@@ -87,7 +87,7 @@ pub(super) fn announcement(
             // Right after their start, agents have not connected and have not failed.
             turned_good && has_failed,
         ),
-        // They repeat what the others say.
+        // They repeat the other conditions.
         ConditionType::Ready | ConditionType::Stalled => return None,
     };
     (is_bad || is_better).then(|| Event {

@@ -84,7 +84,7 @@ impl Case {
         all(before, Some(1), &facts, at(now))
     }
 
-    fn says(&self, type_: ConditionType) -> (String, String, String) {
+    fn finding_of(&self, type_: ConditionType) -> (String, String, String) {
         let conditions = self.conditions(&[], 0);
         let found = conditions
             .into_iter()
@@ -99,7 +99,7 @@ impl Case {
     }
 }
 
-fn said(status: &str, reason: &str, message: &str) -> (String, String, String) {
+fn finding(status: &str, reason: &str, message: &str) -> (String, String, String) {
     (status.to_owned(), reason.to_owned(), message.to_owned())
 }
 
@@ -120,27 +120,28 @@ fn a_condition_keeps_its_transition_time_until_its_status_changes() {
 #[test]
 fn configured_counts_agents_that_have_the_sink() {
     assert_eq!(
-        Case::new(1).says(Configured),
-        said(
+        Case::new(1).finding_of(Configured),
+        finding(
             "False",
             "RollingOut",
             "1 of 3 nodes run a ready agent with the sink"
         )
     );
     assert_eq!(
-        Case::new(3).says(Configured),
-        said(
+        Case::new(3).finding_of(Configured),
+        finding(
             "True",
             "Complete",
             "3 of 3 nodes run a ready agent with the sink"
         )
     );
-    // An agent that has the sink but is not ready does not count, and the message says
+    // An agent that has the sink but is not ready does not count, and the message states
     // why.
-    let mut ill = Case::new(3);
-    ill.fleet.agents[1].ready_since = None;
-    ill.fleet.agents[1].problem = Some("the container does not start (ErrImagePull)".to_owned());
-    let (_, _, message) = ill.says(Configured);
+    let mut unready = Case::new(3);
+    unready.fleet.agents[1].ready_since = None;
+    unready.fleet.agents[1].problem =
+        Some("the container does not start (ErrImagePull)".to_owned());
+    let (_, _, message) = unready.finding_of(Configured);
     assert_eq!(
         message,
         "2 of 3 nodes run a ready agent with the sink; on node-1: the container does not start (ErrImagePull)"
@@ -152,7 +153,7 @@ fn an_unchanged_sink_stays_configured_during_a_roll() {
     let mut case = Case::new(2);
     let files = case.decided.revisions[&case.decided.plan.revision].clone();
     case.decided.revisions.insert("old".to_owned(), files);
-    assert_eq!(case.says(Configured).0, "True");
+    assert_eq!(case.finding_of(Configured).0, "True");
     // Even while an agent is replaced or about to be.
     let before = case.conditions(&[], 10);
     case.fleet.agents[0].ready_since = None;
@@ -181,7 +182,7 @@ fn a_rolled_back_sink_reports_the_failure() {
         node: Some("node-1".to_owned()),
         never_ran: false,
     });
-    let (status, reason, message) = case.says(Configured);
+    let (status, reason, message) = case.finding_of(Configured);
     assert_eq!(
         (status.as_str(), reason.as_str()),
         ("False", Reason::RolledBack.as_str())
@@ -205,13 +206,13 @@ fn failures_of_the_image_or_the_settings_are_reported() {
     };
     let mut case = Case::new(0);
     case.decided.history.failed = Some(failed(&case, Some("node-1")));
-    let (status, reason, message) = case.says(Configured);
+    let (status, reason, message) = case.finding_of(Configured);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "RollingOut"));
-    let says = "the agents' new image or settings failed on node node-1: ErrImagePull";
-    assert!(message.ends_with(says), "{message}");
+    let suffix = "the agents' new image or settings failed on node node-1: ErrImagePull";
+    assert!(message.ends_with(suffix), "{message}");
 
     case.decided.history.failed = Some(failed(&case, None));
-    let (_, reason, message) = case.says(Configured);
+    let (_, reason, message) = case.finding_of(Configured);
     assert_eq!(reason, "RollingOut");
     assert!(
         message.contains("no new agent starts: on node node-1"),
@@ -221,7 +222,7 @@ fn failures_of_the_image_or_the_settings_are_reported() {
 
 #[test]
 fn ready_and_stalled_follow_the_other_conditions() {
-    let said_of = |case: &Case| {
+    let ready_and_stalled_of = |case: &Case| {
         let conditions = case.conditions(&[], 0);
         let of = |type_: ConditionType| {
             let found = conditions
@@ -231,10 +232,17 @@ fn ready_and_stalled_follow_the_other_conditions() {
         };
         (of(Ready).unwrap(), of(Stalled))
     };
-    let says = |ready: &str, stalled: Option<&str>| (ready.to_owned(), stalled.map(str::to_owned));
-    assert_eq!(said_of(&Case::new(3)), says("True Complete", None));
+    let expected =
+        |ready: &str, stalled: Option<&str>| (ready.to_owned(), stalled.map(str::to_owned));
+    assert_eq!(
+        ready_and_stalled_of(&Case::new(3)),
+        expected("True Complete", None)
+    );
     let mut case = Case::new(1);
-    assert_eq!(said_of(&case), says("False RollingOut", None));
+    assert_eq!(
+        ready_and_stalled_of(&case),
+        expected("False RollingOut", None)
+    );
     case.decided.history.failed = Some(Failed {
         revision: case.decided.plan.revision.clone(),
         template: None,
@@ -247,39 +255,42 @@ fn ready_and_stalled_follow_the_other_conditions() {
         never_ran: false,
     });
     assert_eq!(
-        said_of(&case),
-        says("False RolledBack", Some("True RolledBack"))
+        ready_and_stalled_of(&case),
+        expected("False RolledBack", Some("True RolledBack"))
     );
     case.verdict = Err(Refusal::new(Reason::InvalidValue, "no"));
     assert_eq!(
-        said_of(&case),
-        says("False InvalidValue", Some("True InvalidValue"))
+        ready_and_stalled_of(&case),
+        expected("False InvalidValue", Some("True InvalidValue"))
     );
     case.verdict = Err(Refusal::new(Reason::NotLookedUp, "later"));
-    assert_eq!(said_of(&case), says("Unknown NotLookedUp", None));
+    assert_eq!(
+        ready_and_stalled_of(&case),
+        expected("Unknown NotLookedUp", None)
+    );
 }
 
 #[test]
 fn excluded_nodes_are_named() {
     let mut case = Case::new(3);
-    let mut leave_out = |node: usize| {
+    let mut exclude = |node: usize| {
         let agent = case.fleet.agents.pop();
         let obstacle = Obstacle::NodeNotReady("NodeStatusUnknown: gone".to_owned());
         let out = OutOfReach { obstacle, agent };
         case.fleet.out_of_reach.insert(format!("node-{node}"), out);
-        let (status, _, message) = case.says(Configured);
+        let (status, _, message) = case.finding_of(Configured);
         assert_eq!(status, "True");
         message
     };
     assert_eq!(
-        leave_out(2),
+        exclude(2),
         "2 of 2 nodes run a ready agent with the sink, node-2 is excluded: the node is not ready \
          (NodeStatusUnknown: gone)"
     );
     assert_eq!(
-        leave_out(1),
-        "1 of 1 nodes run a ready agent with the sink, 2 are excluded, for example node-1: the node is not ready \
-         (NodeStatusUnknown: gone)"
+        exclude(1),
+        "1 of 1 nodes run a ready agent with the sink, 2 are excluded, for example node-1: \
+         the node is not ready (NodeStatusUnknown: gone)"
     );
 }
 
@@ -291,17 +302,17 @@ fn a_refused_sink_is_not_configured() {
         "the Secret a/b does not exist",
     ));
     assert_eq!(
-        case.says(Accepted),
-        said("False", "SecretNotFound", "the Secret a/b does not exist")
+        case.finding_of(Accepted),
+        finding("False", "SecretNotFound", "the Secret a/b does not exist")
     );
-    assert_eq!(case.says(Configured).0, "False");
-    assert_eq!(case.says(Delivering).0, "False");
+    assert_eq!(case.finding_of(Configured).0, "False");
+    assert_eq!(case.finding_of(Delivering).0, "False");
 }
 
 #[test]
 fn delivering_summarizes_the_agents_reports() {
     let mut case = Case::new(3);
-    assert_eq!(case.says(Delivering).1, "NotObserved");
+    assert_eq!(case.finding_of(Delivering).1, "NotObserved");
     let mut delivery = Delivery {
         agents: 3,
         connected: 3,
@@ -309,19 +320,19 @@ fn delivering_summarizes_the_agents_reports() {
     };
     case.delivery = Some(delivery.clone());
     assert_eq!(
-        case.says(Delivering),
-        said("True", "Connected", "3 of 3 nodes are connected")
+        case.finding_of(Delivering),
+        finding("True", "Connected", "3 of 3 nodes are connected")
     );
     delivery.connected = 2;
     case.delivery = Some(delivery.clone());
-    assert_eq!(case.says(Delivering).1, "Connecting");
+    assert_eq!(case.finding_of(Delivering).1, "Connecting");
     delivery.failures = vec![Failure {
         kind: ErrorKind::Tls,
         agents: 1,
         node: "node-2".to_owned(),
     }];
     case.delivery = Some(delivery.clone());
-    let (status, reason, message) = case.says(Delivering);
+    let (status, reason, message) = case.finding_of(Delivering);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "TlsFailed"));
     assert!(
         message.starts_with("1 of 3 nodes are not connected: TLS failed"),
@@ -352,7 +363,7 @@ fn a_connected_sink_with_old_messages_is_not_delivering() {
         is_half_full: false,
         node: "node-1".to_owned(),
     };
-    let mut says = |behind: &Behind, failures: &[Failure]| {
+    let mut finding_while_behind = |behind: &Behind, failures: &[Failure]| {
         case.delivery = Some(Delivery {
             agents: 3,
             connected: 3 - failures.len(),
@@ -361,12 +372,12 @@ fn a_connected_sink_with_old_messages_is_not_delivering() {
             ..Delivery::default()
         });
         let error = last_error(None, case.delivery.as_ref(), at(5)).unwrap();
-        let (status, reason, message) = case.says(Delivering);
+        let (status, reason, message) = case.finding_of(Delivering);
         assert_eq!((status.as_str(), &reason), ("False", &error.reason));
         (reason, message, error.node)
     };
     let late = "messages wait for more than a minute on 2 of 3 nodes, on node-1 for example";
-    let (reason, message, node) = says(&behind, &[]);
+    let (reason, message, node) = finding_while_behind(&behind, &[]);
     assert_eq!((reason.as_str(), node.as_str()), ("Behind", "node-1"));
     assert_eq!(message, format!("3 of 3 nodes are connected; {late}"));
 
@@ -375,14 +386,14 @@ fn a_connected_sink_with_old_messages_is_not_delivering() {
         age: Duration::from_secs(299),
         ..behind.clone()
     };
-    assert_eq!(says(&older, &[]).1, message);
+    assert_eq!(finding_while_behind(&older, &[]).1, message);
 
     let full = Behind {
         age: Duration::ZERO,
         is_half_full: true,
         ..behind.clone()
     };
-    let (_, message, _) = says(&full, &[]);
+    let (_, message, _) = finding_while_behind(&full, &[]);
     assert!(
         message.ends_with("and the queue is at least half full (bufferLimit)"),
         "{message}"
@@ -393,7 +404,7 @@ fn a_connected_sink_with_old_messages_is_not_delivering() {
         agents: 1,
         node: "node-2".to_owned(),
     };
-    let (reason, message, node) = says(&behind, &[failure]);
+    let (reason, message, node) = finding_while_behind(&behind, &[failure]);
     assert_eq!(
         (reason.as_str(), node.as_str()),
         ("ConnectFailed", "node-2")
@@ -404,35 +415,36 @@ fn a_connected_sink_with_old_messages_is_not_delivering() {
 #[test]
 fn delivering_includes_the_controllers_events() {
     let mut case = Case::new(3);
-    let mut says = |agents: usize, is_connected: bool, failing: Option<ErrorKind>| {
-        let events = EventDelivery {
-            is_connected,
-            failing,
-            tally: EventTally::default(),
+    let mut finding_with_events =
+        |agents: usize, is_connected: bool, failing: Option<ErrorKind>| {
+            let events = EventDelivery {
+                is_connected,
+                failing,
+                tally: EventTally::default(),
+            };
+            case.delivery = Some(Delivery {
+                agents,
+                connected: agents,
+                events: Some(events),
+                ..Delivery::default()
+            });
+            let error = last_error(None, case.delivery.as_ref(), at(5));
+            (case.finding_of(Delivering), error.map(|error| error.node))
         };
-        case.delivery = Some(Delivery {
-            agents,
-            connected: agents,
-            events: Some(events),
-            ..Delivery::default()
-        });
-        let error = last_error(None, case.delivery.as_ref(), at(5));
-        (case.says(Delivering), error.map(|error| error.node))
-    };
     let nodes = "3 of 3 nodes are connected";
-    let well = said(
+    let connected = finding(
         "True",
         "Connected",
         &format!("{nodes}, and the controller for events"),
     );
-    assert_eq!(says(3, true, None), (well, None));
-    let not_yet = said(
+    assert_eq!(finding_with_events(3, true, None), (connected, None));
+    let not_yet = finding(
         "Unknown",
         "Connecting",
         &format!("{nodes}, the controller not yet"),
     );
-    assert_eq!(says(3, false, None), (not_yet, None));
-    let failed = said(
+    assert_eq!(finding_with_events(3, false, None), (not_yet, None));
+    let failed = finding(
         "False",
         "ConnectFailed",
         &format!(
@@ -441,10 +453,13 @@ fn delivering_includes_the_controllers_events() {
         ),
     );
     let by = Some("controller".to_owned());
-    assert_eq!(says(3, false, Some(ErrorKind::Connect)), (failed, by));
+    assert_eq!(
+        finding_with_events(3, false, Some(ErrorKind::Connect)),
+        (failed, by)
+    );
     let nobody = "no agent running this sink has reported yet";
-    let (found, _) = says(0, true, None);
-    assert_eq!(found, said("Unknown", "NotObserved", nobody));
+    let (found, _) = finding_with_events(0, true, None);
+    assert_eq!(found, finding("Unknown", "NotObserved", nobody));
 }
 
 #[test]
@@ -466,9 +481,9 @@ fn counts_are_written_at_intervals() {
     // Nothing is written without new counts.
     assert_eq!(write(Some(&later), 20, true, 900), later);
     // Agents restarted, so the counters start again.
-    let anew = write(Some(&later), 5, false, 900);
+    let restarted = write(Some(&later), 5, false, 900);
     assert_eq!(
-        (anew.acknowledged, anew.last_acknowledged_time),
+        (restarted.acknowledged, restarted.last_acknowledged_time),
         (5, Some(Time(at(160))))
     );
 }
@@ -487,7 +502,7 @@ fn failures_and_recoveries_are_announced() {
     let bad = condition(Delivering, "False", "TlsFailed");
     let worse = condition(Delivering, "False", "ConnectFailed");
     let rolling = condition(Configured, "False", "RollingOut");
-    let back = condition(Configured, "False", Reason::RolledBack.as_str());
+    let rolled_back = condition(Configured, "False", Reason::RolledBack.as_str());
     let connecting = condition(Delivering, "Unknown", "NotObserved");
     let has_failed =
         |before: &Condition| before.type_ == Delivering.as_str() && before.reason != "Connected";
@@ -507,7 +522,7 @@ fn failures_and_recoveries_are_announced() {
         (None, &rolling, None),
         // Other conditions report the reason.
         (None, &condition(Ready, "False", "BadCertificate"), None),
-        (Some(&rolling), &back, Some(EventType::Warning)),
+        (Some(&rolling), &rolled_back, Some(EventType::Warning)),
         (
             None,
             &condition(Delivering, "False", Reason::NotAccepted.as_str()),
@@ -566,11 +581,11 @@ fn a_sink_that_waits_for_its_retry_is_neither_rolled_back_nor_stalled() {
     // Agents still have the previous good revision.
     case.decided.plan.configuration.parts.clear();
     let file = case.verdict.as_ref().unwrap().file.clone();
-    let mut says = |is_suspect| {
+    let mut finding_if_held = |is_suspect| {
         let why = "on node node-1: the container exited".to_owned();
         let held = HoldReason { why, is_suspect };
         case.decided.plan.held.insert(file.clone(), held);
-        let (_, reason, message) = case.says(Configured);
+        let (_, reason, message) = case.finding_of(Configured);
         let conditions = case.conditions(&[], 0);
         let mut types = conditions.iter().map(|condition| condition.type_.as_str());
         (
@@ -579,10 +594,10 @@ fn a_sink_that_waits_for_its_retry_is_neither_rolled_back_nor_stalled() {
             types.any(|type_| type_ == Stalled.as_str()),
         )
     };
-    let (reason, message, is_stalled) = says(true);
+    let (reason, message, is_stalled) = finding_if_held(true);
     assert_eq!((reason.as_str(), is_stalled), ("RollingOut", false));
     assert!(message.contains("retried in turn"), "{message}");
-    let (reason, _, is_stalled) = says(false);
+    let (reason, _, is_stalled) = finding_if_held(false);
     assert_eq!((reason.as_str(), is_stalled), ("RolledBack", true));
 }
 
@@ -621,7 +636,7 @@ fn unchanged_sinks_are_neither_rolled_back_nor_stalled() {
     case.decided
         .revisions
         .insert("old".to_owned(), Arc::default());
-    assert_eq!(case.says(Configured).1, "RolledBack");
+    assert_eq!(case.finding_of(Configured).1, "RolledBack");
 }
 
 #[test]
@@ -629,9 +644,9 @@ fn a_node_that_was_unhealthy_before_does_not_block_configured() {
     let mut case = Case::new(3);
     let agent = &mut case.fleet.agents[2];
     (agent.ready_since, agent.restarts) = (None, 5);
-    assert_eq!(case.says(Configured).0, "False");
+    assert_eq!(case.finding_of(Configured).0, "False");
     case.decided.history.unhealthy.insert("node-2".to_owned());
-    let (status, _, message) = case.says(Configured);
+    let (status, _, message) = case.finding_of(Configured);
     assert_eq!(status, "True");
     let expected = "2 of 2 nodes run a ready agent with the sink, node-2 is excluded: the agent \
                     is not ready";

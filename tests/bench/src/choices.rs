@@ -16,12 +16,12 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     let usual = Sizes::default();
     let writes = by([16, 64, 256, 1024], |write| Sizes { write, ..usual });
     for link in [Link::Tcp, Link::Tls] {
-        let what = format!("CPU of a message in a bare loop, {link}, by KiB written at a time");
+        let what = format!("CPU time per message in a bare loop, {link}, by write size in KiB");
         report.fact(&what, &costs(links, link, &writes));
     }
     let records = by([1, 4, 16], |record| Sizes { record, ..usual });
     report.fact(
-        "CPU of a message in a bare loop, TLS 1.3, by KiB of a TLS record",
+        "CPU time per message in a bare loop, TLS 1.3, by TLS record size in KiB",
         &costs(links, Link::Tls, &records),
     );
     let buffers = by([64, 256, 1024, 4096], |size| Sizes {
@@ -31,7 +31,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     let own = costs(links, Link::Tcp, &[(0, usual)]);
     let fixed = costs(links, Link::Tcp, &buffers);
     report.fact(
-        "CPU of a message in a bare loop, TCP, by KiB of the socket's send buffer (0: the kernel's choice)",
+        "CPU time per message in a bare loop, TCP, by send buffer size in KiB (0: chosen by the kernel)",
         &format!("{own}, {fixed}"),
     );
 }

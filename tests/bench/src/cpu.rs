@@ -55,13 +55,13 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
                 bare,
             } = compare(links, link, format);
             report.detailed(
-                &format!("CPU of a message, {link}, {name} event format: ratio to a bare loop"),
+                &format!("CPU time per message, {link}, {name} event format: ratio to a bare loop"),
                 plugin / bare,
                 "",
                 Target::AtMost(target),
                 &format!(
-                    " ({plugin:.2} us, of which {workers:.2} us before the sender's thread; \
-                     bare {bare:.2} us)"
+                    " ({plugin:.2} us, of which {workers:.2} us in the workers; \
+                     bare loop {bare:.2} us)"
                 ),
             );
         }
@@ -75,8 +75,7 @@ pub(crate) fn of_many_pods(links: &Links, report: &mut Report) {
     let identity = ("identity", "record".to_owned());
     let [one, many] = least(links, HURRY, &[(&one, &[]), (&many, &[identity])]);
     report.detailed(
-        "CPU of a message, TLS 1.3, each record of another pod than the one before, \
-         `identity record`",
+        "CPU time per message, TLS 1.3, consecutive records of different pods, `identity record`",
         many,
         " us",
         Target::AtMost(0.7),
@@ -99,8 +98,7 @@ pub(crate) fn with_queue(links: &Links, report: &mut Report) {
     let variants: [Variant<'_>; 3] = [(&chunk, &[]), (&chunk, &queue), (&chunk, &synced)];
     let [direct, queued, synced] = least(links, STEADY, &variants);
     report.detailed(
-        "CPU of a message, TLS 1.3, 150,000 a second, with a queue on disk: above that without \
-         a queue",
+        "Additional CPU time per message with a queue on disk, TLS 1.3, 150,000 per second",
         queued - direct,
         " us",
         Target::AtMost(0.2),
@@ -108,8 +106,7 @@ pub(crate) fn with_queue(links: &Links, report: &mut Report) {
     );
     let [direct, queued] = least(links, HURRY, &[(&chunk, &[]), (&chunk, &queue)]);
     report.fact(
-        "CPU of a message, TLS 1.3, with a queue on disk, the first 120,000 at once: above that \
-         without a queue",
+        "Additional CPU time per message with a queue on disk, TLS 1.3, first 120,000 at once",
         &format!(
             "{:.2} us ({direct:.2} us to {queued:.2} us)",
             queued - direct

@@ -43,7 +43,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     });
     let rested = flush(PAUSE);
     report.fact(
-        &what("and cores asleep, p50 and p99"),
+        &what("sleeping cores, p50 and p99"),
         &format!(
             "{:.0} us, {:.0} us",
             micros(&rested, 0.5),
@@ -54,7 +54,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 }
 
 fn with_delay(links: &Links, report: &mut Report, chunk: &[(String, Vec<u8>)]) {
-    let what = "Latency with 100 ms of network delay, p50, in round trips";
+    let what = "Latency with a network delay of 100 ms, p50, in round trips";
     let network = match Namespace::new() {
         Ok(network) => network,
         Err(skipped) => return report.skip(what, &skipped.0),
@@ -115,7 +115,7 @@ impl Sorted {
                 (format!("<= {bound} us"), count as f64)
             })
             .collect();
-        bars.push(("more".to_owned(), (self.0.len() - before) as f64));
+        bars.push(("> 1000 us".to_owned(), (self.0.len() - before) as f64));
         bars
     }
 }

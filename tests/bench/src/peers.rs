@@ -35,7 +35,7 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
     if !bars.is_empty() {
         report.plot(Plot {
             name: "cpu-beside-peers",
-            title: "CPU of a message that the output adds",
+            title: "Additional CPU time per message by output",
             y: "us",
             content: Content::Bars(bars),
         });
@@ -43,7 +43,11 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
 }
 
 fn in_fluent_bit(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(String, f64)>) {
-    let what = |link| format!("CPU added to Fluent Bit, {link}: built-in syslog output to plugin");
+    let what = |link| {
+        format!(
+            "CPU time added to Fluent Bit, {link}: ratio of the built-in syslog output to the plugin"
+        )
+    };
     let Some(program) = fluent_bit::find() else {
         return report.skip(&what(Link::Tls), "Fluent Bit is not installed");
     };
@@ -53,7 +57,7 @@ fn in_fluent_bit(links: &Links, report: &mut Report, input: &Input, bars: &mut V
     };
     let null = run("    Name null\n");
     report.fact(
-        "CPU of a record in Fluent Bit before any output (tail, JSON parser)",
+        "CPU time per record in Fluent Bit without an output (tail, JSON parser)",
         &format!("{null:.2} us"),
     );
     for (link, target) in [(Link::Tls, Some(8.0)), (Link::Tcp, None)] {
@@ -106,7 +110,7 @@ fn built_in(links: &Links, link: Link, receiver: &Receiver) -> String {
 
 /// Measures rsyslog, which reads the same lines and sends them unchanged.
 fn rsyslog(links: &Links, report: &mut Report, input: &Input, bars: &mut Vec<(String, f64)>) {
-    let what = "CPU of a line in rsyslog: imfile to omfwd, TLS, whole process";
+    let what = "CPU time per line in rsyslog: imfile to omfwd, TLS, whole process";
     let Some(program) = rig::program("rsyslogd") else {
         return report.skip(what, "rsyslogd is not installed");
     };

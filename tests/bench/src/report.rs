@@ -88,7 +88,8 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut table = String::from("| What | Measured | Target | |\n|---|---|---|---|\n");
+        let mut table =
+            String::from("| Measurement | Result | Target | Status |\n|---|---|---|---|\n");
         for row in &self.rows {
             let Row {
                 what,

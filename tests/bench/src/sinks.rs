@@ -50,9 +50,9 @@ fn connected(links: &Links, report: &mut Report) {
             continue;
         }
         let each = (memory - one) / (count - 1) as f64;
-        let what = |figure| format!("{count} connected and idle TLS sinks: {figure}");
+        let what = |figure| format!("{count} connected, idle TLS sinks: {figure}");
         if count == MANY {
-            report.figure(&what("memory of each"), each, " KiB", Target::AtMost(96.0));
+            report.figure(&what("memory per sink"), each, " KiB", Target::AtMost(96.0));
             report.figure(
                 &what("idle CPU"),
                 idle(&run),
@@ -64,21 +64,23 @@ fn connected(links: &Links, report: &mut Report) {
             report.figure(&what("threads"), threads, "", Target::AtMost(1.0));
             let start = run.start.as_secs_f64() * 1e3;
             report.figure(
-                &format!("Start: library loaded and {count} outputs initialised"),
+                &format!(
+                    "Start time: loading of the library and initialization of {count} outputs"
+                ),
                 start,
                 " ms",
                 Target::AtMost(100.0),
             );
         } else {
             report.fact(
-                &what("memory of each, idle CPU"),
+                &what("memory per sink, idle CPU"),
                 &format!("{each:.0} KiB, {:.2} % of a core", idle(&run)),
             );
         }
     }
     report.plot(Plot {
         name: "memory-by-sinks",
-        title: "Memory of the process by connected and idle TLS sinks",
+        title: "Memory of the process by number of connected, idle TLS sinks",
         y: "MiB",
         content: Content::Lines {
             x: "sinks",
@@ -99,7 +101,7 @@ fn down(links: &Links, report: &mut Report) {
         "{}",
         run.log
     );
-    let what = format!("{MANY} TLS sinks that are all down: CPU");
+    let what = format!("{MANY} unreachable TLS sinks: CPU");
     report.figure(&what, idle(&run), " % of a core", Target::AtMost(1.0));
 }
 
@@ -111,7 +113,7 @@ fn stalled(links: &Links, report: &mut Report) {
     let grown = peak(links, &receiver, 10) - peak(links, &receiver, 1);
     receiver.resume();
     report.figure(
-        "Stalled sink: what ten chunks take more than one",
+        "Stalled sink: additional memory for ten chunks instead of one",
         grown.max(0.0),
         " KiB",
         Target::AtMost(STALLED),

@@ -50,7 +50,7 @@ fn by_workers(links: &Links, report: &mut Report) {
     }
     report.plot(Plot {
         name: "throughput-by-workers",
-        title: "Throughput of one output by workers, messages of 486 bytes",
+        title: "Throughput of one output by number of workers, messages of 486 bytes",
         y: "million messages/s",
         content: Content::Lines {
             x: "workers",

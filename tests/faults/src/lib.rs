@@ -100,9 +100,9 @@ scenarios! {
     mod without_a_queue as DIRECT {
         crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => || crash::tcp(Direct);
         crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => || crash::tls(Direct);
-        hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Direct);
-        lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Direct);
-        hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Direct);
+        hang_up_tcp: "Receiver closes the connection four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Direct);
+        lost_reset: "Receiver closes the connection long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Direct);
+        hang_up_tls: "Receiver closes the connection four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Direct);
         throw_away_tls: "Receiver discards acknowledged bytes after its close_notify, four times" => || crash::throw_away_tls(Direct);
         large_window: "Receiver with a window of megabytes crashes" => || crash::large_window(Direct);
         restart_tcp: "Receiver restarts gracefully four times, TCP" => || restart::tcp(Direct);
@@ -127,28 +127,28 @@ scenarios! {
         reset_in_frame: "Reset in the middle of a frame, five times, TCP" => || cut::frame(Direct);
         reset_in_record: "Reset in the middle of a TLS record, five times" => || cut::record(Direct);
         reset_in_handshake: "Reset during the TLS handshake, five times" => || cut::handshake(Direct);
-        names: "Name unknown, then known, then with another address" => || names::change(Direct);
+        names: "Name unknown, then resolved, then with a different address" => || names::change(Direct);
         certificate_renewed: "Receiver's certificate expired, then renewed" => || tls::renewed(Direct);
-        failover: "First of two servers dies for good" => || restart::failover(Direct);
-        failback: "First of two servers comes back, and the second dies during the switch" => || restart::failback(Direct);
+        failover: "First of two servers fails permanently" => || restart::failover(Direct);
+        failback: "First of two servers returns, and the second fails during the switch" => || restart::failback(Direct);
         fluent_bit_kill: "Fluent Bit killed (KILL) three times, filesystem storage" => fluent_bit::kill;
         fluent_bit_reload: "Fluent Bit reloads (HUP) three times under load" => fluent_bit::reload;
         fluent_bit_disk_full: "Fluent Bit's storage is temporarily full" => fluent_bit::disk_full;
-        slow_neighbour: "One stalled output beside three" => neighbours::stalled;
+        slow_neighbour: "One stalled output and three others" => neighbours::stalled;
         dead_neighbours: "50 outputs, 10 of them dead" => neighbours::dead;
         exit_while_stalled: "Exit while the receiver is stalled" => exit::stalled;
-        exit_with_replay: "Exit after a crash, receiver back in time" => exit::replay;
+        exit_with_replay: "Exit after a crash of the receiver, which returns in time" => exit::replay;
         large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => || shape::large(Direct);
-        rejected_message: "A message at which the receiver ends the connection, among others" => || shape::rejected(Direct);
+        rejected_message: "Message at which the receiver ends the connection, among others" => || shape::rejected(Direct);
     }
 
     /// The scenarios with a queue on disk.
     mod with_a_queue as QUEUED {
         crash_tcp: "Receiver crashes four times with acknowledged bytes unread (reset), TCP" => || crash::tcp(Queued);
         #[ignore] crash_tls: "Receiver crashes four times with acknowledged bytes unread (reset), TLS" => || crash::tls(Queued);
-        #[ignore] hang_up_tcp: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Queued);
-        #[ignore] lost_reset: "Receiver hangs up long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Queued);
-        hang_up_tls: "Receiver hangs up four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Queued);
+        #[ignore] hang_up_tcp: "Receiver closes the connection four times with acknowledged bytes unread (FIN, then reset), TCP" => || crash::hang_up_tcp(Queued);
+        #[ignore] lost_reset: "Receiver closes the connection long after the last acknowledgement, and its reset is lost, TCP" => || network::lost_reset(Queued);
+        hang_up_tls: "Receiver closes the connection four times with acknowledged bytes unread (FIN, then reset), TLS" => || crash::hang_up_tls(Queued);
         #[ignore] throw_away_tls: "Receiver discards acknowledged bytes after its close_notify, four times" => || crash::throw_away_tls(Queued);
         #[ignore] large_window: "Receiver with a window of megabytes crashes" => || crash::large_window(Queued);
         restart_tcp: "Receiver restarts gracefully four times, TCP" => || restart::tcp(Queued);
@@ -173,21 +173,21 @@ scenarios! {
         #[ignore] reset_in_frame: "Reset in the middle of a frame, five times, TCP" => || cut::frame(Queued);
         reset_in_record: "Reset in the middle of a TLS record, five times" => || cut::record(Queued);
         #[ignore] reset_in_handshake: "Reset during the TLS handshake, five times" => || cut::handshake(Queued);
-        #[ignore] names: "Name unknown, then known, then with another address" => || names::change(Queued);
+        #[ignore] names: "Name unknown, then resolved, then with a different address" => || names::change(Queued);
         #[ignore] certificate_renewed: "Receiver's certificate expired, then renewed" => || tls::renewed(Queued);
-        failover: "First of two servers dies for good" => || restart::failover(Queued);
-        failback: "First of two servers comes back, and the second dies during the switch" => || restart::failback(Queued);
+        failover: "First of two servers fails permanently" => || restart::failover(Queued);
+        failback: "First of two servers returns, and the second fails during the switch" => || restart::failback(Queued);
         #[ignore] large_messages: "Messages of 16 KiB, 1 MiB and 8 MiB" => || shape::large(Queued);
-        #[ignore] rejected_message: "A message at which the receiver ends the connection, among others" => || shape::rejected(Queued);
+        #[ignore] rejected_message: "Message at which the receiver ends the connection, among others" => || shape::rejected(Queued);
         kill: "Fluent Bit killed (KILL) three times" => queue::kill;
         reload: "Fluent Bit reloads (HUP) three times under load, with many outputs" => queue::reload;
         restart: "Fluent Bit restarts three times beside a dead output" => queue::restart_beside_a_dead_sink;
         far_receiver: "Many containers and a round trip of 100 ms" => queue::far_receiver;
-        dead_neighbour: "Many containers with a dead output beside a live one" => queue::dead_neighbour;
+        dead_neighbour: "Many containers, with a dead output beside a live one" => queue::dead_neighbour;
         disk_full: "The queue's disk is temporarily full" => queue::disk_full;
         kill_beside: "Fluent Bit killed (KILL) three times beside a dead output" => queue::kill_beside_a_dead_sink;
-        reused_name: "An output deleted with a backlog, and its name given to a new owner" => queue::reused_name;
-        changed_address: "An output's address changed with a backlog" => queue::changed_address;
+        reused_name: "Output deleted with a backlog, and its name reused by a new owner" => queue::reused_name;
+        changed_address: "Address of an output changed, with a backlog" => queue::changed_address;
         read_only_start: "The queue's folder is read-only at the start" => queue::read_only_start;
         read_only: "The queue's disk has an error, and is read-only until the next start" => queue::read_only;
         removed: "The queue's folder is removed with waiting messages, until the next start" => queue::removed;

@@ -51,7 +51,7 @@ fn table<'s>(scenarios: impl Iterator<Item = &'s Scenario>) -> String {
                 match in_order {
                     Some(true) => "yes",
                     Some(false) => "no",
-                    None => "Fluent Bit's",
+                    None => "decided by Fluent Bit",
                 }
             ),
         };

@@ -176,7 +176,7 @@ impl Run {
     /// Runs the phases one after another.
     async fn story(&mut self, begun: Instant, namespaces: &[String], agents: &Agents) {
         self.until_all_have(None).await;
-        let phase = "Start: agents on all nodes, without sinks";
+        let phase = "Start of agents on all nodes, without sinks";
         self.row(phase, begun, Usage::default(), "").await;
 
         let (begun, before) = (Instant::now(), self.usage().await);
@@ -192,10 +192,10 @@ impl Run {
         self.until_revision_is_not(&empty).await;
         let planned = begun.elapsed().as_secs_f64();
         self.until_all_have(Some(&empty)).await;
-        self.until_all_say("Configured").await;
-        self.until_all_say("Delivering").await;
+        self.wait_for_condition("Configured").await;
+        self.wait_for_condition("Delivering").await;
         let phase = format!(
-            "{} sinks at once, until all nodes have them and all deliver",
+            "{} new sinks at once, until all nodes have them and all deliver",
             self.size.sinks
         );
         let note = format!("first revision planned after {planned:.1} s");
@@ -206,7 +206,7 @@ impl Run {
         self.put(&namespaces[0], "localhost").await;
         self.until_all_have(Some(&old)).await;
         self.row(
-            "One sink changes, until all nodes have it",
+            "Change of one sink, until all nodes have it",
             begun,
             before,
             "",
@@ -219,21 +219,15 @@ impl Run {
             sleep(Duration::from_secs(1)).await;
         }
         let note = format!("{} agents scraped", agents.asked() - asked);
-        self.row(
-            "Two minutes in which every sink delivers",
-            begun,
-            before,
-            &note,
-        )
-        .await;
+        self.row("Two minutes of delivery by all sinks", begun, before, &note)
+            .await;
 
         // The last counts are written once more.
         sleep(SETTLE).await;
         let (begun, before, asked) = (Instant::now(), self.usage().await, agents.asked());
         sleep(IDLE).await;
         let note = format!("{} agents scraped", agents.asked() - asked);
-        self.row("Two minutes in which nothing happens", begun, before, &note)
-            .await;
+        self.row("Two idle minutes", begun, before, &note).await;
         self.events(namespaces).await;
     }
 
@@ -250,7 +244,7 @@ impl Run {
         let written = begun.elapsed().as_secs_f64();
         let arrived = self.receiver.wait_for(known + count as u64, BOUND);
         arrived.expect("all Events arrive");
-        let phase = format!("{count} Events, {EVENTS} to each sink");
+        let phase = format!("{count} Events, {EVENTS} per sink");
         let note = format!("{:.0} written per second", count as f64 / written);
         self.row(&phase, begun, before, &note).await;
     }
@@ -372,7 +366,7 @@ impl Run {
     }
 
     /// Waits until all sinks have a condition.
-    async fn until_all_say(&self, condition: &str) {
+    async fn wait_for_condition(&self, condition: &str) {
         let sinks: Api<LogSink> = Api::all(self.client.clone());
         loop {
             let all = sinks
@@ -505,7 +499,7 @@ fn line(row: &Row) -> String {
 
 fn table(rows: &[Row]) -> String {
     let mut table =
-        "| | Took | CPU | API requests | Peak memory so far | |\n|---|---:|---:|---:|---:|---|\n"
+        "| Phase | Duration | CPU time | API requests | Peak memory so far | Note |\n|---|---:|---:|---:|---:|---|\n"
             .to_owned();
     for row in rows {
         let _ = writeln!(table, "{}", line(row));

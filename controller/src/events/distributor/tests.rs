@@ -28,110 +28,112 @@ fn event(version: u64, number: usize, count: u64) -> Occurrence {
     )
 }
 
-fn exchange(names: &[&str], settings: EventSettings) -> Distributor {
-    let mut exchange = Distributor::new(Checkpoint::default(), settings);
-    assert!(exchange.set_routes(&routes(names)).is_empty());
-    exchange.begin_list();
-    exchange.end_list();
-    exchange
+fn distributor(names: &[&str], settings: EventSettings) -> Distributor {
+    let mut distributor = Distributor::new(Checkpoint::default(), settings);
+    assert!(distributor.set_routes(&routes(names)).is_empty());
+    distributor.begin_list();
+    distributor.end_list();
+    distributor
 }
 
-fn next(exchange: &mut Distributor, name: &str) -> Option<Vec<u64>> {
-    let outgoing = exchange.next(&id(name), Timestamp::UNIX_EPOCH)?;
+fn next(distributor: &mut Distributor, name: &str) -> Option<Vec<u64>> {
+    let outgoing = distributor.next(&id(name), Timestamp::UNIX_EPOCH)?;
     let versions = outgoing.occurrences.iter().map(|o| o.version);
     Some(versions.collect())
 }
 
 /// Returns the number of the Event that is being sent to a sink.
-fn number(exchange: &Distributor, name: &str) -> u64 {
-    exchange.queues[&id(name)]
+fn number(distributor: &Distributor, name: &str) -> u64 {
+    distributor.queues[&id(name)]
         .in_flight
         .as_ref()
         .unwrap()
         .number
 }
 
-fn delivered(exchange: &mut Distributor, name: &str) {
-    let number = number(exchange, name);
-    exchange.on_outcome(&id(name), number, Outcome::Delivered);
+fn delivered(distributor: &mut Distributor, name: &str) {
+    let number = number(distributor, name);
+    distributor.on_outcome(&id(name), number, Outcome::Delivered);
 }
 
-fn failed(exchange: &mut Distributor, name: &str, delivered: usize) {
-    let number = number(exchange, name);
-    exchange.on_outcome(&id(name), number, Outcome::Retry { skip: delivered });
+fn failed(distributor: &mut Distributor, name: &str, delivered: usize) {
+    let number = number(distributor, name);
+    distributor.on_outcome(&id(name), number, Outcome::Retry { skip: delivered });
 }
 
 #[test]
 fn each_occurrence_is_sent_once_to_each_matching_sink() {
-    let mut exchange = exchange(&["a", "b"], EventSettings::default());
-    assert_eq!(exchange.on_watched(event(5, 1, 1)), [id("a"), id("b")]);
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
+    let mut distributor = distributor(&["a", "b"], EventSettings::default());
+    assert_eq!(distributor.on_watched(event(5, 1, 1)), [id("a"), id("b")]);
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5]));
     // One batch at a time; what arrives meanwhile belongs to the next batch.
-    exchange.on_watched(event(6, 1, 2));
-    exchange.on_watched(event(7, 2, 1));
-    assert_eq!(next(&mut exchange, "a"), None);
-    delivered(&mut exchange, "a");
-    assert_eq!(next(&mut exchange, "a"), Some(vec![6, 7]));
-    delivered(&mut exchange, "a");
-    assert_eq!(next(&mut exchange, "a"), None);
-    assert_eq!(next(&mut exchange, "b"), Some(vec![5, 6, 7]));
+    distributor.on_watched(event(6, 1, 2));
+    distributor.on_watched(event(7, 2, 1));
+    assert_eq!(next(&mut distributor, "a"), None);
+    delivered(&mut distributor, "a");
+    assert_eq!(next(&mut distributor, "a"), Some(vec![6, 7]));
+    delivered(&mut distributor, "a");
+    assert_eq!(next(&mut distributor, "a"), None);
+    assert_eq!(next(&mut distributor, "b"), Some(vec![5, 6, 7]));
     let elsewhere = occurrence(8, &json!({"metadata": {"namespace": "other"}}));
-    assert!(exchange.on_watched(elsewhere).is_empty());
+    assert!(distributor.on_watched(elsewhere).is_empty());
 }
 
 #[test]
 fn an_unchanged_count_is_not_a_new_occurrence() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
-    assert!(exchange.on_watched(event(6, 1, 1)).is_empty());
-    assert!(!exchange.on_watched(event(7, 1, 2)).is_empty());
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
+    assert!(distributor.on_watched(event(6, 1, 1)).is_empty());
+    assert!(!distributor.on_watched(event(7, 1, 2)).is_empty());
     // A later Event can have the same name.
-    exchange.on_expired("1");
-    assert!(!exchange.on_watched(event(8, 1, 2)).is_empty());
+    distributor.on_expired("1");
+    assert!(!distributor.on_watched(event(8, 1, 2)).is_empty());
     // Nor when the Event is listed.
-    exchange.begin_list();
-    exchange.on_listed(event(9, 1, 2));
-    exchange.end_list();
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 7, 8]));
+    distributor.begin_list();
+    distributor.on_listed(event(9, 1, 2));
+    distributor.end_list();
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5, 7, 8]));
 }
 
 #[test]
 fn a_failed_batch_is_resent_without_the_delivered_events() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
-    exchange.on_watched(event(6, 2, 1));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 6]));
-    failed(&mut exchange, "a", 1);
-    exchange.on_watched(event(7, 3, 1));
-    let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
+    distributor.on_watched(event(6, 2, 1));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5, 6]));
+    failed(&mut distributor, "a", 1);
+    distributor.on_watched(event(7, 3, 1));
+    let again = distributor.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((again.occurrences.len(), again.delivered), (2, 1));
-    failed(&mut exchange, "a", 1);
+    failed(&mut distributor, "a", 1);
     // A different server has none of the batch.
-    exchange.start_over(&id("a"));
-    let again = exchange.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
+    distributor.start_over(&id("a"));
+    let again = distributor.next(&id("a"), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(again.delivered, 0);
 }
 
 #[test]
 fn a_full_queue_drops_the_oldest_and_reports_the_loss() {
     let weight = event(1, 1, 1).weight;
-    let mut exchange = exchange(
-        &["full", "well"],
+    let mut distributor = distributor(
+        &["full", "healthy"],
         EventSettings {
             max_bytes_per_sink: 3 * weight,
             max_bytes: 100 * weight,
         },
     );
     for version in 1..=5 {
-        exchange.on_watched(event(version, version as usize, 1));
-        next(&mut exchange, "well");
-        delivered(&mut exchange, "well");
+        distributor.on_watched(event(version, version as usize, 1));
+        next(&mut distributor, "healthy");
+        delivered(&mut distributor, "healthy");
     }
-    let outgoing = exchange.next(&id("full"), Timestamp::UNIX_EPOCH).unwrap();
+    let outgoing = distributor
+        .next(&id("full"), Timestamp::UNIX_EPOCH)
+        .unwrap();
     let versions: Vec<u64> = outgoing.occurrences.iter().map(|o| o.version).collect();
     assert_eq!((versions, outgoing.dropped), (vec![3, 4, 5], 2));
-    delivered(&mut exchange, "full");
-    let tallies: BTreeMap<_, _> = exchange.tallies().collect();
+    delivered(&mut distributor, "full");
+    let tallies: BTreeMap<_, _> = distributor.tallies().collect();
     assert_eq!(
         (
             tallies[&id("full")].acknowledged,
@@ -141,21 +143,23 @@ fn a_full_queue_drops_the_oldest_and_reports_the_loss() {
     );
     assert_eq!(
         (
-            tallies[&id("well")].acknowledged,
-            tallies[&id("well")].dropped
+            tallies[&id("healthy")].acknowledged,
+            tallies[&id("healthy")].dropped
         ),
         (5, 0)
     );
     // The loss is reported once.
-    exchange.on_watched(event(9, 9, 1));
-    let outgoing = exchange.next(&id("full"), Timestamp::UNIX_EPOCH).unwrap();
+    distributor.on_watched(event(9, 9, 1));
+    let outgoing = distributor
+        .next(&id("full"), Timestamp::UNIX_EPOCH)
+        .unwrap();
     assert_eq!(outgoing.dropped, 0);
 }
 
 #[test]
 fn the_total_limit_drops_from_the_longest_queue() {
     let weight = event(11, 11, 1).weight;
-    let mut exchange = exchange(
+    let mut distributor = distributor(
         &["a"],
         EventSettings {
             max_bytes_per_sink: 10 * weight,
@@ -163,14 +167,14 @@ fn the_total_limit_drops_from_the_longest_queue() {
         },
     );
     for version in 11..=18 {
-        exchange.on_watched(event(version, version as usize, 1));
+        distributor.on_watched(event(version, version as usize, 1));
     }
-    let joining = exchange.set_routes(&routes(&["a", "late"]));
+    let joining = distributor.set_routes(&routes(&["a", "late"]));
     assert_eq!(joining, [(id("late"), 1)]);
     for version in 19..=21 {
-        exchange.on_watched(event(version, version as usize, 1));
+        distributor.on_watched(event(version, version as usize, 1));
     }
-    let tallies: BTreeMap<_, _> = exchange.tallies().collect();
+    let tallies: BTreeMap<_, _> = distributor.tallies().collect();
     assert_eq!(
         (tallies[&id("a")].waiting, tallies[&id("a")].dropped),
         (7, 4)
@@ -179,85 +183,85 @@ fn the_total_limit_drops_from_the_longest_queue() {
         (tallies[&id("late")].waiting, tallies[&id("late")].dropped),
         (3, 0)
     );
-    assert_eq!(exchange.waiting_bytes, 10 * weight);
-    exchange.set_routes(&routes(&["late"]));
-    assert_eq!(exchange.waiting_bytes, 3 * weight);
+    assert_eq!(distributor.waiting_bytes, 10 * weight);
+    distributor.set_routes(&routes(&["late"]));
+    assert_eq!(distributor.waiting_bytes, 3 * weight);
 }
 
 #[test]
 fn a_new_sink_gets_earlier_events_in_order() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
-    let joining = exchange.set_routes(&routes(&["a", "new"]));
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
+    let joining = distributor.set_routes(&routes(&["a", "new"]));
     assert_eq!(joining, [(id("new"), 1)]);
-    exchange.on_watched(event(7, 2, 1));
-    assert_eq!(next(&mut exchange, "new"), None);
+    distributor.on_watched(event(7, 2, 1));
+    assert_eq!(next(&mut distributor, "new"), None);
     // The list may be older or newer than the watch events that arrive meanwhile.
     for listed in [event(7, 2, 1), event(5, 1, 1), event(8, 3, 1)] {
-        exchange.on_joined(&id("new"), 1, listed);
+        distributor.on_joined(&id("new"), 1, listed);
     }
-    exchange.end_joining(&id("new"), 1);
-    exchange.on_watched(event(8, 3, 1));
-    assert_eq!(next(&mut exchange, "new"), Some(vec![5, 7, 8]));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5, 7, 8]));
+    distributor.end_joining(&id("new"), 1);
+    distributor.on_watched(event(8, 3, 1));
+    assert_eq!(next(&mut distributor, "new"), Some(vec![5, 7, 8]));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5, 7, 8]));
 }
 
 #[test]
 fn a_sink_gets_the_events_from_while_it_was_refused() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5]));
     let mut refused = Routes::default();
     refused.refused.insert(id("a"), None);
-    exchange.set_routes(&refused);
+    distributor.set_routes(&refused);
     // A batch in flight still arrives.
-    delivered(&mut exchange, "a");
-    assert!(exchange.on_watched(event(6, 2, 1)).is_empty());
-    assert_eq!(next(&mut exchange, "a"), None);
-    assert_eq!(exchange.checkpoint().places["shop/a"], 5);
+    delivered(&mut distributor, "a");
+    assert!(distributor.on_watched(event(6, 2, 1)).is_empty());
+    assert_eq!(next(&mut distributor, "a"), None);
+    assert_eq!(distributor.checkpoint().places["shop/a"], 5);
 
-    let joining = exchange.set_routes(&routes(&["a"]));
+    let joining = distributor.set_routes(&routes(&["a"]));
     assert_eq!(joining, [(id("a"), 1)]);
-    exchange.on_watched(event(7, 3, 1));
+    distributor.on_watched(event(7, 3, 1));
     for listed in [event(5, 1, 1), event(6, 2, 1)] {
-        exchange.on_joined(&id("a"), 1, listed);
+        distributor.on_joined(&id("a"), 1, listed);
     }
     // A list from before the refusal is ignored.
-    exchange.end_joining(&id("a"), 0);
-    assert_eq!(next(&mut exchange, "a"), None);
-    exchange.end_joining(&id("a"), 1);
-    assert_eq!(next(&mut exchange, "a"), Some(vec![6, 7]));
+    distributor.end_joining(&id("a"), 0);
+    assert_eq!(next(&mut distributor, "a"), None);
+    distributor.end_joining(&id("a"), 1);
+    assert_eq!(next(&mut distributor, "a"), Some(vec![6, 7]));
 }
 
 #[test]
 fn a_recreated_sink_is_a_different_sink() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![5]));
-    let in_flight = number(&exchange, "a");
-    exchange.on_watched(event(6, 2, 1));
-    let mut anew = routes(&["a"]);
-    let route = anew.open.get_mut(&id("a")).unwrap();
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![5]));
+    let in_flight = number(&distributor, "a");
+    distributor.on_watched(event(6, 2, 1));
+    let mut recreated = routes(&["a"]);
+    let route = recreated.open.get_mut(&id("a")).unwrap();
     Arc::make_mut(route).since = Some("2027-01-01T00:00:00Z".parse().unwrap());
-    assert_eq!(exchange.set_routes(&anew), [(id("a"), 1)]);
-    exchange.on_outcome(&id("a"), in_flight, Outcome::Delivered);
-    exchange.on_joined(&id("a"), 1, event(6, 2, 1));
-    exchange.end_joining(&id("a"), 1);
-    exchange.on_watched(event(7, 3, 1));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![7]));
+    assert_eq!(distributor.set_routes(&recreated), [(id("a"), 1)]);
+    distributor.on_outcome(&id("a"), in_flight, Outcome::Delivered);
+    distributor.on_joined(&id("a"), 1, event(6, 2, 1));
+    distributor.end_joining(&id("a"), 1);
+    distributor.on_watched(event(7, 3, 1));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![7]));
 }
 
 #[test]
-fn a_sink_that_starts_to_want_events_gets_new_ones_only() {
-    let mut exchange = exchange(&["a"], EventSettings::default());
-    exchange.on_watched(event(5, 1, 1));
+fn a_sink_that_enables_events_later_gets_only_new_ones() {
+    let mut distributor = distributor(&["a"], EventSettings::default());
+    distributor.on_watched(event(5, 1, 1));
     let mut off = Routes::default();
     off.off.insert(id("a"));
-    exchange.set_routes(&off);
-    exchange.on_watched(event(6, 2, 1));
-    assert!(exchange.set_routes(&routes(&["a"])).is_empty());
-    exchange.on_watched(event(7, 3, 1));
-    assert_eq!(next(&mut exchange, "a"), Some(vec![7]));
+    distributor.set_routes(&off);
+    distributor.on_watched(event(6, 2, 1));
+    assert!(distributor.set_routes(&routes(&["a"])).is_empty());
+    distributor.on_watched(event(7, 3, 1));
+    assert_eq!(next(&mut distributor, "a"), Some(vec![7]));
 }
 
 /// An API server, a sequence of controllers, and what two sinks have received.
@@ -273,7 +277,7 @@ struct World {
     written: BTreeMap<u64, usize>,
     happened: BTreeMap<usize, u64>,
     /// The occurrences that each sink has received.
-    got: BTreeMap<&'static str, Vec<u64>>,
+    received: BTreeMap<&'static str, Vec<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -327,7 +331,7 @@ impl World {
             refused: BTreeSet::new(),
             written: BTreeMap::new(),
             happened: BTreeMap::new(),
-            got: BTreeMap::from([("a", Vec::new()), ("b", Vec::new())]),
+            received: BTreeMap::from([("a", Vec::new()), ("b", Vec::new())]),
         };
         world.lead();
         world
@@ -411,7 +415,7 @@ impl World {
             return;
         };
         if arrives {
-            self.got.get_mut(name).unwrap().extend(versions);
+            self.received.get_mut(name).unwrap().extend(versions);
             delivered(&mut self.distributor, name);
         } else {
             failed(&mut self.distributor, name, 0);
@@ -466,22 +470,22 @@ proptest! {
         world.take(&Step::Accepted);
         for name in world.names.clone() {
             while let Some(versions) = next(&mut world.distributor, name) {
-                world.got.get_mut(name).unwrap().extend(versions);
+                world.received.get_mut(name).unwrap().extend(versions);
                 delivered(&mut world.distributor, name);
             }
         }
         let was_killed = steps.iter().any(|step| matches!(step, Step::Killed));
         for name in &world.names {
-            let mut got = world.got[name].clone();
+            let mut received = world.received[name].clone();
             for (number, happened) in &world.happened {
                 let is_it = |version: &u64| version >= happened && world.written[version] == *number;
-                prop_assert!(got.iter().any(is_it), "{name} did not receive {number}: {got:?}");
+                prop_assert!(received.iter().any(is_it), "{name} did not receive {number}: {received:?}");
             }
             if !was_killed {
-                let all = got.len();
-                got.sort_unstable();
-                got.dedup();
-                prop_assert_eq!(got.len(), all);
+                let all = received.len();
+                received.sort_unstable();
+                received.dedup();
+                prop_assert_eq!(received.len(), all);
             }
         }
     }

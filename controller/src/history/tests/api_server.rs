@@ -24,18 +24,18 @@ fn pods_that_could_not_be_created_fail_no_roll() {
         world.put("shop", "a.example.com");
         let revision = world.plan().revision;
         if nodes > 2 {
-            while world.with(&revision) < 60 {
+            while world.agents_with(&revision) < 60 {
                 world.round();
             }
         }
-        world.makes_none = true;
+        world.creates_no_pods = true;
         world.round();
         assert!(world.pods() < nodes);
         world.lose_api_server(minutes);
         // The controller of DaemonSets begins a few seconds later.
         world.round();
         assert_eq!(world.history().failed, None, "{nodes} nodes");
-        world.makes_none = false;
+        world.creates_no_pods = false;
         world.settle();
         assert_eq!(world.good(), Some(revision));
     }
@@ -48,12 +48,12 @@ fn agents_that_could_not_report_fail_nothing() {
         let mut world = World::settled(200, "");
         world.put("shop", "a.example.com");
         let revision = world.plan().revision;
-        while world.with(&revision) < agents {
+        while world.agents_with(&revision) < agents {
             world.round();
         }
         new_agents_do_not_report(&mut world);
         world.lose_api_server(10);
-        world.look();
+        world.reconcile();
         assert_eq!(world.history().failed, None, "{agents} agents");
     }
 }
@@ -63,11 +63,11 @@ fn a_revision_whose_last_agent_could_not_report_is_not_good() {
     let mut world = World::settled(10, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    while world.with(&revision) < 10 {
+    while world.agents_with(&revision) < 10 {
         world.round();
     }
     new_agents_do_not_report(&mut world);
     world.lose_api_server(10);
-    world.look();
+    world.reconcile();
     assert_ne!(world.good(), Some(revision));
 }

@@ -6,9 +6,9 @@ use super::*;
 const HOUR: usize = 180;
 
 /// Returns the number of rounds until something becomes true; panics after three days.
-fn rounds_until(world: &mut World, is_so: impl Fn(&World) -> bool) -> usize {
+fn rounds_until(world: &mut World, condition: impl Fn(&World) -> bool) -> usize {
     for rounds in 0..72 * HOUR {
-        if is_so(world) {
+        if condition(world) {
             return rounds;
         }
         world.round();
@@ -64,7 +64,7 @@ fn a_change_while_containers_do_not_start_costs_a_few_agents() {
 #[test]
 fn a_change_while_new_agents_crash_costs_a_few_agents() {
     let mut world = World::settled(60, "");
-    (0..60).for_each(|node| world.set(node, Kind::Sick));
+    (0..60).for_each(|node| world.set(node, Kind::Crashing));
     world.put("shop", "a.example.com");
     world.rounds(5 * HOUR);
     assert_eq!(world.ready(), 60 - MAX_LOST);
@@ -76,7 +76,7 @@ fn an_outage_during_a_roll_stops_the_roll_and_the_rollback() {
     let mut world = World::settled(200, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    rounds_until(&mut world, |world| world.with(&revision) >= 60);
+    rounds_until(&mut world, |world| world.agents_with(&revision) >= 60);
     let (since, before) = (world.now, world.ready());
     without_new_containers(&mut world, since, 5 * HOUR);
     let lost = before - world.ready();
@@ -137,17 +137,17 @@ fn joining_nodes_without_room_do_not_block_a_roll() {
             world.rounds(3);
             assert!(world.history().roll.is_some());
         } else {
-            world.makes_none = true;
+            world.creates_no_pods = true;
             world.rounds(12);
             assert!(world.history().failed.is_some());
-            world.makes_none = false;
+            world.creates_no_pods = false;
         }
         for number in 0..3 {
             let kind = Kind::Full;
             let node = Node { agent: None, kind };
             world.nodes.insert(format!("node-small-{number}"), node);
         }
-        world.make_agents();
+        world.create_agents();
         rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
     }
 }
@@ -160,7 +160,7 @@ fn nodes_that_become_full_during_a_roll_delay_it_by_minutes() {
     let revision = world.plan().revision;
     let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
     assert!(rounds < 2 * HOUR, "{rounds}");
-    assert_eq!(world.with(&revision), 100);
+    assert_eq!(world.agents_with(&revision), 100);
 }
 
 #[test]
@@ -171,12 +171,12 @@ fn a_dead_node_without_a_pod_does_not_block_a_roll() {
         kind: Kind::Dead,
     };
     world.nodes.insert("node-never".to_owned(), node);
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     world.rounds(12);
     assert!(world.history().failed.is_some());
-    world.makes_none = false;
+    world.creates_no_pods = false;
     rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
 }
 
@@ -185,11 +185,11 @@ fn a_node_that_dies_between_two_pods_of_a_trial_does_not_block_it() {
     let mut world = World::settled(20, "");
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    world.makes_none = true;
+    world.creates_no_pods = true;
     world.round();
     let (node, _) = world.history().trial.clone().unwrap().node.unwrap();
     world.nodes.get_mut(&node).unwrap().kind = Kind::Dead;
-    world.makes_none = false;
+    world.creates_no_pods = false;
     let rounds = rounds_until(&mut world, |world| world.good() == Some(revision.clone()));
     assert!(rounds < HOUR, "{rounds}");
 }
@@ -203,12 +203,12 @@ fn a_slow_joining_node_holds_no_sink() {
     world.rounds(2);
     assert!(world.history().roll.is_some());
     world.add_node();
-    let (name, born) = ("node-40", world.now);
+    let (name, joined) = ("node-40", world.now);
     for _ in 0..30 {
         world.round();
         let now = world.now;
         let agent = world.nodes.get_mut(name).unwrap().agent.as_mut().unwrap();
-        if lasts(born, now) < Duration::from_secs(220) {
+        if lasts(joined, now) < Duration::from_secs(220) {
             (agent.ready_since, agent.has_run) = (None, false);
         } else {
             agent.ready_since = agent.ready_since.or(Some(now));
@@ -222,7 +222,7 @@ fn a_slow_joining_node_holds_no_sink() {
 #[test]
 fn a_node_that_was_not_ready_before_holds_no_sink() {
     let mut world = World::settled(40, "");
-    let break_it = |world: &mut World| {
+    let make_unready = |world: &mut World| {
         let now = world.now;
         let agent = world.nodes.get_mut("node-7").unwrap().agent.as_mut();
         if let Some(agent) = agent {
@@ -231,13 +231,13 @@ fn a_node_that_was_not_ready_before_holds_no_sink() {
         }
     };
     for _ in 0..5 {
-        break_it(&mut world);
+        make_unready(&mut world);
         world.round();
     }
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
     for _ in 0..60 {
-        break_it(&mut world);
+        make_unready(&mut world);
         world.round();
         assert!(world.plan().held.is_empty() && world.history().failed.is_none());
     }
@@ -273,7 +273,7 @@ fn a_broken_sink_does_not_block_a_new_image() {
     let template = world.plan().template;
     let rounds = rounds_until(&mut world, |world| {
         let good = world.history().good.as_ref().unwrap();
-        good.template == template && world.with(&good.revision) == 10
+        good.template == template && world.agents_with(&good.revision) == 10
     });
     assert!(rounds < HOUR, "{rounds}");
     let has_bank = |world: &World| {
@@ -300,18 +300,18 @@ fn a_slow_failure_reaches_many_nodes_once_and_one_node_per_retry() {
             now,
             ..
         } = &mut world;
-        let mut with_it = 0;
+        let mut affected = 0;
         for agent in nodes.values_mut().filter_map(|node| node.agent.as_mut()) {
             let files = &snapshot.revisions[&agent.revision].files;
             let mut texts = files.values();
             if texts.any(|text| String::from_utf8_lossy(text).contains("slow-poison")) {
-                with_it += 1;
+                affected += 1;
                 if lasts(agent.created.unwrap(), *now) >= Duration::from_secs(180) {
                     (agent.ready_since, agent.restarts) = (None, 2);
                 }
             }
         }
-        most = most.max(with_it);
+        most = most.max(affected);
         if world.history().failed != before && world.history().failed.is_some() {
             waves.push(std::mem::take(&mut most));
         }
@@ -371,7 +371,7 @@ fn a_tenant_that_fails_repeatedly_does_not_delay_others() {
 #[test]
 fn a_sink_with_which_many_agents_crash_at_once_is_the_cause() {
     let mut world = World::settled(200, "bad.example.com");
-    world.set(0, Kind::Well);
+    world.set(0, Kind::Healthy);
     world.put("shop", "bad.example.com");
     rounds_until(&mut world, |world| !world.history().held.is_empty());
     let held = world.plan().held;
@@ -383,7 +383,7 @@ fn a_sink_with_which_many_agents_crash_at_once_is_the_cause() {
 #[test]
 fn an_agent_that_was_not_ready_for_a_moment_is_evidence_once_it_works() {
     let mut world = World::settled(3, "bad.example.com");
-    (0..2).for_each(|node| world.set(node, Kind::Well));
+    (0..2).for_each(|node| world.set(node, Kind::Healthy));
     world.put("shop", "bad.example.com");
     let set_ready = |world: &mut World, ready_since| {
         let now = world.now;
@@ -393,7 +393,7 @@ fn an_agent_that_was_not_ready_for_a_moment_is_evidence_once_it_works() {
         agent.not_ready_since = Some(now);
     };
     set_ready(&mut world, None);
-    world.look();
+    world.reconcile();
     assert!(world.history().trial.is_some());
     let now = world.now;
     set_ready(&mut world, Some(now));
@@ -419,7 +419,7 @@ fn an_outage_of_one_zone_stops_a_rollback() {
     let before = world.snapshot.log_sinks.clone();
     world.put("shop", "a.example.com");
     let revision = world.plan().revision;
-    rounds_until(&mut world, |world| world.with(&revision) >= 100);
+    rounds_until(&mut world, |world| world.agents_with(&revision) >= 100);
     world.snapshot.log_sinks = before;
     let since = world.now;
     let is_even = |name: &str| name.ends_with(['0', '2', '4', '6', '8']);
@@ -472,7 +472,7 @@ fn a_slow_image_pull_on_one_node_does_not_stop_an_upgrade() {
         pulls_slowly(&mut world, "node-20", &revision);
         assert_eq!(world.history().failed, None);
     }
-    assert_eq!(world.with(&revision), 40);
+    assert_eq!(world.agents_with(&revision), 40);
     assert_eq!(world.good(), Some(revision));
 }
 
@@ -547,7 +547,7 @@ fn an_agent_that_was_not_deleted_after_all_is_not_at_risk() {
 #[test]
 fn an_agent_that_never_works_again_is_no_evidence() {
     let mut world = World::settled(40, "");
-    world.set(1, Kind::Sick);
+    world.set(1, Kind::Crashing);
     world.put("shop", "a.example.com");
     let now = world.now;
     let agent = world.nodes.get_mut("node-1").unwrap().agent.as_mut();

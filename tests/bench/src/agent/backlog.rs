@@ -48,11 +48,15 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         let bare = bare(links, &network, &batch, rounds);
         let speed = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
         report.detailed(
-            &format!("{what}, TCP, round trip of {trip} ms: speed in relation to a bare loop"),
+            &format!("{what}, TCP, round trip of {trip} ms: speed relative to a bare loop"),
             bare.div_duration_f64(time),
             "",
             Target::AtLeast(0.9),
-            &format!(" ({:.0} MB/s, bare {:.0} MB/s)", speed(time), speed(bare)),
+            &format!(
+                " ({:.0} MB/s, bare loop {:.0} MB/s)",
+                speed(time),
+                speed(bare)
+            ),
         );
         report.figure(
             &format!("{what}, TCP, round trip of {trip} ms: memory above idle"),

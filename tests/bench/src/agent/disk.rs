@@ -40,7 +40,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
         let (written, cancelled, log) = bytes(storage, output);
         let of = |bytes: u64| bytes as f64 / log as f64;
         report.fact(
-            &format!("{what}: bytes for the disk, of a byte of log"),
+            &format!("{what}: bytes for the disk per byte of log"),
             &format!(
                 "{:.2}, of which {:.2} were deleted before they were written back",
                 of(written),
@@ -50,7 +50,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     }
     for storage in ["filesystem", "memory"] {
         let (lost, twice, all) = kills(storage);
-        let what = format!("Queue and `storage.type {storage}`: lines lost by {KILLS} kills");
+        let what = format!("Queue and `storage.type {storage}`: lines lost in {KILLS} kills");
         let detail = format!(" of {all}, {twice} duplicated");
         if storage == "filesystem" {
             report.detailed(&what, lost as f64, "", Target::AtMost(0.0), &detail);

@@ -25,7 +25,7 @@ const SPAN: Duration = Duration::from_secs(15);
 const DELAY: Duration = Duration::from_millis(50);
 
 pub(crate) fn measure(_: &Links, report: &mut Report) {
-    let what = "50 containers with 2,000 lines a second each, round trip of 100 ms";
+    let what = "50 containers with 2,000 lines per second each, round trip of 100 ms";
     if fluent_bit::find().is_none() {
         return report.skip(what, "Fluent Bit is not installed");
     }
@@ -40,16 +40,16 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
     let queues = tempfile::tempdir().unwrap();
     let here = network.here().parse().unwrap();
     for (name, input) in [
-        ("our output with a queue", ""),
+        ("plugin with a queue", ""),
         (
-            "our output with a queue, `threaded on` for tail",
+            "plugin with a queue, `threaded on` for tail",
             "    threaded on\n",
         ),
         (
-            "our output with a queue, `Event_Batch_Size` and `Static_Batch_Size 32k` for tail",
+            "plugin with a queue, `Event_Batch_Size` and `Static_Batch_Size 32k` for tail",
             "    Event_Batch_Size 32k\n    Static_Batch_Size 32k\n",
         ),
-        ("our output with a queue and `Workers 1`", ""),
+        ("plugin with a queue and `Workers 1`", ""),
         ("built-in output, `Workers 1`", ""),
         ("null output", ""),
     ] {
@@ -79,7 +79,7 @@ pub(crate) fn measure(_: &Links, report: &mut Report) {
             format!(", {arrived:.0} arrived")
         };
         report.fact(
-            &format!("{what}: lines a second, {name}"),
+            &format!("{what}: lines per second, {name}"),
             &format!(
                 "{written:.0} written, {read:.0} read by Fluent Bit{arrived}; {:.0} % of a core",
                 cpu * 100.0

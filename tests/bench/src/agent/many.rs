@@ -25,26 +25,26 @@ pub(crate) fn measure(links: &Links, report: &mut Report) {
         let ours = idle(true, links, count);
         let above = |ours: f64, null: f64| (ours - null).max(0.0);
         report.figure(
-            &what(count, "threads above as many null outputs"),
+            &what(count, "additional threads compared with null outputs"),
             above(ours.threads, null.threads),
             "",
             Target::AtMost(1.0),
         );
         report.figure(
-            &what(count, "memory of each"),
+            &what(count, "memory per sink"),
             above(ours.memory, null.memory) / count as f64,
             " KiB",
             Target::AtMost(60.0),
         );
         report.detailed(
-            &what(count, "idle CPU above as many null outputs"),
+            &what(count, "additional idle CPU compared with null outputs"),
             above(ours.cpu, null.cpu),
             " % of a core",
             Target::AtMost(1.0),
             &format!(" ({:.2} to {:.2})", null.cpu, ours.cpu),
         );
         report.detailed(
-            &what(count, "start until all are connected"),
+            &what(count, "time until all are connected"),
             ours.start.as_secs_f64(),
             " s",
             Target::AtMost(2.0),
