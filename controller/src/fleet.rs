@@ -45,7 +45,7 @@ pub struct Fleet {
     pub leaving: Vec<Agent>,
     /// The number of nodes that have had no working agent for longer than is normal.
     pub missing: usize,
-    /// The time since which the API server has answered, if known.
+    /// The end of the last outage of the API server, if there was one.
     pub observed_since: Option<Timestamp>,
 }
 
@@ -59,8 +59,8 @@ pub struct View<'a> {
     pub template: Option<&'a PodSpec>,
     /// The nodes that had no pod at the last evaluation.
     pub absent: &'a Absent,
-    /// The time since which the API server has answered, if known. Nothing is late because
-    /// of an outage of the API server.
+    /// The end of the last outage of the API server, if there was one. Nothing is late because
+    /// of it.
     pub observed_since: Option<Timestamp>,
     /// The time in which a pod must be created and taken by a kubelet.
     pub patience: Duration,
@@ -111,7 +111,7 @@ pub struct Agent {
     pub ready_since: Option<Timestamp>,
     /// The time since which the agent is not ready, if its kubelet reports that.
     pub not_ready_since: Option<Timestamp>,
-    /// The time since which its node is ready and the API server has answered, if known.
+    /// The time since which its node is ready, or the end of the last outage of the API server.
     pub observed_since: Option<Timestamp>,
     /// The pod's address, once it has one.
     pub address: Option<String>,

@@ -14,6 +14,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::Error;
+use crate::fleet::lasts;
 use crate::owner::owner;
 use crate::settings::Settings;
 
@@ -58,6 +59,8 @@ pub struct Candidate {
     terms: Terms,
     /// The version of another holder's Lease, and when it was first seen.
     seen: Option<(String, Instant)>,
+    /// The time of the last renewal before this candidate acquired the Lease.
+    renewed_before: Option<Timestamp>,
 }
 
 impl Candidate {
@@ -71,6 +74,7 @@ impl Candidate {
             identity: identity.to_owned(),
             terms,
             seen: None,
+            renewed_before: None,
         }
     }
 
@@ -88,6 +92,13 @@ impl Candidate {
             }
             sleep(self.terms.renew).await;
         }
+    }
+
+    /// Returns the time without a leader before this candidate acquired the Lease; none if it
+    /// is the first leader.
+    #[must_use]
+    pub fn time_without_leader(&self) -> Option<Duration> {
+        Some(lasts(self.renewed_before?, Timestamp::now()))
     }
 
     /// Keeps leadership, and returns when it is lost: at the latest a deadline after the
@@ -157,6 +168,11 @@ impl Candidate {
                 self.api.create(&parameters, &lease).await
             }
             Some(lease) if self.may_take(&lease) => {
+                let renewed = lease
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.renew_time.as_ref());
+                self.renewed_before = renewed.map(|renewed| renewed.0);
                 let lease = self.lease(lease.metadata, lease.spec);
                 self.api.replace(LEASE, &parameters, &lease).await
             }
@@ -227,6 +243,9 @@ mod tests {
 
     use super::*;
 
+    /// The time since the Lease was last renewed.
+    const PAUSE: Duration = Duration::from_secs(300);
+
     /// Returns a client of an API server that answers a number of requests, and then none.
     /// It accepts every write.
     fn client_with_answers(count: u32) -> Client {
@@ -244,6 +263,7 @@ mod tests {
                     },
                     spec: Some(LeaseSpec {
                         holder_identity: Some("we".to_owned()),
+                        renew_time: Some(MicroTime(Timestamp::now() - PAUSE)),
                         ..LeaseSpec::default()
                     }),
                 };
@@ -270,5 +290,15 @@ mod tests {
                 "{requests} answers"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leader_knows_how_long_there_was_none() {
+        let client = client_with_answers(100);
+        let settings = Settings::default();
+        let mut candidate = Candidate::new(&client, &settings, "we", Terms::default());
+        assert_eq!(candidate.time_without_leader(), None);
+        candidate.lead().await;
+        assert!(candidate.time_without_leader() >= Some(PAUSE));
     }
 }

@@ -24,6 +24,10 @@ use crate::settings::Settings;
 use crate::status::{Decided, StatusWriter};
 use crate::watch::Watched;
 
+/// The minimum time without a leader that counts as an interruption. After a normal change, the
+/// next leader follows within seconds.
+const INTERRUPTION: Duration = Duration::from_secs(60);
+
 /// The reason why the controller ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -53,7 +57,8 @@ pub async fn run(
         monitor.ready();
         loop {
             let since = candidate.lead().await;
-            watched.begin();
+            let without_leader = candidate.time_without_leader();
+            watched.begin(without_leader.is_some_and(|time| time >= INTERRUPTION));
             monitor.leads(true);
             // Unfinished work is left for the next leader.
             tokio::select! {

@@ -54,7 +54,9 @@ pub struct Watched {
 /// The observations that are compared with later ones.
 #[derive(Default)]
 struct Observed {
-    /// The time since which the API server has answered, if known.
+    /// Whether it is unknown what happened before the next snapshot.
+    is_interrupted: bool,
+    /// The end of the last interruption, if there was one.
     since: Option<Timestamp>,
     /// The nodes that had no pod at the last evaluation.
     absent: Absent,
@@ -180,10 +182,13 @@ impl Watched {
         self.cluster_log_sinks.state()
     }
 
-    /// Begins to observe: what happened before, while no controller led or the API server did
-    /// not answer, makes nothing late.
-    pub(crate) fn begin(&self) {
-        *self.observed.lock() = Observed::default();
+    /// Begins to observe. If that was interrupted, because the API server did not answer or no
+    /// controller led, nothing that happened meanwhile makes anything late.
+    pub(crate) fn begin(&self, is_interrupted: bool) {
+        *self.observed.lock() = Observed {
+            is_interrupted,
+            ..Observed::default()
+        };
     }
 
     /// Returns the agents, ordered by node.
@@ -227,7 +232,12 @@ impl Watched {
     /// a sink that cannot be read is part of the snapshot, as such.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         self.clock.set(&self.client).await?;
-        self.observed.lock().since.get_or_insert(self.now());
+        let now = self.now();
+        let mut observed = self.observed.lock();
+        if std::mem::take(&mut observed.is_interrupted) {
+            observed.since = Some(now);
+        }
+        drop(observed);
         let mut snapshot = Snapshot {
             now: self.now(),
             fleet: self.fleet(settings.timing),

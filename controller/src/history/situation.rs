@@ -126,10 +126,10 @@ impl Situation<'_> {
     /// shown.
     pub(super) fn is_proven(&self, agent: &Agent) -> bool {
         let span = self.timing.canary_timeout * 2;
-        let is_long = |since: Timestamp| self.observed(since) >= span;
+        let is_long = |since: Timestamp| lasts(since, self.now) >= span;
         // A node's clock may be ahead.
         let ready_since = agent.ready_since.filter(|since| *since <= self.now);
-        ready_since.max(agent.created).is_some_and(is_long)
+        self.is_settled(agent) && ready_since.max(agent.created).is_some_and(is_long)
     }
 
     /// Returns whether all agents have the revision, and every agent that was replaced by a
@@ -252,9 +252,18 @@ impl Situation<'_> {
     /// Returns whether so many nodes have lost their agent that no further one is risked.
     /// A fault of many nodes is no longer each node's own.
     pub(super) fn is_braked(&self, risked: &Risked) -> bool {
-        let all = self.lost(risked).count();
-        let not_its_own = self.lost(risked).filter(|lost| !lost.risk.is_its_own);
-        let max = self.max_lost();
+        let lost: BTreeSet<&String> = self.lost(risked).map(|lost| lost.node).collect();
+        let working = self.fleet.agents.iter().filter(|agent| self.works(agent));
+        let working: BTreeSet<&String> = working.map(|agent| &agent.node).collect();
+        // After an outage of the API server, nodes may have been lost before it.
+        let may_be_lost = |node: &String, risk: &Risk| {
+            Some(risk.deleted) < self.fleet.observed_since && !working.contains(node)
+        };
+        let lost = risked
+            .iter()
+            .filter(|(node, risk)| lost.contains(node) || may_be_lost(node, risk));
+        let (all, max) = (lost.clone().count(), self.max_lost());
+        let not_its_own = lost.filter(|(_, risk)| !risk.is_its_own);
         not_its_own.count() >= max || all >= max + self.at_once
     }
 
@@ -487,6 +496,7 @@ impl Situation<'_> {
                 Some(&agent.node) == never_ran,
                 !is_left,
                 agent.ready_since.is_none(),
+                !self.is_settled(agent),
             )
         });
         // Another node that proves nothing does not help at once, and costs nothing later if

@@ -33,7 +33,7 @@ struct World {
     is_stuck: bool,
     /// The nodes whose pod is terminating, and since when.
     terminating: BTreeMap<String, Timestamp>,
-    /// The time since which the API server has answered, if known.
+    /// The end of the last outage of the API server, if there was one.
     observed_since: Option<Timestamp>,
 }
 

@@ -58,6 +58,22 @@ fn agents_that_could_not_report_fail_nothing() {
     }
 }
 
+/// The registry is down as well, for longer.
+#[test]
+fn agents_that_were_lost_before_still_stop_a_trial() {
+    for (nodes, lost) in [(2, 1), (3, 2), (60, MAX_LOST)] {
+        for round in (0..180).step_by(7) {
+            let mut world = World::settled(nodes, "");
+            world.put("shop", "a.example.com");
+            let since = world.now;
+            outages::without_new_containers(&mut world, since, round);
+            world.lose_api_server(5);
+            outages::without_new_containers(&mut world, since, 180);
+            assert_eq!(world.ready(), nodes - lost, "{nodes} nodes, round {round}");
+        }
+    }
+}
+
 #[test]
 fn a_revision_whose_last_agent_could_not_report_is_not_good() {
     let mut world = World::settled(10, "");

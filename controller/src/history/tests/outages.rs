@@ -18,7 +18,7 @@ fn rounds_until(world: &mut World, condition: impl Fn(&World) -> bool) -> usize 
 
 /// Runs the world while the containers of new agents never start, because the registry
 /// or the network plug-in is down.
-fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
+pub(super) fn without_new_containers(world: &mut World, since: Timestamp, rounds: usize) {
     without_new_containers_on(world, since, rounds, |_| true);
 }
 
@@ -242,6 +242,19 @@ fn a_node_that_was_not_ready_before_holds_no_sink() {
         assert!(world.plan().held.is_empty() && world.history().failed.is_none());
     }
     assert_eq!(world.good(), Some(revision));
+}
+
+#[test]
+fn a_flapping_agent_is_not_tried_first() {
+    let mut world = World::settled(40, "");
+    world.set(0, Kind::Flapping);
+    world.put("shop", "a.example.com");
+    let revision = world.plan().revision;
+    let rounds = rounds_until(&mut world, |world| {
+        assert_eq!(world.history().failed, None);
+        world.good() == Some(revision.clone())
+    });
+    assert!(rounds < HOUR, "{rounds}");
 }
 
 #[test]
