@@ -18,7 +18,7 @@ fn is_current(path: &str, content: &str) {
         fs::write(project(path), content).unwrap();
     }
     let file = fs::read_to_string(project(path)).unwrap_or_default();
-    assert_eq!(file, content, "{path}: `make golden` writes it anew");
+    assert_eq!(file, content, "{path}: run `make golden` to regenerate it");
 }
 
 #[test]

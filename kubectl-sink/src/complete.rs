@@ -44,12 +44,12 @@ pub(crate) async fn complete(words: &[String]) -> String {
 /// Returns the flag that a word names, if a value follows it.
 fn flag<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
     let mut flags = command.get_arguments();
-    let is_it = |flag: &&Arg| {
+    let matches = |flag: &&Arg| {
         let long = flag.get_long().map(|long| format!("--{long}"));
         let short = flag.get_short().map(|short| format!("-{short}"));
         [long, short].contains(&Some(word.to_owned()))
     };
-    let found = flags.find(is_it);
+    let found = flags.find(matches);
     found.filter(|flag| flag.get_action().takes_values())
 }
 
@@ -102,12 +102,12 @@ mod tests {
 
     /// Returns the completions without the directive.
     fn offered(line: &str) -> Vec<String> {
-        let mut lines = answered(line);
+        let mut lines = completions(line);
         lines.pop();
         lines
     }
 
-    fn answered(line: &str) -> Vec<String> {
+    fn completions(line: &str) -> Vec<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let answer = runtime.unwrap().block_on(complete(&words));
@@ -126,7 +126,7 @@ mod tests {
         assert!(!offered("").contains(&"__complete".to_owned()));
         assert!(offered("completion ").contains(&"kubectl".to_owned()));
         assert!(offered("create siem --host ").is_empty());
-        assert_eq!(answered("create siem --ca-file "), [FILES]);
-        assert_eq!(answered("create siem --server-name "), [NO_FILES]);
+        assert_eq!(completions("create siem --ca-file "), [FILES]);
+        assert_eq!(completions("create siem --server-name "), [NO_FILES]);
     }
 }

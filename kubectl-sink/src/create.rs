@@ -38,8 +38,7 @@ pub(crate) async fn create(access: &Access, create: &Create) -> Result<String, F
     }
 }
 
-/// The fields that were asked for, and no others: what is not said is the API
-/// server's to add.
+/// Returns the fields that were given, and no others: the API server adds defaults.
 fn spec(create: &Create) -> Result<Map<String, Value>, Failure> {
     let Create {
         sink,
@@ -184,7 +183,7 @@ async fn until_delivering(
     name: &str,
     patience: Duration,
 ) -> Result<Sink, Failure> {
-    let mut last = "the controller has not said anything of it".to_owned();
+    let mut last = "the controller has not reported its status yet".to_owned();
     let waiting = async {
         loop {
             let sink = cluster.get(scope, name).await?;
@@ -206,7 +205,7 @@ async fn until_delivering(
     let waited = tokio::time::timeout(patience, waiting).await;
     waited.unwrap_or_else(|_| {
         let name = scope.name(name);
-        let problem = format!("the {name} was created, and does not deliver yet: {last}");
+        let problem = format!("the {name} was created, but does not deliver yet: {last}");
         Err(Failure::new(problem))
     })
 }
@@ -218,7 +217,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn made(arguments: &str) -> Value {
+    fn spec_of(arguments: &str) -> Value {
         let words = ["kubectl-sink", "create", "siem"].into_iter();
         let cli = Cli::try_parse_from(words.chain(arguments.split(' '))).unwrap();
         let Command::Create(create) = cli.command else {
@@ -228,31 +227,36 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_asked_for_is_written() {
-        assert_eq!(made("--host logs.example"), json!({"host": "logs.example"}));
+    fn only_given_options_are_written() {
         assert_eq!(
-            made("--server a --server [::1]:514 --balance --transport tcp --no-events"),
+            spec_of("--host logs.example"),
+            json!({"host": "logs.example"})
+        );
+        assert_eq!(
+            spec_of("--server a --server [::1]:514 --balance --transport tcp --no-events"),
             json!({
                 "servers": [{"host": "a"}, {"host": "::1", "port": 514}],
                 "sharing": "balance", "transport": "tcp", "events": false,
             })
         );
         assert_eq!(
-            made("--host a --ca-secret logs-ca --client-certificate-secret own --pin sha-256:AB"),
+            spec_of(
+                "--host a --ca-secret logs-ca --client-certificate-secret own --pin sha-256:AB"
+            ),
             json!({"host": "a", "tls": {
                 "ca": {"secret": {"name": "logs-ca"}},
                 "clientCertificateSecret": "own", "pins": ["sha-256:AB"],
             }})
         );
         assert_eq!(
-            made("--host a --container web --exclude-container istio-* --pod-label app=web"),
+            spec_of("--host a --container web --exclude-container istio-* --pod-label app=web"),
             json!({"host": "a", "selection": {
                 "containers": ["web"], "podSelector": {"matchLabels": {"app": "web"}},
                 "exclude": {"containers": ["istio-*"]},
             }})
         );
         assert_eq!(
-            made(
+            spec_of(
                 "--cluster --host a --ca-config-map cas/root.pem --exclude-namespace kube-system \
                  --include-agent-logs"
             ),
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn inconsistent_options_are_refused() {
         for arguments in [
             "--port 514",
             "--host a --server b",

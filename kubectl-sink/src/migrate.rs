@@ -241,7 +241,7 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
     match fields.get("port").map(port) {
         Some(Some(port)) => add(&mut spec, "port", Some(port)),
         Some(None) => lost.push(format!("invalid port {}", fields["port"])),
-        None => notes.push("it names no port: that of the transport is used".to_owned()),
+        None => notes.push("no port: the transport's default port is used".to_owned()),
     }
     add(&mut spec, "transport", (!is_secure).then_some("tcp"));
     match (is_secure, is_set("insecure_skip_verify")) {
@@ -252,7 +252,7 @@ fn spec(fields: &Map<String, Value>, migrated: &mut Migrated) -> Option<Map<Stri
         (true, false) => notes
             .push("trusts the CAs of the agents' image, as before: tls.ca names others".to_owned()),
         (false, true) => {
-            notes.push("insecure_skip_verify says nothing without TLS, as before".to_owned());
+            notes.push("insecure_skip_verify has no effect without TLS, as before".to_owned());
         }
         (false, false) => {}
     }
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_the_resources_had_is_read() {
+    fn all_former_names_of_the_resources_are_read() {
         let spec = json!({"type": "syslog", "host": "logs.example", "port": 514});
         for (version, kind) in [
             ("observability.knative.dev/v1alpha1", "LogSink"),
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_stays_what_it_was_and_is_told() {
+    fn certificate_checks_are_kept_and_noted() {
         let of = |spec: Value| sink(&pks("pksapi.io/v1beta1", "LogSink", &spec), None);
         let secure = json!({"host": "a", "port": 1, "enable_tls": true});
         let checked = of(secure.clone());

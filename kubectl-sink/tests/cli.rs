@@ -251,7 +251,7 @@ async fn waiting_reports_the_controllers_conditions() {
         })
     };
     // Sets the condition as soon as the sink exists, like a controller.
-    let say = |name: &str, condition: &Value| {
+    let set_condition = |name: &str, condition: &Value| {
         let status = json!({"status": {"conditions": [condition]}}).to_string();
         let patch = [
             "patch",
@@ -268,7 +268,7 @@ async fn waiting_reports_the_controllers_conditions() {
         })
         .unwrap();
     };
-    for (name, said, wait, code, words) in [
+    for (name, reported, wait, code, words) in [
         ("good", condition("Delivering", "True", ""), "60s", 0, ""),
         (
             "refused",
@@ -288,7 +288,7 @@ async fn waiting_reports_the_controllers_conditions() {
         let create = ["create", name, "-n", "shop", "--host", "a", "--wait", wait];
         let created = std::thread::scope(|scope| {
             let creating = scope.spawn(|| world.sink(&create));
-            say(name, &said);
+            set_condition(name, &reported);
             creating.join().unwrap()
         });
         assert_eq!(created.code, code, "{created:?}");

@@ -46,10 +46,10 @@ fn a_pod_tests_the_sink_with_its_secrets_and_is_deleted() {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(story(controller));
+    runtime.block_on(run_steps(controller));
 }
 
-async fn story(controller: PathBuf) {
+async fn run_steps(controller: PathBuf) {
     let mut world = World::start().await.unwrap();
     let image = Image {
         name: IMAGE,

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_all_widths() {
+    fn octet_counts_of_all_widths_are_written() {
         let messages: Vec<Vec<u8>> = [5, 12, 9, 100, 1234, 99, 100_000, 7]
             .into_iter()
             .map(|length| vec![b'x'; length])

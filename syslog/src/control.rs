@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_character_is_found() {
+    fn the_first_control_character_is_found() {
         assert_eq!(find("é\tÂ“\u{2029}\n".as_bytes()), Some((8, '\u{2029}')));
         assert_eq!(find(b"\xe2\x80"), None);
         assert_eq!(find(b"\xc2\n"), Some((1, '\n')));
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_else_changes(bytes: Vec<u8>, text: Vec<char>) {
+        fn only_control_characters_are_blanked(bytes: Vec<u8>, text: Vec<char>) {
             for original in [bytes, text.into_iter().collect::<String>().into_bytes()] {
                 let mut blanked = original.clone();
                 blank(&mut blanked);

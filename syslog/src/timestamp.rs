@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_and_digits() {
+    fn offsets_and_digits_are_written() {
         let timestamp = Timestamp::from_unix(0, 120_000_000).unwrap();
         assert_eq!(
             text(timestamp.with_offset(-90).unwrap().with_digits(2)),

@@ -90,7 +90,7 @@ fn assert_rejected(host: &str, identity: Identity, options: TlsOptions, words: &
 }
 
 #[test]
-fn a_certificate_of_an_unknown_ca() {
+fn a_certificate_of_an_unknown_ca_is_explained() {
     let (ca, other) = (Ca::new("Test CA"), Ca::new("Other CA"));
     let identity = ca.signs(&named(&["localhost"]));
     assert_rejected(
@@ -106,7 +106,7 @@ fn a_certificate_of_an_unknown_ca() {
 }
 
 #[test]
-fn a_ca_of_the_same_name_with_another_key() {
+fn a_ca_of_the_same_name_with_another_key_is_explained() {
     let (ca, renewed) = (Ca::new("Test CA"), Ca::new("Test CA"));
     let identity = ca.signs(&named(&["localhost"]));
     assert_rejected(
@@ -121,7 +121,7 @@ fn a_ca_of_the_same_name_with_another_key() {
 }
 
 #[test]
-fn a_self_signed_certificate_that_is_not_configured() {
+fn a_self_signed_certificate_that_is_not_configured_is_explained() {
     let other = Ca::new("Other CA");
     let mut params = named(&["localhost"]);
     params.is_ca = IsCa::NoCa;
@@ -137,7 +137,7 @@ fn a_self_signed_certificate_that_is_not_configured() {
 }
 
 #[test]
-fn a_ca_certificate_that_is_not_configured() {
+fn a_ca_certificate_that_is_not_configured_is_explained() {
     let other = Ca::new("Other CA");
     let mut params = named(&["localhost"]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -157,7 +157,7 @@ fn a_ca_certificate_that_is_not_configured() {
 }
 
 #[test]
-fn a_certificate_with_a_common_name_only() {
+fn a_certificate_with_a_common_name_only_is_explained() {
     let ca = Ca::new("Test CA");
     for host in ["localhost", "127.0.0.1"] {
         assert_rejected(
@@ -174,7 +174,7 @@ fn a_certificate_with_a_common_name_only() {
 }
 
 #[test]
-fn an_ip_address_as_a_dns_name() {
+fn an_ip_address_as_a_dns_name_is_explained() {
     let ca = Ca::new("Test CA");
     let mut params = named(&[]);
     let name = SanType::DnsName("127.0.0.1".try_into().unwrap());
@@ -191,7 +191,7 @@ fn an_ip_address_as_a_dns_name() {
 }
 
 #[test]
-fn an_ip_address_if_the_certificate_has_only_dns_names() {
+fn a_certificate_with_only_dns_names_for_an_ip_address_is_explained() {
     let ca = Ca::new("Test CA");
     assert_rejected(
         "127.0.0.1",
@@ -205,7 +205,7 @@ fn an_ip_address_if_the_certificate_has_only_dns_names() {
 }
 
 #[test]
-fn a_certificate_of_another_host() {
+fn a_certificate_of_another_host_is_explained() {
     let ca = Ca::new("Test CA");
     assert_rejected(
         "localhost",
@@ -219,7 +219,7 @@ fn a_certificate_of_another_host() {
 }
 
 #[test]
-fn a_certificate_that_is_not_valid_now() {
+fn a_certificate_that_is_not_valid_now_is_explained() {
     let ca = Ca::new("Test CA");
     let mut params = named(&["localhost"]);
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -249,7 +249,7 @@ fn a_certificate_that_is_not_valid_now() {
 }
 
 #[test]
-fn an_intermediate_that_expired() {
+fn an_intermediate_that_expired_is_explained() {
     let ca = Ca::new("Test CA");
     let mut params = named(&[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -276,7 +276,7 @@ fn an_intermediate_that_expired() {
 }
 
 #[test]
-fn a_certificate_without_the_server_auth_usage() {
+fn a_certificate_without_the_server_auth_usage_is_explained() {
     let ca = Ca::new("Test CA");
     let mut params = named(&["localhost"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -292,7 +292,7 @@ fn a_certificate_without_the_server_auth_usage() {
 }
 
 #[test]
-fn a_certificate_with_an_unknown_critical_extension() {
+fn a_certificate_with_an_unknown_critical_extension_is_explained() {
     let ca = Ca::new("Test CA");
     let mut params = named(&["localhost"]);
     let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
@@ -307,7 +307,7 @@ fn a_certificate_with_an_unknown_critical_extension() {
 }
 
 #[test]
-fn a_certificate_of_version_1_that_a_ca_signed() {
+fn a_certificate_of_version_1_that_a_ca_signed_is_explained() {
     let ca = Ca::new("Test CA");
     let key = KeyPair::generate().unwrap();
     let certificate = named(&[]).signed_by(&key, &ca.issuer).unwrap();
@@ -324,7 +324,7 @@ fn a_certificate_of_version_1_that_a_ca_signed() {
 }
 
 #[test]
-fn a_fingerprint_that_is_not_configured() {
+fn a_fingerprint_that_is_not_configured_is_explained() {
     let pins = vec![Fingerprint::of(b"another")];
     assert_rejected(
         "localhost",
@@ -341,7 +341,7 @@ fn a_fingerprint_that_is_not_configured() {
 }
 
 #[test]
-fn a_server_with_a_different_protocol() {
+fn a_server_with_a_different_protocol_is_explained() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -389,7 +389,7 @@ const RSA: &str = "-newkey rsa:2048";
 const P521: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-521";
 
 #[test]
-fn a_server_without_a_common_cipher_suite() {
+fn a_server_without_a_common_cipher_suite_is_explained() {
     for cipher in ["AES128-SHA", "ECDHE-RSA-AES128-SHA256"] {
         with_openssl(
             RSA,
@@ -406,7 +406,7 @@ fn a_server_without_a_common_cipher_suite() {
 }
 
 #[test]
-fn a_server_with_only_an_old_version_of_tls() {
+fn a_server_with_only_an_old_version_of_tls_is_explained() {
     let old = "-tls1_1 -cipher DEFAULT:@SECLEVEL=0";
     with_openssl(
         RSA,
@@ -433,7 +433,7 @@ fn a_server_with_only_an_old_version_of_tls() {
 }
 
 #[test]
-fn a_server_with_a_p_521_key() {
+fn a_server_with_a_p_521_key_is_explained() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             P521,
@@ -448,7 +448,7 @@ fn a_server_with_a_p_521_key() {
 }
 
 #[test]
-fn a_server_with_only_an_unsupported_group() {
+fn a_server_with_only_an_unsupported_group_is_explained() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             RSA,
@@ -460,7 +460,7 @@ fn a_server_with_only_an_unsupported_group() {
 }
 
 #[test]
-fn a_ca_with_an_unsupported_key_or_signature() {
+fn a_ca_with_an_unsupported_key_or_signature_is_explained() {
     let Some(openssl) = OpenSsl::find() else {
         return;
     };
@@ -503,7 +503,7 @@ fn a_ca_with_an_unsupported_key_or_signature() {
 }
 
 #[test]
-fn a_server_that_requires_a_client_certificate() {
+fn a_server_that_requires_a_client_certificate_is_explained() {
     for version in ["-tls1_2", "-tls1_3"] {
         with_openssl(
             RSA,
@@ -518,7 +518,7 @@ fn a_server_that_requires_a_client_certificate() {
 }
 
 #[test]
-fn a_server_that_rejects_the_client_certificate() {
+fn a_server_that_rejects_the_client_certificate_is_explained() {
     let client = Ca::new("Client CA");
     let mut expired = named(&["client"]);
     expired.not_before = date_time_ymd(2020, 1, 1);
@@ -583,7 +583,7 @@ fn a_server_that_rejects_the_client_certificate() {
 }
 
 #[test]
-fn an_expired_certificate_that_is_configured_itself() {
+fn an_expired_certificate_that_is_configured_itself_is_explained() {
     let mut params = named(&[]);
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2020, 12, 31);
@@ -604,7 +604,7 @@ fn an_expired_certificate_that_is_configured_itself() {
 }
 
 #[test]
-fn rsyslog_that_requires_a_trusted_client_certificate() {
+fn rsyslog_that_requires_a_trusted_client_certificate_is_explained() {
     let pki = Pki::new();
     let input = Input::Tls {
         driver: Driver::OpenSsl,
@@ -648,7 +648,7 @@ fn rsyslog_that_requires_a_trusted_client_certificate() {
 }
 
 #[test]
-fn a_server_that_closes_without_an_alert_if_the_client_certificate_is_missing() {
+fn a_close_without_an_alert_for_a_missing_client_certificate_is_explained() {
     // rsyslog's gtls driver requests a certificate, and closes without an alert.
     let ca = Ca::new("Test CA");
     let sender = Sender::start().unwrap();

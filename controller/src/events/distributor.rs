@@ -257,8 +257,8 @@ impl Distributor {
         let Some(queue) = self.queues.get_mut(id) else {
             return;
         };
-        let is_it = |outgoing: &mut EventBatch| outgoing.number == number;
-        let Some(mut outgoing) = queue.in_flight.take_if(is_it) else {
+        let is_current = |outgoing: &mut EventBatch| outgoing.number == number;
+        let Some(mut outgoing) = queue.in_flight.take_if(is_current) else {
             // The sink was another one then.
             return;
         };

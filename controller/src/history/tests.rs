@@ -452,7 +452,7 @@ fn a_broken_image_is_rolled_back() {
     assert!(world.plan().held.is_empty());
     assert_eq!(world.history().failed.as_ref().unwrap().revision, broken);
 
-    world.settings.agent.image = "mended-image".to_owned();
+    world.settings.agent.image = "fixed-image".to_owned();
     world.settle();
     assert_eq!(world.good(), Some(world.plan().revision));
 }
@@ -896,7 +896,7 @@ fn a_failed_template_is_not_retried_with_every_change() {
     assert_eq!(world.deployed.len(), tried);
     assert!(world.plan().held.is_empty());
     // With a new template, the changes made meanwhile follow.
-    world.settings.agent.image = "mended-image".to_owned();
+    world.settings.agent.image = "fixed-image".to_owned();
     world.settle();
     assert!(world.has("shop", "9.example.com"));
 }
@@ -968,10 +968,10 @@ fn when_all_agents_are_unhealthy_each_fix_is_tried() {
     world.settings.agent.image = "still-broken".to_owned();
     world.rounds(30);
     (0..3).for_each(|node| world.set(node, Kind::Healthy));
-    world.settings.agent.image = "mended".to_owned();
-    let mended = world.plan().revision;
+    world.settings.agent.image = "fixed".to_owned();
+    let fixed = world.plan().revision;
     world.rounds(30);
-    assert_eq!(world.agents_with(&mended), 3, "{:?}", world.history());
+    assert_eq!(world.agents_with(&fixed), 3, "{:?}", world.history());
 }
 
 #[test]

@@ -53,10 +53,10 @@ pub(super) fn all(
     now: Timestamp,
 ) -> Vec<Condition> {
     let since = |type_: ConditionType, status: ConditionStatus| {
-        let is_so = |condition: &&Condition| {
+        let has_type = |condition: &&Condition| {
             condition.type_ == type_.as_str() && ConditionStatus::of(condition) == status
         };
-        let before = before.iter().find(is_so);
+        let before = before.iter().find(has_type);
         before.map_or(Time(now), |before| before.last_transition_time.clone())
     };
     let last = before.iter().find(|before| {

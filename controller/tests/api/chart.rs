@@ -165,7 +165,7 @@ async fn start_controller(plane: &mut ControlPlane, client: &Client) -> u16 {
 
 /// Returns all objects in the controller's namespace, except those that Kubernetes
 /// creates in every namespace.
-async fn left_over(client: &Client) -> Vec<String> {
+async fn remaining_objects(client: &Client) -> Vec<String> {
     async fn names<K>(client: &Client) -> Vec<String>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
@@ -247,13 +247,17 @@ async fn the_chart_installs_upgrades_and_uninstalls_completely() {
 
     helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
     wait_until("nothing is left", async || {
-        left_over(&client).await.is_empty()
+        remaining_objects(&client).await.is_empty()
     })
     .await;
     // Sinks belong to users and stay until they are deleted explicitly.
     assert!(shops.get("sink").await.is_ok());
-    let anew = ["--set", "crds.keep=false"];
-    helm(&plane, &[&install[..], &wait[..], &anew[..]].concat()).unwrap();
+    let not_keeping_crds = ["--set", "crds.keep=false"];
+    helm(
+        &plane,
+        &[&install[..], &wait[..], &not_keeping_crds[..]].concat(),
+    )
+    .unwrap();
     assert!(shops.get("sink").await.is_ok());
     helm(&plane, &["uninstall", "syslog-sink", "--namespace", SYSTEM]).unwrap();
     let known: Api<CustomResourceDefinition> = Api::all(client.clone());

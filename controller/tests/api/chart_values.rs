@@ -38,8 +38,8 @@ fn render(set: &[&str]) -> Option<Vec<Value>> {
 }
 
 fn find<'o>(objects: &'o [Value], kind: &str, name: &str) -> Option<&'o Value> {
-    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
-    objects.iter().find(is_it)
+    let matches = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(matches)
 }
 
 fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {

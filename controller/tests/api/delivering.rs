@@ -151,22 +151,22 @@ async fn sinks_report_whether_they_deliver_and_why_not() {
     .await;
     assert_eq!(good.received().len(), LINES);
 
-    slow_is_behind(&client, &sinks, &slow).await;
+    assert_behind_until_resumed(&client, &sinks, &slow).await;
 
     // Events announce the failure and the recovery.
-    told(&client, "wrong-port", "ConnectFailed").await;
-    let mended = json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"});
-    put(&client, "shop", "wrong-port", logs_only(mended))
+    wait_for_event(&client, "wrong-port", "ConnectFailed").await;
+    let fixed = json!({"host": "127.0.0.1", "port": good.port(), "transport": "tcp"});
+    put(&client, "shop", "wrong-port", logs_only(fixed))
         .await
         .unwrap();
     until_condition(&sinks, "wrong-port", "Delivering", "True").await;
-    told(&client, "wrong-port", "Connected").await;
+    wait_for_event(&client, "wrong-port", "Connected").await;
     agent.abort();
     task.abort();
 }
 
 /// A connected sink that reads nothing is not delivering, until it has read everything.
-async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) {
+async fn assert_behind_until_resumed(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) {
     // Before, its connection may time out: nothing is acknowledged once the window is full.
     let is_behind = |sink: &LogSink| {
         let (_, why) = condition(sink.status.as_ref(), "Delivering")?;
@@ -183,7 +183,7 @@ async fn slow_is_behind(client: &Client, sinks: &Api<LogSink>, slow: &Receiver) 
     };
     let (messages, since) = until(sinks, "slow", waiting).await;
     assert!(messages > 0 && since, "{messages}");
-    told(client, "slow", "Behind").await;
+    wait_for_event(client, "slow", "Behind").await;
     slow.resume();
     until_condition(sinks, "slow", "Delivering", "True").await;
     let none = Some((0, false));
@@ -207,16 +207,16 @@ fn write_lines(folder: &Path) {
 }
 
 /// Waits for an Event about a sink.
-async fn told(client: &Client, sink: &str, reason: &str) {
+async fn wait_for_event(client: &Client, sink: &str, reason: &str) {
     let events: Api<Event> = Api::namespaced(client.clone(), "shop");
-    let is_it = |event: &Event| {
+    let matches = |event: &Event| {
         let regarding = event.regarding.as_ref();
         regarding.and_then(|about| about.name.as_deref()) == Some(sink)
             && event.reason.as_deref() == Some(reason)
     };
     wait_until(&format!("{sink} has an Event {reason}"), async || {
         let all = events.list(&ListParams::default()).await.unwrap();
-        all.iter().any(is_it)
+        all.iter().any(matches)
     })
     .await;
 }

@@ -40,7 +40,7 @@ fn receiver() -> Receiver {
 }
 
 /// Creates an Event with the API core/v1.
-async fn happens(client: &Client, namespace: &str, name: &str, fields: Value) {
+async fn create_event(client: &Client, namespace: &str, name: &str, fields: Value) {
     let mut event = json!({
         "metadata": {"name": name},
         "involvedObject": {"kind": "Pod", "name": "web", "namespace": namespace},
@@ -57,7 +57,7 @@ async fn happens(client: &Client, namespace: &str, name: &str, fields: Value) {
     api.create(&PostParams::default(), &event).await.unwrap();
 }
 
-async fn change(client: &Client, namespace: &str, name: &str, fields: Value) {
+async fn patch_event(client: &Client, namespace: &str, name: &str, fields: Value) {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let patch = Patch::Merge(fields);
     api.patch(name, &PatchParams::default(), &patch)
@@ -94,7 +94,7 @@ async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
     };
     let own = controllers(&plane).await;
     let task = controller(&own, "only");
-    happens(&client, "shop", "before", json!({})).await;
+    create_event(&client, "shop", "before", json!({})).await;
     // Events of the same second could count as newer than the sink.
     tokio::time::sleep(Duration::from_millis(1100)).await;
 
@@ -106,7 +106,7 @@ async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
         client_ca: Some(pki.ca()),
     })))
     .unwrap();
-    let (all, warnings, deaf) = (receiver(), receiver(), receiver());
+    let (all, warnings, without_events) = (receiver(), receiver(), receiver());
     put_certificates(&client, &pki).await;
     let tls = json!({"ca": {"secret": {"name": "ca"}}, "clientCertificateSecret": "identity"});
     let over_tls = json!({"host": "localhost", "port": shop.port(), "tls": tls});
@@ -116,16 +116,16 @@ async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
         json!({"minimumLevel": "Warning", "exclude": {"reasons": ["Un*"]}});
     selected["format"] = json!({"events": "json", "facility": "local3"});
     put(&client, "shop", "selected", selected).await.unwrap();
-    let mut without = tcp(&deaf);
+    let mut without = tcp(&without_events);
     without["events"] = json!(false);
     put(&client, "shop", "without", without).await.unwrap();
     put_cluster(&client, "all", tcp(&all)).await;
     // Immediately: Events are not lost if the controller has not yet seen the sink.
-    happens(&client, "shop", "early", json!({"reason": "Early"})).await;
+    create_event(&client, "shop", "early", json!({"reason": "Early"})).await;
     until_connected(&client, "shop", "tls").await;
 
-    happens(&client, "other", "elsewhere", json!({})).await;
-    happens(
+    create_event(&client, "other", "elsewhere", json!({})).await;
+    create_event(
         &client,
         "shop",
         "counted",
@@ -142,16 +142,16 @@ async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
     .await;
     texts(&shop, 2);
     let again = json!({"count": 4, "lastTimestamp": "2026-03-01T12:01:00Z"});
-    change(&client, "shop", "counted", again).await;
+    patch_event(&client, "shop", "counted", again).await;
     texts(&shop, 3);
     // A change of its labels is not a new occurrence.
     let touched = json!({"metadata": {"labels": {"a": "b"}}});
-    change(&client, "shop", "counted", touched).await;
-    in_a_series(&client).await;
+    patch_event(&client, "shop", "counted", touched).await;
+    create_series(&client).await;
     let unselected = json!({"type": "Warning", "reason": "Unhealthy"});
-    happens(&client, "shop", "unselected", unselected).await;
+    create_event(&client, "shop", "unselected", unselected).await;
 
-    as_they_happened(&messages(&shop, 6));
+    assert_order_and_fields(&messages(&shop, 6));
     // Both occurrences of the series, and both of the counted Event.
     let whole = messages(&warnings, 4);
     assert!(whole.iter().all(|message| message.facility == 19));
@@ -159,7 +159,7 @@ async fn events_go_to_the_sinks_of_their_namespace_and_to_cluster_sinks() {
     assert_eq!(first.metadata.name.as_deref(), Some("counted"));
     let of_all = texts(&all, 7);
     assert!(of_all.contains(&"elsewhere".to_owned()), "{of_all:?}");
-    assert!(deaf.received().is_empty());
+    assert!(without_events.received().is_empty());
     let sinks = sinks(&client, "shop");
     until(&sinks, "tls", |sink| {
         (events_of(sink)?.acknowledged == 6).then_some(())
@@ -185,10 +185,10 @@ async fn put_certificates(client: &Client, pki: &Pki) {
     put_secret(client, "shop", "identity", "kubernetes.io/tls", pair).await;
 }
 
-fn as_they_happened(got: &[Message]) {
-    let param = |n: usize, name: &str| got[n].param(SD, name).unwrap_or_default().to_owned();
-    assert_eq!(got[0].text(), "early");
-    let counted = &got[1];
+fn assert_order_and_fields(received: &[Message]) {
+    let param = |n: usize, name: &str| received[n].param(SD, name).unwrap_or_default().to_owned();
+    assert_eq!(received[0].text(), "early");
+    let counted = &received[1];
     assert_eq!(counted.text(), "Back-off pulling image \"shop/web:1\"");
     assert_eq!((counted.facility, counted.severity), (1, 4));
     assert_eq!(counted.app_name.as_deref(), Some("k8s.event/shop/web"));
@@ -205,17 +205,20 @@ fn as_they_happened(got: &[Message]) {
     );
     assert_eq!(param(2, "last_time"), "2026-03-01T12:01:00Z");
     let assigned = "0/3 nodes are available: Insufficient cpu";
-    assert_eq!((got[3].text(), got[4].text()), (assigned, assigned));
+    assert_eq!(
+        (received[3].text(), received[4].text()),
+        (assigned, assigned)
+    );
     assert_eq!(
         (param(3, "count"), param(4, "count")),
         ("1".into(), "2".into())
     );
     assert_eq!(param(4, "component"), "default-scheduler");
-    assert_eq!(got[5].text(), "unselected");
+    assert_eq!(received[5].text(), "unselected");
 }
 
 /// Creates and repeats an Event with the API events.k8s.io/v1.
-async fn in_a_series(client: &Client) {
+async fn create_series(client: &Client) {
     let api: Api<NewEvent> = Api::namespaced(client.clone(), "shop");
     let event = json!({
         "metadata": {"name": "series"},
@@ -238,9 +241,9 @@ async fn in_a_series(client: &Client) {
 }
 
 /// Creates Events one after another.
-async fn flow(client: Client, count: usize, pause: Duration) {
+async fn create_events(client: Client, count: usize, pause: Duration) {
     for number in 0..count {
-        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+        create_event(&client, "shop", &format!("event-{number}"), json!({})).await;
         tokio::time::sleep(pause).await;
     }
 }
@@ -257,10 +260,10 @@ fn counts(receiver: &Receiver) -> BTreeMap<String, usize> {
     counts
 }
 
-async fn until_all(receiver: &Receiver, count: usize) {
-    let is_all = in_time(async || counts(receiver).len() >= count).await;
+async fn wait_for_all(receiver: &Receiver, count: usize) {
+    let is_complete = in_time(async || counts(receiver).len() >= count).await;
     assert!(
-        is_all,
+        is_complete,
         "{} of {count} Events arrived",
         counts(receiver).len()
     );
@@ -279,7 +282,7 @@ async fn start_program(plane: &mut ControlPlane) -> u32 {
 
 /// Stops one of two controllers, each in its own process, while Events are created.
 /// Returns the number of duplicates.
-async fn ended_by(signal: &str) -> Option<usize> {
+async fn duplicates_after_signal(signal: &str) -> Option<usize> {
     const COUNT: usize = 1500;
     let (mut plane, client) = start(&["shop"]).await?;
     let receiver = receiver();
@@ -288,29 +291,33 @@ async fn ended_by(signal: &str) -> Option<usize> {
     until_connected(&client, "shop", "sink").await;
     let second = controller(&controllers(&plane).await, "second");
 
-    let flowing = tokio::spawn(flow(client.clone(), COUNT, Duration::from_millis(5)));
-    until_all(&receiver, COUNT / 3).await;
+    let flowing = tokio::spawn(create_events(
+        client.clone(),
+        COUNT,
+        Duration::from_millis(5),
+    ));
+    wait_for_all(&receiver, COUNT / 3).await;
     run(Command::new("kill").args([signal, &process.to_string()]));
     flowing.await.unwrap();
-    until_all(&receiver, COUNT).await;
+    wait_for_all(&receiver, COUNT).await;
     second.abort();
     Some(counts(&receiver).values().sum::<usize>() - COUNT)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_loses_no_events() {
-    let Some(twice) = ended_by("-KILL").await else {
+    let Some(duplicates) = duplicates_after_signal("-KILL").await else {
         return;
     };
-    println!("{twice} of 1500 events were duplicated by a kill");
+    println!("{duplicates} of 1500 events were duplicated by a kill");
     // The Events since the last checkpoint, and the batch being sent.
-    assert!(twice < 500, "{twice}");
+    assert!(duplicates < 500, "{duplicates}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_neither_loses_nor_duplicates_events() {
-    if let Some(twice) = ended_by("-TERM").await {
-        assert_eq!(twice, 0);
+    if let Some(duplicates) = duplicates_after_signal("-TERM").await {
+        assert_eq!(duplicates, 0);
     }
 }
 
@@ -330,12 +337,14 @@ async fn dropped_events_are_reported_to_the_sink() {
         ..settings()
     };
     let task = controller_with(&own, "only", bounded);
-    let well = receiver();
+    let healthy_receiver = receiver();
     let port = free_port();
-    put(&client, "shop", "well", tcp(&well)).await.unwrap();
+    put(&client, "shop", "healthy", tcp(&healthy_receiver))
+        .await
+        .unwrap();
     let down = json!({"host": "127.0.0.1", "port": port, "transport": "tcp"});
     put(&client, "shop", "down", down).await.unwrap();
-    until_connected(&client, "shop", "well").await;
+    until_connected(&client, "shop", "healthy").await;
     let sinks = sinks(&client, "shop");
     let why = until_condition(&sinks, "down", "Delivering", "False").await;
     assert!(
@@ -345,8 +354,8 @@ async fn dropped_events_are_reported_to_the_sink() {
     let error = sinks.get("down").await.unwrap().status.unwrap().last_error;
     assert_eq!(error.unwrap().node, "controller");
 
-    flow(client.clone(), 300, Duration::ZERO).await;
-    until_all(&well, 300).await;
+    create_events(client.clone(), 300, Duration::ZERO).await;
+    wait_for_all(&healthy_receiver, 300).await;
     let dropped = until(&sinks, "down", |sink| {
         let EventCounts {
             dropped, waiting, ..
@@ -357,34 +366,34 @@ async fn dropped_events_are_reported_to_the_sink() {
     .await;
     assert!(dropped > 100, "{dropped}");
 
-    let back = Receiver::start(Options {
+    let restored = Receiver::start(Options {
         port,
         ..Options::new(Listen::Tcp)
     })
     .unwrap();
     let last = "event-299".to_owned();
     wait_until("the last Event arrived", async || {
-        counts(&back).contains_key(&last)
+        counts(&restored).contains_key(&last)
     })
     .await;
-    assert_eq!(told_as_dropped(&back), dropped);
+    assert_eq!(reported_as_dropped(&restored), dropped);
     // The newest Events have arrived, each once.
-    let got = counts(&back);
-    assert!(got.values().all(|count| *count == 1), "{got:?}");
+    let received = counts(&restored);
+    assert!(received.values().all(|count| *count == 1), "{received:?}");
     until(&sinks, "down", |sink| {
         let EventCounts {
             acknowledged,
             waiting,
             ..
         } = events_of(sink)?;
-        (waiting == 0 && acknowledged >= got.len() as u64).then_some(())
+        (waiting == 0 && acknowledged >= received.len() as u64).then_some(())
     })
     .await;
     task.abort();
 }
 
 /// Returns the number of dropped Events that the controller has reported.
-fn told_as_dropped(receiver: &Receiver) -> u64 {
+fn reported_as_dropped(receiver: &Receiver) -> u64 {
     let messages = receiver.received().into_iter().map(|r| r.message.unwrap());
     let notices = messages.filter(|m| m.app_name.as_deref() == Some("sink-controller"));
     let count = |notice: Message| {
@@ -408,16 +417,16 @@ async fn an_expired_watch_causes_no_duplicates() {
     let receiver = receiver();
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
     until_connected(&client, "shop", "sink").await;
-    flow(client.clone(), 50, Duration::ZERO).await;
-    until_all(&receiver, 50).await;
+    create_events(client.clone(), 50, Duration::ZERO).await;
+    wait_for_all(&receiver, 50).await;
 
     gate.cut();
     for number in 50..100 {
-        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+        create_event(&client, "shop", &format!("event-{number}"), json!({})).await;
     }
     plane.forget_old_versions();
     gate.open();
-    until_all(&receiver, 100).await;
+    wait_for_all(&receiver, 100).await;
     assert!(counts(&receiver).values().all(|count| *count == 1));
     task.abort();
 }
@@ -473,12 +482,12 @@ async fn events_arrive_over_every_transport() {
     for (name, _) in &receivers {
         until_connected(&client, "shop", name).await;
     }
-    flow(client.clone(), COUNT, Duration::ZERO).await;
+    create_events(client.clone(), COUNT, Duration::ZERO).await;
     for (name, rsyslog) in &receivers {
         let is_ours = |m: &Parsed| m.msg.trim().starts_with("event-");
-        let is_all =
+        let is_complete =
             in_time(async || rsyslog.messages().iter().filter(|m| is_ours(m)).count() >= COUNT);
-        assert!(is_all.await, "{name}: {}", rsyslog.count());
+        assert!(is_complete.await, "{name}: {}", rsyslog.count());
         let texts: BTreeMap<String, usize> = rsyslog.messages().into_iter().filter(is_ours).fold(
             BTreeMap::new(),
             |mut texts, message| {
@@ -504,18 +513,18 @@ async fn a_sink_that_was_refused_for_a_while_misses_no_events() {
     let receiver = receiver();
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
     until_connected(&client, "shop", "sink").await;
-    flow(client.clone(), 20, Duration::ZERO).await;
-    until_all(&receiver, 20).await;
+    create_events(client.clone(), 20, Duration::ZERO).await;
+    wait_for_all(&receiver, 20).await;
 
     let wrong = json!({"host": "a", "tls": {"clientCertificateSecret": "none"}});
     put(&client, "shop", "sink", wrong).await.unwrap();
     let sinks = sinks(&client, "shop");
     until_condition(&sinks, "sink", "Accepted", "False").await;
     for number in 20..40 {
-        happens(&client, "shop", &format!("event-{number}"), json!({})).await;
+        create_event(&client, "shop", &format!("event-{number}"), json!({})).await;
     }
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
-    until_all(&receiver, 40).await;
+    wait_for_all(&receiver, 40).await;
     assert!(counts(&receiver).values().all(|count| *count == 1));
     task.abort();
 }
@@ -565,16 +574,16 @@ async fn hostile_events_do_not_affect_others() {
         event.as_object_mut().unwrap().extend(fields);
         client.request_text(request(event)).await.unwrap();
     }
-    happens(&client, "team-a", "event-1", json!({})).await;
-    until_all(&team, 1).await;
-    happens(&client, "shop", "event-2", json!({})).await;
-    until_all(&shop, 1).await;
-    let got: Vec<Message> = shop
+    create_event(&client, "team-a", "event-1", json!({})).await;
+    wait_for_all(&team, 1).await;
+    create_event(&client, "shop", "event-2", json!({})).await;
+    wait_for_all(&shop, 1).await;
+    let received: Vec<Message> = shop
         .received()
         .into_iter()
         .map(|received| received.message.unwrap())
         .collect();
-    let whole: String = got
+    let whole: String = received
         .iter()
         .map(Message::text)
         .filter(|text| text.len() > 100)
@@ -586,15 +595,18 @@ async fn hostile_events_do_not_affect_others() {
         ("none", "k8s.event/shop"),
         ("event-2", "k8s.event/shop/web"),
     ] {
-        let message = got.iter().find(|message| message.text() == text).unwrap();
+        let message = received
+            .iter()
+            .find(|message| message.text() == text)
+            .unwrap();
         assert_eq!(message.app_name.as_deref(), Some(app_name), "{text}");
     }
     assert!(team.received().len() == 1);
     // Listing these Events does no harm either.
     task.abort();
     let second = controller(&own, "second");
-    happens(&client, "team-a", "event-3", json!({})).await;
-    until_all(&team, 2).await;
+    create_event(&client, "team-a", "event-3", json!({})).await;
+    wait_for_all(&team, 2).await;
     second.abort();
 }
 
@@ -609,9 +621,9 @@ async fn a_missing_checkpoint_causes_duplicates_but_no_loss() {
     let receiver = receiver();
     // No controller is running when these Events occur.
     put(&client, "shop", "sink", tcp(&receiver)).await.unwrap();
-    flow(client.clone(), 20, Duration::ZERO).await;
+    create_events(client.clone(), 20, Duration::ZERO).await;
     let first = controller(&own, "first");
-    until_all(&receiver, 20).await;
+    wait_for_all(&receiver, 20).await;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
     until(&maps, EVENTS, |map| {
         let text = map.data.as_ref()?.get("checkpoint.json")?.clone();
@@ -624,12 +636,12 @@ async fn a_missing_checkpoint_causes_duplicates_but_no_loss() {
         .await
         .unwrap();
     let second = controller(&own, "second");
-    happens(&client, "shop", "event-20", json!({})).await;
-    until_all(&receiver, 21).await;
+    create_event(&client, "shop", "event-20", json!({})).await;
+    wait_for_all(&receiver, 21).await;
     assert!(counts(&receiver).values().sum::<usize>() <= 41);
     maps.delete(EVENTS, &DeleteParams::default()).await.unwrap();
-    happens(&client, "shop", "event-21", json!({})).await;
-    until_all(&receiver, 22).await;
+    create_event(&client, "shop", "event-21", json!({})).await;
+    wait_for_all(&receiver, 22).await;
     second.abort();
 }
 
@@ -664,9 +676,9 @@ async fn a_storm_of_events_arrives_completely() {
         let client = Arc::clone(&client);
         async move {
             let name = format!("event-{number}");
-            happens(&client, "shop", &name, json!({})).await;
+            create_event(&client, "shop", &name, json!({})).await;
             if number == COUNT / 2 {
-                happens(&client, "quiet", "event-quiet", json!({})).await;
+                create_event(&client, "quiet", "event-quiet", json!({})).await;
             }
         }
     });
@@ -675,7 +687,7 @@ async fn a_storm_of_events_arrives_completely() {
     // There are also Events about the sink that is down.
     shop.wait_for(COUNT as u64, BOUND).unwrap();
     all.wait_for(COUNT as u64 + 1, BOUND).unwrap();
-    until_all(&quiet, 1).await;
+    wait_for_all(&quiet, 1).await;
     let memory = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     println!(
@@ -686,8 +698,8 @@ async fn a_storm_of_events_arrives_completely() {
     let sinks = sinks(&client, "shop");
     let (waiting, dropped) = until(&sinks, "down", |sink| {
         let events = events_of(sink)?;
-        let is_all = events.waiting + events.dropped >= COUNT as u64;
-        is_all.then_some((events.waiting, events.dropped))
+        let is_complete = events.waiting + events.dropped >= COUNT as u64;
+        is_complete.then_some((events.waiting, events.dropped))
     })
     .await;
     assert!(waiting > 1000 && dropped > 0, "{waiting} {dropped}");

@@ -196,7 +196,7 @@ async fn nodes_without_an_agent_are_neither_counted_nor_changed() {
 
 /// Upgrades the controller to one whose agents' image fails. Returns the status message
 /// of a sink that is created then.
-async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String> {
+async fn failed_upgrade(image: &str, nodes: usize, reason: &str) -> Option<String> {
     let (mut plane, client) = start(&["shop", "team-a"]).await?;
     plane.add_nodes(nodes).await;
     let own = controllers(&plane).await;
@@ -212,9 +212,9 @@ async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String
     put(&client, "team-a", "new", tcp("logs.example.com"))
         .await
         .unwrap();
-    let why = until(&sinks(&client, "team-a"), "new", |sink| {
-        let (_, why) = condition(sink.status.as_ref(), "Configured")?;
-        why.contains(says).then_some(why)
+    let message = until(&sinks(&client, "team-a"), "new", |sink| {
+        let (_, message) = condition(sink.status.as_ref(), "Configured")?;
+        message.contains(reason).then_some(message)
     })
     .await;
     // All agents have the previous revision again, and the other sink was hardly
@@ -227,16 +227,16 @@ async fn upgrade_in_vain(image: &str, nodes: usize, says: &str) -> Option<String
     until_configured(&client, 1, &all).await;
     second.abort();
     // A fixed image is rolled out.
-    let third = controller_with(&own, "third", with_image("mended"));
+    let third = controller_with(&own, "third", with_image("fixed"));
     until_condition(&sinks(&client, "team-a"), "new", "Configured", "True").await;
     third.abort();
-    Some(why)
+    Some(message)
 }
 
 /// Because of a different CPU architecture or mount, for example.
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_that_crash_on_some_nodes_are_rolled_back_on_all() {
-    let Some(why) = upgrade_in_vain("broken-on", 4, "new image or settings failed").await else {
+    let Some(why) = failed_upgrade("broken-on", 4, "new image or settings failed").await else {
         return;
     };
     assert!(
@@ -247,7 +247,7 @@ async fn agents_that_crash_on_some_nodes_are_rolled_back_on_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_no_kubelet_starts_are_rolled_back() {
-    let Some(why) = upgrade_in_vain("stuck", 5, "no new agent starts").await else {
+    let Some(why) = failed_upgrade("stuck", 5, "no new agent starts").await else {
         return;
     };
     assert!(why.contains("the pod does not start"), "{why}");

@@ -9,12 +9,12 @@ use tokio::sync::watch;
 
 /// Forwards bytes while the gate is open.
 pub(crate) struct Gate {
-    way: watch::Sender<Way>,
+    state: watch::Sender<State>,
     address: SocketAddr,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum State {
     Open,
     /// Bytes are not forwarded, but connections stay open.
     Shut,
@@ -28,13 +28,13 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = format!("127.0.0.1:{}", config.cluster_url.port_u16().unwrap());
-        let (way, is) = watch::channel(Way::Open);
+        let (state, current) = watch::channel(State::Open);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, server.clone(), is.clone()));
+                tokio::spawn(pass(stream, server.clone(), current.clone()));
             }
         });
-        Self { way, address }
+        Self { state, address }
     }
 
     /// Returns a client that connects through the gate.
@@ -44,37 +44,37 @@ impl Gate {
     }
 
     pub(crate) fn open(&self) {
-        self.way.send_replace(Way::Open);
+        self.state.send_replace(State::Open);
     }
 
     pub(crate) fn shut(&self) {
-        self.way.send_replace(Way::Shut);
+        self.state.send_replace(State::Shut);
     }
 
     pub(crate) fn cut(&self) {
-        self.way.send_replace(Way::Cut);
+        self.state.send_replace(State::Cut);
     }
 }
 
-async fn pass(client: TcpStream, server: String, mut way: watch::Receiver<Way>) {
+async fn pass(client: TcpStream, server: String, mut state: watch::Receiver<State>) {
     let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
-    let there = one_way(client_reads, server_writes, way.clone());
-    let back = one_way(server_reads, client_writes, way.clone());
+    let to_server = copy_while_open(client_reads, server_writes, state.clone());
+    let to_client = copy_while_open(server_reads, client_writes, state.clone());
     tokio::select! {
-        _ = there => {}
-        _ = back => {}
-        _ = way.wait_for(|way| *way == Way::Cut) => {}
+        _ = to_server => {}
+        _ = to_client => {}
+        _ = state.wait_for(|state| *state == State::Cut) => {}
     }
 }
 
-async fn one_way(
+async fn copy_while_open(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut way: watch::Receiver<Way>,
+    mut state: watch::Receiver<State>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -82,7 +82,7 @@ async fn one_way(
         if count == 0 {
             return Ok(());
         }
-        let _ = way.wait_for(|way| *way == Way::Open).await;
+        let _ = state.wait_for(|state| *state == State::Open).await;
         to.write_all(&buffer[..count]).await?;
     }
 }

@@ -19,7 +19,7 @@ use crate::world::{
 };
 
 /// Asserts that a sink of another namespace is configured.
-async fn others_are_served(client: &Client) {
+async fn assert_others_are_configured(client: &Client) {
     put(client, "team-a", "good", tcp("good.example.com"))
         .await
         .unwrap();
@@ -49,7 +49,7 @@ async fn a_thousand_sinks_in_a_namespace_are_limited_to_sixteen() {
         .collect()
         .await;
     assert!(results.iter().all(Result::is_ok));
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     let sinks = sinks(&client, "shop");
     let accepted = async || {
         let mut counts = BTreeMap::new();
@@ -67,12 +67,12 @@ async fn a_thousand_sinks_in_a_namespace_are_limited_to_sixteen() {
         (Some("Accepted".to_owned()), 16),
         (Some("TooManySinks".to_owned()), SINKS - 16),
     ]);
-    let asking = async {
+    let polling = async {
         while accepted().await != expected {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(120), asking)
+    let in_time = tokio::time::timeout(Duration::from_secs(120), polling)
         .await
         .is_ok();
     assert!(in_time, "{:?}", accepted().await);
@@ -100,7 +100,7 @@ async fn names_of_maximum_length_are_accepted() {
         Some(())
     })
     .await;
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     task.abort();
 }
 
@@ -139,7 +139,7 @@ async fn oversized_sinks_are_refused() {
     put(&client, "shop", "huge", spec).await.unwrap();
     let why = until_condition(&sinks(&client, "shop"), "huge", "Accepted", "False").await;
     assert!(why.contains("at most 8192 are allowed"), "{why}");
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     task.abort();
 }
 
@@ -204,7 +204,7 @@ async fn unusable_secrets_are_refused() {
             "{error}"
         );
     }
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     task.abort();
 }
 
@@ -237,11 +237,11 @@ async fn objects_with_extreme_timestamps_do_not_affect_others() {
         assert!(answer.contains("9999-12-31"), "{answer}");
     }
     let task = controller(&own, "only");
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     let why = until_condition(&sinks(&client, "team-a"), "good", "Accepted", "True").await;
     assert!(why.starts_with("Accepted"), "{why}");
     merge(&client, far, &json!({"spec": {"host": "b"}})).await;
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     task.abort();
 }
 
@@ -278,7 +278,7 @@ async fn a_flapping_sink_does_not_affect_others() {
         })
     };
     let begun = Instant::now();
-    others_are_served(&client).await;
+    assert_others_are_configured(&client).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM);
     let generation = daemon_sets.get(AGENT).await.unwrap().metadata.generation;

@@ -159,9 +159,9 @@ fn lines(rsyslog: &Rsyslog, pod: &str) -> BTreeMap<u32, usize> {
     lines
 }
 
-async fn wait_until(what: &str, real: &Real, is_so: impl Fn() -> bool) {
+async fn wait_until(what: &str, real: &Real, condition: impl Fn() -> bool) {
     let waiting = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -181,10 +181,10 @@ fn pods_logs_reach_their_sinks_and_no_others() {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(story(&fluent_bit));
+    runtime.block_on(run_steps(&fluent_bit));
 }
 
-async fn story(fluent_bit: &Path) {
+async fn run_steps(fluent_bit: &Path) {
     let (shop, all) = (
         Rsyslog::start(&Input::Tcp).unwrap(),
         Rsyslog::start(&Input::Tcp).unwrap(),
@@ -195,7 +195,7 @@ async fn story(fluent_bit: &Path) {
     logs_arrive(&real, &shop, &all).await;
     a_broken_sink_does_not_affect_others(&real, &shop).await;
     killed_agents_lose_nothing(&real, &shop).await;
-    a_damaged_database_is_set_aside(&real, &shop).await;
+    a_damaged_database_is_renamed(&real, &shop).await;
     events_of_the_kubelet_arrive(&real, &shop).await;
     a_deleted_sink_gets_nothing(&real, &shop, &all).await;
 
@@ -289,7 +289,7 @@ async fn killed_agents_lose_nothing(real: &Real, shop: &Rsyslog) {
 }
 
 /// An agent starts without a database of offsets that it cannot read.
-async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
+async fn a_damaged_database_is_renamed(real: &Real, shop: &Rsyslog) {
     let state = real.folder.path().join("state");
     let last = *lines(shop, "shop/web").keys().next_back().unwrap();
     std::fs::write(state.join("lane-0.db"), "no database\n".repeat(1000)).unwrap();
@@ -302,8 +302,8 @@ async fn a_damaged_database_is_set_aside(real: &Real, shop: &Rsyslog) {
     let names: Vec<String> = entries
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
-    let is_aside = |name: &String| name.starts_with("lane-0.db.corrupt-");
-    assert!(names.iter().any(is_aside), "{names:?}");
+    let is_renamed = |name: &String| name.starts_with("lane-0.db.corrupt-");
+    assert!(names.iter().any(is_renamed), "{names:?}");
     let words = "lane-0.db is unusable (file is not a database): renamed to lane-0.db.corrupt-";
     let is_logged = |(_, log): &(String, String)| log.contains(words);
     assert!(agents_logs().iter().any(is_logged), "{}", real.log());
@@ -338,7 +338,7 @@ async fn events_of_the_kubelet_arrive(real: &Real, shop: &Rsyslog) {
             "0/1 nodes are available: 1 Insufficient cpu",
         ),
     ] {
-        let is_it = |message: &Parsed| {
+        let matches = |message: &Parsed| {
             pod_of(message) == pod
                 && message.app_name.starts_with("k8s.event/")
                 && message
@@ -347,10 +347,10 @@ async fn events_of_the_kubelet_arrive(real: &Real, shop: &Rsyslog) {
                 && message.msg.contains(words)
         };
         wait_until(&format!("{pod}: {words}"), real, || {
-            shop.messages().iter().any(is_it)
+            shop.messages().iter().any(matches)
         })
         .await;
-        let message = shop.messages().into_iter().find(is_it).unwrap();
+        let message = shop.messages().into_iter().find(matches).unwrap();
         println!("{} {}", message.app_name, message.msg.trim());
     }
 }

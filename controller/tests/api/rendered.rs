@@ -160,7 +160,7 @@ fn only_selected_logs_arrive() {
     }
     let configuration = write(&plan, &dir);
     let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
-    let of = |receiver: &Receiver| {
+    let lines_by_container = |receiver: &Receiver| {
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         for received in receiver.received() {
             let message = received.message.unwrap();
@@ -169,25 +169,28 @@ fn only_selected_logs_arrive() {
         }
         lines
     };
-    let both = |names: &[&str], times: usize| -> BTreeMap<String, usize> {
+    let expected_lines = |names: &[&str], times: usize| -> BTreeMap<String, usize> {
         names
             .iter()
             .map(|name| ((*name).to_owned(), times * LINES))
             .collect()
     };
     for (receiver, expected) in [
-        (&errors, both(&["app", "app-x", "proxy"], 1)),
-        (&apps, both(&["app"], 2)),
-        (&all, both(&["app", "app-x", "proxy"], 2)),
+        (&errors, expected_lines(&["app", "app-x", "proxy"], 1)),
+        (&apps, expected_lines(&["app"], 2)),
+        (&all, expected_lines(&["app", "app-x", "proxy"], 2)),
     ] {
         let count = expected.values().sum::<usize>() as u64;
         let arrived = receiver.wait_for(count, BOUND);
         assert!(arrived.is_ok(), "{arrived:?}\n{}", agent.log());
-        assert_eq!(of(receiver), expected);
+        assert_eq!(lines_by_container(receiver), expected);
     }
     agent.stop();
-    assert_eq!(of(&errors), both(&["app", "app-x", "proxy"], 1));
-    assert_eq!(of(&apps), both(&["app"], 2));
+    assert_eq!(
+        lines_by_container(&errors),
+        expected_lines(&["app", "app-x", "proxy"], 1)
+    );
+    assert_eq!(lines_by_container(&apps), expected_lines(&["app"], 2));
 }
 
 fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {

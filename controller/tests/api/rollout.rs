@@ -38,7 +38,7 @@ async fn unchanged_objects_are_not_written_again() {
     let applier = Applier::new(client.clone(), &settings).await.unwrap();
     let apply = async || {
         let history = &snapshot.history;
-        let step = everywhere(&plan);
+        let step = replace_all(&plan);
         let applied = applier.apply(&plan, &snapshot, history, &step).await;
         applied.unwrap();
     };
@@ -84,22 +84,22 @@ async fn a_change_reaches_a_hundred_nodes() {
     let task = controller(&own, "only");
 
     let sinks: Api<LogSink> = Api::namespaced(client.clone(), "shop");
-    let everywhere = |sink: &LogSink| {
+    let is_configured = |sink: &LogSink| {
         let (status, why) = condition(sink.status.as_ref(), "Configured")?;
         (status == "True" && why.contains("100 of 100 nodes")).then_some(())
     };
     put(&client, "shop", "sink", tcp("logs.example.com"))
         .await
         .unwrap();
-    until(&sinks, "sink", everywhere).await;
+    until(&sinks, "sink", is_configured).await;
     put(&client, "shop", "sink", tcp("other.example.com"))
         .await
         .unwrap();
-    let generation = |sink: &LogSink| {
+    let is_second_configured = |sink: &LogSink| {
         let seen = sink.status.as_ref()?.observed_generation?;
-        (seen == 2).then(|| everywhere(sink)).flatten()
+        (seen == 2).then(|| is_configured(sink)).flatten()
     };
-    until(&sinks, "sink", generation).await;
+    until(&sinks, "sink", is_second_configured).await;
     // Old revisions are deleted.
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
     let labelled = ListParams::default().labels(REVISION);
@@ -152,8 +152,8 @@ async fn crashing_agents_are_rolled_back() {
     assert_eq!(revision(&client).await, before);
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let pods = pods.list(&ListParams::default()).await.unwrap();
-    let with_it = |pod: &&Pod| pod.annotations().get(REVISION) != before.as_ref();
-    let crashed = pods.iter().filter(with_it).count();
+    let has_new_revision = |pod: &&Pod| pod.annotations().get(REVISION) != before.as_ref();
+    let crashed = pods.iter().filter(has_new_revision).count();
     assert!(crashed <= 1, "{crashed} agents have the broken revision");
     let why = until_condition(&sinks(&client, "shop"), "old", "Configured", "True").await;
     assert!(why.contains("10 of 10 nodes"), "{why}");
@@ -165,7 +165,7 @@ async fn crashing_agents_are_rolled_back() {
     third.abort();
 }
 
-fn everywhere(plan: &Plan) -> Step {
+fn replace_all(plan: &Plan) -> Step {
     Step {
         revision: plan.revision.clone(),
         replace: Vec::new(),
@@ -173,7 +173,7 @@ fn everywhere(plan: &Plan) -> Step {
 }
 
 /// Returns a client that fails after this many requests.
-async fn failing_after(plane: &ControlPlane, requests: i64) -> Client {
+async fn client_failing_after(plane: &ControlPlane, requests: i64) -> Client {
     let left = Arc::new(AtomicI64::new(requests));
     let filter = move |request: http::Request<Body>| {
         if left.fetch_sub(1, Ordering::Relaxed) > 0 {
@@ -233,7 +233,7 @@ async fn a_controller_can_be_killed_at_every_step() {
             ..snapshot.clone()
         };
         let history = &snapshot.history;
-        let step = everywhere(plan);
+        let step = replace_all(plan);
         applier.apply(plan, &snapshot, history, &step).await
     };
     let mut steps = 0;
@@ -242,7 +242,7 @@ async fn a_controller_can_be_killed_at_every_step() {
         let old = plan_of("old.example.com", 1);
         apply(client.clone(), &old).await.unwrap();
         let new = plan_of("new.example.com", 2);
-        let killed = apply(failing_after(&plane, requests).await, &new).await;
+        let killed = apply(client_failing_after(&plane, requests).await, &new).await;
         assert_mounted_objects_are_complete(&client).await;
         let is_done = killed.is_ok();
         // The next controller completes the change.
@@ -354,9 +354,9 @@ async fn everything_is_deleted_with_the_deployment() {
         .delete("sink-controller", &DeleteParams::default())
         .await
         .unwrap();
-    gone::<DaemonSet>(&client).await;
-    gone::<Secret>(&client).await;
-    gone::<ConfigMap>(&client).await;
+    wait_until_deleted::<DaemonSet>(&client).await;
+    wait_until_deleted::<Secret>(&client).await;
+    wait_until_deleted::<ConfigMap>(&client).await;
 }
 
 /// The tests' API server, like `OpenShift`'s, requires permission to delete an object
@@ -382,7 +382,7 @@ async fn the_owner_of_objects_can_change() {
 }
 
 /// Waits until no object of a kind is left that the controller created.
-async fn gone<K>(client: &Client)
+async fn wait_until_deleted<K>(client: &Client)
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,

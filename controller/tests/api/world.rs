@@ -160,18 +160,18 @@ pub(crate) async fn put_cluster(client: &Client, name: &str, sink: Value) {
 }
 
 /// Waits until a condition is true, and returns whether it became true in time.
-pub(crate) async fn in_time(is_so: impl AsyncFn() -> bool) -> bool {
-    let asking = async {
-        while !is_so().await {
+pub(crate) async fn in_time(condition: impl AsyncFn() -> bool) -> bool {
+    let polling = async {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(BOUND, asking).await.is_ok()
+    tokio::time::timeout(BOUND, polling).await.is_ok()
 }
 
 /// Waits until a condition is true.
-pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
-    assert!(in_time(is_so).await, "{what}");
+pub(crate) async fn wait_until(what: &str, condition: impl AsyncFn() -> bool) {
+    assert!(in_time(condition).await, "{what}");
 }
 
 pub(crate) async fn put_secret(
@@ -200,7 +200,7 @@ pub(crate) async fn until<K, T>(api: &Api<K>, name: &str, what: impl Fn(&K) -> O
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let asking = async {
+    let polling = async {
         loop {
             if let Some(found) = api.get_opt(name).await.unwrap().as_ref().and_then(&what) {
                 return found;
@@ -208,7 +208,7 @@ where
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let found = tokio::time::timeout(BOUND, asking).await.ok();
+    let found = tokio::time::timeout(BOUND, polling).await.ok();
     assert!(found.is_some(), "{name}: {:?}", api.get_opt(name).await);
     found.unwrap()
 }
@@ -245,10 +245,10 @@ pub(crate) async fn files_of(client: &Client, revision: &str) -> BTreeMap<String
 
 pub(crate) async fn until_files(
     client: &Client,
-    as_they_shall_be: impl Fn(&BTreeMap<String, String>) -> bool,
+    are_expected: impl Fn(&BTreeMap<String, String>) -> bool,
 ) {
-    let are_so = in_time(async || as_they_shall_be(&files(client).await)).await;
-    assert!(are_so, "{:#?}", files(client).await);
+    let is_met = in_time(async || are_expected(&files(client).await)).await;
+    assert!(is_met, "{:#?}", files(client).await);
 }
 
 pub(crate) fn tcp(host: &str) -> Value {

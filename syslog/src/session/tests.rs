@@ -27,14 +27,14 @@ fn batch(messages: &[&str]) -> Batch {
     batch
 }
 
-fn up(now: Instant) -> Session<u32> {
+fn connected_session(now: Instant) -> Session<u32> {
     let mut session = Session::new(POLICY);
     session.on_connected(now);
     session
 }
 
 #[track_caller]
-fn assert_well(session: &mut Session<u32>, now: Instant) {
+fn assert_no_timeout(session: &mut Session<u32>, now: Instant) {
     assert_eq!(session.on_timeout(now), Expiry::Nothing);
 }
 
@@ -55,7 +55,7 @@ fn finished(session: &mut Session<u32>) -> Vec<(u32, Outcome)> {
 #[test]
 fn delivered_means_acknowledged_to_the_last_byte() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["hello"]), 0, 1);
     assert_eq!(session.transmit(), b"5 hello");
     session.on_accepted(3, 3, now);
@@ -68,14 +68,14 @@ fn delivered_means_acknowledged_to_the_last_byte() {
     assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
     // Nothing is outstanding; only the replay buffer expires.
     assert_eq!(session.poll_timeout(), Some(now + POLICY.replay_age));
-    assert_well(&mut session, now + POLICY.replay_age);
+    assert_no_timeout(&mut session, now + POLICY.replay_age);
     assert_eq!(session.poll_timeout(), None);
 }
 
 #[test]
 fn batches_are_sent_and_finished_in_order() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     for (token, text) in [(1, "a"), (2, "b"), (3, "c")] {
         session.submit(batch(&[text]), 0, token);
     }
@@ -95,13 +95,13 @@ fn batches_are_sent_and_finished_in_order() {
 #[test]
 fn a_peer_that_acknowledges_nothing_times_out() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     assert_eq!(session.poll_timeout(), None);
     session.submit(batch(&["hello"]), 0, 1);
     session.on_accepted(7, 7, now);
     session.on_acknowledged(2, now + second(4));
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
-    assert_well(&mut session, now + second(13));
+    assert_no_timeout(&mut session, now + second(13));
     assert_stalled(&mut session, now + second(14));
     session.on_ended(now + second(14), End::Broken);
     assert_eq!(finished(&mut session), [(1, RETRY)]);
@@ -110,7 +110,7 @@ fn a_peer_that_acknowledges_nothing_times_out() {
 #[test]
 fn a_stalled_peer_times_out_while_bytes_wait() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["hello"]), 0, 1);
     session.on_accepted(2, 2, now);
     session.on_acknowledged(2, now + second(1));
@@ -121,7 +121,7 @@ fn a_stalled_peer_times_out_while_bytes_wait() {
 #[test]
 fn a_batch_that_cannot_be_written_times_out() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["hello"]), 0, 1);
     session.on_accepted(0, 0, now);
     assert_stalled(&mut session, now + second(10));
@@ -155,7 +155,7 @@ fn batches_fail_at_once_while_the_peer_is_down() {
 #[test]
 fn a_connection_that_ends_at_once_is_not_retried_at_once() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     assert!(!session.on_ended(now, End::Broken));
     session.on_failed(now, WAIT);
     assert!(session.is_down());
@@ -167,7 +167,7 @@ fn a_connection_that_ends_at_once_is_not_retried_at_once() {
 #[test]
 fn a_connection_that_ends_after_one_batch_is_not_retried_at_once() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a"]), 0, 1);
     session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
@@ -177,7 +177,7 @@ fn a_connection_that_ends_after_one_batch_is_not_retried_at_once() {
 #[test]
 fn a_connection_that_lived_for_a_while_is_retried_at_once() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a"]), 0, 1);
     session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
@@ -186,7 +186,7 @@ fn a_connection_that_lived_for_a_while_is_retried_at_once() {
     assert!(!session.is_down());
 
     // The same applies to an idle connection that lived long enough.
-    let mut session = up(now);
+    let mut session = connected_session(now);
     assert!(session.on_ended(now + second(60), End::Broken));
 }
 
@@ -200,7 +200,7 @@ fn an_empty_batch_is_delivered_without_a_connection() {
 #[test]
 fn frames_are_transmitted_one_by_one_for_datagrams() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["one", "three"]), 0, 1);
     assert_eq!(session.transmit_frame(), b"3 one");
     session.on_accepted(5, 5, now);
@@ -225,7 +225,7 @@ fn send_all(session: &mut Session<u32>, wire: &mut u64, now: Instant) -> String 
 
 /// Returns a session that has delivered `1 a` and `1 b`, and sent `1 c`.
 fn delivered_two_of_three(now: Instant) -> Session<u32> {
-    let mut session = up(now);
+    let mut session = connected_session(now);
     let mut wire = 0;
     for (token, text) in [(1, "a"), (2, "b")] {
         session.submit(batch(&[text]), 0, token);
@@ -300,7 +300,7 @@ fn a_reset_after_an_orderly_close_replays_everything() {
 #[test]
 fn a_close_replays_recently_acknowledged_frames() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     let mut wire = 0;
     for (age, text) in [(3, "a"), (1, "b"), (0, "c")] {
         session.submit(batch(&[text]), 0, 1);
@@ -324,7 +324,7 @@ fn a_close_replays_recently_acknowledged_frames() {
 #[test]
 fn a_peer_that_closes_after_this_side_may_not_have_read_recent_frames() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["old"]), 0, 1);
     let mut wire = 0;
     send_all(&mut session, &mut wire, now);
@@ -340,7 +340,7 @@ fn a_peer_that_closes_after_this_side_may_not_have_read_recent_frames() {
 #[test]
 fn a_peer_that_does_not_close_after_this_side_may_have_read_nothing() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a"]), 0, 1);
     send_all(&mut session, &mut 0, now);
     assert!(session.on_closing(now, Side::Own));
@@ -354,7 +354,7 @@ fn a_peer_that_does_not_close_after_this_side_may_have_read_nothing() {
 fn a_close_is_not_watched_if_no_frames_are_kept() {
     let now = Instant::now();
     for side in [Side::Own, Side::Peer] {
-        assert!(!up(now).on_closing(now, side));
+        assert!(!connected_session(now).on_closing(now, side));
     }
 }
 
@@ -388,7 +388,7 @@ fn frames_beyond_the_age_or_the_limit_are_not_replayed() {
     assert_eq!(session.on_connected(later), 3);
     assert_eq!(session.transmit(), b"1 c");
 
-    let mut session = up(now);
+    let mut session = connected_session(now);
     let long = "x".repeat(600);
     for token in 0..5 {
         session.submit(batch(&[&long]), 0, token);
@@ -402,7 +402,7 @@ fn frames_beyond_the_age_or_the_limit_are_not_replayed() {
 fn a_partly_delivered_batch_continues_after_the_delivered_frames() {
     let now = Instant::now();
     for end in [End::Closed, End::Broken] {
-        let mut session = up(now);
+        let mut session = connected_session(now);
         session.submit(batch(&["a", "b", "c"]), 0, 1);
         session.on_accepted(2, 2, now);
         session.on_accepted(5, 7, now);
@@ -454,12 +454,12 @@ fn abandon_returns_the_bytes_that_would_be_replayed() {
 #[test]
 fn each_acknowledged_byte_extends_the_write_timeout() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["hello"]), 0, 1);
     session.on_accepted(7, 7, now);
     for wire in 1..7 {
         let later = now + second(9 * wire);
-        assert_well(&mut session, later);
+        assert_no_timeout(&mut session, later);
         session.on_acknowledged(wire, later);
     }
     assert_stalled(&mut session, now + second(64));
@@ -494,7 +494,7 @@ fn exposed_bytes_are_counted() {
     let now = Instant::now();
     let long = "x".repeat(600);
     let exposed = |window, end| {
-        let mut session = up(now);
+        let mut session = connected_session(now);
         session.on_window(window);
         let mut wire = 0;
         for token in 0..5 {
@@ -544,7 +544,7 @@ fn a_frame_that_ends_connections_is_given_up_and_all_others_arrive() {
         let mut texts = texts;
         texts.swap(2, at);
         let mut now = Instant::now();
-        let mut session = up(now);
+        let mut session = connected_session(now);
         session.submit(batch(&texts), 0, 1);
         send_all(&mut session, &mut 0, now);
         assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
@@ -570,7 +570,7 @@ fn a_frame_that_ends_connections_is_given_up_and_all_others_arrive() {
 #[test]
 fn batches_fail_at_once_during_a_search() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a", "bad"]), 0, 1);
     send_all(&mut session, &mut 0, now);
     session.on_ended(now, End::Broken);
@@ -588,7 +588,7 @@ fn batches_fail_at_once_during_a_search() {
 #[test]
 fn no_frame_is_given_up_if_the_peer_ends_every_connection() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a", "b", "c"]), 0, 1);
     send_all(&mut session, &mut 0, now);
     session.on_ended(now, End::Broken);
@@ -612,7 +612,7 @@ fn frames_after_many_bad_ones_arrive() {
         let mut texts = vec!["bad"; bad];
         texts.extend(["good"; 20]);
         let mut now = Instant::now();
-        let mut session = up(now);
+        let mut session = connected_session(now);
         session.submit(batch(&texts), 0, 1);
         send_all(&mut session, &mut 0, now);
         session.on_ended(now, End::Broken);
@@ -628,7 +628,7 @@ fn frames_after_many_bad_ones_arrive() {
 #[test]
 fn a_single_bad_frame_is_set_aside_until_there_is_a_control() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["bad"]), 0, 1);
     send_all(&mut session, &mut 0, now);
     session.on_ended(now, End::Broken);
@@ -667,7 +667,7 @@ fn a_peer_that_accepts_few_frames_per_connection_gets_all() {
     let texts: Vec<String> = (100..400).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&texts), 0, 1);
     let (mut count, mut wire) = (0, 0);
     for _ in 0..60 {
@@ -707,7 +707,7 @@ fn a_peer_that_accepts_few_frames_per_connection_gets_all() {
 #[test]
 fn no_frame_is_given_up_if_the_peer_rejects_every_frame() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     session.submit(batch(&["a"; 12]), 0, 1);
     send_all(&mut session, &mut 0, now);
     session.on_ended(now, End::Broken);
@@ -785,7 +785,7 @@ fn cut(session: &mut Session<u32>, texts: &[&str], now: &mut Instant) -> bool {
 #[test]
 fn a_frame_during_which_connections_ended_is_sent_alone() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     for _ in 0..2 {
         assert!(cut(&mut session, &["a", "b"], &mut now));
         session.on_connected(now);
@@ -852,7 +852,7 @@ fn frames_before_a_bad_one_are_not_blamed() {
 #[test]
 fn a_good_frame_survives_any_number_of_crashes() {
     let mut now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     for _ in 0..20 {
         now += second(86_400);
         session.on_connected(now);
@@ -868,7 +868,7 @@ fn a_good_frame_survives_any_number_of_crashes() {
 #[test]
 fn a_frame_during_which_a_few_connections_ended_is_not_given_up() {
     let now = Instant::now();
-    let mut session = up(now);
+    let mut session = connected_session(now);
     for _ in 0..4 {
         session.submit(batch(&["a"]), 0, 1);
         session.on_accepted(3, 3, now);

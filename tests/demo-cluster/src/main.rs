@@ -218,11 +218,11 @@ impl Demo {
     /// Waits until a sink has a condition with this status.
     fn wait_for(&self, namespace: &str, sink: &str, condition: &str, status: &str) {
         let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
-        let is_so = || {
+        let is_met = || {
             let found = self.kubectl(&["-n", namespace, "get", "logsink", sink, "-o", &path]);
             (found.trim() == status).then_some(())
         };
-        until(BOUND, is_so).unwrap_or_else(|error| {
+        until(BOUND, is_met).unwrap_or_else(|error| {
             panic!(
                 "{namespace}/{sink} is not {condition}: {error}\n{}",
                 self.plane.log("controller")

@@ -125,10 +125,10 @@ impl<'e> Rig<'e> {
         rows.collect()
     }
 
-    fn until(&self, what: &str, is_so: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+    fn until(&self, what: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         let look = || {
             let rows = self.rows();
-            is_so(&rows).then_some(rows)
+            condition(&rows).then_some(rows)
         };
         until(BOUND, look).unwrap_or_else(|error| {
             let log = run(&mut self.compose(&["logs", "--no-color", "--tail", "40"]));

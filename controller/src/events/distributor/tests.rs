@@ -478,8 +478,8 @@ proptest! {
         for name in &world.names {
             let mut received = world.received[name].clone();
             for (number, happened) in &world.happened {
-                let is_it = |version: &u64| version >= happened && world.written[version] == *number;
-                prop_assert!(received.iter().any(is_it), "{name} did not receive {number}: {received:?}");
+                let is_latest = |version: &u64| version >= happened && world.written[version] == *number;
+                prop_assert!(received.iter().any(is_latest), "{name} did not receive {number}: {received:?}");
             }
             if !was_killed {
                 let all = received.len();
