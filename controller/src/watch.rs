@@ -191,6 +191,14 @@ impl Watched {
         };
     }
 
+    /// Ends an interruption, now that the API server answers.
+    fn end_interruption(&self) {
+        let mut observed = self.observed.lock();
+        if std::mem::take(&mut observed.is_interrupted) {
+            observed.since = Some(self.now());
+        }
+    }
+
     /// Returns the agents, ordered by node.
     #[must_use]
     pub fn agents(&self) -> Vec<Agent> {
@@ -232,12 +240,7 @@ impl Watched {
     /// a sink that cannot be read is part of the snapshot, as such.
     pub async fn snapshot(&self, settings: &Settings) -> kube::Result<Snapshot> {
         self.clock.set(&self.client).await?;
-        let now = self.now();
-        let mut observed = self.observed.lock();
-        if std::mem::take(&mut observed.is_interrupted) {
-            observed.since = Some(now);
-        }
-        drop(observed);
+        self.end_interruption();
         let mut snapshot = Snapshot {
             now: self.now(),
             fleet: self.fleet(settings.timing),
