@@ -1,0 +1,429 @@
+//! The files of one container in the order in which they were written, from a position on.
+//!
+//! ```text
+//!         ┌────── at its end: is there a later file? ──────┐
+//!         │ no: wait for more                              │ yes, and nothing was added for a
+//!         v                                                v while: the next file
+//!   current file ── lines ──> caller ── advance ──> position
+//! ```
+//!
+//! The current file stays open, so it is read to its end whatever happens to its name. A
+//! position names the file by its identity ([`FileId`]), and the last file before it by name:
+//! after a stop of any length, the file is found again although it was renamed or compressed,
+//! and if it is gone, reading continues with the first file that is left.
+//!
+//! # Design
+//!
+//! The kubelet renames `<run>.log`, then tells the runtime to open a new one. In between, the
+//! runtime writes to the renamed file. The existence of a later file therefore shows that the
+//! runtime has changed over, and the file is left when nothing was added for [`SETTLE`] since.
+//!
+//! The kubelet deletes the oldest files first. Hence, if the file of a position is gone, so
+//! are all before it, and every file after the last one that was read entirely is unread.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::file_id::FileId;
+use crate::file_name::FileName;
+use crate::source::Source;
+
+/// The time for which nothing must have been added to a file after a later one appeared.
+pub const SETTLE: Duration = Duration::from_millis(500);
+
+/// The log of one container. Files are opened and read by [`ContainerLog::read`] only.
+#[derive(Debug)]
+pub struct ContainerLog {
+    folder: PathBuf,
+    start: Option<Start>,
+    /// The last file that was read entirely.
+    after: Option<FileName>,
+    current: Option<Current>,
+}
+
+/// The point from which a container's log is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The first line that is left.
+    Beginning,
+    /// The next line that is written.
+    End,
+    /// The position of an earlier reader.
+    At(Position),
+}
+
+/// A position in a container's log. The lines before it were read.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// The last file that was read entirely, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<FileName>,
+    /// The file that was being read, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FilePosition>,
+}
+
+/// A position in a file.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct FilePosition {
+    /// The file.
+    pub id: FileId,
+    /// The offset of the next line in its uncompressed text.
+    pub offset: u64,
+}
+
+/// The file that is being read.
+#[derive(Debug)]
+struct Current {
+    source: Source,
+    id: FileId,
+    offset: u64,
+    /// The time since which there is a later file, and the length since then.
+    superseded: Option<(Instant, u64)>,
+}
+
+/// The next part of a container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'b> {
+    /// Complete lines, with their line feeds. [`ContainerLog::advance`] confirms them.
+    Lines {
+        /// The offset of the first one.
+        at: u64,
+        /// The lines.
+        text: &'b [u8],
+    },
+    /// A line without a line feed: the end of a file that nobody continues, or a line that
+    /// is longer than the buffer.
+    Cut {
+        /// The offset of the line.
+        at: u64,
+        /// The line.
+        text: &'b [u8],
+    },
+    /// Text that can no longer be read. It is reported once.
+    Missing(Missing),
+    /// Nothing at present.
+    Wait {
+        /// The time of the next call, if it does not depend on changes of the folder.
+        until: Option<Instant>,
+    },
+    /// The container's folder was deleted, and everything that is still open was read.
+    Ended,
+}
+
+/// Text that can no longer be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The file in which the reader was, and perhaps files after it, are gone.
+    Deleted,
+    /// The current file was truncated. Everything in it had been read, as far as is known.
+    Truncated,
+    /// The file cannot be read, because it is damaged for example.
+    Unreadable(String),
+}
+
+/// A file of the folder.
+struct Entry {
+    name: FileName,
+    path: PathBuf,
+}
+
+impl ContainerLog {
+    /// Creates the log of a container's folder.
+    #[must_use]
+    pub const fn new(folder: PathBuf, start: Start) -> Self {
+        Self {
+            folder,
+            start: Some(start),
+            after: None,
+            current: None,
+        }
+    }
+
+    /// Returns the container's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the position of the next line; none before the first call of
+    /// [`ContainerLog::read`].
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match &self.start {
+            Some(Start::At(position)) => Some(position.clone()),
+            Some(Start::Beginning | Start::End) => None,
+            None => Some(Position {
+                after: self.after.clone(),
+                file: self.current.as_ref().map(|current| FilePosition {
+                    id: current.id,
+                    offset: current.offset,
+                }),
+            }),
+        }
+    }
+
+    /// Confirms the text before an offset of the current file.
+    pub fn advance(&mut self, offset: u64) {
+        if let Some(current) = &mut self.current {
+            debug_assert!(offset >= current.offset, "a position never goes back");
+            current.offset = offset;
+        }
+    }
+
+    /// Returns the next part of the log. Without [`ContainerLog::advance`] it is the same
+    /// lines again. The buffer limits the length of a line.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder or the current file cannot be read. The next call tries
+    /// again.
+    pub fn read<'b>(&mut self, buffer: &'b mut [u8], now: Instant) -> io::Result<Step<'b>> {
+        if let Some(missing) = self.begin()? {
+            return Ok(Step::Missing(missing));
+        }
+        loop {
+            let Some(current) = &mut self.current else {
+                match self.open_next()? {
+                    Next::Opened => continue,
+                    Next::Unreadable(name) => {
+                        return Ok(Step::Missing(Missing::Unreadable(name)));
+                    }
+                    Next::None => return Ok(Step::Wait { until: None }),
+                    Next::FolderGone => return Ok(Step::Ended),
+                }
+            };
+            if current.was_truncated()? {
+                return Ok(Step::Missing(Missing::Truncated));
+            }
+            let at = current.offset;
+            let count = match current.source.read_at(at, buffer) {
+                Ok(count) => count,
+                // Another attempt would end at the same place.
+                Err(error) if current.source.is_compressed() => {
+                    self.leave()?;
+                    return Ok(Step::Missing(Missing::Unreadable(error.to_string())));
+                }
+                Err(error) => return Err(error),
+            };
+            current.complete_id()?;
+            if let Some(last) = memchr::memrchr(b'\n', &buffer[..count]) {
+                let text = &buffer[..=last];
+                return Ok(Step::Lines { at, text });
+            }
+            if count < buffer.len()
+                && let Some(step) = self.wait_at_end(at + count as u64, now)?
+            {
+                return Ok(step);
+            }
+            if count > 0 {
+                let text = &buffer[..count];
+                return Ok(Step::Cut { at, text });
+            }
+            self.leave()?;
+        }
+    }
+
+    /// Begins at the start, once there is a file.
+    fn begin(&mut self) -> io::Result<Option<Missing>> {
+        let missing = match &self.start {
+            None => return Ok(None),
+            Some(Start::Beginning) => None,
+            Some(Start::End) => {
+                self.begin_at_end()?;
+                None
+            }
+            Some(Start::At(position)) => {
+                let position = position.clone();
+                self.begin_at(&position)?
+            }
+        };
+        self.start = None;
+        Ok(missing)
+    }
+
+    fn begin_at_end(&mut self) -> io::Result<()> {
+        let mut entries = self.entries()?.unwrap_or_default();
+        let Some(last) = entries.pop() else {
+            return Ok(());
+        };
+        let mut source = Source::open(&last.path, last.name.is_compressed)?;
+        let id = source.id()?;
+        let offset = source.end_of_lines()?;
+        self.after = entries.pop().map(|entry| entry.name);
+        self.current = Some(Current::new(source, id, offset));
+        Ok(())
+    }
+
+    fn begin_at(&mut self, position: &Position) -> io::Result<Option<Missing>> {
+        self.after.clone_from(&position.after);
+        // A file of which nothing was read is the first unread one.
+        let Some(FilePosition { id, offset }) = position.file.filter(|file| file.offset > 0) else {
+            return Ok(None);
+        };
+        let entries = self.entries()?.unwrap_or_default();
+        let unread = entries.iter().filter(|entry| self.is_unread(&entry.name));
+        for entry in unread {
+            let Ok(mut source) = Source::open(&entry.path, entry.name.is_compressed) else {
+                continue;
+            };
+            if source.beginning_matches(&id).unwrap_or(false) {
+                self.current = Some(Current::new(source, id, offset));
+                return Ok(None);
+            }
+        }
+        Ok(Some(Missing::Deleted))
+    }
+
+    fn is_unread(&self, name: &FileName) -> bool {
+        let after = self.after.as_ref();
+        after.is_none_or(|after| name.is_later_than(after))
+    }
+
+    /// Returns how to wait at the end of the current file; none if it is complete, because
+    /// a later file has existed for a while.
+    fn wait_at_end(&mut self, end: u64, now: Instant) -> io::Result<Option<Step<'static>>> {
+        let (own, entries) = self.own_entry()?;
+        let is_gone = entries.is_none();
+        let mut entries = entries.unwrap_or_default().into_iter();
+        let last_read = own.as_ref().or(self.after.as_ref());
+        let is_superseded =
+            entries.any(|entry| last_read.is_none_or(|last| entry.name.is_later_than(last)));
+        let Some(current) = &mut self.current else {
+            return Ok(None);
+        };
+        if is_gone {
+            return Ok((end == current.offset).then_some(Step::Ended));
+        }
+        if !is_superseded {
+            current.superseded = None;
+            return Ok(Some(Step::Wait { until: None }));
+        }
+        let superseded = current.superseded.filter(|(_, length)| *length == end);
+        let (since, _) = *current.superseded.insert(superseded.unwrap_or((now, end)));
+        let until = since + SETTLE;
+        Ok((now < until).then_some(Step::Wait { until: Some(until) }))
+    }
+
+    /// Leaves the current file, which was read entirely or cannot be read.
+    fn leave(&mut self) -> io::Result<()> {
+        if let (Some(own), _) = self.own_entry()? {
+            self.after = Some(own);
+        }
+        self.current = None;
+        Ok(())
+    }
+
+    /// Returns the name that the current file has now, if it has one, and all files.
+    fn own_entry(&self) -> io::Result<(Option<FileName>, Option<Vec<Entry>>)> {
+        let entries = self.entries()?;
+        let Some(current) = &self.current else {
+            return Ok((None, entries));
+        };
+        let is_own = |entry: &&Entry| current.is(entry).unwrap_or(false);
+        let all = entries.iter().flatten();
+        let own = all.filter(is_own).map(|entry| entry.name.clone()).max();
+        Ok((own, entries))
+    }
+
+    /// Opens the first file that is not read yet.
+    fn open_next(&mut self) -> io::Result<Next> {
+        let Some(entries) = self.entries()? else {
+            return Ok(Next::FolderGone);
+        };
+        let mut entries = entries.into_iter();
+        let Some(Entry { name, path }) = entries.find(|entry| self.is_unread(&entry.name)) else {
+            return Ok(Next::None);
+        };
+        let opened = Source::open(&path, name.is_compressed).and_then(|mut source| {
+            let id = source.id()?;
+            Ok(Current::new(source, id, 0))
+        });
+        match opened {
+            Ok(current) => self.current = Some(current),
+            // It was renamed, compressed or deleted since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let why = format!("{}: {error}", path.display());
+                self.after = Some(name);
+                return Ok(Next::Unreadable(why));
+            }
+        }
+        Ok(Next::Opened)
+    }
+
+    /// Returns the log files in the order in which they were written; none if there is no
+    /// folder.
+    fn entries(&self) -> io::Result<Option<Vec<Entry>>> {
+        let folder = match self.folder.read_dir() {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut entries = Vec::new();
+        for entry in folder {
+            let entry = entry?;
+            if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
+                let path = entry.path();
+                entries.push(Entry { name, path });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Some(entries))
+    }
+}
+
+/// The result of opening the next file.
+enum Next {
+    Opened,
+    Unreadable(String),
+    None,
+    FolderGone,
+}
+
+impl Current {
+    const fn new(source: Source, id: FileId, offset: u64) -> Self {
+        Self {
+            source,
+            id,
+            offset,
+            superseded: None,
+        }
+    }
+
+    /// Returns whether a file of the folder is this one, under whatever name.
+    fn is(&self, entry: &Entry) -> io::Result<bool> {
+        if !entry.name.is_compressed {
+            let metadata = entry.path.symlink_metadata()?;
+            return Ok((metadata.dev(), metadata.ino()) == self.source.inode());
+        }
+        Source::open(&entry.path, true)?.beginning_matches(&self.id)
+    }
+
+    /// Returns whether the file was truncated or replaced in place, and continues then with
+    /// what it has now.
+    fn was_truncated(&mut self) -> io::Result<bool> {
+        let Some(length) = self.source.length()? else {
+            return Ok(false);
+        };
+        let is_same = self.source.beginning_matches(&self.id)?;
+        if is_same && length >= self.offset {
+            return Ok(false);
+        }
+        self.id = self.source.id()?;
+        self.offset = if is_same { length } else { 0 };
+        Ok(true)
+    }
+
+    /// Extends the fingerprint of a file that was short, once something was read of it.
+    fn complete_id(&mut self) -> io::Result<()> {
+        if !self.source.is_compressed() && !self.id.fingerprint.is_complete() {
+            self.id = self.source.id()?;
+        }
+        Ok(())
+    }
+}

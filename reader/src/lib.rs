@@ -1,0 +1,31 @@
+//! Reads the logs of containers on a node, as the kubelet and the container runtime write and
+//! rotate them.
+//!
+//! ```text
+//! /var/log/pods/<namespace>_<pod>_<uid>/<container>/
+//!     0.log.20260301-120000.gz   rotated and compressed
+//!     0.log.20260301-130000      rotated
+//!     0.log                      the current file of the first run
+//!     1.log                      of the next run, after a restart of the container
+//!        v
+//! container_log.rs   the files in order, from a position on, across renames and restarts
+//!   file_name.rs       the order of the files
+//!   source.rs          a file's bytes, compressed or not
+//!   file_id.rs         the file's identity
+//!        v
+//! line.rs            CRI and json-file lines: time, stream, text
+//!        v
+//! assembler.rs       parts of long lines, joined
+//! ```
+//!
+//! The crate has no threads and no clock: time comes in as a value.
+#![forbid(unsafe_code)]
+
+pub mod assembler;
+pub mod container_log;
+pub mod file_id;
+pub mod file_name;
+pub mod line;
+mod source;
+
+pub use self::container_log::{ContainerLog, Missing, Position, Start, Step};
