@@ -373,12 +373,12 @@ impl Run {
                 .list(&ListParams::default())
                 .await
                 .expect("the API server answers");
-            let says = |sink: &&LogSink| {
+            let has_condition = |sink: &&LogSink| {
                 let status = sink.status.as_ref();
                 let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
                 conditions.any(|found| found.type_ == condition && found.status == "True")
             };
-            if all.iter().filter(says).count() == self.size.sinks {
+            if all.iter().filter(has_condition).count() == self.size.sinks {
                 return;
             }
             sleep(Duration::from_secs(1)).await;
