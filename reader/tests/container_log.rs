@@ -1,0 +1,141 @@
+//! What a container's log reports as missing, and where it begins.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use reader::container_log::SETTLE;
+use reader::{ContainerLog, Missing, Start, Step};
+use tempfile::TempDir;
+
+/// Reads everything. Returns the text, and what is missing.
+fn read(log: &mut ContainerLog) -> (String, Vec<Missing>) {
+    let (mut text, mut missing) = (String::new(), Vec::new());
+    let (mut buffer, mut now) = ([0; 64], Instant::now());
+    loop {
+        match log.read(&mut buffer, now).unwrap() {
+            Step::Lines { at, text: lines } | Step::Cut { at, text: lines } => {
+                text += std::str::from_utf8(lines).unwrap();
+                log.advance(at + lines.len() as u64);
+            }
+            Step::Missing(what) => missing.push(what),
+            Step::Wait { until: Some(until) } => now = until,
+            Step::Wait { until: None } | Step::Ended => return (text, missing),
+        }
+    }
+}
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn open(folder: &Path, start: Start) -> ContainerLog {
+    ContainerLog::new(folder.to_owned(), start)
+}
+
+const T1: &str = "0.log.20260301-000001";
+const T2: &str = "0.log.20260301-000002";
+
+#[test]
+fn files_are_read_in_the_order_in_which_they_were_written() {
+    let files = [("1.log", "d\n"), ("0.log", "c\n"), (T2, "b\n"), (T1, "a\n")];
+    let folder = folder(&files);
+    fs::write(folder.path().join("other.txt"), "x\n").unwrap();
+    let mut log = open(folder.path(), Start::Beginning);
+    assert_eq!(read(&mut log), ("a\nb\nc\nd\n".to_owned(), vec![]));
+    drop(folder);
+    assert_eq!(log.read(&mut [0; 64], Instant::now()).unwrap(), Step::Ended);
+}
+
+#[test]
+fn the_end_is_after_the_last_whole_line() {
+    let folder = folder(&[(T1, "a\n"), ("0.log", "b\nc")]);
+    let mut log = open(folder.path(), Start::End);
+    assert_eq!(read(&mut log), (String::new(), vec![]));
+    fs::write(folder.path().join("0.log"), "b\ncd\n").unwrap();
+    assert_eq!(read(&mut log), ("cd\n".to_owned(), vec![]));
+    // A container that starts later is read from its first line.
+    let empty = TempDir::new().unwrap();
+    let mut log = open(empty.path(), Start::End);
+    assert_eq!(read(&mut log), (String::new(), vec![]));
+    fs::write(empty.path().join("0.log"), "a\n").unwrap();
+    assert_eq!(read(&mut log).0, "a\n");
+}
+
+#[test]
+fn a_deleted_file_is_reported_once_and_the_rest_is_read() {
+    let folder = folder(&[("0.log", "a\nb\n")]);
+    let mut log = open(folder.path(), Start::Beginning);
+    assert_eq!(read(&mut log).0, "a\nb\n");
+    let position = log.position().unwrap();
+    fs::remove_file(folder.path().join("0.log")).unwrap();
+    fs::write(folder.path().join(T2), "c\n").unwrap();
+    fs::write(folder.path().join("0.log"), "d\n").unwrap();
+    let mut log = open(folder.path(), Start::At(position));
+    assert_eq!(
+        read(&mut log),
+        ("c\nd\n".to_owned(), vec![Missing::Deleted])
+    );
+    assert_eq!(read(&mut log), (String::new(), vec![]));
+}
+
+#[test]
+fn a_truncated_file_is_reported_and_read_from_its_beginning() {
+    let folder = folder(&[("0.log", "a\nb\n")]);
+    let mut log = open(folder.path(), Start::Beginning);
+    read(&mut log);
+    fs::write(folder.path().join("0.log"), "c\n").unwrap();
+    assert_eq!(read(&mut log), ("c\n".to_owned(), vec![Missing::Truncated]));
+    // It may have grown beyond the position since.
+    fs::write(folder.path().join("0.log"), "d\ne\nf\n").unwrap();
+    assert_eq!(
+        read(&mut log),
+        ("d\ne\nf\n".to_owned(), vec![Missing::Truncated])
+    );
+}
+
+#[test]
+fn a_damaged_file_is_reported_and_the_next_is_read() {
+    let folder = folder(&[("0.log.20260301-000001.gz", "not gzip"), ("0.log", "b\n")]);
+    let mut log = open(folder.path(), Start::Beginning);
+    let (text, missing) = read(&mut log);
+    assert_eq!(text, "b\n");
+    let [Missing::Unreadable(why)] = &missing[..] else {
+        panic!("{missing:?}");
+    };
+    assert!(why.contains("0.log.20260301-000001.gz"), "{why}");
+}
+
+#[test]
+fn the_end_of_a_file_that_nobody_continues_is_a_line() {
+    let folder = folder(&[(T1, "a\nb"), ("0.log", "c\n")]);
+    let mut log = open(folder.path(), Start::Beginning);
+    let (mut buffer, now) = ([0; 64], Instant::now());
+    let Step::Lines { at: 0, text } = log.read(&mut buffer, now).unwrap() else {
+        panic!();
+    };
+    assert_eq!(text, b"a\n");
+    log.advance(2);
+    let wait = Step::Wait {
+        until: Some(now + SETTLE),
+    };
+    assert_eq!(log.read(&mut buffer, now).unwrap(), wait);
+    let cut = Step::Cut { at: 2, text: b"b" };
+    assert_eq!(log.read(&mut buffer, now + SETTLE).unwrap(), cut);
+}
+
+#[test]
+fn a_line_longer_than_the_buffer_is_cut() {
+    let line = "x".repeat(100);
+    let folder = folder(&[("0.log", &format!("{line}\n"))]);
+    let mut log = open(folder.path(), Start::Beginning);
+    let mut buffer = [0; 64];
+    let step = log.read(&mut buffer, Instant::now()).unwrap();
+    let text = line[..64].as_bytes();
+    assert_eq!(step, Step::Cut { at: 0, text });
+}
