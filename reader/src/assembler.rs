@@ -51,9 +51,9 @@ pub struct Offsets {
 /// A text of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text<'a> {
-    /// The time of its first part.
+    /// The time of the first part.
     pub time: Time,
-    /// Its stream.
+    /// The stream.
     pub stream: Stream,
     /// The text.
     pub text: &'a [u8],

@@ -1,4 +1,4 @@
-//! What a container's log reports as missing, and where it begins.
+//! The reports of missing text, and the beginnings of a container's log.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs;
@@ -136,6 +136,6 @@ fn a_line_longer_than_the_buffer_is_cut() {
     let mut log = open(folder.path(), Start::Beginning);
     let mut buffer = [0; 64];
     let step = log.read(&mut buffer, Instant::now()).unwrap();
-    let text = line[..64].as_bytes();
+    let text = &line.as_bytes()[..64];
     assert_eq!(step, Step::Cut { at: 0, text });
 }
