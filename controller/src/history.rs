@@ -273,8 +273,8 @@ impl History {
             let node = attempt.node.iter_mut().map(|(_, chosen)| chosen);
             node.chain([&mut attempt.since, &mut attempt.begun])
         });
-        let units = self.suspects.iter_mut().chain([&mut self.held]);
-        let setbacks = units.flat_map(|units| units.values_mut().map(|held| &mut held.setback));
+        let groups = self.suspects.iter_mut().chain([&mut self.held]);
+        let setbacks = groups.flat_map(|groups| groups.values_mut().map(|held| &mut held.setback));
         let setbacks = setbacks.chain(self.failed.iter_mut().map(|failed| &mut failed.setback));
         let times = attempts
             .chain(setbacks.map(|setback| &mut setback.since))
@@ -485,9 +485,9 @@ impl History {
     fn is_retry(&self, revision: &str, situation: &Situation<'_>) -> bool {
         let failed = self.failed.as_ref();
         let has_failed = |name: &String, content: &[u8]| {
-            let mut units = self.suspects.iter().chain([&self.held]);
+            let mut groups = self.suspects.iter().chain([&self.held]);
             let content = content_hash(content);
-            units.any(|units| units.get(name).is_some_and(|held| held.content == content))
+            groups.any(|groups| groups.get(name).is_some_and(|held| held.content == content))
         };
         failed.is_some_and(|failed| failed.revision == revision && failed.node.is_some())
             || situation

@@ -32,7 +32,7 @@ pub(crate) async fn list(cluster: &Cluster, list: &List) -> Result<String, Failu
         Some(ListOutput::Yaml) => documents(Output::Yaml),
         Some(ListOutput::Name) => Ok(sinks.iter().map(name).collect()),
         Some(ListOutput::Wide) | None if sinks.is_empty() => {
-            eprintln!("No sinks found{}.", place(cluster, list));
+            eprintln!("No sinks found{}.", scope_of(cluster, list));
             Ok(String::new())
         }
         wide => {
@@ -45,7 +45,7 @@ pub(crate) async fn list(cluster: &Cluster, list: &List) -> Result<String, Failu
     }
 }
 
-fn place(cluster: &Cluster, list: &List) -> String {
+fn scope_of(cluster: &Cluster, list: &List) -> String {
     match (list.all_namespaces, list.kind.cluster) {
         (true, _) => String::new(),
         (false, true) => " in the cluster".to_owned(),

@@ -124,17 +124,17 @@ async fn ask(cluster: &Cluster, all: bool) -> Result<Vec<Value>, Failure> {
     let mut found = Vec::new();
     let mut is_any_known = false;
     for (version, of_namespaces, of_cluster) in RESOURCES {
-        let mut places = Vec::new();
+        let mut paths = Vec::new();
         if all {
-            places.push(of_namespaces.to_owned());
-            places.push(of_cluster.to_owned());
+            paths.push(of_namespaces.to_owned());
+            paths.push(of_cluster.to_owned());
         } else {
             let namespace = &cluster.namespace;
-            places.push(format!("namespaces/{namespace}/{of_namespaces}"));
+            paths.push(format!("namespaces/{namespace}/{of_namespaces}"));
         }
-        for place in places {
-            let what = format!("cannot list {place} of {version}");
-            let request = Request::get(format!("/apis/{version}/{place}"));
+        for path in paths {
+            let what = format!("cannot list {path} of {version}");
+            let request = Request::get(format!("/apis/{version}/{path}"));
             let request = request.body(Vec::new());
             let request = request.map_err(|error| Failure::new(format!("{what}: {error}")))?;
             match cluster.client.request::<Value>(request).await {

@@ -133,7 +133,7 @@ impl Distributor {
     /// Returns the queue of a sink, and creates it if there is none.
     fn queue(&mut self, id: &SinkId, since: Option<Timestamp>) -> &mut SinkQueue {
         let from = match self.stage {
-            Stage::Begun => self.checkpoint.place_of(id, since),
+            Stage::Begun => self.checkpoint.position_of(id, since),
             // Of a sink that is new everything is listed.
             _ => 0,
         };
@@ -323,18 +323,18 @@ impl Distributor {
         let mut checkpoint = Checkpoint {
             version: self.position,
             sinks_until: newest,
-            places: BTreeMap::new(),
+            positions: BTreeMap::new(),
         };
         let is_listing = self.stage != Stage::Watching;
-        let place = |queue: &SinkQueue| queue.place(is_listing).unwrap_or(self.position);
-        let places = self.queues.iter().map(|(id, o)| (id, o, place(o)));
+        let position = |queue: &SinkQueue| queue.position(is_listing).unwrap_or(self.position);
+        let positions = self.queues.iter().map(|(id, o)| (id, o, position(o)));
         let (behind, others): (Vec<_>, Vec<_>) =
-            places.partition(|(_, _, place)| *place < self.position);
+            positions.partition(|(_, _, position)| *position < self.position);
         // The creation time does not show which of the sinks that are as old as the newest
         // one are known.
         let known = others.iter().filter(|(_, o, _)| o.since == newest);
-        for (id, _, place) in behind.iter().chain(known) {
-            checkpoint.put(id, *place);
+        for (id, _, position) in behind.iter().chain(known) {
+            checkpoint.put(id, *position);
         }
         checkpoint
     }

@@ -131,7 +131,7 @@ impl SinkQueue {
     }
 
     /// Returns the version up to which the sink has everything; none if nothing waits.
-    pub(super) fn place(&self, is_listing: bool) -> Option<u64> {
+    pub(super) fn position(&self, is_listing: bool) -> Option<u64> {
         let in_flight = self.in_flight.as_ref().and_then(|o| o.occurrences.first());
         let in_flight = in_flight.map(|oldest| oldest.version.saturating_sub(1));
         let waiting = self.waiting.first_key_value();

@@ -218,7 +218,7 @@ fn a_sink_gets_the_events_from_while_it_was_refused() {
     delivered(&mut distributor, "a");
     assert!(distributor.on_watched(event(6, 2, 1)).is_empty());
     assert_eq!(next(&mut distributor, "a"), None);
-    assert_eq!(distributor.checkpoint().places["shop/a"], 5);
+    assert_eq!(distributor.checkpoint().positions["shop/a"], 5);
 
     let joining = distributor.set_routes(&routes(&["a"]));
     assert_eq!(joining, [(id("a"), 1)]);

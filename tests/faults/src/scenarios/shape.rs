@@ -48,15 +48,15 @@ pub(crate) fn rejected(delivery: Delivery) -> Outcome {
     let notice = "1 messages dropped because the receiver ended the connection on each attempt";
     let arrived = || {
         let mut arrived = texts(&receiver.received());
-        let told = arrived.iter().any(|text| text == notice);
+        let is_reported = arrived.iter().any(|text| text == notice);
         arrived.retain(|text| text != notice);
-        (arrived, told)
+        (arrived, is_reported)
     };
     let everything = || {
-        let (arrived, told) = arrived();
+        let (arrived, is_reported) = arrived();
         let different: HashSet<String> = arrived.into_iter().collect();
-        let told = told || delivery == Delivery::Queued;
-        (told && different.len() == load.total()).then_some(())
+        let is_reported = is_reported || delivery == Delivery::Queued;
+        (is_reported && different.len() == load.total()).then_some(())
     };
     let log = Load::deliver_chunks(&chunks, delivery, &options, || {
         wait::until(BOUND, everything).unwrap();
