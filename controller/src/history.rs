@@ -32,41 +32,30 @@
 //!
 //! The next state is a pure function of the fleet, the history and the time, so the tests are
 //! clusters in virtual time.
-//!
-//! Each deleted agent is accounted for ([`Risked`]): the history records the nodes whose
-//! working agent the controller has deleted, until they have a working one again. Three such
-//! nodes (fewer in a small cluster) mean that new agents do not start, for whatever reason, so
-//! no further working agent is deleted. A node that gets a working agent again clears those
-//! whose agents were deleted no later, because then the faults are their own, unless there are
-//! many. This single rule covers registries, network plug-ins and admission webhooks that are
-//! down, pods that do not terminate, and revisions that take their nodes down
-//! (`history/tests/outages.rs`).
 
+mod evidence;
+mod held;
+mod risk;
 mod situation;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::situation::Failure;
-pub use self::situation::{Situation, Step};
+use self::evidence::Failure;
+use self::held::MAX_RETRY_WAIT;
+pub use self::held::{HeldFile, HeldFiles, HoldReason, Setback};
+pub use self::risk::{Risk, Risked};
+pub use self::situation::Situation;
+pub use self::step::Step;
 use crate::configuration::{Configuration, content_hash};
 use crate::fleet::{Agent, lasts};
 
-/// The wait before a failed revision is tried again. The cause may have been the node, or a
-/// lack of room for a pod.
-const RETRY_WAIT: Duration = Duration::from_secs(15 * 60);
-/// The factor by which the wait grows with each further failure.
-const BACKOFF_FACTOR: u32 = 4;
-/// The longest wait.
-const MAX_RETRY_WAIT: Duration = Duration::from_secs(6 * 3600);
-/// The number of failures of a file after which it waits whatever its content.
-const MAX_FAILURES: u32 = 3;
 /// The maximum number of files that are held back.
 const MAX_HELD: usize = 1000;
 
@@ -93,55 +82,6 @@ pub struct History {
     /// The nodes whose working agent was deleted and has not been replaced by another one
     /// yet, with the time of the deletion.
     pub risked: Risked,
-}
-
-/// Nodes whose working agent was deleted.
-pub type Risked = BTreeMap<String, Risk>;
-
-/// The deletion of a working agent.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Risk {
-    /// The time of the deletion.
-    pub deleted: Timestamp,
-    /// Whether a new agent has started elsewhere since, so that the node has a fault of its
-    /// own.
-    #[serde(default)]
-    pub is_its_own: bool,
-}
-
-/// The files of tenants that are held back, by name.
-pub type HeldFiles = BTreeMap<String, HeldFile>;
-
-/// The content of a file that is held back.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct HeldFile {
-    /// The hash of the content. Other contents of the file are not held back.
-    pub content: String,
-    /// The failure.
-    #[serde(flatten)]
-    pub setback: Setback,
-}
-
-/// The reason why a tenant's file is held back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoldReason {
-    /// The failure of the agents that had it, for people.
-    pub why: String,
-    /// Whether another change may be the cause, so that this one is tried again in turn.
-    pub is_suspect: bool,
-}
-
-/// A failure, and how often it has occurred.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Setback {
-    /// The failure of the agents, for people.
-    pub why: String,
-    /// The time of the last failure.
-    pub since: Timestamp,
-    /// The number of failures.
-    pub times: u32,
 }
 
 /// A revision with the time since which it has its role.
@@ -682,26 +622,5 @@ impl Failed {
     #[must_use]
     pub fn concerns(&self, revision: &str, template: &str) -> bool {
         self.revision == revision || self.template.as_deref() == Some(template)
-    }
-}
-
-impl HeldFile {
-    /// Returns whether the file stays as it was instead of getting this content.
-    fn applies_to(&self, content: &str, now: Timestamp) -> bool {
-        let Self {
-            content: failed,
-            setback,
-        } = self;
-        // A file of which several contents in a row have failed gives others a turn.
-        let is_frequent = setback.times >= MAX_FAILURES && lasts(setback.since, now) < RETRY_WAIT;
-        is_frequent || (failed == content && !setback.is_over(now))
-    }
-}
-
-impl Setback {
-    /// Returns whether the wait is over.
-    fn is_over(&self, now: Timestamp) -> bool {
-        let waits = BACKOFF_FACTOR.saturating_pow(self.times.saturating_sub(1));
-        lasts(self.since, now) >= RETRY_WAIT.saturating_mul(waits).min(MAX_RETRY_WAIT)
     }
 }

@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use k8s_openapi::jiff::SignedDuration;
 
-use super::situation::MAX_LOST;
+use super::risk::MAX_LOST;
 use super::*;
 use crate::fleet::{Absent, Fleet, Obstacle, OutOfReach};
 use crate::plan::Plan;
