@@ -104,7 +104,10 @@ pub enum Step<'b> {
         /// The line.
         text: &'b [u8],
     },
-    /// Text that can no longer be read. It is reported once.
+    /// The current file was read entirely, and the next one begins.
+    NextFile,
+    /// Text that can no longer be read. It is reported once, and the next text is that of
+    /// another file, or of the same one from its beginning.
     Missing(Missing),
     /// Nothing at present.
     Wait {
@@ -225,6 +228,7 @@ impl ContainerLog {
                 return Ok(Step::Cut { at, text });
             }
             self.leave()?;
+            return Ok(Step::NextFile);
         }
     }
 

@@ -16,16 +16,19 @@
 //! line.rs            CRI and json-file lines: time, stream, text
 //!        v
 //! assembler.rs       parts of long lines, joined
+//!        v
+//! container.rs       the texts of a container, from a position on
 //! ```
 //!
 //! The crate has no threads and no clock: time comes in as a value.
 #![forbid(unsafe_code)]
 
 pub mod assembler;
+pub mod container;
 pub mod container_log;
 pub mod file_id;
 pub mod file_name;
 pub mod line;
 mod source;
 
-pub use self::container_log::{ContainerLog, Missing, Position, Start, Step};
+pub use self::container::{Container, Item, Position, Start, Turn};

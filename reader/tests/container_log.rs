@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use reader::container_log::SETTLE;
-use reader::{ContainerLog, Missing, Start, Step};
+use reader::container_log::{ContainerLog, Missing, SETTLE, Start, Step};
 use tempfile::TempDir;
 
 /// Reads everything. Returns the text, and what is missing.
@@ -19,6 +18,7 @@ fn read(log: &mut ContainerLog) -> (String, Vec<Missing>) {
                 text += std::str::from_utf8(lines).unwrap();
                 log.advance(at + lines.len() as u64);
             }
+            Step::NextFile => {}
             Step::Missing(what) => missing.push(what),
             Step::Wait { until: Some(until) } => now = until,
             Step::Wait { until: None } | Step::Ended => return (text, missing),

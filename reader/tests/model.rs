@@ -14,8 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use reader::container_log::SETTLE;
-use reader::{ContainerLog, Position, Start, Step};
+use reader::container_log::{ContainerLog, Position, SETTLE, Start, Step};
 use tempfile::TempDir;
 
 /// An event in the life of a log.
@@ -253,6 +252,7 @@ impl World {
                     }
                     self.log.advance(at + text.len() as u64);
                 }
+                Step::NextFile => {}
                 Step::Missing(_) => self.missing += 1,
                 Step::Wait { until: Some(until) } => self.now = until,
                 Step::Wait { until: None } => return,

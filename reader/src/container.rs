@@ -1,0 +1,177 @@
+//! The texts of one container, from a position on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::assembler::{Assembler, Offsets, Text};
+use crate::container_log::{self, ContainerLog, Missing, Step};
+use crate::line::Line;
+
+/// A container whose log is read.
+#[derive(Debug)]
+pub struct Container {
+    log: ContainerLog,
+    assembler: Assembler,
+    /// The offset up to which the current file was read.
+    end: u64,
+    limit: usize,
+}
+
+/// The point from which a container is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The first line that is left.
+    Beginning,
+    /// The next line that is written.
+    End,
+    /// The position of an earlier reader.
+    At(Position),
+}
+
+/// A position in the texts of a container. The texts before it were passed on.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// The position of the first line that has to be read again.
+    #[serde(flatten)]
+    pub log: container_log::Position,
+    /// The offsets in its file up to which the texts of each stream were passed on.
+    #[serde(default)]
+    pub passed: Offsets,
+}
+
+/// A text of a container, or a line that its runtime did not write as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A text.
+    Text(Text<'a>),
+    /// A line that is neither one of CRI nor of json-file, such as one that was cut off when
+    /// the machine stopped.
+    Invalid(&'a [u8]),
+}
+
+/// The result of a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// So many bytes were read, and there may be more.
+    Read(usize),
+    /// Text that can no longer be read.
+    Missing(Missing),
+    /// Nothing more at present.
+    Wait {
+        /// The time of the next turn, if it does not depend on changes of the folder.
+        until: Option<Instant>,
+    },
+    /// The container's folder was deleted, and everything was read.
+    Ended,
+}
+
+impl Container {
+    /// Creates a container with its folder. Texts of more than `limit` bytes are passed on in
+    /// pieces.
+    #[must_use]
+    pub fn new(folder: PathBuf, start: Start, limit: usize) -> Self {
+        let (start, passed) = match start {
+            Start::Beginning => (container_log::Start::Beginning, Offsets::default()),
+            Start::End => (container_log::Start::End, Offsets::default()),
+            Start::At(Position { log, passed }) => (container_log::Start::At(log), passed),
+        };
+        Self {
+            log: ContainerLog::new(folder, start),
+            assembler: Assembler::new(limit, passed),
+            end: 0,
+            limit,
+        }
+    }
+
+    /// Returns the container's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.log.folder()
+    }
+
+    /// Returns the position of the next text; none before the first turn.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        let mut log = self.log.position()?;
+        let passed = match &mut log.file {
+            Some(file) => {
+                let passed = self.assembler.offsets(file.offset);
+                file.offset = passed.lowest();
+                passed
+            }
+            None => Offsets::default(),
+        };
+        Some(Position { log, passed })
+    }
+
+    /// Returns the number of bytes in memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.assembler.memory()
+    }
+
+    /// Reads as much as the buffer holds, and passes it on. The buffer limits the length of a
+    /// line of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder or the current file cannot be read. The next turn tries
+    /// again.
+    pub fn turn(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        mut pass: impl FnMut(Item<'_>),
+    ) -> io::Result<Turn> {
+        let mut pass_text = |text: Text<'_>| pass(Item::Text(text));
+        self.assembler.give_up(self.end, false, now, &mut pass_text);
+        Ok(match self.log.read(buffer, now)? {
+            Step::Lines { at, text } | Step::Cut { at, text } => {
+                let mut at = at;
+                for line in text.split_inclusive(|byte| *byte == b'\n') {
+                    let end = at + line.len() as u64;
+                    let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    match Line::parse(line) {
+                        Some(line) => self.assembler.push((at, end), &line, now, |text| {
+                            pass(Item::Text(text));
+                        }),
+                        None if self.assembler.was_read(at) => {}
+                        None => pass(Item::Invalid(line)),
+                    }
+                    at = end;
+                }
+                self.end = at;
+                self.log.advance(at);
+                Turn::Read(text.len())
+            }
+            Step::NextFile => {
+                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                self.begin_file();
+                Turn::Read(0)
+            }
+            Step::Missing(missing) => {
+                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                self.begin_file();
+                Turn::Missing(missing)
+            }
+            Step::Wait { until } => {
+                let deadline = self.assembler.deadline();
+                let until = [until, deadline].into_iter().flatten().min();
+                Turn::Wait { until }
+            }
+            Step::Ended => {
+                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                Turn::Ended
+            }
+        })
+    }
+
+    /// Begins with the offsets of another file.
+    fn begin_file(&mut self) {
+        self.assembler = Assembler::new(self.limit, Offsets::default());
+        self.end = 0;
+    }
+}
