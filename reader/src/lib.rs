@@ -18,6 +18,9 @@
 //! assembler.rs       parts of long lines, joined
 //!        v
 //! container.rs       the texts of a container, from a position on
+//!        ^
+//! reader.rs          all containers of a node, in turns
+//!   discovery.rs       folders of pods and containers, and changes in them
 //! ```
 //!
 //! The crate has no threads and no clock: time comes in as a value.
@@ -26,9 +29,13 @@
 pub mod assembler;
 pub mod container;
 pub mod container_log;
+pub mod discovery;
 pub mod file_id;
 pub mod file_name;
 pub mod line;
+pub mod pod_folder;
+pub mod reader;
 mod source;
 
 pub use self::container::{Container, Item, Position, Start, Turn};
+pub use self::reader::{ContainerId, Event, Reader};

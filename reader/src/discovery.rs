@@ -1,0 +1,339 @@
+//! Discovery of the containers' folders, and of changes in them, by a single inotify instance.
+//!
+//! ```text
+//! /var/log/pods                            watched for folders of pods
+//!   <namespace>_<pod>_<uid>                watched for folders of containers
+//!     <container>                          watched for writes, new and renamed files
+//! ```
+//!
+//! What was created before a watch was added is found by listing the folder afterwards. If the
+//! kernel drops events, or a watch cannot be added because there are too many, a scan finds
+//! the changes; the caller scans regularly.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use crate::pod_folder::{PodFolder, is_container};
+
+/// The namespaces whose containers are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    /// All namespaces except these.
+    AllBut(BTreeSet<String>),
+    /// Only these namespaces.
+    Only(BTreeSet<String>),
+}
+
+/// Finds containers, and notices changes of their logs.
+#[derive(Debug)]
+pub struct Discovery {
+    root: PathBuf,
+    namespaces: Namespaces,
+    inotify: OwnedFd,
+    watches: HashMap<i32, Watch>,
+    /// The folders that have a watch.
+    watched: HashMap<PathBuf, i32>,
+    /// The folders for which the kernel has no watch left.
+    unwatched: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Watch {
+    Root,
+    Pod(PathBuf),
+    Container(PathBuf),
+}
+
+/// The events of folders of pods and containers: new folders.
+const FOLDERS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW);
+/// The events of a container's files.
+const FILES: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW);
+/// The size of the buffer for events in bytes.
+const BUFFER: usize = 16 * 1024;
+
+impl Namespaces {
+    /// Returns whether the containers of a namespace are read.
+    #[must_use]
+    pub fn contain(&self, namespace: &str) -> bool {
+        match self {
+            Self::AllBut(namespaces) => !namespaces.contains(namespace),
+            Self::Only(namespaces) => namespaces.contains(namespace),
+        }
+    }
+}
+
+impl Discovery {
+    /// Creates the discovery of the containers below a folder. [`Discovery::scan`] finds
+    /// those that exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the user has no inotify instance left.
+    pub fn new(root: PathBuf, namespaces: Namespaces) -> io::Result<Self> {
+        Ok(Self {
+            root,
+            namespaces,
+            inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?,
+            watches: HashMap::new(),
+            watched: HashMap::new(),
+            unwatched: 0,
+        })
+    }
+
+    /// Returns the file descriptor that becomes readable when there are changes.
+    #[must_use]
+    pub const fn descriptor(&self) -> &OwnedFd {
+        &self.inotify
+    }
+
+    /// Returns the number of folders that have no watch, because the limit of the kernel
+    /// (`fs.inotify.max_user_watches`) is reached. Only scans notice their changes.
+    #[must_use]
+    pub const fn unwatched(&self) -> usize {
+        self.unwatched
+    }
+
+    /// Finds all containers. Passes the folder of each to `changed`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the root folder cannot be read.
+    pub fn scan(&mut self, mut changed: impl FnMut(&Path)) -> io::Result<()> {
+        self.unwatched = 0;
+        self.watch(Watch::Root);
+        for entry in self.root.read_dir()? {
+            self.add_pod(&entry?.path(), &mut changed);
+        }
+        Ok(())
+    }
+
+    /// Passes the folder of each container whose files have changed to `changed`. A folder
+    /// may be passed several times. Returns whether the kernel has dropped events, so that a
+    /// scan is necessary.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the events cannot be read.
+    pub fn changes(&mut self, mut changed: impl FnMut(&Path)) -> io::Result<bool> {
+        let mut has_dropped = false;
+        let mut found = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let flags = event.events();
+            has_dropped |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
+            let name = event
+                .file_name()
+                .map(|name| OsStr::from_bytes(name.to_bytes()));
+            match (self.watches.get(&event.wd()), name) {
+                (Some(Watch::Container(folder)), _) if !flags.contains(ReadFlags::IGNORED) => {
+                    changed(folder);
+                }
+                (Some(Watch::Root), Some(name)) => found.push((self.root.join(name), true)),
+                (Some(Watch::Pod(pod)), Some(name)) => found.push((pod.join(name), false)),
+                _ => {}
+            }
+            // The folder is gone.
+            if flags.contains(ReadFlags::IGNORED)
+                && let Some(watch) = self.watches.remove(&event.wd())
+            {
+                self.watched.remove(watch.path(&self.root));
+            }
+        }
+        for (path, is_pod) in found {
+            if is_pod {
+                self.add_pod(&path, &mut changed);
+            } else {
+                self.add_container(&path, &mut changed);
+            }
+        }
+        Ok(has_dropped)
+    }
+
+    /// Adds a pod's folder, if it is one.
+    fn add_pod(&mut self, path: &Path, changed: &mut impl FnMut(&Path)) {
+        let name = path.file_name().and_then(OsStr::to_str);
+        let Some(folder) = name.and_then(PodFolder::parse) else {
+            return;
+        };
+        if !self.namespaces.contain(&folder.namespace) {
+            return;
+        }
+        self.watch(Watch::Pod(path.to_owned()));
+        // A folder that is gone has no containers.
+        let entries = path.read_dir().into_iter().flatten();
+        for entry in entries.flatten() {
+            self.add_container(&entry.path(), changed);
+        }
+    }
+
+    /// Adds a container's folder, if it is one.
+    fn add_container(&mut self, path: &Path, changed: &mut impl FnMut(&Path)) {
+        let name = path.file_name().and_then(OsStr::to_str);
+        let is_folder = path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_dir());
+        if is_folder && name.is_some_and(is_container) {
+            self.watch(Watch::Container(path.to_owned()));
+            changed(path);
+        }
+    }
+
+    /// Adds a watch, unless there is one.
+    fn watch(&mut self, watch: Watch) {
+        let path = watch.path(&self.root);
+        if self.watched.contains_key(path) {
+            return;
+        }
+        let flags = if matches!(watch, Watch::Container(_)) {
+            FILES
+        } else {
+            FOLDERS
+        };
+        match inotify::add_watch(&self.inotify, path, flags) {
+            Ok(descriptor) => {
+                self.watched.insert(path.to_owned(), descriptor);
+                self.watches.insert(descriptor, watch);
+            }
+            Err(Errno::NOSPC | Errno::NOMEM) => self.unwatched += 1,
+            // It is gone, or no folder.
+            Err(_) => {}
+        }
+    }
+}
+
+impl Watch {
+    fn path<'w>(&'w self, root: &'w Path) -> &'w Path {
+        match self {
+            Self::Root => root,
+            Self::Pod(path) | Self::Container(path) => path,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const WEB: &str = "shop_web_2f6b0c9e-0000-4000-8000-000000000001";
+    const DB: &str = "bank_db_2f6b0c9e-0000-4000-8000-000000000002";
+
+    fn discovery(root: &TempDir) -> Discovery {
+        let namespaces = Namespaces::AllBut(BTreeSet::new());
+        Discovery::new(root.path().to_owned(), namespaces).unwrap()
+    }
+
+    /// Returns `<namespace>/<container>` for a container's folder.
+    fn name(path: &Path) -> String {
+        let pod = path.parent().unwrap().file_name().unwrap();
+        let (namespace, _) = pod.to_str().unwrap().split_once('_').unwrap();
+        let container = path.file_name().unwrap();
+        format!("{namespace}/{}", container.to_str().unwrap())
+    }
+
+    fn scan(discovery: &mut Discovery) -> Vec<String> {
+        let mut found = Vec::new();
+        discovery.scan(|path| found.push(name(path))).unwrap();
+        found.sort();
+        found
+    }
+
+    fn changes(discovery: &mut Discovery) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let has_dropped = discovery.changes(|path| drop(found.insert(name(path))));
+        assert!(!has_dropped.unwrap());
+        found
+    }
+
+    fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+        names.map(str::to_owned).into()
+    }
+
+    #[test]
+    fn containers_are_found_whenever_they_are_created() {
+        let root = TempDir::new().unwrap();
+        let (web, db) = (
+            root.path().join(WEB).join("app"),
+            root.path().join(DB).join("app"),
+        );
+        fs::create_dir_all(&web).unwrap();
+        let mut discovery = discovery(&root);
+        assert_eq!(scan(&mut discovery), ["shop/app"]);
+        assert_eq!(changes(&mut discovery), names([]));
+        fs::write(web.join("0.log"), "a\n").unwrap();
+        assert_eq!(changes(&mut discovery), names(["shop/app"]));
+        // A pod, its container and a line, before the reader looks.
+        fs::create_dir_all(&db).unwrap();
+        fs::write(db.join("0.log"), "a\n").unwrap();
+        assert_eq!(changes(&mut discovery), names(["bank/app"]));
+        fs::write(db.join("0.log"), "b\n").unwrap();
+        fs::rename(web.join("0.log"), web.join("0.log.20260301-000001")).unwrap();
+        assert_eq!(changes(&mut discovery), names(["bank/app", "shop/app"]));
+        let side = web.parent().unwrap().join("side");
+        fs::create_dir(&side).unwrap();
+        assert_eq!(changes(&mut discovery), names(["shop/side"]));
+    }
+
+    #[test]
+    fn a_pod_that_is_created_again_is_watched_again() {
+        let root = TempDir::new().unwrap();
+        let web = root.path().join(WEB).join("app");
+        let mut discovery = discovery(&root);
+        assert_eq!(scan(&mut discovery), [""; 0]);
+        for _ in 0..3 {
+            fs::create_dir_all(&web).unwrap();
+            assert_eq!(changes(&mut discovery), names(["shop/app"]));
+            fs::remove_dir_all(root.path().join(WEB)).unwrap();
+            // The reader learns that the folder is gone.
+            assert_eq!(changes(&mut discovery), names(["shop/app"]));
+        }
+        assert_eq!((discovery.watches.len(), discovery.watched.len()), (1, 1));
+    }
+
+    #[test]
+    fn other_namespaces_and_other_folders_are_ignored() {
+        let root = TempDir::new().unwrap();
+        let web = root.path().join(WEB).join("app");
+        let only = Namespaces::Only(BTreeSet::from(["shop".to_owned()]));
+        let mut discovery = Discovery::new(root.path().to_owned(), only).unwrap();
+        let folders = [
+            &*web,
+            &root.path().join(DB).join("app"),
+            &root.path().join("x"),
+        ];
+        for folder in folders {
+            fs::create_dir_all(folder).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc", root.path().join(WEB).join("link")).unwrap();
+        assert_eq!(scan(&mut discovery), ["shop/app"]);
+        fs::write(root.path().join(DB).join("app/0.log"), "a\n").unwrap();
+        assert_eq!(changes(&mut discovery), names([]));
+    }
+}
