@@ -267,7 +267,9 @@ mod tests {
 
     fn changes(discovery: &mut Discovery) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        let has_dropped = discovery.changes(|path| drop(found.insert(name(path))));
+        let has_dropped = discovery.changes(|path| {
+            found.insert(name(path));
+        });
         assert!(!has_dropped.unwrap());
         found
     }
