@@ -92,6 +92,7 @@ impl Config {
             &[
                 ("tag", identity::Source::Tag),
                 ("record", identity::Source::Record),
+                ("group", identity::Source::Group),
                 ("none", identity::Source::None),
             ],
         )?;
@@ -270,7 +271,9 @@ fn namespace(
         (Some(_), identity::Source::None) => {
             "conflicts with identity none, with which no record has a namespace"
         }
-        (None, identity::Source::Tag | identity::Source::Record) if !all_namespaces => {
+        (None, identity::Source::Tag | identity::Source::Record | identity::Source::Group)
+            if !all_namespaces =>
+        {
             "missing or empty: set namespace to send only its records, cluster on to send all \
              namespaces, or identity none if the records are not from Kubernetes"
         }

@@ -25,6 +25,9 @@ pub enum Source {
     /// The record's `kubernetes` map, for trusted pipelines whose tags contain no
     /// identity (the forward input).
     Record,
+    /// The metadata of the group that a record is in, which an input adds and no container
+    /// can write.
+    Group,
     /// No source: records are not from Kubernetes.
     None,
 }

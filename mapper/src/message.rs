@@ -13,6 +13,7 @@
 
 mod escape;
 mod event;
+mod group;
 mod kubernetes;
 mod parts;
 mod shared_headers;
@@ -28,6 +29,7 @@ use syslog::{
 };
 
 pub use self::event::KubernetesEvent;
+use self::group::CurrentGroup;
 use self::parts::SizeLimit;
 use self::shared_headers::SharedHeaders;
 pub use self::tally::{LossReason, Tally};
@@ -187,10 +189,11 @@ impl Mapper {
         // Events do not come from log files: the cluster's operator controls their
         // tag and record.
         let from_record = match self.identity {
-            Source::Record => true,
+            Source::Record | Source::Group => true,
             Source::Tag => is_event,
             Source::None => false,
         };
+        let mut group = CurrentGroup::new(self.identity);
         let tag_identity = if self.identity == Source::Tag {
             Identity::from_tag(tag)
         } else {
@@ -207,12 +210,21 @@ impl Mapper {
                 mut fields,
             } = match event {
                 LogEvent::Record(record) => record,
-                LogEvent::GroupMarker => continue,
+                LogEvent::GroupStart { kubernetes } => {
+                    group.start(kubernetes);
+                    continue;
+                }
+                LogEvent::GroupEnd => {
+                    group.end();
+                    continue;
+                }
                 LogEvent::Damaged => {
                     tally.add(LossReason::Damaged);
+                    group.damage();
                     continue;
                 }
             };
+            group.assign(&mut fields);
             if !self.record_cluster_name {
                 fields.container.cluster_name = None;
             }
@@ -250,6 +262,7 @@ impl Mapper {
                 fields,
                 context: TemplateContext {
                     record: body,
+                    kubernetes: group.for_templates(),
                     tag,
                     identity,
                 },

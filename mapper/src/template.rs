@@ -29,6 +29,7 @@ use crate::identity::Identity;
 /// };
 /// let context = TemplateContext {
 ///     record,
+///     kubernetes: None,
 ///     tag: "app.audit",
 ///     identity: None,
 /// };
@@ -98,6 +99,8 @@ pub enum TemplateError {
 pub struct TemplateContext<'a> {
     /// The record.
     pub record: Map<'a>,
+    /// The map that `$kubernetes` refers to instead of the record's, if any.
+    pub kubernetes: Option<Map<'a>>,
     /// The record's tag.
     pub tag: &'a str,
     /// The container that wrote the record, if known.
@@ -176,22 +179,28 @@ impl Source {
                 (Some(identity), Name::Container) => {
                     out.extend_from_slice(identity.container.as_bytes());
                 }
-                (None, _) => return render_path(path, context.record, out),
+                (None, _) => return render_path(path, context, out),
             },
-            Self::Path(path) => return render_path(path, context.record, out),
+            Self::Path(path) => return render_path(path, context, out),
         }
         true
     }
 }
 
-fn render_path(path: &[Segment], record: Map<'_>, out: &mut Vec<u8>) -> bool {
-    let found = path.iter().try_fold(Value::Map(record), |value, segment| {
-        match (segment, value) {
+fn render_path(path: &[Segment], context: &TemplateContext<'_>, out: &mut Vec<u8>) -> bool {
+    let (from, path) = match (path, context.kubernetes) {
+        ([Segment::Key(key), path @ ..], Some(kubernetes)) if key == "kubernetes" => {
+            (kubernetes, path)
+        }
+        _ => (context.record, path),
+    };
+    let found = path
+        .iter()
+        .try_fold(Value::Map(from), |value, segment| match (segment, value) {
             (Segment::Key(key), Value::Map(map)) => map.get(key.as_bytes()),
             (Segment::Index(index), Value::Array(array)) => array.into_iter().nth(*index),
             _ => None,
-        }
-    });
+        });
     match found {
         None | Some(Value::Nil) => return false,
         Some(Value::Text(text)) => out.extend_from_slice(text),
@@ -374,6 +383,7 @@ mod tests {
         };
         let context = TemplateContext {
             record,
+            kubernetes: None,
             tag: "kube.var.log",
             identity,
         };

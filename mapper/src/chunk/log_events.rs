@@ -22,9 +22,14 @@ pub struct Time {
 pub enum LogEvent<'a> {
     /// A log record.
     Record(Record<'a>),
-    /// The start or the end of a group (a resource or a scope of OpenTelemetry),
-    /// recognized by its negative time. Group markers are not log lines.
-    GroupMarker,
+    /// The start of a group of records (a resource or a scope of OpenTelemetry, a container),
+    /// recognized by its negative time. It is not a log line.
+    GroupStart {
+        /// The `kubernetes` map of the group's metadata.
+        kubernetes: Option<Map<'a>>,
+    },
+    /// The end of a group.
+    GroupEnd,
     /// Bytes that are not a valid event. The iterator continues with the next valid
     /// record.
     Damaged,
@@ -84,7 +89,17 @@ impl<'a> LogEvents<'a> {
         let (header, after_head) = msgpack::head(first)?;
         let (time, second) = match header {
             Value::Array(header) if (1..=2).contains(&header.len()) => {
-                (msgpack::head(after_head)?.0, msgpack::skip(first)?)
+                let (time, metadata) = msgpack::head(after_head)?;
+                if let EventTime::GroupStart = event_time(time) {
+                    let kubernetes = if header.len() == 2 {
+                        kubernetes_of(metadata)?
+                    } else {
+                        None
+                    };
+                    let (_, rest) = read_record(msgpack::skip(first)?, self.message_key, None)?;
+                    return Ok((Some(LogEvent::GroupStart { kubernetes }), rest));
+                }
+                (time, msgpack::skip(first)?)
             }
             Value::Array(_) | Value::Map(_) => return Ok((None, msgpack::skip(bytes)?)),
             time => (time, after_head),
@@ -142,12 +157,24 @@ impl<'a> Iterator for LogEvents<'a> {
     }
 }
 
+/// Returns the `kubernetes` map of a group's metadata.
+fn kubernetes_of(metadata: &[u8]) -> Result<Option<Map<'_>>, msgpack::Malformed> {
+    Ok(match msgpack::read(metadata)? {
+        (Value::Map(metadata), _) => match metadata.get(b"kubernetes") {
+            Some(Value::Map(kubernetes)) => Some(kubernetes),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
 #[inline]
 fn log_event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<LogEvent<'a>> {
     let time = match event_time(time) {
         EventTime::Known(time) => Some(time),
         EventTime::Unknown => None,
-        EventTime::GroupMarker => return Some(LogEvent::GroupMarker),
+        EventTime::GroupStart => return Some(LogEvent::GroupStart { kubernetes: None }),
+        EventTime::GroupEnd => return Some(LogEvent::GroupEnd),
         EventTime::Invalid => return None,
     };
     Some(LogEvent::Record(Record { time, body, fields }))
@@ -156,7 +183,8 @@ fn log_event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<L
 /// The meaning of the value at the position of an event's time.
 enum EventTime {
     Known(Time),
-    GroupMarker,
+    GroupStart,
+    GroupEnd,
     /// An unknown format: the event is a record without a time.
     Unknown,
     /// A type that no time has: the event is damaged.
@@ -171,7 +199,8 @@ fn event_time(value: Value<'_>) -> EventTime {
                 let seconds = u32::from_be_bytes([s1, s2, s3, s4]);
                 let nanos = u32::from_be_bytes([n1, n2, n3, n4]);
                 match seconds as i32 {
-                    GROUP_START | GROUP_END => EventTime::GroupMarker,
+                    GROUP_START => EventTime::GroupStart,
+                    GROUP_END => EventTime::GroupEnd,
                     // Other values with the highest bit set are times from 2038 to
                     // 2106, not negative times.
                     _ if nanos < 1_000_000_000 => EventTime::Known(Time {
@@ -186,9 +215,10 @@ fn event_time(value: Value<'_>) -> EventTime {
         Value::Unsigned(seconds) => i64::try_from(seconds).map_or(EventTime::Unknown, |seconds| {
             EventTime::Known(Time { seconds, nanos: 0 })
         }),
-        // A group marker: no log line has a time before 1970.
-        Value::Negative(_) => EventTime::GroupMarker,
-        Value::Float(seconds) if seconds < 0.0 => EventTime::GroupMarker,
+        // No log line has a time before 1970.
+        Value::Negative(seconds) if seconds == i64::from(GROUP_START) => EventTime::GroupStart,
+        Value::Negative(_) => EventTime::GroupEnd,
+        Value::Float(seconds) if seconds < 0.0 => EventTime::GroupEnd,
         // For current times, an f64 is precise to about a microsecond. Truncating
         // instead of rounding would be off by one microsecond at times.
         Value::Float(seconds) if seconds.is_finite() && seconds < 1e15 => {

@@ -44,6 +44,7 @@ impl Mapper {
         }
         let context = TemplateContext {
             record: Map::default(),
+            kubernetes: None,
             tag: EVENT,
             identity,
         };

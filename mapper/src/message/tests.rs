@@ -11,6 +11,7 @@ use super::*;
 use crate::config::Properties;
 
 mod framing;
+mod group;
 mod isolation;
 mod oversize;
 mod pks;

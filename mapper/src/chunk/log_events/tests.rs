@@ -31,7 +31,7 @@ fn texts(chunk: &[u8]) -> Vec<Option<String>> {
                 Some(Value::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
                 _ => Some(String::new()),
             },
-            LogEvent::GroupMarker => Some("marker".to_owned()),
+            LogEvent::GroupStart { .. } | LogEvent::GroupEnd => Some("marker".to_owned()),
             LogEvent::Damaged => None,
         })
         .collect()
@@ -73,14 +73,21 @@ fn all_formats_of_time_are_read() {
 
 #[test]
 fn events_with_negative_times_are_group_markers() {
-    for bytes in [
-        b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00".as_slice(),
-        b"\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00",
-        b"\xff",
-        b"\xd1\xff\x00",
-        b"\xcb\xbf\xf0\x00\x00\x00\x00\x00\x00",
+    let start = LogEvent::GroupStart { kubernetes: None };
+    for (bytes, expected) in [
+        (
+            b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00".as_slice(),
+            start,
+        ),
+        (b"\xff", start),
+        (
+            b"\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00",
+            LogEvent::GroupEnd,
+        ),
+        (b"\xd1\xff\x00", LogEvent::GroupEnd),
+        (b"\xcb\xbf\xf0\x00\x00\x00\x00\x00\x00", LogEvent::GroupEnd),
     ] {
-        assert_eq!(event_with_time(bytes), LogEvent::GroupMarker);
+        assert_eq!(event_with_time(bytes), expected);
     }
 }
 

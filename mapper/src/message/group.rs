@@ -1,0 +1,55 @@
+//! The group of a record, for `identity group`: the input writes a container's identity, node
+//! and labels once for all of its records.
+
+use crate::chunk::{Fields, Map};
+use crate::identity::Source;
+
+/// The group at the current position in a chunk.
+#[derive(Debug)]
+pub(super) struct CurrentGroup<'a> {
+    /// Whether records have the metadata of their group instead of their own.
+    is_used: bool,
+    kubernetes: Option<Map<'a>>,
+    is_damaged: bool,
+}
+
+impl<'a> CurrentGroup<'a> {
+    pub(super) fn new(identity: Source) -> Self {
+        Self {
+            is_used: identity == Source::Group,
+            kubernetes: None,
+            is_damaged: false,
+        }
+    }
+
+    /// Begins a group with this metadata. After damage there are no groups any more: the
+    /// reader may be in the text of a container, which could contain one.
+    pub(super) fn start(&mut self, kubernetes: Option<Map<'a>>) {
+        self.kubernetes = kubernetes.filter(|_| !self.is_damaged);
+    }
+
+    /// Ends the group.
+    pub(super) const fn end(&mut self) {
+        self.kubernetes = None;
+    }
+
+    /// Notes that a part of the chunk cannot be read.
+    pub(super) const fn damage(&mut self) {
+        self.is_damaged = true;
+        self.end();
+    }
+
+    /// Gives a record the metadata of its group.
+    pub(super) const fn assign(&self, fields: &mut Fields<'a>) {
+        if self.is_used {
+            fields.container.kubernetes = self.kubernetes;
+            fields.container.is_ambiguous = false;
+        }
+    }
+
+    /// Returns the map that templates refer to instead of the record's. Without a group it is
+    /// empty.
+    pub(super) fn for_templates(&self) -> Option<Map<'a>> {
+        self.is_used.then(|| self.kubernetes.unwrap_or_default())
+    }
+}
