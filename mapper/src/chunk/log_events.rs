@@ -89,24 +89,20 @@ impl<'a> LogEvents<'a> {
         let (header, after_head) = msgpack::head(first)?;
         let (time, second) = match header {
             Value::Array(header) if (1..=2).contains(&header.len()) => {
-                let (time, metadata) = msgpack::head(after_head)?;
-                if let EventTime::GroupStart = event_time(time) {
-                    let kubernetes = if header.len() == 2 {
-                        kubernetes_of(metadata)?
-                    } else {
-                        None
-                    };
-                    let (_, rest) = read_record(msgpack::skip(first)?, self.message_key, None)?;
-                    return Ok((Some(LogEvent::GroupStart { kubernetes }), rest));
-                }
-                (time, msgpack::skip(first)?)
+                (msgpack::head(after_head)?.0, msgpack::skip(first)?)
             }
             Value::Array(_) | Value::Map(_) => return Ok((None, msgpack::skip(bytes)?)),
             time => (time, after_head),
         };
         let (record, rest) = read_record(second, self.message_key, self.previous)?;
         let event = record.and_then(|(body, fields)| log_event(time, body, fields));
-        Ok((event, rest))
+        match event {
+            Some(LogEvent::GroupStart { .. }) => {
+                let kubernetes = group_metadata(header, after_head);
+                Ok((Some(LogEvent::GroupStart { kubernetes }), rest))
+            }
+            _ => Ok((event, rest)),
+        }
     }
 
     /// Returns the first position, not before `from`, of a valid record whose time
@@ -157,15 +153,21 @@ impl<'a> Iterator for LogEvents<'a> {
     }
 }
 
-/// Returns the `kubernetes` map of a group's metadata.
-fn kubernetes_of(metadata: &[u8]) -> Result<Option<Map<'_>>, msgpack::Malformed> {
-    Ok(match msgpack::read(metadata)? {
-        (Value::Map(metadata), _) => match metadata.get(b"kubernetes") {
-            Some(Value::Map(kubernetes)) => Some(kubernetes),
+/// Returns the `kubernetes` map in the metadata of a group, whose header is followed by these
+/// bytes.
+#[cold]
+fn group_metadata<'a>(header: Value<'_>, bytes: &'a [u8]) -> Option<Map<'a>> {
+    let Value::Array(header) = header else {
+        return None;
+    };
+    let after_time = msgpack::skip(bytes).ok().filter(|_| header.len() == 2)?;
+    match msgpack::read(after_time).ok()? {
+        (Value::Map(metadata), _) => match metadata.get(b"kubernetes")? {
+            Value::Map(kubernetes) => Some(kubernetes),
             _ => None,
         },
         _ => None,
-    })
+    }
 }
 
 #[inline]
