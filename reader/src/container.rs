@@ -15,8 +15,10 @@ use crate::line::Line;
 pub struct Container {
     log: ContainerLog,
     assembler: Assembler,
+    /// The number of bytes of the log before the current file.
+    before: u64,
     /// The offset up to which the current file was read.
-    end: u64,
+    read: u64,
     limit: usize,
 }
 
@@ -40,6 +42,21 @@ pub struct Position {
     /// The offsets in its file up to which the texts of each stream were passed on.
     #[serde(default)]
     pub passed: Offsets,
+    /// The offset in its file up to which lines were read.
+    #[serde(default)]
+    pub read: u64,
+    /// The number of bytes of the log that were read before its file.
+    #[serde(default)]
+    pub before: u64,
+}
+
+impl Position {
+    /// Returns the number of bytes of the log that were read. Of two positions of a container,
+    /// the later one has the higher number.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.before + self.read
+    }
 }
 
 /// A text of a container, or a line that its runtime did not write as one.
@@ -73,15 +90,21 @@ impl Container {
     /// pieces.
     #[must_use]
     pub fn new(folder: PathBuf, start: Start, limit: usize) -> Self {
-        let (start, passed) = match start {
-            Start::Beginning => (container_log::Start::Beginning, Offsets::default()),
-            Start::End => (container_log::Start::End, Offsets::default()),
-            Start::At(Position { log, passed }) => (container_log::Start::At(log), passed),
+        let (start, passed, before, read) = match start {
+            Start::Beginning => (container_log::Start::Beginning, Offsets::default(), 0, 0),
+            Start::End => (container_log::Start::End, Offsets::default(), 0, 0),
+            Start::At(Position {
+                log,
+                passed,
+                read,
+                before,
+            }) => (container_log::Start::At(log), passed, before, read),
         };
         Self {
             log: ContainerLog::new(folder, start),
             assembler: Assembler::new(limit, passed),
-            end: 0,
+            before,
+            read,
             limit,
         }
     }
@@ -104,7 +127,12 @@ impl Container {
             }
             None => Offsets::default(),
         };
-        Some(Position { log, passed })
+        Some(Position {
+            log,
+            passed,
+            read: self.read,
+            before: self.before,
+        })
     }
 
     /// Returns the number of bytes in memory.
@@ -113,8 +141,8 @@ impl Container {
         self.assembler.memory()
     }
 
-    /// Reads as much as the buffer holds, and passes it on. The buffer limits the length of a
-    /// line of the file.
+    /// Reads as much as the buffer holds, and passes it on, but not beyond the position with
+    /// the total `until`. The buffer limits the length of a line of the file.
     ///
     /// # Errors
     ///
@@ -124,13 +152,22 @@ impl Container {
         &mut self,
         buffer: &mut [u8],
         now: Instant,
+        until: Option<u64>,
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
         let mut pass_text = |text: Text<'_>| pass(Item::Text(text));
-        self.assembler.give_up(self.end, false, now, &mut pass_text);
+        self.assembler
+            .give_up(self.read, false, now, &mut pass_text);
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
                 let mut at = at;
+                // A position is the end of a line.
+                let room = until.and_then(|until| until.checked_sub(self.before + at));
+                let room = room.filter(|room| *room > 0);
+                let text = match room {
+                    Some(room) => text.get(..room as usize).unwrap_or(text),
+                    None => text,
+                };
                 for line in text.split_inclusive(|byte| *byte == b'\n') {
                     let end = at + line.len() as u64;
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -143,17 +180,18 @@ impl Container {
                     }
                     at = end;
                 }
-                self.end = at;
+                // Lines that were read before an earlier reader ended are read again.
+                self.read = self.read.max(at);
                 self.log.advance(at);
                 Turn::Read(text.len())
             }
             Step::NextFile => {
-                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                self.assembler.give_up(self.read, true, now, &mut pass_text);
                 self.begin_file();
                 Turn::Read(0)
             }
             Step::Missing(missing) => {
-                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                self.assembler.give_up(self.read, true, now, &mut pass_text);
                 self.begin_file();
                 Turn::Missing(missing)
             }
@@ -163,7 +201,7 @@ impl Container {
                 Turn::Wait { until }
             }
             Step::Ended => {
-                self.assembler.give_up(self.end, true, now, &mut pass_text);
+                self.assembler.give_up(self.read, true, now, &mut pass_text);
                 Turn::Ended
             }
         })
@@ -172,6 +210,7 @@ impl Container {
     /// Begins with the offsets of another file.
     fn begin_file(&mut self) {
         self.assembler = Assembler::new(self.limit, Offsets::default());
-        self.end = 0;
+        self.before += self.read;
+        self.read = 0;
     }
 }

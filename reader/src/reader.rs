@@ -173,7 +173,7 @@ impl Reader {
             wake,
         } = tracked;
         *is_ready = false;
-        let turn = container.turn(buffer, now, |item| pass(id, Event::Item(item)));
+        let turn = container.turn(buffer, now, None, |item| pass(id, Event::Item(item)));
         match turn {
             Ok(Turn::Read(_)) => {
                 *is_ready = true;

@@ -115,13 +115,22 @@ impl World {
     }
 
     fn turns(&mut self, turns: usize) {
+        self.turns_until(turns, None);
+    }
+
+    /// Takes turns up to a total.
+    fn turns_until(&mut self, turns: usize, until: Option<u64>) {
         // Few lines at a time, so that restarts fall between the parts of a line.
         let mut buffer = [0; 100];
         for _ in 0..turns {
+            let total = self.container.position().map(|position| position.total());
+            if until.is_some() && total >= until {
+                return;
+            }
             let received = &mut self.received;
             let turn = self
                 .container
-                .turn(&mut buffer, self.now, |item| match item {
+                .turn(&mut buffer, self.now, until, |item| match item {
                     Item::Text(text) => {
                         assert!(!text.is_cut, "{text:?}");
                         let stream = usize::from(text.stream.name() == "stderr");
@@ -147,7 +156,7 @@ fn create(path: &Path) -> File {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn each_text_arrives_once(events in vec(event(), 1..60)) {
@@ -157,5 +166,30 @@ proptest! {
         }
         world.turns(usize::MAX);
         prop_assert_eq!(world.received, world.expected);
+    }
+
+    /// Several receivers of the same texts have got different numbers of them.
+    #[test]
+    fn the_texts_between_two_positions_are_read_again(
+        events in vec(event(), 1..40),
+        distance in 0..20_usize,
+    ) {
+        let mut world = World::new();
+        let mut positions = Vec::new();
+        for event in &events {
+            world.happen(event);
+            if let Some(position) = world.container.position() {
+                positions.push((position, world.received.clone()));
+            }
+        }
+        let later = positions.iter().skip(distance);
+        for ((from, before), (to, after)) in positions.iter().zip(later) {
+            prop_assert!(from.total() <= to.total());
+            let folder = world.folder.path().to_owned();
+            world.container = Container::new(folder, Start::At(from.clone()), LIMIT);
+            world.received.clone_from(before);
+            world.turns_until(usize::MAX, Some(to.total()));
+            prop_assert_eq!(&world.received, after);
+        }
     }
 }

@@ -305,7 +305,7 @@ fn compress(path: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn each_line_arrives_once(events in vec(event(), 1..60)) {
