@@ -194,8 +194,8 @@ impl History {
         self.evaluate_roll(situation);
         // The wanted revision was planned before the failure, and unhealthy agents get the good
         // one back first.
-        let is_back = self.failed == before && !self.is_coming_back(situation);
-        if self.trial.is_none() && self.roll.is_none() && is_back {
+        let may_begin = self.failed == before && !self.runs_failed_revision(situation);
+        if self.trial.is_none() && self.roll.is_none() && may_begin {
             situation.retain_unhealthy(&mut self.unhealthy);
             self.begin(situation);
             // Agents may have it already, where what was wanted before is wanted again.
@@ -249,7 +249,7 @@ impl History {
 
     /// Returns the failure that blocks this revision, if its sinks are not the cause.
     #[must_use]
-    pub fn blocks(&self, revision: &str, template: &str) -> Option<&Failed> {
+    pub fn blocking_failure(&self, revision: &str, template: &str) -> Option<&Failed> {
         let is_good = |good: &Since| good.revision == revision;
         let failed = self.failed.as_ref();
         let failed = failed.filter(|_| !self.good.as_ref().is_some_and(is_good));
@@ -274,7 +274,7 @@ impl History {
     }
 
     /// Returns whether agents still run with a revision that has just failed.
-    fn is_coming_back(&self, situation: &Situation<'_>) -> bool {
+    fn runs_failed_revision(&self, situation: &Situation<'_>) -> bool {
         self.failed.as_ref().is_some_and(|failed| {
             let is_recent =
                 lasts(failed.setback.since, situation.now) < situation.timing.canary_timeout;
@@ -503,7 +503,7 @@ impl History {
         }
         let agents = fleet.agents.iter();
         let unhealthy = agents.filter(|agent| agent.ready_since.is_none());
-        // With another revision it may be that.
+        // An agent with another revision may be unhealthy because of that revision.
         let good = self.good.as_ref().map(|good| &good.revision);
         let is_before = |agent: &&Agent| good.is_none_or(|good| *good == agent.revision);
         let is_careful = failed.is_some_and(|failed| failed.node.is_none())
@@ -563,7 +563,7 @@ impl History {
         let setback = |before: Option<&Setback>| Setback {
             why: why.clone(),
             since: situation.now,
-            // To see whether pods start by situation costs no agent.
+            // A careful trial in which no pod started has cost no agent.
             times: before
                 .filter(|_| node.is_some() || !attempt.is_careful)
                 .map_or(0, |before| before.times)

@@ -26,7 +26,7 @@ pub struct Monitor {
     agents: Family<State, Gauge>,
     scrapes: Family<Outcome, Counter>,
     status_writes: Family<Outcome, Counter>,
-    revisions_taken_back: Counter,
+    revisions_rolled_back: Counter,
     rollout_blocked: Gauge,
     events_read: Counter,
     events: Family<Outcome, Counter>,
@@ -94,9 +94,9 @@ impl Default for Monitor {
             agents: add(to, "agents", "Agents by their state"),
             scrapes: add(to, "scrapes", "Scrapes of agents"),
             status_writes: add(to, "status_writes", "Statuses written"),
-            revisions_taken_back: add(
+            revisions_rolled_back: add(
                 to,
-                "revisions_taken_back",
+                "revisions_rolled_back",
                 "Revisions whose agents did not become ready",
             ),
             rollout_blocked: add(
@@ -193,10 +193,10 @@ impl Monitor {
     }
 
     pub(crate) fn rolled_back(&self) {
-        self.revisions_taken_back.inc();
+        self.revisions_rolled_back.inc();
     }
 
-    pub(crate) fn is_blocked(&self, is_blocked: bool) {
+    pub(crate) fn set_blocked(&self, is_blocked: bool) {
         self.rollout_blocked.set(is_blocked.into());
     }
 
@@ -286,7 +286,7 @@ mod tests {
             ..Fleet::default()
         };
         monitor.fleet(&fleet);
-        monitor.is_blocked(true);
+        monitor.set_blocked(true);
         monitor.sinks(SinkCounts {
             failing: 3,
             ..SinkCounts::default()

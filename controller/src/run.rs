@@ -58,7 +58,7 @@ pub async fn run(
         loop {
             let since = candidate.lead().await;
             let without_leader = candidate.time_without_leader();
-            watched.begin(without_leader.is_some_and(|time| time >= INTERRUPTION));
+            watched.start_observing(without_leader.is_some_and(|time| time >= INTERRUPTION));
             monitor.leads(true);
             // Unfinished work is left for the next leader.
             tokio::select! {
@@ -185,8 +185,8 @@ async fn round(
             "rolling back a revision"
         );
     }
-    let blocks = history.blocks(&plan.revision, &plan.template);
-    monitor.is_blocked(blocks.is_some());
+    let blocks = history.blocking_failure(&plan.revision, &plan.template);
+    monitor.set_blocked(blocks.is_some());
     // Created in each round, because the owner Deployment may have been created again.
     let applier = Applier::new(client.clone(), settings).await?;
     applier.apply(&plan, &snapshot, &history, &step).await?;

@@ -1,8 +1,8 @@
 //! The status of each sink.
 //!
 //! ```text
-//! verdict (plan), agents, their metrics -> conditions -> written where they are others
-//!                                                     -> an Event where people must see it
+//! verdict (plan), agents, their metrics -> conditions -> written if they changed
+//!                                                     -> an Event if somebody should notice
 //! ```
 
 mod announce;
@@ -70,7 +70,7 @@ pub struct StatusWriter<'a> {
 enum Written {
     At(Instant),
     /// The API server rejected it, and will reject it again.
-    Refused(Version),
+    Rejected(Version),
 }
 
 /// A sink, and its last status.
@@ -122,7 +122,7 @@ impl<'a> StatusWriter<'a> {
             };
             let status = self.status(&subject, &facts);
             count(&mut counts, &status);
-            if status == subject.before || self.is_refused(&subject) {
+            if status == subject.before || self.was_rejected(&subject) {
                 continue;
             }
             if is_news(&subject.before, &status) {
@@ -148,9 +148,9 @@ impl<'a> StatusWriter<'a> {
         self.written.lock().retain(|id, _| there.contains(id));
     }
 
-    fn is_refused(&self, subject: &Subject) -> bool {
+    fn was_rejected(&self, subject: &Subject) -> bool {
         let written = self.written.lock();
-        matches!(written.get(&subject.id), Some(Written::Refused(version)) if *version == subject.version)
+        matches!(written.get(&subject.id), Some(Written::Rejected(version)) if *version == subject.version)
     }
 
     fn written_at(&self, id: &SinkId) -> Option<Instant> {
@@ -166,7 +166,7 @@ impl<'a> StatusWriter<'a> {
         } = subject;
         let now = self.watched.now();
         let conditions = conditions::all(&before.conditions, version.generation, facts, now);
-        let is_news = turned(&before.conditions, &conditions);
+        let is_news = have_changed(&before.conditions, &conditions);
         SinkStatus {
             observed_generation: version.generation,
             conditions,
@@ -201,8 +201,8 @@ impl<'a> StatusWriter<'a> {
             // The stored object does not match the current schema.
             Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
                 tracing::warn!(sink = %subject.id, error = %refusal, "the API server rejected a status");
-                let refused = Written::Refused(subject.version);
-                self.written.lock().insert(subject.id, refused);
+                let rejected = Written::Rejected(subject.version);
+                self.written.lock().insert(subject.id, rejected);
             }
             Err(error) => {
                 tracing::warn!(sink = %subject.id, %error, "cannot write a status");
@@ -264,10 +264,10 @@ impl Subject {
 fn is_news(before: &SinkStatus, now: &SinkStatus) -> bool {
     before.observed_generation != now.observed_generation
         || before.last_error != now.last_error
-        || turned(&before.conditions, &now.conditions)
+        || have_changed(&before.conditions, &now.conditions)
 }
 
-fn turned(before: &[Condition], now: &[Condition]) -> bool {
+fn have_changed(before: &[Condition], now: &[Condition]) -> bool {
     fn gist(condition: &Condition) -> (&str, &str, &str, Option<i64>) {
         let Condition {
             type_,

@@ -182,9 +182,9 @@ impl Watched {
         self.cluster_log_sinks.state()
     }
 
-    /// Begins to observe. If that was interrupted, because the API server did not answer or no
-    /// controller led, nothing that happened meanwhile makes anything late.
-    pub(crate) fn begin(&self, is_interrupted: bool) {
+    /// Starts to observe. After an interruption, because the API server did not answer or no
+    /// controller led, the time until now makes nothing late.
+    pub(crate) fn start_observing(&self, is_interrupted: bool) {
         *self.observed.lock() = Observed {
             is_interrupted,
             ..Observed::default()

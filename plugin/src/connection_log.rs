@@ -120,7 +120,7 @@ impl Observer for ConnectionLog {
                 self.write(
                     Level::Warn,
                     |limiters| &mut limiters.attempts,
-                    || format!("{}; using another address", explain(error)),
+                    || format!("{}; using another address or server", explain(error)),
                 );
             }
             DeliveryEvent::ConnectFailed { error, retry_in } => {

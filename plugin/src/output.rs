@@ -104,13 +104,13 @@ impl Output {
             buffers: Mutex::default(),
             last: Mutex::default(),
         };
-        this.route();
+        this.open_route();
         this
     }
 
     /// Returns the route. If it is not open, tries to open it, at most once per
     /// [`REOPEN`].
-    fn route(&self) -> Option<&Route> {
+    fn open_route(&self) -> Option<&Route> {
         if let Some(route) = self.route.get() {
             return Some(route);
         }
@@ -145,7 +145,7 @@ impl Output {
     /// acknowledged all of its messages, or the queue has stored them.
     #[must_use]
     pub(crate) fn flush(&self, tag: &str, chunk: &[u8]) -> Outcome {
-        match self.route() {
+        match self.open_route() {
             Some(Route::Direct(destinations)) => {
                 self.deliver(Route::destination(destinations, tag), tag, chunk)
             }

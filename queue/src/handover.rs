@@ -31,14 +31,14 @@ pub(crate) struct Handover {
     spare_batch: Option<Batch>,
 }
 
-/// A batch, and its location on the disk.
+/// A batch, and where the record after it begins.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
     pub(crate) queued: QueuedBatch,
     /// One past the number of the last frame.
     pub(crate) end: u64,
     /// The location of the next record.
-    pub(crate) location: Location,
+    pub(crate) next_record: Location,
 }
 
 /// A location in a segment.
@@ -147,7 +147,7 @@ mod tests {
                 time: SystemTime::UNIX_EPOCH,
             },
             end: 1,
-            location: Location {
+            next_record: Location {
                 segment: 0,
                 offset: 0,
             },

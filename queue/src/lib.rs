@@ -135,7 +135,8 @@ pub fn delete(path: &Path) -> Result<Option<u64>, Error> {
     Ok(Some(bytes))
 }
 
-/// Opens the queue in a folder. A missing folder is created.
+/// Opens the queue in a folder. A missing folder is created. The reader begins at the first
+/// frame that is kept to be sent again.
 ///
 /// # Errors
 ///

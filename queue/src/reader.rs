@@ -210,13 +210,13 @@ impl Reader {
         if let Some(HandedOver {
             queued,
             end,
-            location,
+            next_record,
         }) = state.handover.take()
         {
             state.read = end;
             self.number = end;
             self.segment = None;
-            self.location = Some(location);
+            self.location = Some(next_record);
             return Next::HandedOver(queued);
         }
         if self.number == state.next {

@@ -74,8 +74,7 @@ pub struct Status {
     pub bytes: u64,
     /// The number of frames that were not acknowledged.
     pub waiting: u64,
-    /// The number of frames that were evicted at the limit before they were
-    /// read.
+    /// The number of frames that were evicted at the limit and not delivered.
     pub evicted: u64,
     /// The number of frames that could not be read.
     pub damaged: u64,
@@ -286,7 +285,8 @@ impl State {
         true
     }
 
-    /// Counts the evicted frames, and moves the position past them.
+    /// Counts the evicted frames, and moves the position past them. Frames in flight are
+    /// counted when the reader seeks back to them.
     fn count_evicted(&mut self, folder: &Folder) -> Result<(), Error> {
         let end = self.first();
         let delivered = self.position.delivered;

@@ -164,7 +164,7 @@ impl Writer {
                 time,
             },
             end,
-            location: Location {
+            next_record: Location {
                 segment: first,
                 offset: at,
             },

@@ -235,7 +235,7 @@ impl<T> Session<T> {
     /// Returns the number of the first frame in the session ([`Batch::numbered`]),
     /// whether it is to be sent or kept to be sent again.
     #[must_use]
-    pub fn first_number(&self) -> Option<u64> {
+    pub fn first_held(&self) -> Option<u64> {
         let queue = self.queue.iter();
         let queue = queue.map(|entry| entry.batch.number_at(entry.from));
         // After a search, older frames may follow newer ones.
@@ -331,7 +331,7 @@ impl<T> Session<T> {
     /// sent on it. Returns whether the driver must watch the connection, until it is
     /// reset ([`End::Broken`]), the peer closes it as well ([`End::ClosedByBoth`]), or
     /// [`Session::on_timeout`] ends it. Otherwise the driver must call
-    /// [`Session::on_ended`] at once.
+    /// [`Session::on_connection_ended`] at once.
     pub fn on_closing(&mut self, now: Instant, by: Side) -> bool {
         if by == Side::Peer {
             self.count_cut(now);
@@ -356,7 +356,7 @@ impl<T> Session<T> {
     /// Reports the end of the connection. Returns whether the driver may try the same
     /// server again at once, because the connection lived long enough. A server that
     /// accepts and closes each connection must not be retried in a loop.
-    pub fn on_ended(&mut self, now: Instant, end: End) -> bool {
+    pub fn on_connection_ended(&mut self, now: Instant, end: End) -> bool {
         self.count_exposed(end);
         if end == End::Broken && self.is_up() {
             self.count_cut(now);
@@ -453,7 +453,7 @@ impl<T> Session<T> {
         let before = self
             .marks
             .back()
-            .map_or(self.connection.wire, |mark| mark.wire);
+            .map_or(self.connection.acknowledged_to, |mark| mark.wire);
         self.marks.push_back(Mark {
             wire: before,
             count: end - entry.accepted,
@@ -468,10 +468,10 @@ impl<T> Session<T> {
 
     /// Reports that the peer has acknowledged everything before the position `wire`.
     pub fn on_acknowledged(&mut self, wire: u64, now: Instant) {
-        if wire <= self.connection.wire {
+        if wire <= self.connection.acknowledged_to {
             return;
         }
-        self.connection.wire = wire;
+        self.connection.acknowledged_to = wire;
         if self.connection.progress.is_some() {
             self.connection.progress = Some(now);
         }
@@ -480,7 +480,7 @@ impl<T> Session<T> {
 
     /// Advances the entries according to the acknowledged marks.
     fn take_acknowledged(&mut self, now: Instant) {
-        let wire = self.connection.wire;
+        let wire = self.connection.acknowledged_to;
         while let Some(mark) = self.marks.front()
             && mark.wire <= wire
             && let Some(entry) = self.queue.front_mut()
@@ -488,7 +488,7 @@ impl<T> Session<T> {
             let range = entry.acknowledged..entry.acknowledged + mark.count;
             if !mark.refused {
                 self.totals.acknowledged.add(&entry.batch, range);
-                self.connection.acknowledged += mark.count as u64;
+                self.connection.acknowledged_bytes += mark.count as u64;
             }
             entry.acknowledged += mark.count;
             self.marks.pop_front();
@@ -555,7 +555,7 @@ impl<T> Session<T> {
 
     /// Handles the timeouts that have expired. After the wait before the next attempt,
     /// [`Session::wants_connection`] returns true. A connection may have to be ended,
-    /// followed by [`Session::on_ended`].
+    /// followed by [`Session::on_connection_ended`].
     pub fn on_timeout(&mut self, now: Instant) -> Expiry {
         match self.state {
             State::Idle => {}

@@ -222,7 +222,7 @@ impl World {
     fn end(&mut self, end: End) {
         if self.connection.take().is_some() {
             self.count_cut();
-            self.session.on_ended(self.now, end);
+            self.session.on_connection_ended(self.now, end);
         }
     }
 
@@ -248,10 +248,10 @@ impl World {
         let all_recent = connection.acknowledged.iter().all(is_recent);
         let is_watched = self.session.on_closing(self.now, Side::Peer);
         if !is_watched {
-            self.session.on_ended(self.now, End::Closed);
+            self.session.on_connection_ended(self.now, End::Closed);
         } else if unread > 0 && !(discards && all_recent) {
             self.now += POLICY.close_timeout / 2;
-            self.session.on_ended(self.now, End::Broken);
+            self.session.on_connection_ended(self.now, End::Broken);
         } else {
             self.end_watch(End::Closed);
         }
@@ -264,7 +264,8 @@ impl World {
         let is_watched = self.session.on_closing(self.now, Side::Own);
         if !is_watched {
             self.connection = None;
-            self.session.on_ended(self.now, End::ClosedByBoth);
+            self.session
+                .on_connection_ended(self.now, End::ClosedByBoth);
             return;
         }
         if crashes {
@@ -276,14 +277,15 @@ impl World {
         self.read(usize::MAX / 2);
         // Reading a poison message may have ended the connection.
         if self.connection.take().is_some() {
-            self.session.on_ended(self.now, End::ClosedByBoth);
+            self.session
+                .on_connection_ended(self.now, End::ClosedByBoth);
         }
     }
 
     fn end_watch(&mut self, expected: End) {
         self.now += POLICY.close_timeout;
         assert_eq!(self.session.on_timeout(self.now), Expiry::Closed(expected));
-        self.session.on_ended(self.now, expected);
+        self.session.on_connection_ended(self.now, expected);
     }
 
     fn wait(&mut self, time: Duration) {

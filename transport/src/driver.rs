@@ -227,7 +227,7 @@ impl Driver {
         self.replace_near_key_limit(cx);
         self.close_if_drained(cx);
         self.complete_batches();
-        self.save_position(self.session.first_number());
+        self.save_position(self.session.first_held());
         self.report_progress(cx);
         request
     }
@@ -341,7 +341,7 @@ impl Driver {
     /// Handles the end of a connection to `server`.
     fn on_connection_ended(&mut self, server: usize, error: &Error, end: End, cx: &Context<'_>) {
         let mut retry_in = Duration::ZERO;
-        let made_progress = self.session.on_ended(cx.now, end);
+        let made_progress = self.session.on_connection_ended(cx.now, end);
         let unfinished = self.complete_batches();
         if let Some(consumer) = &self.consumer {
             consumer.on_disconnected();
@@ -378,6 +378,7 @@ impl Driver {
             // The receiver has read everything, so no frame is kept.
             self.save_position(None);
         }
+        // The kept frames are frozen from here on: only the delivered position moves.
         self.abandon(now);
         self.save_position(None);
         if let Some(mut active) = self.active.take() {

@@ -291,7 +291,8 @@ impl Options<'_> {
 impl Properties for Options<'_> {
     fn get(&self, key: &str) -> Option<String> {
         if key == fields::TLS_VERIFY.key && self.secure {
-            // Else the plugin looks for CAs, which are the agents'.
+            // Only for this check: otherwise the parser would look for the system's CAs, which
+            // are in the agents' image.
             return Some("off".to_owned());
         }
         self.keys.get(key).map(str::to_owned)

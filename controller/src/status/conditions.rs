@@ -173,13 +173,14 @@ fn configured(facts: &Facts<'_>, before: Option<&Condition>, now: Timestamp) -> 
         .iter()
         .map(|(node, out)| (node.as_str(), out.obstacle.to_string()))
         .collect();
-    let reachable = fleet.agents.iter().filter(is_excluded).map(|agent| {
+    let unhealthy = fleet.agents.iter().filter(is_excluded).map(|agent| {
         let problem = agent.problem.as_deref().unwrap_or("the agent is not ready");
         (agent.node.as_str(), problem.to_owned())
     });
-    let out_of_reach = excluded.len();
-    excluded.extend(reachable);
-    let nodes = nodes.saturating_sub(excluded.len() - out_of_reach);
+    let unreachable_count = excluded.len();
+    excluded.extend(unhealthy);
+    let unhealthy_count = excluded.len() - unreachable_count;
+    let nodes = nodes.saturating_sub(unhealthy_count);
     let message = format!(
         "{count} of {nodes} nodes run a ready agent with the sink{}",
         describe_excluded(&excluded)
@@ -260,7 +261,7 @@ fn other_cause(sink: &RenderedSink, decided: &Decided) -> Option<String> {
              retried in turn: {why}"
         ));
     }
-    let blocks = history.blocks(&plan.revision, &plan.template)?;
+    let blocks = history.blocking_failure(&plan.revision, &plan.template)?;
     let what = match blocks.node {
         Some(_) => "the agents' new image or settings failed",
         None => "no new agent starts:",
@@ -390,7 +391,7 @@ const fn explanation(kind: ErrorKind) -> &'static str {
              log of the agent or the controller)"
         }
         ErrorKind::Relp => "the receiver does not speak RELP, or rejected a message",
-        ErrorKind::Broken => "the connection breaks",
+        ErrorKind::Broken => "the connection keeps breaking",
         ErrorKind::Closed => "the receiver closes the connection",
     }
 }

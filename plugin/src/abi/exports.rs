@@ -160,7 +160,7 @@ pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_
     })
 }
 
-/// Delivers a chunk. Never returns `FLB_ERROR`, with which Fluent Bit would drop the
+/// Delivers or queues a chunk. Never returns `FLB_ERROR`, with which Fluent Bit would drop the
 /// chunk.
 ///
 /// # Safety

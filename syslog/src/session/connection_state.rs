@@ -6,9 +6,9 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionState {
     /// The position up to which the peer has acknowledged everything.
-    pub(super) wire: u64,
+    pub(super) acknowledged_to: u64,
     /// The size in bytes of the frames that the peer has acknowledged.
-    pub(super) acknowledged: u64,
+    pub(super) acknowledged_bytes: u64,
     /// The time at which the connection accepted the first byte.
     pub(super) began: Option<Instant>,
     /// The time of the last progress: an acknowledgement, or the first byte sent.
@@ -36,6 +36,6 @@ pub(super) enum Resending {
 impl ConnectionState {
     /// Whether the peer has acknowledged any bytes of frames.
     pub(super) const fn has_acknowledged(&self) -> bool {
-        self.acknowledged > 0
+        self.acknowledged_bytes > 0
     }
 }

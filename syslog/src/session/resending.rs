@@ -66,7 +66,7 @@ impl<T> Session<T> {
             return;
         }
         let unread = unread_bound(self.connection.window) as u64;
-        let unread = unread.min(self.connection.acknowledged);
+        let unread = unread.min(self.connection.acknowledged_bytes);
         let exposed = unread.saturating_sub(self.replay.bytes() as u64);
         self.totals.exposed_bytes += exposed.min(evicted);
     }

@@ -88,7 +88,7 @@ fn batches_are_sent_and_finished_in_order() {
         finished(&mut session),
         [(1, Outcome::Delivered), (2, Outcome::Delivered)]
     );
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
 }
 
@@ -103,7 +103,7 @@ fn a_peer_that_acknowledges_nothing_times_out() {
     assert_eq!(session.poll_timeout(), Some(now + second(14)));
     assert_no_timeout(&mut session, now + second(13));
     assert_stalled(&mut session, now + second(14));
-    session.on_ended(now + second(14), End::Broken);
+    session.on_connection_ended(now + second(14), End::Broken);
     assert_eq!(finished(&mut session), [(1, RETRY)]);
 }
 
@@ -156,7 +156,7 @@ fn batches_fail_at_once_while_the_peer_is_down() {
 fn a_connection_that_ends_at_once_is_not_retried_at_once() {
     let now = Instant::now();
     let mut session = connected_session(now);
-    assert!(!session.on_ended(now, End::Broken));
+    assert!(!session.on_connection_ended(now, End::Broken));
     session.on_failed(now, WAIT);
     assert!(session.is_down());
     assert!(!session.wants_connection());
@@ -171,7 +171,7 @@ fn a_connection_that_ends_after_one_batch_is_not_retried_at_once() {
     session.submit(batch(&["a"]), 0, 1);
     session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(!session.on_ended(now, End::Broken));
+    assert!(!session.on_connection_ended(now, End::Broken));
 }
 
 #[test]
@@ -181,13 +181,13 @@ fn a_connection_that_lived_for_a_while_is_retried_at_once() {
     session.submit(batch(&["a"]), 0, 1);
     session.on_accepted(3, 3, now);
     session.on_acknowledged(3, now);
-    assert!(session.on_ended(now + second(1), End::Broken));
+    assert!(session.on_connection_ended(now + second(1), End::Broken));
     assert!(session.wants_connection());
     assert!(!session.is_down());
 
     // The same applies to an idle connection that lived long enough.
     let mut session = connected_session(now);
-    assert!(session.on_ended(now + second(60), End::Broken));
+    assert!(session.on_connection_ended(now + second(60), End::Broken));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn delivered_two_of_three(now: Instant) -> Session<u32> {
 fn a_broken_connection_replays_the_last_delivered_frames_first() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), End::Broken);
+    session.on_connection_ended(now + second(1), End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
 
     session.submit(batch(&["d"]), 0, 4);
@@ -263,7 +263,7 @@ fn a_broken_connection_replays_the_last_delivered_frames_first() {
     // They are sent again only once, unless another connection breaks.
     let later = now + second(10);
     assert!(session.on_closing(later, Side::Peer));
-    session.on_ended(later + POLICY.close_timeout, End::Closed);
+    session.on_connection_ended(later + POLICY.close_timeout, End::Closed);
     assert_eq!(session.on_connected(later), 0);
 }
 
@@ -280,7 +280,7 @@ fn a_close_long_after_the_last_acknowledgement_replays_nothing() {
     let over = closed + POLICY.close_timeout;
     assert_eq!(session.poll_timeout(), Some(over));
     assert_eq!(session.on_timeout(over), Expiry::Closed(End::Closed));
-    session.on_ended(over, End::Closed);
+    session.on_connection_ended(over, End::Closed);
     assert_eq!(session.on_connected(over), 0);
     assert!(session.transmit().is_empty());
 }
@@ -291,7 +291,7 @@ fn a_reset_after_an_orderly_close_replays_everything() {
     let mut session = delivered_two_of_three(now);
     let closed = now + POLICY.close_timeout;
     assert!(session.on_closing(closed, Side::Peer));
-    session.on_ended(closed + second(1), End::Broken);
+    session.on_connection_ended(closed + second(1), End::Broken);
     assert_eq!(session.on_connected(closed), 6);
 }
 
@@ -308,16 +308,16 @@ fn a_close_replays_recently_acknowledged_frames() {
     }
     let closed = now + second(3);
     assert!(session.on_closing(closed, Side::Peer));
-    session.on_ended(closed + POLICY.close_timeout, End::Closed);
+    session.on_connection_ended(closed + POLICY.close_timeout, End::Closed);
     assert_eq!(session.on_connected(closed), 6);
     assert_eq!(send_all(&mut session, &mut 0, closed), "1 b1 c");
 
     // If all frames are in doubt, there is nothing to wait for.
-    session.on_ended(closed, End::Broken);
+    session.on_connection_ended(closed, End::Broken);
     session.on_connected(closed);
     send_all(&mut session, &mut 0, closed);
     assert!(!session.on_closing(closed + second(1), Side::Peer));
-    session.on_ended(closed + second(1), End::Closed);
+    session.on_connection_ended(closed + second(1), End::Closed);
     assert_eq!(session.on_connected(closed), 6);
 }
 
@@ -332,7 +332,7 @@ fn a_peer_that_closes_after_this_side_may_not_have_read_recent_frames() {
     session.submit(batch(&["new"]), 0, 2);
     send_all(&mut session, &mut wire, later);
     assert!(session.on_closing(later, Side::Own));
-    session.on_ended(later + second(1), End::ClosedByBoth);
+    session.on_connection_ended(later + second(1), End::ClosedByBoth);
     assert_eq!(session.on_connected(later + second(1)), 5);
     assert_eq!(send_all(&mut session, &mut 0, later), "3 new");
 }
@@ -346,7 +346,7 @@ fn a_peer_that_does_not_close_after_this_side_may_have_read_nothing() {
     assert!(session.on_closing(now, Side::Own));
     let over = now + POLICY.close_timeout;
     assert_eq!(session.on_timeout(over), Expiry::Closed(End::Broken));
-    session.on_ended(over, End::Broken);
+    session.on_connection_ended(over, End::Broken);
     assert_eq!(session.on_connected(over), 3);
 }
 
@@ -362,7 +362,7 @@ fn a_close_is_not_watched_if_no_frames_are_kept() {
 fn replayed_frames_are_kept_until_they_are_acknowledged() {
     let now = Instant::now();
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now + second(1), End::Broken);
+    session.on_connection_ended(now + second(1), End::Broken);
     assert_eq!(finished(&mut session), [(3, RETRY)]);
     // This holds however long the receiver is down, and however often it disconnects.
     let later = now + POLICY.replay_age * 10;
@@ -370,7 +370,7 @@ fn replayed_frames_are_kept_until_they_are_acknowledged() {
         session.on_failed(later, WAIT);
         assert_eq!(session.on_connected(later), 6);
         session.on_accepted(2, 2, later);
-        session.on_ended(later, end);
+        session.on_connection_ended(later, end);
     }
     assert_eq!(session.on_connected(later), 6);
     assert_eq!(send_all(&mut session, &mut 0, later), "1 a1 b");
@@ -384,7 +384,7 @@ fn frames_beyond_the_age_or_the_limit_are_not_replayed() {
     let mut session = delivered_two_of_three(now);
     let later = now + POLICY.replay_age;
     session.on_acknowledged(9, later);
-    session.on_ended(later, End::Broken);
+    session.on_connection_ended(later, End::Broken);
     assert_eq!(session.on_connected(later), 3);
     assert_eq!(session.transmit(), b"1 c");
 
@@ -394,7 +394,7 @@ fn frames_beyond_the_age_or_the_limit_are_not_replayed() {
         session.submit(batch(&[&long]), 0, token);
     }
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now + second(1), End::Broken);
+    session.on_connection_ended(now + second(1), End::Broken);
     assert_eq!(session.on_connected(now), 604);
 }
 
@@ -407,7 +407,7 @@ fn a_partly_delivered_batch_continues_after_the_delivered_frames() {
         session.on_accepted(2, 2, now);
         session.on_accepted(5, 7, now);
         session.on_acknowledged(7, now);
-        session.on_ended(now + WAIT, end);
+        session.on_connection_ended(now + WAIT, end);
         // Two frames were delivered; a part of the third does not count.
         let retry = Outcome::Retry { skip: 2 };
         assert_eq!(finished(&mut session), [(1, retry)]);
@@ -437,14 +437,14 @@ fn abandon_returns_the_bytes_that_would_be_replayed() {
     assert!(!session.is_busy());
 
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     assert!(session.is_busy());
     assert_eq!(session.abandon(now), 6);
     assert!(!session.is_busy());
 
     // This includes frames that were already being sent again.
     let mut session = delivered_two_of_three(now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     session.on_connected(now);
     session.on_accepted(3, 3, now);
     assert_eq!(session.abandon(now), 6);
@@ -484,7 +484,7 @@ fn the_replay_buffer_follows_the_window() {
     assert!(session.on_window(20_000 * KIB));
     assert!(!session.on_window(21_000 * KIB));
     assert_eq!(session.replay.limit(), ReplayBuffer::MAX);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     session.on_connected(now);
     assert!(session.on_window(20_000 * KIB));
 }
@@ -501,7 +501,7 @@ fn exposed_bytes_are_counted() {
             session.submit(batch(&[&long]), 0, token);
             send_all(&mut session, &mut wire, now);
         }
-        session.on_ended(now, end);
+        session.on_connection_ended(now, end);
         session.totals().exposed_bytes
     };
     // Five frames of 604 bytes were sent, and one of them is kept.
@@ -522,7 +522,7 @@ fn reject(session: &mut Session<u32>, bad: &str, now: &mut Instant) -> bool {
         let sent = send_all(session, &mut wire, *now);
         if sent.contains(bad) {
             *now += Duration::from_millis(10);
-            session.on_ended(*now, End::Broken);
+            session.on_connection_ended(*now, End::Broken);
             return true;
         }
         let Some(at) = session.connection.survives_at else {
@@ -548,7 +548,7 @@ fn a_frame_that_ends_connections_is_given_up_and_all_others_arrive() {
         session.submit(batch(&texts), 0, 1);
         send_all(&mut session, &mut 0, now);
         assert_eq!(finished(&mut session), [(1, Outcome::Delivered)]);
-        session.on_ended(now, End::Broken);
+        session.on_connection_ended(now, End::Broken);
 
         let ends = (0..100)
             .take_while(|_| reject(&mut session, "3 bad", &mut now))
@@ -559,7 +559,7 @@ fn a_frame_that_ends_connections_is_given_up_and_all_others_arrive() {
 
         // The remaining frames are unchanged.
         assert_eq!(session.replay_bytes(), 6 * 3);
-        session.on_ended(now, End::Broken);
+        session.on_connection_ended(now, End::Broken);
         session.on_connected(now);
         let sent = send_all(&mut session, &mut 0, now);
         let others: Vec<&str> = texts.into_iter().filter(|text| *text != "bad").collect();
@@ -573,7 +573,7 @@ fn batches_fail_at_once_during_a_search() {
     let mut session = connected_session(now);
     session.submit(batch(&["a", "bad"]), 0, 1);
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     finished(&mut session);
     while !session.is_searching() {
         assert!(reject(&mut session, "3 bad", &mut now));
@@ -591,13 +591,13 @@ fn no_frame_is_given_up_if_the_peer_ends_every_connection() {
     let mut session = connected_session(now);
     session.submit(batch(&["a", "b", "c"]), 0, 1);
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     for _ in 0..200 {
         session.on_connected(now);
         let mut wire = 0;
         send_all(&mut session, &mut wire, now);
         now += second(1);
-        session.on_ended(now, End::Broken);
+        session.on_connection_ended(now, End::Broken);
         assert_eq!(session.replay_bytes(), 9);
     }
     assert_eq!(rejected(&mut session), []);
@@ -615,7 +615,7 @@ fn frames_after_many_bad_ones_arrive() {
         let mut session = connected_session(now);
         session.submit(batch(&texts), 0, 1);
         send_all(&mut session, &mut 0, now);
-        session.on_ended(now, End::Broken);
+        session.on_connection_ended(now, End::Broken);
         let ends = (0..1000)
             .take_while(|_| reject(&mut session, "3 bad", &mut now))
             .count();
@@ -631,7 +631,7 @@ fn a_single_bad_frame_is_set_aside_until_there_is_a_control() {
     let mut session = connected_session(now);
     session.submit(batch(&["bad"]), 0, 1);
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     while reject(&mut session, "3 bad", &mut now) {}
     assert_eq!(
         (rejected(&mut session), session.replay_bytes()),
@@ -652,7 +652,7 @@ fn a_single_bad_frame_is_set_aside_until_there_is_a_control() {
         let at = session.connection.survives_at;
         if send_all(&mut session, &mut 0, now).contains("bad") {
             ends += 1;
-            session.on_ended(now, End::Broken);
+            session.on_connection_ended(now, End::Broken);
             session.on_connected(now);
         } else {
             now = at.or(session.connection.survives_at).unwrap();
@@ -674,7 +674,7 @@ fn a_peer_that_accepts_few_frames_per_connection_gets_all() {
         while session.is_up() {
             count += send_all(&mut session, &mut wire, now).len() / "3 100".len();
             if count > 100 {
-                session.on_ended(now, End::Broken);
+                session.on_connection_ended(now, End::Broken);
             } else if let Some(at) = session.connection.survives_at {
                 now = at;
                 assert_eq!(session.on_timeout(at), Expiry::Nothing);
@@ -710,14 +710,14 @@ fn no_frame_is_given_up_if_the_peer_rejects_every_frame() {
     let mut session = connected_session(now);
     session.submit(batch(&["a"; 12]), 0, 1);
     send_all(&mut session, &mut 0, now);
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     for _ in 0..200 {
         session.on_connected(now);
         if send_all(&mut session, &mut 0, now).is_empty() {
             // An idle connection survives.
             while !send_some(&mut session, &mut now) {}
         }
-        session.on_ended(now, End::Broken);
+        session.on_connection_ended(now, End::Broken);
         assert_eq!(session.replay_bytes(), 12 * 3);
     }
     assert_eq!(rejected(&mut session), []);
@@ -777,7 +777,7 @@ fn cut(session: &mut Session<u32>, texts: &[&str], now: &mut Instant) -> bool {
     }
     session.on_accepted(count, 1000, *now);
     *now += Duration::from_millis(10);
-    session.on_ended(*now, End::Broken);
+    session.on_connection_ended(*now, End::Broken);
     assert_eq!(finished(session), [(1, RETRY)]);
     true
 }
@@ -801,7 +801,7 @@ fn a_frame_during_which_connections_ended_is_sent_alone() {
     // The peer acknowledges the frame, so the frame is not to blame.
     session.on_acknowledged(11, now);
     assert_eq!(session.transmit(), b"1 b");
-    session.on_ended(now, End::Broken);
+    session.on_connection_ended(now, End::Broken);
     session.on_connected(now);
     finished(&mut session);
     session.submit(batch(&["a", "b"]), 0, 2);
@@ -835,7 +835,7 @@ fn frames_before_a_bad_one_are_not_blamed() {
             wire += sent.len() as u64;
             session.on_accepted(sent.len(), wire, now);
             if sent.windows(3).any(|text| text == b"bad") {
-                session.on_ended(now, End::Broken);
+                session.on_connection_ended(now, End::Broken);
             } else {
                 session.on_acknowledged(wire, now);
             }
@@ -872,7 +872,7 @@ fn a_frame_during_which_a_few_connections_ended_is_not_given_up() {
     for _ in 0..4 {
         session.submit(batch(&["a"]), 0, 1);
         session.on_accepted(3, 3, now);
-        session.on_ended(now + second(5), End::Broken);
+        session.on_connection_ended(now + second(5), End::Broken);
         assert_eq!(finished(&mut session), [(1, RETRY)]);
         session.on_connected(now);
     }

@@ -200,7 +200,10 @@ fn a_failed_template_blocks_nothing_once_it_is_replaced() {
         let Plan {
             revision, template, ..
         } = world.plan();
-        world.history().blocks(&revision, &template).is_some()
+        world
+            .history()
+            .blocking_failure(&revision, &template)
+            .is_some()
     };
     assert!(blocks(&world));
     world.snapshot.log_sinks = before;
