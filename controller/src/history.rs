@@ -233,7 +233,7 @@ impl History {
             .iter()
             .chain(situation.fleet.not_started());
         for agent in agents.filter(|agent| step.replace.contains(&agent.pod)) {
-            // One that did not work before may stop working at any time.
+            // The agent of an excluded node may stop working at any time.
             let is_excluded = self.unhealthy.contains(&agent.node);
             if agent.ready_since.is_some() || (situation.works(agent) && !is_excluded) {
                 let risk = Risk {
@@ -549,7 +549,11 @@ impl History {
 
     fn fail(&mut self, attempt: &Attempt, failure: Failure, situation: &Situation<'_>) {
         let Situation { revisions, .. } = *situation;
-        let Failure { why, node, has_run } = failure;
+        let Failure {
+            why,
+            node,
+            never_ran,
+        } = failure;
         let Attempt {
             revision, template, ..
         } = attempt;
@@ -573,8 +577,8 @@ impl History {
             revision: revision.clone(),
             template,
             setback: setback(before.map(|failed| &failed.setback)),
-            never_ran: node.is_some() && !has_run,
             node: node.clone(),
+            never_ran,
         };
         let good = good.and_then(|good| revisions.get(&good.revision));
         if failed.is_of_sinks()

@@ -127,25 +127,27 @@ impl Assembler {
         }
     }
 
-    /// Passes on the texts whose next part does not come: no later than [`PATIENCE`] after
-    /// their last part, or at the end of the file, which is at this offset. The text that
-    /// follows is one of its own then.
-    pub fn give_up(
-        &mut self,
-        end: u64,
-        is_end_of_file: bool,
-        now: Instant,
-        mut pass: impl FnMut(Text<'_>),
-    ) {
+    /// Passes on the texts whose next part has not come for [`PATIENCE`], in a file that was
+    /// read up to `end`. What follows is a text of its own then.
+    pub fn give_up(&mut self, end: u64, now: Instant, mut pass: impl FnMut(Text<'_>)) {
+        let is_late = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = self.pending(stream);
-            let is_late = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
-            if pending
-                .since
-                .is_some_and(|(_, since)| is_end_of_file || is_late(since))
-            {
+            if pending.since.is_some_and(|(_, since)| is_late(since)) {
                 pending.finish(end, stream, true, &mut pass);
             }
+        }
+    }
+
+    /// Passes on the texts that are not complete at the end of a file, and begins with the
+    /// next file.
+    pub fn end_file(&mut self, mut pass: impl FnMut(Text<'_>)) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let pending = self.pending(stream);
+            if pending.since.is_some() {
+                pending.finish(0, stream, true, &mut pass);
+            }
+            pending.done = 0;
         }
     }
 
@@ -160,7 +162,7 @@ impl Assembler {
     #[must_use]
     pub fn offsets(&self, end: u64) -> Offsets {
         let offset = |pending: &Pending| match pending.since {
-            // What was passed on of a text that is too long is passed on again.
+            // The pieces of a text that is too long are passed on again.
             Some((begin, _)) => begin,
             None => end.max(pending.done),
         };
@@ -315,14 +317,14 @@ mod tests {
         assert!(push(&mut assembler, 0, &[line(OUT, true, "aa")]).is_empty());
         let deadline = assembler.deadline().unwrap();
         let mut texts = Vec::new();
-        assembler.give_up(10, false, Instant::now(), |text| texts.push(show(&text)));
+        assembler.give_up(10, Instant::now(), |text| texts.push(show(&text)));
         assert!(texts.is_empty() && deadline > Instant::now());
-        assembler.give_up(10, false, deadline, |text| texts.push(show(&text)));
+        assembler.give_up(10, deadline, |text| texts.push(show(&text)));
         assert_eq!(texts, ["stdout 2 aa (cut)"]);
         let after = push(&mut assembler, 10, &[line(OUT, false, "b")]);
         assert_eq!(after, ["stdout 1 b"]);
         assert!(push(&mut assembler, 20, &[line(ERR, true, "x")]).is_empty());
-        assembler.give_up(30, true, deadline, |text| texts.push(show(&text)));
+        assembler.end_file(|text| texts.push(show(&text)));
         assert_eq!(texts[1..], ["stderr 1 x (cut)"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::assembler::{Assembler, Offsets, Text};
-use crate::container_log::{self, ContainerLog, Missing, Step};
+use crate::container_log::{self, ContainerLog, Missing, Start, Step};
 use crate::line::Line;
 
 /// A container whose log is read.
@@ -19,18 +19,6 @@ pub struct Container {
     before: u64,
     /// The offset up to which the current file was read.
     read: u64,
-    limit: usize,
-}
-
-/// The point from which a container is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The first line that is left.
-    Beginning,
-    /// The next line that is written.
-    End,
-    /// The position of an earlier reader.
-    At(Position),
 }
 
 /// A position in the texts of a container. The texts before it were passed on.
@@ -89,23 +77,22 @@ impl Container {
     /// Creates a container with its folder. Texts of more than `limit` bytes are passed on in
     /// pieces.
     #[must_use]
-    pub fn new(folder: PathBuf, start: Start, limit: usize) -> Self {
+    pub fn new(folder: PathBuf, start: Start<Position>, limit: usize) -> Self {
         let (start, passed, before, read) = match start {
-            Start::Beginning => (container_log::Start::Beginning, Offsets::default(), 0, 0),
-            Start::End => (container_log::Start::End, Offsets::default(), 0, 0),
+            Start::Beginning => (Start::Beginning, Offsets::default(), 0, 0),
+            Start::End => (Start::End, Offsets::default(), 0, 0),
             Start::At(Position {
                 log,
                 passed,
                 read,
                 before,
-            }) => (container_log::Start::At(log), passed, before, read),
+            }) => (Start::At(log), passed, before, read),
         };
         Self {
             log: ContainerLog::new(folder, start),
             assembler: Assembler::new(limit, passed),
             before,
             read,
-            limit,
         }
     }
 
@@ -156,8 +143,7 @@ impl Container {
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
         let mut pass_text = |text: Text<'_>| pass(Item::Text(text));
-        self.assembler
-            .give_up(self.read, false, now, &mut pass_text);
+        self.assembler.give_up(self.read, now, &mut pass_text);
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
                 let mut at = at;
@@ -186,13 +172,11 @@ impl Container {
                 Turn::Read(text.len())
             }
             Step::NextFile => {
-                self.assembler.give_up(self.read, true, now, &mut pass_text);
-                self.begin_file();
+                self.end_file(pass_text);
                 Turn::Read(0)
             }
             Step::Missing(missing) => {
-                self.assembler.give_up(self.read, true, now, &mut pass_text);
-                self.begin_file();
+                self.end_file(pass_text);
                 Turn::Missing(missing)
             }
             Step::Wait { until } => {
@@ -201,15 +185,15 @@ impl Container {
                 Turn::Wait { until }
             }
             Step::Ended => {
-                self.assembler.give_up(self.read, true, now, &mut pass_text);
+                self.assembler.end_file(pass_text);
                 Turn::Ended
             }
         })
     }
 
-    /// Begins with the offsets of another file.
-    fn begin_file(&mut self) {
-        self.assembler = Assembler::new(self.limit, Offsets::default());
+    /// Passes on what is left of the current file, whose offsets no longer apply.
+    fn end_file(&mut self, pass: impl FnMut(Text<'_>)) {
+        self.assembler.end_file(pass);
         self.before += self.read;
         self.read = 0;
     }

@@ -39,21 +39,21 @@ pub const SETTLE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct ContainerLog {
     folder: PathBuf,
-    start: Option<Start>,
+    start: Option<Start<Position>>,
     /// The last file that was read entirely.
     after: Option<FileName>,
     current: Option<Current>,
 }
 
-/// The point from which a container's log is read.
+/// The point from which a log is read, with the positions of its reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum Start<P> {
     /// The first line that is left.
     Beginning,
     /// The next line that is written.
     End,
     /// The position of an earlier reader.
-    At(Position),
+    At(P),
 }
 
 /// A position in a container's log. The lines before it were read.
@@ -138,7 +138,7 @@ struct Entry {
 impl ContainerLog {
     /// Creates the log of a container's folder.
     #[must_use]
-    pub const fn new(folder: PathBuf, start: Start) -> Self {
+    pub const fn new(folder: PathBuf, start: Start<Position>) -> Self {
         Self {
             folder,
             start: Some(start),

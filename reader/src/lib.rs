@@ -37,5 +37,6 @@ pub mod pod_folder;
 pub mod reader;
 mod source;
 
-pub use self::container::{Container, Item, Position, Start, Turn};
+pub use self::container::{Container, Item, Position, Turn};
+pub use self::container_log::Start;
 pub use self::reader::{ContainerId, Event, Reader};

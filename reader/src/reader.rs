@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::container::{Container, Item, Position, Start, Turn};
-use crate::container_log::Missing;
+use crate::container::{Container, Item, Position, Turn};
+use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Namespaces};
 use crate::pod_folder::PodFolder;
 
@@ -100,7 +100,7 @@ impl Reader {
     pub fn update(
         &mut self,
         now: Instant,
-        start: impl Fn(&ContainerId) -> Start,
+        start: impl Fn(&ContainerId) -> Start<Position>,
     ) -> io::Result<()> {
         let is_first = self.scan.is_none();
         let mut changed = Vec::new();
@@ -132,7 +132,7 @@ impl Reader {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, start: impl Fn(&ContainerId) -> Start) {
+    fn add(&mut self, path: PathBuf, start: impl Fn(&ContainerId) -> Start<Position>) {
         if !self.containers.contains_key(&path) {
             let Some(id) = ContainerId::of(&path) else {
                 return;
@@ -272,7 +272,7 @@ mod tests {
         }
 
         /// Reads with a buffer for two lines until there is nothing more.
-        fn read(&mut self, start: &Start) {
+        fn read(&mut self, start: &Start<Position>) {
             let mut buffer = [0; 80];
             self.reader.update(self.now, |_| start.clone()).unwrap();
             let (received, ended) = (&mut self.received, &mut self.ended);
@@ -298,6 +298,13 @@ mod tests {
         }
     }
 
+    fn assert_texts(world: &mut World, expected: [(&str, &str); 2]) {
+        let texts = world.texts();
+        for (namespace, text) in expected {
+            assert_eq!(texts[namespace], [text]);
+        }
+    }
+
     #[test]
     fn containers_that_exist_have_their_start_and_others_begin_at_the_beginning() {
         let mut world = World::new();
@@ -307,11 +314,7 @@ mod tests {
         world.write("shop", "2");
         world.write("bank", "1");
         world.read(&Start::End);
-        let texts = world.texts();
-        assert_eq!(
-            (&*texts["shop"], &*texts["bank"]),
-            (&["2".to_owned()][..], &["1".to_owned()][..])
-        );
+        assert_texts(&mut world, [("shop", "2"), ("bank", "1")]);
     }
 
     #[test]
@@ -350,11 +353,7 @@ mod tests {
         };
         world.reader.update(world.now, start).unwrap();
         world.read(&Start::End);
-        let texts = world.texts();
-        assert_eq!(
-            (&*texts["shop"], &*texts["bank"]),
-            (&["2".to_owned()][..], &["1".to_owned()][..])
-        );
+        assert_texts(&mut world, [("shop", "2"), ("bank", "1")]);
     }
 
     #[test]

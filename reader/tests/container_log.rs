@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use reader::container_log::{ContainerLog, Missing, SETTLE, Start, Step};
+use reader::container_log::{ContainerLog, Missing, Position, SETTLE, Start, Step};
 use tempfile::TempDir;
 
 /// Reads everything. Returns the text, and what is missing.
@@ -34,7 +34,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn open(folder: &Path, start: Start) -> ContainerLog {
+fn open(folder: &Path, start: Start<Position>) -> ContainerLog {
     ContainerLog::new(folder.to_owned(), start)
 }
 

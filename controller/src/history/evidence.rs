@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Attempt;
-use super::risk::{Lost, Risk, Risked};
+use super::risk::{Lost, Risked};
 use super::situation::{Nodes, Situation};
 use crate::fleet::{Agent, Fleet, Obstacle, lasts};
 
@@ -12,8 +12,8 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// The node whose agent failed with it; none if no agent started.
     pub(super) node: Option<String>,
-    /// Whether the agent's container has run.
-    pub(super) has_run: bool,
+    /// Whether the container of that agent never ran.
+    pub(super) never_ran: bool,
 }
 
 impl Failure {
@@ -21,7 +21,7 @@ impl Failure {
         Self {
             why,
             node: None,
-            has_run: false,
+            never_ran: false,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Situation<'_> {
         let no_agent_starts = |lost: &Lost<'_>| !lost.agent.is_some_and(fails);
         let lost = || self.lost(risked).filter(no_agent_starts);
         let not_its_own = lost().filter(|lost| !lost.risk.is_its_own);
-        let of_attempt = lost().filter(|lost| lost.risk.deleted >= attempt.begun);
+        let of_attempt = lost().filter(|lost| lost.risk.is_of(attempt));
         let max = self.max_lost();
         not_its_own.count() >= max || of_attempt.count() >= max.max(self.at_once / 2)
     }
@@ -72,11 +72,13 @@ impl Situation<'_> {
         let worked = |agent: &Agent| {
             agent.is_crashing() || risked.contains_key(&agent.node) || self.was_ready(agent)
         };
-        // One that did not work at first may have worked until the attempt replaced it.
-        let replaced_it = |risk: &Risk| risk.deleted >= attempt.begun;
-        let is_replaced = |agent: &Agent| risked.get(&agent.node).is_some_and(replaced_it);
+        // The agent of an excluded node may have worked until the attempt replaced it.
+        let was_replaced = |agent: &Agent| {
+            let risk = risked.get(&agent.node);
+            risk.is_some_and(|risk| risk.is_of(attempt))
+        };
         let is_evidence = |agent: &Agent| {
-            !unhealthy.contains(&agent.node) || (agent.has_run && is_replaced(agent))
+            !unhealthy.contains(&agent.node) || (agent.has_run && was_replaced(agent))
         };
         let mut failing = self.agents_with(&attempt.revision).filter(|agent| {
             agent.has_begun && self.is_unhealthy(agent) && worked(agent) && is_evidence(agent)
@@ -86,7 +88,7 @@ impl Situation<'_> {
         Some(Failure {
             why: format!("on node {}: {problem}", agent.node),
             node: Some(agent.node.clone()),
-            has_run: agent.has_run,
+            never_ran: !agent.has_run,
         })
     }
 
@@ -105,7 +107,7 @@ impl Situation<'_> {
         (does_not_stay && !unhealthy.contains(node)).then(|| Failure {
             why: format!("on node {node}: the agent does not stay ready"),
             node: Some(node.clone()),
-            has_run: true,
+            never_ran: false,
         })
     }
 

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Attempt;
 use super::held::MAX_RETRY_WAIT;
 use super::situation::Situation;
 use crate::fleet::{Agent, Fleet, lasts};
@@ -36,6 +37,13 @@ pub struct Risk {
     /// own.
     #[serde(default)]
     pub is_its_own: bool,
+}
+
+impl Risk {
+    /// Returns whether an attempt deleted the agent.
+    pub(super) fn is_of(&self, attempt: &Attempt) -> bool {
+        self.deleted >= attempt.begun
+    }
 }
 
 /// A node that has no working agent since its agent was deleted.
