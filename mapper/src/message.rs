@@ -22,6 +22,7 @@ mod time;
 
 use std::mem;
 
+use positions::Group;
 use syslog::text::push_lossy_within;
 use syslog::{
     AppName, Batch, Facility, HeaderPrefix, HeaderSource, Hostname, MsgId, Pri, ProcId, Scratch,
@@ -184,6 +185,20 @@ impl Mapper {
         batch: &mut Batch,
         space: &mut Workspace,
     ) -> Tally {
+        self.map_groups(tag, chunk, batch, space, |_| true)
+    }
+
+    /// Appends the messages of a chunk's records as [`Mapper::map_chunk`] does, except those
+    /// of groups that are not wanted. Only groups of the input that reads pod logs are asked
+    /// for, and only with `identity group`.
+    pub fn map_groups<'c>(
+        &self,
+        tag: &str,
+        chunk: &'c [u8],
+        batch: &mut Batch,
+        space: &mut Workspace,
+        mut wants: impl FnMut(&Group<'c>) -> bool,
+    ) -> Tally {
         let mut tally = Tally::default();
         let is_event = tag.starts_with(EVENT);
         // Events do not come from log files: the cluster's operator controls their
@@ -209,9 +224,10 @@ impl Mapper {
                 body,
                 mut fields,
             } = match event {
+                LogEvent::Record(_) if group.is_skipped() => continue,
                 LogEvent::Record(record) => record,
-                LogEvent::GroupStart { kubernetes } => {
-                    group.start(kubernetes);
+                LogEvent::GroupStart(metadata) => {
+                    group.start(metadata, &mut wants);
                     continue;
                 }
                 LogEvent::GroupEnd => {

@@ -5,6 +5,8 @@
 //! reader searches for the next position at which a whole record with a time in Fluent
 //! Bit's own form begins, so one damaged record does not lose the records after it.
 
+use positions::Group;
+
 use super::fields::{Fields, read_record};
 use super::msgpack::{self, Map, Read, Value};
 
@@ -24,15 +26,21 @@ pub enum LogEvent<'a> {
     Record(Record<'a>),
     /// The start of a group of records (a resource or a scope of OpenTelemetry, a container),
     /// recognized by its negative time. It is not a log line.
-    GroupStart {
-        /// The `kubernetes` map of the group's metadata.
-        kubernetes: Option<Map<'a>>,
-    },
+    GroupStart(GroupMetadata<'a>),
     /// The end of a group.
     GroupEnd,
     /// Bytes that are not a valid event. The iterator continues with the next valid
     /// record.
     Damaged,
+}
+
+/// The metadata of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GroupMetadata<'a> {
+    /// The container's identity, node and labels.
+    pub kubernetes: Option<Map<'a>>,
+    /// The place of the group in the container's log, if the input that reads pod logs made it.
+    pub place: Option<Group<'a>>,
 }
 
 /// A log record.
@@ -48,9 +56,9 @@ pub struct Record<'a> {
 
 /// An iterator over the log events of a chunk.
 #[derive(Clone, Debug)]
-pub struct LogEvents<'a> {
+pub struct LogEvents<'a, 'k> {
     chunk: &'a [u8],
-    message_key: &'a [u8],
+    message_key: &'k [u8],
     /// The position of the next event in the chunk.
     next: usize,
     /// The `kubernetes` map of the previous record.
@@ -62,11 +70,11 @@ const GROUP_START: i32 = -1;
 /// The number of seconds that Fluent Bit uses as the time of a group's end.
 const GROUP_END: i32 = -2;
 
-impl<'a> LogEvents<'a> {
+impl<'a, 'k> LogEvents<'a, 'k> {
     /// Returns an iterator over the events of a chunk. `message_key` is the key of a
     /// record's text.
     #[must_use]
-    pub const fn new(chunk: &'a [u8], message_key: &'a [u8]) -> Self {
+    pub const fn new(chunk: &'a [u8], message_key: &'k [u8]) -> Self {
         Self {
             chunk,
             message_key,
@@ -97,9 +105,9 @@ impl<'a> LogEvents<'a> {
         let (record, rest) = read_record(second, self.message_key, self.previous)?;
         let event = record.and_then(|(body, fields)| log_event(time, body, fields));
         match event {
-            Some(LogEvent::GroupStart { .. }) => {
-                let kubernetes = group_metadata(header, after_head);
-                Ok((Some(LogEvent::GroupStart { kubernetes }), rest))
+            Some(LogEvent::GroupStart(_)) => {
+                let metadata = group_metadata(header, after_head).unwrap_or_default();
+                Ok((Some(LogEvent::GroupStart(metadata)), rest))
             }
             _ => Ok((event, rest)),
         }
@@ -127,7 +135,7 @@ impl<'a> LogEvents<'a> {
     }
 }
 
-impl<'a> Iterator for LogEvents<'a> {
+impl<'a> Iterator for LogEvents<'a, '_> {
     type Item = LogEvent<'a>;
 
     #[inline]
@@ -153,21 +161,47 @@ impl<'a> Iterator for LogEvents<'a> {
     }
 }
 
-/// Returns the `kubernetes` map in the metadata of a group, whose header is followed by these
-/// bytes.
+/// Reads the metadata of a group, whose header is followed by these bytes.
 #[cold]
-fn group_metadata<'a>(header: Value<'_>, bytes: &'a [u8]) -> Option<Map<'a>> {
+fn group_metadata<'a>(header: Value<'_>, bytes: &'a [u8]) -> Option<GroupMetadata<'a>> {
     let Value::Array(header) = header else {
         return None;
     };
     let after_time = msgpack::skip(bytes).ok().filter(|_| header.len() == 2)?;
-    match msgpack::read(after_time).ok()? {
-        (Value::Map(metadata), _) => match metadata.get(b"kubernetes")? {
-            Value::Map(kubernetes) => Some(kubernetes),
-            _ => None,
-        },
+    let Value::Map(metadata) = msgpack::read(after_time).ok()?.0 else {
+        return None;
+    };
+    let map = |key: &str| match metadata.get(key.as_bytes()) {
+        Some(Value::Map(map)) => Some(map),
         _ => None,
-    }
+    };
+    let kubernetes = map("kubernetes");
+    Some(GroupMetadata {
+        kubernetes,
+        place: kubernetes
+            .zip(map(positions::KEY))
+            .and_then(|(kubernetes, place)| group_place(kubernetes, place)),
+    })
+}
+
+fn group_place<'a>(kubernetes: Map<'a>, place: Map<'a>) -> Option<Group<'a>> {
+    let text = |map: Map<'a>, key: &str| match map.get(key.as_bytes())? {
+        Value::Text(text) => std::str::from_utf8(text).ok(),
+        _ => None,
+    };
+    let number = |key: &str| match place.get(key.as_bytes())? {
+        Value::Unsigned(number) => Some(number),
+        _ => None,
+    };
+    Some(Group {
+        uid: text(kubernetes, "pod_id")?,
+        container: text(kubernetes, "container_name")?,
+        begin: number("begin")?,
+        from: number("from")?,
+        to: number("to")?,
+        position: text(place, "position")?,
+        is_last: place.get(b"last") == Some(Value::Bool(true)),
+    })
 }
 
 #[inline]
@@ -175,7 +209,7 @@ fn log_event<'a>(time: Value<'_>, body: Map<'a>, fields: Fields<'a>) -> Option<L
     let time = match event_time(time) {
         EventTime::Known(time) => Some(time),
         EventTime::Unknown => None,
-        EventTime::GroupStart => return Some(LogEvent::GroupStart { kubernetes: None }),
+        EventTime::GroupStart => return Some(LogEvent::GroupStart(GroupMetadata::default())),
         EventTime::GroupEnd => return Some(LogEvent::GroupEnd),
         EventTime::Invalid => return None,
     };

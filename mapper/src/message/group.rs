@@ -1,7 +1,9 @@
 //! The group of a record, for `identity group`: the input writes a container's identity, node
 //! and labels once for all of its records.
 
-use crate::chunk::{Fields, Map};
+use positions::Group;
+
+use crate::chunk::{Fields, GroupMetadata, Map};
 use crate::identity::Source;
 
 /// The group at the current position in a chunk.
@@ -11,6 +13,8 @@ pub(super) struct CurrentGroup<'a> {
     is_used: bool,
     kubernetes: Option<Map<'a>>,
     is_damaged: bool,
+    /// Whether the output wants none of the group's records.
+    is_skipped: bool,
 }
 
 impl<'a> CurrentGroup<'a> {
@@ -19,18 +23,32 @@ impl<'a> CurrentGroup<'a> {
             is_used: identity == Source::Group,
             kubernetes: None,
             is_damaged: false,
+            is_skipped: false,
         }
     }
 
-    /// Begins a group with this metadata. After damage there are no groups any more: the
-    /// reader may be in the text of a container, which could contain one.
-    pub(super) fn start(&mut self, kubernetes: Option<Map<'a>>) {
+    /// Begins a group with this metadata, if the output wants it. After damage there are no
+    /// groups any more: the reader may be in the text of a container, which could contain one.
+    pub(super) fn start(
+        &mut self,
+        metadata: GroupMetadata<'a>,
+        mut wants: impl FnMut(&Group<'a>) -> bool,
+    ) {
+        let GroupMetadata { kubernetes, place } = metadata;
         self.kubernetes = kubernetes.filter(|_| !self.is_damaged);
+        let place = place.filter(|_| self.is_used && !self.is_damaged);
+        self.is_skipped = place.is_some_and(|place| !wants(&place));
     }
 
     /// Ends the group.
     pub(super) const fn end(&mut self) {
         self.kubernetes = None;
+        self.is_skipped = false;
+    }
+
+    /// Returns whether the output wants none of the records.
+    pub(super) const fn is_skipped(&self) -> bool {
+        self.is_skipped
     }
 
     /// Notes that a part of the chunk cannot be read.

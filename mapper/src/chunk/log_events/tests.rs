@@ -31,7 +31,7 @@ fn texts(chunk: &[u8]) -> Vec<Option<String>> {
                 Some(Value::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
                 _ => Some(String::new()),
             },
-            LogEvent::GroupStart { .. } | LogEvent::GroupEnd => Some("marker".to_owned()),
+            LogEvent::GroupStart(_) | LogEvent::GroupEnd => Some("marker".to_owned()),
             LogEvent::Damaged => None,
         })
         .collect()
@@ -73,7 +73,7 @@ fn all_formats_of_time_are_read() {
 
 #[test]
 fn events_with_negative_times_are_group_markers() {
-    let start = LogEvent::GroupStart { kubernetes: None };
+    let start = LogEvent::GroupStart(GroupMetadata::default());
     for (bytes, expected) in [
         (
             b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00".as_slice(),

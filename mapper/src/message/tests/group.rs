@@ -144,3 +144,77 @@ fn without_identity_group_groups_have_no_effect() {
         assert_eq!(messages.len(), expected, "{keys:?} {tag}");
     }
 }
+
+/// Returns the start of a group of the input that reads pod logs.
+fn placed(pod: &str, from: u64, to: u64) -> Vec<u8> {
+    let kubernetes = map(vec![
+        ("namespace_name", "shop".into()),
+        ("pod_name", pod.into()),
+        ("pod_id", format!("uid-of-{pod}").into()),
+        ("container_name", "app".into()),
+    ]);
+    let place = map(vec![
+        ("begin", 5.into()),
+        ("from", from.into()),
+        ("to", to.into()),
+        ("position", "here".into()),
+        ("last", (to == from).into()),
+    ]);
+    marker(-1, vec![("kubernetes", kubernetes), ("pod_logs", place)])
+}
+
+#[test]
+fn groups_that_are_not_wanted_are_skipped() {
+    let chunk = [
+        placed("web", 5, 10),
+        event(line("1")),
+        end(),
+        placed("db", 10, 20),
+        event(line("2")),
+        event(line("3")),
+        end(),
+        placed("web", 20, 20),
+        end(),
+        start("shop", "web"),
+        event(line("4")),
+    ]
+    .concat();
+    let mut batch = Batch::new(Framing::Newline);
+    let mut asked = Vec::new();
+    let space = &mut Workspace::default();
+    let tally = mapper(&[GROUPED]).map_groups("pods", &chunk, &mut batch, space, |group| {
+        asked.push(*group);
+        group.uid == "uid-of-web"
+    });
+    // Those of other inputs are not asked for.
+    assert_eq!((tally.messages, tally.is_clean()), (2, true));
+    let group = |uid, from, to, is_last| positions::Group {
+        uid,
+        container: "app",
+        begin: 5,
+        from,
+        to,
+        position: "here",
+        is_last,
+    };
+    assert_eq!(
+        asked,
+        [
+            group("uid-of-web", 5, 10, false),
+            group("uid-of-db", 10, 20, false),
+            group("uid-of-web", 20, 20, true),
+        ]
+    );
+}
+
+/// Such a group is not asked for, so that the output does not take it.
+#[test]
+fn after_damage_no_group_is_wanted() {
+    let chunk = [&[0xc1][..], &placed("web", 5, 10), &event(line("1")), &end()].concat();
+    let mut batch = Batch::new(Framing::Newline);
+    let space = &mut Workspace::default();
+    let tally = mapper(&[GROUPED]).map_groups("pods", &chunk, &mut batch, space, |_| {
+        panic!("not to be asked");
+    });
+    assert!(!tally.is_clean());
+}

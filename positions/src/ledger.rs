@@ -1,0 +1,220 @@
+//! What the queue of one output has of each container.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::{Container, Entry, Group, PositionFile};
+
+/// The record of what a queue has.
+///
+/// Groups of a container come in order, but one whose append to the queue has failed comes
+/// again after later ones. The position on the disk is the end of what the queue has without
+/// a gap.
+#[derive(Debug)]
+pub struct Ledger {
+    file: PositionFile,
+    containers: HashMap<Container, Taken>,
+}
+
+/// What the queue has of one container.
+#[derive(Debug, Default)]
+struct Taken {
+    /// The place up to which it has everything.
+    to: u64,
+    /// The ranges that it has beyond that place, with the positions of their ends.
+    beyond: Vec<(Range<u64>, String)>,
+}
+
+impl Ledger {
+    /// Opens the record. Returns the number of containers whose position is damaged too.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be read or created.
+    pub fn open(path: &Path) -> io::Result<(Self, usize)> {
+        let (file, found) = PositionFile::open(path)?;
+        let taken = |entry: Entry| Taken {
+            to: entry.place,
+            beyond: Vec::new(),
+        };
+        let containers = found.entries.into_iter();
+        let this = Self {
+            file,
+            containers: containers
+                .map(|(container, entry)| (container, taken(entry)))
+                .collect(),
+        };
+        Ok((this, found.damaged))
+    }
+
+    /// Returns whether the queue lacks a group, or a part of it.
+    #[must_use]
+    pub fn wants(&self, group: &Group<'_>) -> bool {
+        let taken = self.containers.get(&Container::of(group));
+        group.is_last || taken.is_none_or(|taken| !taken.has(group.from..group.to))
+    }
+
+    /// Records that the queue has a group.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be written. The record in memory is right all the
+    /// same; after a restart of the process, the group would come again.
+    pub fn take(&mut self, group: &Group<'_>) -> io::Result<()> {
+        let container = Container::of(group);
+        let taken = self.containers.entry(container.clone()).or_default();
+        let position = taken.add(group);
+        let is_last = group.is_last && taken.to >= group.to;
+        if is_last {
+            self.containers.remove(&container);
+            return self.file.remove(&container);
+        }
+        match position {
+            Some(position) => {
+                let place = taken.to;
+                self.file.set(&container, &Entry { place, position })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Container {
+    fn of(group: &Group<'_>) -> Self {
+        Self {
+            uid: group.uid.to_owned(),
+            name: group.container.to_owned(),
+        }
+    }
+}
+
+impl Taken {
+    fn has(&self, range: Range<u64>) -> bool {
+        let holds = |held: &Range<u64>| held.start <= range.start && range.end <= held.end;
+        range.end <= self.to || self.beyond.iter().any(|(held, _)| holds(held))
+    }
+
+    /// Adds a group. Returns the position of the new end without a gap, if there is one.
+    fn add(&mut self, group: &Group<'_>) -> Option<String> {
+        // Nothing before it comes any more.
+        self.to = self.to.max(group.begin);
+        self.beyond
+            .push((group.from..group.to, group.position.to_owned()));
+        let mut position = None;
+        while let Some(at) = (self.beyond.iter()).position(|(range, _)| range.start <= self.to) {
+            let (range, end) = self.beyond.swap_remove(at);
+            if range.end > self.to {
+                self.to = range.end;
+                position = Some(end);
+            }
+        }
+        position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(begin: u64, from: u64, to: u64) -> Group<'static> {
+        Group {
+            uid: "2f6b0c9e-0000-4000-8000-000000000001",
+            container: "app",
+            begin,
+            from,
+            to,
+            position: match to {
+                10 => "ten",
+                20 => "twenty",
+                30 => "thirty",
+                _ => "other",
+            },
+            is_last: false,
+        }
+    }
+
+    struct World {
+        folder: tempfile::TempDir,
+        ledger: Ledger,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (ledger, _) = Ledger::open(&folder.path().join("positions")).unwrap();
+            Self { folder, ledger }
+        }
+
+        fn restart(&mut self) {
+            self.ledger = Ledger::open(&self.folder.path().join("positions"))
+                .unwrap()
+                .0;
+        }
+
+        fn on_disk(&self) -> Option<(u64, String)> {
+            let found = crate::read(&self.folder.path().join("positions")).unwrap();
+            let mut entries = found.unwrap().entries.into_values();
+            entries.next().map(|entry| (entry.place, entry.position))
+        }
+    }
+
+    #[test]
+    fn groups_are_taken_once() {
+        let mut world = World::new();
+        let groups = [group(5, 5, 10), group(5, 10, 20)];
+        for group in &groups {
+            assert!(world.ledger.wants(group));
+            world.ledger.take(group).unwrap();
+        }
+        assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
+        world.restart();
+        assert!(!groups.iter().any(|group| world.ledger.wants(group)));
+        assert!(world.ledger.wants(&group(5, 20, 30)));
+        // A part of it is new.
+        assert!(world.ledger.wants(&group(5, 10, 30)));
+    }
+
+    #[test]
+    fn a_group_that_failed_is_taken_after_later_ones() {
+        let mut world = World::new();
+        world.ledger.take(&group(5, 10, 20)).unwrap();
+        assert_eq!(world.on_disk(), None);
+        assert!(!world.ledger.wants(&group(5, 10, 20)));
+        assert!(world.ledger.wants(&group(5, 5, 10)));
+        world.ledger.take(&group(5, 5, 10)).unwrap();
+        assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
+    }
+
+    #[test]
+    fn after_a_kill_what_lies_beyond_a_gap_comes_again() {
+        let mut world = World::new();
+        world.ledger.take(&group(5, 5, 10)).unwrap();
+        world.ledger.take(&group(5, 20, 30)).unwrap();
+        assert_eq!(world.on_disk(), Some((10, "ten".to_owned())));
+        world.restart();
+        assert!(world.ledger.wants(&group(10, 10, 20)));
+        assert!(world.ledger.wants(&group(10, 20, 30)));
+    }
+
+    #[test]
+    fn what_the_input_cannot_read_any_more_is_no_gap() {
+        let mut world = World::new();
+        world.ledger.take(&group(5, 5, 10)).unwrap();
+        world.ledger.take(&group(20, 20, 30)).unwrap();
+        assert_eq!(world.on_disk(), Some((30, "thirty".to_owned())));
+    }
+
+    #[test]
+    fn a_container_that_is_gone_is_forgotten() {
+        let mut world = World::new();
+        world.ledger.take(&group(5, 5, 10)).unwrap();
+        let last = Group {
+            is_last: true,
+            ..group(5, 10, 10)
+        };
+        world.ledger.take(&last).unwrap();
+        assert_eq!(world.on_disk(), None);
+    }
+}
