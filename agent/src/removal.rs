@@ -40,14 +40,15 @@ pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
         return Ok(());
     }
     let mut bytes = 0;
-    for sink in entries(&folder.join(QUEUES))? {
-        for queue in entries(&sink)? {
+    for sink in folders(&folder.join(QUEUES))? {
+        for queue in folders(&sink)? {
             match queue::delete(&queue)? {
                 Some(deleted) => bytes += deleted,
                 // A failed start leaves an empty folder.
                 None => fs::remove_dir(&queue).map_err(|_| RemovalError::InUse(queue))?,
             }
         }
+        ignore_missing(&sink, positions::delete(&sink))?;
         ignore_missing(&sink, fs::remove_dir(&sink))?;
     }
     for name in [QUEUES, CHUNKS] {
@@ -72,6 +73,13 @@ pub(crate) fn remove(folder: &Path) -> Result<(), RemovalError> {
         "removed the agents' files from {shown}, including {bytes} bytes of queues"
     ));
     Ok(())
+}
+
+/// Returns the folders in a folder.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, RemovalError> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
 }
 
 /// Returns the paths in a folder, or an empty list if the folder is missing.
@@ -126,6 +134,8 @@ mod tests {
             "lane-0.db-wal",
             "cluster-all.db.corrupt-20261127T025838.429607Z",
             "chunks/tail.0/1-2.flb",
+            "queues/outputs",
+            "queues/some-uid/positions",
         ] {
             write(&state.join(file));
         }

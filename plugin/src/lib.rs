@@ -3,8 +3,9 @@
 //! ```text
 //! abi::exports  FLBPluginFlushCtx(tag, chunk)
 //!   -> output   Output::flush
-//!   -> mapper (crate)     Mapper::map_chunk: chunk -> frames of one batch
+//!   -> mapper (crate)     Mapper::map_groups: chunk -> frames of one batch
 //!   -> queue (crate)      Writer::append -> FLB_OK
+//!      positions (crate)  Ledger::take: what the queue has of each container
 //!      transport (crate)  Destination::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
 //!                         -> acknowledged -> FLB_OK (without a queue)
 //! abi::host     Fluent Bit's functions for properties, log and metrics
@@ -15,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod abi;
+mod announcement;
 mod connection_log;
 mod log;
 mod loss_report;

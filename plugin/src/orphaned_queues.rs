@@ -134,7 +134,8 @@ fn delete_all(output: &Path, log: &Log) {
     if deleted.is_empty() {
         return;
     }
-    // This fails if the folder contains other files, which are kept.
+    // Deleting the folder fails if it contains other files, which are kept.
+    let _ = positions::delete(output);
     let _ = fs::remove_dir(output);
     let line = format!(
         "deleted the orphaned queue {} ({} bytes), which no output uses",
@@ -184,6 +185,7 @@ mod tests {
         let open = |name: &str| queue::open(&path(name), OPTIONS).unwrap();
         drop(open("gone/0"));
         drop(open("gone/1"));
+        fs::write(path("gone/positions"), "").unwrap();
         let _elsewhere = open("elsewhere/0");
         drop(open("closed/0"));
         fs::create_dir_all(path("other/0")).unwrap();

@@ -9,12 +9,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mapper::config::Config;
+use mapper::identity::Source;
 use mapper::message::{Mapper, Tally, Workspace};
 use parking_lot::Mutex;
+use positions::{Group, Ledger};
 use syslog::{Batch, Framing, Outcome};
 use transport::{Destination, Sender};
 
 use crate::abi::host::Level;
+use crate::announcement::Announced;
 use crate::connection_log::ConnectionLog;
 use crate::log::{Limiter, Log};
 use crate::loss_report::{LossReport, Notice};
@@ -35,10 +38,15 @@ const REOPEN: Duration = Duration::from_secs(1);
 pub(crate) struct Output {
     /// The cleanup of orphaned queues in the folder of this output's queue.
     _cleanup: Option<Arc<Cleanup>>,
+    /// The announcement to the input that reads pod logs.
+    _announced: Option<Announced>,
     mapper: Mapper,
     framing: Framing,
     /// The route of batches, set once all queues are open.
     route: OnceLock<Route>,
+    /// What the queue has of each container, set before the route; none without a queue or
+    /// with identities that are not those of groups.
+    ledger: OnceLock<Mutex<Ledger>>,
     opening: Mutex<Option<Opening>>,
     partial_deliveries: PartialDeliveries,
     loss_report: Arc<LossReport>,
@@ -88,7 +96,11 @@ impl Output {
             _cleanup: queue.map(|queue| {
                 Cleanup::register(&queue.path, &queue.name, queue.orphan_age, log, sender)
             }),
+            _announced: queue
+                .filter(|_| config.identity == Source::Group)
+                .map(|queue| Announced::add(&queue.path, &queue.name, config.namespace.as_deref())),
             route: OnceLock::new(),
+            ledger: OnceLock::new(),
             mapper: Mapper::new(&config, hostname),
             framing: config.framing,
             opening: Mutex::new(Some(Opening {
@@ -127,7 +139,13 @@ impl Output {
                 let loss_report = Arc::clone(&self.loss_report);
                 ConnectionLog::new(self.log.clone(), self.metrics.clone(), loss_report)
             };
-            match Route::open(config, sender, observer) {
+            let opened = Route::open(config, sender, observer)
+                .map_err(|error| error.chain())
+                .and_then(|route| {
+                    self.open_ledger(config)?;
+                    Ok(route)
+                });
+            match opened {
                 Ok(route) => {
                     let _ = self.route.set(route);
                     *opening = None;
@@ -139,6 +157,28 @@ impl Output {
             }
         }
         self.route.get()
+    }
+
+    /// Opens the record of what the queue has, in the queue's folder.
+    fn open_ledger(&self, config: &Config) -> Result<(), String> {
+        let queue = config.queue.as_ref();
+        let Some(queue) = queue.filter(|_| config.identity == Source::Group) else {
+            return Ok(());
+        };
+        let folder = queue.path.join(&queue.name);
+        let (ledger, damaged) = Ledger::open(&folder).map_err(|error| {
+            format!("cannot open the positions in {}: {error}", folder.display())
+        })?;
+        if damaged > 0 {
+            let line = format!(
+                "the positions of {damaged} containers in {} are damaged and set aside; their \
+                 logs are read from where this output began",
+                folder.display()
+            );
+            self.log.write(Level::Error, &line);
+        }
+        let _ = self.ledger.set(Mutex::new(ledger));
+        Ok(())
     }
 
     /// Delivers or queues a chunk. Returns [`Outcome::Delivered`] once the receiver has
@@ -158,7 +198,7 @@ impl Output {
         if destination.is_down() {
             return Outcome::Retry { skip: 0 };
         }
-        let (tally, Buffers { mut batch, space }) = self.map(tag, chunk);
+        let (tally, Buffers { mut batch, space }) = self.map(tag, chunk, |_| true);
         let skip = self.partial_deliveries.take(tag, chunk, Instant::now());
         let notice = self.loss_report.append_notice(&tally, &mut batch);
 
@@ -176,12 +216,23 @@ impl Output {
     }
 
     fn enqueue(&self, queues: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
-        let (tally, mut buffers) = self.map(tag, chunk);
+        let mut groups = Vec::new();
+        let (tally, mut buffers) = self.map(tag, chunk, |group| {
+            let ledger = self.ledger.get();
+            let is_wanted = ledger.is_none_or(|ledger| ledger.lock().wants(group));
+            if is_wanted {
+                groups.push(*group);
+            }
+            is_wanted
+        });
         let notice = self.loss_report.append_notice(&tally, &mut buffers.batch);
         let outcome = match Queued::append(queues, tag, &mut buffers.batch) {
-            Ok(()) => Outcome::Delivered,
+            Ok(()) => {
+                self.take(&groups);
+                Outcome::Delivered
+            }
             Err(error) => {
-                self.report_queue_error(&error);
+                self.report_queue_error(&error.chain());
                 Outcome::Retry { skip: 0 }
             }
         };
@@ -197,16 +248,39 @@ impl Output {
         }
     }
 
-    fn report_queue_error(&self, error: &queue::Error) {
+    fn report_queue_error(&self, error: &str) {
         self.metrics.count_queue_error();
         if self.queue_errors.lock().admit(Instant::now()).is_some() {
-            let line = format!("{}; chunks wait in Fluent Bit", error.chain());
+            let line = format!("{error}; chunks wait in Fluent Bit");
             self.log.write(Level::Error, &line);
         }
     }
 
+    /// Records that the queue has these groups.
+    fn take(&self, groups: &[Group<'_>]) {
+        let Some(ledger) = self.ledger.get().filter(|_| !groups.is_empty()) else {
+            return;
+        };
+        let taken = ledger.lock().take(groups);
+        if let Err(error) = taken {
+            self.metrics.count_queue_error();
+            if self.queue_errors.lock().admit(Instant::now()).is_some() {
+                let line = format!(
+                    "cannot write the positions of the queue: {error}; after a restart, lines \
+                     will be sent again"
+                );
+                self.log.write(Level::Error, &line);
+            }
+        }
+    }
+
     /// Maps a chunk into the batch of free buffers.
-    fn map(&self, tag: &str, chunk: &[u8]) -> (Tally, Buffers) {
+    fn map<'c>(
+        &self,
+        tag: &str,
+        chunk: &'c [u8],
+        wants: impl FnMut(&Group<'c>) -> bool,
+    ) -> (Tally, Buffers) {
         let mut buffers = self.buffers.lock().pop().unwrap_or_else(|| Buffers {
             batch: Batch::new(self.framing),
             space: Workspace::default(),
@@ -214,7 +288,7 @@ impl Output {
         let Buffers { batch, space } = &mut buffers;
         let (bytes, frames) = *self.last.lock();
         batch.reserve(bytes.min(MAX_KEPT), frames);
-        let tally = self.mapper.map_chunk(tag, chunk, batch, space);
+        let tally = self.mapper.map_groups(tag, chunk, batch, space, wants);
         *self.last.lock() = (batch.bytes().len(), batch.frames());
         (tally, buffers)
     }

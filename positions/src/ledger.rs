@@ -1,11 +1,11 @@
 //! What the queue of one output has of each container.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::{Container, Entry, Group, PositionFile};
+use crate::{Container, Entry, Group, POSITIONS, PositionFile, START, read};
 
 /// The record of what a queue has.
 ///
@@ -14,8 +14,11 @@ use crate::{Container, Entry, Group, PositionFile};
 /// a gap.
 #[derive(Debug)]
 pub struct Ledger {
+    folder: PathBuf,
     file: PositionFile,
     containers: HashMap<Container, Taken>,
+    /// The positions at which the input began for this output, once they are known.
+    start: Option<BTreeMap<Container, Entry>>,
 }
 
 /// What the queue has of one container.
@@ -28,56 +31,80 @@ struct Taken {
 }
 
 impl Ledger {
-    /// Opens the record. Returns the number of containers whose position is damaged too.
+    /// Opens the record in the folder of the output's queue. Returns the number of containers
+    /// whose position is damaged too.
     ///
     /// # Errors
     ///
     /// Returns an error if the file cannot be read or created.
-    pub fn open(path: &Path) -> io::Result<(Self, usize)> {
-        let (file, found) = PositionFile::open(path)?;
-        let taken = |entry: Entry| Taken {
-            to: entry.place,
-            beyond: Vec::new(),
-        };
+    pub fn open(folder: &Path) -> io::Result<(Self, usize)> {
+        let (file, found) = PositionFile::open(&folder.join(POSITIONS))?;
         let containers = found.entries.into_iter();
         let this = Self {
+            folder: folder.to_owned(),
             file,
             containers: containers
-                .map(|(container, entry)| (container, taken(entry)))
+                .map(|(container, entry)| (container, Taken::up_to(entry.place)))
                 .collect(),
+            start: None,
         };
         Ok((this, found.damaged))
     }
 
     /// Returns whether the queue lacks a group, or a part of it.
-    #[must_use]
-    pub fn wants(&self, group: &Group<'_>) -> bool {
-        let taken = self.containers.get(&Container::of(group));
-        group.is_last || taken.is_none_or(|taken| !taken.has(group.from..group.to))
+    pub fn wants(&mut self, group: &Group<'_>) -> bool {
+        let container = Container::of(group);
+        if !self.containers.contains_key(&container) {
+            let taken = Taken::up_to(self.start_of(&container));
+            self.containers.insert(container.clone(), taken);
+        }
+        group.is_last || !self.containers[&container].has(group.from..group.to)
     }
 
-    /// Records that the queue has a group.
+    /// Returns the place at which the input began a container for this output, or zero if it
+    /// began with the container's first line.
+    fn start_of(&mut self, container: &Container) -> u64 {
+        if self.start.is_none() {
+            // The input writes the file before its first group. Without it, every line is
+            // wanted.
+            let found = read(&self.folder.join(START)).ok().flatten();
+            self.start = found.map(|found| found.entries);
+        }
+        let entry = self.start.as_ref().and_then(|start| start.get(container));
+        entry.map_or(0, |entry| entry.place)
+    }
+
+    /// Records that the queue has these groups.
     ///
     /// # Errors
     ///
     /// Returns an error if the file cannot be written. The record in memory is right all the
-    /// same; after a restart of the process, the group would come again.
-    pub fn take(&mut self, group: &Group<'_>) -> io::Result<()> {
-        let container = Container::of(group);
-        let taken = self.containers.entry(container.clone()).or_default();
-        let position = taken.add(group);
-        let is_last = group.is_last && taken.to >= group.to;
-        if is_last {
-            self.containers.remove(&container);
-            return self.file.remove(&container);
-        }
-        match position {
-            Some(position) => {
+    /// same; after a restart of the process, the groups would come again.
+    pub fn take(&mut self, groups: &[Group<'_>]) -> io::Result<()> {
+        let mut positions = BTreeMap::new();
+        for group in groups {
+            let container = Container::of(group);
+            let taken = self.containers.entry(container.clone()).or_default();
+            if let Some(position) = taken.add(group) {
                 let place = taken.to;
-                self.file.set(&container, &Entry { place, position })
+                let entry = Entry { place, position };
+                positions.insert(container.clone(), Some(entry));
             }
-            None => Ok(()),
+            if group.is_last && taken.to >= group.to {
+                positions.insert(container, None);
+            }
         }
+        let mut result = Ok(());
+        for (container, entry) in positions {
+            let written = if let Some(entry) = entry {
+                self.file.set(&container, &entry)
+            } else {
+                self.containers.remove(&container);
+                self.file.remove(&container)
+            };
+            result = result.and(written);
+        }
+        result
     }
 }
 
@@ -91,6 +118,13 @@ impl Container {
 }
 
 impl Taken {
+    const fn up_to(place: u64) -> Self {
+        Self {
+            to: place,
+            beyond: Vec::new(),
+        }
+    }
+
     fn has(&self, range: Range<u64>) -> bool {
         let holds = |held: &Range<u64>| held.start <= range.start && range.end <= held.end;
         range.end <= self.to || self.beyond.iter().any(|(held, _)| holds(held))
@@ -143,14 +177,12 @@ mod tests {
     impl World {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let (ledger, _) = Ledger::open(&folder.path().join("positions")).unwrap();
+            let (ledger, _) = Ledger::open(folder.path()).unwrap();
             Self { folder, ledger }
         }
 
         fn restart(&mut self) {
-            self.ledger = Ledger::open(&self.folder.path().join("positions"))
-                .unwrap()
-                .0;
+            self.ledger = Ledger::open(self.folder.path()).unwrap().0;
         }
 
         fn on_disk(&self) -> Option<(u64, String)> {
@@ -164,10 +196,8 @@ mod tests {
     fn groups_are_taken_once() {
         let mut world = World::new();
         let groups = [group(5, 5, 10), group(5, 10, 20)];
-        for group in &groups {
-            assert!(world.ledger.wants(group));
-            world.ledger.take(group).unwrap();
-        }
+        assert!(groups.iter().all(|group| world.ledger.wants(group)));
+        world.ledger.take(&groups).unwrap();
         assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
         world.restart();
         assert!(!groups.iter().any(|group| world.ledger.wants(group)));
@@ -179,19 +209,19 @@ mod tests {
     #[test]
     fn a_group_that_failed_is_taken_after_later_ones() {
         let mut world = World::new();
-        world.ledger.take(&group(5, 10, 20)).unwrap();
+        world.ledger.take(&[group(5, 10, 20)]).unwrap();
         assert_eq!(world.on_disk(), None);
         assert!(!world.ledger.wants(&group(5, 10, 20)));
         assert!(world.ledger.wants(&group(5, 5, 10)));
-        world.ledger.take(&group(5, 5, 10)).unwrap();
+        world.ledger.take(&[group(5, 5, 10)]).unwrap();
         assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
     }
 
     #[test]
     fn after_a_kill_what_lies_beyond_a_gap_comes_again() {
         let mut world = World::new();
-        world.ledger.take(&group(5, 5, 10)).unwrap();
-        world.ledger.take(&group(5, 20, 30)).unwrap();
+        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        world.ledger.take(&[group(5, 20, 30)]).unwrap();
         assert_eq!(world.on_disk(), Some((10, "ten".to_owned())));
         world.restart();
         assert!(world.ledger.wants(&group(10, 10, 20)));
@@ -201,20 +231,39 @@ mod tests {
     #[test]
     fn what_the_input_cannot_read_any_more_is_no_gap() {
         let mut world = World::new();
-        world.ledger.take(&group(5, 5, 10)).unwrap();
-        world.ledger.take(&group(20, 20, 30)).unwrap();
+        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        world.ledger.take(&[group(20, 20, 30)]).unwrap();
         assert_eq!(world.on_disk(), Some((30, "thirty".to_owned())));
+    }
+
+    #[test]
+    fn a_new_output_has_nothing_from_before_its_start() {
+        let mut world = World::new();
+        let container = Container::of(&group(0, 0, 10));
+        let start = Entry {
+            place: 10,
+            position: "ten".to_owned(),
+        };
+        let entries = BTreeMap::from([(container, start)]);
+        crate::replace(&world.folder.path().join("start"), &entries).unwrap();
+        assert!(!world.ledger.wants(&group(5, 5, 10)));
+        assert!(world.ledger.wants(&group(5, 10, 20)));
+        let other = Group {
+            container: "other",
+            ..group(5, 5, 10)
+        };
+        assert!(world.ledger.wants(&other));
     }
 
     #[test]
     fn a_container_that_is_gone_is_forgotten() {
         let mut world = World::new();
-        world.ledger.take(&group(5, 5, 10)).unwrap();
+        world.ledger.take(&[group(5, 5, 10)]).unwrap();
         let last = Group {
             is_last: true,
             ..group(5, 10, 10)
         };
-        world.ledger.take(&last).unwrap();
+        world.ledger.take(&[last]).unwrap();
         assert_eq!(world.on_disk(), None);
     }
 }

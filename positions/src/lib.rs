@@ -22,6 +22,10 @@ mod group;
 mod ledger;
 pub mod outputs;
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 pub use self::file::{Container, Entries, Entry, PositionFile, read, replace};
 pub use self::group::{Group, KEY};
 pub use self::ledger::Ledger;
@@ -30,3 +34,18 @@ pub use self::ledger::Ledger;
 pub const POSITIONS: &str = "positions";
 /// The name of the file with the positions at which the input began for an output.
 pub const START: &str = "start";
+
+/// Deletes the files of an output, in the folder of its queue.
+///
+/// # Errors
+///
+/// Returns an error if there is a file that cannot be deleted.
+pub fn delete(folder: &Path) -> io::Result<()> {
+    for name in [POSITIONS, START, "positions.damaged"] {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -19,6 +19,7 @@ use super::bindings::{
 };
 use super::host::{Host, InstanceProperties, Level};
 use super::panic::{catch_panic, log_panics};
+use crate::announcement;
 use crate::log::Log;
 use crate::metrics::{ContextGuard, Metrics};
 use crate::output::Output;
@@ -156,6 +157,9 @@ fn sender() -> std::io::Result<Arc<Sender>> {
 pub(crate) extern "C" fn FLBPluginOutputPreRun(_hot_reload_enabled: c_int) -> c_int {
     catch_panic(FLB_OK, || {
         Metrics::seal();
+        if let Some(sender) = SENDER.lock().upgrade() {
+            announcement::publish(&sender, &Host::find());
+        }
         FLB_OK
     })
 }

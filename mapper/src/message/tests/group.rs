@@ -210,7 +210,13 @@ fn groups_that_are_not_wanted_are_skipped() {
 /// Such a group is not asked for, so that the output does not take it.
 #[test]
 fn after_damage_no_group_is_wanted() {
-    let chunk = [&[0xc1][..], &placed("web", 5, 10), &event(line("1")), &end()].concat();
+    let chunk = [
+        &[0xc1][..],
+        &placed("web", 5, 10),
+        &event(line("1")),
+        &end(),
+    ]
+    .concat();
     let mut batch = Batch::new(Framing::Newline);
     let space = &mut Workspace::default();
     let tally = mapper(&[GROUPED]).map_groups("pods", &chunk, &mut batch, space, |_| {
