@@ -19,6 +19,8 @@ pub struct Container {
     before: u64,
     /// The offset up to which the current file was read.
     read: u64,
+    /// The number of times that texts were passed on since more was read.
+    given_up: u8,
 }
 
 /// A position in the texts of a container. The texts before it were passed on.
@@ -33,17 +35,43 @@ pub struct Position {
     /// The offset in its file up to which lines were read.
     #[serde(default)]
     pub read: u64,
-    /// The number of bytes of the log that were read before its file.
+    /// The number of bytes of the log before its file, counted from an arbitrary number on.
     #[serde(default)]
     pub before: u64,
+    /// The number of times that texts without an end were passed on since more was read.
+    #[serde(default)]
+    pub given_up: u8,
 }
 
+/// The factor between bytes and places: without more bytes, the texts of two streams can be
+/// given up, and what the end of the file leaves.
+const PLACES: u64 = 4;
+
 impl Position {
-    /// Returns the number of bytes of the log that were read. Of two positions of a container,
-    /// the later one has the higher number.
+    /// Returns the position of the first line that is left, in a log of which so many bytes
+    /// were before that line.
+    #[must_use]
+    pub fn beginning(before: u64) -> Self {
+        Self {
+            log: container_log::Position::default(),
+            passed: Offsets::default(),
+            read: 0,
+            before,
+            given_up: 0,
+        }
+    }
+
+    /// Returns the number of bytes of the log before the position.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.before + self.read
+    }
+
+    /// Returns the place of the position. Of two positions of a container, the later one has
+    /// the higher place.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        self.total() * PLACES + u64::from(self.given_up)
     }
 }
 
@@ -78,21 +106,24 @@ impl Container {
     /// pieces.
     #[must_use]
     pub fn new(folder: PathBuf, start: Start<Position>, limit: usize) -> Self {
-        let (start, passed, before, read) = match start {
-            Start::Beginning => (Start::Beginning, Offsets::default(), 0, 0),
-            Start::End => (Start::End, Offsets::default(), 0, 0),
-            Start::At(Position {
-                log,
-                passed,
-                read,
-                before,
-            }) => (Start::At(log), passed, before, read),
+        let (start, position) = match start {
+            Start::Beginning => (Start::Beginning, Position::beginning(0)),
+            Start::End => (Start::End, Position::beginning(0)),
+            Start::At(position) => (Start::At(position.log.clone()), position),
         };
+        let Position {
+            log: _,
+            passed,
+            read,
+            before,
+            given_up,
+        } = position;
         Self {
             log: ContainerLog::new(folder, start),
             assembler: Assembler::new(limit, passed),
             before,
             read,
+            given_up,
         }
     }
 
@@ -119,6 +150,7 @@ impl Container {
             passed,
             read: self.read,
             before: self.before,
+            given_up: self.given_up,
         })
     }
 
@@ -128,8 +160,8 @@ impl Container {
         self.assembler.memory()
     }
 
-    /// Reads as much as the buffer holds, and passes it on, but not beyond the position with
-    /// the total `until`. The buffer limits the length of a line of the file.
+    /// Reads as much as the buffer holds, and passes it on, but not beyond the place `until`.
+    /// The buffer limits the length of a line of the file.
     ///
     /// # Errors
     ///
@@ -142,12 +174,18 @@ impl Container {
         until: Option<u64>,
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
-        let mut pass_text = |text: Text<'_>| pass(Item::Text(text));
+        let mut has_given_up = false;
+        let mut pass_text = |text: Text<'_>| {
+            has_given_up = true;
+            pass(Item::Text(text));
+        };
         self.assembler.give_up(self.read, now, &mut pass_text);
+        self.given_up += u8::from(has_given_up);
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
                 let mut at = at;
                 // A position is the end of a line.
+                let until = until.map(|until| until / PLACES);
                 let room = until.and_then(|until| until.checked_sub(self.before + at));
                 let room = room.filter(|room| *room > 0);
                 let text = match room {
@@ -167,16 +205,19 @@ impl Container {
                     at = end;
                 }
                 // Lines that were read before an earlier reader ended are read again.
-                self.read = self.read.max(at);
+                if at > self.read {
+                    self.read = at;
+                    self.given_up = 0;
+                }
                 self.log.advance(at);
                 Turn::Read(text.len())
             }
             Step::NextFile => {
-                self.end_file(pass_text);
+                self.end_file(pass);
                 Turn::Read(0)
             }
             Step::Missing(missing) => {
-                self.end_file(pass_text);
+                self.end_file(pass);
                 Turn::Missing(missing)
             }
             Step::Wait { until } => {
@@ -185,15 +226,20 @@ impl Container {
                 Turn::Wait { until }
             }
             Step::Ended => {
-                self.assembler.end_file(pass_text);
+                self.end_file(pass);
                 Turn::Ended
             }
         })
     }
 
     /// Passes on what is left of the current file, whose offsets no longer apply.
-    fn end_file(&mut self, pass: impl FnMut(Text<'_>)) {
-        self.assembler.end_file(pass);
+    fn end_file(&mut self, mut pass: impl FnMut(Item<'_>)) {
+        let mut has_given_up = false;
+        self.assembler.end_file(|text| {
+            has_given_up = true;
+            pass(Item::Text(text));
+        });
+        self.given_up += u8::from(has_given_up);
         self.before += self.read;
         self.read = 0;
     }

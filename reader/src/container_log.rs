@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file_id::FileId;
 use crate::file_name::FileName;
+use crate::log_folder::{self, Entry};
 use crate::source::Source;
 
 /// The time for which nothing must have been added to a file after a later one appeared.
@@ -57,7 +58,7 @@ pub enum Start<P> {
 }
 
 /// A position in a container's log. The lines before it were read.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// The last file that was read entirely, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,18 +122,12 @@ pub enum Step<'b> {
 /// Text that can no longer be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The file in which the reader was, and perhaps files after it, are gone.
+    /// The file in which the reader was is gone, and perhaps files after it.
     Deleted,
     /// The current file was truncated. Everything in it had been read, as far as is known.
     Truncated,
     /// The file cannot be read, because it is damaged for example.
     Unreadable(String),
-}
-
-/// A file of the folder.
-struct Entry {
-    name: FileName,
-    path: PathBuf,
 }
 
 impl ContainerLog {
@@ -227,8 +222,13 @@ impl ContainerLog {
                 let text = &buffer[..count];
                 return Ok(Step::Cut { at, text });
             }
-            self.leave()?;
-            return Ok(Step::NextFile);
+            let was_deleted = self.leave()?;
+            // The kubelet deletes the oldest files first, so the next file may be gone too.
+            return Ok(if was_deleted {
+                Step::Missing(Missing::Deleted)
+            } else {
+                Step::NextFile
+            });
         }
     }
 
@@ -251,7 +251,7 @@ impl ContainerLog {
     }
 
     fn begin_at_end(&mut self) -> io::Result<()> {
-        let mut entries = self.entries()?.unwrap_or_default();
+        let mut entries = log_folder::list(&self.folder)?.unwrap_or_default();
         let Some(last) = entries.pop() else {
             return Ok(());
         };
@@ -269,23 +269,12 @@ impl ContainerLog {
         let Some(FilePosition { id, offset }) = position.file.filter(|file| file.offset > 0) else {
             return Ok(None);
         };
-        let entries = self.entries()?.unwrap_or_default();
-        let unread = entries.iter().filter(|entry| self.is_unread(&entry.name));
-        for entry in unread {
-            let Ok(mut source) = Source::open(&entry.path, entry.name.is_compressed) else {
-                continue;
-            };
-            if source.beginning_matches(&id).unwrap_or(false) {
-                self.current = Some(Current::new(source, id, offset));
-                return Ok(None);
-            }
-        }
-        Ok(Some(Missing::Deleted))
-    }
-
-    fn is_unread(&self, name: &FileName) -> bool {
-        let after = self.after.as_ref();
-        after.is_none_or(|after| name.is_later_than(after))
+        let entries = log_folder::list(&self.folder)?.unwrap_or_default();
+        let Some((_, source)) = log_folder::find(&entries, position.after.as_ref(), &id) else {
+            return Ok(Some(Missing::Deleted));
+        };
+        self.current = Some(Current::new(source, id, offset));
+        Ok(None)
     }
 
     /// Returns how to wait at the end of the current file; none if it is complete, because
@@ -313,18 +302,20 @@ impl ContainerLog {
         Ok((now < until).then_some(Step::Wait { until: Some(until) }))
     }
 
-    /// Leaves the current file, which was read entirely or cannot be read.
-    fn leave(&mut self) -> io::Result<()> {
-        if let (Some(own), _) = self.own_entry()? {
-            self.after = Some(own);
-        }
+    /// Leaves the current file, which was read entirely or cannot be read. Returns whether it
+    /// was deleted.
+    fn leave(&mut self) -> io::Result<bool> {
+        let (own, _) = self.own_entry()?;
+        let has_text = (self.current.as_ref()).is_some_and(|current| current.offset > 0);
+        let was_deleted = own.is_none() && has_text;
+        self.after = own.or(self.after.take());
         self.current = None;
-        Ok(())
+        Ok(was_deleted)
     }
 
     /// Returns the name that the current file has now, if it has one, and all files.
     fn own_entry(&self) -> io::Result<(Option<FileName>, Option<Vec<Entry>>)> {
-        let entries = self.entries()?;
+        let entries = log_folder::list(&self.folder)?;
         let Some(current) = &self.current else {
             return Ok((None, entries));
         };
@@ -336,11 +327,12 @@ impl ContainerLog {
 
     /// Opens the first file that is not read yet.
     fn open_next(&mut self) -> io::Result<Next> {
-        let Some(entries) = self.entries()? else {
+        let Some(entries) = log_folder::list(&self.folder)? else {
             return Ok(Next::FolderGone);
         };
         let mut entries = entries.into_iter();
-        let Some(Entry { name, path }) = entries.find(|entry| self.is_unread(&entry.name)) else {
+        let Some(Entry { name, path }) = entries.find(|entry| entry.is_after(self.after.as_ref()))
+        else {
             return Ok(Next::None);
         };
         let opened = Source::open(&path, name.is_compressed).and_then(|mut source| {
@@ -358,26 +350,6 @@ impl ContainerLog {
             }
         }
         Ok(Next::Opened)
-    }
-
-    /// Returns the log files in the order in which they were written; none if there is no
-    /// folder.
-    fn entries(&self) -> io::Result<Option<Vec<Entry>>> {
-        let folder = match self.folder.read_dir() {
-            Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut entries = Vec::new();
-        for entry in folder {
-            let entry = entry?;
-            if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
-                let path = entry.path();
-                entries.push(Entry { name, path });
-            }
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Some(entries))
     }
 }
 

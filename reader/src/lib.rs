@@ -9,6 +9,8 @@
 //!     1.log                      of the next run, after a restart of the container
 //!        v
 //! container_log.rs   the files in order, from a position on, across renames and restarts
+//!   begin.rs           the position from which several receivers can be served
+//!   log_folder.rs      the files of the folder
 //!   file_name.rs       the order of the files
 //!   source.rs          a file's bytes, compressed or not
 //!   file_id.rs         the file's identity
@@ -27,12 +29,14 @@
 #![forbid(unsafe_code)]
 
 pub mod assembler;
+pub mod begin;
 pub mod container;
 pub mod container_log;
 pub mod discovery;
 pub mod file_id;
 pub mod file_name;
 pub mod line;
+mod log_folder;
 pub mod pod_folder;
 pub mod reader;
 mod source;

@@ -96,8 +96,11 @@ impl Source {
         Ok(0)
     }
 
-    /// Returns the length of a compressed file's text.
-    fn length_of_text(&mut self) -> io::Result<u64> {
+    /// Returns the length of the text.
+    pub(crate) fn length_of_text(&mut self) -> io::Result<u64> {
+        if let Some(length) = self.length()? {
+            return Ok(length);
+        }
         let mut buffer = vec![0; Compressed::STEP];
         let mut length = 0;
         loop {

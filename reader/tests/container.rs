@@ -123,7 +123,7 @@ impl World {
         // Few lines at a time, so that restarts fall between the parts of a line.
         let mut buffer = [0; 100];
         for _ in 0..turns {
-            let total = self.container.position().map(|position| position.total());
+            let total = self.container.position().map(|position| position.place());
             if until.is_some() && total >= until {
                 return;
             }
@@ -184,11 +184,11 @@ proptest! {
         }
         let later = positions.iter().skip(distance);
         for ((from, before), (to, after)) in positions.iter().zip(later) {
-            prop_assert!(from.total() <= to.total());
+            prop_assert!(from.place() <= to.place());
             let folder = world.folder.path().to_owned();
             world.container = Container::new(folder, Start::At(from.clone()), LIMIT);
             world.received.clone_from(before);
-            world.turns_until(usize::MAX, Some(to.total()));
+            world.turns_until(usize::MAX, Some(to.place()));
             prop_assert_eq!(&world.received, after);
         }
     }

@@ -1,0 +1,415 @@
+//! The position from which a container is read, for outputs whose queues have different parts
+//! of its log.
+//!
+//! ```text
+//! gone | what is left of the log ............................................ | not written
+//!         ^ everything      ^ since          ^ known       ^ known             ^ end
+//! ```
+//!
+//! Reading begins at the lowest of these positions that is still there. Places count bytes
+//! relative to each other, so that each output can tell what its queue has: the files between
+//! two positions tell their distance.
+
+use std::io;
+use std::path::Path;
+
+use crate::assembler::Offsets;
+use crate::container::Position;
+use crate::container_log::{self, FilePosition};
+use crate::line::{Line, Time};
+use crate::log_folder::{self, Entry};
+use crate::source::Source;
+
+/// The number of bytes before the first line of a container, so that there is room for what
+/// is found to be before.
+const BASE: u64 = 1 << 40;
+
+/// The parts of a container's log that outputs want.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// The positions of queues that have a part of the log.
+    pub known: Vec<Position>,
+    /// Whether an output wants everything that is left.
+    pub everything: bool,
+    /// The point from which outputs want it that are new.
+    pub new: Option<From>,
+}
+
+/// The point from which an output wants the logs that were there before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Everything that is left.
+    Beginning,
+    /// Only what is written from now on.
+    End,
+    /// The lines since a time.
+    Since(Time),
+}
+
+/// The beginning of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The position from which it is read.
+    pub position: Position,
+    /// The places of other outputs, in ascending order. A group ends at each.
+    pub stops: Vec<u64>,
+    /// The position of new outputs, if there are any.
+    pub new: Option<Position>,
+    /// What is gone, if a queue's next line is no longer there.
+    pub gone: Option<Gone>,
+}
+
+/// The part of a log that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The number of bytes; none if it is unknown.
+    pub bytes: Option<u64>,
+}
+
+/// Chooses the position from which the container of a folder is read.
+///
+/// # Errors
+///
+/// Returns an error if the folder or a file cannot be read.
+pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
+    let mut known = wants.known.clone();
+    known.sort_by_key(Position::place);
+    let log = Log::open(folder, &known)?;
+    let lowest = log
+        .anchor
+        .map(|(known_index, _)| known[known_index].clone());
+    let new = match wants.new {
+        None => None,
+        Some(From::Beginning) => Some(log.beginning()?),
+        Some(From::End) => Some(log.end()?),
+        Some(From::Since(time)) => Some(log.since(time)?),
+    };
+    let is_alone = known.is_empty() && new.is_none();
+    let everything = if wants.everything || is_alone || (lowest.is_none() && !known.is_empty()) {
+        Some(log.beginning()?)
+    } else {
+        None
+    };
+    let candidates = [&everything, &lowest, &new].into_iter().flatten();
+    let position = candidates
+        .min_by_key(|position| position.place())
+        .expect("without a known position there is another one")
+        .clone();
+    let places = known.iter().chain(&new).map(Position::place);
+    let mut stops: Vec<u64> = places.filter(|place| *place > position.place()).collect();
+    stops.sort_unstable();
+    stops.dedup();
+    let is_gone = known
+        .first()
+        .is_some_and(|first| Some(first) != lowest.as_ref());
+    let gone = is_gone.then(|| Gone {
+        bytes: lowest
+            .as_ref()
+            .map(|lowest| lowest.total() - known[0].total()),
+    });
+    Ok(Begin {
+        position,
+        stops,
+        new,
+        gone,
+    })
+}
+
+/// What is left of a log.
+struct Log<'k> {
+    entries: Vec<Entry>,
+    known: &'k [Position],
+    /// The first known position that is still there, and the index of its file.
+    anchor: Option<(usize, usize)>,
+}
+
+impl<'k> Log<'k> {
+    fn open(folder: &Path, known: &'k [Position]) -> io::Result<Self> {
+        let entries = log_folder::list(folder)?.unwrap_or_default();
+        let anchor = (known.iter().enumerate())
+            .find_map(|(index, position)| Some((index, file_index(&entries, position)?)));
+        Ok(Self {
+            entries,
+            known,
+            anchor,
+        })
+    }
+
+    /// Returns the number of bytes before a file.
+    fn before(&self, index: usize) -> io::Result<u64> {
+        let Some((known, anchor)) = self.anchor else {
+            // All that is left comes after what the queues have.
+            let after = self.known.iter().map(|position| position.total() + 1).max();
+            return Ok(after.unwrap_or(BASE) + self.length(0, index)?);
+        };
+        let before = self.known[known].before;
+        Ok(if index < anchor {
+            before.saturating_sub(self.length(index, anchor)?)
+        } else {
+            before + self.length(anchor, index)?
+        })
+    }
+
+    /// Returns the number of bytes in the files from one index to another.
+    fn length(&self, from: usize, to: usize) -> io::Result<u64> {
+        let entries = self.entries[from..to].iter();
+        entries.map(|entry| entry.open()?.length_of_text()).sum()
+    }
+
+    fn beginning(&self) -> io::Result<Position> {
+        Ok(Position::beginning(self.before(0)?))
+    }
+
+    fn end(&self) -> io::Result<Position> {
+        let Some(last) = self.entries.len().checked_sub(1) else {
+            return self.beginning();
+        };
+        let mut source = self.entries[last].open()?;
+        let offset = source.end_of_lines()?;
+        self.at(last, source, offset)
+    }
+
+    /// Returns the position of the first line since a time.
+    fn since(&self, time: Time) -> io::Result<Position> {
+        for index in (0..self.entries.len()).rev() {
+            if first_line_since(self.entries[index].open()?, Time::default())?
+                .is_some_and(|(_, first)| first < time)
+            {
+                // The boundary is in this file, or after it.
+                if let Some((offset, _)) = first_line_since(self.entries[index].open()?, time)? {
+                    return self.at(index, self.entries[index].open()?, offset);
+                }
+                return match self.entries.get(index + 1) {
+                    Some(next) => self.at(index + 1, next.open()?, 0),
+                    None => self.end(),
+                };
+            }
+        }
+        self.beginning()
+    }
+
+    /// Returns the position at an offset of a file.
+    fn at(&self, index: usize, mut source: Source, offset: u64) -> io::Result<Position> {
+        let id = source.id()?;
+        let after = index.checked_sub(1).map(|before| &self.entries[before]);
+        Ok(Position {
+            log: container_log::Position {
+                after: after.map(|entry| entry.name.clone()),
+                file: Some(FilePosition { id, offset }),
+            },
+            passed: Offsets {
+                stdout: offset,
+                stderr: offset,
+            },
+            read: offset,
+            ..Position::beginning(self.before(index)?)
+        })
+    }
+}
+
+/// Returns the index of the file of a position, if it is still there.
+fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
+    let after = position.log.after.as_ref();
+    match position.log.file {
+        Some(FilePosition { id, offset }) if offset > 0 => {
+            log_folder::find(entries, after, &id).map(|(index, _)| index)
+        }
+        // Nothing was read of the next file, if there is one.
+        _ => {
+            let next = entries.iter().position(|entry| entry.is_after(after));
+            Some(next.unwrap_or(entries.len()))
+        }
+    }
+}
+
+/// Returns the offset and the time of the first line since a time, if there is one.
+fn first_line_since(mut source: Source, time: Time) -> io::Result<Option<(u64, Time)>> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut at = 0;
+    loop {
+        let count = source.read_at(at, &mut buffer)?;
+        let complete = memchr::memrchr(b'\n', &buffer[..count]).map_or(count, |last| last + 1);
+        let mut offset = at;
+        for text in buffer[..complete].split_inclusive(|byte| *byte == b'\n') {
+            let line = text.strip_suffix(b"\n").unwrap_or(text);
+            if let Some(line) = Line::parse(line).filter(|line| line.time >= time) {
+                return Ok(Some((offset, line.time)));
+            }
+            offset += text.len() as u64;
+        }
+        if complete == 0 {
+            return Ok(None);
+        }
+        at = offset;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::container::{Container, Item, Turn};
+    use crate::container_log::Start;
+
+    const T1: &str = "0.log.20260301-000001";
+    const T2: &str = "0.log.20260301-000002";
+    const CURRENT: &str = "0.log";
+
+    /// A log of three files with three lines each.
+    struct World {
+        folder: TempDir,
+    }
+
+    fn time(second: i64) -> Time {
+        Time {
+            seconds: 1_772_366_400 + second,
+            nanos: 0,
+        }
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            for (number, name) in [T1, T2, CURRENT].into_iter().enumerate() {
+                let line = |line| {
+                    let second = number * 3 + line;
+                    format!("2026-03-01T12:00:0{second}Z stdout F {second}\n")
+                };
+                let lines: String = (0..3).map(line).collect();
+                fs::write(folder.path().join(name), lines).unwrap();
+            }
+            Self { folder }
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn begin(&self, wants: &Wants) -> Begin {
+            begin(self.folder.path(), wants).unwrap()
+        }
+
+        /// Reads from a position on. Returns the texts, and the position after so many.
+        fn read(&self, from: &Position, count: usize) -> (String, Position) {
+            let folder = self.folder.path().to_owned();
+            let mut container = Container::new(folder, Start::At(from.clone()), 1000);
+            let (mut texts, mut now) = (String::new(), Instant::now());
+            // Each line has 32 bytes.
+            let mut buffer = [0; 32];
+            while texts.len() < count {
+                let turn = container.turn(&mut buffer, now, None, |item| match item {
+                    Item::Text(text) => texts += std::str::from_utf8(text.text).unwrap(),
+                    Item::Invalid(_) => panic!("all lines are valid"),
+                });
+                match turn.unwrap() {
+                    Turn::Read(_) => {}
+                    Turn::Wait { until: Some(until) } => now = until,
+                    Turn::Wait { until: None } => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            (texts, container.position().unwrap())
+        }
+
+        /// Returns the positions after so many lines, of one reader.
+        fn positions<const N: usize>(&self, counts: [usize; N]) -> [Position; N] {
+            let first = self.begin(&Wants {
+                everything: true,
+                ..Wants::default()
+            });
+            counts.map(|count| self.read(&first.position, count).1)
+        }
+    }
+
+    #[test]
+    fn reading_begins_at_the_lowest_position_and_stops_at_the_others() {
+        let world = World::new();
+        let [four, five, eight] = world.positions([4, 5, 8]);
+        let wants = Wants {
+            known: vec![eight.clone(), four.clone(), five.clone(), eight.clone()],
+            ..Wants::default()
+        };
+        let begin = world.begin(&wants);
+        assert_eq!(begin.position, four);
+        assert_eq!(begin.stops, [five.place(), eight.place()]);
+        assert_eq!((begin.new, begin.gone), (None, None));
+    }
+
+    #[test]
+    fn the_places_of_all_beginnings_fit_together() {
+        let world = World::new();
+        let all = world.positions([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        for (known, since) in [(4, 2), (4, 0), (1, 7), (3, 3), (9, 4)] {
+            let wants = Wants {
+                known: vec![all[known].clone()],
+                everything: false,
+                new: Some(From::Since(time(since))),
+            };
+            let begin = world.begin(&wants);
+            let new = begin.new.clone().unwrap();
+            assert_eq!(new.place(), all[since as usize].place(), "{known} {since}");
+            let expected: String = (since..9).map(|line| line.to_string()).collect();
+            assert_eq!(world.read(&new, 9).0, expected);
+            assert_eq!(begin.position.place(), all[known].place().min(new.place()));
+        }
+        for (from, expected) in [
+            (From::Beginning, 0),
+            (From::End, 9),
+            (From::Since(time(9)), 9),
+        ] {
+            let wants = Wants {
+                known: vec![all[5].clone()],
+                everything: false,
+                new: Some(from),
+            };
+            let new = world.begin(&wants).new.unwrap();
+            assert_eq!(new.place(), all[expected].place(), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_reported_and_nothing_is_taken_for_it() {
+        let world = World::new();
+        let [two, four, five] = world.positions([2, 4, 5]);
+        let known = |known: &[&Position]| Wants {
+            known: known.iter().copied().cloned().collect(),
+            ..Wants::default()
+        };
+        fs::remove_file(world.path(T1)).unwrap();
+        let begin = world.begin(&known(&[&two, &four]));
+        assert_eq!(begin.position, four);
+        let bytes = Some(four.total() - two.total());
+        assert_eq!(begin.gone, Some(Gone { bytes }));
+        // Everything that is left begins before the known position.
+        let wants = Wants {
+            everything: true,
+            ..known(&[&four])
+        };
+        let begin = world.begin(&wants);
+        assert_eq!(world.read(&begin.position, 9).0, "345678");
+        assert_eq!((begin.stops, begin.gone), (vec![four.place()], None));
+        // Only the last file is left: no queue has any of it.
+        fs::remove_file(world.path(T2)).unwrap();
+        let begin = world.begin(&known(&[&two, &five]));
+        assert_eq!(begin.gone, Some(Gone { bytes: None }));
+        assert!(begin.position.place() > five.place());
+        assert_eq!(world.read(&begin.position, 9).0, "678");
+    }
+
+    #[test]
+    fn a_container_that_nobody_knows_is_read_from_its_beginning() {
+        let world = World::new();
+        let begin = world.begin(&Wants::default());
+        assert_eq!(world.read(&begin.position, 9).0, "012345678");
+        let empty = TempDir::new().unwrap();
+        let wants = Wants {
+            new: Some(From::End),
+            ..Wants::default()
+        };
+        assert_eq!(super::begin(empty.path(), &wants).unwrap().stops, [0; 0]);
+    }
+}
