@@ -1,21 +1,20 @@
 //! The functions of the host: Fluent Bit, or a test host.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::fmt;
 
-use mapper::config::Properties;
-
-use super::bindings::{
-    FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_api, flb_log_print_fn, flb_output_log_check_fn,
-    flb_output_name_fn, flbgo_output_plugin,
+use crate::bindings::{
+    FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_log_print_fn, flb_output_log_check_fn,
+    flb_output_name_fn,
 };
-use super::cmetrics::Registry;
-use super::symbol::symbol;
+use crate::cmetrics::{Prefix, Registry};
+use crate::symbol::symbol;
+use crate::text::to_string;
 
 /// A level of Fluent Bit's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are Fluent Bit's own")]
-pub(crate) enum Level {
+pub enum Level {
     Error,
     Warn,
     Info,
@@ -42,7 +41,7 @@ impl Level {
 /// The optional functions of the host. They are looked up by name, because the table
 /// that Fluent Bit passes differs between versions and has no version number.
 #[derive(Clone)]
-pub(crate) struct Host {
+pub struct Host {
     log_print: flb_log_print_fn,
     log_check: flb_output_log_check_fn,
     output_name: flb_output_name_fn,
@@ -68,7 +67,7 @@ unsafe impl Sync for Instance {}
 impl Host {
     /// Looks up the functions.
     #[must_use]
-    pub(crate) fn find() -> Self {
+    pub fn find() -> Self {
         // SAFETY: in every version of Fluent Bit that has these functions, they have
         // these types.
         unsafe {
@@ -87,8 +86,14 @@ impl Host {
         }
     }
 
-    /// Returns the same functions with an output's log level.
-    pub(super) fn for_output(&self, output: *mut c_void) -> Self {
+    /// Returns the same functions for an output: with its log level, name and metrics.
+    ///
+    /// # Safety
+    ///
+    /// `output` must be null or the output that the host initializes. The returned value
+    /// and its clones must not be used after the output's exit.
+    #[must_use]
+    pub unsafe fn for_output(&self, output: *mut c_void) -> Self {
         Self {
             output: Instance(output),
             ..self.clone()
@@ -96,7 +101,8 @@ impl Host {
     }
 
     /// Returns the output's alias, or its default name such as `syslog_sink.0`.
-    pub(super) fn output_name(&self) -> Option<String> {
+    #[must_use]
+    pub fn output_name(&self) -> Option<String> {
         let function = self.output_name?;
         if self.output.0.is_null() {
             return None;
@@ -107,14 +113,16 @@ impl Host {
         unsafe { to_string(name) }
     }
 
-    /// Returns the output's registry of metrics. Must be called during its init.
-    pub(super) fn metrics(&self) -> Option<Registry> {
-        Registry::find(self.output.0)
+    /// Returns the output's registry of metrics whose names begin with `prefix`, or `None`
+    /// if the host does not support metrics. Must be called during the output's init.
+    #[must_use]
+    pub fn metrics(&self, prefix: Prefix) -> Option<Registry> {
+        Registry::find(self.output.0, prefix)
     }
 
     /// Whether lines of this level are logged.
     #[must_use]
-    pub(crate) fn logs(&self, level: Level) -> bool {
+    pub fn logs(&self, level: Level) -> bool {
         match self.log_check {
             Some(check) if !self.output.0.is_null() => {
                 // SAFETY: the host passed the output.
@@ -125,7 +133,7 @@ impl Host {
     }
 
     /// Writes a line to the host's log, or to stderr if the host has no log function.
-    pub(crate) fn print(&self, level: Level, text: &str) {
+    pub fn print(&self, level: Level, text: &str) {
         let Some(print) = self.log_print else {
             eprintln!("[{}] {text}", level.name());
             return;
@@ -141,53 +149,6 @@ impl Host {
                 c"%s".as_ptr(),
                 text.as_ptr(),
             );
-        }
-    }
-}
-
-/// Copies a C string. Returns `None` for null.
-///
-/// # Safety
-///
-/// `text` must be null or point to a C string.
-unsafe fn to_string(text: *const std::ffi::c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: guaranteed by the caller.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(text.to_string_lossy().into_owned())
-}
-
-/// The configuration keys of an `[OUTPUT]`, which can be read during its init.
-pub(super) struct InstanceProperties {
-    api: *const flb_api,
-    output: *mut c_void,
-}
-
-impl InstanceProperties {
-    /// Creates the properties of the output that is being initialized.
-    ///
-    /// # Safety
-    ///
-    /// `plugin` must be the structure that the host passes to the init function, and the
-    /// properties must not be used after that call.
-    pub(super) unsafe fn new(plugin: &flbgo_output_plugin) -> Self {
-        Self {
-            api: plugin.api,
-            output: plugin.o_ins,
-        }
-    }
-}
-
-impl Properties for InstanceProperties {
-    fn get(&self, key: &str) -> Option<String> {
-        let key = CString::new(key).ok()?;
-        // SAFETY: the host's table has this function in all versions. The result is null
-        // or a C string, which lives as long as the output.
-        unsafe {
-            let function = self.api.as_ref()?.output_get_property?;
-            to_string(function(key.as_ptr(), self.output))
         }
     }
 }

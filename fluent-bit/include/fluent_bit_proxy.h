@@ -1,7 +1,7 @@
 /*
- * The ABI between Fluent Bit and output plugins of its Go proxy, as far as this
- * plugin uses it. The layouts are those of Fluent Bit 1.8 to 5.1. The bindings
- * in src/abi/bindings.rs are generated from this file (make bindings).
+ * The ABI between Fluent Bit and output plugins of its Go proxy, as far as the
+ * plugins use it. The layouts are those of Fluent Bit 1.8 to 5.1. The bindings
+ * in src/bindings.rs are generated from this file (make bindings).
  */
 #ifndef FLUENT_BIT_PROXY_H
 #define FLUENT_BIT_PROXY_H
