@@ -2,11 +2,12 @@
 //!
 //! The library's maps of labels are not thread-safe: the host's thread reads the metrics
 //! by walking lists that new labels extend. Therefore all combinations of labels are
-//! added during the outputs' inits, when the host does not read the metrics and no other
+//! added during the instances' inits, when the host does not read the metrics and no other
 //! thread changes a value. Afterwards only values change, which are atomic.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
+use std::mem::transmute;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,8 +16,9 @@ use parking_lot::RwLock;
 
 use crate::bindings::{
     cmt_add_fn, cmt_create_fn, cmt_histogram_buckets_create_size_fn, cmt_histogram_create_fn,
-    cmt_histogram_set_default_fn, flb_output_get_cmt_instance_fn,
+    cmt_histogram_set_default_fn,
 };
+use crate::instance::Instance;
 use crate::symbol::symbol;
 
 /// The common prefix of a plugin's metrics, such as `syslog_sink_`.
@@ -28,7 +30,7 @@ pub struct Prefix {
     pub subsystem: &'static CStr,
 }
 
-/// The cmetrics context of an output, in which metrics can be created.
+/// The cmetrics context of an instance, in which metrics can be created.
 pub struct Registry {
     functions: Functions,
     prefix: Prefix,
@@ -36,7 +38,7 @@ pub struct Registry {
     liveness: Liveness,
 }
 
-/// Whether a context still exists: the host frees it with its output. The lock is held
+/// Whether a context still exists: the host frees it with its instance. The lock is held
 /// for reading while a value changes, and for writing while a series is added.
 #[derive(Clone, Debug)]
 pub struct Liveness(Arc<RwLock<bool>>);
@@ -65,6 +67,34 @@ struct Functions {
     histogram_create: cmt_histogram_create_fn,
     histogram_observe: cmt_add_fn,
     histogram_set: cmt_histogram_set_default_fn,
+}
+
+impl Functions {
+    /// Looks up the functions.
+    fn find() -> Self {
+        // SAFETY: in every version of Fluent Bit that has these functions, they have
+        // these types.
+        unsafe {
+            let create = |name| transmute::<*mut c_void, cmt_create_fn>(symbol(name));
+            let add = |name| transmute::<*mut c_void, cmt_add_fn>(symbol(name));
+            Self {
+                counter_create: create(c"cmt_counter_create"),
+                counter_add: add(c"cmt_counter_add"),
+                gauge_create: create(c"cmt_gauge_create"),
+                gauge_add: add(c"cmt_gauge_add"),
+                buckets_create: transmute::<*mut c_void, cmt_histogram_buckets_create_size_fn>(
+                    symbol(c"cmt_histogram_buckets_create_size"),
+                ),
+                histogram_create: transmute::<*mut c_void, cmt_histogram_create_fn>(symbol(
+                    c"cmt_histogram_create",
+                )),
+                histogram_observe: add(c"cmt_histogram_observe"),
+                histogram_set: transmute::<*mut c_void, cmt_histogram_set_default_fn>(symbol(
+                    c"cmt_histogram_set_default",
+                )),
+            }
+        }
+    }
 }
 
 /// A counter, a gauge or a histogram.
@@ -100,48 +130,13 @@ pub struct Description<'a> {
 }
 
 impl Registry {
-    /// Returns the registry of an output, or `None` if the host does not support metrics.
-    /// Must be called during the output's init.
-    pub(crate) fn find(output: *mut c_void, prefix: Prefix) -> Option<Self> {
-        // SAFETY: in every version of Fluent Bit that has these functions, they have
-        // these types.
-        let (get_context, functions) = unsafe {
-            let create = |name| std::mem::transmute::<*mut c_void, cmt_create_fn>(symbol(name));
-            let add = |name| std::mem::transmute::<*mut c_void, cmt_add_fn>(symbol(name));
-            (
-                std::mem::transmute::<*mut c_void, flb_output_get_cmt_instance_fn>(symbol(
-                    c"flb_output_get_cmt_instance",
-                )),
-                Functions {
-                    counter_create: create(c"cmt_counter_create"),
-                    counter_add: add(c"cmt_counter_add"),
-                    gauge_create: create(c"cmt_gauge_create"),
-                    gauge_add: add(c"cmt_gauge_add"),
-                    buckets_create: std::mem::transmute::<
-                        *mut c_void,
-                        cmt_histogram_buckets_create_size_fn,
-                    >(symbol(
-                        c"cmt_histogram_buckets_create_size",
-                    )),
-                    histogram_create: std::mem::transmute::<*mut c_void, cmt_histogram_create_fn>(
-                        symbol(c"cmt_histogram_create"),
-                    ),
-                    histogram_observe: add(c"cmt_histogram_observe"),
-                    histogram_set: std::mem::transmute::<*mut c_void, cmt_histogram_set_default_fn>(
-                        symbol(c"cmt_histogram_set_default"),
-                    ),
-                },
-            )
-        };
-        if output.is_null() {
-            return None;
-        }
-        // SAFETY: the host passed the output, whose init has not returned.
-        let context = NonNull::new(unsafe { get_context?(output) })?;
+    /// Returns the registry of an instance, or `None` if the host does not support metrics.
+    /// Must be called during the instance's init.
+    pub(crate) fn find(instance: Instance, prefix: Prefix) -> Option<Self> {
         Some(Self {
-            functions,
+            functions: Functions::find(),
             prefix,
-            context,
+            context: instance.metrics_context()?,
             liveness: Liveness(Arc::new(RwLock::new(true))),
         })
     }
@@ -233,7 +228,7 @@ impl Registry {
 
 impl Metric {
     /// Adds the series with these labels, with the value zero. Must be called only during
-    /// an output's init.
+    /// an instance's init.
     pub fn prepare(&self, labels: &[&CStr]) {
         // The map must not be read while it grows.
         let is_alive = self.liveness.0.write();

@@ -2,17 +2,16 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::fmt;
+use std::mem::transmute;
 
-use crate::bindings::{
-    FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_log_print_fn, flb_output_log_check_fn,
-    flb_output_name_fn,
-};
+use crate::bindings::{FLB_LOG_ERROR, FLB_LOG_INFO, FLB_LOG_WARN, flb_log_print_fn};
 use crate::cmetrics::{Prefix, Registry};
+use crate::instance::Instance;
+use crate::plugin::Kind;
 use crate::symbol::symbol;
-use crate::text::to_string;
 
-/// A level of Fluent Bit's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A level of Fluent Bit's log, in ascending order of verbosity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are Fluent Bit's own")]
 pub enum Level {
     Error,
@@ -43,10 +42,10 @@ impl Level {
 #[derive(Clone)]
 pub struct Host {
     log_print: flb_log_print_fn,
-    log_check: flb_output_log_check_fn,
-    output_name: flb_output_name_fn,
-    /// The output whose log level applies, or null for the library itself.
-    output: Instance,
+    /// The instance that the library opens, or `None` for the library itself.
+    instance: Option<Instance>,
+    /// The most verbose level that is logged.
+    max_level: Option<Level>,
 }
 
 impl fmt::Debug for Host {
@@ -55,34 +54,17 @@ impl fmt::Debug for Host {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Instance(*mut c_void);
-
-// SAFETY: the pointer is only passed back to the host, which allows calls with it from
-// all threads, and keeps the instance until the output's exit.
-unsafe impl Send for Instance {}
-// SAFETY: as above.
-unsafe impl Sync for Instance {}
-
 impl Host {
     /// Looks up the functions.
     #[must_use]
     pub fn find() -> Self {
-        // SAFETY: in every version of Fluent Bit that has these functions, they have
-        // these types.
-        unsafe {
-            Self {
-                log_print: std::mem::transmute::<*mut c_void, flb_log_print_fn>(symbol(
-                    c"flb_log_print",
-                )),
-                log_check: std::mem::transmute::<*mut c_void, flb_output_log_check_fn>(symbol(
-                    c"flb_output_log_check",
-                )),
-                output_name: std::mem::transmute::<*mut c_void, flb_output_name_fn>(symbol(
-                    c"flb_output_name",
-                )),
-                output: Instance(std::ptr::null_mut()),
-            }
+        // SAFETY: the function has this type in all versions of Fluent Bit.
+        let log_print =
+            unsafe { transmute::<*mut c_void, flb_log_print_fn>(symbol(c"flb_log_print")) };
+        Self {
+            log_print,
+            instance: None,
+            max_level: Some(Level::Info),
         }
     }
 
@@ -90,46 +72,65 @@ impl Host {
     ///
     /// # Safety
     ///
-    /// `output` must be null or the output that the host initializes. The returned value
-    /// and its clones must not be used after the output's exit.
+    /// `output` must be null or the output that the host passes to the init function. Before
+    /// that function returns, the name and the metrics must be requested, and the metrics
+    /// prepared. Before the exit, they must be [ended](crate::cmetrics::Liveness::end).
     #[must_use]
     pub unsafe fn for_output(&self, output: *mut c_void) -> Self {
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.for_instance(Kind::Output, output) }
+    }
+
+    /// Returns the same functions for an input: with its log level, name and metrics.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Host::for_output`], with an input.
+    #[must_use]
+    pub unsafe fn for_input(&self, input: *mut c_void) -> Self {
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.for_instance(Kind::Input, input) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Host::for_output`], with an instance of this kind.
+    unsafe fn for_instance(&self, kind: Kind, instance: *mut c_void) -> Self {
+        // SAFETY: guaranteed by the caller.
+        let instance = unsafe { Instance::new(kind, instance) };
+        // The level of an instance does not change after its init has begun. Therefore the
+        // log can be used after the instance's exit.
+        let max_level = [Level::Info, Level::Warn, Level::Error]
+            .into_iter()
+            .find(|level| {
+                let logs = instance.and_then(|instance| instance.logs(level.number()));
+                logs.unwrap_or(true)
+            });
         Self {
-            output: Instance(output),
+            instance,
+            max_level,
             ..self.clone()
         }
     }
 
-    /// Returns the output's alias, or its default name such as `syslog_sink.0`.
+    /// Returns the instance's alias, or its default name such as `syslog_sink.0`.
     #[must_use]
-    pub fn output_name(&self) -> Option<String> {
-        let function = self.output_name?;
-        if self.output.0.is_null() {
-            return None;
-        }
-        // SAFETY: the host passed the output, and the name lives as long as the output.
-        let name = unsafe { function(self.output.0) };
-        // SAFETY: the name is null or a C string.
-        unsafe { to_string(name) }
+    pub fn instance_name(&self) -> Option<String> {
+        self.instance?.name()
     }
 
-    /// Returns the output's registry of metrics whose names begin with `prefix`, or `None`
-    /// if the host does not support metrics. Must be called during the output's init.
+    /// Returns the instance's registry of metrics whose names begin with `prefix`, or
+    /// `None` if the host does not support metrics. Must be called during the instance's
+    /// init.
     #[must_use]
     pub fn metrics(&self, prefix: Prefix) -> Option<Registry> {
-        Registry::find(self.output.0, prefix)
+        Registry::find(self.instance?, prefix)
     }
 
     /// Whether lines of this level are logged.
     #[must_use]
     pub fn logs(&self, level: Level) -> bool {
-        match self.log_check {
-            Some(check) if !self.output.0.is_null() => {
-                // SAFETY: the host passed the output.
-                unsafe { check(self.output.0, level.number()) != 0 }
-            }
-            _ => true,
-        }
+        self.max_level >= Some(level)
     }
 
     /// Writes a line to the host's log, or to stderr if the host has no log function.

@@ -4,6 +4,7 @@
 //! host ── FLBPluginRegister ──> library   Plugin::register, log_panics
 //!      ── FLBPluginInit ──────> library   InstanceProperties: its section's keys
 //!      <── log ───────────────            Log -> Host::print
+//!      <── records ───────────            Input::append (an input)
 //!      <── metrics ───────────            Host::metrics -> cmetrics::Registry -> Metric
 //! ```
 //!
@@ -22,6 +23,8 @@
 pub mod bindings;
 pub mod cmetrics;
 mod host;
+mod input;
+mod instance;
 mod log;
 mod panic;
 mod plugin;
@@ -30,6 +33,7 @@ mod symbol;
 mod text;
 
 pub use host::{Host, Level};
+pub use input::Input;
 pub use log::{Limiter, Log};
 pub use panic::{catch_panic, log_panics};
 pub use plugin::{Kind, Plugin};

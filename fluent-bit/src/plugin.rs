@@ -3,25 +3,31 @@
 use std::ffi::{CStr, c_int};
 use std::{fmt, mem, ptr};
 
-use crate::bindings::{FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, flb_plugin_proxy_def};
+use crate::bindings::{
+    FLB_PROXY_GOLANG, FLB_PROXY_INPUT_PLUGIN, FLB_PROXY_OUTPUT_PLUGIN, flb_plugin_proxy_def,
+};
 
 /// The kind of a plugin and its instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The instances are `[OUTPUT]` sections.
     Output,
+    /// The instances are `[INPUT]` sections.
+    Input,
 }
 
 impl Kind {
     const fn number(self) -> c_int {
         match self {
             Self::Output => FLB_PROXY_OUTPUT_PLUGIN,
+            Self::Input => FLB_PROXY_INPUT_PLUGIN,
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Output => "output",
+            Self::Input => "input",
         }
     }
 }
@@ -67,5 +73,26 @@ impl Plugin {
 impl fmt::Display for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.kind.name(), self.name.to_string_lossy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_displayed_as_in_the_log() {
+        for (kind, name, expected) in [
+            (Kind::Output, c"syslog_sink", "output:syslog_sink"),
+            (Kind::Input, c"pod_logs", "input:pod_logs"),
+        ] {
+            let description = c"";
+            let plugin = Plugin {
+                kind,
+                name,
+                description,
+            };
+            assert_eq!(plugin.to_string(), expected);
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! The configuration keys of an instance.
 
 use std::ffi::{CString, c_void};
+use std::mem::transmute;
 
-use crate::bindings::{flb_api, flbgo_output_plugin};
+use crate::bindings::{flb_get_property_fn, flbgo_input_plugin, flbgo_output_plugin};
+use crate::symbol::symbol;
 use crate::text::to_string;
 
-/// The configuration keys of an `[OUTPUT]`, which can be read during its init.
+/// The configuration keys of an instance, which can be read during its init.
 #[derive(Debug)]
 pub struct InstanceProperties {
-    api: *const flb_api,
-    output: *mut c_void,
+    function: flb_get_property_fn,
+    instance: *mut c_void,
 }
 
 impl InstanceProperties {
@@ -20,10 +22,31 @@ impl InstanceProperties {
     /// `plugin` must be the structure that the host passes to the init function, and the
     /// properties must not be used after that call.
     #[must_use]
-    pub const unsafe fn new(plugin: &flbgo_output_plugin) -> Self {
+    pub unsafe fn for_output(plugin: &flbgo_output_plugin) -> Self {
+        // SAFETY: the pointer is null or that of the host's table, which has this function
+        // in all versions.
+        let api = unsafe { plugin.api.as_ref() };
         Self {
-            api: plugin.api,
-            output: plugin.o_ins,
+            function: api.and_then(|api| api.output_get_property),
+            instance: plugin.o_ins,
+        }
+    }
+
+    /// Creates the properties of the input that is being initialized. They are empty if the
+    /// host does not export its functions.
+    ///
+    /// # Safety
+    ///
+    /// As for [`InstanceProperties::for_output`].
+    #[must_use]
+    pub unsafe fn for_input(plugin: &flbgo_input_plugin) -> Self {
+        // SAFETY: the function has this type in all versions of Fluent Bit.
+        let function = unsafe {
+            transmute::<*mut c_void, flb_get_property_fn>(symbol(c"flb_input_get_property"))
+        };
+        Self {
+            function,
+            instance: plugin.i_ins,
         }
     }
 
@@ -32,11 +55,8 @@ impl InstanceProperties {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
         let key = CString::new(key).ok()?;
-        // SAFETY: the host's table has this function in all versions. The result is null
-        // or a C string, which lives as long as the output.
-        unsafe {
-            let function = self.api.as_ref()?.output_get_property?;
-            to_string(function(key.as_ptr(), self.output))
-        }
+        // SAFETY: the host passed the instance. The result is null or a C string, which
+        // lives as long as the instance.
+        unsafe { to_string(self.function?(key.as_ptr(), self.instance)) }
     }
 }

@@ -75,8 +75,8 @@ pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) 
             return FLB_ERROR;
         };
         // SAFETY: the properties are used only during this call.
-        let properties = OutputProperties(unsafe { InstanceProperties::new(plugin) });
-        // SAFETY: the host passed the output, which drops the clones at its exit.
+        let properties = OutputProperties(unsafe { InstanceProperties::for_output(plugin) });
+        // SAFETY: the host passed the output, and `open` requests its name and metrics.
         let host = unsafe { Host::find().for_output(plugin.o_ins) };
         match open(&properties, &host) {
             Some(opened) => {
@@ -112,11 +112,11 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<OpenOutput> {
         .ok()
         .and_then(|config| config.instance_name.clone())
         .or_else(|| properties.get("instancename"))
-        .or_else(|| host.output_name())
+        .or_else(|| host.instance_name())
         .unwrap_or_else(|| "unnamed".to_owned());
     let (metrics, guard) = Metrics::new(
         host.metrics(PREFIX).as_ref(),
-        &host.output_name().unwrap_or_else(|| name.clone()),
+        &host.instance_name().unwrap_or_else(|| name.clone()),
     );
     let log = Log::new(host.clone(), PLUGIN, &name);
     let config = match config {
