@@ -16,7 +16,7 @@ help:
 	@echo "make scale         run the controller with 1,000 nodes and 500 sinks, and update docs/SCALE.md"
 	@echo "make e2e           end-to-end test on a real Kubernetes node (as root)"
 	@echo "make golden        regenerate the CRDs, install.yaml and the golden configuration (review the diff)"
-	@echo "make bindings      regenerate the plugin's C bindings from its header"
+	@echo "make bindings      regenerate the C bindings of fluent-bit/ from their header"
 
 demo: toolchain
 	@$(CARGO) run --quiet --package demo

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use fluent_bit::{Host, Level};
 use parking_lot::Mutex;
 use positions::outputs::{self, Output};
 use transport::Sender;
 
-use crate::abi::host::{Host, Level};
+use crate::exports::PLUGIN;
 
 /// The outputs of the process by the folder of their queues.
 static OUTPUTS: Mutex<BTreeMap<PathBuf, BTreeSet<Output>>> = Mutex::new(BTreeMap::new());
@@ -78,7 +79,7 @@ fn publish_folder(folder: PathBuf, sender: Weak<Sender>, host: Host, is_first: b
     };
     if is_first {
         let line = format!(
-            "[output:syslog_sink] cannot write the list of outputs to {}: {error}; pod logs are \
+            "[{PLUGIN}] cannot write the list of outputs to {}: {error}; pod logs are \
              read once it can be written",
             folder.display()
         );

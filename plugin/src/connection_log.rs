@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fluent_bit::{Level, Limiter, Log};
 use mapper::config::key_of;
 use mapper::message::LossReason;
 use queue::Status;
 use transport::tls::TlsError;
 use transport::{DeliveryEvent, Error, Observer, QueueState};
 
-use crate::abi::host::Level;
-use crate::log::{Limiter, Log};
 use crate::loss_report::LossReport;
 use crate::metrics::{DestinationMetrics, Metrics};
 

@@ -1,24 +1,24 @@
 //! `syslog_sink`: a Fluent Bit output plugin that delivers records as RFC 5424 messages.
 //!
 //! ```text
-//! abi::exports  FLBPluginFlushCtx(tag, chunk)
+//! exports       FLBPluginFlushCtx(tag, chunk)
 //!   -> output   Output::flush
 //!   -> mapper (crate)     Mapper::map_groups: chunk -> frames of one batch
 //!   -> queue (crate)      Writer::append -> FLB_OK
 //!      positions (crate)  Ledger::take: what the queue has of each container
 //!      transport (crate)  Destination::deliver -> event loop -> session -> TLS, TCP, RELP or UDP
 //!                         -> acknowledged -> FLB_OK (without a queue)
-//! abi::host     Fluent Bit's functions for properties, log and metrics
+//! fluent-bit (crate)    Fluent Bit's functions for properties, log and metrics
 //! ```
 //!
 //! Everything up to the batch runs on the calling thread, does not allocate per record,
 //! and needs little stack: Fluent Bit provides 24 KiB.
 #![deny(unsafe_code)]
 
-mod abi;
 mod announcement;
 mod connection_log;
-mod log;
+#[allow(unsafe_code, reason = "the C ABI requires unsafe code")]
+mod exports;
 mod loss_report;
 mod metrics;
 mod orphaned_queues;

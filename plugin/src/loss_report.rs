@@ -7,13 +7,12 @@
 use std::fmt::Write;
 use std::time::{Instant, SystemTime};
 
+use fluent_bit::{Level, Limiter, Log};
 use mapper::message::{LossReason, Tally};
 use mapper::notice::push_notice;
 use parking_lot::Mutex;
 use syslog::Batch;
 
-use crate::abi::host::Level;
-use crate::log::{Limiter, Log};
 use crate::metrics::Metrics;
 
 /// The APP-NAME of notices.
@@ -147,13 +146,14 @@ impl Drop for LossReport {
 
 #[cfg(test)]
 mod tests {
+    use fluent_bit::Host;
     use syslog::Framing;
 
     use super::*;
-    use crate::abi::host::Host;
+    use crate::exports::PLUGIN;
 
     fn report() -> LossReport {
-        let log = Log::new(Host::find(), "shop".to_owned());
+        let log = Log::new(Host::find(), PLUGIN, "shop");
         LossReport::new(log, Metrics::new(None, "shop").0, "node-1".to_owned())
     }
 

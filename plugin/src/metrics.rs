@@ -11,18 +11,22 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Weak};
 use std::time::UNIX_EPOCH;
 
+use fluent_bit::cmetrics::{Description, Liveness, Metric, Prefix, Registry, label};
 use mapper::message::{LossReason, Tally};
 use parking_lot::Mutex;
 use queue::Status;
 use syslog::{Totals, Volume};
 use transport::{DeliveryEvent, ErrorKind, QueueState};
 
-use crate::abi::cmetrics::{Description, Liveness, Metric, Registry, label};
-
 /// The upper bounds of the histogram of acknowledgement times, in seconds.
 const BOUNDS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
 ];
+/// The prefix of all names, `syslog_sink_`.
+pub(crate) const PREFIX: Prefix = Prefix {
+    namespace: c"syslog",
+    subsystem: c"sink",
+};
 const NAME: &CStr = c"name";
 const REASON: &CStr = c"reason";
 

@@ -17,11 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use fluent_bit::{Level, Log};
 use parking_lot::Mutex;
 use transport::Sender;
 
-use crate::abi::host::Level;
-use crate::log::Log;
 use crate::shared::SharedByFolder;
 
 /// The cleanup of each folder of queues.
@@ -162,11 +161,12 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use fluent_bit::Host;
     use rig::wait::{BOUND, until};
     use syslog::Framing;
 
     use super::*;
-    use crate::abi::host::Host;
+    use crate::exports::PLUGIN;
 
     const OPTIONS: queue::Options = queue::Options {
         framing: Framing::Newline,
@@ -175,7 +175,7 @@ mod tests {
     };
 
     fn log() -> Log {
-        Log::new(Host::find(), "shop".to_owned())
+        Log::new(Host::find(), PLUGIN, "shop")
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use fluent_bit::{Level, Limiter, Log};
 use mapper::config::Config;
 use mapper::identity::Source;
 use mapper::message::{Mapper, Tally, Workspace};
@@ -16,10 +17,8 @@ use positions::{Group, Ledger};
 use syslog::{Batch, Framing, Outcome};
 use transport::{Destination, Sender};
 
-use crate::abi::host::Level;
 use crate::announcement::Announced;
 use crate::connection_log::ConnectionLog;
-use crate::log::{Limiter, Log};
 use crate::loss_report::{LossReport, Notice};
 use crate::metrics::Metrics;
 use crate::orphaned_queues::Cleanup;

@@ -1,38 +1,40 @@
-//! An output's lines in Fluent Bit's log, and their rate limit.
+//! An instance's lines in Fluent Bit's log, and their rate limit.
 
 use std::time::{Duration, Instant};
 
-use crate::abi::host::{Host, Level};
+use crate::host::{Host, Level};
+use crate::plugin::Plugin;
 
 /// The minimum time between log lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// The log of one output.
+/// The log of one instance.
 #[derive(Clone, Debug)]
-pub(crate) struct Log {
+pub struct Log {
     host: Host,
-    name: String,
+    /// The beginning of each line, such as `[output:syslog_sink:shop]`.
+    prefix: String,
 }
 
 impl Log {
-    /// Creates a log whose lines begin with the output's name.
+    /// Creates a log whose lines begin with the plugin and the instance's name.
     #[must_use]
-    pub(crate) const fn new(host: Host, name: String) -> Self {
-        Self { host, name }
+    pub fn new(host: Host, plugin: Plugin, name: &str) -> Self {
+        let prefix = format!("[{plugin}:{name}]");
+        Self { host, prefix }
     }
 
     /// Logs a line, if Fluent Bit logs lines of this level.
-    pub(crate) fn write(&self, level: Level, text: &str) {
+    pub fn write(&self, level: Level, text: &str) {
         if self.host.logs(level) {
-            let line = format!("[output:syslog_sink:{}] {text}", self.name);
-            self.host.print(level, &line);
+            self.host.print(level, &format!("{} {text}", self.prefix));
         }
     }
 }
 
 /// A rate limit of one line in 30 seconds, which counts suppressed lines.
 #[derive(Debug, Default)]
-pub(crate) struct Limiter {
+pub struct Limiter {
     last: Option<Instant>,
     suppressed: u64,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// Returns the number of lines suppressed since the last admitted one, or `None` if
     /// this line must be suppressed as well.
-    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+    pub fn admit(&mut self, now: Instant) -> Option<u64> {
         let is_too_soon = self
             .last
             .is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);

@@ -6,16 +6,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Once;
 
-use super::host::{Host, Level};
+use crate::host::{Host, Level};
+use crate::plugin::Plugin;
 
 /// Runs `body`. Returns `on_panic` if it panics.
-pub(super) fn catch_panic<T>(on_panic: T, body: impl FnOnce() -> T) -> T {
+pub fn catch_panic<T>(on_panic: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(on_panic)
 }
 
-/// Installs a panic hook that logs panics in Fluent Bit's log. The standard hook may
+/// Installs a panic hook that logs panics of the plugin's library in Fluent Bit's log. The standard hook may
 /// print a backtrace, which needs more stack than a flush has.
-pub(super) fn log_panics(host: &Host) {
+pub fn log_panics(plugin: Plugin, host: &Host) {
     static ONCE: Once = Once::new();
     let host = host.clone();
     ONCE.call_once(|| {
@@ -26,9 +27,7 @@ pub(super) fn log_panics(host: &Host) {
             let text = panic.payload_as_str().unwrap_or("no message");
             host.print(
                 Level::Error,
-                &format!(
-                    "[output:syslog_sink] panic{location}: {text}; this is a bug, please report it"
-                ),
+                &format!("[{plugin}] panic{location}: {text}; this is a bug, please report it"),
             );
         }));
     });

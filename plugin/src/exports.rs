@@ -3,29 +3,29 @@
 //! Each function calls safe code, and catches its panics.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr;
 use std::slice;
 use std::sync::{Arc, Weak};
 
+use fluent_bit::bindings::{
+    FLB_ERROR, FLB_OK, FLB_RETRY, flb_plugin_proxy_def, flbgo_output_plugin,
+};
+use fluent_bit::{Host, InstanceProperties, Kind, Level, Log, Plugin, catch_panic, log_panics};
 use mapper::config::{Config, Properties};
 use mapper::hostname;
 use parking_lot::Mutex;
 use syslog::Outcome;
 use transport::Sender;
 
-use super::bindings::{
-    FLB_ERROR, FLB_OK, FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, FLB_RETRY, flb_plugin_proxy_def,
-    flbgo_output_plugin,
-};
-use super::host::{Host, InstanceProperties, Level};
-use super::panic::{catch_panic, log_panics};
 use crate::announcement;
-use crate::log::Log;
-use crate::metrics::{ContextGuard, Metrics};
+use crate::metrics::{ContextGuard, Metrics, PREFIX};
 use crate::output::Output;
 
-const NAME: &CStr = c"syslog_sink";
-const DESCRIPTION: &CStr = c"RFC 5424 syslog over TLS, TCP, RELP and UDP";
+/// The plugin of this library.
+pub(crate) const PLUGIN: Plugin = Plugin {
+    kind: Kind::Output,
+    name: c"syslog_sink",
+    description: c"RFC 5424 syslog over TLS, TCP, RELP and UDP",
+};
 /// The result of a successful registration, which differs from the results of a flush.
 const SUCCESS: c_int = 0;
 /// The result of a failed registration.
@@ -48,20 +48,12 @@ pub(crate) extern "C" fn FLBPluginPreRegister(_hot_reloading: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn FLBPluginRegister(def: *mut flb_plugin_proxy_def) -> c_int {
     catch_panic(FAILURE, || {
-        log_panics(&Host::find());
-        // SAFETY: guaranteed by the caller. Only fields that all versions have are
-        // accessed.
+        log_panics(PLUGIN, &Host::find());
+        // SAFETY: guaranteed by the caller.
         let Some(def) = (unsafe { def.as_mut() }) else {
             return FAILURE;
         };
-        def.type_ = FLB_PROXY_OUTPUT_PLUGIN;
-        def.proxy = FLB_PROXY_GOLANG;
-        def.flags = 0;
-        // SAFETY: both are C strings. `FLBPluginUnregister` frees the copies.
-        unsafe {
-            def.name = libc::strdup(NAME.as_ptr());
-            def.description = libc::strdup(DESCRIPTION.as_ptr());
-        }
+        PLUGIN.register(def);
         SUCCESS
     })
 }
@@ -84,8 +76,10 @@ pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) 
             return FLB_ERROR;
         };
         // SAFETY: the properties are used only during this call.
-        let properties = unsafe { InstanceProperties::new(plugin) };
-        match open(&properties, &Host::find().for_output(plugin.o_ins)) {
+        let properties = OutputProperties(unsafe { InstanceProperties::for_output(plugin) });
+        // SAFETY: the host passed the output, and `open` requests its name and metrics.
+        let host = unsafe { Host::find().for_output(plugin.o_ins) };
+        match open(&properties, &host) {
             Some(opened) => {
                 context.remote_context = Box::into_raw(Box::new(opened)).cast();
                 FLB_OK
@@ -93,6 +87,15 @@ pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) 
             None => FLB_ERROR,
         }
     })
+}
+
+/// The configuration keys of an output.
+struct OutputProperties(InstanceProperties);
+
+impl Properties for OutputProperties {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key)
+    }
 }
 
 /// The context of an output, which the host stores.
@@ -110,13 +113,13 @@ fn open(properties: &dyn Properties, host: &Host) -> Option<OpenOutput> {
         .ok()
         .and_then(|config| config.instance_name.clone())
         .or_else(|| properties.get("instancename"))
-        .or_else(|| host.output_name())
+        .or_else(|| host.instance_name())
         .unwrap_or_else(|| "unnamed".to_owned());
     let (metrics, guard) = Metrics::new(
-        host.metrics().as_ref(),
-        &host.output_name().unwrap_or_else(|| name.clone()),
+        host.metrics(PREFIX).as_ref(),
+        &host.instance_name().unwrap_or_else(|| name.clone()),
     );
-    let log = Log::new(host.clone(), name);
+    let log = Log::new(host.clone(), PLUGIN, &name);
     let config = match config {
         Ok(config) => config,
         Err(error) => {
@@ -254,11 +257,8 @@ pub(crate) unsafe extern "C" fn FLBPluginUnregister(def: *mut flb_plugin_proxy_d
     catch_panic((), || {
         // SAFETY: guaranteed by the caller.
         if let Some(def) = unsafe { def.as_mut() } {
-            for text in [&mut def.name, &mut def.description] {
-                // SAFETY: `FLBPluginRegister` allocated the text with strdup, or it is
-                // null.
-                unsafe { libc::free(std::mem::replace(text, ptr::null_mut()).cast()) };
-            }
+            // SAFETY: `FLBPluginRegister` has filled in the texts.
+            unsafe { Plugin::unregister(def) };
         }
     });
 }

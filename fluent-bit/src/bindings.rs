@@ -3,6 +3,7 @@
 pub const FLB_ERROR: i32 = 0;
 pub const FLB_OK: i32 = 1;
 pub const FLB_RETRY: i32 = 2;
+pub const FLB_PROXY_INPUT_PLUGIN: i32 = 1;
 pub const FLB_PROXY_OUTPUT_PLUGIN: i32 = 2;
 pub const FLB_PROXY_GOLANG: i32 = 11;
 pub const FLB_LOG_ERROR: i32 = 1;
@@ -48,13 +49,31 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct flb_plugin_input_proxy_context {
+    pub coll_fd: ::core::ffi::c_int,
+    pub remote_context: *mut ::core::ffi::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of flb_plugin_input_proxy_context"]
+        [::core::mem::size_of::<flb_plugin_input_proxy_context>() - 16usize];
+    ["Alignment of flb_plugin_input_proxy_context"]
+        [::core::mem::align_of::<flb_plugin_input_proxy_context>() - 8usize];
+    ["Offset of field: flb_plugin_input_proxy_context::coll_fd"]
+        [::core::mem::offset_of!(flb_plugin_input_proxy_context, coll_fd) - 0usize];
+    ["Offset of field: flb_plugin_input_proxy_context::remote_context"]
+        [::core::mem::offset_of!(flb_plugin_input_proxy_context, remote_context) - 8usize];
+};
+pub type flb_get_property_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        key: *const ::core::ffi::c_char,
+        ins: *mut ::core::ffi::c_void,
+    ) -> *const ::core::ffi::c_char,
+>;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct flb_api {
-    pub output_get_property: ::core::option::Option<
-        unsafe extern "C" fn(
-            key: *const ::core::ffi::c_char,
-            o_ins: *mut ::core::ffi::c_void,
-        ) -> *const ::core::ffi::c_char,
-    >,
+    pub output_get_property: flb_get_property_fn,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -84,6 +103,27 @@ const _: () = {
     ["Offset of field: flbgo_output_plugin::context"]
         [::core::mem::offset_of!(flbgo_output_plugin, context) - 24usize];
 };
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct flbgo_input_plugin {
+    pub name: *mut ::core::ffi::c_char,
+    pub api: *mut flb_api,
+    pub i_ins: *mut ::core::ffi::c_void,
+    pub context: *mut flb_plugin_input_proxy_context,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of flbgo_input_plugin"][::core::mem::size_of::<flbgo_input_plugin>() - 32usize];
+    ["Alignment of flbgo_input_plugin"][::core::mem::align_of::<flbgo_input_plugin>() - 8usize];
+    ["Offset of field: flbgo_input_plugin::name"]
+        [::core::mem::offset_of!(flbgo_input_plugin, name) - 0usize];
+    ["Offset of field: flbgo_input_plugin::api"]
+        [::core::mem::offset_of!(flbgo_input_plugin, api) - 8usize];
+    ["Offset of field: flbgo_input_plugin::i_ins"]
+        [::core::mem::offset_of!(flbgo_input_plugin, i_ins) - 16usize];
+    ["Offset of field: flbgo_input_plugin::context"]
+        [::core::mem::offset_of!(flbgo_input_plugin, context) - 24usize];
+};
 pub type flb_log_print_fn = ::core::option::Option<
     unsafe extern "C" fn(
         type_: ::core::ffi::c_int,
@@ -93,17 +133,26 @@ pub type flb_log_print_fn = ::core::option::Option<
         ...
     ),
 >;
-pub type flb_output_name_fn = ::core::option::Option<
-    unsafe extern "C" fn(o_ins: *mut ::core::ffi::c_void) -> *const ::core::ffi::c_char,
+pub type flb_name_fn = ::core::option::Option<
+    unsafe extern "C" fn(ins: *mut ::core::ffi::c_void) -> *const ::core::ffi::c_char,
 >;
-pub type flb_output_log_check_fn = ::core::option::Option<
+pub type flb_log_check_fn = ::core::option::Option<
     unsafe extern "C" fn(
-        o_ins: *mut ::core::ffi::c_void,
+        ins: *mut ::core::ffi::c_void,
         level: ::core::ffi::c_int,
     ) -> ::core::ffi::c_int,
 >;
-pub type flb_output_get_cmt_instance_fn = ::core::option::Option<
-    unsafe extern "C" fn(o_ins: *mut ::core::ffi::c_void) -> *mut ::core::ffi::c_void,
+pub type flb_input_log_append_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        i_ins: *mut ::core::ffi::c_void,
+        tag: *const ::core::ffi::c_char,
+        tag_len: usize,
+        buf: *const ::core::ffi::c_void,
+        buf_size: usize,
+    ) -> ::core::ffi::c_int,
+>;
+pub type flb_get_cmt_instance_fn = ::core::option::Option<
+    unsafe extern "C" fn(ins: *mut ::core::ffi::c_void) -> *mut ::core::ffi::c_void,
 >;
 pub type cmt_create_fn = ::core::option::Option<
     unsafe extern "C" fn(

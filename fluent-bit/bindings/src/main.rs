@@ -1,6 +1,6 @@
-//! Generates the plugin's bindings from its C header: `make bindings`.
+//! Generates the bindings of `fluent-bit` from its C header: `make bindings`.
 //!
-//! The generated file is checked in, so that building the plugin does not require
+//! The generated file is checked in, so that building a plugin does not require
 //! libclang. A test fails if the file is out of date.
 #![forbid(unsafe_code)]
 
@@ -9,10 +9,10 @@ use std::io;
 use std::path::PathBuf;
 
 fn main() -> io::Result<()> {
-    fs::write(path("src/abi/bindings.rs"), generate())
+    fs::write(path("src/bindings.rs"), generate())
 }
 
-/// Returns the path of a file in the plugin's folder.
+/// Returns the path of a file in the folder of `fluent-bit`.
 fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("..")
@@ -43,11 +43,11 @@ mod tests {
             eprintln!("skipped: libclang is not installed (Debian: libclang-dev)");
             return;
         }
-        let current = fs::read_to_string(path("src/abi/bindings.rs")).unwrap();
+        let current = fs::read_to_string(path("src/bindings.rs")).unwrap();
         assert_eq!(
             current,
             generate(),
-            "src/abi/bindings.rs is out of date: run `make bindings`"
+            "src/bindings.rs is out of date: run `make bindings`"
         );
     }
 }

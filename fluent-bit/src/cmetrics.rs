@@ -2,50 +2,57 @@
 //!
 //! The library's maps of labels are not thread-safe: the host's thread reads the metrics
 //! by walking lists that new labels extend. Therefore all combinations of labels are
-//! added during the outputs' inits, when the host does not read the metrics and no other
+//! added during the instances' inits, when the host does not read the metrics and no other
 //! thread changes a value. Afterwards only values change, which are atomic.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
+use std::mem::transmute;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 
-use super::bindings::{
+use crate::bindings::{
     cmt_add_fn, cmt_create_fn, cmt_histogram_buckets_create_size_fn, cmt_histogram_create_fn,
-    cmt_histogram_set_default_fn, flb_output_get_cmt_instance_fn,
+    cmt_histogram_set_default_fn,
 };
-use super::symbol::symbol;
+use crate::instance::Instance;
+use crate::symbol::symbol;
 
-/// The first part of the metrics' common prefix `syslog_sink_`.
-const NAMESPACE: &CStr = c"syslog";
-/// The second part of the prefix.
-const SUBSYSTEM: &CStr = c"sink";
+/// The common prefix of a plugin's metrics, such as `syslog_sink_`.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    /// The first part.
+    pub namespace: &'static CStr,
+    /// The second part.
+    pub subsystem: &'static CStr,
+}
 
-/// The cmetrics context of an output, in which metrics can be created.
-pub(crate) struct Registry {
+/// The cmetrics context of an instance, in which metrics can be created.
+pub struct Registry {
     functions: Functions,
+    prefix: Prefix,
     context: NonNull<c_void>,
     liveness: Liveness,
 }
 
-/// Whether a context still exists: the host frees it with its output. The lock is held
+/// Whether a context still exists: the host frees it with its instance. The lock is held
 /// for reading while a value changes, and for writing while a series is added.
 #[derive(Clone, Debug)]
-pub(crate) struct Liveness(Arc<RwLock<bool>>);
+pub struct Liveness(Arc<RwLock<bool>>);
 
 impl Liveness {
     /// Whether the context still exists.
     #[must_use]
-    pub(crate) fn is_alive(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         *self.0.read()
     }
 
     /// Marks the context as ended, before the host frees it. Values do not change
     /// afterwards.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         *self.0.write() = false;
     }
 }
@@ -62,8 +69,36 @@ struct Functions {
     histogram_set: cmt_histogram_set_default_fn,
 }
 
+impl Functions {
+    /// Looks up the functions.
+    fn find() -> Self {
+        // SAFETY: in every version of Fluent Bit that has these functions, they have
+        // these types.
+        unsafe {
+            let create = |name| transmute::<*mut c_void, cmt_create_fn>(symbol(name));
+            let add = |name| transmute::<*mut c_void, cmt_add_fn>(symbol(name));
+            Self {
+                counter_create: create(c"cmt_counter_create"),
+                counter_add: add(c"cmt_counter_add"),
+                gauge_create: create(c"cmt_gauge_create"),
+                gauge_add: add(c"cmt_gauge_add"),
+                buckets_create: transmute::<*mut c_void, cmt_histogram_buckets_create_size_fn>(
+                    symbol(c"cmt_histogram_buckets_create_size"),
+                ),
+                histogram_create: transmute::<*mut c_void, cmt_histogram_create_fn>(symbol(
+                    c"cmt_histogram_create",
+                )),
+                histogram_observe: add(c"cmt_histogram_observe"),
+                histogram_set: transmute::<*mut c_void, cmt_histogram_set_default_fn>(symbol(
+                    c"cmt_histogram_set_default",
+                )),
+            }
+        }
+    }
+}
+
 /// A counter, a gauge or a histogram.
-pub(crate) struct Metric {
+pub struct Metric {
     add: cmt_add_fn,
     handle: NonNull<c_void>,
     /// For a histogram, the function that sets its values, and the number of its counts.
@@ -85,7 +120,7 @@ impl fmt::Debug for Metric {
 
 /// The description of a metric.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Description<'a> {
+pub struct Description<'a> {
     /// The name, without the common prefix.
     pub name: &'a CStr,
     /// The help text.
@@ -95,67 +130,33 @@ pub(crate) struct Description<'a> {
 }
 
 impl Registry {
-    /// Returns the registry of an output, or `None` if the host does not support metrics.
-    /// Must be called during the output's init.
-    pub(super) fn find(output: *mut c_void) -> Option<Self> {
-        // SAFETY: in every version of Fluent Bit that has these functions, they have
-        // these types.
-        let (get_context, functions) = unsafe {
-            let create = |name| std::mem::transmute::<*mut c_void, cmt_create_fn>(symbol(name));
-            let add = |name| std::mem::transmute::<*mut c_void, cmt_add_fn>(symbol(name));
-            (
-                std::mem::transmute::<*mut c_void, flb_output_get_cmt_instance_fn>(symbol(
-                    c"flb_output_get_cmt_instance",
-                )),
-                Functions {
-                    counter_create: create(c"cmt_counter_create"),
-                    counter_add: add(c"cmt_counter_add"),
-                    gauge_create: create(c"cmt_gauge_create"),
-                    gauge_add: add(c"cmt_gauge_add"),
-                    buckets_create: std::mem::transmute::<
-                        *mut c_void,
-                        cmt_histogram_buckets_create_size_fn,
-                    >(symbol(
-                        c"cmt_histogram_buckets_create_size",
-                    )),
-                    histogram_create: std::mem::transmute::<*mut c_void, cmt_histogram_create_fn>(
-                        symbol(c"cmt_histogram_create"),
-                    ),
-                    histogram_observe: add(c"cmt_histogram_observe"),
-                    histogram_set: std::mem::transmute::<*mut c_void, cmt_histogram_set_default_fn>(
-                        symbol(c"cmt_histogram_set_default"),
-                    ),
-                },
-            )
-        };
-        if output.is_null() {
-            return None;
-        }
-        // SAFETY: the host passed the output, whose init has not returned.
-        let context = NonNull::new(unsafe { get_context?(output) })?;
+    /// Returns the registry of an instance, or `None` if the host does not support metrics.
+    /// Must be called during the instance's init.
+    pub(crate) fn find(instance: Instance, prefix: Prefix) -> Option<Self> {
         Some(Self {
-            functions,
-            context,
+            functions: Functions::find(),
+            prefix,
+            context: instance.metrics_context()?,
             liveness: Liveness(Arc::new(RwLock::new(true))),
         })
     }
 
     /// Returns the liveness that the registry shares with all of its metrics.
     #[must_use]
-    pub(crate) fn liveness(&self) -> Liveness {
+    pub fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
 
     /// Creates a counter.
     #[must_use]
-    pub(crate) fn counter(&self, description: Description<'_>) -> Option<Metric> {
+    pub fn counter(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
         self.create(functions.counter_create, functions.counter_add, description)
     }
 
     /// Creates a gauge.
     #[must_use]
-    pub(crate) fn gauge(&self, description: Description<'_>) -> Option<Metric> {
+    pub fn gauge(&self, description: Description<'_>) -> Option<Metric> {
         let functions = &self.functions;
         self.create(functions.gauge_create, functions.gauge_add, description)
     }
@@ -172,8 +173,8 @@ impl Registry {
         let metric = unsafe {
             create?(
                 self.context.as_ptr(),
-                NAMESPACE.as_ptr().cast_mut(),
-                SUBSYSTEM.as_ptr().cast_mut(),
+                self.prefix.namespace.as_ptr().cast_mut(),
+                self.prefix.subsystem.as_ptr().cast_mut(),
                 name.as_ptr().cast_mut(),
                 help.as_ptr().cast_mut(),
                 keys.len() as c_int,
@@ -190,7 +191,7 @@ impl Registry {
 
     /// Creates a histogram with upper bounds in ascending order.
     #[must_use]
-    pub(crate) fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
+    pub fn histogram(&self, description: Description<'_>, bounds: &[f64]) -> Option<Metric> {
         let Functions {
             buckets_create,
             histogram_create,
@@ -207,8 +208,8 @@ impl Registry {
             let buckets = buckets_create?(bounds.as_mut_ptr(), bounds.len());
             histogram_create?(
                 self.context.as_ptr(),
-                NAMESPACE.as_ptr().cast_mut(),
-                SUBSYSTEM.as_ptr().cast_mut(),
+                self.prefix.namespace.as_ptr().cast_mut(),
+                self.prefix.subsystem.as_ptr().cast_mut(),
                 description.name.as_ptr().cast_mut(),
                 description.help.as_ptr().cast_mut(),
                 buckets,
@@ -227,8 +228,8 @@ impl Registry {
 
 impl Metric {
     /// Adds the series with these labels, with the value zero. Must be called only during
-    /// an output's init.
-    pub(crate) fn prepare(&self, labels: &[&CStr]) {
+    /// an instance's init.
+    pub fn prepare(&self, labels: &[&CStr]) {
         // The map must not be read while it grows.
         let is_alive = self.liveness.0.write();
         if !*is_alive {
@@ -255,7 +256,7 @@ impl Metric {
     }
 
     /// Adds `amount` to the series with these labels. A histogram observes `amount`.
-    pub(crate) fn add(&self, amount: f64, labels: &[&CStr]) {
+    pub fn add(&self, amount: f64, labels: &[&CStr]) {
         let is_alive = self.liveness.0.read();
         if *is_alive {
             // SAFETY: the context exists, and `liveness` is locked.
@@ -299,6 +300,6 @@ fn now() -> u64 {
 
 /// Converts a label's value to a C string, with spaces instead of NUL.
 #[must_use]
-pub(crate) fn label(text: &str) -> CString {
+pub fn label(text: &str) -> CString {
     CString::new(text.replace('\0', " ")).unwrap_or_default()
 }
