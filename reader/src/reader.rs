@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::begin::{Begin, Gone};
 use crate::container::{Container, Item, Position, Turn};
 use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Namespaces};
@@ -49,23 +50,58 @@ pub struct ContainerId {
 #[derive(Debug)]
 struct Tracked {
     id: ContainerId,
-    container: Container,
+    /// Whether the container existed before the reader.
+    is_old: bool,
+    /// The container, once it was begun.
+    reading: Option<Reading>,
     is_ready: bool,
     /// The time of the next turn, if it does not depend on changes.
     wake: Option<Instant>,
 }
 
+/// A container that is read.
+#[derive(Debug)]
+struct Reading {
+    container: Container,
+    /// The place at which reading began.
+    begin: u64,
+    /// The place of the end of the last passage.
+    passed: u64,
+    /// The places at which passages end, in ascending order.
+    stops: VecDeque<u64>,
+}
+
 /// An event of a container.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Reading begins. Nothing is read of what is gone.
+    Begun {
+        /// The position of new outputs.
+        new: Option<Position>,
+        /// What is gone.
+        gone: Option<Gone>,
+    },
     /// An item was read.
     Item(Item<'a>),
+    /// The items since the last passage are complete.
+    Passage(Passage),
     /// Text can no longer be read.
     Missing(Missing),
     /// The files cannot be read at present.
     Failed(io::Error),
-    /// The container is gone, and was read entirely.
-    Ended,
+}
+
+/// A part of a container's log that was read. See [`Position::place`] for places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// The place at which reading began.
+    pub begin: u64,
+    /// The place of its first item.
+    pub from: u64,
+    /// The position after its last item.
+    pub to: Position,
+    /// Whether the container is gone, and was read entirely.
+    pub is_last: bool,
 }
 
 impl Reader {
@@ -91,17 +127,12 @@ impl Reader {
         self.discovery.descriptor()
     }
 
-    /// Notices changes. `start` returns the point from which a container is read that existed
-    /// before the first call; others are read from their beginning.
+    /// Notices changes.
     ///
     /// # Errors
     ///
     /// Returns an error if the folder of all pods cannot be read.
-    pub fn update(
-        &mut self,
-        now: Instant,
-        start: impl Fn(&ContainerId) -> Start<Position>,
-    ) -> io::Result<()> {
+    pub fn update(&mut self, now: Instant) -> io::Result<()> {
         let is_first = self.scan.is_none();
         let mut changed = Vec::new();
         let has_dropped = self
@@ -112,13 +143,7 @@ impl Reader {
             self.scan = Some(now + SCAN);
         }
         for path in changed {
-            self.add(path, |id| {
-                if is_first {
-                    start(id)
-                } else {
-                    Start::Beginning
-                }
-            });
+            self.add(path, is_first);
         }
         let woken = self.containers.iter_mut().filter_map(|(path, tracked)| {
             let is_woken = tracked.wake.take_if(|wake| now >= *wake).is_some();
@@ -132,15 +157,15 @@ impl Reader {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, start: impl Fn(&ContainerId) -> Start<Position>) {
+    fn add(&mut self, path: PathBuf, is_old: bool) {
         if !self.containers.contains_key(&path) {
             let Some(id) = ContainerId::of(&path) else {
                 return;
             };
-            let container = Container::new(path.clone(), start(&id), self.limit);
             let tracked = Tracked {
                 id,
-                container,
+                is_old,
+                reading: None,
                 is_ready: false,
                 wake: None,
             };
@@ -154,10 +179,14 @@ impl Reader {
     }
 
     /// Gives the next container its turn. Returns whether there was one.
+    ///
+    /// `begin` returns the point from which a container is read, when it has its first turn:
+    /// for its ID, its folder, and whether it existed before the reader.
     pub fn turn(
         &mut self,
         buffer: &mut [u8],
         now: Instant,
+        begin: impl FnOnce(&ContainerId, &Path, bool) -> io::Result<Begin>,
         mut pass: impl FnMut(&ContainerId, Event<'_>),
     ) -> bool {
         let Some(path) = self.ready.pop_front() else {
@@ -168,25 +197,38 @@ impl Reader {
         };
         let Tracked {
             id,
-            container,
+            is_old,
+            reading,
             is_ready,
             wake,
         } = tracked;
         *is_ready = false;
-        let turn = container.turn(buffer, now, None, |item| pass(id, Event::Item(item)));
-        match turn {
-            Ok(Turn::Read(_)) => {
-                *is_ready = true;
-                self.ready.push_back(path);
-            }
-            Ok(Turn::Missing(missing)) => {
-                pass(id, Event::Missing(missing));
+        let reading = match reading {
+            Some(reading) => reading,
+            None => match begin(id, &path, *is_old) {
+                Ok(Begin {
+                    position,
+                    stops,
+                    new,
+                    gone,
+                }) => {
+                    pass(id, Event::Begun { new, gone });
+                    reading.insert(Reading::new(path.clone(), position, stops, self.limit))
+                }
+                Err(error) => {
+                    *wake = Some(now + RETRY);
+                    pass(id, Event::Failed(error));
+                    return true;
+                }
+            },
+        };
+        match reading.turn(buffer, now, |event| pass(id, event)) {
+            Ok(Turn::Read(_) | Turn::Missing(_)) => {
                 *is_ready = true;
                 self.ready.push_back(path);
             }
             Ok(Turn::Wait { until }) => *wake = until,
             Ok(Turn::Ended) => {
-                pass(id, Event::Ended);
                 self.containers.remove(&path);
             }
             Err(error) => {
@@ -197,6 +239,12 @@ impl Reader {
         true
     }
 
+    /// Returns whether a container may have something to read.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Returns the time at which [`Reader::update`] must be called, if there are no changes
     /// before.
     #[must_use]
@@ -204,11 +252,52 @@ impl Reader {
         let wakes = self.containers.values().filter_map(|tracked| tracked.wake);
         wakes.chain(self.scan).min()
     }
+}
 
-    /// Returns the position of each container that had a turn.
-    pub fn positions(&self) -> impl Iterator<Item = (&ContainerId, Position)> {
-        let containers = self.containers.values();
-        containers.filter_map(|tracked| Some((&tracked.id, tracked.container.position()?)))
+impl Reading {
+    fn new(folder: PathBuf, position: Position, stops: Vec<u64>, limit: usize) -> Self {
+        let begin = position.place();
+        Self {
+            container: Container::new(folder, Start::At(position), limit),
+            begin,
+            passed: begin,
+            stops: stops.into(),
+        }
+    }
+
+    fn turn(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        mut pass: impl FnMut(Event<'_>),
+    ) -> io::Result<Turn> {
+        let stop = self.stops.front().copied();
+        let mut has_items = false;
+        let turn = self.container.turn(buffer, now, stop, |item| {
+            has_items = true;
+            pass(Event::Item(item));
+        });
+        if let Ok(Turn::Missing(missing)) = &turn {
+            pass(Event::Missing(missing.clone()));
+        }
+        let Some(to) = self.container.position() else {
+            return turn;
+        };
+        let place = to.place();
+        let is_last = matches!(turn, Ok(Turn::Ended));
+        let is_stop = stop.is_some_and(|stop| place >= stop);
+        if is_stop {
+            self.stops.pop_front();
+        }
+        if has_items || is_stop || is_last {
+            pass(Event::Passage(Passage {
+                begin: self.begin,
+                from: std::mem::replace(&mut self.passed, place),
+                to,
+                is_last,
+            }));
+        }
+        turn
     }
 }
 
@@ -232,12 +321,14 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::begin::{From, Wants, begin};
 
     struct World {
         root: TempDir,
         reader: Reader,
         now: Instant,
         received: Vec<(String, String)>,
+        positions: BTreeMap<ContainerId, Position>,
         ended: usize,
     }
 
@@ -254,6 +345,7 @@ mod tests {
                 root,
                 now: Instant::now(),
                 received: Vec::new(),
+                positions: BTreeMap::new(),
                 ended: 0,
             }
         }
@@ -271,22 +363,50 @@ mod tests {
             writeln!(file.unwrap(), "2026-03-01T12:00:00Z stdout F {text}").unwrap();
         }
 
-        /// Reads with a buffer for two lines until there is nothing more.
-        fn read(&mut self, start: &Start<Position>) {
+        /// Reads with a buffer for two lines until there is nothing more. Containers that
+        /// existed before are begun at their positions, or else where a new output begins.
+        fn read(&mut self, new: From) {
             let mut buffer = [0; 80];
-            self.reader.update(self.now, |_| start.clone()).unwrap();
-            let (received, ended) = (&mut self.received, &mut self.ended);
-            while self
-                .reader
-                .turn(&mut buffer, self.now, |id, event| match event {
+            self.reader.update(self.now).unwrap();
+            let Self {
+                reader,
+                received,
+                positions,
+                ended,
+                ..
+            } = self;
+            loop {
+                let known = positions.clone();
+                let begin = |id: &ContainerId, folder: &Path, is_old| {
+                    let known: Vec<Position> = known.get(id).cloned().into_iter().collect();
+                    let new = (is_old && known.is_empty()).then_some(new);
+                    let wants = Wants {
+                        known,
+                        everything: false,
+                        new,
+                    };
+                    begin(folder, &wants)
+                };
+                let pass = |id: &ContainerId, event: Event<'_>| match event {
                     Event::Item(Item::Text(text)) => {
                         let text = String::from_utf8(text.text.to_vec()).unwrap();
                         received.push((id.pod.namespace.clone(), text));
                     }
-                    Event::Ended => *ended += 1,
+                    Event::Passage(passage) => {
+                        if passage.is_last {
+                            *ended += 1;
+                            positions.remove(id);
+                        } else {
+                            positions.insert(id.clone(), passage.to);
+                        }
+                    }
+                    Event::Begun { gone: None, .. } => {}
                     other => panic!("{other:?}"),
-                })
-            {}
+                };
+                if !reader.turn(&mut buffer, self.now, begin, pass) {
+                    return;
+                }
+            }
         }
 
         fn texts(&mut self) -> BTreeMap<String, Vec<String>> {
@@ -309,11 +429,11 @@ mod tests {
     fn containers_that_exist_have_their_start_and_others_begin_at_the_beginning() {
         let mut world = World::new();
         world.write("shop", "1");
-        world.read(&Start::End);
+        world.read(From::End);
         assert_eq!(world.texts(), BTreeMap::new());
         world.write("shop", "2");
         world.write("bank", "1");
-        world.read(&Start::End);
+        world.read(From::End);
         assert_texts(&mut world, [("shop", "2"), ("bank", "1")]);
     }
 
@@ -324,7 +444,7 @@ mod tests {
             world.write("flood", &line.to_string());
         }
         world.write("shop", "1");
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         let at = world
             .received
             .iter()
@@ -337,22 +457,12 @@ mod tests {
     fn the_next_reader_continues_at_the_positions() {
         let mut world = World::new();
         world.write("shop", "1");
-        world.read(&Start::Beginning);
-        let positions: BTreeMap<ContainerId, Position> = world
-            .reader
-            .positions()
-            .map(|(id, position)| (id.clone(), position))
-            .collect();
+        world.read(From::Beginning);
         world.write("shop", "2");
         world.write("bank", "1");
         world.reader = open(world.root.path());
         world.texts();
-        let start = |id: &ContainerId| {
-            let position = positions.get(id).cloned();
-            position.map_or(Start::Beginning, Start::At)
-        };
-        world.reader.update(world.now, start).unwrap();
-        world.read(&Start::End);
+        world.read(From::Beginning);
         assert_texts(&mut world, [("shop", "2"), ("bank", "1")]);
     }
 
@@ -360,30 +470,30 @@ mod tests {
     fn a_container_that_is_gone_is_read_to_its_end() {
         let mut world = World::new();
         world.write("shop", "1");
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         world.write("shop", "2");
         fs::remove_dir_all(world.folder("shop")).unwrap();
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         assert_eq!(world.texts()["shop"], ["1", "2"]);
         assert_eq!((world.ended, world.reader.containers.len()), (1, 0));
         // A pod with the same name has another UID, but the folder may be the same in a test.
         world.write("shop", "3");
-        world.read(&Start::End);
+        world.read(From::End);
         assert_eq!(world.texts()["shop"], ["3"]);
     }
 
     #[test]
     fn a_scan_finds_changes_that_no_watch_has_noticed() {
         let mut world = World::new();
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         world.write("shop", "1");
         // The events are lost.
         let _ = world.reader.discovery.changes(|_| {});
         let deadline = world.reader.deadline().unwrap();
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         assert!(world.received.is_empty());
         world.now = deadline;
-        world.read(&Start::Beginning);
+        world.read(From::Beginning);
         assert_eq!(world.texts()["shop"], ["1"]);
     }
 }
