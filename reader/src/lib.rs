@@ -23,6 +23,8 @@
 //!        ^
 //! reader.rs          all containers of a node, in turns
 //!   discovery.rs       folders of pods and containers, and changes in them
+//!
+//! labels.rs          the labels of pods, from files that `sink-agent` writes
 //! ```
 //!
 //! The crate has no threads and no clock: time comes in as a value.
@@ -35,6 +37,7 @@ pub mod container_log;
 pub mod discovery;
 pub mod file_id;
 pub mod file_name;
+pub mod labels;
 pub mod line;
 mod log_folder;
 pub mod pod_folder;
