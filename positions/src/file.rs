@@ -18,11 +18,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
 
 const MAGIC: &[u8; 8] = b"podlogs\x01";
 /// The size of a slot in bytes.
@@ -168,24 +166,6 @@ pub fn read(path: &Path) -> io::Result<Option<Entries>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Writes a whole file, which replaces an existing one at once.
-///
-/// # Errors
-///
-/// Returns an error if the file cannot be written, or a position is too long.
-pub fn replace(path: &Path, entries: &BTreeMap<Container, Entry>) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut temporary = NamedTempFile::new_in(folder)?;
-    for (container, entry) in entries {
-        let mut pair = [0; PAIR];
-        let bytes = encode(container, entry, 2)?;
-        pair[..bytes.len()].copy_from_slice(&bytes);
-        temporary.write_all(&pair)?;
-    }
-    temporary.persist(path)?;
-    Ok(())
 }
 
 /// The content of a slot.
@@ -365,11 +345,13 @@ mod tests {
     fn damage_is_counted_and_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("positions");
-        let entries: BTreeMap<_, _> = (0..3).map(|at| (container(at), entry(7))).collect();
-        replace(&path, &entries).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap().entries, entries);
+        let (mut file, _) = PositionFile::open(&path).unwrap();
+        for at in 0..3 {
+            file.set(&container(at), &entry(7)).unwrap();
+        }
+        drop(file);
         let mut bytes = fs::read(&path).unwrap();
-        bytes[PAIR + 40] ^= 1;
+        bytes[PAIR..2 * PAIR].fill(1);
         fs::write(&path, &bytes).unwrap();
         let (mut file, found) = PositionFile::open(&path).unwrap();
         assert_eq!((found.entries.len(), found.damaged), (2, 1));

@@ -17,8 +17,6 @@ pub struct Ledger {
     folder: PathBuf,
     file: PositionFile,
     containers: HashMap<Container, Taken>,
-    /// The positions at which the input began for this output, once they are known.
-    start: Option<BTreeMap<Container, Entry>>,
 }
 
 /// What the queue has of one container.
@@ -46,7 +44,6 @@ impl Ledger {
             containers: containers
                 .map(|(container, entry)| (container, Taken::up_to(entry.place)))
                 .collect(),
-            start: None,
         };
         Ok((this, found.damaged))
     }
@@ -61,16 +58,11 @@ impl Ledger {
         group.is_last || !self.containers[&container].has(group.from..group.to)
     }
 
-    /// Returns the place at which the input began a container for this output, or zero if it
-    /// began with the container's first line.
-    fn start_of(&mut self, container: &Container) -> u64 {
-        if self.start.is_none() {
-            // The input writes the file before its first group. Without it, every line is
-            // wanted.
-            let found = read(&self.folder.join(START)).ok().flatten();
-            self.start = found.map(|found| found.entries);
-        }
-        let entry = self.start.as_ref().and_then(|start| start.get(container));
+    /// Returns the place at which the input began a container for this output, or zero if
+    /// everything is wanted. The input writes it before the container's first group.
+    fn start_of(&self, container: &Container) -> u64 {
+        let found = read(&self.folder.join(START)).ok().flatten();
+        let entry = found.and_then(|mut found| found.entries.remove(container));
         entry.map_or(0, |entry| entry.place)
     }
 
@@ -244,8 +236,8 @@ mod tests {
             place: 10,
             position: "ten".to_owned(),
         };
-        let entries = BTreeMap::from([(container, start)]);
-        crate::replace(&world.folder.path().join("start"), &entries).unwrap();
+        let (mut file, _) = PositionFile::open(&world.folder.path().join(START)).unwrap();
+        file.set(&container, &start).unwrap();
         assert!(!world.ledger.wants(&group(5, 5, 10)));
         assert!(world.ledger.wants(&group(5, 10, 20)));
         let other = Group {

@@ -26,7 +26,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-pub use self::file::{Container, Entries, Entry, PositionFile, read, replace};
+pub use self::file::{Container, Entries, Entry, PositionFile, read};
 pub use self::group::{Group, KEY};
 pub use self::ledger::Ledger;
 

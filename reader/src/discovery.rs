@@ -23,6 +23,15 @@ use rustix::io::Errno;
 
 use crate::pod_folder::{PodFolder, is_container};
 
+/// The pods whose containers are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The namespaces of the pods.
+    pub namespaces: Namespaces,
+    /// Pods that are not read all the same, as `<namespace>/<pod>`.
+    pub excluded_pods: BTreeSet<String>,
+}
+
 /// The namespaces whose containers are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Namespaces {
@@ -36,7 +45,7 @@ pub enum Namespaces {
 #[derive(Debug)]
 pub struct Discovery {
     root: PathBuf,
-    namespaces: Namespaces,
+    scope: Scope,
     inotify: OwnedFd,
     watches: HashMap<i32, Watch>,
     /// The folders that have a watch.
@@ -68,14 +77,24 @@ const FILES: WatchFlags = WatchFlags::MODIFY
 /// The size of the buffer for events in bytes.
 const BUFFER: usize = 16 * 1024;
 
-impl Namespaces {
-    /// Returns whether the containers of a namespace are read.
+impl Default for Namespaces {
+    /// Returns all namespaces.
+    fn default() -> Self {
+        Self::AllBut(BTreeSet::new())
+    }
+}
+
+impl Scope {
+    /// Returns whether the containers of a pod are read.
     #[must_use]
-    pub fn contain(&self, namespace: &str) -> bool {
-        match self {
-            Self::AllBut(namespaces) => !namespaces.contains(namespace),
-            Self::Only(namespaces) => namespaces.contains(namespace),
-        }
+    pub fn contains(&self, folder: &PodFolder) -> bool {
+        let PodFolder { namespace, pod, .. } = folder;
+        let is_included = match &self.namespaces {
+            Namespaces::AllBut(namespaces) => !namespaces.contains(namespace),
+            Namespaces::Only(namespaces) => namespaces.contains(namespace),
+        };
+        let is_excluded = || self.excluded_pods.contains(&format!("{namespace}/{pod}"));
+        is_included && !is_excluded()
     }
 }
 
@@ -86,10 +105,10 @@ impl Discovery {
     /// # Errors
     ///
     /// Returns an error if the user has no inotify instance left.
-    pub fn new(root: PathBuf, namespaces: Namespaces) -> io::Result<Self> {
+    pub fn new(root: PathBuf, scope: Scope) -> io::Result<Self> {
         Ok(Self {
             root,
-            namespaces,
+            scope,
             inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?,
             watches: HashMap::new(),
             watched: HashMap::new(),
@@ -179,7 +198,7 @@ impl Discovery {
         let Some(folder) = name.and_then(PodFolder::parse) else {
             return;
         };
-        if !self.namespaces.contain(&folder.namespace) {
+        if !self.scope.contains(&folder) {
             return;
         }
         self.watch(Watch::Pod(path.to_owned()));
@@ -246,8 +265,7 @@ mod tests {
     const DB: &str = "bank_db_2f6b0c9e-0000-4000-8000-000000000002";
 
     fn discovery(root: &TempDir) -> Discovery {
-        let namespaces = Namespaces::AllBut(BTreeSet::new());
-        Discovery::new(root.path().to_owned(), namespaces).unwrap()
+        Discovery::new(root.path().to_owned(), Scope::default()).unwrap()
     }
 
     /// Returns `<namespace>/<container>` for a container's folder.
@@ -323,10 +341,14 @@ mod tests {
     fn other_namespaces_and_other_folders_are_ignored() {
         let root = TempDir::new().unwrap();
         let web = root.path().join(WEB).join("app");
-        let only = Namespaces::Only(BTreeSet::from(["shop".to_owned()]));
-        let mut discovery = Discovery::new(root.path().to_owned(), only).unwrap();
+        let scope = Scope {
+            namespaces: Namespaces::Only(BTreeSet::from(["shop".to_owned()])),
+            excluded_pods: BTreeSet::from(["shop/agent".to_owned()]),
+        };
+        let mut discovery = Discovery::new(root.path().to_owned(), scope).unwrap();
         let folders = [
             &*web,
+            &root.path().join(WEB.replace("web", "agent")).join("app"),
             &root.path().join(DB).join("app"),
             &root.path().join("x"),
         ];

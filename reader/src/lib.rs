@@ -46,4 +46,4 @@ mod source;
 
 pub use self::container::{Container, Item, Position, Turn};
 pub use self::container_log::Start;
-pub use self::reader::{ContainerId, Event, Passage, Reader};
+pub use self::reader::{ContainerId, Event, Passage, Reader, Receiver};

@@ -18,13 +18,15 @@ use std::time::{Duration, Instant};
 use crate::begin::{Begin, Gone};
 use crate::container::{Container, Item, Position, Turn};
 use crate::container_log::{Missing, Start};
-use crate::discovery::{Discovery, Namespaces};
+use crate::discovery::{Discovery, Scope};
 use crate::pod_folder::PodFolder;
 
 /// The interval of scans, which find what no watch has noticed.
 const SCAN: Duration = Duration::from_secs(10);
 /// The wait before a container is tried again whose files could not be read.
 const RETRY: Duration = Duration::from_secs(1);
+/// The wait before a container is tried again that has to wait.
+const LATER: Duration = Duration::from_millis(100);
 
 /// Reads the containers of a node.
 #[derive(Debug)]
@@ -71,6 +73,21 @@ struct Reading {
     stops: VecDeque<u64>,
 }
 
+/// The receiver of what is read.
+pub trait Receiver {
+    /// Returns the point from which a container is read, when it has its first turn; none if
+    /// it has to wait a moment. `is_old` says whether it existed before the reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the files of the folder cannot be read.
+    fn begin(&mut self, id: &ContainerId, folder: &Path, is_old: bool)
+    -> io::Result<Option<Begin>>;
+
+    /// Receives an event of a container.
+    fn receive(&mut self, id: &ContainerId, event: Event<'_>);
+}
+
 /// An event of a container.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -111,9 +128,9 @@ impl Reader {
     /// # Errors
     ///
     /// Returns an error if the user has no inotify instance left.
-    pub fn new(root: PathBuf, namespaces: Namespaces, limit: usize) -> io::Result<Self> {
+    pub fn new(root: PathBuf, scope: Scope, limit: usize) -> io::Result<Self> {
         Ok(Self {
-            discovery: Discovery::new(root, namespaces)?,
+            discovery: Discovery::new(root, scope)?,
             limit,
             containers: HashMap::new(),
             ready: VecDeque::new(),
@@ -179,16 +196,7 @@ impl Reader {
     }
 
     /// Gives the next container its turn. Returns whether there was one.
-    ///
-    /// `begin` returns the point from which a container is read, when it has its first turn:
-    /// for its ID, its folder, and whether it existed before the reader.
-    pub fn turn(
-        &mut self,
-        buffer: &mut [u8],
-        now: Instant,
-        begin: impl FnOnce(&ContainerId, &Path, bool) -> io::Result<Begin>,
-        mut pass: impl FnMut(&ContainerId, Event<'_>),
-    ) -> bool {
+    pub fn turn(&mut self, buffer: &mut [u8], now: Instant, receiver: &mut impl Receiver) -> bool {
         let Some(path) = self.ready.pop_front() else {
             return false;
         };
@@ -205,24 +213,28 @@ impl Reader {
         *is_ready = false;
         let reading = match reading {
             Some(reading) => reading,
-            None => match begin(id, &path, *is_old) {
-                Ok(Begin {
+            None => match receiver.begin(id, &path, *is_old) {
+                Ok(Some(Begin {
                     position,
                     stops,
                     new,
                     gone,
-                }) => {
-                    pass(id, Event::Begun { new, gone });
+                })) => {
+                    receiver.receive(id, Event::Begun { new, gone });
                     reading.insert(Reading::new(path.clone(), position, stops, self.limit))
+                }
+                Ok(None) => {
+                    *wake = Some(now + LATER);
+                    return true;
                 }
                 Err(error) => {
                     *wake = Some(now + RETRY);
-                    pass(id, Event::Failed(error));
+                    receiver.receive(id, Event::Failed(error));
                     return true;
                 }
             },
         };
-        match reading.turn(buffer, now, |event| pass(id, event)) {
+        match reading.turn(buffer, now, |event| receiver.receive(id, event)) {
             Ok(Turn::Read(_) | Turn::Missing(_)) => {
                 *is_ready = true;
                 self.ready.push_back(path);
@@ -233,16 +245,17 @@ impl Reader {
             }
             Err(error) => {
                 *wake = Some(now + RETRY);
-                pass(id, Event::Failed(error));
+                receiver.receive(id, Event::Failed(error));
             }
         }
         true
     }
 
-    /// Returns whether a container may have something to read.
+    /// Returns whether all containers are begun that existed before the reader.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    pub fn has_begun_old(&self) -> bool {
+        let mut old = self.containers.values().filter(|tracked| tracked.is_old);
+        self.scan.is_some() && old.all(|tracked| tracked.reading.is_some())
     }
 
     /// Returns the time at which [`Reader::update`] must be called, if there are no changes
@@ -314,7 +327,7 @@ impl ContainerId {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
     use std::fs::{self, OpenOptions};
     use std::io::Write;
 
@@ -327,14 +340,57 @@ mod tests {
         root: TempDir,
         reader: Reader,
         now: Instant,
+        recorder: Recorder,
+    }
+
+    #[derive(Default)]
+    struct Recorder {
+        /// Where new outputs begin.
+        new: Option<From>,
         received: Vec<(String, String)>,
         positions: BTreeMap<ContainerId, Position>,
         ended: usize,
     }
 
+    impl Receiver for Recorder {
+        fn begin(
+            &mut self,
+            id: &ContainerId,
+            folder: &Path,
+            is_old: bool,
+        ) -> io::Result<Option<Begin>> {
+            let known: Vec<Position> = self.positions.get(id).cloned().into_iter().collect();
+            let new = self.new.filter(|_| is_old && known.is_empty());
+            let wants = Wants {
+                known,
+                everything: false,
+                new,
+            };
+            begin(folder, &wants).map(Some)
+        }
+
+        fn receive(&mut self, id: &ContainerId, event: Event<'_>) {
+            match event {
+                Event::Item(Item::Text(text)) => {
+                    let text = String::from_utf8(text.text.to_vec()).unwrap();
+                    self.received.push((id.pod.namespace.clone(), text));
+                }
+                Event::Passage(passage) => {
+                    if passage.is_last {
+                        self.ended += 1;
+                        self.positions.remove(id);
+                    } else {
+                        self.positions.insert(id.clone(), passage.to);
+                    }
+                }
+                Event::Begun { gone: None, .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     fn open(root: &Path) -> Reader {
-        let namespaces = Namespaces::AllBut(BTreeSet::new());
-        Reader::new(root.to_owned(), namespaces, 1000).unwrap()
+        Reader::new(root.to_owned(), Scope::default(), 1000).unwrap()
     }
 
     impl World {
@@ -344,9 +400,7 @@ mod tests {
                 reader: open(root.path()),
                 root,
                 now: Instant::now(),
-                received: Vec::new(),
-                positions: BTreeMap::new(),
-                ended: 0,
+                recorder: Recorder::default(),
             }
         }
 
@@ -368,50 +422,13 @@ mod tests {
         fn read(&mut self, new: From) {
             let mut buffer = [0; 80];
             self.reader.update(self.now).unwrap();
-            let Self {
-                reader,
-                received,
-                positions,
-                ended,
-                ..
-            } = self;
-            loop {
-                let known = positions.clone();
-                let begin = |id: &ContainerId, folder: &Path, is_old| {
-                    let known: Vec<Position> = known.get(id).cloned().into_iter().collect();
-                    let new = (is_old && known.is_empty()).then_some(new);
-                    let wants = Wants {
-                        known,
-                        everything: false,
-                        new,
-                    };
-                    begin(folder, &wants)
-                };
-                let pass = |id: &ContainerId, event: Event<'_>| match event {
-                    Event::Item(Item::Text(text)) => {
-                        let text = String::from_utf8(text.text.to_vec()).unwrap();
-                        received.push((id.pod.namespace.clone(), text));
-                    }
-                    Event::Passage(passage) => {
-                        if passage.is_last {
-                            *ended += 1;
-                            positions.remove(id);
-                        } else {
-                            positions.insert(id.clone(), passage.to);
-                        }
-                    }
-                    Event::Begun { gone: None, .. } => {}
-                    other => panic!("{other:?}"),
-                };
-                if !reader.turn(&mut buffer, self.now, begin, pass) {
-                    return;
-                }
-            }
+            self.recorder.new = Some(new);
+            while self.reader.turn(&mut buffer, self.now, &mut self.recorder) {}
         }
 
         fn texts(&mut self) -> BTreeMap<String, Vec<String>> {
             let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for (namespace, text) in self.received.drain(..) {
+            for (namespace, text) in self.recorder.received.drain(..) {
                 texts.entry(namespace).or_default().push(text);
             }
             texts
@@ -446,6 +463,7 @@ mod tests {
         world.write("shop", "1");
         world.read(From::Beginning);
         let at = world
+            .recorder
             .received
             .iter()
             .position(|(namespace, _)| namespace == "shop");
@@ -475,7 +493,10 @@ mod tests {
         fs::remove_dir_all(world.folder("shop")).unwrap();
         world.read(From::Beginning);
         assert_eq!(world.texts()["shop"], ["1", "2"]);
-        assert_eq!((world.ended, world.reader.containers.len()), (1, 0));
+        assert_eq!(
+            (world.recorder.ended, world.reader.containers.len()),
+            (1, 0)
+        );
         // A pod with the same name has another UID, but the folder may be the same in a test.
         world.write("shop", "3");
         world.read(From::End);
@@ -491,7 +512,7 @@ mod tests {
         let _ = world.reader.discovery.changes(|_| {});
         let deadline = world.reader.deadline().unwrap();
         world.read(From::Beginning);
-        assert!(world.received.is_empty());
+        assert!(world.recorder.received.is_empty());
         world.now = deadline;
         world.read(From::Beginning);
         assert_eq!(world.texts()["shop"], ["1"]);

@@ -1,0 +1,200 @@
+//! What the queues of the outputs have of each container, and what they want.
+//!
+//! An output is new until the positions of all containers that existed at the start are in
+//! its file `start`. The last entry of the file marks it as complete. Later containers are
+//! wanted from their beginning.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use positions::outputs::{self, Output};
+use positions::{Container, Entry, POSITIONS, PositionFile, START};
+use reader::begin::{From, Wants};
+use reader::{ContainerId, Position};
+
+use crate::position;
+
+/// The outputs that take the records of the input.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    outputs: Vec<Queue>,
+}
+
+/// The queue of an output, or the input's own positions.
+#[derive(Debug)]
+struct Queue {
+    output: Output,
+    /// The file with what the queue has, which the output writes.
+    positions: PathBuf,
+    /// What the queue had at the start.
+    taken: BTreeMap<Container, Entry>,
+    /// The positions at which the input began for this output, and their file.
+    start: BTreeMap<Container, Entry>,
+    start_file: PositionFile,
+    is_new: bool,
+}
+
+/// The container of the entry that marks a file of starts as complete.
+fn mark() -> Container {
+    Container {
+        uid: String::new(),
+        name: String::new(),
+    }
+}
+
+impl Queues {
+    /// Adds the input's own positions, as those of an output that wants all containers.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be read.
+    pub(crate) fn with_own(mut self, positions: &Path) -> io::Result<Self> {
+        let own = Output {
+            queue: String::new(),
+            namespace: None,
+        };
+        let mut start = positions.as_os_str().to_owned();
+        start.push(".start");
+        let queue = Queue::open(own, positions, Path::new(&start))?;
+        self.outputs.push(queue);
+        Ok(self)
+    }
+
+    /// Returns the queues of no output.
+    pub(crate) const fn none() -> Self {
+        Self {
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Reads the positions of all outputs. Returns `None` as long as the outputs are unknown.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be read.
+    pub(crate) fn load(folder: &Path) -> io::Result<Option<Self>> {
+        let Some(outputs) = outputs::announced(folder)? else {
+            return Ok(None);
+        };
+        let queues = outputs.into_iter().map(|output| {
+            let folder = folder.join(&output.queue);
+            std::fs::create_dir_all(&folder)?;
+            Queue::open(output, &folder.join(POSITIONS), &folder.join(START))
+        });
+        Ok(Some(Self {
+            outputs: queues.collect::<io::Result<_>>()?,
+        }))
+    }
+
+    /// Returns the namespaces whose containers an output wants; none if all are wanted.
+    pub(crate) fn namespaces(&self) -> Option<Vec<String>> {
+        let namespaces = self.outputs.iter();
+        namespaces
+            .map(|queue| queue.output.namespace.clone())
+            .collect()
+    }
+
+    /// Returns what the outputs want of a container.
+    pub(crate) fn wants(&self, id: &ContainerId, is_old: bool, new: From) -> Wants {
+        let container = container(id);
+        let mut wants = Wants {
+            // Without positions, each start is the first one.
+            new: (self.outputs.is_empty() && is_old).then_some(new),
+            ..Wants::default()
+        };
+        for queue in self.of(&id.pod.namespace) {
+            let entry = queue.taken.get(&container).or(queue.start.get(&container));
+            match entry.and_then(|entry| position::decode(&entry.position)) {
+                Some(position) => wants.known.push(position),
+                None if queue.is_new && is_old => wants.new = Some(new),
+                None => wants.everything = true,
+            }
+        }
+        wants
+    }
+
+    /// Records the position at which a container is begun for new outputs.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be written.
+    pub(crate) fn begin(&mut self, id: &ContainerId, position: &Position) -> io::Result<()> {
+        let container = container(id);
+        let namespace = &id.pod.namespace;
+        let new = self.outputs.iter_mut().filter(|queue| queue.is_new);
+        for queue in new.filter(|queue| queue.wants(namespace)) {
+            if !queue.taken.contains_key(&container) && !queue.start.contains_key(&container) {
+                let entry = Entry {
+                    place: position.place(),
+                    position: position::encode(position),
+                };
+                queue.start_file.set(&container, &entry)?;
+                queue.start.insert(container.clone(), entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether an output is new.
+    pub(crate) fn has_new(&self) -> bool {
+        self.outputs.iter().any(|queue| queue.is_new)
+    }
+
+    /// Ends the time of new outputs: all containers that existed at the start are begun.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be written.
+    pub(crate) fn complete(&mut self) -> io::Result<()> {
+        for queue in self.outputs.iter_mut().filter(|queue| queue.is_new) {
+            let entry = Entry {
+                place: 0,
+                position: String::new(),
+            };
+            queue.start_file.set(&mark(), &entry)?;
+            queue.is_new = false;
+        }
+        Ok(())
+    }
+
+    /// Returns the files of positions of the queues that want the containers of a namespace.
+    pub(crate) fn files(&self, namespace: &str) -> impl Iterator<Item = &Path> {
+        let queues = self
+            .of(namespace)
+            .filter(|queue| !queue.output.queue.is_empty());
+        queues.map(|queue| &*queue.positions)
+    }
+
+    fn of(&self, namespace: &str) -> impl Iterator<Item = &Queue> {
+        self.outputs.iter().filter(|queue| queue.wants(namespace))
+    }
+}
+
+impl Queue {
+    fn open(output: Output, positions: &Path, start: &Path) -> io::Result<Self> {
+        let found = positions::read(positions)?.unwrap_or_default();
+        let (start_file, start) = PositionFile::open(start)?;
+        Ok(Self {
+            output,
+            positions: positions.to_owned(),
+            taken: found.entries,
+            is_new: !start.entries.contains_key(&mark()),
+            start: start.entries,
+            start_file,
+        })
+    }
+
+    fn wants(&self, namespace: &str) -> bool {
+        let only = self.output.namespace.as_deref();
+        only.is_none_or(|only| only == namespace)
+    }
+}
+
+/// Returns the name of a container in files of positions.
+pub(crate) fn container(id: &ContainerId) -> Container {
+    Container {
+        uid: id.pod.uid.clone(),
+        name: id.container.clone(),
+    }
+}
