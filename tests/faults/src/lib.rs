@@ -16,6 +16,7 @@
     reason = "all scenarios have the same type, and most of them can run everywhere"
 )]
 
+mod arrivals;
 mod load;
 mod mount;
 pub mod namespace;
@@ -90,9 +91,10 @@ fn check(outcome: Outcome) {
 
 use load::Delivery::{Direct, Queued};
 use rig::rsyslog::Driver;
+use scenarios::pod_logs::{End, Size};
 use scenarios::{
-    crash, cut, daemons, exit, fluent_bit, names, neighbours, network, queue, restart, shape,
-    stall, tls,
+    crash, cut, daemons, exit, fluent_bit, names, neighbours, network, pod_logs, queue, restart,
+    shape, stall, tls,
 };
 
 scenarios! {
@@ -192,5 +194,12 @@ scenarios! {
         read_only: "The queue's disk has an error, and is read-only until the next start" => queue::read_only;
         removed: "The queue's folder is removed with waiting messages, until the next start" => queue::removed;
         slow_disk: "The queue's disk is slow, and does not respond for 10 s" => queue::slow_disk;
+    }
+    /// The scenarios of the input that reads pod logs, with queues on disk.
+    mod of_pod_logs as POD_LOGS {
+        restart: "Fluent Bit restarts, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::SHORT, End::Orderly);
+        kill: "Fluent Bit is killed (KILL), with up to 3 rotations meanwhile" => || pod_logs::restart(Size::SHORT, End::Kill);
+        #[ignore] restart_100: "Fluent Bit restarts 100 times under load, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::LONG, End::Orderly);
+        #[ignore] kill_100: "Fluent Bit is killed (KILL) 100 times under load, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::LONG, End::Kill);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod fluent_bit;
 pub(crate) mod names;
 pub(crate) mod neighbours;
 pub(crate) mod network;
+pub(crate) mod pod_logs;
 pub(crate) mod queue;
 pub(crate) mod restart;
 pub(crate) mod shape;

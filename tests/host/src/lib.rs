@@ -17,27 +17,37 @@ pub const EXECUTABLE: &str = env!("HOST");
 /// The path of a host without the functions that Fluent Bit exports to plugins.
 pub const BARE_EXECUTABLE: &str = env!("BARE_HOST");
 
-/// Returns the path of the plugin's library: the value of `SYSLOG_SINK_LIBRARY` if it
-/// is set. Otherwise builds the library in release mode.
+/// Returns the path of the output's library: the value of `SYSLOG_SINK_LIBRARY` if it is
+/// set. Otherwise builds the library in release mode.
 #[must_use]
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("SYSLOG_SINK_LIBRARY") {
-            return path.into();
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--package", "plugin", "--quiet"])
-            .current_dir(&root)
-            .status()
-            .expect("cargo starts");
-        assert!(status.success(), "the plugin does not build");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-        let library = target.join("release/libout_syslog_sink.so");
-        fs::canonicalize(library).expect("the library was built")
-    })
+    LIBRARY.get_or_init(|| build("SYSLOG_SINK_LIBRARY", "plugin", "libout_syslog_sink.so"))
+}
+
+/// Returns the path of the library of the input that reads pod logs, like [`library`]; the
+/// variable is `POD_LOGS_LIBRARY`.
+#[must_use]
+pub fn pod_logs_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| build("POD_LOGS_LIBRARY", "pod-logs", "libin_pod_logs.so"))
+}
+
+/// Returns the path in a variable, or else builds a package and returns its library's path.
+fn build(variable: &str, package: &str, file: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", package, "--quiet"])
+        .current_dir(&root)
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "{package} does not build");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let library = target.join("release").join(file);
+    fs::canonicalize(library).expect("the library was built")
 }
 
 /// A builder for `host run`.

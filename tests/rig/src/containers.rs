@@ -5,6 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 /// The `/var/log` folder of a node.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -26,6 +29,8 @@ pub struct Container {
     rotations: u32,
 }
 
+/// The number of files that the kubelet keeps of a container (`containerLogMaxFiles`).
+pub const MAX_FILES: usize = 5;
 /// The maximum length of a part into which a container runtime splits a line.
 const PART: usize = 16 * 1024;
 
@@ -96,15 +101,56 @@ impl Container {
         self.file.write_all(lines).expect("the file can be written");
     }
 
-    /// Rotates the file, as the kubelet does: the old file is renamed.
+    /// Rotates the file, as the kubelet does: removes the oldest files beyond
+    /// [`MAX_FILES`], compresses those that were rotated before, renames the current one, and
+    /// opens a new one.
     pub fn rotate(&mut self) {
+        let rotated = self.rotated();
+        let (removed, kept) = rotated.split_at(rotated.len().saturating_sub(MAX_FILES - 2));
+        for path in removed {
+            fs::remove_file(path).expect("the file can be removed");
+        }
+        let is_plain = |path: &&PathBuf| path.extension().is_none_or(|extension| extension != "gz");
+        for path in kept.iter().filter(is_plain) {
+            compress(path);
+        }
         self.rotations += 1;
-        let old = self
-            .path
-            .with_file_name(format!("0.log.{}", self.rotations));
-        fs::rename(&self.path, old).expect("the file can be renamed");
+        let (hour, minute, second) = (
+            self.rotations / 3600,
+            self.rotations / 60 % 60,
+            self.rotations % 60,
+        );
+        let name = format!("0.log.20260301-{hour:02}{minute:02}{second:02}");
+        fs::rename(&self.path, self.path.with_file_name(name)).expect("the file can be renamed");
         self.file = append(&self.path);
     }
+
+    /// Returns the rotated files, oldest first.
+    fn rotated(&self) -> Vec<PathBuf> {
+        let folder = self.path.parent().expect("the file is in a folder");
+        let entries = fs::read_dir(folder).expect("the folder can be read");
+        let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+        let mut paths: Vec<PathBuf> = paths.filter(|path| *path != self.path).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// Compresses a file like the kubelet: into a temporary file, which is renamed.
+fn compress(path: &Path) {
+    let text = fs::read(path).expect("the file can be read");
+    let named = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let temporary = named(".tmp");
+    let file = File::create(&temporary).expect("a file");
+    let mut encoder = GzEncoder::new(file, Compression::default());
+    encoder.write_all(&text).expect("the file can be written");
+    encoder.finish().expect("the file can be written");
+    fs::rename(temporary, named(".gz")).expect("the file can be renamed");
+    fs::remove_file(path).expect("the file can be removed");
 }
 
 fn append(path: &Path) -> File {

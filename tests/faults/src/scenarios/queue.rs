@@ -45,8 +45,8 @@ fn output_of(tags: &str, name: &str, address: &str, state: &Path) -> String {
 }
 
 /// Returns the sum of a metric of the plugin over all labels except the name.
-fn metric(agent: &Agent, metric: &str, name: &str) -> Option<f64> {
-    let text = fluent_bit::get(agent.http_port, "/api/v2/metrics/prometheus")?;
+pub(super) fn metric(http_port: u16, metric: &str, name: &str) -> Option<f64> {
+    let text = fluent_bit::get(http_port, "/api/v2/metrics/prometheus")?;
     let begin = format!("{metric}{{name=\"{name}\"");
     let lines = text.lines().filter(|line| line.starts_with(&begin));
     let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -69,7 +69,7 @@ fn arrived(load: &Load, receiver: &Receiver) -> Counts {
 /// Waits until this many messages wait in a queue.
 fn wait_for_waiting(agent: &Agent, name: &str, count: usize) {
     let waiting = || {
-        let messages = metric(agent, "syslog_sink_queue_messages", name);
+        let messages = metric(agent.http_port, "syslog_sink_queue_messages", name);
         (messages == Some(count as f64)).then_some(())
     };
     wait::until(BOUND, waiting).unwrap();
@@ -277,7 +277,7 @@ pub(crate) fn dead_neighbour() -> Outcome {
     };
     write_by_the_second(&mut files, &load, &live);
     wait_for_waiting(&agent, "dead", load.total());
-    let retries = metric(&agent, "fluentbit_output_retries_total", "dead");
+    let retries = metric(agent.http_port, "fluentbit_output_retries_total", "dead");
     assert_eq!(retries, Some(0.0));
     running.stop();
     let counts = load.compare_by(tags, texts(&live.received()));
