@@ -21,6 +21,8 @@
 //!        ^
 //! reader.rs          all containers of a node, in turns
 //!   discovery.rs       folders of pods and containers, and changes in them
+//!
+//! labels.rs          the labels of pods, from files that `sink-agent` writes
 //! ```
 //!
 //! The crate has no threads and no clock: time comes in as a value.
@@ -32,6 +34,7 @@ pub mod container_log;
 pub mod discovery;
 pub mod file_id;
 pub mod file_name;
+pub mod labels;
 pub mod line;
 pub mod pod_folder;
 pub mod reader;
