@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lexopt::Arg;
+use lexopt::{Arg, ValueExt};
 use thiserror::Error;
 
 /// The help text, printed for `--help` and after a usage error.
@@ -14,8 +15,10 @@ Starts Fluent Bit after these checks:
 - If no container log can be read, Fluent Bit is not started.
 - If HTTP_LISTEN is an IPv6 address and the kernel does not support IPv6, Fluent Bit
   listens on 0.0.0.0 instead.
+With --pods, sink-agent continues to run, and keeps the labels of the node's pods in
+files.
 
-Usage: sink-agent [--state FOLDER] [--logs FOLDER] -- PROGRAM [ARGUMENT]...
+Usage: sink-agent [OPTION]... -- PROGRAM [ARGUMENT]...
        sink-agent [--state FOLDER] --remove
 
 Options:
@@ -24,16 +27,31 @@ Options:
     --logs FOLDER    The folder that contains the container logs, such as
                      /var/log/containers. Defaults to the variable CONTAINER_LOGS;
                      without either, logs are not checked.
+    --pods FOLDER    The folder for the labels of the pods of the node NODE_NAME, as
+                     <namespace>_<pod>.meta. They are read from the API server, with
+                     the permission to watch pods. Without an API server, PROGRAM runs
+                     all the same. Defaults to the variable POD_META_DIR; without
+                     either, no files are written.
+    --pods-retention SECONDS
+                     The time for which the files of deleted pods are kept. Defaults
+                     to 600.
     --remove         Remove all files of the agents from the state folder, including
                      queues with undelivered messages, and then the folder. Fails if
                      an agent uses a queue.
     --help           Print this help.
     --version        Print the version.
 
-PROGRAM replaces this process: it receives signals, and its exit code is returned.
+PROGRAM replaces this process: it receives signals, and its exit code is returned. With
+--pods, PROGRAM is a child: TERM, INT, QUIT, HUP and CONT are forwarded to it, and
+sink-agent exits with its exit code, or with 128 plus the number of the signal that
+ended it.
 Exit codes of sink-agent itself: 1 no log can be read, or a file could not be
 removed; 2 usage error; 126 PROGRAM cannot be started; 127 PROGRAM not found.
 ";
+
+/// The default time for which the files of deleted pods are kept: their last lines may still
+/// be read.
+const RETENTION: Duration = Duration::from_secs(600);
 
 /// The parsed command line.
 #[derive(Debug, PartialEq)]
@@ -51,6 +69,8 @@ pub(crate) enum Arguments {
 pub(crate) struct Start {
     pub(crate) state: Option<PathBuf>,
     pub(crate) logs: Option<PathBuf>,
+    pub(crate) pods: Option<PathBuf>,
+    pub(crate) retention: Duration,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
 }
@@ -63,6 +83,8 @@ pub(crate) struct Variables {
     pub(crate) state: Option<OsString>,
     /// `CONTAINER_LOGS`.
     pub(crate) logs: Option<OsString>,
+    /// `POD_META_DIR`.
+    pub(crate) pods: Option<OsString>,
 }
 
 /// A usage error.
@@ -92,11 +114,16 @@ impl Arguments {
             value.map(PathBuf::from)
         };
         let (mut state, mut logs) = (folder(variables.state), folder(variables.logs));
+        let (mut pods, mut retention) = (folder(variables.pods), RETENTION);
         let mut remove = false;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("state") => state = Some(parser.value()?.into()),
                 Arg::Long("logs") => logs = Some(parser.value()?.into()),
+                Arg::Long("pods") => pods = Some(parser.value()?.into()),
+                Arg::Long("pods-retention") => {
+                    retention = Duration::from_secs(parser.value()?.parse::<u32>()?.into());
+                }
                 Arg::Long("remove") => remove = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("version") | Arg::Short('V') => return Ok(Self::Version),
@@ -105,6 +132,8 @@ impl Arguments {
                     return Ok(Self::Start(Start {
                         state,
                         logs,
+                        pods,
+                        retention,
                         program: program.into(),
                         arguments: parser.raw_args()?.collect(),
                     }));
@@ -126,7 +155,7 @@ mod tests {
     fn parse(words: &[&str], state: Option<&str>) -> Result<Arguments, UsageError> {
         let variables = Variables {
             state: state.map(OsString::from),
-            logs: None,
+            ..Variables::default()
         };
         Arguments::parse(lexopt::Parser::from_args(words), variables)
     }
@@ -135,6 +164,8 @@ mod tests {
         Arguments::Start(Start {
             state: state.map(PathBuf::from),
             logs: None,
+            pods: None,
+            retention: Duration::from_secs(600),
             program: program.into(),
             arguments: arguments.iter().map(OsString::from).collect(),
         })
@@ -163,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn the_folder_of_labels_is_an_option_or_a_variable() {
+        let start = |words: &[&str]| {
+            let variables = Variables {
+                pods: Some("/variable".into()),
+                ..Variables::default()
+            };
+            let parser = lexopt::Parser::from_args(words);
+            let Arguments::Start(start) = Arguments::parse(parser, variables).unwrap() else {
+                panic!("{words:?}");
+            };
+            (start.pods.unwrap(), start.retention.as_secs())
+        };
+        assert_eq!(start(&["--", "x"]), ("/variable".into(), 600));
+        let words = ["--pods", "/option", "--pods-retention=5", "x"];
+        assert_eq!(start(&words), ("/option".into(), 5));
+    }
+
+    #[test]
     fn usage_errors_describe_the_problem() {
         for (words, problem) in [
             (&["--state"][..], "missing argument for option '--state'"),
@@ -170,6 +219,7 @@ mod tests {
             (&["--state", "/s"], "missing program"),
             (&[], "missing program"),
             (&["--remove"], "missing folder"),
+            (&["--pods-retention=1h"], "cannot parse argument \"1h\""),
             (&["--remove", "--", "x"], "unexpected argument \"x\""),
         ] {
             let error = parse(words, None).unwrap_err().to_string();

@@ -1,5 +1,7 @@
 //! Logging to stderr in Fluent Bit's format.
 
+use std::error::Error;
+
 use jiff::Timestamp;
 
 pub(crate) fn info(text: &str) {
@@ -12,6 +14,20 @@ pub(crate) fn warn(text: &str) {
 
 pub(crate) fn error(text: &str) {
     line("error", text);
+}
+
+/// Returns an error with its causes, for errors that do not include them, or include some.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 fn line(level: &str, text: &str) {

@@ -9,6 +9,8 @@
 //!     │                            no: rename it, and log a warning
 //!     ├── listen.rs              a listen address that the kernel supports
 //!     ├── exec ────────────────> Fluent Bit, with the same process ID
+//!     ├── supervise.rs           with --pods: Fluent Bit as a child
+//!     │     └ pods/ ───────────> the labels of the node's pods, in files
 //!     └── removal.rs             --remove: remove all files of the agents from the node
 //! ```
 //!
@@ -22,16 +24,22 @@ mod database;
 mod listen;
 mod log;
 mod logs;
+mod pods;
 mod removal;
 mod state;
+mod supervise;
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::arguments::{Arguments, HELP, Start, Variables};
 use crate::log::{error, info};
+use crate::supervise::Supervisor;
 
+/// The environment variable with the name of the node.
+const NODE: &str = "NODE_NAME";
 /// The exit code if the program cannot be started, as in a shell.
 const CANNOT_RUN: u8 = 126;
 /// The exit code if the program is not found, as in a shell.
@@ -47,6 +55,7 @@ fn main() -> ExitCode {
     let variables = Variables {
         state: std::env::var_os("STATE_DIR"),
         logs: std::env::var_os("CONTAINER_LOGS"),
+        pods: std::env::var_os("POD_META_DIR"),
     };
     let start = match Arguments::parse(lexopt::Parser::from_env(), variables) {
         Ok(Arguments::Start(start)) => start,
@@ -75,6 +84,8 @@ fn main() -> ExitCode {
     let Start {
         state,
         logs,
+        pods,
+        retention,
         program,
         arguments,
     } = start;
@@ -95,12 +106,48 @@ fn main() -> ExitCode {
         ));
         command.env(listen::VARIABLE, replacement);
     }
-    // `exec` returns only if it fails.
-    let failure = command.args(arguments).exec();
+    command.args(arguments);
+    let failure = match pods.and_then(|folder| supervisor(folder, retention)) {
+        Some((supervisor, pods)) => match supervisor.run(command, || start_pods(pods)) {
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => failure,
+        },
+        // `exec` returns only if it fails.
+        None => command.exec(),
+    };
     error(&format!("cannot start {}: {failure}", program.display()));
     ExitCode::from(if failure.kind() == std::io::ErrorKind::NotFound {
         NOT_FOUND
     } else {
         CANNOT_RUN
     })
+}
+
+/// Returns the supervisor, and the settings of the pods' labels. Without them, Fluent Bit runs
+/// without labels.
+fn supervisor(folder: PathBuf, retention: Duration) -> Option<(Supervisor, pods::Settings)> {
+    let node = std::env::var(NODE).unwrap_or_default();
+    if node.is_empty() {
+        error(&format!(
+            "{NODE} is not set: the labels of pods are not read"
+        ));
+        return None;
+    }
+    let settings = pods::Settings {
+        folder,
+        node,
+        retention,
+    };
+    let supervisor = Supervisor::new().inspect_err(|failure| {
+        error(&format!(
+            "cannot supervise Fluent Bit, so the labels of pods are not read: {failure}"
+        ));
+    });
+    Some((supervisor.ok()?, settings))
+}
+
+fn start_pods(settings: pods::Settings) {
+    if let Err(failure) = pods::start(settings) {
+        error(&format!("cannot read the labels of pods: {failure}"));
+    }
 }
