@@ -23,6 +23,7 @@ pub use self::options::{OPTIONS, OptionInfo, Properties, key_of};
 pub use self::queue::QueueConfig;
 pub use self::value::{size, size_text};
 use crate::identity;
+use crate::scope::{self, Scope};
 use crate::selection::{LabelSelector, NamePatterns, Selection, Stream};
 
 /// The configuration of one Fluent Bit `[OUTPUT]`.
@@ -40,6 +41,11 @@ pub struct Config {
     pub record_cluster_name: bool,
     /// The only namespace whose records are sent, or `None` for all namespaces.
     pub namespace: Option<String>,
+    /// The pods whose records are sent, with all namespaces.
+    pub scope: Scope,
+    /// The time from which the input that reads pod logs reads what was there before the
+    /// output, in seconds since 1970-01-01T00:00:00Z.
+    pub since: Option<u64>,
     /// The selection of records within the namespace.
     pub selection: Selection,
     /// The layout of messages.
@@ -101,6 +107,8 @@ impl Config {
             identity,
             record_cluster_name: options.flag("record_cluster_name")?,
             namespace: namespace(&options, identity)?,
+            scope: scope(&options)?,
+            since: options.optional("since", since)?,
             selection: selection(&options)?,
             layout: layout::parse(&options, protocol, &mut warnings)?,
             queue: queue::parse(&options)?,
@@ -280,6 +288,29 @@ fn namespace(
         _ => return Ok(namespace),
     };
     Err(options.error("namespace", problem))
+}
+
+fn scope(options: &Options<'_>) -> Result<Scope, ConfigError> {
+    let is_cluster = options.flag("cluster")?;
+    for key in ["namespaces", "exclude_namespaces"] {
+        if !is_cluster && options.text(key).is_some() {
+            return Err(options.error(key, "needs cluster on"));
+        }
+    }
+    let excluded = options.optional("exclude_namespaces", scope::namespaces)?;
+    let pods = options.optional("exclude_pods", scope::pods)?;
+    Ok(Scope {
+        namespaces: options.optional("namespaces", scope::namespaces)?,
+        excluded_namespaces: excluded.unwrap_or_default(),
+        excluded_pods: pods.unwrap_or_default(),
+    })
+}
+
+/// Parses a time. Returns the seconds since 1970-01-01T00:00:00Z.
+fn since(text: &str) -> Result<u64, String> {
+    let time: Option<jiff::Timestamp> = text.parse().ok();
+    let seconds = time.and_then(|time| u64::try_from(time.as_second()).ok());
+    seconds.ok_or_else(|| "must be a time such as 2026-03-01T12:00:00Z".to_owned())
 }
 
 fn selection(options: &Options<'_>) -> Result<Selection, ConfigError> {

@@ -22,6 +22,7 @@ pub mod hostname;
 pub mod identity;
 pub mod message;
 pub mod notice;
+pub mod scope;
 pub mod selection;
 pub mod severity;
 pub mod template;

@@ -40,6 +40,7 @@ use crate::config::{
     Config, ControlCharacters, FacilityFrom, Layout, Oversize, SdElement, SeverityFrom,
 };
 use crate::identity::{Identity, Source};
+use crate::scope::Scope;
 use crate::selection::Selection;
 use crate::severity::{from_level, from_stream};
 use crate::template::{Template, TemplateContext};
@@ -87,6 +88,8 @@ pub struct Mapper {
     /// Whether a record's `cluster_name` becomes HOSTNAME.
     record_cluster_name: bool,
     namespace: Option<String>,
+    /// The scope, or `None` if it includes all records.
+    scope: Option<Scope>,
     /// The selection, or `None` if it includes all records.
     selection: Option<Selection>,
     /// The name of this machine, for records without a host name.
@@ -171,6 +174,7 @@ impl Mapper {
             identity: config.identity,
             record_cluster_name: config.record_cluster_name,
             namespace: config.namespace.clone(),
+            scope: (!config.scope.is_everything()).then(|| config.scope.clone()),
             selection: (config.selection != Selection::default()).then(|| config.selection.clone()),
             own_hostname,
         }
@@ -227,7 +231,7 @@ impl Mapper {
                 LogEvent::Record(_) if group.is_skipped() => continue,
                 LogEvent::Record(record) => record,
                 LogEvent::GroupStart(metadata) => {
-                    group.start(metadata, &mut wants);
+                    group.start(metadata, self.scope.as_ref(), &mut wants);
                     continue;
                 }
                 LogEvent::GroupEnd => {
@@ -267,9 +271,7 @@ impl Mapper {
                 tally.add(LossReason::Refused);
                 continue;
             }
-            if let Some(selection) = &self.selection
-                && !selection.matches(identity, &fields)
-            {
+            if !self.includes(identity, &fields) {
                 continue;
             }
             let record = Record {
@@ -311,6 +313,16 @@ impl Mapper {
             None => true,
             Some(namespace) => identity.is_some_and(|identity| identity.namespace == namespace),
         }
+    }
+
+    /// Whether a record of the namespace is in the scope and selected.
+    fn includes(&self, identity: Option<Identity<'_>>, fields: &Fields<'_>) -> bool {
+        // A group is in the scope as a whole.
+        let scope = self.scope.as_ref();
+        let scope = scope.filter(|_| self.identity != Source::Group);
+        let selection = self.selection.as_ref();
+        scope.is_none_or(|scope| scope.contains(identity))
+            && selection.is_none_or(|selection| selection.matches(identity, fields))
     }
 
     fn map_record(

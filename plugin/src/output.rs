@@ -17,7 +17,7 @@ use positions::{Group, Ledger};
 use syslog::{Batch, Framing, Outcome};
 use transport::{Destination, Sender};
 
-use crate::announcement::Announced;
+use crate::announcement::{Announced, announce};
 use crate::connection_log::ConnectionLog;
 use crate::loss_report::{LossReport, Notice};
 use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ pub(crate) struct Output {
     framing: Framing,
     /// The route of batches, set once all queues are open.
     route: OnceLock<Route>,
-    /// What the queue has of each container, set before the route; none without a queue or
+    /// The record of the groups that the queue has, set before the route; none without a queue or
     /// with identities that are not those of groups.
     ledger: OnceLock<Mutex<Ledger>>,
     opening: Mutex<Option<Opening>>,
@@ -95,9 +95,7 @@ impl Output {
             _cleanup: queue.map(|queue| {
                 Cleanup::register(&queue.path, &queue.name, queue.orphan_age, log, sender)
             }),
-            _announced: queue
-                .filter(|_| config.identity == Source::Group)
-                .map(|queue| Announced::add(&queue.path, &queue.name, config.namespace.as_deref())),
+            _announced: announce(&config),
             route: OnceLock::new(),
             ledger: OnceLock::new(),
             mapper: Mapper::new(&config, hostname),

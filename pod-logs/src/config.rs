@@ -1,4 +1,4 @@
-//! The configuration keys of an `[INPUT]`. docs/CONFIGURATION.md is their reference.
+//! The configuration keys of an `[INPUT]`. docs/POD_LOGS.md is their reference.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -252,6 +252,23 @@ mod tests {
             found.map(|(_, value)| value.clone())
         };
         Config::parse(get).map_err(|error| error.to_string())
+    }
+
+    /// The table of docs/POD_LOGS.md has the same keys and defaults, in the same order.
+    #[test]
+    fn the_reference_lists_all_keys_and_defaults() {
+        let reference = include_str!("../../docs/POD_LOGS.md");
+        let (_, section) = reference.split_once("## All keys").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let rows: Vec<(&str, &str)> = rows
+            .map(|line| {
+                let cells = line.split('|').skip(1);
+                let mut cells = cells.map(|cell| cell.trim().trim_matches('`'));
+                (cells.next().unwrap(), cells.next().unwrap())
+            })
+            .collect();
+        assert_eq!(rows, KEYS);
     }
 
     #[test]

@@ -27,13 +27,14 @@ pub(crate) struct Intake {
     labels_wait: Duration,
     /// The times since which containers wait for their labels.
     waiting: BTreeMap<ContainerId, Instant>,
-    start: StartFrom,
+    /// The point from which new outputs want the containers that were there before.
+    new_outputs: begin::From,
     encoder: Encoder,
     log: Log,
     /// The time of the current turn.
     now: Instant,
-    /// The beginning of a container that is not recorded yet.
-    begun: Option<(ContainerId, Position)>,
+    /// The beginnings of a container that are not recorded yet.
+    begun: Option<(ContainerId, Vec<(begin::From, Position)>)>,
     passage: Option<Encoded>,
 }
 
@@ -54,7 +55,11 @@ impl Intake {
             labels: config.labels_path.clone().map(Labels::new),
             labels_wait: config.labels_wait,
             waiting: BTreeMap::new(),
-            start: config.start,
+            new_outputs: match config.start {
+                StartFrom::Beginning => begin::From::Beginning,
+                StartFrom::End => begin::From::End,
+                StartFrom::Last(time) => begin::From::Since(earlier(now_on_clock(), time)),
+            },
             encoder: Encoder::new(config.records, config.node_name.clone()),
             log: log.clone(),
             now,
@@ -75,8 +80,8 @@ impl Intake {
     ///
     /// Returns an error if it cannot be recorded. The next call tries again.
     pub(crate) fn take(&mut self) -> io::Result<Option<Encoded>> {
-        if let Some((id, position)) = &self.begun {
-            self.queues.begin(id, position)?;
+        if let Some((id, begun)) = &self.begun {
+            self.queues.begin(id, begun, self.new_outputs)?;
             self.begun = None;
         }
         Ok(self.passage.take())
@@ -110,7 +115,7 @@ impl Intake {
             Item::Text(text) => (text.text, text.time, text.stream, text.is_cut),
             Item::Invalid(line) => {
                 self.counts.invalid += 1;
-                (line, now(), Stream::Stdout, true)
+                (line, now_on_clock(), Stream::Stdout, true)
             }
         };
         self.encoder.push(from, text, time, stream, is_cut);
@@ -165,12 +170,7 @@ impl Receiver for Intake {
             return Ok(None);
         }
         self.waiting.remove(id);
-        let new = match self.start {
-            StartFrom::Beginning => begin::From::Beginning,
-            StartFrom::End => begin::From::End,
-            StartFrom::Last(time) => begin::From::Since(earlier(now(), time)),
-        };
-        let wants = self.queues.wants(id, is_old, new);
+        let wants = self.queues.wants(id, is_old, self.new_outputs);
         begin::begin(folder, &wants).map(Some)
     }
 
@@ -178,7 +178,7 @@ impl Receiver for Intake {
         match event {
             Event::Begun { new, gone } => {
                 self.counts.containers += 1;
-                self.begun = new.map(|position| (id.clone(), position));
+                self.begun = (!new.is_empty()).then(|| (id.clone(), new));
                 if let Some(Gone { bytes }) = gone {
                     self.report_gone(id, bytes, "log files were deleted before they were read");
                 }
@@ -203,7 +203,7 @@ impl Receiver for Intake {
 }
 
 /// Returns the time of the node's clock.
-fn now() -> Time {
+fn now_on_clock() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default();
     Time {

@@ -31,7 +31,7 @@ struct Series {
     containers: Metric,
 }
 
-/// What an input has counted since the last report.
+/// The counts of an input since the last report.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) lines: u64,

@@ -1,16 +1,17 @@
-//! What the queues of the outputs have of each container, and what they want.
+//! The outputs' queues: the parts of each container's log that they have, and that they want.
 //!
 //! An output is new until the positions of all containers that existed at the start are in
 //! its file `start`. The last entry of the file marks it as complete. Later containers are
 //! wanted from their beginning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use positions::outputs::{self, Output};
 use positions::{Container, Entry, POSITIONS, PositionFile, START};
 use reader::begin::{From, Wants};
+use reader::line::Time;
 use reader::{ContainerId, Position};
 
 use crate::position;
@@ -27,7 +28,7 @@ struct Queue {
     output: Output,
     /// The file with what the queue has, which the output writes.
     positions: PathBuf,
-    /// What the queue had at the start.
+    /// The positions of the queue at the start.
     taken: BTreeMap<Container, Entry>,
     /// The positions at which the input began for this output, and their file.
     start: BTreeMap<Container, Entry>,
@@ -52,7 +53,8 @@ impl Queues {
     pub(crate) fn with_own(mut self, positions: &Path) -> io::Result<Self> {
         let own = Output {
             queue: String::new(),
-            namespace: None,
+            namespaces: None,
+            since: None,
         };
         let mut start = positions.as_os_str().to_owned();
         start.push(".start");
@@ -88,11 +90,12 @@ impl Queues {
     }
 
     /// Returns the namespaces whose containers an output wants; none if all are wanted.
-    pub(crate) fn namespaces(&self) -> Option<Vec<String>> {
-        let namespaces = self.outputs.iter();
-        namespaces
-            .map(|queue| queue.output.namespace.clone())
-            .collect()
+    pub(crate) fn namespaces(&self) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for queue in &self.outputs {
+            all.extend(queue.output.namespaces.clone()?);
+        }
+        (!self.outputs.is_empty()).then_some(all)
     }
 
     /// Returns what the outputs want of a container.
@@ -100,31 +103,44 @@ impl Queues {
         let container = container(id);
         let mut wants = Wants {
             // Without positions, each start is the first one.
-            new: (self.outputs.is_empty() && is_old).then_some(new),
+            new: (self.outputs.is_empty() && is_old)
+                .then_some(new)
+                .into_iter()
+                .collect(),
             ..Wants::default()
         };
         for queue in self.of(&id.pod.namespace) {
             let entry = queue.taken.get(&container).or(queue.start.get(&container));
             match entry.and_then(|entry| position::decode(&entry.position)) {
                 Some(position) => wants.known.push(position),
-                None if queue.is_new && is_old => wants.new = Some(new),
+                None if queue.is_new && is_old => wants.new.push(queue.from(new)),
                 None => wants.everything = true,
             }
         }
         wants
     }
 
-    /// Records the position at which a container is begun for new outputs.
+    /// Records the positions at which a container is begun for new outputs.
     ///
     /// # Errors
     ///
     /// Returns an error if a file cannot be written.
-    pub(crate) fn begin(&mut self, id: &ContainerId, position: &Position) -> io::Result<()> {
+    pub(crate) fn begin(
+        &mut self,
+        id: &ContainerId,
+        begun: &[(From, Position)],
+        new: From,
+    ) -> io::Result<()> {
         let container = container(id);
         let namespace = &id.pod.namespace;
-        let new = self.outputs.iter_mut().filter(|queue| queue.is_new);
-        for queue in new.filter(|queue| queue.wants(namespace)) {
-            if !queue.taken.contains_key(&container) && !queue.start.contains_key(&container) {
+        let outputs = self.outputs.iter_mut().filter(|queue| queue.is_new);
+        for queue in outputs.filter(|queue| queue.output.wants(namespace)) {
+            let is_known =
+                queue.taken.contains_key(&container) || queue.start.contains_key(&container);
+            let from = queue.from(new);
+            if let Some((_, position)) = begun.iter().find(|(of, _)| *of == from)
+                && !is_known
+            {
                 let entry = Entry {
                     place: position.place(),
                     position: position::encode(position),
@@ -167,11 +183,23 @@ impl Queues {
     }
 
     fn of(&self, namespace: &str) -> impl Iterator<Item = &Queue> {
-        self.outputs.iter().filter(|queue| queue.wants(namespace))
+        self.outputs
+            .iter()
+            .filter(|queue| queue.output.wants(namespace))
     }
 }
 
 impl Queue {
+    /// Returns the point from which the output wants what was there before it, if it does not
+    /// leave that to the input.
+    fn from(&self, input: From) -> From {
+        let since = self.output.since.map(|seconds| Time {
+            seconds: seconds as i64,
+            nanos: 0,
+        });
+        since.map_or(input, From::Since)
+    }
+
     fn open(output: Output, positions: &Path, start: &Path) -> io::Result<Self> {
         let found = positions::read(positions)?.unwrap_or_default();
         let (start_file, start) = PositionFile::open(start)?;
@@ -183,11 +211,6 @@ impl Queue {
             start: start.entries,
             start_file,
         })
-    }
-
-    fn wants(&self, namespace: &str) -> bool {
-        let only = self.output.namespace.as_deref();
-        only.is_none_or(|only| only == namespace)
     }
 }
 

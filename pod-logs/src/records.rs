@@ -19,7 +19,7 @@ use rmp::encode::{
 
 use crate::config::Records;
 
-/// The seconds in the place of a time that mark the start and the end of a group.
+/// The seconds of the times that mark the start and the end of a group.
 const GROUP_START: i32 = -1;
 const GROUP_END: i32 = -2;
 
@@ -44,7 +44,7 @@ pub(crate) struct Encoder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct From<'a> {
     pub(crate) id: &'a ContainerId,
-    /// Its pod's labels; none if they are unknown.
+    /// The labels of its pod; none if they are unknown.
     pub(crate) labels: Option<&'a BTreeMap<String, String>>,
 }
 

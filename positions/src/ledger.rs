@@ -1,4 +1,4 @@
-//! What the queue of one output has of each container.
+//! The record of the groups that the queue of one output has.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -19,7 +19,7 @@ pub struct Ledger {
     containers: HashMap<Container, Taken>,
 }
 
-/// What the queue has of one container.
+/// The parts of one container's log that the queue has.
 #[derive(Debug, Default)]
 struct Taken {
     /// The place up to which it has everything.

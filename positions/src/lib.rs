@@ -1,5 +1,5 @@
-//! What the outputs' queues have of each container's log: the contract between the input that
-//! reads pod logs and the outputs, in files.
+//! The positions of the outputs' queues in each container's log: the contract between the input
+//! that reads pod logs and the outputs, in files.
 //!
 //! ```text
 //! input                                         output

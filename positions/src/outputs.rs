@@ -1,6 +1,7 @@
 //! The list of the process's outputs with a queue. It is complete when it exists: the outputs
 //! write it once all are open, and the input removes that of an earlier process before.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,22 @@ use tempfile::NamedTempFile;
 pub struct Output {
     /// The name of its queue: a folder in that of all queues.
     pub queue: String,
-    /// The only namespace whose containers it wants; none if it wants all.
+    /// The only namespaces whose containers it wants; none if it wants all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
+    pub namespaces: Option<BTreeSet<String>>,
+    /// The time from which it wants the lines that were there before it, in seconds since
+    /// 1970-01-01T00:00:00Z; none if the input decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+impl Output {
+    /// Returns whether it wants the containers of a namespace.
+    #[must_use]
+    pub fn wants(&self, namespace: &str) -> bool {
+        let only = self.namespaces.as_ref();
+        only.is_none_or(|only| only.contains(namespace))
+    }
 }
 
 /// The name of the file in the folder of all queues.
@@ -71,8 +85,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = |queue: &str, namespace: Option<&str>| Output {
             queue: queue.to_owned(),
-            namespace: namespace.map(str::to_owned),
+            namespaces: namespace.map(|name| BTreeSet::from([name.to_owned()])),
+            since: None,
         };
+        assert!(output("x", None).wants("shop") && !output("x", Some("bank")).wants("shop"));
         let outputs = [output("shop.siem", Some("shop")), output("all", None)];
         assert_eq!(announced(folder.path()).unwrap(), None);
         announce(folder.path(), &outputs).unwrap();

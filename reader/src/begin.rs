@@ -31,8 +31,8 @@ pub struct Wants {
     pub known: Vec<Position>,
     /// Whether an output wants everything that is left.
     pub everything: bool,
-    /// The point from which outputs want it that are new.
-    pub new: Option<From>,
+    /// The points from which outputs want it that are new.
+    pub new: Vec<From>,
 }
 
 /// The point from which an output wants the logs that were there before it.
@@ -53,9 +53,9 @@ pub struct Begin {
     pub position: Position,
     /// The places of other outputs, in ascending order. A group ends at each.
     pub stops: Vec<u64>,
-    /// The position of new outputs, if there are any.
-    pub new: Option<Position>,
-    /// What is gone, if a queue's next line is no longer there.
+    /// The positions of new outputs.
+    pub new: Vec<(From, Position)>,
+    /// The part that is gone, if a queue's next line is no longer there.
     pub gone: Option<Gone>,
 }
 
@@ -78,24 +78,32 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     let lowest = log
         .anchor
         .map(|(known_index, _)| known[known_index].clone());
-    let new = match wants.new {
-        None => None,
-        Some(From::Beginning) => Some(log.beginning()?),
-        Some(From::End) => Some(log.end()?),
-        Some(From::Since(time)) => Some(log.since(time)?),
+    let position_of = |from: &From| {
+        let position = match from {
+            From::Beginning => log.beginning(),
+            From::End => log.end(),
+            From::Since(time) => log.since(*time),
+        };
+        Ok((*from, position?))
     };
-    let is_alone = known.is_empty() && new.is_none();
+    let new: Vec<(From, Position)> = wants
+        .new
+        .iter()
+        .map(position_of)
+        .collect::<io::Result<_>>()?;
+    let is_alone = known.is_empty() && new.is_empty();
     let everything = if wants.everything || is_alone || (lowest.is_none() && !known.is_empty()) {
         Some(log.beginning()?)
     } else {
         None
     };
-    let candidates = [&everything, &lowest, &new].into_iter().flatten();
+    let of_new = || new.iter().map(|(_, position)| position);
+    let candidates = everything.iter().chain(&lowest).chain(of_new());
     let position = candidates
         .min_by_key(|position| position.place())
         .expect("without a known position there is another one")
         .clone();
-    let places = known.iter().chain(&new).map(Position::place);
+    let places = known.iter().chain(of_new()).map(Position::place);
     let mut stops: Vec<u64> = places.filter(|place| *place > position.place()).collect();
     stops.sort_unstable();
     stops.dedup();
@@ -115,7 +123,7 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     })
 }
 
-/// What is left of a log.
+/// The files that are left of a log.
 struct Log<'k> {
     entries: Vec<Entry>,
     known: &'k [Position],
@@ -336,7 +344,7 @@ mod tests {
         let begin = world.begin(&wants);
         assert_eq!(begin.position, four);
         assert_eq!(begin.stops, [five.place(), eight.place()]);
-        assert_eq!((begin.new, begin.gone), (None, None));
+        assert_eq!((begin.new, begin.gone), (vec![], None));
     }
 
     #[test]
@@ -347,10 +355,10 @@ mod tests {
             let wants = Wants {
                 known: vec![all[known].clone()],
                 everything: false,
-                new: Some(From::Since(time(since))),
+                new: vec![From::Since(time(since))],
             };
             let begin = world.begin(&wants);
-            let new = begin.new.clone().unwrap();
+            let (_, new) = begin.new[0].clone();
             assert_eq!(new.place(), all[since as usize].place(), "{known} {since}");
             let expected: String = (since..9).map(|line| line.to_string()).collect();
             assert_eq!(world.read(&new, 9).0, expected);
@@ -364,9 +372,9 @@ mod tests {
             let wants = Wants {
                 known: vec![all[5].clone()],
                 everything: false,
-                new: Some(from),
+                new: vec![from],
             };
-            let new = world.begin(&wants).new.unwrap();
+            let (_, new) = world.begin(&wants).new.remove(0);
             assert_eq!(new.place(), all[expected].place(), "{from:?}");
         }
     }
@@ -407,7 +415,7 @@ mod tests {
         assert_eq!(world.read(&begin.position, 9).0, "012345678");
         let empty = TempDir::new().unwrap();
         let wants = Wants {
-            new: Some(From::End),
+            new: vec![From::End],
             ..Wants::default()
         };
         assert_eq!(super::begin(empty.path(), &wants).unwrap().stops, [0; 0]);

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::begin::{Begin, Gone};
+use crate::begin::{Begin, From, Gone};
 use crate::container::{Container, Item, Position, Turn};
 use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Scope};
@@ -93,9 +93,9 @@ pub trait Receiver {
 pub enum Event<'a> {
     /// Reading begins. Nothing is read of what is gone.
     Begun {
-        /// The position of new outputs.
-        new: Option<Position>,
-        /// What is gone.
+        /// The positions of new outputs.
+        new: Vec<(From, Position)>,
+        /// The part of the log that is gone.
         gone: Option<Gone>,
     },
     /// An item was read.
@@ -334,7 +334,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::begin::{From, Wants, begin};
+    use crate::begin::{Wants, begin};
 
     struct World {
         root: TempDir,
@@ -361,6 +361,7 @@ mod tests {
         ) -> io::Result<Option<Begin>> {
             let known: Vec<Position> = self.positions.get(id).cloned().into_iter().collect();
             let new = self.new.filter(|_| is_old && known.is_empty());
+            let new = new.into_iter().collect();
             let wants = Wants {
                 known,
                 everything: false,

@@ -4,7 +4,8 @@
 use positions::Group;
 
 use crate::chunk::{Fields, GroupMetadata, Map};
-use crate::identity::Source;
+use crate::identity::{Identity, Source};
+use crate::scope::Scope;
 
 /// The group at the current position in a chunk.
 #[derive(Debug)]
@@ -27,17 +28,24 @@ impl<'a> CurrentGroup<'a> {
         }
     }
 
-    /// Begins a group with this metadata, if the output wants it. After damage there are no
-    /// groups any more: the reader may be in the text of a container, which could contain one.
+    /// Begins a group with this metadata, if the output wants it and its container is in the
+    /// scope. After damage there are no groups any more: the reader may be in the text of a
+    /// container, which could contain one.
     pub(super) fn start(
         &mut self,
         metadata: GroupMetadata<'a>,
+        scope: Option<&Scope>,
         mut wants: impl FnMut(&Group<'a>) -> bool,
     ) {
         let GroupMetadata { kubernetes, place } = metadata;
         self.kubernetes = kubernetes.filter(|_| !self.is_damaged);
         let place = place.filter(|_| self.is_used && !self.is_damaged);
-        self.is_skipped = place.is_some_and(|place| !wants(&place));
+        let is_wanted = place.is_none_or(|place| wants(&place));
+        let is_in_scope = || {
+            let identity = self.kubernetes.and_then(Identity::from_record);
+            scope.is_none_or(|scope| scope.contains(identity))
+        };
+        self.is_skipped = self.is_used && !(is_wanted && is_in_scope());
     }
 
     /// Ends the group.

@@ -224,3 +224,31 @@ fn after_damage_no_group_is_wanted() {
     });
     assert!(!tally.is_clean());
 }
+
+#[test]
+fn groups_outside_the_scope_are_taken_but_not_sent() {
+    let chunk = [
+        placed("web", 5, 10),
+        event(line("1")),
+        end(),
+        placed("db", 10, 20),
+        event(line("2")),
+        end(),
+    ]
+    .concat();
+    for (key, value, expected) in [
+        ("namespaces", "shop", 2),
+        ("namespaces", "bank", 0),
+        ("exclude_namespaces", "shop", 0),
+        ("exclude_pods", "shop/w*", 1),
+    ] {
+        let mapper = mapper(&[GROUPED, ("cluster", "on"), (key, value)]);
+        let mut batch = Batch::new(Framing::Newline);
+        let (mut taken, space) = (0, &mut Workspace::default());
+        let tally = mapper.map_groups("pods", &chunk, &mut batch, space, |_| {
+            taken += 1;
+            true
+        });
+        assert_eq!((tally.messages, taken), (expected, 2), "{key} {value}");
+    }
+}
