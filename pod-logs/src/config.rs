@@ -1,4 +1,4 @@
-//! The configuration keys of an `[INPUT]`. docs/POD_LOGS.md is their reference.
+//! The configuration keys of an `[INPUT]`. `docs/POD_LOGS.md` is their reference.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -254,7 +254,7 @@ mod tests {
         Config::parse(get).map_err(|error| error.to_string())
     }
 
-    /// The table of docs/POD_LOGS.md has the same keys and defaults, in the same order.
+    /// The table of `docs/POD_LOGS.md` has the same keys and defaults, in the same order.
     #[test]
     fn the_reference_lists_all_keys_and_defaults() {
         let reference = include_str!("../../docs/POD_LOGS.md");
