@@ -6,16 +6,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use positions::{Container, Entries};
+use reader::{ContainerId, Passage};
 
-use crate::queues::Queues;
+use crate::queues::{Queues, container};
 
 /// The maximum number of bytes on their way.
 const LIMIT: usize = 8 * 1024 * 1024;
-/// The time after which records no longer count: an output that takes nothing must not stop
-/// the others.
+/// The time after which an output that takes nothing is late: it must not stop the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The records on their way.
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Flow {
     records: VecDeque<Appended>,
     bytes: usize,
+    /// The files of positions of late outputs, with the times at which they changed last.
+    late: HashMap<PathBuf, Option<SystemTime>>,
 }
 
 #[derive(Debug)]
@@ -30,24 +32,20 @@ struct Appended {
     namespace: String,
     container: Container,
     to: u64,
+    is_last: bool,
     bytes: usize,
     at: Instant,
 }
 
 impl Flow {
     /// Adds records that were appended.
-    pub(crate) fn add(
-        &mut self,
-        (namespace, container): (&str, Container),
-        to: u64,
-        bytes: usize,
-        now: Instant,
-    ) {
+    pub(crate) fn add(&mut self, id: &ContainerId, passage: &Passage, bytes: usize, now: Instant) {
         self.bytes += bytes;
         self.records.push_back(Appended {
-            namespace: namespace.to_owned(),
-            container,
-            to,
+            namespace: id.pod.namespace.clone(),
+            container: container(id),
+            to: passage.to.place(),
+            is_last: passage.is_last,
             bytes,
             at: now,
         });
@@ -58,28 +56,44 @@ impl Flow {
         self.bytes >= LIMIT
     }
 
-    /// Removes the records that all queues have. Returns the file of positions of a queue
-    /// that has not taken records for a long time, if there is one.
+    /// Removes the records that all queues have, except those of late outputs. Returns the
+    /// file of positions of an output that is late from now on, if there is one.
     pub(crate) fn update(&mut self, queues: &Queues, now: Instant) -> Option<PathBuf> {
+        self.late
+            .retain(|path, changed| *changed == change_of(path));
         let mut files: HashMap<&Path, Entries> = HashMap::new();
-        let mut late = None;
         while let Some(first) = self.records.front() {
             let waiting = queues.files(&first.namespace).find(|path| {
                 let read = || positions::read(path).ok().flatten().unwrap_or_default();
-                let found = files.entry(path).or_insert_with(read);
-                let entry = found.entries.get(&first.container);
-                // An output removes the entry of a container that is gone.
-                entry.is_some_and(|entry| entry.place < first.to)
+                !self.late.contains_key(*path)
+                    && first.is_missing_in(files.entry(path).or_insert_with(read))
             });
             if let Some(path) = waiting {
-                if now.saturating_duration_since(first.at) < PATIENCE {
-                    break;
+                let is_late = now.saturating_duration_since(first.at) >= PATIENCE;
+                let late = is_late.then(|| path.to_owned());
+                if let Some(path) = &late {
+                    self.late.insert(path.clone(), change_of(path));
                 }
-                late.get_or_insert_with(|| path.to_owned());
+                return late;
             }
             self.bytes -= first.bytes;
             self.records.pop_front();
         }
-        late
+        None
     }
+}
+
+impl Appended {
+    fn is_missing_in(&self, queue: &Entries) -> bool {
+        match queue.entries.get(&self.container) {
+            Some(entry) => entry.place < self.to,
+            // An output removes the entry of a container that is gone.
+            None => !self.is_last,
+        }
+    }
+}
+
+/// Returns the time at which a file changed last, if it exists.
+fn change_of(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
 }

@@ -185,6 +185,11 @@ impl Running {
         now: Instant,
         end: Instant,
     ) -> Result<(), String> {
+        if self.pending.is_none() {
+            let taken = self.intake.take();
+            self.pending =
+                taken.map_err(|error| format!("cannot record where outputs begin: {error}"))?;
+        }
         if let Some(pending) = self.pending.take() {
             return self.append(pending, input, now);
         }
@@ -197,11 +202,7 @@ impl Running {
             self.next_update = now + GATHER;
         }
         self.intake.set_now(now);
-        let had_turn = self.reader.turn(&mut self.buffer, now, &mut self.intake);
-        let recorded = self.intake.take();
-        self.pending =
-            recorded.map_err(|error| format!("cannot record where outputs begin: {error}"))?;
-        if had_turn {
+        if self.reader.turn(&mut self.buffer, now, &mut self.intake) {
             return Ok(());
         }
         if self.intake.queues.has_new() && self.reader.has_begun_old() {
@@ -225,18 +226,16 @@ impl Running {
             self.pending = Some(encoded);
             return Ok(());
         }
-        let (namespace, container) = (&id.pod.namespace, container(id));
-        let place = passage.to.place();
+        let container = container(id);
         let recorded = match &mut self.own {
             None => Ok(()),
             Some(own) if passage.is_last => own.remove(&container),
             Some(own) => {
-                let position = position::encode(&passage.to);
+                let (place, position) = (passage.to.place(), position::encode(&passage.to));
                 own.set(&container, &Entry { place, position })
             }
         };
-        self.flow
-            .add((namespace, container), place, records.len(), now);
+        self.flow.add(id, passage, records.len(), now);
         recorded.map_err(|error| format!("cannot write the positions: {error}"))
     }
 
@@ -246,7 +245,7 @@ impl Running {
         if let Some(file) = late {
             return Err(format!(
                 "an output takes no records, see its log and its match: {} has not changed for \
-                 10 s",
+                 10 s; the others no longer wait for it",
                 file.display()
             ));
         }

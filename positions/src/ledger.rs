@@ -52,18 +52,24 @@ impl Ledger {
     pub fn wants(&mut self, group: &Group<'_>) -> bool {
         let container = Container::of(group);
         if !self.containers.contains_key(&container) {
-            let taken = Taken::up_to(self.start_of(&container));
-            self.containers.insert(container.clone(), taken);
+            self.begin(&container);
         }
         group.is_last || !self.containers[&container].has(group.from..group.to)
     }
 
-    /// Returns the place at which the input began a container for this output, or zero if
-    /// everything is wanted. The input writes it before the container's first group.
-    fn start_of(&self, container: &Container) -> u64 {
+    /// Begins with a container: at the position that the input wrote before its first group,
+    /// or else with everything.
+    fn begin(&mut self, container: &Container) {
         let found = read(&self.folder.join(START)).ok().flatten();
-        let entry = found.and_then(|mut found| found.entries.remove(container));
-        entry.map_or(0, |entry| entry.place)
+        let start = found.and_then(|mut found| found.entries.remove(container));
+        if let Some(start) = &start {
+            // The input waits until the queue has a group, or need not have it. It has the
+            // position anyway, so an error does no harm.
+            let _ = self.file.set(container, start);
+        }
+        let place = start.map_or(0, |start| start.place);
+        self.containers
+            .insert(container.clone(), Taken::up_to(place));
     }
 
     /// Records that the queue has these groups.
