@@ -36,6 +36,9 @@ use crate::source::Source;
 /// The time for which nothing must have been added to a file after a later one appeared.
 pub const SETTLE: Duration = Duration::from_millis(500);
 
+/// The number of bytes that are read at a time, unless a line is longer.
+const PART: usize = 32 * 1024;
+
 /// The log of one container. Files are opened and read by [`ContainerLog::read`] only.
 #[derive(Debug)]
 pub struct ContainerLog {
@@ -199,7 +202,7 @@ impl ContainerLog {
                 return Ok(Step::Missing(Missing::Truncated));
             }
             let at = current.offset;
-            let count = match current.source.read_at(at, buffer) {
+            let count = match current.read_lines(buffer) {
                 Ok(count) => count,
                 // Another attempt would end at the same place.
                 Err(error) if current.source.is_compressed() => {
@@ -369,6 +372,17 @@ impl Current {
             offset,
             superseded: None,
         }
+    }
+
+    /// Reads from the offset on: a part, or as much as the buffer holds if the part has no
+    /// whole line.
+    fn read_lines(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let part = PART.min(buffer.len());
+        let count = self.source.read_at(self.offset, &mut buffer[..part])?;
+        if count == part && memchr::memchr(b'\n', &buffer[..count]).is_none() {
+            return self.source.read_at(self.offset, buffer);
+        }
+        Ok(count)
     }
 
     /// Returns whether a file of the folder is this one, under whatever name.
