@@ -6,5 +6,5 @@ pub mod log_events;
 pub mod msgpack;
 
 pub use fields::{ContainerMetadata, Fields};
-pub use log_events::{GroupMetadata, LogEvent, LogEvents, Record, Time};
+pub use log_events::{GroupMetadata, LogEvent, LogEvents, Record, Time, is_of_pod_logs};
 pub use msgpack::{Map, Value};

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fluent_bit::{Level, Limiter, Log};
+use mapper::chunk::is_of_pod_logs;
 use mapper::config::Config;
 use mapper::identity::Source;
 use mapper::message::{Mapper, Tally, Workspace};
@@ -31,6 +32,9 @@ const MAX_KEPT: usize = 4 * 1024 * 1024;
 
 /// The time between two attempts to open a queue.
 const REOPEN: Duration = Duration::from_secs(1);
+/// The time for which chunks of pod logs wait in Fluent Bit for a queue with an error. The
+/// input stops when they fill its memory, for all outputs.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An open output.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub(crate) struct Output {
     /// The cleanup of orphaned queues in the folder of this output's queue.
     _cleanup: Option<Arc<Cleanup>>,
     /// The announcement to the input that reads pod logs.
-    _announced: Option<Announced>,
+    announced: Option<Announced>,
     mapper: Mapper,
     framing: Framing,
     /// The route of batches, set once all queues are open.
@@ -53,6 +57,8 @@ pub(crate) struct Output {
     metrics: Metrics,
     /// The rate limit of log lines about queue errors.
     queue_errors: Mutex<Limiter>,
+    /// The time since which the queue has had an error.
+    failing_since: Mutex<Option<Instant>>,
     /// Unused buffers. Each concurrent flush uses one.
     buffers: Mutex<Vec<Buffers>>,
     /// The numbers of bytes and frames of the last batch, an estimate for the next one.
@@ -95,7 +101,7 @@ impl Output {
             _cleanup: queue.map(|queue| {
                 Cleanup::register(&queue.path, &queue.name, queue.orphan_age, log, sender)
             }),
-            _announced: announce(&config),
+            announced: announce(&config),
             route: OnceLock::new(),
             ledger: OnceLock::new(),
             mapper: Mapper::new(&config, hostname),
@@ -110,6 +116,7 @@ impl Output {
             log: log.clone(),
             metrics: metrics.clone(),
             queue_errors: Mutex::default(),
+            failing_since: Mutex::default(),
             buffers: Mutex::default(),
             last: Mutex::default(),
         };
@@ -187,7 +194,18 @@ impl Output {
                 self.deliver(Route::destination(destinations, tag), tag, chunk)
             }
             Some(Route::Queued(queues)) => self.enqueue(queues, tag, chunk),
-            None => Outcome::Retry { skip: 0 },
+            None => self.after_queue_error(chunk),
+        }
+    }
+
+    /// Returns the outcome of a chunk that could not be queued. Chunks of pod logs are given
+    /// back after a while: the input reads them again once the queue works.
+    fn after_queue_error(&self, chunk: &[u8]) -> Outcome {
+        let since = *self.failing_since.lock().get_or_insert_with(Instant::now);
+        if since.elapsed() > PATIENCE && is_of_pod_logs(chunk) {
+            Outcome::Delivered
+        } else {
+            Outcome::Retry { skip: 0 }
         }
     }
 
@@ -225,6 +243,7 @@ impl Output {
         let notice = self.loss_report.append_notice(&tally, &mut buffers.batch);
         let outcome = match Queued::append(queues, tag, &mut buffers.batch) {
             Ok(()) => {
+                *self.failing_since.lock() = None;
                 self.take(&groups);
                 Outcome::Delivered
             }
@@ -235,7 +254,10 @@ impl Output {
         };
         self.report_losses(outcome, &tally, notice.as_ref());
         self.keep_buffers(buffers);
-        outcome
+        match outcome {
+            Outcome::Delivered => outcome,
+            Outcome::Retry { .. } => self.after_queue_error(chunk),
+        }
     }
 
     fn report_losses(&self, outcome: Outcome, tally: &Tally, notice: Option<&Notice>) {
@@ -248,7 +270,11 @@ impl Output {
     fn report_queue_error(&self, error: &str) {
         self.metrics.count_queue_error();
         if self.queue_errors.lock().admit(Instant::now()).is_some() {
-            let line = format!("{error}; chunks wait in Fluent Bit");
+            let then = match &self.announced {
+                Some(_) => "pod logs are read again once it works",
+                None => "chunks wait in Fluent Bit",
+            };
+            let line = format!("{error}; {then}");
             self.log.write(Level::Error, &line);
         }
     }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fluent_bit::bindings::{FLB_ERROR, FLB_OK, flb_plugin_proxy_def, flbgo_input_plugin};
 use fluent_bit::{
@@ -27,9 +28,12 @@ const SUCCESS: c_int = 0;
 /// The result of a failed registration.
 const FAILURE: c_int = -1;
 
+/// Whether an input is open. Fluent Bit pauses and ends only the last one that was opened.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
     /// The input of this thread.
-    static INPUT: RefCell<Option<PodLogs>> = const { RefCell::new(None) };
+    static INPUT: RefCell<Option<OpenInput>> = const { RefCell::new(None) };
 }
 
 /// Registers the plugin: returns its type, name and description in `def`.
@@ -86,10 +90,39 @@ pub(crate) unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_input_plugin) -
     })
 }
 
-fn open(properties: &InstanceProperties, host: &Host, input: Input) -> Option<PodLogs> {
+/// An open input, of which there can be one at a time.
+struct OpenInput {
+    input: PodLogs,
+    _is_open: IsOpen,
+}
+
+/// The mark of an open input.
+struct IsOpen;
+
+impl IsOpen {
+    fn set() -> Option<Self> {
+        let was_open = IS_OPEN.swap(true, Ordering::AcqRel);
+        (!was_open).then_some(Self)
+    }
+}
+
+impl Drop for IsOpen {
+    fn drop(&mut self) {
+        IS_OPEN.store(false, Ordering::Release);
+    }
+}
+
+fn open(properties: &InstanceProperties, host: &Host, input: Input) -> Option<OpenInput> {
     let name = host.instance_name().unwrap_or_else(|| "unnamed".to_owned());
     let metrics = Metrics::new(host, &name);
     let log = Log::new(host.clone(), PLUGIN, &name);
+    let Some(is_open) = IsOpen::set() else {
+        log.write(
+            Level::Error,
+            "only one input pod_logs is possible: Fluent Bit does not tell several ones apart",
+        );
+        return None;
+    };
     let opened = Config::parse(|key| properties.get(key))
         .map_err(|error| error.to_string())
         .and_then(|config| {
@@ -97,7 +130,10 @@ fn open(properties: &InstanceProperties, host: &Host, input: Input) -> Option<Po
             opened.map_err(|error| format!("cannot prepare the folder of queues: {error}"))
         });
     match opened {
-        Ok(opened) => Some(opened),
+        Ok(input) => Some(OpenInput {
+            input,
+            _is_open: is_open,
+        }),
         Err(problem) => {
             log.write(Level::Error, &problem);
             None
@@ -126,7 +162,7 @@ pub(crate) unsafe extern "C" fn FLBPluginInputCallback(
     }
     catch_panic(FLB_OK, || {
         INPUT.with_borrow_mut(|input| {
-            if let Some(input) = input {
+            if let Some(OpenInput { input, .. }) = input {
                 input.work();
             }
         });

@@ -37,6 +37,17 @@ struct Appended {
     at: Instant,
 }
 
+/// A change of the outputs that are late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// No change.
+    None,
+    /// The output with this file of positions is late from now on.
+    Late(PathBuf),
+    /// An output that was late takes records again. It may lack some.
+    Recovered,
+}
+
 impl Flow {
     /// Adds records that were appended.
     pub(crate) fn add(&mut self, id: &ContainerId, passage: &Passage, bytes: usize, now: Instant) {
@@ -56,11 +67,14 @@ impl Flow {
         self.bytes >= LIMIT
     }
 
-    /// Removes the records that all queues have, except those of late outputs. Returns the
-    /// file of positions of an output that is late from now on, if there is one.
-    pub(crate) fn update(&mut self, queues: &Queues, now: Instant) -> Option<PathBuf> {
+    /// Removes the records that all queues have, except those of late outputs.
+    pub(crate) fn update(&mut self, queues: &Queues, now: Instant) -> Change {
+        let count = self.late.len();
         self.late
             .retain(|path, changed| *changed == change_of(path));
+        if self.late.len() < count {
+            return Change::Recovered;
+        }
         let mut files: HashMap<&Path, Entries> = HashMap::new();
         while let Some(first) = self.records.front() {
             let waiting = queues.files(&first.namespace).find(|path| {
@@ -70,16 +84,22 @@ impl Flow {
             });
             if let Some(path) = waiting {
                 let is_late = now.saturating_duration_since(first.at) >= PATIENCE;
-                let late = is_late.then(|| path.to_owned());
-                if let Some(path) = &late {
-                    self.late.insert(path.clone(), change_of(path));
+                if !is_late {
+                    return Change::None;
                 }
-                return late;
+                let path = path.to_owned();
+                self.late.insert(path.clone(), change_of(&path));
+                return Change::Late(path);
             }
             self.bytes -= first.bytes;
             self.records.pop_front();
         }
-        None
+        Change::None
+    }
+
+    /// Returns whether all queues have all records, except those of late outputs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
     }
 }
 

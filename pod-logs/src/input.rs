@@ -16,7 +16,7 @@ use reader::discovery::{Namespaces, Scope};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::Config;
-use crate::flow::Flow;
+use crate::flow::{Change, Flow};
 use crate::intake::{Encoded, Intake};
 use crate::metrics::Metrics;
 use crate::position;
@@ -30,6 +30,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(100);
 /// The time between two looks at what the queues have, while too much is on its way.
 const LOOK: Duration = Duration::from_millis(10);
+/// The time between two looks at other times.
+const LOOK_ALWAYS: Duration = Duration::from_secs(1);
 /// The size of the buffer in bytes, which limits the length of a line in a file: Docker
 /// escapes parts of 16 KiB.
 const BUFFER: usize = 128 * 1024;
@@ -59,6 +61,10 @@ struct Running {
     /// A passage that is not appended yet.
     pending: Option<Encoded>,
     flow: Flow,
+    /// Whether a queue lacks something that was appended: an output was late, or Fluent Bit
+    /// has dropped it.
+    has_to_rewind: bool,
+    next_look: Instant,
     next_update: Instant,
 }
 
@@ -173,6 +179,8 @@ impl Running {
             own,
             pending: None,
             flow: Flow::default(),
+            has_to_rewind: false,
+            next_look: now,
             next_update: now,
         }))
     }
@@ -193,8 +201,13 @@ impl Running {
         if let Some(pending) = self.pending.take() {
             return self.append(pending, input, now);
         }
-        if self.flow.is_full() {
-            return self.wait_for_queues(now);
+        if self.flow.is_full() || self.has_to_rewind || now >= self.next_look {
+            self.next_look = now + LOOK_ALWAYS;
+            self.look_at_queues(now)?;
+        }
+        if self.flow.is_full() || self.has_to_rewind {
+            sleep(LOOK);
+            return Ok(());
         }
         if now >= self.next_update {
             let updated = self.reader.update(now);
@@ -239,18 +252,26 @@ impl Running {
         recorded.map_err(|error| format!("cannot write the positions: {error}"))
     }
 
-    /// Waits until less is on its way.
-    fn wait_for_queues(&mut self, now: Instant) -> Result<(), String> {
-        let late = self.flow.update(&self.intake.queues, now);
-        if let Some(file) = late {
-            return Err(format!(
-                "an output takes no records, see its log and its match: {} has not changed for \
-                 10 s; the others no longer wait for it",
-                file.display()
-            ));
+    /// Looks at what the queues have. Once an output that was late takes records again, the
+    /// containers of which it lacks something are read again. The other outputs skip what they
+    /// have, so they must have all that is on its way before.
+    fn look_at_queues(&mut self, now: Instant) -> Result<(), String> {
+        let queues = &mut self.intake.queues;
+        match self.flow.update(queues, now) {
+            Change::None => {}
+            Change::Late(file) => {
+                return Err(format!(
+                    "an output takes no records, see its log and its match: {} has not changed \
+                     for 10 s; the others no longer wait for it",
+                    file.display()
+                ));
+            }
+            Change::Recovered => self.has_to_rewind = true,
         }
-        if self.flow.is_full() {
-            sleep(LOOK);
+        if self.has_to_rewind && self.flow.is_empty() {
+            queues.refresh();
+            self.reader.rewind(|id, passed| queues.lack(id, passed));
+            self.has_to_rewind = false;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The way of a container's texts from the reader to encoded records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::records::{Encoder, From};
 pub(crate) struct Intake {
     pub(crate) queues: Queues,
     pub(crate) counts: Counts,
+    /// The containers that are read.
+    containers: BTreeSet<ContainerId>,
     labels: Option<Labels>,
     labels_wait: Duration,
     /// The times since which containers wait for their labels.
@@ -52,6 +54,7 @@ impl Intake {
         Self {
             queues,
             counts: Counts::default(),
+            containers: BTreeSet::new(),
             labels: config.labels_path.clone().map(Labels::new),
             labels_wait: config.labels_wait,
             waiting: BTreeMap::new(),
@@ -132,6 +135,7 @@ impl Intake {
         };
         let records = self.encoder.finish(from, &passage);
         if passage.is_last {
+            self.containers.remove(id);
             self.counts.containers -= 1;
             if let Some(labels) = &mut self.labels {
                 labels.forget(&id.pod);
@@ -177,7 +181,9 @@ impl Receiver for Intake {
     fn receive(&mut self, id: &ContainerId, event: Event<'_>) {
         match event {
             Event::Begun { new, gone } => {
-                self.counts.containers += 1;
+                if self.containers.insert(id.clone()) {
+                    self.counts.containers += 1;
+                }
                 self.begun = (!new.is_empty()).then(|| (id.clone(), new));
                 if let Some(Gone { bytes }) = gone {
                     self.report_gone(id, bytes, "log files were deleted before they were read");

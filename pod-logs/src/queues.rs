@@ -89,6 +89,25 @@ impl Queues {
         }))
     }
 
+    /// Reads again what the queues have.
+    pub(crate) fn refresh(&mut self) {
+        for queue in &mut self.outputs {
+            if let Ok(Some(found)) = positions::read(&queue.positions) {
+                queue.taken = found.entries;
+            }
+        }
+    }
+
+    /// Returns whether a queue lacks something of a container before a place.
+    pub(crate) fn lack(&self, id: &ContainerId, place: u64) -> bool {
+        let container = container(id);
+        let mut queues = self.of(&id.pod.namespace);
+        queues.any(|queue| {
+            let entry = queue.taken.get(&container).or(queue.start.get(&container));
+            entry.is_none_or(|entry| entry.place < place)
+        })
+    }
+
     /// Returns the namespaces whose containers an output wants; none if all are wanted.
     pub(crate) fn namespaces(&self) -> Option<BTreeSet<String>> {
         let mut all = BTreeSet::new();

@@ -80,6 +80,7 @@ impl Ledger {
     /// same; after a restart of the process, the groups would come again.
     pub fn take(&mut self, groups: &[Group<'_>]) -> io::Result<()> {
         let mut positions = BTreeMap::new();
+        let mut has_gap = false;
         for group in groups {
             let container = Container::of(group);
             let taken = self.containers.entry(container.clone()).or_default();
@@ -87,12 +88,15 @@ impl Ledger {
                 let place = taken.to;
                 let entry = Entry { place, position };
                 positions.insert(container.clone(), Some(entry));
+            } else {
+                has_gap = true;
             }
             if group.is_last && taken.to >= group.to {
                 positions.insert(container, None);
             }
         }
-        let mut result = Ok(());
+        // The input waits for the file to change, to send again what is missing.
+        let mut result = if has_gap { self.file.touch() } else { Ok(()) };
         for (container, entry) in positions {
             let written = if let Some(entry) = entry {
                 self.file.set(&container, &entry)
@@ -132,8 +136,11 @@ impl Taken {
     fn add(&mut self, group: &Group<'_>) -> Option<String> {
         // Nothing before it comes any more.
         self.to = self.to.max(group.begin);
-        self.beyond
-            .push((group.from..group.to, group.position.to_owned()));
+        let position = group.position.to_owned();
+        match self.beyond.last_mut() {
+            Some((last, end)) if last.end == group.from => (last.end, *end) = (group.to, position),
+            _ => self.beyond.push((group.from..group.to, position)),
+        }
         let mut position = None;
         while let Some(at) = (self.beyond.iter()).position(|(range, _)| range.start <= self.to) {
             let (range, end) = self.beyond.swap_remove(at);

@@ -251,6 +251,20 @@ impl Reader {
         true
     }
 
+    /// Begins again with the containers that are behind: `is_behind` gets the ID of each, and
+    /// the place up to which it was passed on.
+    pub fn rewind(&mut self, mut is_behind: impl FnMut(&ContainerId, u64) -> bool) {
+        for (path, tracked) in &mut self.containers {
+            let passed = tracked.reading.as_ref().map(|reading| reading.passed);
+            if passed.is_some_and(|passed| is_behind(&tracked.id, passed)) {
+                tracked.reading = None;
+                if !std::mem::replace(&mut tracked.is_ready, true) {
+                    self.ready.push_back(path.clone());
+                }
+            }
+        }
+    }
+
     /// Returns whether all containers are begun that existed before the reader.
     #[must_use]
     pub fn has_begun_old(&self) -> bool {

@@ -34,6 +34,14 @@ pub enum LogEvent<'a> {
     Damaged,
 }
 
+/// Returns whether a chunk begins with a group of the input that reads pod logs, which has all
+/// records of the chunk then.
+#[must_use]
+pub fn is_of_pod_logs(chunk: &[u8]) -> bool {
+    let first = LogEvents::new(chunk, b"").next();
+    matches!(first, Some(LogEvent::GroupStart(metadata)) if metadata.place.is_some())
+}
+
 /// The metadata of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GroupMetadata<'a> {

@@ -199,6 +199,7 @@ scenarios! {
     mod of_pod_logs as POD_LOGS {
         restart: "Fluent Bit restarts, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::SHORT, End::Orderly);
         kill: "Fluent Bit is killed (KILL), with up to 3 rotations meanwhile" => || pod_logs::restart(Size::SHORT, End::Kill);
+        broken_neighbour: "One output's queue cannot be opened for some time, beside another output" => pod_logs::broken_neighbour;
         #[ignore] restart_100: "Fluent Bit restarts 100 times under load, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::LONG, End::Orderly);
         #[ignore] kill_100: "Fluent Bit is killed (KILL) 100 times under load, with up to 3 rotations meanwhile" => || pod_logs::restart(Size::LONG, End::Kill);
     }

@@ -172,6 +172,37 @@ pipeline:
     }
 }
 
+/// One output's queue cannot be opened, and is repaired later. The containers write more than
+/// Fluent Bit's memory may take. The other output gets everything meanwhile, and the first one
+/// later, without a restart.
+pub(crate) fn broken_neighbour() -> Outcome {
+    const CONTAINERS: usize = 6;
+    const LINES: usize = 40_000;
+    let (port, broken_port) = (free_port(), free_port());
+    let mut world = World::new(CONTAINERS, &[("sink", port), ("broken", broken_port)])?;
+    let [arrivals, late] = [port, broken_port].map(|port| Arrivals::start(port, CONTAINERS));
+    let queue = world.dir.path().join("queues/broken/0");
+    fs::create_dir_all(queue.parent().unwrap()).unwrap();
+    fs::write(&queue, "").unwrap();
+    let agent = world.start();
+    world.write(LINES);
+    let counts = world.wait_for_all(&arrivals, BOUND);
+    assert_eq!((counts.lost, late.sum().arrived), (0, 0), "{}", agent.log());
+
+    fs::remove_file(&queue).unwrap();
+    let repaired = wait::until(4 * BOUND, || {
+        world.write(1);
+        (late.sum().arrived > world.total() / 2).then_some(())
+    });
+    repaired.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+    let counts = world.wait_for_all(&late, BOUND);
+    let good = world.wait_for_all(&arrivals, BOUND);
+    agent.stop();
+    assert_eq!((good.lost, good.duplicated), (0, 0));
+    // Chunks that waited in Fluent Bit arrive beside those that are read again.
+    Ok(counts.in_any_order().with_duplicates(2 * CHUNK))
+}
+
 /// Restarts Fluent Bit again and again. While it does not run, each container writes on, and
 /// its files are rotated so many times: never, once, and more often, so that some are
 /// compressed.
