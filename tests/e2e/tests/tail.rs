@@ -30,7 +30,7 @@ const FILES: [&str; 4] = [
 ];
 
 fn start(program: &Path, file: &str, variables: &[(&str, String)]) -> FluentBit {
-    FluentBit::start(program, host::library(), &configuration(file), variables)
+    FluentBit::start(program, &[host::library()], &configuration(file), variables)
 }
 
 /// Waits for `count` messages, and returns all messages that have arrived.
@@ -204,7 +204,7 @@ fn changed_labels_are_fetched_again() {
     let file = dir.path().join("kubernetes.yaml");
     fs::write(&file, hurried).unwrap();
     let mut container = Node::new(&dir.path().join("log")).start("shop", "web-0", "app");
-    let agent = FluentBit::start(&program, host::library(), &file, &variables);
+    let agent = FluentBit::start(&program, &[host::library()], &file, &variables);
     for labels in ["old", "new"] {
         write_pod(&dir, "shop", "web-0", &json!({"app": labels}));
         let looked_up = until(BOUND, || {
