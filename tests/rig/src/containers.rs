@@ -22,6 +22,8 @@ pub struct Container {
     pub namespace: String,
     /// The pod.
     pub pod: String,
+    /// The UID of the pod.
+    pub uid: String,
     /// The container.
     pub name: String,
     path: PathBuf,
@@ -100,6 +102,7 @@ impl Node {
         Container {
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
+            uid: uid.to_owned(),
             name: name.to_owned(),
             path,
             file,
