@@ -1,7 +1,7 @@
 # The main targets are `demo` and `test`. `make help` lists the others.
 
 CARGO ?= cargo
-LIBRARY := target/release/libout_syslog_sink.so
+LIBRARIES := target/release/libout_syslog_sink.so target/release/libin_pod_logs.so
 
 .PHONY: help demo demo-cluster test build fmt clippy unit doc deny instructions bindings golden bench fuzz scale e2e reliability packages clean
 
@@ -9,7 +9,7 @@ help:
 	@echo "make demo          deliver container logs to a syslog receiver over TLS, and show the result"
 	@echo "make demo-cluster  sinks in a Kubernetes cluster, with kubectl"
 	@echo "make test          run all tests and checks"
-	@echo "make build         build the plugin: $(LIBRARY)"
+	@echo "make build         build the plugins: $(LIBRARIES)"
 	@echo "make bench         measure speed and memory, and update docs/BENCHMARKS.md"
 	@echo "make fuzz          run each fuzz target for a limited time"
 	@echo "make reliability   run all fault scenarios, and update the tables of docs/RELIABILITY.md"
@@ -29,7 +29,7 @@ demo-cluster: toolchain packages
 test: toolchain packages fmt clippy build unit doc instructions deny
 
 build:
-	$(CARGO) build --release --package plugin
+	$(CARGO) build --release --package plugin --package pod-logs
 
 fmt:
 	$(CARGO) fmt --all --check

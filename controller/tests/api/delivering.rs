@@ -55,7 +55,7 @@ async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
                 fs::write(folder.join(name), content).unwrap();
             }
             let configuration = folder.join("fluent-bit.yaml");
-            let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+            let agent = FluentBit::start(&program, &[host::library()], &configuration, &[]);
             running = Some((wanted, agent));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -101,7 +101,7 @@ fn each_sink_gets_only_the_logs_of_its_namespace() {
         }
     }
     let configuration = write(&plan, &dir);
-    let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let agent = FluentBit::start(&program, &[host::library()], &configuration, &[]);
     for (receiver, pods) in [
         (&shop, &["web"][..]),
         (&team, &["db"]),
@@ -159,7 +159,7 @@ fn only_selected_logs_arrive() {
         }
     }
     let configuration = write(&plan, &dir);
-    let agent = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let agent = FluentBit::start(&program, &[host::library()], &configuration, &[]);
     let lines_by_container = |receiver: &Receiver| {
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         for received in receiver.received() {
@@ -197,7 +197,7 @@ fn accepted_by(program: &Path, snapshot: &Snapshot) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan::new(snapshot, &settings_in(&dir));
     let configuration = write(&plan, &dir);
-    FluentBit::dry_run(program, host::library(), &configuration, &[])
+    FluentBit::dry_run(program, &[host::library()], &configuration, &[])
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn runs(program: &Path, snapshot: &Snapshot) -> bool {
     let plan = Plan::new(snapshot, &settings);
     let configuration = write(&plan, &dir);
     let port = settings.agent.metrics_port;
-    let _agent = FluentBit::start(program, host::library(), &configuration, &[]);
+    let _agent = FluentBit::start(program, &[host::library()], &configuration, &[]);
     rig::wait::until(BOUND, || fluent_bit::get(port, "/api/v1/uptime")).is_ok()
 }
 

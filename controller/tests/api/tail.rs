@@ -28,7 +28,7 @@ fn start(program: &Path, snapshot: &Snapshot, settings: &Settings, dir: &TempDir
     let is_accepted = plan.verdicts.values().all(Result::is_ok);
     assert!(is_accepted, "{:?}", plan.verdicts);
     let configuration = write(&plan, dir);
-    FluentBit::start(program, host::library(), &configuration, &[])
+    FluentBit::start(program, &[host::library()], &configuration, &[])
 }
 
 fn sink(snapshot: &mut Snapshot, namespace: &str, spec: Value) {

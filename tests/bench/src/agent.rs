@@ -107,7 +107,7 @@ fn run(settings: Settings<'_>, dir: &Path) -> FluentBit {
     let file = dir.join("fluent-bit.conf");
     fs::write(&file, configuration).unwrap();
     let program = fluent_bit::find().expect("Fluent Bit was found");
-    FluentBit::start_by(wrapper, &program, host::library(), &file, &[])
+    FluentBit::start_by(wrapper, &program, &[host::library()], &file, &[])
 }
 
 /// Returns an output of the plugin, with a queue below `queues`.

@@ -181,7 +181,7 @@ impl Input {
         );
         let file = self.path("fluent-bit.conf");
         fs::write(&file, configuration).unwrap();
-        let fluent_bit = FluentBit::start(program, host::library(), &file, &[]);
+        let fluent_bit = FluentBit::start(program, &[host::library()], &file, &[]);
         until(LONG, || (delivered(port) == RECORDS as u64).then_some(())).unwrap_or_else(|error| {
             panic!(
                 "{} records delivered, {error}:\n{}",

@@ -1,5 +1,5 @@
 //! The delivering side: a real Fluent Bit if it is installed, else the C host that
-//! calls the library as Fluent Bit does.
+//! calls the output's library as Fluent Bit does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ pub(crate) struct Delivered {
 }
 
 pub(crate) fn deliver(
-    library: &Path,
+    libraries: &[&Path],
     lines: &[Line],
     pki: &Pki,
     shop: &Arrivals,
@@ -30,7 +30,7 @@ pub(crate) fn deliver(
     match fluent_bit::find() {
         Some(program) => Delivered {
             by: "Fluent Bit",
-            log: by_fluent_bit(&program, library, lines, pki, shop, cluster),
+            log: by_fluent_bit(&program, libraries, lines, pki, shop, cluster),
         },
         None => Delivered {
             by: "the C host of the tests (Fluent Bit is not installed)",
@@ -41,7 +41,7 @@ pub(crate) fn deliver(
 
 fn by_fluent_bit(
     program: &Path,
-    library: &Path,
+    libraries: &[&Path],
     lines: &[Line],
     pki: &Pki,
     shop: &Arrivals,
@@ -59,7 +59,7 @@ fn by_fluent_bit(
     }
     let configuration = dir.path().join("fluent-bit.yaml");
     fs::write(&configuration, yaml(dir.path(), pki, shop, cluster)).expect("a file");
-    let fluent_bit = FluentBit::start(program, library, &configuration, &[]);
+    let fluent_bit = FluentBit::start(program, libraries, &configuration, &[]);
     let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
     shop.wait_for(of_shop);
     cluster.wait_for(lines.len());
@@ -74,16 +74,15 @@ service:
   scheduler.base: 1
 pipeline:
   inputs:
-    - name: tail
-      path: {dir}/log/containers/*.log
-      tag: kube.var.log.containers.<file>.log
-      tag_regex: (?<file>[^/]+)\.log$
-      multiline.parser: cri
-      read_from_head: on
-      refresh_interval: 1
+    - name: pod_logs
+      path: {dir}/log/pods
+      queue_path: {dir}/queues
+      start: beginning
+      mem_buf_limit: 16M
   outputs:
     - name: syslog_sink
-      match: kube.*
+      match: ns.*
+      identity: group
       servers: {shop}
       tls_ca_file: {ca}
       severity: stream
@@ -92,7 +91,8 @@ pipeline:
       queue_name: shop
       retry_limit: no_limits
     - name: syslog_sink
-      match: kube.*
+      match: ns.*
+      identity: group
       servers: {cluster}
       tls_ca_file: {ca}
       severity: stream

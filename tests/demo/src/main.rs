@@ -1,7 +1,7 @@
 //! The main use case from beginning to end:
 //!
 //! ```text
-//! container logs -> Fluent Bit (or the C host) -> the plugin -> TLS -> rsyslog (or our receiver)
+//! container logs -> Fluent Bit with pod_logs (or the C host) -> syslog_sink -> TLS -> rsyslog (or our receiver)
 //! ```
 //!
 //! Two outputs deliver: `shop` is restricted to the namespace shop, `cluster` delivers
@@ -33,8 +33,8 @@ const SEVERITIES: [&str; 8] = [
 ];
 
 fn main() -> ExitCode {
-    println!("Building the plugin (the first time takes a minute) ...");
-    let library = host::library();
+    println!("Building the plugins (the first time takes a minute) ...");
+    let libraries = host::libraries();
     let pki = Pki::new();
     let shop = Arrivals::start(&pki);
     let cluster = Arrivals::start(&pki);
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
     let lines = samples::lines();
     let of_shop = lines.iter().filter(|line| line.namespace == "shop").count();
-    let Delivered { by, log } = agent::deliver(library, &lines, &pki, &shop, &cluster);
+    let Delivered { by, log } = agent::deliver(&libraries, &lines, &pki, &shop, &cluster);
     println!(
         "{} container log lines were delivered by {by}.\n",
         lines.len()

@@ -60,7 +60,7 @@ impl SyslogInput {
             ("DIR", dir.path().display().to_string()),
             ("PORT", port.to_string()),
         ];
-        let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &variables);
+        let fluent_bit = FluentBit::start(&program, &[host::library()], &configuration, &variables);
         until(BOUND, || TcpStream::connect(("127.0.0.1", port)).ok())
             .unwrap_or_else(|error| panic!("{error}\n{}", fluent_bit.log()));
         Some(Self {

@@ -263,7 +263,7 @@ fn an_unset_variable_does_not_disable_the_namespace_check() {
              servers localhost:1\n    transport tcp\n    namespace {namespace}\n"
         );
         fs::write(&configuration, text).unwrap();
-        FluentBit::start(&program, host::library(), &configuration, &[])
+        FluentBit::start(&program, &[host::library()], &configuration, &[])
     };
     let with_namespace = start("shop");
     with_namespace

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use ready::{OWN_NAMESPACE, OWN_POD, configuration, tls_receiver, variables, write_pod};
+use ready::{OWN_NAMESPACE, OWN_POD, configuration, start, tls_receiver, variables, write_pod};
 use receiver::{Listen, Options, Receiver};
 use rig::containers::{Container, Node};
 use rig::fluent_bit::{self, FluentBit};
@@ -29,7 +29,7 @@ fn start_containers(node: &Node, dir: &TempDir) -> Vec<Container> {
             let namespace = format!("ns-{}", number % NAMESPACES);
             let container = node.start(&namespace, &format!("pod-{number}"), "app");
             let labels = serde_json::json!({"app": "app", "team": namespace});
-            write_pod(dir, &namespace, &container.pod, &labels);
+            write_pod(dir, &container, &labels);
             container
         })
         .collect()
@@ -101,7 +101,7 @@ fn container_logs(file: &str) {
     let node = Node::new(&dir.path().join("log"));
     let mut containers = start_containers(&node, &dir);
     let variables = variables(&dir, &rsyslog.address(), &pki);
-    let fluent_bit = FluentBit::start(&program, host::library(), &configuration(file), &variables);
+    let fluent_bit = start(&program, &configuration(file), &variables);
     for line in 0..LINES {
         for container in &mut containers {
             let text = format!("{} {line}", container.pod);
@@ -144,7 +144,7 @@ fn every_configuration_passes_a_dry_run() {
     for name in ["kubernetes", "standalone", "sidecar"] {
         for syntax in ["conf", "yaml"] {
             let file = configuration(&format!("{name}.{syntax}"));
-            FluentBit::dry_run(&program, host::library(), &file, &variables).unwrap();
+            FluentBit::dry_run(&program, &host::libraries(), &file, &variables).unwrap();
         }
     }
 }
@@ -157,7 +157,7 @@ fn file_lines(file: &str) -> Option<Vec<(String, String, String)>> {
     let dir = tempfile::tempdir().unwrap();
     let variables = variables(&dir, &receiver.address(), &pki);
     let mut log = fs::File::create(dir.path().join("app.log")).unwrap();
-    let fluent_bit = FluentBit::start(&program, host::library(), &configuration(file), &variables);
+    let fluent_bit = start(&program, &configuration(file), &variables);
     for line in 0..1000 {
         writeln!(log, "line {line}").unwrap();
     }
@@ -217,7 +217,7 @@ fn a_hot_reload_neither_loses_nor_duplicates_messages() {
         let variables = variables(&dir, &receiver.address(), &pki);
         let mut file = fs::File::create(dir.path().join("app.log")).unwrap();
         let configuration = ready::configuration(configuration);
-        let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &variables);
+        let fluent_bit = start(&program, &configuration, &variables);
         fluent_bit.wait_for_log("connected to", 1, BOUND).unwrap();
         for round in 0..4 {
             for line in 0..250 {
@@ -276,7 +276,7 @@ fn an_output_with_a_namespace_gets_only_its_records() {
         ),
     )
     .unwrap();
-    let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let fluent_bit = FluentBit::start(&program, &[host::library()], &configuration, &[]);
     let long = "0123456789abcdef".repeat(2500);
     for namespace in ["shop", "payments", "shop-2"] {
         let mut container = node.start(namespace, "web-0", "app");

@@ -46,7 +46,7 @@ fn losses_are_reported_to_the_sink_and_counted() {
         ),
     )
     .unwrap();
-    let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let fluent_bit = FluentBit::start(&program, &[host::library()], &configuration, &[]);
     let received = receiver.wait_for(3, BOUND).unwrap();
     let messages: Vec<Message> = received.into_iter().map(|r| r.message.unwrap()).collect();
     let notice = messages
@@ -139,7 +139,7 @@ fn each_output_keeps_its_metrics_across_a_hot_reload() {
     for (count, name) in (1..).zip(OUTPUTS) {
         fs::write(dir.path().join(name), "a line\n".repeat(count)).unwrap();
     }
-    let fluent_bit = FluentBit::start(&program, host::library(), &configuration, &[]);
+    let fluent_bit = FluentBit::start(&program, &[host::library()], &configuration, &[]);
     let acknowledged = |metrics: &HashMap<String, f64>| {
         let metric = |name| format!("syslog_sink_acknowledged_messages_total{{name=\"{name}\"}}");
         OUTPUTS.map(|name| metrics.get(&metric(name)).copied())

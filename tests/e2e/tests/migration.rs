@@ -60,7 +60,7 @@ fn messages_equal_those_of_the_built_in_output() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fluent-bit.conf");
     fs::write(&file, format!("{INPUT}{before}\n{after}")).unwrap();
-    let fluent_bit = FluentBit::start(&program, host::library(), &file, &[]);
+    let fluent_bit = FluentBit::start(&program, &[host::library()], &file, &[]);
     let (old, new) = (first(&old), first(&new));
     assert_eq!(old, new, "{}", fluent_bit.log());
     assert_eq!(new.app_name.as_deref(), Some("shop"));

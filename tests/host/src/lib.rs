@@ -33,6 +33,12 @@ pub fn pod_logs_library() -> &'static Path {
     LIBRARY.get_or_init(|| build("POD_LOGS_LIBRARY", "pod-logs", "libin_pod_logs.so"))
 }
 
+/// Returns the paths of both libraries.
+#[must_use]
+pub fn libraries() -> [&'static Path; 2] {
+    [pod_logs_library(), library()]
+}
+
 /// Returns the path in a variable, or else builds a package and returns its library's path.
 fn build(variable: &str, package: &str, file: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {

@@ -22,6 +22,8 @@ pub struct Container {
     pub namespace: String,
     /// The pod.
     pub pod: String,
+    /// The UID of the pod.
+    pub uid: String,
     /// The container.
     pub name: String,
     path: PathBuf,
@@ -37,11 +39,31 @@ const PART: usize = 16 * 1024;
 /// Returns 64 hexadecimal digits, which are always the same for the same container.
 #[must_use]
 pub fn container_id(namespace: &str, pod: &str, container: &str) -> String {
-    let text = format!("{namespace}/{pod}/{container}");
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = hash(&format!("{namespace}/{pod}/{container}"));
     format!("{hash:016x}").repeat(4)
+}
+
+/// Returns a UID, which is always the same for the same pod: a random UUID (RFC 9562, section
+/// 5.4) in its form.
+#[must_use]
+pub fn pod_uid(namespace: &str, pod: &str) -> String {
+    let name = format!("{namespace}/{pod}");
+    let (first, second) = (hash(&name), hash(&format!("{name}/")));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        first >> 32,
+        first >> 16 & 0xffff,
+        first & 0xfff,
+        second >> 48 & 0xfff,
+        second & 0xffff_ffff_ffff
+    )
+}
+
+/// Returns a hash of a text (FNV-1a).
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 impl Node {
@@ -56,23 +78,31 @@ impl Node {
         }
     }
 
-    /// Starts a container.
+    /// Starts a container in the pod with the UID of [`pod_uid`].
     #[must_use]
     pub fn start(&self, namespace: &str, pod: &str, name: &str) -> Container {
-        let id = container_id(namespace, pod, name);
+        self.start_in(namespace, pod, &pod_uid(namespace, pod), name)
+    }
+
+    /// Starts a container in the pod with a UID: pods that follow each other under a name have
+    /// different ones.
+    #[must_use]
+    pub fn start_in(&self, namespace: &str, pod: &str, uid: &str, name: &str) -> Container {
         let folder = self
             .log
             .join("pods")
-            .join(format!("{namespace}_{pod}_{}", &id[..8]))
+            .join(format!("{namespace}_{pod}_{uid}"))
             .join(name);
         fs::create_dir_all(&folder).expect("a folder");
         let path = folder.join("0.log");
         let file = append(&path);
+        let id = container_id(namespace, uid, name);
         let link = format!("{pod}_{namespace}_{name}-{id}.log");
         symlink(&path, self.log.join("containers").join(link)).expect("a link");
         Container {
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
+            uid: uid.to_owned(),
             name: name.to_owned(),
             path,
             file,
@@ -123,6 +153,16 @@ impl Container {
         let name = format!("0.log.20260301-{hour:02}{minute:02}{second:02}");
         fs::rename(&self.path, self.path.with_file_name(name)).expect("the file can be renamed");
         self.file = append(&self.path);
+    }
+
+    /// Removes the folder of the pod, as the kubelet does once the pod is deleted.
+    pub fn remove_pod(self) {
+        let pod = self
+            .path
+            .ancestors()
+            .nth(2)
+            .expect("the file is in a pod's folder");
+        fs::remove_dir_all(pod).expect("the folder can be removed");
     }
 
     /// Returns the rotated files, oldest first.

@@ -1,5 +1,6 @@
 //! Runs a real Fluent Bit.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,16 +37,16 @@ pub fn find() -> Option<PathBuf> {
 }
 
 impl FluentBit {
-    /// Starts Fluent Bit with a configuration file, the plugin's library, and
+    /// Starts Fluent Bit with a configuration file, the libraries of plugins, and
     /// environment variables for the `${...}` in the file.
     #[must_use]
     pub fn start(
         program: &Path,
-        library: &Path,
+        libraries: &[&Path],
         configuration: &Path,
         variables: &[(&str, String)],
     ) -> Self {
-        Self::start_by(&[], program, library, configuration, variables)
+        Self::start_by(&[], program, libraries, configuration, variables)
     }
 
     /// Starts Fluent Bit like [`FluentBit::start`], by another command to which its
@@ -54,7 +55,7 @@ impl FluentBit {
     pub fn start_by(
         wrapper: &[String],
         program: &Path,
-        library: &Path,
+        libraries: &[&Path],
         configuration: &Path,
         variables: &[(&str, String)],
     ) -> Self {
@@ -65,10 +66,7 @@ impl FluentBit {
         let process = Command::new(words.next().unwrap_or_default())
             .args(words)
             .arg("--enable-hot-reload")
-            .arg("-e")
-            .arg(library)
-            .arg("-c")
-            .arg(configuration)
+            .args(options(libraries, configuration))
             .env(LISTEN.0, LISTEN.1)
             .envs(variables.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
@@ -86,16 +84,13 @@ impl FluentBit {
     /// Returns the output of Fluent Bit if it rejects the configuration.
     pub fn dry_run(
         program: &Path,
-        library: &Path,
+        libraries: &[&Path],
         configuration: &Path,
         variables: &[(&str, String)],
     ) -> Result<(), String> {
         let output = Command::new(program)
             .arg("--dry-run")
-            .arg("-e")
-            .arg(library)
-            .arg("-c")
-            .arg(configuration)
+            .args(options(libraries, configuration))
             .env(LISTEN.0, LISTEN.1)
             .envs(variables.iter().map(|(name, value)| (*name, value)))
             .output()
@@ -174,6 +169,14 @@ impl Drop for FluentBit {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Returns the command-line options for libraries and a configuration file.
+fn options<'p>(libraries: &[&'p Path], configuration: &'p Path) -> Vec<&'p OsStr> {
+    let libraries = libraries.iter().map(|library| ("-e", *library));
+    let all = libraries.chain([("-c", configuration)]);
+    all.flat_map(|(option, path)| [OsStr::new(option), path.as_os_str()])
+        .collect()
 }
 
 /// Returns the response of Fluent Bit's HTTP server, or `None` if it does not listen on

@@ -100,7 +100,13 @@ impl Agent {
 
     pub(super) fn start(&self, wrapper: &[String]) -> FluentBit {
         let configuration = self.dir.path().join("fluent-bit.conf");
-        FluentBit::start_by(wrapper, &self.program, host::library(), &configuration, &[])
+        FluentBit::start_by(
+            wrapper,
+            &self.program,
+            &[host::library()],
+            &configuration,
+            &[],
+        )
     }
 
     /// Starts Fluent Bit with a folder on a disk of 16 MB, and waits until it cannot

@@ -129,7 +129,7 @@ pipeline:
 
     fn start(&self) -> FluentBit {
         let configuration = self.dir.path().join("fluent-bit.yaml");
-        FluentBit::start(&self.program, host::library(), &configuration, &[])
+        FluentBit::start(&self.program, &[host::library()], &configuration, &[])
     }
 
     /// Lets each container write lines.
