@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluent_bit::{Level, Log};
-use reader::begin::{self, Begin, Gone};
+use reader::begin::{self, Begin, Gone, Wants};
 use reader::container_log::Missing;
 use reader::labels::Labels;
 use reader::line::{Stream, Time};
@@ -174,7 +174,10 @@ impl Receiver for Intake {
             return Ok(None);
         }
         self.waiting.remove(id);
-        let wants = self.queues.wants(id, is_old, self.new_outputs);
+        let wants = Wants {
+            scale: scale(now_on_clock()),
+            ..self.queues.wants(id, is_old, self.new_outputs)
+        };
         begin::begin(folder, &wants).map(Some)
     }
 
@@ -216,6 +219,12 @@ fn now_on_clock() -> Time {
         seconds: since.as_secs() as i64,
         nanos: since.subsec_nanos(),
     }
+}
+
+/// Returns the number from which the bytes of a container are counted that is begun at a time.
+/// It grows faster than any container writes.
+const fn scale(time: Time) -> u64 {
+    (time.seconds as u64) << 30
 }
 
 fn earlier(time: Time, by: Duration) -> Time {

@@ -211,7 +211,7 @@ mod tests {
         Passage {
             begin: 40,
             from: 48,
-            to: Position::beginning(20),
+            to: Position::beginning(20, 0),
             is_last: false,
         }
     }

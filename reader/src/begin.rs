@@ -6,9 +6,10 @@
 //!         ^ everything      ^ since          ^ known       ^ known             ^ end
 //! ```
 //!
-//! Reading begins at the lowest of these positions that is still there. Places count bytes
-//! relative to each other, so that each output can tell what its queue has: the files between
-//! two positions tell their distance.
+//! Reading begins at the lowest of these positions. Places count bytes relative to each other,
+//! so that each output can tell what its queue has: the files between two positions tell their
+//! distance. If no known position is there, nothing that is left is in a queue, and bytes are
+//! counted on a new scale, whose places are higher than all before.
 
 use std::io;
 use std::path::Path;
@@ -20,10 +21,6 @@ use crate::line::{Line, Time};
 use crate::log_folder::{self, Entry};
 use crate::source::Source;
 
-/// The number of bytes before the first line of a container, so that there is room for what
-/// is found to be before.
-const BASE: u64 = 1 << 40;
-
 /// The parts of a container's log that outputs want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -33,6 +30,9 @@ pub struct Wants {
     pub everything: bool,
     /// The points from which outputs want it that are new.
     pub new: Vec<From>,
+    /// The number from which bytes are counted if no known position is there: higher than any
+    /// total until now, and far enough from it for what is found to be before.
+    pub scale: u64,
 }
 
 /// The point from which an output wants the logs that were there before it.
@@ -74,10 +74,10 @@ pub struct Gone {
 pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
-    let log = Log::open(folder, &known)?;
-    let lowest = log
-        .anchor
-        .map(|(known_index, _)| known[known_index].clone());
+    let log = Log::open(folder, &known, wants.scale)?;
+    // Everything that is left comes after a position that is gone.
+    let is_gone = log.found < known.len();
+    let lowest = known.first().filter(|_| !is_gone).cloned();
     let position_of = |from: &From| {
         let position = match from {
             From::Beginning => log.beginning(),
@@ -92,7 +92,7 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
         .map(position_of)
         .collect::<io::Result<_>>()?;
     let is_alone = known.is_empty() && new.is_empty();
-    let everything = if wants.everything || is_alone || (lowest.is_none() && !known.is_empty()) {
+    let everything = if wants.everything || is_alone || is_gone {
         Some(log.beginning()?)
     } else {
         None
@@ -107,13 +107,10 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     let mut stops: Vec<u64> = places.filter(|place| *place > position.place()).collect();
     stops.sort_unstable();
     stops.dedup();
-    let is_gone = known
-        .first()
-        .is_some_and(|first| Some(first) != lowest.as_ref());
-    let gone = is_gone.then(|| Gone {
-        bytes: lowest
-            .as_ref()
-            .map(|lowest| lowest.total() - known[0].total()),
+    let gone = known.first().filter(|_| is_gone).map(|first| Gone {
+        bytes: (first.scale == position.scale)
+            .then(|| position.total().checked_sub(first.total()))
+            .flatten(),
     });
     Ok(Begin {
         position,
@@ -129,26 +126,32 @@ struct Log<'k> {
     known: &'k [Position],
     /// The first known position that is still there, and the index of its file.
     anchor: Option<(usize, usize)>,
+    /// The number of known positions that are still there.
+    found: usize,
+    scale: u64,
 }
 
 impl<'k> Log<'k> {
-    fn open(folder: &Path, known: &'k [Position]) -> io::Result<Self> {
+    fn open(folder: &Path, known: &'k [Position], scale: u64) -> io::Result<Self> {
         let entries = log_folder::list(folder)?.unwrap_or_default();
-        let anchor = (known.iter().enumerate())
-            .find_map(|(index, position)| Some((index, file_index(&entries, position)?)));
+        let found = known.iter().enumerate();
+        let mut found =
+            found.filter_map(|(index, position)| Some((index, file_index(&entries, position)?)));
+        let anchor = found.next();
+        let found = usize::from(anchor.is_some()) + found.count();
         Ok(Self {
             entries,
             known,
             anchor,
+            found,
+            scale,
         })
     }
 
     /// Returns the number of bytes before a file.
     fn before(&self, index: usize) -> io::Result<u64> {
         let Some((known, anchor)) = self.anchor else {
-            // All that is left comes after what the queues have.
-            let after = self.known.iter().map(|position| position.total() + 1).max();
-            return Ok(after.unwrap_or(BASE) + self.length(0, index)?);
+            return Ok(self.scale + self.length(0, index)?);
         };
         let before = self.known[known].before;
         Ok(if index < anchor {
@@ -158,6 +161,12 @@ impl<'k> Log<'k> {
         })
     }
 
+    /// Returns the scale of the places.
+    fn scale(&self) -> u64 {
+        self.anchor
+            .map_or(self.scale, |(known, _)| self.known[known].scale)
+    }
+
     /// Returns the number of bytes in the files from one index to another.
     fn length(&self, from: usize, to: usize) -> io::Result<u64> {
         let entries = self.entries[from..to].iter();
@@ -165,7 +174,7 @@ impl<'k> Log<'k> {
     }
 
     fn beginning(&self) -> io::Result<Position> {
-        Ok(Position::beginning(self.before(0)?))
+        Ok(Position::beginning(self.before(0)?, self.scale()))
     }
 
     fn end(&self) -> io::Result<Position> {
@@ -210,7 +219,7 @@ impl<'k> Log<'k> {
                 stderr: offset,
             },
             read: offset,
-            ..Position::beginning(self.before(index)?)
+            ..Position::beginning(self.before(index)?, self.scale())
         })
     }
 }
@@ -266,6 +275,7 @@ mod tests {
     const T1: &str = "0.log.20260301-000001";
     const T2: &str = "0.log.20260301-000002";
     const CURRENT: &str = "0.log";
+    const SCALE: u64 = 1 << 40;
 
     /// A log of three files with three lines each.
     struct World {
@@ -327,6 +337,7 @@ mod tests {
         fn positions<const N: usize>(&self, counts: [usize; N]) -> [Position; N] {
             let first = self.begin(&Wants {
                 everything: true,
+                scale: SCALE,
                 ..Wants::default()
             });
             counts.map(|count| self.read(&first.position, count).1)
@@ -354,8 +365,8 @@ mod tests {
         for (known, since) in [(4, 2), (4, 0), (1, 7), (3, 3), (9, 4)] {
             let wants = Wants {
                 known: vec![all[known].clone()],
-                everything: false,
                 new: vec![From::Since(time(since))],
+                ..Wants::default()
             };
             let begin = world.begin(&wants);
             let (_, new) = begin.new[0].clone();
@@ -371,8 +382,8 @@ mod tests {
         ] {
             let wants = Wants {
                 known: vec![all[5].clone()],
-                everything: false,
                 new: vec![from],
+                ..Wants::default()
             };
             let (_, new) = world.begin(&wants).new.remove(0);
             assert_eq!(new.place(), all[expected].place(), "{from:?}");
@@ -389,9 +400,10 @@ mod tests {
         };
         fs::remove_file(world.path(T1)).unwrap();
         let begin = world.begin(&known(&[&two, &four]));
-        assert_eq!(begin.position, four);
-        let bytes = Some(four.total() - two.total());
-        assert_eq!(begin.gone, Some(Gone { bytes }));
+        assert_eq!(world.read(&begin.position, 9).0, "345678");
+        // A line of 32 bytes.
+        assert_eq!(begin.gone, Some(Gone { bytes: Some(32) }));
+        assert_eq!(begin.stops, [four.place()]);
         // Everything that is left begins before the known position.
         let wants = Wants {
             everything: true,
@@ -402,7 +414,11 @@ mod tests {
         assert_eq!((begin.stops, begin.gone), (vec![four.place()], None));
         // Only the last file is left: no queue has any of it.
         fs::remove_file(world.path(T2)).unwrap();
-        let begin = world.begin(&known(&[&two, &five]));
+        let wants = Wants {
+            scale: five.total() + 1000,
+            ..known(&[&two, &five])
+        };
+        let begin = world.begin(&wants);
         assert_eq!(begin.gone, Some(Gone { bytes: None }));
         assert!(begin.position.place() > five.place());
         assert_eq!(world.read(&begin.position, 9).0, "678");

@@ -19,6 +19,7 @@ pub struct Container {
     before: u64,
     /// The offset up to which the current file was read.
     read: u64,
+    scale: u64,
     /// The number of times that texts were passed on since more was read.
     given_up: u8,
 }
@@ -38,6 +39,10 @@ pub struct Position {
     /// The number of bytes of the log before its file, counted from an arbitrary number on.
     #[serde(default)]
     pub before: u64,
+    /// The number from which these bytes are counted. Only positions with the same one can be
+    /// compared exactly.
+    #[serde(default)]
+    pub scale: u64,
     /// The number of times that texts without an end were passed on since more was read.
     #[serde(default)]
     pub given_up: u8,
@@ -49,14 +54,15 @@ const PLACES: u64 = 4;
 
 impl Position {
     /// Returns the position of the first line that is left, in a log of which so many bytes
-    /// were before that line.
+    /// were before that line, counted from a number on.
     #[must_use]
-    pub fn beginning(before: u64) -> Self {
+    pub fn beginning(before: u64, scale: u64) -> Self {
         Self {
             log: container_log::Position::default(),
             passed: Offsets::default(),
             read: 0,
             before,
+            scale,
             given_up: 0,
         }
     }
@@ -107,8 +113,8 @@ impl Container {
     #[must_use]
     pub fn new(folder: PathBuf, start: Start<Position>, limit: usize) -> Self {
         let (start, position) = match start {
-            Start::Beginning => (Start::Beginning, Position::beginning(0)),
-            Start::End => (Start::End, Position::beginning(0)),
+            Start::Beginning => (Start::Beginning, Position::beginning(0, 0)),
+            Start::End => (Start::End, Position::beginning(0, 0)),
             Start::At(position) => (Start::At(position.log.clone()), position),
         };
         let Position {
@@ -116,6 +122,7 @@ impl Container {
             passed,
             read,
             before,
+            scale,
             given_up,
         } = position;
         Self {
@@ -123,6 +130,7 @@ impl Container {
             assembler: Assembler::new(limit, passed),
             before,
             read,
+            scale,
             given_up,
         }
     }
@@ -150,6 +158,7 @@ impl Container {
             passed,
             read: self.read,
             before: self.before,
+            scale: self.scale,
             given_up: self.given_up,
         })
     }

@@ -378,8 +378,8 @@ mod tests {
             let new = new.into_iter().collect();
             let wants = Wants {
                 known,
-                everything: false,
                 new,
+                ..Wants::default()
             };
             begin(folder, &wants).map(Some)
         }

@@ -6,6 +6,7 @@
 //! backlog  a queue that was filled while the receiver was down
 //! many     hundreds of outputs
 //! disk     bytes written to disk, and lines lost by a kill
+//! pod_logs the input that reads pods' logs
 //! ```
 
 mod arrivals;
@@ -14,6 +15,7 @@ mod disk;
 mod flow;
 mod lag;
 mod many;
+mod pod_logs;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ pub(crate) use self::disk::measure as disk;
 pub(crate) use self::flow::measure as flow;
 pub(crate) use self::lag::measure as lag;
 pub(crate) use self::many::measure as many;
+pub(crate) use self::pod_logs::measure as pod_logs;
 
 /// A running Fluent Bit and its files.
 struct Agent {

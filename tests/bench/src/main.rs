@@ -44,7 +44,7 @@ use crate::report::Report;
 /// A part of the run, with the name that selects it on the command line.
 type Part = (&'static str, fn(&Links, &mut Report));
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     ("cpu", cpu::measure),
     ("pods", cpu::of_many_pods),
     ("queue", cpu::with_queue),
@@ -58,6 +58,7 @@ const PARTS: [Part; 13] = [
     ("backlog", agent::backlog),
     ("many", agent::many),
     ("disk", agent::disk),
+    ("pod_logs", agent::pod_logs),
 ];
 
 fn main() -> ExitCode {
