@@ -167,7 +167,7 @@ mod tests {
         let sender = Sender::start().unwrap();
         publish(&sender, &Host::find());
         fs::remove_file(&queues).unwrap();
-        let announced = || outputs::announced(&queues).unwrap();
+        let announced = || outputs::announced(&queues, None).unwrap();
         let list = until(BOUND, announced).unwrap();
         assert_eq!(list, [all.output.clone(), siem.output.clone()]);
 

@@ -124,18 +124,14 @@ fn open(properties: &InstanceProperties, host: &Host, input: Input) -> Option<Op
         return None;
     };
     let opened = Config::parse(|key| properties.get(key))
-        .map_err(|error| error.to_string())
-        .and_then(|config| {
-            let opened = PodLogs::open(config, input, log.clone(), metrics);
-            opened.map_err(|error| format!("cannot prepare the folder of queues: {error}"))
-        });
+        .map(|config| PodLogs::open(config, input, log.clone(), metrics));
     match opened {
         Ok(input) => Some(OpenInput {
             input,
             _is_open: is_open,
         }),
         Err(problem) => {
-            log.write(Level::Error, &problem);
+            log.write(Level::Error, &problem.to_string());
             None
         }
     }

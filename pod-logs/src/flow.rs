@@ -117,3 +117,121 @@ impl Appended {
 fn change_of(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).ok()?.modified().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use positions::outputs::{self, Output};
+    use positions::{Entry, POSITIONS, PositionFile};
+    use reader::Position;
+    use reader::pod_folder::PodFolder;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct World {
+        folder: TempDir,
+        queues: Queues,
+        flow: Flow,
+        now: Instant,
+    }
+
+    const OUTPUTS: [&str; 2] = ["good", "bad"];
+
+    impl World {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let outputs = OUTPUTS.map(|queue| Output {
+                queue: queue.to_owned(),
+                namespaces: None,
+                since: None,
+            });
+            outputs::announce(folder.path(), &outputs).unwrap();
+            Self {
+                queues: Queues::load(folder.path(), None).unwrap().unwrap(),
+                folder,
+                flow: Flow::default(),
+                now: Instant::now(),
+            }
+        }
+
+        fn id() -> ContainerId {
+            ContainerId {
+                pod: PodFolder::parse("shop_web_2f6b0c9e").unwrap(),
+                container: "app".to_owned(),
+            }
+        }
+
+        /// Appends as many bytes as may be on their way, up to a position.
+        fn append(&mut self, to: u64) {
+            let passage = Passage {
+                begin: 0,
+                from: 0,
+                to: Position::beginning(to, 0),
+                is_last: false,
+            };
+            self.flow.add(&Self::id(), &passage, LIMIT, self.now);
+        }
+
+        /// The queue of an output has everything up to a position.
+        fn take(&self, output: &str, to: u64) {
+            let path = self.folder.path().join(output).join(POSITIONS);
+            let (mut file, _) = PositionFile::open(&path).unwrap();
+            let entry = Entry {
+                place: Position::beginning(to, 0).place(),
+                position: String::new(),
+            };
+            file.set(&container(&Self::id()), &entry).unwrap();
+        }
+
+        fn update(&mut self) -> Change {
+            self.flow.update(&self.queues, self.now)
+        }
+    }
+
+    #[test]
+    fn records_are_on_their_way_until_all_queues_have_them() {
+        let mut world = World::new();
+        world.append(5);
+        for (output, is_full) in [("good", true), ("bad", false)] {
+            world.take(output, 5);
+            assert_eq!(world.update(), Change::None);
+            assert_eq!(world.flow.is_full(), is_full);
+        }
+        assert!(world.flow.is_empty());
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_is_waited_for_once() {
+        let mut world = World::new();
+        world.append(5);
+        world.take("good", 5);
+        assert_eq!(world.update(), Change::None);
+        world.now += PATIENCE;
+        let file = world.folder.path().join("bad").join(POSITIONS);
+        assert_eq!(world.update(), Change::Late(file));
+        assert_eq!(
+            (world.update(), world.flow.is_full()),
+            (Change::None, false)
+        );
+        // No more waiting.
+        world.append(9);
+        world.take("good", 9);
+        assert_eq!(
+            (world.update(), world.flow.is_empty()),
+            (Change::None, true)
+        );
+
+        world.append(12);
+        world.take("bad", 12);
+        assert_eq!(world.update(), Change::Recovered);
+        assert_eq!(
+            (world.update(), world.flow.is_empty()),
+            (Change::None, false)
+        );
+        world.take("good", 12);
+        assert_eq!(
+            (world.update(), world.flow.is_empty()),
+            (Change::None, true)
+        );
+    }
+}

@@ -10,10 +10,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fluent_bit::{Input, Level, Limiter, Log};
-use positions::{Entry, PositionFile, outputs};
+use positions::outputs::{self, ListId};
+use positions::{Entry, PositionFile};
 use reader::Reader;
 use reader::discovery::{Namespaces, Scope};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::flow::{Change, Flow};
@@ -47,6 +49,8 @@ pub(crate) struct PodLogs {
     metrics: Metrics,
     problems: Limiter,
     opened: Instant,
+    /// The list of an earlier process's outputs.
+    earlier: Option<ListId>,
     running: Option<Running>,
 }
 
@@ -70,18 +74,10 @@ struct Running {
 
 impl PodLogs {
     /// Opens an input.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the list of an earlier process's outputs cannot be removed.
-    pub(crate) fn open(
-        config: Config,
-        input: Input,
-        log: Log,
-        metrics: Metrics,
-    ) -> io::Result<Self> {
-        if let Some(path) = &config.queue_path {
-            outputs::withdraw(path)?;
+    pub(crate) fn open(config: Config, input: Input, log: Log, metrics: Metrics) -> Self {
+        if let Err(error) = raise_file_limit() {
+            let line = format!("cannot raise the limit of open files: {error}");
+            log.write(Level::Warn, &line);
         }
         if config.queue_path.is_none() && config.position_path.is_none() {
             log.write(
@@ -90,7 +86,8 @@ impl PodLogs {
                  were written while Fluent Bit did not run are read only as far as `start` says",
             );
         }
-        Ok(Self {
+        Self {
+            earlier: config.queue_path.as_deref().and_then(outputs::list_id),
             config,
             input,
             log,
@@ -98,7 +95,7 @@ impl PodLogs {
             problems: Limiter::default(),
             opened: Instant::now(),
             running: None,
-        })
+        }
     }
 
     /// Reads and appends for a little more than a second.
@@ -130,7 +127,7 @@ impl PodLogs {
 
     /// Begins to read, once the outputs are known. Returns whether it has begun.
     fn start(&mut self, now: Instant) -> bool {
-        match Running::new(&self.config, &self.log, now) {
+        match Running::new(&self.config, &self.log, self.earlier, now) {
             Ok(Some(running)) => {
                 self.running = Some(running);
                 return true;
@@ -155,9 +152,14 @@ impl PodLogs {
 }
 
 impl Running {
-    fn new(config: &Config, log: &Log, now: Instant) -> io::Result<Option<Self>> {
+    fn new(
+        config: &Config,
+        log: &Log,
+        earlier: Option<ListId>,
+        now: Instant,
+    ) -> io::Result<Option<Self>> {
         let queues = match &config.queue_path {
-            Some(folder) => Queues::load(folder)?,
+            Some(folder) => Queues::load(folder, earlier)?,
             None => Some(Queues::none()),
         };
         let Some(mut queues) = queues else {
@@ -257,10 +259,12 @@ impl Running {
     /// have, so they must have all that is on its way before.
     fn look_at_queues(&mut self, now: Instant) -> Result<(), String> {
         let queues = &mut self.intake.queues;
+        let mut problem = queues.open_unreadable();
+        self.has_to_rewind |= queues.take_opened();
         match self.flow.update(queues, now) {
             Change::None => {}
             Change::Late(file) => {
-                return Err(format!(
+                problem = Some(format!(
                     "an output takes no records, see its log and its match: {} has not changed \
                      for 10 s; the others no longer wait for it",
                     file.display()
@@ -273,7 +277,7 @@ impl Running {
             self.reader.rewind(|id, passed| queues.lack(id, passed));
             self.has_to_rewind = false;
         }
-        Ok(())
+        problem.map_or(Ok(()), Err)
     }
 
     /// Waits for changes.
@@ -293,6 +297,16 @@ impl Running {
                 .saturating_duration_since(Instant::now()),
         );
     }
+}
+
+/// Raises the limit of open files as far as is allowed: each container has one.
+fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
 /// Returns the namespaces whose containers are read: those of the configuration that an

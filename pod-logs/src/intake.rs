@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fluent_bit::{Level, Log};
+use fluent_bit::{Level, Limiter, Log};
 use reader::begin::{self, Begin, Gone, Wants};
 use reader::container_log::Missing;
 use reader::labels::Labels;
@@ -33,6 +33,8 @@ pub(crate) struct Intake {
     new_outputs: begin::From,
     encoder: Encoder,
     log: Log,
+    /// The rate limit of log lines about errors that are tried again.
+    failures: Limiter,
     /// The time of the current turn.
     now: Instant,
     /// The beginnings of a container that are not recorded yet.
@@ -65,6 +67,7 @@ impl Intake {
             },
             encoder: Encoder::new(config.records, config.node_name.clone()),
             log: log.clone(),
+            failures: Limiter::default(),
             now,
             begun: None,
             passage: None,
@@ -206,7 +209,12 @@ impl Receiver for Intake {
                 };
                 self.report_gone(id, None, &what);
             }
-            Event::Failed(error) => self.report(id, &format!("cannot read the log: {error}")),
+            Event::Failed(error) => {
+                if let Some(others) = self.failures.admit(self.now) {
+                    let line = format!("cannot read the log: {error} ({others} others before)");
+                    self.report(id, &line);
+                }
+            }
         }
     }
 }

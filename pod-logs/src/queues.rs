@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use positions::outputs::{self, Output};
+use positions::outputs::{self, ListId, Output};
 use positions::{Container, Entry, POSITIONS, PositionFile, START};
 use reader::begin::{From, Wants};
 use reader::line::Time;
@@ -20,6 +20,17 @@ use crate::position;
 #[derive(Debug)]
 pub(crate) struct Queues {
     outputs: Vec<Queue>,
+    /// The outputs whose files cannot be read at present. They get their records later.
+    unreadable: Vec<Unreadable>,
+    /// Whether some of these were opened since the last look.
+    has_opened: bool,
+}
+
+/// An output whose files cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    output: Output,
+    folder: PathBuf,
 }
 
 /// The queue of an output, or the input's own positions.
@@ -67,6 +78,8 @@ impl Queues {
     pub(crate) const fn none() -> Self {
         Self {
             outputs: Vec::new(),
+            unreadable: Vec::new(),
+            has_opened: false,
         }
     }
 
@@ -74,19 +87,55 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// Returns an error if a file cannot be read.
-    pub(crate) fn load(folder: &Path) -> io::Result<Option<Self>> {
-        let Some(outputs) = outputs::announced(folder)? else {
+    /// Returns an error if the list of outputs cannot be read.
+    pub(crate) fn load(folder: &Path, earlier: Option<ListId>) -> io::Result<Option<Self>> {
+        let Some(outputs) = outputs::announced(folder, earlier)? else {
             return Ok(None);
         };
-        let queues = outputs.into_iter().map(|output| {
-            let folder = folder.join(&output.queue);
-            std::fs::create_dir_all(&folder)?;
-            Queue::open(output, &folder.join(POSITIONS), &folder.join(START))
+        let unreadable = outputs.into_iter().map(|output| Unreadable {
+            folder: folder.join(&output.queue),
+            output,
         });
-        Ok(Some(Self {
-            outputs: queues.collect::<io::Result<_>>()?,
-        }))
+        let mut this = Self {
+            unreadable: unreadable.collect(),
+            ..Self::none()
+        };
+        // A file of one output must not stop the others.
+        let _ = this.open_unreadable();
+        this.has_opened = false;
+        Ok(Some(this))
+    }
+
+    /// Tries again to read the files of outputs that could not be read. Returns a problem of
+    /// one of them.
+    pub(crate) fn open_unreadable(&mut self) -> Option<String> {
+        let mut problem = None;
+        for Unreadable { output, folder } in std::mem::take(&mut self.unreadable) {
+            let opened = std::fs::create_dir_all(&folder).and_then(|()| {
+                let (positions, start) = (folder.join(POSITIONS), folder.join(START));
+                Queue::open(output.clone(), &positions, &start)
+            });
+            match opened {
+                Ok(queue) => {
+                    self.outputs.push(queue);
+                    self.has_opened = true;
+                }
+                Err(error) => {
+                    problem = Some(format!(
+                        "cannot read the positions in {}: {error}; its output gets no pod logs \
+                         until then",
+                        folder.display()
+                    ));
+                    self.unreadable.push(Unreadable { output, folder });
+                }
+            }
+        }
+        problem
+    }
+
+    /// Returns whether outputs were opened since the last call.
+    pub(crate) const fn take_opened(&mut self) -> bool {
+        std::mem::replace(&mut self.has_opened, false)
     }
 
     /// Reads again what the queues have.
@@ -110,11 +159,15 @@ impl Queues {
 
     /// Returns the namespaces whose containers an output wants; none if all are wanted.
     pub(crate) fn namespaces(&self) -> Option<BTreeSet<String>> {
+        let opened = self.outputs.iter().map(|queue| &queue.output);
+        let unreadable = self.unreadable.iter().map(|unreadable| &unreadable.output);
         let mut all = BTreeSet::new();
-        for queue in &self.outputs {
-            all.extend(queue.output.namespaces.clone()?);
+        let mut has_outputs = false;
+        for output in opened.chain(unreadable) {
+            has_outputs = true;
+            all.extend(output.namespaces.clone()?);
         }
-        (!self.outputs.is_empty()).then_some(all)
+        has_outputs.then_some(all)
     }
 
     /// Returns what the outputs want of a container.
@@ -238,5 +291,82 @@ pub(crate) fn container(id: &ContainerId) -> Container {
     Container {
         uid: id.pod.uid.clone(),
         name: id.container.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reader::pod_folder::PodFolder;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn output(queue: &str, since: Option<u64>) -> Output {
+        Output {
+            queue: queue.to_owned(),
+            namespaces: None,
+            since,
+        }
+    }
+
+    fn load(folder: &TempDir, outputs: &[Output]) -> Queues {
+        outputs::announce(folder.path(), outputs).unwrap();
+        Queues::load(folder.path(), None).unwrap().unwrap()
+    }
+
+    fn id(pod: &str) -> ContainerId {
+        ContainerId {
+            pod: PodFolder::parse(&format!("shop_{pod}_2f6b0c9e")).unwrap(),
+            container: "app".to_owned(),
+        }
+    }
+
+    /// The files of an output are damaged, and repaired later.
+    #[test]
+    fn an_output_whose_files_cannot_be_read_does_not_stop_the_others() {
+        let folder = TempDir::new().unwrap();
+        let start = folder.path().join("bad").join(START);
+        std::fs::create_dir_all(&start).unwrap();
+        let mut queues = load(&folder, &[output("bad", None), output("good", None)]);
+        assert_eq!((queues.outputs.len(), queues.namespaces()), (1, None));
+        let problem = queues.open_unreadable().unwrap();
+        assert!(problem.contains("/bad: Is a directory"), "{problem}");
+        assert!(!queues.take_opened());
+
+        std::fs::remove_dir(&start).unwrap();
+        assert_eq!(queues.open_unreadable(), None);
+        assert!(queues.take_opened() && !queues.take_opened());
+        assert_eq!(queues.outputs.len(), 2);
+    }
+
+    #[test]
+    fn a_new_output_begins_once() {
+        let folder = TempDir::new().unwrap();
+        let outputs = [output("first", None), output("second", Some(7))];
+        let seconds = |seconds| Time { seconds, nanos: 0 };
+        let mut queues = load(&folder, &outputs);
+        let wants = queues.wants(&id("old"), true, From::End);
+        assert_eq!(wants.new, [From::End, From::Since(seconds(7))]);
+        // Containers that are not old are wanted from their beginning.
+        let wants = queues.wants(&id("new"), false, From::End);
+        assert!(wants.everything && wants.new.is_empty());
+
+        let begun = [
+            (From::End, Position::beginning(9, 0)),
+            (From::Since(seconds(7)), Position::beginning(8, 0)),
+        ];
+        queues.begin(&id("old"), &begun, From::End).unwrap();
+        // The input is killed: the other containers that existed are still old.
+        let mut queues = load(&folder, &outputs);
+        assert!(queues.has_new());
+        let wants = queues.wants(&id("old"), true, From::End);
+        let known = begun.clone().map(|(_, position)| position);
+        assert_eq!((wants.known.as_slice(), wants.new.len()), (&known[..], 0));
+        assert_eq!(queues.wants(&id("other"), true, From::End).new.len(), 2);
+
+        queues.complete().unwrap();
+        let queues = load(&folder, &outputs);
+        assert!(!queues.has_new());
+        assert!(queues.wants(&id("other"), true, From::End).everything);
     }
 }

@@ -1,9 +1,10 @@
-//! The list of the process's outputs with a queue. It is complete when it exists: the outputs
-//! write it once all are open, and the input removes that of an earlier process before.
+//! The list of the process's outputs with a queue. The outputs write it once all are open. The
+//! input notes which list there was before, that of an earlier process.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -51,29 +52,34 @@ pub fn announce(folder: &Path, outputs: &[Output]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the list.
-///
-/// # Errors
-///
-/// Returns an error if there is one that cannot be removed.
-pub fn withdraw(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(file(folder)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Identifies a list: another one has another identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListId {
+    inode: u64,
+    modified: (i64, i64),
 }
 
-/// Returns the list; `None` as long as there is none.
+/// Returns the identity of the list; `None` if there is none.
+#[must_use]
+pub fn list_id(folder: &Path) -> Option<ListId> {
+    let file = fs::metadata(file(folder)).ok()?;
+    Some(ListId {
+        inode: file.ino(),
+        modified: (file.mtime(), file.mtime_nsec()),
+    })
+}
+
+/// Returns the list, if it is not an earlier one; `None` as long as there is no other.
 ///
 /// # Errors
 ///
 /// Returns an error if it cannot be read.
-pub fn announced(folder: &Path) -> io::Result<Option<Vec<Output>>> {
-    match fs::read(file(folder)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+pub fn announced(folder: &Path, earlier: Option<ListId>) -> io::Result<Option<Vec<Output>>> {
+    let id = list_id(folder);
+    if id.is_none() || id == earlier {
+        return Ok(None);
     }
+    Ok(Some(serde_json::from_slice(&fs::read(file(folder))?)?))
 }
 
 #[cfg(test)]
@@ -81,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_announced_and_withdrawn() {
+    fn the_list_of_an_earlier_process_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let output = |queue: &str, namespace: Option<&str>| Output {
             queue: queue.to_owned(),
@@ -90,13 +96,14 @@ mod tests {
         };
         assert!(output("x", None).wants("shop") && !output("x", Some("bank")).wants("shop"));
         let outputs = [output("shop.siem", Some("shop")), output("all", None)];
-        assert_eq!(announced(folder.path()).unwrap(), None);
-        announce(folder.path(), &outputs).unwrap();
-        assert_eq!(announced(folder.path()).unwrap().unwrap(), outputs);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(announced(folder.path(), None).unwrap(), None);
+        let mut earlier = None;
         for _ in 0..2 {
-            withdraw(folder.path()).unwrap();
-            assert_eq!(announced(folder.path()).unwrap(), None);
+            announce(folder.path(), &outputs).unwrap();
+            assert_eq!(announced(folder.path(), earlier).unwrap().unwrap(), outputs);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            earlier = list_id(folder.path());
+            assert_eq!(announced(folder.path(), earlier).unwrap(), None);
         }
     }
 }
