@@ -314,9 +314,9 @@ mod tests {
         Queues::load(folder.path(), None).unwrap().unwrap()
     }
 
-    fn id(pod: &str) -> ContainerId {
+    fn id(uid: &str) -> ContainerId {
         ContainerId {
-            pod: PodFolder::parse(&format!("shop_{pod}_2f6b0c9e")).unwrap(),
+            pod: PodFolder::parse(&format!("shop_web_{uid}")).unwrap(),
             container: "app".to_owned(),
         }
     }
@@ -345,28 +345,28 @@ mod tests {
         let outputs = [output("first", None), output("second", Some(7))];
         let seconds = |seconds| Time { seconds, nanos: 0 };
         let mut queues = load(&folder, &outputs);
-        let wants = queues.wants(&id("old"), true, From::End);
+        let wants = queues.wants(&id("01d"), true, From::End);
         assert_eq!(wants.new, [From::End, From::Since(seconds(7))]);
         // Containers that are not old are wanted from their beginning.
-        let wants = queues.wants(&id("new"), false, From::End);
+        let wants = queues.wants(&id("03"), false, From::End);
         assert!(wants.everything && wants.new.is_empty());
 
         let begun = [
             (From::End, Position::beginning(9, 0)),
             (From::Since(seconds(7)), Position::beginning(8, 0)),
         ];
-        queues.begin(&id("old"), &begun, From::End).unwrap();
+        queues.begin(&id("01d"), &begun, From::End).unwrap();
         // The input is killed: the other containers that existed are still old.
         let mut queues = load(&folder, &outputs);
         assert!(queues.has_new());
-        let wants = queues.wants(&id("old"), true, From::End);
+        let wants = queues.wants(&id("01d"), true, From::End);
         let known = begun.clone().map(|(_, position)| position);
         assert_eq!((wants.known.as_slice(), wants.new.len()), (&known[..], 0));
-        assert_eq!(queues.wants(&id("other"), true, From::End).new.len(), 2);
+        assert_eq!(queues.wants(&id("02"), true, From::End).new.len(), 2);
 
         queues.complete().unwrap();
         let queues = load(&folder, &outputs);
         assert!(!queues.has_new());
-        assert!(queues.wants(&id("other"), true, From::End).everything);
+        assert!(queues.wants(&id("02"), true, From::End).everything);
     }
 }
