@@ -383,6 +383,8 @@ impl Chunk {
 struct Process {
     reader: Reader,
     intake: Intake,
+    /// The number of outputs at the start.
+    outputs: usize,
 }
 
 /// The receiver of the reader.
@@ -469,12 +471,14 @@ impl Node {
             Action::Truncate => self.log.truncate(&self.erased()),
             Action::Turns(turns) => self.turns(turns),
             Action::Take { queue, from, count } => {
-                let queue = queue % self.queues.len();
+                let queue = queue % self.process.outputs;
                 self.take(queue, from, count);
             }
             Action::Kill => self.kill(),
             Action::AddQueue(start) => {
-                if self.queues.len() < 4 {
+                // Outputs that are new at the same start begin at the same point.
+                let is_new = |queue: &Queue| queue.is_new;
+                if self.queues.len() < 4 && !self.queues.iter().any(is_new) {
                     self.queues.push(Queue::new(start));
                 }
             }
@@ -493,13 +497,17 @@ impl Node {
 
     fn turns(&mut self, turns: usize) {
         let mut buffer = [0; BUFFER];
-        let Process { reader, intake } = &mut self.process;
+        let Process {
+            reader,
+            intake,
+            outputs,
+        } = &mut self.process;
         reader.update(self.now).unwrap();
         for _ in 0..turns {
             let had_turn = reader.turn(&mut buffer, self.now, intake);
             self.reports += std::mem::take(&mut intake.reports);
             if let Some(begun) = intake.begun.take() {
-                for queue in &mut self.queues {
+                for queue in &mut self.queues[..*outputs] {
                     queue.begin(begun.as_ref(), &self.log);
                 }
             }
@@ -507,7 +515,7 @@ impl Node {
                 self.chunks.push(Chunk {
                     passage,
                     texts,
-                    waiting: (0..self.queues.len()).collect(),
+                    waiting: (0..*outputs).collect(),
                 });
             }
             if had_turn {
@@ -555,7 +563,7 @@ impl Node {
             self.turns(1);
             idle = if before == (self.chunks.len(), self.reports) { idle + 1 } else { 0 };
         }
-        for index in 0..self.queues.len() {
+        for index in 0..self.process.outputs {
             self.take(index, 0, usize::MAX);
         }
         for (index, queue) in self.queues.iter().enumerate() {
@@ -593,6 +601,7 @@ impl Process {
                 reports: 0,
                 is_hurried,
             },
+            outputs: queues.len(),
         }
     }
 }
@@ -693,7 +702,7 @@ proptest! {
 
     #[test]
     fn only_truncated_files_are_lost(actions in with(Action::Truncate)) {
-        run(&actions, false);
+        run(&actions, true);
     }
 
     #[test]
