@@ -280,7 +280,11 @@ mod tests {
         for from in (10..10_010).step_by(10) {
             world.ledger.take(&[group(5, from, from + 10)]).unwrap();
         }
-        let beyond = world.ledger.containers.values().map(|taken| taken.beyond.len());
+        let beyond = world
+            .ledger
+            .containers
+            .values()
+            .map(|taken| taken.beyond.len());
         assert!(beyond.clone().all(|count| count < 10), "{:?}", beyond.max());
         // In other parts, it has them too.
         assert!(!world.ledger.wants(&group(5, 15, 35)));

