@@ -157,6 +157,8 @@ impl Reader {
             .changes(|path| changed.push(path.to_owned()))?;
         if has_dropped || self.scan.is_none_or(|scan| now >= scan) {
             self.discovery.scan(|path| changed.push(path.to_owned()))?;
+            // The folder of a container may be gone without an event.
+            changed.extend(self.containers.keys().cloned());
             self.scan = Some(now + SCAN);
         }
         for path in changed {
