@@ -174,13 +174,6 @@ impl Container {
         until: Option<u64>,
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
-        let mut has_given_up = false;
-        let mut pass_text = |text: Text<'_>| {
-            has_given_up = true;
-            pass(Item::Text(text));
-        };
-        self.assembler.give_up(self.read, now, &mut pass_text);
-        self.given_up += u8::from(has_given_up);
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
                 let mut at = at;
@@ -221,6 +214,13 @@ impl Container {
                 Turn::Missing(missing)
             }
             Step::Wait { until } => {
+                // The rest of a text may be in the file, so it is given up at the end only.
+                let mut has_given_up = false;
+                self.assembler.give_up(self.read, now, |text| {
+                    has_given_up = true;
+                    pass(Item::Text(text));
+                });
+                self.given_up += u8::from(has_given_up);
                 let deadline = self.assembler.deadline();
                 let until = [until, deadline].into_iter().flatten().min();
                 Turn::Wait { until }
