@@ -188,12 +188,18 @@ impl Container {
                 for line in text.split_inclusive(|byte| *byte == b'\n') {
                     let end = at + line.len() as u64;
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    // What is read again is the beginning of texts, of which pieces may have
+                    // been passed on.
+                    let mut pass_new = |item: Item<'_>| {
+                        if end > self.read {
+                            pass(item);
+                        }
+                    };
                     match Line::parse(line) {
                         Some(line) => self.assembler.push((at, end), &line, now, |text| {
-                            pass(Item::Text(text));
+                            pass_new(Item::Text(text));
                         }),
-                        None if self.assembler.was_read(at) => {}
-                        None => pass(Item::Invalid(line)),
+                        None => pass_new(Item::Invalid(line)),
                     }
                     at = end;
                 }
