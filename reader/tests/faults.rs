@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reader::begin::{Begin, From, Wants, begin};
 use reader::container_log::Missing;
-use reader::discovery::Scope;
+use reader::discovery::{Discovery, Scope};
 use reader::{
     Container, ContainerId, Event, Item, Passage, Position, Reader, Receiver, Start, Turn,
 };
@@ -298,6 +298,21 @@ fn the_unread_files_of_a_deleted_pod_are_reported() {
     assert_eq!(run.missing, [Missing::Deleted]);
 }
 
+/// The reader is in an empty file, which is deleted together with the next one.
+#[test]
+fn a_file_that_is_deleted_after_an_empty_one_is_reported() {
+    let folder = folder(&[(CURRENT, "")]);
+    let mut run = read_all(&folder, Start::Beginning);
+    fs::write(folder.path().join("1.log"), lines(0..2)).unwrap();
+    for name in [CURRENT, "1.log"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("2.log"), lines(2..4)).unwrap();
+    run.read(1000, 100);
+    assert_eq!(run.texts, ["02", "03"]);
+    assert_eq!(run.missing, [Missing::Deleted]);
+}
+
 /// A file is compressed while the reader leaves it: it is neither listed under its old name
 /// nor under its new one.
 #[test]
@@ -376,11 +391,21 @@ fn a_rotation_at_the_start_hides_no_file() {
 /// Reads from a beginning with several queues: returns the texts that a queue with a place
 /// lacks, as its ledger says.
 fn lacking(folder: &TempDir, begin: &Begin, place: u64) -> Vec<String> {
+    lacking_while(folder, begin, place, || {})
+}
+
+/// Like [`lacking`], while something happens after the first line.
+fn lacking_while(
+    folder: &TempDir,
+    begin: &Begin,
+    place: u64,
+    mut happen: impl FnMut(),
+) -> Vec<String> {
     let mut stops: Vec<u64> = begin.stops.clone();
     stops.reverse();
     let mut container = open(folder, Start::At(begin.position.clone()));
     let (mut now, mut lacking) = (Instant::now(), Vec::new());
-    let mut buffer = [0; 1000];
+    let mut buffer = [0; LINE];
     for _ in 0..100 {
         let mut texts = Vec::new();
         let turn = container.turn(&mut buffer, now, stops.last().copied(), |item| match item {
@@ -391,6 +416,7 @@ fn lacking(folder: &TempDir, begin: &Begin, place: u64) -> Vec<String> {
         if to > place {
             lacking.append(&mut texts);
         }
+        happen();
         if stops.last().is_some_and(|stop| to >= *stop) {
             stops.pop();
         }
@@ -462,6 +488,52 @@ fn places_fit_together_after_a_truncation() {
     };
     let begin = begin(folder.path(), &wants).unwrap();
     assert_eq!(lacking(&folder, &begin, fast.place()), ["08", "09"]);
+}
+
+/// The reader is behind in the first file when the kubelet deletes it and the next one.
+#[test]
+fn places_fit_together_after_a_deletion() {
+    let folder = folder(&[
+        (T1, &lines(0..2)),
+        (T2, &lines(2..6)),
+        (CURRENT, &lines(6..12)),
+    ]);
+    let (slow, fast) = (after(&folder, 1), after(&folder, 7));
+    let wants = Wants {
+        known: vec![slow, fast.clone()],
+        ..Wants::default()
+    };
+    let begin = begin(folder.path(), &wants).unwrap();
+    let lacking = lacking_while(&folder, &begin, fast.place(), || {
+        for name in [T1, T2] {
+            let _ = fs::remove_file(folder.path().join(name));
+        }
+    });
+    assert_eq!(lacking, ["07", "08", "09", "10", "11"]);
+}
+
+/// The kernel drops the event that a watched folder is gone, which is created again.
+#[test]
+fn a_folder_is_watched_again_after_dropped_events() {
+    let root = TempDir::new().unwrap();
+    let (web, noisy) = (
+        container_folder(&root, "web"),
+        container_folder(&root, "noisy"),
+    );
+    let mut discovery = Discovery::new(root.path().to_owned(), Scope::default()).unwrap();
+    discovery.scan(|_| {}).unwrap();
+    flood(&noisy);
+    fs::remove_dir_all(web.parent().unwrap()).unwrap();
+    container_folder(&root, "web");
+    assert!(discovery.changes(|_| {}).unwrap());
+    discovery.scan(|_| {}).unwrap();
+    discovery.changes(|_| {}).unwrap();
+    fs::write(web.join(CURRENT), lines(0..1)).unwrap();
+    let mut changed = Vec::new();
+    discovery
+        .changes(|path| changed.push(path.to_owned()))
+        .unwrap();
+    assert!(changed.contains(&web), "only scans notice its changes");
 }
 
 /// A queue has nothing yet, and the oldest file was deleted.

@@ -160,7 +160,7 @@ struct Log {
 struct Erased {
     /// The number of reports before.
     reports: usize,
-    /// The queues that had a part of the log. Nobody can know what others have lost.
+    /// The queues with a position. Nobody can know what others have lost.
     queues: BTreeSet<usize>,
 }
 
@@ -237,8 +237,14 @@ impl Log {
         self.next += 1;
     }
 
+    /// Returns whether the current file has any text. The end of an empty one is not modelled:
+    /// its deletion is not reported, although those of files after it may have been.
+    fn has_text(&self) -> bool {
+        self.file.metadata().unwrap().len() > 0
+    }
+
     fn rename(&mut self) {
-        if !self.is_renamed {
+        if !self.is_renamed && self.has_text() {
             self.rotations += 1;
             let name = format!("{}.log.20260301-{:06}", self.run, self.rotations);
             fs::rename(self.current(), self.folder.join(name)).unwrap();
@@ -255,7 +261,7 @@ impl Log {
     }
 
     fn restart(&mut self) {
-        if !self.is_renamed {
+        if !self.is_renamed && self.has_text() {
             self.complete_line();
             self.run += 1;
             self.file = create(&self.current());
@@ -489,7 +495,15 @@ impl Node {
             Action::CompressOnly => self.log.compress(false),
             Action::DeleteOldest => self.log.delete_oldest(&self.erased()),
             Action::RestartContainer => self.log.restart(),
-            Action::Truncate => self.log.truncate(&self.erased()),
+            Action::Truncate => {
+                // Nobody can know of lines that were truncated before they were read.
+                let queues = BTreeSet::new();
+                let erased = Erased {
+                    queues,
+                    ..self.erased()
+                };
+                self.log.truncate(&erased);
+            }
             Action::Turns(turns) => self.turns(turns),
             Action::Take { queue, from, count } => {
                 let queue = queue % self.process.outputs;
@@ -509,7 +523,7 @@ impl Node {
 
     fn erased(&self) -> Erased {
         let queues = self.queues.iter().enumerate();
-        let queues = queues.filter(|(_, queue)| !queue.received.is_empty());
+        let queues = queues.filter(|(_, queue)| queue.stored(POSITIONS).is_some());
         Erased {
             reports: self.reports,
             queues: queues.map(|(index, _)| index).collect(),
