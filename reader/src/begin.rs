@@ -75,9 +75,9 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
     let log = Log::open(folder, &known)?;
-    let lowest = log
-        .anchor
-        .map(|(known_index, _)| known[known_index].clone());
+    // The next lines of each queue that are left.
+    let next = known.iter().map(|position| log.next(position));
+    let next = next.collect::<io::Result<Vec<Position>>>()?;
     let new = match wants.new {
         None => None,
         Some(From::Beginning) => Some(log.beginning()?),
@@ -85,28 +85,28 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
         Some(From::Since(time)) => Some(log.since(time)?),
     };
     let is_alone = known.is_empty() && new.is_none();
-    let everything = if wants.everything || is_alone || (lowest.is_none() && !known.is_empty()) {
+    let everything = if wants.everything || is_alone {
         Some(log.beginning()?)
     } else {
         None
     };
-    let candidates = [&everything, &lowest, &new].into_iter().flatten();
+    let candidates = everything.iter().chain(&next).chain(&new);
     let position = candidates
         .min_by_key(|position| position.place())
         .expect("without a known position there is another one")
         .clone();
-    let places = known.iter().chain(&new).map(Position::place);
+    let places = next.iter().chain(&new).map(Position::place);
     let mut stops: Vec<u64> = places.filter(|place| *place > position.place()).collect();
     stops.sort_unstable();
     stops.dedup();
-    let is_gone = known
-        .first()
-        .is_some_and(|first| Some(first) != lowest.as_ref());
-    let gone = is_gone.then(|| Gone {
-        bytes: lowest
-            .as_ref()
-            .map(|lowest| lowest.total() - known[0].total()),
-    });
+    let mut pairs = known.iter().zip(&next);
+    let gone = pairs
+        .find(|(known, next)| known != next)
+        .map(|(known, next)| Gone {
+            bytes: log
+                .anchor
+                .map(|_| next.total().saturating_sub(known.total())),
+        });
     Ok(Begin {
         position,
         stops,
@@ -119,15 +119,15 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
 struct Log<'k> {
     entries: Vec<Entry>,
     known: &'k [Position],
-    /// The first known position that is still there, and the index of its file.
+    /// The first known position whose file is still there, and the index of the file.
     anchor: Option<(usize, usize)>,
 }
 
 impl<'k> Log<'k> {
     fn open(folder: &Path, known: &'k [Position]) -> io::Result<Self> {
         let entries = log_folder::list(folder)?.unwrap_or_default();
-        let anchor = (known.iter().enumerate())
-            .find_map(|(index, position)| Some((index, file_index(&entries, position)?)));
+        let index_of = |(index, position)| Some((index, file_index(&entries, position)?));
+        let anchor = known.iter().enumerate().find_map(index_of);
         Ok(Self {
             entries,
             known,
@@ -135,12 +135,37 @@ impl<'k> Log<'k> {
         })
     }
 
+    /// Returns the position of the next line of a queue that is left.
+    fn next(&self, position: &Position) -> io::Result<Position> {
+        if file_index(&self.entries, position).is_some() {
+            return Ok(position.clone());
+        }
+        let after = position.log.after.as_ref();
+        let mut entries = self.entries.iter();
+        let index = entries.position(|entry| entry.is_after(after));
+        let before = self.before(index.unwrap_or(self.entries.len()))?;
+        // Nothing was read of the next file, and nothing is gone.
+        if has_no_text(position) && before <= position.total() {
+            return Ok(position.clone());
+        }
+        Ok(Position {
+            log: container_log::Position {
+                after: position.log.after.clone(),
+                file: None,
+            },
+            ..Position::beginning(before)
+        })
+    }
+
     /// Returns the number of bytes before a file.
     fn before(&self, index: usize) -> io::Result<u64> {
         let Some((known, anchor)) = self.anchor else {
             // All that is left comes after what the queues have.
-            let after = self.known.iter().map(|position| position.total() + 1).max();
-            return Ok(after.unwrap_or(BASE) + self.length(0, index)?);
+            let after = self.known.iter().map(|position| {
+                let has_file = !has_no_text(position);
+                position.total() + u64::from(has_file)
+            });
+            return Ok(after.max().unwrap_or(BASE) + self.length(0, index)?);
         };
         let before = self.known[known].before;
         Ok(if index < anchor {
@@ -209,17 +234,17 @@ impl<'k> Log<'k> {
 
 /// Returns the index of the file of a position, if it is still there.
 fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
-    let after = position.log.after.as_ref();
-    match position.log.file {
-        Some(FilePosition { id, offset }) if offset > 0 => {
-            log_folder::find(entries, after, &id).map(|(index, _)| index)
-        }
-        // Nothing was read of the next file, if there is one.
-        _ => {
-            let next = entries.iter().position(|entry| entry.is_after(after));
-            Some(next.unwrap_or(entries.len()))
-        }
+    if has_no_text(position) {
+        return None;
     }
+    let FilePosition { id, .. } = position.log.file?;
+    log_folder::find(entries, position.log.after.as_ref(), &id).map(|(index, _)| index)
+}
+
+/// Returns whether the file of a position was empty, or unknown.
+fn has_no_text(position: &Position) -> bool {
+    let file = position.log.file;
+    file.is_none_or(|file| file.offset == 0 && file.id.fingerprint.is_empty())
 }
 
 /// Returns the offset and the time of the first line since a time, if there is one.
@@ -381,9 +406,10 @@ mod tests {
         };
         fs::remove_file(world.path(T1)).unwrap();
         let begin = world.begin(&known(&[&two, &four]));
-        assert_eq!(begin.position, four);
-        let bytes = Some(four.total() - two.total());
-        assert_eq!(begin.gone, Some(Gone { bytes }));
+        assert_eq!(world.read(&begin.position, 9).0, "345678");
+        assert_eq!(begin.stops, [four.place()]);
+        // The third line.
+        assert_eq!(begin.gone, Some(Gone { bytes: Some(32) }));
         // Everything that is left begins before the known position.
         let wants = Wants {
             everything: true,
