@@ -45,7 +45,7 @@ pub struct Position {
 
 /// The factor between bytes and places: without more bytes, the texts of two streams can be
 /// given up, and what the end of the file leaves.
-const PLACES: u64 = 4;
+pub(crate) const PLACES: u64 = 4;
 
 impl Position {
     /// Returns the position of the first line that is left, in a log of which so many bytes
