@@ -232,13 +232,17 @@ impl<'k> Log<'k> {
     }
 }
 
-/// Returns the index of the file of a position, if it is still there.
+/// Returns the index of the file of a position, if it or the file before it is still there.
 fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
+    let after = position.log.after.as_ref();
     if has_no_text(position) {
-        return None;
+        let after = after?;
+        let is_same =
+            |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
+        return entries.iter().position(is_same).map(|index| index + 1);
     }
     let FilePosition { id, .. } = position.log.file?;
-    log_folder::find(entries, position.log.after.as_ref(), &id).map(|(index, _)| index)
+    log_folder::find(entries, after, &id).map(|(index, _)| index)
 }
 
 /// Returns whether the file of a position was empty, or unknown.
