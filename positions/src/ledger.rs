@@ -271,4 +271,35 @@ mod tests {
         world.ledger.take(&[last]).unwrap();
         assert_eq!(world.on_disk(), None);
     }
+
+    /// The last group of a container is taken before an earlier one, whose append has failed.
+    #[test]
+    fn a_container_that_is_gone_is_forgotten_whatever_the_order() {
+        let mut world = World::new();
+        let last = Group {
+            is_last: true,
+            ..group(5, 10, 20)
+        };
+        world.ledger.take(&[last]).unwrap();
+        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        assert_eq!(world.on_disk(), None);
+        assert_eq!(world.ledger.containers.len(), 0);
+    }
+
+    /// One chunk waits for a retry for minutes, while others are taken.
+    #[test]
+    fn what_lies_beyond_a_gap_takes_little_memory() {
+        let mut world = World::new();
+        for from in (10..10_010).step_by(10) {
+            world.ledger.take(&[group(5, from, from + 10)]).unwrap();
+        }
+        let beyond = world
+            .ledger
+            .containers
+            .values()
+            .map(|taken| taken.beyond.len());
+        assert!(beyond.clone().all(|count| count < 10), "{:?}", beyond.max());
+        // In other parts, it has them too.
+        assert!(!world.ledger.wants(&group(5, 15, 35)));
+    }
 }

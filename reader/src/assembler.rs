@@ -151,12 +151,6 @@ impl Assembler {
         }
     }
 
-    /// Returns whether a line of neither stream at this offset was read before.
-    #[must_use]
-    pub fn was_read(&self, at: u64) -> bool {
-        at < self.stdout.done.max(self.stderr.done)
-    }
-
     /// Returns the offsets up to which texts were passed on, of a file that was read up to
     /// `end`.
     #[must_use]

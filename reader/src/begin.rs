@@ -6,10 +6,11 @@
 //!         ^ everything      ^ since          ^ known       ^ known             ^ end
 //! ```
 //!
-//! Reading begins at the lowest of these positions. Places count bytes relative to each other,
-//! so that each output can tell what its queue has: the files between two positions tell their
-//! distance. If no known position is there, nothing that is left is in a queue, and bytes are
-//! counted on a new scale, whose places are higher than all before.
+//! Reading begins at the lowest of these positions, or at what is left after it. Places count
+//! bytes relative to each other, so that each output can tell what its queue has: the files
+//! between two positions tell their distance. If no known position is there, nothing that is
+//! left is in a queue, and bytes are counted on a new scale, whose places are higher than all
+//! before.
 
 use std::io;
 use std::path::Path;
@@ -55,7 +56,7 @@ pub struct Begin {
     pub stops: Vec<u64>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
-    /// The part that is gone, if a queue's next line is no longer there.
+    /// What is gone, if a queue's next line is no longer there.
     pub gone: Option<Gone>,
 }
 
@@ -75,9 +76,9 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
     let log = Log::open(folder, &known, wants.scale)?;
-    // Everything that is left comes after a position that is gone.
-    let is_gone = log.found < known.len();
-    let lowest = known.first().filter(|_| !is_gone).cloned();
+    // The next lines of each queue that are left.
+    let next = known.iter().map(|position| log.next(position));
+    let next = next.collect::<io::Result<Vec<Position>>>()?;
     let position_of = |from: &From| {
         let position = match from {
             From::Beginning => log.beginning(),
@@ -86,32 +87,32 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
         };
         Ok((*from, position?))
     };
-    let new: Vec<(From, Position)> = wants
-        .new
-        .iter()
-        .map(position_of)
-        .collect::<io::Result<_>>()?;
+    let new = wants.new.iter().map(position_of);
+    let new = new.collect::<io::Result<Vec<(From, Position)>>>()?;
     let is_alone = known.is_empty() && new.is_empty();
-    let everything = if wants.everything || is_alone || is_gone {
+    let everything = if wants.everything || is_alone {
         Some(log.beginning()?)
     } else {
         None
     };
     let of_new = || new.iter().map(|(_, position)| position);
-    let candidates = everything.iter().chain(&lowest).chain(of_new());
+    let candidates = everything.iter().chain(&next).chain(of_new());
     let position = candidates
         .min_by_key(|position| position.place())
         .expect("without a known position there is another one")
         .clone();
-    let places = known.iter().chain(of_new()).map(Position::place);
+    let places = next.iter().chain(of_new()).map(Position::place);
     let mut stops: Vec<u64> = places.filter(|place| *place > position.place()).collect();
     stops.sort_unstable();
     stops.dedup();
-    let gone = known.first().filter(|_| is_gone).map(|first| Gone {
-        bytes: (first.scale == position.scale)
-            .then(|| position.total().checked_sub(first.total()))
-            .flatten(),
-    });
+    let mut pairs = known.iter().zip(&next);
+    let gone = pairs
+        .find(|(known, next)| known != next)
+        .map(|(known, next)| Gone {
+            bytes: (known.scale == next.scale)
+                .then(|| next.total().checked_sub(known.total()))
+                .flatten(),
+        });
     Ok(Begin {
         position,
         stops,
@@ -120,31 +121,48 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
     })
 }
 
-/// The files that are left of a log.
+/// What is left of a log.
 struct Log<'k> {
     entries: Vec<Entry>,
     known: &'k [Position],
-    /// The first known position that is still there, and the index of its file.
+    /// The first known position whose file is still there, and the index of the file.
     anchor: Option<(usize, usize)>,
-    /// The number of known positions that are still there.
-    found: usize,
+    /// The scale of places if there is no such position.
     scale: u64,
 }
 
 impl<'k> Log<'k> {
     fn open(folder: &Path, known: &'k [Position], scale: u64) -> io::Result<Self> {
         let entries = log_folder::list(folder)?.unwrap_or_default();
-        let found = known.iter().enumerate();
-        let mut found =
-            found.filter_map(|(index, position)| Some((index, file_index(&entries, position)?)));
-        let anchor = found.next();
-        let found = usize::from(anchor.is_some()) + found.count();
+        let index_of = |(index, position)| Some((index, file_index(&entries, position)?));
+        let anchor = known.iter().enumerate().find_map(index_of);
         Ok(Self {
             entries,
             known,
             anchor,
-            found,
             scale,
+        })
+    }
+
+    /// Returns the position of the next line of a queue that is left.
+    fn next(&self, position: &Position) -> io::Result<Position> {
+        if file_index(&self.entries, position).is_some() {
+            return Ok(position.clone());
+        }
+        let after = position.log.after.as_ref();
+        let mut entries = self.entries.iter();
+        let index = entries.position(|entry| entry.is_after(after));
+        let before = self.before(index.unwrap_or(self.entries.len()))?;
+        // Nothing was read of the next file, and nothing is gone.
+        if has_no_text(position) && before <= position.total() {
+            return Ok(position.clone());
+        }
+        Ok(Position {
+            log: container_log::Position {
+                after: position.log.after.clone(),
+                file: None,
+            },
+            ..Position::beginning(before, self.scale())
         })
     }
 
@@ -163,8 +181,8 @@ impl<'k> Log<'k> {
 
     /// Returns the scale of the places.
     fn scale(&self) -> u64 {
-        self.anchor
-            .map_or(self.scale, |(known, _)| self.known[known].scale)
+        let anchor = self.anchor.map(|(known, _)| self.known[known].scale);
+        anchor.unwrap_or(self.scale)
     }
 
     /// Returns the number of bytes in the files from one index to another.
@@ -224,19 +242,23 @@ impl<'k> Log<'k> {
     }
 }
 
-/// Returns the index of the file of a position, if it is still there.
+/// Returns the index of the file of a position, if it or the file before it is still there.
 fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
     let after = position.log.after.as_ref();
-    match position.log.file {
-        Some(FilePosition { id, offset }) if offset > 0 => {
-            log_folder::find(entries, after, &id).map(|(index, _)| index)
-        }
-        // Nothing was read of the next file, if there is one.
-        _ => {
-            let next = entries.iter().position(|entry| entry.is_after(after));
-            Some(next.unwrap_or(entries.len()))
-        }
+    if has_no_text(position) {
+        let after = after?;
+        let is_same =
+            |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
+        return entries.iter().position(is_same).map(|index| index + 1);
     }
+    let FilePosition { id, .. } = position.log.file?;
+    log_folder::find(entries, after, &id).map(|(index, _)| index)
+}
+
+/// Returns whether the file of a position was empty, or unknown.
+fn has_no_text(position: &Position) -> bool {
+    let file = position.log.file;
+    file.is_none_or(|file| file.offset == 0 && file.id.fingerprint.is_empty())
 }
 
 /// Returns the offset and the time of the first line since a time, if there is one.
@@ -401,9 +423,9 @@ mod tests {
         fs::remove_file(world.path(T1)).unwrap();
         let begin = world.begin(&known(&[&two, &four]));
         assert_eq!(world.read(&begin.position, 9).0, "345678");
-        // A line of 32 bytes.
-        assert_eq!(begin.gone, Some(Gone { bytes: Some(32) }));
         assert_eq!(begin.stops, [four.place()]);
+        // The third line.
+        assert_eq!(begin.gone, Some(Gone { bytes: Some(32) }));
         // Everything that is left begins before the known position.
         let wants = Wants {
             everything: true,

@@ -50,7 +50,7 @@ pub struct Position {
 
 /// The factor between bytes and places: without more bytes, the texts of two streams can be
 /// given up, and what the end of the file leaves.
-const PLACES: u64 = 4;
+pub(crate) const PLACES: u64 = 4;
 
 impl Position {
     /// Returns the position of the first line that is left, in a log of which so many bytes
@@ -183,13 +183,6 @@ impl Container {
         until: Option<u64>,
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
-        let mut has_given_up = false;
-        let mut pass_text = |text: Text<'_>| {
-            has_given_up = true;
-            pass(Item::Text(text));
-        };
-        self.assembler.give_up(self.read, now, &mut pass_text);
-        self.given_up += u8::from(has_given_up);
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
                 let mut at = at;
@@ -204,12 +197,18 @@ impl Container {
                 for line in text.split_inclusive(|byte| *byte == b'\n') {
                     let end = at + line.len() as u64;
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    // What is read again is the beginning of texts, of which pieces may have
+                    // been passed on.
+                    let mut pass_new = |item: Item<'_>| {
+                        if end > self.read {
+                            pass(item);
+                        }
+                    };
                     match Line::parse(line) {
                         Some(line) => self.assembler.push((at, end), &line, now, |text| {
-                            pass(Item::Text(text));
+                            pass_new(Item::Text(text));
                         }),
-                        None if self.assembler.was_read(at) => {}
-                        None => pass(Item::Invalid(line)),
+                        None => pass_new(Item::Invalid(line)),
                     }
                     at = end;
                 }
@@ -230,6 +229,13 @@ impl Container {
                 Turn::Missing(missing)
             }
             Step::Wait { until } => {
+                // The rest of a text may be in the file, so it is given up at the end only.
+                let mut has_given_up = false;
+                self.assembler.give_up(self.read, now, |text| {
+                    has_given_up = true;
+                    pass(Item::Text(text));
+                });
+                self.given_up += u8::from(has_given_up);
                 let deadline = self.assembler.deadline();
                 let until = [until, deadline].into_iter().flatten().min();
                 Turn::Wait { until }

@@ -268,8 +268,9 @@ impl ContainerLog {
 
     fn begin_at(&mut self, position: &Position) -> io::Result<Option<Missing>> {
         self.after.clone_from(&position.after);
-        // A file of which nothing was read is the first unread one.
-        let Some(FilePosition { id, offset }) = position.file.filter(|file| file.offset > 0) else {
+        // An empty file is the first unread one.
+        let has_text = |file: &FilePosition| file.offset > 0 || !file.id.fingerprint.is_empty();
+        let Some(FilePosition { id, offset }) = position.file.filter(has_text) else {
             return Ok(None);
         };
         let entries = log_folder::list(&self.folder)?.unwrap_or_default();

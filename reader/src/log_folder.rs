@@ -41,6 +41,8 @@ pub(crate) fn list(folder: &Path) -> io::Result<Option<Vec<Entry>>> {
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
+    // A file and its compressed copy exist together for a moment, and have the same content.
+    entries.dedup_by(|copy, file| !copy.name.is_later_than(&file.name));
     Ok(Some(entries))
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::begin::{Begin, From, Gone};
-use crate::container::{Container, Item, Position, Turn};
+use crate::container::{Container, Item, PLACES, Position, Turn};
 use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Scope};
 use crate::pod_folder::PodFolder;
@@ -157,6 +157,8 @@ impl Reader {
             .changes(|path| changed.push(path.to_owned()))?;
         if has_dropped || self.scan.is_none_or(|scan| now >= scan) {
             self.discovery.scan(|path| changed.push(path.to_owned()))?;
+            // The folder of a container may be gone without an event.
+            changed.extend(self.containers.keys().cloned());
             self.scan = Some(now + SCAN);
         }
         for path in changed {
@@ -312,9 +314,11 @@ impl Reading {
         };
         let place = to.place();
         let is_last = matches!(turn, Ok(Turn::Ended));
-        let is_stop = stop.is_some_and(|stop| place >= stop);
-        if is_stop {
-            self.stops.pop_front();
+        // Texts that were given up at a stop may be complete now, so its place is not reached.
+        let is_reached = |stop: &u64| *stop / PLACES <= to.total();
+        let mut is_stop = false;
+        while self.stops.pop_front_if(|stop| is_reached(stop)).is_some() {
+            is_stop = true;
         }
         if has_items || is_stop || is_last {
             pass(Event::Passage(Passage {

@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::file_id::{FileId, Fingerprint};
 
@@ -36,10 +38,15 @@ impl Source {
     /// Opens a file. A symbolic link is refused: a container must not make the reader read
     /// other files.
     pub(crate) fn open(path: &Path, is_compressed: bool) -> io::Result<Self> {
-        if path.symlink_metadata()?.file_type().is_symlink() {
-            return Err(io::Error::other("symbolic links are not followed"));
-        }
-        let file = File::open(path)?;
+        // Opening a FIFO would wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP) => {
+                return Err(io::Error::other("symbolic links are not followed"));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("not a regular file"));
