@@ -57,8 +57,7 @@ pub(crate) struct Output {
     metrics: Metrics,
     /// The rate limit of log lines about queue errors.
     queue_errors: Mutex<Limiter>,
-    /// The time since which the queue has had an error.
-    failing_since: Mutex<Option<Instant>>,
+    failure: Mutex<Failure>,
     /// Unused buffers. Each concurrent flush uses one.
     buffers: Mutex<Vec<Buffers>>,
     /// The numbers of bytes and frames of the last batch, an estimate for the next one.
@@ -72,6 +71,15 @@ struct Opening {
     sender: Arc<Sender>,
     /// The time of the next attempt.
     next: Instant,
+}
+
+/// The failure of the queue, if it has one.
+#[derive(Debug, Default)]
+struct Failure {
+    /// The time since which appends fail.
+    since: Option<Instant>,
+    /// Whether chunks were given back to the input.
+    has_given_back: bool,
 }
 
 #[derive(Debug)]
@@ -116,7 +124,7 @@ impl Output {
             log: log.clone(),
             metrics: metrics.clone(),
             queue_errors: Mutex::default(),
-            failing_since: Mutex::default(),
+            failure: Mutex::default(),
             buffers: Mutex::default(),
             last: Mutex::default(),
         };
@@ -201,8 +209,13 @@ impl Output {
     /// Returns the outcome of a chunk that could not be queued. Chunks of pod logs are given
     /// back after a while: the input reads them again once the queue works.
     fn after_queue_error(&self, chunk: &[u8]) -> Outcome {
-        let since = *self.failing_since.lock().get_or_insert_with(Instant::now);
+        if let Some(ledger) = self.ledger.get() {
+            ledger.lock().keep_gaps();
+        }
+        let mut failure = self.failure.lock();
+        let since = *failure.since.get_or_insert_with(Instant::now);
         if since.elapsed() > PATIENCE && is_of_pod_logs(chunk) {
+            failure.has_given_back = true;
             Outcome::Delivered
         } else {
             Outcome::Retry { skip: 0 }
@@ -243,7 +256,6 @@ impl Output {
         let notice = self.loss_report.append_notice(&tally, &mut buffers.batch);
         let outcome = match Queued::append(queues, tag, &mut buffers.batch) {
             Ok(()) => {
-                *self.failing_since.lock() = None;
                 self.take(&groups);
                 Outcome::Delivered
             }
@@ -281,10 +293,19 @@ impl Output {
 
     /// Records that the queue has these groups.
     fn take(&self, groups: &[Group<'_>]) {
+        let failure = std::mem::take(&mut *self.failure.lock());
         let Some(ledger) = self.ledger.get().filter(|_| !groups.is_empty()) else {
             return;
         };
-        let taken = ledger.lock().take(groups);
+        let mut ledger = ledger.lock();
+        if failure.since.is_some() {
+            ledger.keep_gaps();
+        }
+        let mut taken = ledger.take(groups, Instant::now());
+        if failure.has_given_back {
+            taken = taken.and(ledger.ask_again());
+        }
+        drop(ledger);
         if let Err(error) = taken {
             self.metrics.count_queue_error();
             if self.queue_errors.lock().admit(Instant::now()).is_some() {

@@ -4,7 +4,7 @@
 //! size. Without a limit, an input that reads faster than the outputs take would fill the
 //! memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,10 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The records on their way.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
-    records: VecDeque<Appended>,
+    records: Vec<Appended>,
     bytes: usize,
     /// The files of positions of late outputs, with the times at which they changed last.
     late: HashMap<PathBuf, Option<SystemTime>>,
+    /// The number of times that each output has asked for records again.
+    asked: HashMap<PathBuf, u64>,
 }
 
 #[derive(Debug)]
@@ -37,22 +39,30 @@ struct Appended {
     at: Instant,
 }
 
-/// A change of the outputs that are late.
+/// A change of the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// No change.
     None,
     /// The output with this file of positions is late from now on.
     Late(PathBuf),
-    /// An output that was late takes records again. It may lack some.
-    Recovered,
+    /// An output asks for records again that it has given back.
+    Asked,
 }
 
 impl Flow {
+    /// Creates the limit for the outputs that are known.
+    pub(crate) fn new(queues: &Queues) -> Self {
+        Self {
+            asked: queues.asked().collect(),
+            ..Self::default()
+        }
+    }
+
     /// Adds records that were appended.
     pub(crate) fn add(&mut self, id: &ContainerId, passage: &Passage, bytes: usize, now: Instant) {
         self.bytes += bytes;
-        self.records.push_back(Appended {
+        self.records.push(Appended {
             namespace: id.pod.namespace.clone(),
             container: container(id),
             to: passage.to.place(),
@@ -69,32 +79,48 @@ impl Flow {
 
     /// Removes the records that all queues have, except those of late outputs.
     pub(crate) fn update(&mut self, queues: &Queues, now: Instant) -> Change {
-        let count = self.late.len();
-        self.late
-            .retain(|path, changed| *changed == change_of(path));
-        if self.late.len() < count {
-            return Change::Recovered;
+        let Self {
+            records,
+            bytes,
+            late,
+            asked,
+        } = self;
+        let mut files: HashMap<PathBuf, Entries> = HashMap::new();
+        let read = |path: &Path| positions::read(path).ok().flatten().unwrap_or_default();
+        for (path, _) in late.extract_if(|path, changed| *changed != change_of(path)) {
+            let file = read(&path);
+            files.insert(path, file);
         }
-        let mut files: HashMap<&Path, Entries> = HashMap::new();
-        while let Some(first) = self.records.front() {
-            let waiting = queues.files(&first.namespace).find(|path| {
-                let read = || positions::read(path).ok().flatten().unwrap_or_default();
-                !self.late.contains_key(*path)
-                    && first.is_missing_in(files.entry(path).or_insert_with(read))
-            });
-            if let Some(path) = waiting {
-                let is_late = now.saturating_duration_since(first.at) >= PATIENCE;
-                if !is_late {
-                    return Change::None;
+        let mut change = Change::None;
+        records.retain(|record| {
+            let is_waiting = queues.files(&record.namespace).any(|path| {
+                if late.contains_key(path) {
+                    return false;
                 }
-                let path = path.to_owned();
-                self.late.insert(path.clone(), change_of(&path));
-                return Change::Late(path);
+                let file = files.entry(path.to_owned()).or_insert_with(|| read(path));
+                if !record.is_missing_in(file) {
+                    return false;
+                }
+                let is_late = now.saturating_duration_since(record.at) >= PATIENCE;
+                // Otherwise the output takes others, and a filter has dropped these.
+                if is_late && !has_changed_lately(path) {
+                    late.insert(path.to_owned(), change_of(path));
+                    change = Change::Late(path.to_owned());
+                }
+                !is_late
+            });
+            *bytes -= if is_waiting { 0 } else { record.bytes };
+            is_waiting
+        });
+        for (path, file) in files {
+            let count = file.entries.get(&Container::of_question());
+            let count = count.map_or(0, |entry| entry.place);
+            let known = asked.insert(path, count);
+            if known.is_some_and(|known| known < count) {
+                change = Change::Asked;
             }
-            self.bytes -= first.bytes;
-            self.records.pop_front();
         }
-        Change::None
+        change
     }
 
     /// Returns whether all queues have all records, except those of late outputs.
@@ -113,6 +139,12 @@ impl Appended {
     }
 }
 
+/// Returns whether a file has changed within [`PATIENCE`].
+fn has_changed_lately(path: &Path) -> bool {
+    let age = change_of(path).and_then(|at| SystemTime::now().duration_since(at).ok());
+    age.is_some_and(|age| age < PATIENCE)
+}
+
 /// Returns the time at which a file changed last, if it exists.
 fn change_of(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).ok()?.modified().ok()
@@ -121,7 +153,7 @@ fn change_of(path: &Path) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use positions::outputs::{self, Output};
-    use positions::{Entry, POSITIONS, PositionFile};
+    use positions::{Entry, Ledger, POSITIONS, PositionFile};
     use reader::Position;
     use reader::pod_folder::PodFolder;
     use tempfile::TempDir;
@@ -146,10 +178,11 @@ mod tests {
                 since: None,
             });
             outputs::announce(folder.path(), &outputs).unwrap();
+            let queues = Queues::load(folder.path(), None).unwrap().unwrap();
             Self {
-                queues: Queues::load(folder.path(), None).unwrap().unwrap(),
+                flow: Flow::new(&queues),
+                queues,
                 folder,
-                flow: Flow::default(),
                 now: Instant::now(),
             }
         }
@@ -221,9 +254,9 @@ mod tests {
             (Change::None, true)
         );
 
+        // It takes others again.
         world.append(12);
         world.take("bad", 12);
-        assert_eq!(world.update(), Change::Recovered);
         assert_eq!(
             (world.update(), world.flow.is_empty()),
             (Change::None, false)
@@ -233,5 +266,31 @@ mod tests {
             (world.update(), world.flow.is_empty()),
             (Change::None, true)
         );
+    }
+
+    /// A filter has dropped the records: the queue has others.
+    #[test]
+    fn records_that_are_dropped_hold_nothing_up() {
+        let mut world = World::new();
+        world.append(5);
+        world.now += PATIENCE;
+        for output in OUTPUTS {
+            world.take(output, 4);
+        }
+        assert_eq!(
+            (world.update(), world.flow.is_empty()),
+            (Change::None, true)
+        );
+    }
+
+    #[test]
+    fn an_output_asks_for_records_again() {
+        let mut world = World::new();
+        world.append(5);
+        world.take("good", 5);
+        let (mut ledger, _) = Ledger::open(&world.folder.path().join("bad")).unwrap();
+        ledger.ask_again().unwrap();
+        assert_eq!(world.update(), Change::Asked);
+        assert_eq!(world.update(), Change::None);
     }
 }

@@ -177,10 +177,10 @@ impl Running {
         Ok(Some(Self {
             reader: Reader::new(config.path.clone(), scope, config.max_line_size)?,
             buffer: vec![0; BUFFER],
+            flow: Flow::new(&queues),
             intake: Intake::new(config, queues, log, now),
             own,
             pending: None,
-            flow: Flow::default(),
             has_to_rewind: false,
             next_look: now,
             next_update: now,
@@ -254,9 +254,9 @@ impl Running {
         recorded.map_err(|error| format!("cannot write the positions: {error}"))
     }
 
-    /// Looks at what the queues have. Once an output that was late takes records again, the
-    /// containers of which it lacks something are read again. The other outputs skip what they
-    /// have, so they must have all that is on its way before.
+    /// Looks at what the queues have. If an output asks for records again, the containers of
+    /// which it lacks something are read again. The other outputs skip what they have, so they
+    /// must have all that is on its way before.
     fn look_at_queues(&mut self, now: Instant) -> Result<(), String> {
         let queues = &mut self.intake.queues;
         let mut problem = queues.open_unreadable();
@@ -270,7 +270,7 @@ impl Running {
                     file.display()
                 ));
             }
-            Change::Recovered => self.has_to_rewind = true,
+            Change::Asked => self.has_to_rewind = true,
         }
         if self.has_to_rewind && self.flow.is_empty() {
             queues.refresh();

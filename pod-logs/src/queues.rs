@@ -246,6 +246,16 @@ impl Queues {
         Ok(())
     }
 
+    /// Returns how often each output had asked for records again, by its file of positions.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (PathBuf, u64)> {
+        let question = Container::of_question();
+        self.outputs.iter().map(move |queue| {
+            let count = queue.taken.get(&question);
+            let count = count.map_or(0, |entry| entry.place);
+            (queue.positions.clone(), count)
+        })
+    }
+
     /// Returns the files of positions of the queues that want the containers of a namespace.
     pub(crate) fn files(&self, namespace: &str) -> impl Iterator<Item = &Path> {
         let queues = self

@@ -21,7 +21,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 const MAGIC: &[u8; 8] = b"podlogs\x01";
 /// The size of a slot in bytes.
@@ -139,15 +138,6 @@ impl PositionFile {
             self.slots.insert(container.clone(), (number, generation));
         }
         Ok(())
-    }
-
-    /// Changes the file's time of modification.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if it cannot be changed.
-    pub fn touch(&self) -> io::Result<()> {
-        self.file.set_modified(SystemTime::now())
     }
 
     /// Removes the position of a container, if there is one.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::{Container, Entry, Group, POSITIONS, PositionFile, START, read};
 
@@ -11,13 +12,22 @@ use crate::{Container, Entry, Group, POSITIONS, PositionFile, START, read};
 ///
 /// Groups of a container come in order, but one whose append to the queue has failed comes
 /// again after later ones. The position on the disk is the end of what the queue has without
-/// a gap.
+/// a gap. A gap for which no failure accounts is closed after a while: a filter has dropped
+/// the groups.
 #[derive(Debug)]
 pub struct Ledger {
     folder: PathBuf,
     file: PositionFile,
     containers: HashMap<Container, Taken>,
+    /// Whether an append has failed, so that gaps may be filled later.
+    keeps_gaps: bool,
+    /// The number of times that the output has asked for groups again.
+    asked: u64,
 }
+
+/// The time after which a gap is closed. Several workers of an output may take groups in
+/// another order meanwhile.
+const GAP: Duration = Duration::from_secs(5);
 
 /// The parts of one container's log that the queue has.
 #[derive(Debug, Default)]
@@ -26,6 +36,10 @@ struct Taken {
     to: u64,
     /// The ranges that it has beyond that place, with the positions of their ends.
     beyond: Vec<(Range<u64>, String)>,
+    /// The time since which there is something beyond it.
+    gap_since: Option<Instant>,
+    /// The place of the container's end, if the queue has its last group.
+    last: Option<u64>,
 }
 
 impl Ledger {
@@ -37,13 +51,17 @@ impl Ledger {
     /// Returns an error if the file cannot be read or created.
     pub fn open(folder: &Path) -> io::Result<(Self, usize)> {
         let (file, found) = PositionFile::open(&folder.join(POSITIONS))?;
-        let containers = found.entries.into_iter();
+        let mut entries = found.entries;
+        let asked = entries.remove(&Container::of_question());
+        let containers = entries.into_iter();
         let this = Self {
             folder: folder.to_owned(),
             file,
             containers: containers
                 .map(|(container, entry)| (container, Taken::up_to(entry.place)))
                 .collect(),
+            keeps_gaps: false,
+            asked: asked.map_or(0, |entry| entry.place),
         };
         Ok((this, found.damaged))
     }
@@ -72,31 +90,46 @@ impl Ledger {
             .insert(container.clone(), Taken::up_to(place));
     }
 
+    /// Records that an append to the queue has failed, whose groups come again.
+    pub const fn keep_gaps(&mut self) {
+        self.keeps_gaps = true;
+    }
+
+    /// Asks the input to send what the queue lacks, which the output has given back.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be written.
+    pub fn ask_again(&mut self) -> io::Result<()> {
+        self.asked += 1;
+        let entry = Entry {
+            place: self.asked,
+            position: String::new(),
+        };
+        self.file.set(&Container::of_question(), &entry)
+    }
+
     /// Records that the queue has these groups.
     ///
     /// # Errors
     ///
     /// Returns an error if the file cannot be written. The record in memory is right all the
     /// same; after a restart of the process, the groups would come again.
-    pub fn take(&mut self, groups: &[Group<'_>]) -> io::Result<()> {
+    pub fn take(&mut self, groups: &[Group<'_>], now: Instant) -> io::Result<()> {
         let mut positions = BTreeMap::new();
-        let mut has_gap = false;
         for group in groups {
             let container = Container::of(group);
             let taken = self.containers.entry(container.clone()).or_default();
-            if let Some(position) = taken.add(group) {
+            if let Some(position) = taken.add(group, now, !self.keeps_gaps) {
                 let place = taken.to;
                 let entry = Entry { place, position };
                 positions.insert(container.clone(), Some(entry));
-            } else {
-                has_gap = true;
             }
-            if group.is_last && taken.to >= group.to {
+            if taken.last.is_some_and(|last| taken.to >= last) {
                 positions.insert(container, None);
             }
         }
-        // The input waits for the file to change, to send again what is missing.
-        let mut result = if has_gap { self.file.touch() } else { Ok(()) };
+        let mut result = Ok(());
         for (container, entry) in positions {
             let written = if let Some(entry) = entry {
                 self.file.set(&container, &entry)
@@ -111,6 +144,16 @@ impl Ledger {
 }
 
 impl Container {
+    /// Returns the key of the entry that counts how often the output has asked for groups
+    /// again.
+    #[must_use]
+    pub fn of_question() -> Self {
+        Self {
+            uid: String::new(),
+            name: "again".to_owned(),
+        }
+    }
+
     fn of(group: &Group<'_>) -> Self {
         Self {
             uid: group.uid.to_owned(),
@@ -124,6 +167,8 @@ impl Taken {
         Self {
             to: place,
             beyond: Vec::new(),
+            gap_since: None,
+            last: None,
         }
     }
 
@@ -133,14 +178,34 @@ impl Taken {
     }
 
     /// Adds a group. Returns the position of the new end without a gap, if there is one.
-    fn add(&mut self, group: &Group<'_>) -> Option<String> {
+    fn add(&mut self, group: &Group<'_>, now: Instant, may_close: bool) -> Option<String> {
         // Nothing before it comes any more.
         self.to = self.to.max(group.begin);
+        if group.is_last {
+            self.last = Some(group.to);
+        }
         let position = group.position.to_owned();
         match self.beyond.last_mut() {
             Some((last, end)) if last.end == group.from => (last.end, *end) = (group.to, position),
             _ => self.beyond.push((group.from..group.to, position)),
         }
+        let mut position = self.advance();
+        let first = self.beyond.iter().map(|(range, _)| range.start).min();
+        let Some(first) = first else {
+            self.gap_since = None;
+            return position;
+        };
+        let since = *self.gap_since.get_or_insert(now);
+        if may_close && now.saturating_duration_since(since) >= GAP {
+            self.to = first;
+            position = self.advance().or(position);
+            self.gap_since = (!self.beyond.is_empty()).then_some(now);
+        }
+        position
+    }
+
+    /// Moves the end over what the queue has. Returns the position of the new end.
+    fn advance(&mut self) -> Option<String> {
         let mut position = None;
         while let Some(at) = (self.beyond.iter()).position(|(range, _)| range.start <= self.to) {
             let (range, end) = self.beyond.swap_remove(at);
@@ -177,13 +242,22 @@ mod tests {
     struct World {
         folder: tempfile::TempDir,
         ledger: Ledger,
+        now: Instant,
     }
 
     impl World {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let (ledger, _) = Ledger::open(folder.path()).unwrap();
-            Self { folder, ledger }
+            Self {
+                folder,
+                ledger,
+                now: Instant::now(),
+            }
+        }
+
+        fn take(&mut self, groups: &[Group<'_>]) {
+            self.ledger.take(groups, self.now).unwrap();
         }
 
         fn restart(&mut self) {
@@ -202,7 +276,7 @@ mod tests {
         let mut world = World::new();
         let groups = [group(5, 5, 10), group(5, 10, 20)];
         assert!(groups.iter().all(|group| world.ledger.wants(group)));
-        world.ledger.take(&groups).unwrap();
+        world.take(&groups);
         assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
         world.restart();
         assert!(!groups.iter().any(|group| world.ledger.wants(group)));
@@ -214,19 +288,19 @@ mod tests {
     #[test]
     fn a_group_that_failed_is_taken_after_later_ones() {
         let mut world = World::new();
-        world.ledger.take(&[group(5, 10, 20)]).unwrap();
+        world.take(&[group(5, 10, 20)]);
         assert_eq!(world.on_disk(), None);
         assert!(!world.ledger.wants(&group(5, 10, 20)));
         assert!(world.ledger.wants(&group(5, 5, 10)));
-        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        world.take(&[group(5, 5, 10)]);
         assert_eq!(world.on_disk(), Some((20, "twenty".to_owned())));
     }
 
     #[test]
     fn after_a_kill_what_lies_beyond_a_gap_comes_again() {
         let mut world = World::new();
-        world.ledger.take(&[group(5, 5, 10)]).unwrap();
-        world.ledger.take(&[group(5, 20, 30)]).unwrap();
+        world.take(&[group(5, 5, 10)]);
+        world.take(&[group(5, 20, 30)]);
         assert_eq!(world.on_disk(), Some((10, "ten".to_owned())));
         world.restart();
         assert!(world.ledger.wants(&group(10, 10, 20)));
@@ -236,8 +310,8 @@ mod tests {
     #[test]
     fn what_the_input_cannot_read_any_more_is_no_gap() {
         let mut world = World::new();
-        world.ledger.take(&[group(5, 5, 10)]).unwrap();
-        world.ledger.take(&[group(20, 20, 30)]).unwrap();
+        world.take(&[group(5, 5, 10)]);
+        world.take(&[group(20, 20, 30)]);
         assert_eq!(world.on_disk(), Some((30, "thirty".to_owned())));
     }
 
@@ -260,15 +334,49 @@ mod tests {
         assert!(world.ledger.wants(&other));
     }
 
+    /// A filter has dropped the groups in between.
+    #[test]
+    fn a_gap_without_a_failure_is_closed() {
+        for has_failed in [false, true] {
+            let mut world = World::new();
+            if has_failed {
+                world.ledger.keep_gaps();
+            }
+            world.take(&[group(5, 5, 10), group(5, 20, 30)]);
+            assert_eq!(world.on_disk(), Some((10, "ten".to_owned())));
+            world.now += GAP;
+            world.take(&[group(5, 30, 40)]);
+            let expected = if has_failed {
+                (10, "ten".to_owned())
+            } else {
+                (40, "other".to_owned())
+            };
+            assert_eq!(world.on_disk(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_output_asks_again() {
+        let mut world = World::new();
+        for count in 1..3 {
+            world.ledger.ask_again().unwrap();
+            let path = world.folder.path().join(POSITIONS);
+            let found = read(&path).unwrap().unwrap();
+            assert_eq!(found.entries[&Container::of_question()].place, count);
+            world.restart();
+        }
+        assert!(world.ledger.containers.is_empty());
+    }
+
     #[test]
     fn a_container_that_is_gone_is_forgotten() {
         let mut world = World::new();
-        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        world.take(&[group(5, 5, 10)]);
         let last = Group {
             is_last: true,
             ..group(5, 10, 10)
         };
-        world.ledger.take(&[last]).unwrap();
+        world.take(&[last]);
         assert_eq!(world.on_disk(), None);
     }
 
@@ -280,8 +388,8 @@ mod tests {
             is_last: true,
             ..group(5, 10, 20)
         };
-        world.ledger.take(&[last]).unwrap();
-        world.ledger.take(&[group(5, 5, 10)]).unwrap();
+        world.take(&[last]);
+        world.take(&[group(5, 5, 10)]);
         assert_eq!(world.on_disk(), None);
         assert_eq!(world.ledger.containers.len(), 0);
     }
@@ -291,7 +399,7 @@ mod tests {
     fn what_lies_beyond_a_gap_takes_little_memory() {
         let mut world = World::new();
         for from in (10..10_010).step_by(10) {
-            world.ledger.take(&[group(5, from, from + 10)]).unwrap();
+            world.take(&[group(5, from, from + 10)]);
         }
         let beyond = world
             .ledger

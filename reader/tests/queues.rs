@@ -363,7 +363,7 @@ impl Queue {
         Some(serde_json::from_str(&entry.position).unwrap())
     }
 
-    fn take(&mut self, chunk: &Chunk) {
+    fn take(&mut self, chunk: &Chunk, now: Instant) {
         let position = serde_json::to_string(&chunk.passage.to).unwrap();
         let group = Group {
             uid: POD,
@@ -376,7 +376,7 @@ impl Queue {
         };
         if self.ledger.wants(&group) {
             self.received.extend(chunk.tokens());
-            self.ledger.take(&[group]).unwrap();
+            self.ledger.take(&[group], now).unwrap();
         }
     }
 }
@@ -565,11 +565,14 @@ impl Node {
     /// Lets a queue take chunks. Those before the first one have failed, and come later.
     fn take(&mut self, index: usize, from: usize, count: usize) {
         let queue = &mut self.queues[index];
+        if from > 0 {
+            queue.ledger.keep_gaps();
+        }
         let lacking = self.chunks.iter_mut();
         let lacking = lacking.filter(|chunk| chunk.waiting.contains(&index));
         for chunk in lacking.skip(from).take(count) {
             queue.has_failed |= from > 0;
-            queue.take(chunk);
+            queue.take(chunk, self.now);
             chunk.waiting.remove(&index);
         }
     }
