@@ -414,7 +414,7 @@ struct Process {
 /// The receiver of the reader.
 struct Intake {
     wants: Wants,
-    begun: Option<Option<Position>>,
+    begun: Option<Position>,
     texts: Vec<String>,
     passages: Vec<(Passage, Vec<String>)>,
     reports: usize,
@@ -430,7 +430,7 @@ impl Receiver for Intake {
     fn receive(&mut self, _: &ContainerId, event: Event<'_>) {
         match event {
             Event::Begun { new, gone } => {
-                self.begun = Some(new);
+                self.begun = new;
                 self.reports += usize::from(gone.is_some());
             }
             Event::Item(Item::Text(text)) => {
@@ -543,7 +543,7 @@ impl Node {
             self.reports += std::mem::take(&mut intake.reports);
             if let Some(begun) = intake.begun.take() {
                 for queue in &mut self.queues[..*outputs] {
-                    queue.begin(begun.as_ref(), &self.log);
+                    queue.begin(&begun, &self.log);
                 }
             }
             for (passage, texts) in intake.passages.drain(..) {
@@ -649,10 +649,10 @@ impl Process {
 
 impl Queue {
     /// Records where the reader has begun for a new output.
-    fn begin(&mut self, new: Option<&Position>, log: &Log) {
-        let Some(position) = new.filter(|_| self.is_new) else {
+    fn begin(&mut self, position: &Position, log: &Log) {
+        if !self.is_new {
             return;
-        };
+        }
         let (mut file, _) = PositionFile::open(&self.folder.path().join(START)).unwrap();
         let entry = Entry {
             place: position.place(),
