@@ -313,6 +313,30 @@ fn a_file_that_is_deleted_after_an_empty_one_is_reported() {
     assert_eq!(run.missing, [Missing::Deleted]);
 }
 
+/// The reader has left a file, and not opened the next one, when both are deleted.
+#[test]
+fn a_file_that_is_deleted_between_two_turns_is_reported() {
+    let folder = folder(&[
+        (T1, &lines(0..2)),
+        (T2, &lines(2..4)),
+        (CURRENT, &lines(4..6)),
+    ]);
+    let mut run = Run::new(&folder, Start::Beginning);
+    let is_between = |run: &Run| {
+        let position = run.container.position();
+        position.is_some_and(|position| position.log.after.is_some() && position.log.file.is_none())
+    };
+    while !is_between(&run) {
+        run.read(1000, 1);
+    }
+    for name in [T1, T2] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    run.read(1000, 100);
+    assert_eq!(run.texts, ["00", "01", "04", "05"]);
+    assert_eq!(run.missing, [Missing::Deleted]);
+}
+
 /// A file is compressed while the reader leaves it: it is neither listed under its old name
 /// nor under its new one.
 #[test]
@@ -405,7 +429,7 @@ fn lacking_while(
     stops.reverse();
     let mut container = open(folder, Start::At(begin.position.clone()));
     let (mut now, mut lacking) = (Instant::now(), Vec::new());
-    let mut buffer = [0; LINE];
+    let mut buffer = [0; LINE + 10];
     for _ in 0..100 {
         let mut texts = Vec::new();
         let turn = container.turn(&mut buffer, now, stops.last().copied(), |item| match item {
@@ -443,6 +467,29 @@ fn after(folder: &TempDir, count: usize) -> Position {
         run.read(LINE, 1);
     }
     run.container.position().unwrap()
+}
+
+/// A queue has a text that was given up, and a slower one has not.
+#[test]
+fn a_text_that_was_given_up_is_not_repeated() {
+    let folder = folder(&[(CURRENT, &part("stdout", "P", "begin"))]);
+    let start = first(&folder);
+    let mut run = Run::new(&folder, Start::At(start.clone()));
+    run.read(1000, 2);
+    run.now += PAUSE;
+    run.read(1000, 2);
+    assert_eq!(run.texts, ["begin (cut)"]);
+    let fast = run.container.position().unwrap();
+    let path = folder.path().join(CURRENT);
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(part("stdout", "F", "end").as_bytes())
+        .unwrap();
+    let wants = Wants {
+        known: vec![start, fast.clone()],
+        ..Wants::default()
+    };
+    let begin = begin(folder.path(), &wants).unwrap();
+    assert_eq!(lacking(&folder, &begin, fast.place()), ["end"]);
 }
 
 /// The kubelet has compressed a file, and has not deleted the original yet.
