@@ -1,83 +1,64 @@
-//! The check of the databases in the state folder, which renames unusable ones.
-//!
-//! An unusable database is renamed, not repaired: a database of positions is
-//! expendable, because without it files are read again.
+//! The state folder: the check that it can be used, and the removal of files that an earlier
+//! version has left there.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use crate::log::{info, warn};
 
-use crate::database::{COMPANIONS, Verdict, check, with_suffix};
-use crate::log::{error, info, warn};
-
-/// The file name extension of databases.
-const DATABASE: &str = "db";
-/// The suffix of renamed databases, before the time.
-const CORRUPT: &str = ".corrupt-";
-/// The maximum number of renamed databases to keep, per database.
-const KEPT: usize = 3;
-/// The maximum time for the checks of all databases.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// A file that is created to check that the folder is writable.
 const PROBE: &str = ".sink-agent";
+/// The beginnings of the names of databases in which the input `tail` kept its positions,
+/// before `pod_logs`. Configurations that still use `tail` have databases of other names.
+const OLD: [&str; 2] = ["lane-", "cluster-"];
+/// A part of the name of every database, including companions and renamed databases.
+pub(crate) const DATABASE: &str = ".db";
 
-/// Checks all databases in the folder, renames unusable ones, and logs the results.
-/// Failures are only logged, because Fluent Bit is to start in any case.
+/// Checks the folder, removes old databases, and logs the results. Failures are only logged,
+/// because Fluent Bit is to start in any case.
 pub(crate) fn prepare(folder: &Path) {
-    let deadline = Instant::now() + TIMEOUT;
     let shown = folder.display();
-    let databases = match databases(folder) {
-        Ok(databases) => databases,
+    let old = match old_databases(folder) {
+        Ok(old) => old,
         Err(error) => {
             return warn(&format!(
-                "cannot read the state folder {shown}: {error}; Fluent Bit cannot store file \
-                 positions there, and existing databases are not checked"
+                "cannot read the state folder {shown}: {error}; Fluent Bit cannot store pending \
+                 messages there"
             ));
         }
     };
     if let Err(error) = probe(folder) {
-        warn(&format!(
-            "cannot write to the state folder {shown}: {error}; Fluent Bit cannot store file \
-             positions and pending messages there"
+        return warn(&format!(
+            "cannot write to the state folder {shown}: {error}; Fluent Bit cannot store pending \
+             messages there"
         ));
     }
-    for database in databases {
-        let shown = database.display();
-        match check(&database, deadline) {
-            Verdict::Usable => {}
-            Verdict::Unknown(reason) => info(&format!(
-                "cannot check {shown}: {reason}; Fluent Bit uses it unchecked"
-            )),
-            Verdict::Unusable(reason) => match rename_unusable(&database) {
-                Ok(name) => warn(&format!(
-                    "{shown} is unusable ({reason}): renamed to {}. Fluent Bit reads the files of \
-                     this input again from the beginning, so receivers get duplicates but no \
-                     message is lost",
-                    name.display(),
-                )),
-                Err(problem) => error(&format!(
-                    "{shown} is unusable ({reason}) and cannot be renamed: {problem}; Fluent Bit \
-                     will probably not start"
-                )),
-            },
+    let mut removed = 0;
+    for file in old {
+        match fs::remove_file(&file) {
+            Ok(()) => removed += 1,
+            Err(error) => warn(&format!("cannot remove {}: {error}", file.display())),
         }
+    }
+    if removed > 0 {
+        info(&format!(
+            "removed {removed} files of databases from {shown}: this version reads on from what \
+             the queues have"
+        ));
     }
 }
 
-/// Returns the databases in a folder, sorted by name.
-fn databases(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Returns the databases in a folder that are no longer used.
+fn old_databases(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut databases = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|end| end == DATABASE) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if OLD.iter().any(|begin| name.starts_with(begin)) && name.contains(DATABASE) {
             databases.push(path);
         }
     }
-    databases.sort();
     Ok(databases)
 }
 
@@ -88,46 +69,29 @@ fn probe(folder: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-/// Renames an unusable database with its companions, and removes the oldest renamed
-/// databases. Returns the new name.
-fn rename_unusable(database: &Path) -> io::Result<OsString> {
-    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ");
-    let new = with_suffix(database, &format!("{CORRUPT}{now}"));
-    // The database is renamed first, because SQLite ignores companions without a
-    // database.
-    fs::rename(database, &new)?;
-    for suffix in COMPANIONS {
-        match fs::rename(with_suffix(database, suffix), with_suffix(&new, suffix)) {
-            Err(problem) if problem.kind() != io::ErrorKind::NotFound => warn(&format!(
-                "cannot rename {}: {problem}; SQLite ignores this file without its database",
-                with_suffix(database, suffix).display()
-            )),
-            _ => {}
-        }
-    }
-    remove_oldest(database);
-    Ok(new.file_name().unwrap_or_default().to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Removes the oldest renamed databases beyond [`KEPT`]. Failures are ignored.
-fn remove_oldest(database: &Path) {
-    let (Some(folder), Some(name)) = (database.parent(), database.file_name()) else {
-        return;
-    };
-    let begin = format!("{}{CORRUPT}", name.to_string_lossy());
-    let is_companion = |name: &str| COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
-    let mut old: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(&begin) && !is_companion(name))
-        .collect();
-    old.sort();
-    old.truncate(old.len().saturating_sub(KEPT));
-    for name in old {
-        let path = folder.join(name);
-        for file in crate::database::files(&path) {
-            let _ = fs::remove_file(file);
+    #[test]
+    fn old_databases_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = [
+            "cluster-all.db.corrupt-20261127T025838.429607Z",
+            "lane-0.db",
+            "lane-0.db-shm",
+            "lane-0.db-wal",
+        ];
+        let others = ["cluster-all", "notes", "tail.db", "tail.db-wal"];
+        for name in old.iter().chain(&others) {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for _ in 0..2 {
+            prepare(folder.path());
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            assert_eq!(left, others);
         }
     }
 }
