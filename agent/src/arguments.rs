@@ -12,7 +12,7 @@ pub(crate) const HELP: &str = "\
 Starts Fluent Bit after these checks:
 - If the state folder cannot be written to, a warning is logged. Databases of file
   positions that an earlier version has left in it (lane-<n>.db, cluster-<name>.db) are
-  removed.
+  removed once they have not changed for a day.
 - If no container log can be read, Fluent Bit is not started.
 - If HTTP_LISTEN is an IPv6 address and the kernel does not support IPv6, Fluent Bit
   listens on 0.0.0.0 instead.
