@@ -10,8 +10,9 @@ use thiserror::Error;
 /// The help text, printed for `--help` and after a usage error.
 pub(crate) const HELP: &str = "\
 Starts Fluent Bit after these checks:
-- A database of file positions (*.db) that Fluent Bit cannot use is renamed to
-  <name>.corrupt-<time>.
+- If the state folder cannot be written to, a warning is logged. Databases of file
+  positions that an earlier version has left in it (lane-<n>.db, cluster-<name>.db) are
+  removed once they have not changed for a day.
 - If no container log can be read, Fluent Bit is not started.
 - If HTTP_LISTEN is an IPv6 address and the kernel does not support IPv6, Fluent Bit
   listens on 0.0.0.0 instead.
@@ -22,8 +23,8 @@ Usage: sink-agent [OPTION]... -- PROGRAM [ARGUMENT]...
        sink-agent [--state FOLDER] --remove
 
 Options:
-    --state FOLDER   The folder that contains the databases. Defaults to the
-                     variable STATE_DIR; without either, databases are not checked.
+    --state FOLDER   The folder of the agents' files, such as the queues. Defaults to
+                     the variable STATE_DIR; without either, it is not checked.
     --logs FOLDER    The folder that contains the container logs, such as
                      /var/log/containers. Defaults to the variable CONTAINER_LOGS;
                      without either, logs are not checked.

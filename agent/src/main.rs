@@ -3,24 +3,17 @@
 //! ```text
 //! sink-agent ── logs.rs          can any container log be read?
 //!     │                            no: exit
-//!     ├── state.rs ────────────> each database of file positions in the state folder
-//!     │     └ database.rs        can Fluent Bit use the database?
-//!     │                            yes, or unknown: keep it
-//!     │                            no: rename it, and log a warning
+//!     ├── state.rs               is the state folder writable?
+//!     │                            no: log a warning
 //!     ├── listen.rs              a listen address that the kernel supports
 //!     ├── exec ────────────────> Fluent Bit, with the same process ID
 //!     ├── supervise.rs           with --pods: Fluent Bit as a child
 //!     │     └ pods/ ───────────> the labels of the node's pods, in files
 //!     └── removal.rs             --remove: remove all files of the agents from the node
 //! ```
-//!
-//! Fluent Bit does not start with a database that it cannot read, so that no log of the
-//! node would be delivered. Once the database is renamed, Fluent Bit reads the logs from
-//! the beginning.
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod database;
 mod listen;
 mod log;
 mod logs;

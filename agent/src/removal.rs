@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::log::{info, warn};
+use crate::state::DATABASE;
 
 /// The folder of the sinks' queues.
 const QUEUES: &str = "queues";
-/// The folder of Fluent Bit's chunks.
+/// The folder of Fluent Bit's chunks, which configurations with the input `tail` have.
 const CHUNKS: &str = "chunks";
-/// A part of the name of every database, including companions and renamed databases.
-const DATABASE: &str = ".db";
 
 /// The reason why a file could not be removed.
 #[derive(Debug, Error)]
@@ -136,6 +135,9 @@ mod tests {
             "chunks/tail.0/1-2.flb",
             "queues/outputs",
             "queues/some-uid/positions",
+            "queues/some-uid/positions.damaged",
+            "queues/some-uid/start",
+            "queues/some-uid/start.damaged",
         ] {
             write(&state.join(file));
         }

@@ -1,84 +1,96 @@
-//! The check of the databases in the state folder, which renames unusable ones.
+//! The state folder: the check that it can be used, and the removal of files that an earlier
+//! version has left there.
 //!
-//! An unusable database is renamed, not repaired: a database of positions is
-//! expendable, because without it files are read again.
+//! Earlier versions kept positions in databases. They stay for a day, because a rollback to
+//! such a version continues where they are.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
+use crate::log::{info, warn};
 
-use crate::database::{COMPANIONS, Verdict, check, with_suffix};
-use crate::log::{error, info, warn};
-
-/// The file name extension of databases.
-const DATABASE: &str = "db";
-/// The suffix of renamed databases, before the time.
-const CORRUPT: &str = ".corrupt-";
-/// The maximum number of renamed databases to keep, per database.
-const KEPT: usize = 3;
-/// The maximum time for the checks of all databases.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// A file that is created to check that the folder is writable.
 const PROBE: &str = ".sink-agent";
+/// The beginnings of the names of the agents' databases. Configurations that still use the
+/// input `tail` have databases of other names.
+const OLD: [&str; 2] = ["lane-", "cluster-"];
+/// A part of the name of every database, including companions and renamed databases.
+pub(crate) const DATABASE: &str = ".db";
+/// The time after the last change of any database after which all of them are removed.
+const KEPT: Duration = Duration::from_secs(86_400);
 
-/// Checks all databases in the folder, renames unusable ones, and logs the results.
-/// Failures are only logged, because Fluent Bit is to start in any case.
+/// Checks the folder, removes old databases, and logs the results. Failures are only logged,
+/// because Fluent Bit is to start in any case.
 pub(crate) fn prepare(folder: &Path) {
-    let deadline = Instant::now() + TIMEOUT;
     let shown = folder.display();
-    let databases = match databases(folder) {
+    let databases = match Databases::find(folder) {
         Ok(databases) => databases,
         Err(error) => {
             return warn(&format!(
-                "cannot read the state folder {shown}: {error}; Fluent Bit cannot store file \
-                 positions there, and existing databases are not checked"
+                "cannot read the state folder {shown}: {error}; Fluent Bit cannot store positions \
+                 and pending messages there"
             ));
         }
     };
     if let Err(error) = probe(folder) {
-        warn(&format!(
-            "cannot write to the state folder {shown}: {error}; Fluent Bit cannot store file \
-             positions and pending messages there"
+        return warn(&format!(
+            "cannot write to the state folder {shown}: {error}; Fluent Bit cannot store positions \
+             and pending messages there"
         ));
     }
-    for database in databases {
-        let shown = database.display();
-        match check(&database, deadline) {
-            Verdict::Usable => {}
-            Verdict::Unknown(reason) => info(&format!(
-                "cannot check {shown}: {reason}; Fluent Bit uses it unchecked"
-            )),
-            Verdict::Unusable(reason) => match rename_unusable(&database) {
-                Ok(name) => warn(&format!(
-                    "{shown} is unusable ({reason}): renamed to {}. Fluent Bit reads the files of \
-                     this input again from the beginning, so receivers get duplicates but no \
-                     message is lost",
-                    name.display(),
-                )),
-                Err(problem) => error(&format!(
-                    "{shown} is unusable ({reason}) and cannot be renamed: {problem}; Fluent Bit \
-                     will probably not start"
-                )),
-            },
-        }
+    if databases.are_old(SystemTime::now()) {
+        let removed = databases.remove();
+        info(&format!(
+            "removed {removed} files of databases from {shown}, in which an earlier version kept \
+             its positions"
+        ));
     }
 }
 
-/// Returns the databases in a folder, sorted by name.
-fn databases(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut databases = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == DATABASE) {
-            databases.push(path);
+/// The files of an earlier version's databases.
+struct Databases {
+    files: Vec<PathBuf>,
+    /// The time of the last change.
+    changed: Option<SystemTime>,
+}
+
+impl Databases {
+    fn find(folder: &Path) -> io::Result<Self> {
+        let mut this = Self {
+            files: Vec::new(),
+            changed: None,
+        };
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if OLD.iter().any(|begin| name.starts_with(begin)) && name.contains(DATABASE) {
+                let changed = entry.metadata()?.modified()?;
+                this.changed = this.changed.max(Some(changed));
+                this.files.push(entry.path());
+            }
         }
+        Ok(this)
     }
-    databases.sort();
-    Ok(databases)
+
+    fn are_old(&self, now: SystemTime) -> bool {
+        let age = |changed| now.duration_since(changed).unwrap_or_default();
+        self.changed.is_some_and(|changed| age(changed) > KEPT)
+    }
+
+    /// Removes the files, and returns their number.
+    fn remove(self) -> usize {
+        let mut removed = 0;
+        for file in self.files {
+            match fs::remove_file(&file) {
+                Ok(()) => removed += 1,
+                Err(error) => warn(&format!("cannot remove {}: {error}", file.display())),
+            }
+        }
+        removed
+    }
 }
 
 /// Checks that a folder is writable.
@@ -88,46 +100,41 @@ fn probe(folder: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-/// Renames an unusable database with its companions, and removes the oldest renamed
-/// databases. Returns the new name.
-fn rename_unusable(database: &Path) -> io::Result<OsString> {
-    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ");
-    let new = with_suffix(database, &format!("{CORRUPT}{now}"));
-    // The database is renamed first, because SQLite ignores companions without a
-    // database.
-    fs::rename(database, &new)?;
-    for suffix in COMPANIONS {
-        match fs::rename(with_suffix(database, suffix), with_suffix(&new, suffix)) {
-            Err(problem) if problem.kind() != io::ErrorKind::NotFound => warn(&format!(
-                "cannot rename {}: {problem}; SQLite ignores this file without its database",
-                with_suffix(database, suffix).display()
-            )),
-            _ => {}
-        }
-    }
-    remove_oldest(database);
-    Ok(new.file_name().unwrap_or_default().to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Removes the oldest renamed databases beyond [`KEPT`]. Failures are ignored.
-fn remove_oldest(database: &Path) {
-    let (Some(folder), Some(name)) = (database.parent(), database.file_name()) else {
-        return;
-    };
-    let begin = format!("{}{CORRUPT}", name.to_string_lossy());
-    let is_companion = |name: &str| COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
-    let mut old: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(&begin) && !is_companion(name))
-        .collect();
-    old.sort();
-    old.truncate(old.len().saturating_sub(KEPT));
-    for name in old {
-        let path = folder.join(name);
-        for file in crate::database::files(&path) {
-            let _ = fs::remove_file(file);
+    #[test]
+    fn databases_of_an_earlier_version_are_removed_after_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = [
+            "cluster-all.db.corrupt-20261127T025838.429607Z",
+            "lane-0.db",
+            "lane-0.db-shm",
+            "lane-0.db-wal",
+        ];
+        let others = ["cluster-all", "notes", "tail.db", "tail.db-wal"];
+        let left = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            left
+        };
+        let set_age = |name: &str, age: Duration| {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        };
+        for name in old.iter().chain(&others) {
+            set_age(name, KEPT * 2);
+        }
+        // A database that changes is one in use, and the others belong to it.
+        set_age(old[3], KEPT / 2);
+        prepare(folder.path());
+        assert_eq!(left().len(), old.len() + others.len());
+        set_age(old[3], KEPT + Duration::from_secs(60));
+        for _ in 0..2 {
+            prepare(folder.path());
+            assert_eq!(left(), others);
         }
     }
 }

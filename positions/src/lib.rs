@@ -41,7 +41,7 @@ pub const START: &str = "start";
 ///
 /// Returns an error if there is a file that cannot be deleted.
 pub fn delete(folder: &Path) -> io::Result<()> {
-    for name in [POSITIONS, START, "positions.damaged"] {
+    for name in [POSITIONS, "positions.damaged", START, "start.damaged"] {
         match fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

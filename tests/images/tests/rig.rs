@@ -1,4 +1,4 @@
-//! Tests of docker/: the Dockerfiles build, the library loads on the oldest base image
+//! Tests of docker/: the Dockerfiles build, the libraries load on the oldest base image
 //! of Fluent Bit, and the compose rig loses nothing when its receiver and its agent are
 //! killed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
@@ -21,6 +21,32 @@ const MORE: u64 = 200;
 /// Three pods over RELP, and one of them over TLS.
 const ROWS: usize = 4;
 
+/// Loads the library that is its argument, and prints the name that it registers.
+const REGISTER: &str = r#"
+#include "fluent_bit_proxy.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+
+int main(int count, char **arguments)
+{
+    struct flb_plugin_proxy_def definition = {0};
+    void *library = dlopen(arguments[count - 1], RTLD_NOW);
+    int (*enroll)(struct flb_plugin_proxy_def *);
+
+    if (library == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 1;
+    }
+    enroll = (int (*)(struct flb_plugin_proxy_def *)) dlsym(library, "FLBPluginRegister");
+    if (enroll(&definition) != 0) {
+        return 1;
+    }
+    printf("registered %s\n", definition.name);
+    return 0;
+}
+"#;
+
 #[test]
 fn images_are_built_and_nothing_is_lost_in_the_rig() {
     let Some(engine) = Engine::find() else {
@@ -28,19 +54,26 @@ fn images_are_built_and_nothing_is_lost_in_the_rig() {
     };
     engine.build("agent");
     engine.build("receiver");
-    the_library_loads_on_the_oldest_base(&engine);
+    the_libraries_load_on_the_oldest_base(&engine);
     the_rig_loses_nothing(&engine);
 }
 
-/// Loads the library of the agent's image with the C host (as Fluent Bit does) in a
-/// Debian 11, where the host is compiled too.
-fn the_library_loads_on_the_oldest_base(engine: &Engine) {
+/// Loads the libraries of the agent's image in a Debian 11: the output with the C host (as
+/// Fluent Bit does), which is compiled there too, and the input with a program that calls its
+/// registration.
+fn the_libraries_load_on_the_oldest_base(engine: &Engine) {
     let folder = tempfile::tempdir().unwrap();
     let agent = concat!("syslog-sink-agent:", env!("CARGO_PKG_VERSION"));
     let container = run(engine.docker().args(["create", agent]));
     let container = container.trim();
-    let library = format!("{container}:/fluent-bit/plugins/out_syslog_sink.so");
-    run(engine.docker().args(["cp", &library]).arg(folder.path()));
+    for library in ["out_syslog_sink.so", "in_pod_logs.so"] {
+        let library = format!("{container}:/fluent-bit/plugins/{library}");
+        run(engine.docker().args(["cp", &library]).arg(folder.path()));
+    }
+    fs::write(folder.path().join("register.c"), REGISTER).unwrap();
+    let header = "fluent_bit_proxy.h";
+    let include = root().join("fluent-bit/include");
+    fs::copy(include.join(header), folder.path().join(header)).unwrap();
     run(engine.docker().args(["rm", container]));
 
     let body = map(vec![("log", "from Debian 11".into())]);
@@ -50,6 +83,8 @@ fn the_library_loads_on_the_oldest_base(engine: &Engine) {
     let receiver = Receiver::start(Options::new(Listen::Tcp)).unwrap();
     let script = format!(
         "set -e; ldd --version | head -n 1; \
+         cc -std=gnu11 /given/register.c -o /tmp/register -ldl; \
+         /tmp/register /given/in_pod_logs.so; \
          cc -std=gnu11 -rdynamic /host/*.c -o /tmp/host -ldl -lpthread; \
          exec /tmp/host run /given/out_syslog_sink.so --chunks /given/chunks --output old \
          --option servers={} --option transport=tcp --option identity=none",
@@ -67,6 +102,7 @@ fn the_library_loads_on_the_oldest_base(engine: &Engine) {
         .arg(mount(folder.path().to_owned(), "/given"))
         .args([RUST, "sh", "-c", &script]));
     assert!(said.contains("2.31"), "{said}");
+    assert!(said.contains("registered pod_logs"), "{said}");
     let received = receiver.wait_for(1, BOUND).unwrap();
     let message = received[0].message.as_ref().unwrap();
     assert_eq!(message.msg.as_deref(), Some(&b"from Debian 11"[..]));
