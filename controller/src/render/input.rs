@@ -1,7 +1,7 @@
 //! The input, which reads the logs of all namespaces that an output wants.
 //!
 //! It keeps no position of its own, but continues where the outputs' queues end, and stops
-//! reading while these take nothing. So its records stay in memory (docs/POD_LOGS.md).
+//! reading while these take nothing. So its records stay in memory (`docs/POD_LOGS.md`).
 
 use super::yaml::{self, Section};
 use crate::settings::Settings;

@@ -7,6 +7,7 @@ use std::path::Path;
 use controller::plan::Plan;
 use controller::settings::Settings;
 use controller::snapshot::{ObjectName, Snapshot};
+use k8s_openapi::jiff::Timestamp;
 use receiver::{Message, Receiver};
 use rig::containers::{Container, Node};
 use rig::fluent_bit::{self, FluentBit};
@@ -181,6 +182,70 @@ fn an_agent_continues_where_the_last_one_stopped() {
     }
     agent.stop();
     assert_eq!((shop.count(), all.count()), (500, 500));
+}
+
+/// The configuration of an agent of an earlier version, with the queue `uid`.
+fn tail_configuration(settings: &Settings, dir: &TempDir, port: u16) -> String {
+    let (log, queues) = (
+        dir.path().join("log").display().to_string(),
+        settings.paths.queues(),
+    );
+    format!(
+        "service:
+  flush: 1
+pipeline:
+  inputs:
+    - name: tail
+      path: {log}/containers/*.log
+      tag: sink.ns.shop.var.log.containers.<file>
+      tag_regex: '(?<file>[^/_]+_(?<ns>[^/_]+)_[^/_]+\\.log)$'
+      multiline.parser: docker, cri
+      read_from_head: on
+  outputs:
+    - name: syslog_sink
+      match: sink.ns.shop.*
+      servers: 127.0.0.1:{port}
+      transport: tcp
+      namespace: shop
+      queue_path: {queues}
+      queue_name: uid
+      retry_limit: no_limits
+"
+    )
+}
+
+/// An upgrade from an earlier version: the sink gets what was written since.
+#[test]
+fn an_agent_continues_where_tail_stopped() {
+    let Some(program) = fluent_bit::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings_in(&dir);
+    let shop = receiver();
+    let mut web = Node::new(&dir.path().join("log")).start("shop", "web", "app");
+    write_lines(&mut web, 0..100);
+    let file = dir.path().join("config/tail.yaml");
+    fs::write(&file, tail_configuration(&settings, &dir, shop.port())).unwrap();
+    let agent = FluentBit::start(&program, host::library(), &file, &[]);
+    messages(&shop, 100, &agent);
+    agent.stop();
+    for number in 100..200 {
+        let now = Timestamp::now().to_string();
+        web.write(&now, "stdout", &format!("line {number}"));
+    }
+    web.rotate();
+
+    let mut snapshot = Snapshot::default();
+    add_sink(&mut snapshot, "shop", "sink", tcp(shop.port()));
+    for version in snapshot.versions.values_mut() {
+        version.uid = "uid".to_owned();
+    }
+    let agent = start(&program, &snapshot, &settings, &dir);
+    let messages = messages(&shop, 200, &agent);
+    agent.stop();
+    assert_eq!(numbers(&messages), (0..200).collect::<Vec<_>>());
+    assert_eq!(shop.count(), 200);
 }
 
 /// A second sink of a namespace does not make the first one get anything again.
