@@ -227,7 +227,7 @@ fn an_agent_continues_where_tail_stopped() {
     write_lines(&mut web, 0..100);
     let file = dir.path().join("config/tail.yaml");
     fs::write(&file, tail_configuration(&settings, &dir, shop.port())).unwrap();
-    let agent = FluentBit::start(&program, host::library(), &file, &[]);
+    let agent = FluentBit::start(&program, &[host::library()], &file, &[]);
     messages(&shop, 100, &agent);
     agent.stop();
     for number in 100..200 {

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let real = fluent_bit::find().filter(|_| rig::program("rsyslogd").is_some());
     let entered = match real {
         Some(_) => {
-            let _ = host::library();
+            let _ = host::libraries();
             enter_with(&[])
         }
         None => Entered::Impossible,
