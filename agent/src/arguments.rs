@@ -25,9 +25,9 @@ Usage: sink-agent [OPTION]... -- PROGRAM [ARGUMENT]...
 Options:
     --state FOLDER   The folder of the agents' files, such as the queues. Defaults to
                      the variable STATE_DIR; without either, it is not checked.
-    --logs FOLDER    The folder that contains the container logs, such as
-                     /var/log/containers. Defaults to the variable CONTAINER_LOGS;
-                     without either, logs are not checked.
+    --logs FOLDER    The kubelet's folder of all pods' logs, such as /var/log/pods.
+                     Defaults to the variable CONTAINER_LOGS; without either, logs are
+                     not checked.
     --pods FOLDER    The folder for the labels of the pods of the node NODE_NAME, as
                      <namespace>_<pod>.meta. They are read from the API server, with
                      the permission to watch pods. Without an API server, PROGRAM runs

@@ -3,36 +3,26 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-/// The time between attempts. When a container ends, its log is removed, and the link
-/// to the log dangles for a moment.
+/// The time between attempts. When a pod ends, its folder is removed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The maximum number of symbolic links to follow, as in the kernel.
-const MAX_LINKS: usize = 40;
+/// The levels of folders in the folder of pods' logs: pods and containers.
+const LEVELS: usize = 2;
 
 /// The reason why no log can be read.
 #[derive(Debug, Error)]
 pub(crate) enum Unreadable {
-    #[error("cannot read the folder of container logs {}: {error}", folder.display())]
+    #[error("cannot read the folder of pods' logs {}: {error}", folder.display())]
     Folder { folder: PathBuf, error: io::Error },
-    #[error(
-        "cannot read any container log, {} for example: {error}; check that the folder of the \
-         link's target is mounted ({})",
-        link.display(),
-        target.display()
-    )]
-    Logs {
-        link: PathBuf,
-        target: PathBuf,
-        error: io::Error,
-    },
+    #[error("cannot read any container log, {} for example: {error}", path.display())]
+    Logs { path: PathBuf, error: io::Error },
 }
 
 /// Checks that at least one log in the folder can be opened, or that there are no
@@ -56,37 +46,67 @@ fn check_once(folder: &Path) -> Result<(), Unreadable> {
         folder: folder.to_owned(),
         error,
     };
-    let mut first = None;
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let link = entry.map_err(unreadable)?.path();
-        if link.extension() != Some(OsStr::new("log")) {
-            continue;
+    let mut search = Search::default();
+    for pod in fs::read_dir(folder).map_err(unreadable)? {
+        let pod = pod.map_err(unreadable)?.path();
+        search.look_into(&pod, LEVELS);
+        if search.found {
+            return Ok(());
         }
-        match File::open(&link) {
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                first.get_or_insert_with(|| Unreadable::Logs {
-                    target: target(&link),
-                    link,
-                    error,
-                });
+    }
+    match search.first_error {
+        None => Ok(()),
+        Some((path, error)) => Err(Unreadable::Logs { path, error }),
+    }
+}
+
+/// The search for a log that can be opened.
+#[derive(Debug, Default)]
+struct Search {
+    found: bool,
+    first_error: Option<(PathBuf, io::Error)>,
+}
+
+impl Search {
+    /// Looks into a folder with this many levels of folders, the lowest of which has the logs.
+    fn look_into(&mut self, folder: &Path, levels: usize) {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries.flatten(),
+            Err(error) => return self.fail(folder, error),
+        };
+        for entry in entries {
+            let path = entry.path();
+            if levels > 1 {
+                self.look_into(&path, levels - 1);
+            } else if path.extension() == Some(OsStr::new("log")) {
+                match open(&path) {
+                    Ok(_) => self.found = true,
+                    Err(error) => self.fail(&path, error),
+                }
+            }
+            if self.found {
+                return;
             }
         }
     }
-    first.map_or(Ok(()), Err)
+
+    fn fail(&mut self, path: &Path, error: io::Error) {
+        // Other files than folders are not the kubelet's; others have just been removed.
+        if !matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) {
+            self.first_error
+                .get_or_insert_with(|| (path.to_owned(), error));
+        }
+    }
 }
 
-/// Returns the final target of a chain of symbolic links, whether it exists or not.
-/// With cri-dockerd, links in `/var/log/containers` point to links in `/var/log/pods`,
-/// which point to Docker's own folder.
-fn target(link: &Path) -> PathBuf {
-    let mut path = link.to_owned();
-    for _ in 0..MAX_LINKS {
-        let Ok(next) = fs::read_link(&path) else {
-            break;
-        };
-        // A relative target is resolved from the folder of its link.
-        path = path.parent().unwrap_or(Path::new("")).join(next);
+/// Opens a log. Symbolic links are refused, as by the input that reads pod logs: with
+/// cri-dockerd, they lead to Docker's own folder.
+fn open(path: &Path) -> io::Result<File> {
+    match fs::read_link(path) {
+        Ok(target) => Err(io::Error::other(format!(
+            "symbolic links, such as this one to {}, are not followed",
+            target.display()
+        ))),
+        Err(_) => File::open(path),
     }
-    path
 }

@@ -101,7 +101,7 @@ fn an_unusable_state_folder_is_logged() {
 #[test]
 fn if_no_log_can_be_read_the_program_is_not_started() {
     let dir = tempfile::tempdir().unwrap();
-    let logs = dir.path().join("containers");
+    let logs = dir.path().join("pods");
     let folder = logs.to_str().unwrap();
     let start = || run(&["--logs", folder, "--", "echo", "started"]);
     let refused = |words: &str| {
@@ -111,48 +111,26 @@ fn if_no_log_can_be_read_the_program_is_not_started() {
         assert!(log.contains(words) && log.lines().count() == 1, "{log}");
     };
     refused(&format!(
-        "cannot read the folder of container logs {folder}: No such file"
+        "cannot read the folder of pods' logs {folder}: No such file"
     ));
     fs::create_dir(&logs).unwrap();
-    assert_eq!(
-        text(&start().stdout),
-        "started\n",
-        "a node without containers"
+    assert_eq!(text(&start().stdout), "started\n", "a node without pods");
+    // Nothing of a kubelet.
+    File::create(logs.join("note.log")).unwrap();
+    let container = |pod: &str| {
+        let folder = logs.join(pod).join("app");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let (web, db) = (container("shop_web_1"), container("shop_db_2"));
+    File::create(web.join("0.log.20260301-120000.gz")).unwrap();
+    assert_eq!(text(&start().stdout), "started\n", "a pod without logs");
+    // As with cri-dockerd.
+    symlink("/var/lib/docker/abc-json.log", web.join("0.log")).unwrap();
+    refused(
+        "shop_web_1/app/0.log for example: symbolic links, such as this one to /var/lib/docker",
     );
-    // As with Docker, if its folder is not mounted.
-    symlink(
-        "/var/lib/no-docker/abc-json.log",
-        logs.join("web_shop_app-abc.log"),
-    )
-    .unwrap();
-    refused("link's target is mounted (/var/lib/no-docker/abc-json.log)");
     // A single readable log suffices: other containers may just have ended.
-    File::create(logs.join("web_shop_app-def.log")).unwrap();
+    File::create(db.join("0.log")).unwrap();
     assert_eq!(text(&start().stdout), "started\n");
-}
-
-/// With cri-dockerd, the kubelet's links point to links to Docker's own folder.
-#[test]
-fn the_final_target_of_the_links_is_logged() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for name in ["containers", "pods"] {
-        fs::create_dir(path(name)).unwrap();
-    }
-    symlink("../pods/0.log", path("containers/web_shop_web-0.log")).unwrap();
-    symlink("/no/docker/containers/0-json.log", path("pods/0.log")).unwrap();
-    // Not a container log.
-    File::create(path("containers/.keep")).unwrap();
-    let logs = path("containers").display().to_string();
-    let output = run(&["--logs", &logs, "--", "echo", "started"]);
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
-    let log = text(&output.stderr);
-    assert!(log.contains("(/no/docker/containers/0-json.log)"), "{log}");
-
-    // A circular link has no final target.
-    fs::remove_file(path("pods/0.log")).unwrap();
-    symlink("0.log", path("pods/0.log")).unwrap();
-    let output = run(&["--logs", &logs, "--", "echo", "started"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("pods/0.log"));
 }

@@ -29,6 +29,10 @@ const PARTS: &str = "parts-";
 /// including names and overhead.
 const SECRET: usize = 700_000;
 
+/// The maximum size of the files with pods' labels, which are in memory. It is part of the
+/// container's memory limit.
+const LABELS: &str = "64Mi";
+
 /// Returns the name of the agents' template: a hash of the `DaemonSet` and of the
 /// configuration, both without anything of a tenant.
 #[must_use]
@@ -196,7 +200,6 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         affinity,
         priority_class_name,
         se_linux_options,
-        log_folders,
         metrics_port,
         max_unavailable_percent: _,
     } = &settings.agent;
@@ -205,27 +208,6 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         .iter()
         .map(|name| json!({"secret": {"name": name}}))
         .collect();
-    let of_folders = |volume: &dyn Fn(&str, &str) -> serde_json::Value| {
-        let folders = log_folders.iter().enumerate();
-        folders
-            .map(|(number, folder)| volume(&format!("log-{number}"), folder))
-            .collect::<Vec<_>>()
-    };
-    let mut mounts =
-        of_folders(&|name, folder| json!({"name": name, "mountPath": folder, "readOnly": true}));
-    mounts.extend([
-        json!({"name": "config", "mountPath": paths.config, "readOnly": true}),
-        json!({"name": "state", "mountPath": paths.state}),
-    ]);
-    let mut volumes =
-        of_folders(&|name, folder| json!({"name": name, "hostPath": {"path": folder}}));
-    volumes.extend([
-        json!({"name": "config", "projected": {"sources": sources}}),
-        json!({
-            "name": "state",
-            "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"},
-        }),
-    ]);
     let labels = json!({LABEL.0: LABEL.1});
     // Not Fluent Bit's /api/v1/health, which fails with any tenant's sink.
     let alive = json!({"path": "/api/v1/uptime", "port": "metrics"});
@@ -258,10 +240,12 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                                 "name": "NODE_NAME",
                                 "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
                             },
-                            // The image's entry point checks the databases there.
+                            // The image's entry point checks this folder.
                             {"name": "STATE_DIR", "value": paths.state},
                             // And whether any log can be read.
-                            {"name": "CONTAINER_LOGS", "value": paths.containers},
+                            {"name": "CONTAINER_LOGS", "value": paths.pods},
+                            // And writes the labels of the node's pods there.
+                            {"name": "POD_META_DIR", "value": paths.labels},
                             // And replaces this where the kernel has no IPv6.
                             {"name": "HTTP_LISTEN", "value": "[::]"},
                         ],
@@ -278,9 +262,22 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                             "capabilities": {"drop": ["ALL"]},
                             "seLinuxOptions": se_linux_options,
                         },
-                        "volumeMounts": mounts,
+                        "volumeMounts": [
+                            {"name": "pods", "mountPath": paths.pods, "readOnly": true},
+                            {"name": "config", "mountPath": paths.config, "readOnly": true},
+                            {"name": "state", "mountPath": paths.state},
+                            {"name": "labels", "mountPath": paths.labels},
+                        ],
                     }],
-                    "volumes": volumes,
+                    "volumes": [
+                        {"name": "pods", "hostPath": {"path": paths.pods}},
+                        {"name": "config", "projected": {"sources": sources}},
+                        {
+                            "name": "state",
+                            "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"},
+                        },
+                        {"name": "labels", "emptyDir": {"medium": "Memory", "sizeLimit": LABELS}},
+                    ],
                 },
             },
         },
@@ -295,7 +292,6 @@ mod tests {
     #[test]
     fn a_configuration_is_read_back_from_its_secrets() {
         let part = |namespace: &str| TenantPart {
-            namespace: Some(namespace.to_owned()),
             sinks: BTreeMap::from([(format!("{namespace}/siem"), content_hash(b"section"))]),
             ..TenantPart::default()
         };

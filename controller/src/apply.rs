@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::agent;
 use crate::error::Error;
 use crate::history::{History, Step};
-use crate::names::{EVENTS, HISTORY, LANES, MANAGER, STATE};
+use crate::names::{EVENTS, HISTORY, MANAGER, STATE};
 use crate::owner::owner;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -117,7 +117,7 @@ impl<'a> Applier<'a> {
         step: &Step,
     ) -> Result<(), Error> {
         // First of all: a former leader fails here.
-        let mut state = self.state(plan, history);
+        let mut state = self.state(history);
         state.metadata.resource_version = snapshot.state_version.clone();
         self.write(&state).await?;
         self.write(&self.events()).await?;
@@ -169,15 +169,11 @@ impl<'a> Applier<'a> {
         Ok(daemon_set)
     }
 
-    fn state(&self, plan: &Plan, history: &History) -> ConfigMap {
-        let lanes = serde_json::to_string(&plan.lanes).expect("names and numbers");
+    fn state(&self, history: &History) -> ConfigMap {
         let history = serde_json::to_string(history).expect("texts and times");
         ConfigMap {
             metadata: agent::metadata(STATE, self.settings),
-            data: Some(BTreeMap::from([
-                (LANES.to_owned(), lanes),
-                (HISTORY.to_owned(), history),
-            ])),
+            data: Some(BTreeMap::from([(HISTORY.to_owned(), history)])),
             ..ConfigMap::default()
         }
     }

@@ -5,7 +5,7 @@
 //! beside the files. No rendered text is searched.
 //!
 //! The condition `Configured` counts sinks, not revisions. A part has a hash of each sink's
-//! sections, and an agent has a sink if its revision has that hash. So a sink stays configured
+//! section, and an agent has a sink if its revision has that hash. So a sink stays configured
 //! while another sink's change rolls out, and a rollback is reported only to the sinks that it
 //! affects.
 
@@ -16,6 +16,10 @@ use sha2::{Digest, Sha256};
 
 /// The agents' files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The format of tenants' files. It changes if a tenant's file of an earlier version of the
+/// controller does not go with the files of this version.
+pub(crate) const FORMAT: u32 = 1;
 
 /// The extension of the names of certificates and keys.
 pub(crate) const PEM: &str = ".pem";
@@ -33,17 +37,14 @@ pub struct Configuration {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantPart {
-    /// The namespace, whose logs an input of several namespaces reads; none for a cluster
-    /// sink.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Whether the tenant's file has an input of its own.
+    /// The format of the tenant's file. A file of another format is part of no new revision.
+    /// Format 0 are the files for inputs of the kind `tail`.
     #[serde(default)]
-    pub has_input: bool,
+    pub format: u32,
     /// The names of the files with the certificates and keys that its outputs use.
     #[serde(default)]
     pub certificates: BTreeSet<String>,
-    /// A hash of each sink's sections, by the alias of its output.
+    /// A hash of each sink's section, by the alias of its output.
     pub sinks: BTreeMap<String, String>,
 }
 
@@ -54,7 +55,7 @@ pub struct RenderedSink {
     pub file: String,
     /// The alias of its output.
     pub alias: String,
-    /// A hash of its sections.
+    /// A hash of its section.
     pub hash: String,
 }
 

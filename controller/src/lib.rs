@@ -26,7 +26,6 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod history;
-pub mod lanes;
 pub mod lease;
 pub mod lenient;
 pub mod monitor;

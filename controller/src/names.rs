@@ -14,8 +14,6 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
 pub const MANAGER: &str = "sink-controller";
 /// The name of the `ConfigMap` with the controller's state.
 pub const STATE: &str = "syslog-sink-state";
-/// The key of the assignment of namespaces to inputs.
-pub const LANES: &str = "lanes.json";
 /// The key of the state of the rollout.
 pub const HISTORY: &str = "history.json";
 /// The name of the `ConfigMap` with the position in the Events.

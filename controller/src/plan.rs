@@ -3,7 +3,7 @@
 //! ```text
 //! each sink -> sink::check -> render::sink -> quota -> accepted: its sections and files
 //!                                                   -> refused: why; nothing else suffers
-//! tenants' files -> held back? (history) -> lanes -> render::configuration -> revision
+//! tenants' files -> held back? (history) -> render::configuration -> revision
 //! ```
 
 mod fields;
@@ -26,14 +26,13 @@ use self::quota::Quota;
 pub use self::refusal::Refusal;
 pub(crate) use self::sink::{Scope, check, explanation};
 use crate::agent;
-use crate::configuration::{Configuration, RenderedSink, revision};
+use crate::configuration::{Configuration, FORMAT, RenderedSink, revision};
 use crate::events::Routes;
 use crate::history::HoldReason;
-use crate::lanes::Lanes;
 use crate::render;
 use crate::settings::Settings;
 use crate::snapshot::{SinkId, Snapshot, Stored};
-use crate::tenants::{Accepted, ClusterTenant, Reads};
+use crate::tenants::Reads;
 
 /// The wanted configuration.
 #[derive(Clone, Debug)]
@@ -44,8 +43,6 @@ pub struct Plan {
     pub template: String,
     /// The name of the revision: a hash of the files and the template.
     pub revision: String,
-    /// The assignment of namespaces to inputs, to be stored.
-    pub lanes: Lanes,
     /// The result of each sink.
     pub verdicts: BTreeMap<SinkId, Result<RenderedSink, Refusal>>,
     /// The routes of events to sinks.
@@ -67,8 +64,8 @@ impl Plan {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
                 Stored::Spec(spec) => {
                     let scope = Scope::Namespace(&name.namespace);
-                    let uid = snapshot.uid(&name.clone().into());
-                    sink::check(spec, scope, uid, snapshot, settings)
+                    let version = snapshot.versions.get(&name.clone().into());
+                    sink::check(spec, scope, version, snapshot, settings)
                 }
             };
             let verdict = checked.and_then(|accepted| {
@@ -87,20 +84,20 @@ impl Plan {
         for (name, stored) in oldest_first(&snapshot.cluster_log_sinks, snapshot) {
             let checked = match stored {
                 Stored::Invalid(reason) => Err(Refusal::invalid(reason)),
-                Stored::Spec(spec) => {
-                    let scope = Scope::Cluster(&settings.namespace);
-                    let uid = snapshot.uid(&name.clone().into());
-                    sink::check(&spec.sink, scope, uid, snapshot, settings)
-                        .and_then(|accepted| cluster_tenant(accepted, spec, snapshot))
-                }
+                Stored::Spec(spec) => reads(spec, snapshot).and_then(|reads| {
+                    let scope = Scope::Cluster {
+                        reads: &reads,
+                        has_agent_logs: spec.include_agent_logs,
+                    };
+                    let version = snapshot.versions.get(&name.clone().into());
+                    let checked = sink::check(&spec.sink, scope, version, snapshot, settings);
+                    Ok((checked?, reads))
+                }),
             };
-            let verdict = checked.and_then(|tenant| {
+            let verdict = checked.and_then(|(accepted, reads)| {
                 quota::has_room_for_cluster_sink(cluster.len(), settings)?;
-                let ClusterTenant {
-                    accepted, reads, ..
-                } = &tenant;
-                routes.add(name.clone().into(), accepted, reads.clone(), snapshot);
-                let sink = render::cluster_sink(name, &tenant, settings);
+                routes.add(name.clone().into(), &accepted, reads, snapshot);
+                let sink = render::cluster_sink(name, &accepted);
                 let rendered = sink.rendered.clone();
                 cluster.push(sink);
                 Ok(rendered)
@@ -116,22 +113,14 @@ impl Plan {
         let held = hold(&mut tenants, &template, snapshot);
         for (id, verdict) in &verdicts {
             if verdict.as_ref().is_err_and(Refusal::is_not_looked_up) {
-                put_back(&mut tenants, &render::file_of(id), snapshot.current());
+                keep(&mut tenants, &render::file_of(id), snapshot.current());
             }
         }
-        // A sink that is refused for a moment must not make its namespace's logs be read again.
-        let sinks = snapshot.log_sinks.keys();
-        let mut namespaces: BTreeSet<&str> = sinks.map(|name| name.namespace.as_str()).collect();
-        namespaces.extend(render::namespaces(&tenants));
-        let lanes = snapshot
-            .lanes
-            .assign(namespaces.into_iter(), settings.max_lanes);
-        let configuration = render::configuration(tenants, &lanes, settings);
+        let configuration = render::configuration(tenants, settings);
         Self {
             revision: revision(&configuration.files, &template),
             configuration,
             template,
-            lanes,
             verdicts,
             routes,
             held,
@@ -164,7 +153,7 @@ fn hold(
         let names = good.into_iter().flat_map(|good| good.parts.keys());
         let names: BTreeSet<String> = tenants.keys().chain(names).cloned().collect();
         for name in names {
-            put_back(tenants, &name, good);
+            keep(tenants, &name, good);
         }
         return BTreeMap::new();
     }
@@ -181,7 +170,16 @@ fn hold(
     held
 }
 
-/// Replaces a tenant's file by that of another configuration.
+/// Replaces a tenant's file by that of another configuration, if that has the current format.
+fn keep(tenants: &mut BTreeMap<String, render::Tenant>, name: &str, other: Option<&Configuration>) {
+    let part = other.and_then(|other| other.parts.get(name));
+    if part.is_none_or(|part| part.format == FORMAT) {
+        put_back(tenants, name, other);
+    }
+}
+
+/// Replaces a tenant's file by that of another configuration. Removes it if there is none that
+/// has the current format.
 fn put_back(
     tenants: &mut BTreeMap<String, render::Tenant>,
     name: &str,
@@ -191,18 +189,6 @@ fn put_back(
         Some(before) => tenants.insert(name.to_owned(), before),
         None => tenants.remove(name),
     };
-}
-
-fn cluster_tenant(
-    accepted: Accepted,
-    spec: &ClusterLogSinkSpec,
-    snapshot: &Snapshot,
-) -> Result<ClusterTenant, Refusal> {
-    Ok(ClusterTenant {
-        accepted,
-        reads: reads(spec, snapshot)?,
-        agent_logs: spec.include_agent_logs,
-    })
 }
 
 /// Returns the namespaces that a cluster sink reads.

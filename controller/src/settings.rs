@@ -24,13 +24,10 @@ pub struct Settings {
     /// The Deployment of the controller. It owns the objects that the controller creates,
     /// so that they are deleted with it.
     pub deployment: Option<String>,
-    /// The maximum number of tail inputs of an agent for the sinks of namespaces. Each
-    /// takes an inotify instance, of which a user has 128 on most nodes.
-    pub max_lanes: u16,
     /// The maximum number of sinks of a namespace. Each takes a connection and a queue on
     /// every node.
     pub max_sinks_per_namespace: u16,
-    /// The maximum number of cluster sinks. Each takes a tail input.
+    /// The maximum number of cluster sinks. Each takes a connection and a queue on every node.
     pub max_cluster_sinks: u16,
     /// The folders of the agents.
     pub paths: Paths,
@@ -54,10 +51,12 @@ pub struct Settings {
 pub struct Paths {
     /// The folder of the configuration.
     pub config: String,
-    /// The folder for data that outlives an agent: positions in files, chunks, queues.
+    /// The folder for data that outlives an agent: the queues.
     pub state: String,
-    /// The folder of the containers' log files, as the kubelet names them.
-    pub containers: String,
+    /// The kubelet's folder of all pods' logs.
+    pub pods: String,
+    /// The folder of the files with the labels of the node's pods.
+    pub labels: String,
 }
 
 impl Paths {
@@ -73,7 +72,8 @@ impl Default for Paths {
         Self {
             config: "/etc/syslog-sink".to_owned(),
             state: "/var/lib/syslog-sink".to_owned(),
-            containers: "/var/log/containers".to_owned(),
+            pods: "/var/log/pods".to_owned(),
+            labels: "/run/syslog-sink/labels".to_owned(),
         }
     }
 }
@@ -102,9 +102,6 @@ pub struct AgentSettings {
     /// The `SELinux` options, as in a container. A node with `SELinux` allows only some
     /// types to read the logs of other containers.
     pub se_linux_options: Option<SELinuxOptions>,
-    /// The folders of the node with logs, and those that links in them lead to. Each is
-    /// mounted at its own path.
-    pub log_folders: Vec<String>,
     /// The port of Fluent Bit's endpoint for metrics and health.
     pub metrics_port: u16,
     /// The maximum percentage of agents that are replaced at the same time.
@@ -312,20 +309,16 @@ impl Settings {
         if !(1..=100).contains(&percent) {
             return not_allowed("agent.maxUnavailablePercent", &percent, "1 to 100");
         }
-        if !(1..=1000).contains(&self.max_lanes) {
-            return not_allowed("maxLanes", &self.max_lanes, "1 to 1000");
-        }
         if self.agent.metrics_port == 0 {
             return not_allowed("agent.metricsPort", &0, "1 to 65535");
         }
-        let folders = &self.agent.log_folders;
-        let folders = folders.iter().map(|folder| ("agent.logFolders", folder));
         let paths = [
             ("paths.config", &self.paths.config),
             ("paths.state", &self.paths.state),
-            ("paths.containers", &self.paths.containers),
+            ("paths.pods", &self.paths.pods),
+            ("paths.labels", &self.paths.labels),
         ];
-        for (key, path) in paths.into_iter().chain(folders) {
+        for (key, path) in paths {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
             if !path.starts_with('/') || !path.bytes().all(plain) {
                 return not_allowed(key, path, "an absolute path of letters, digits and ._-");
@@ -340,7 +333,6 @@ impl Default for Settings {
         Self {
             namespace: std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "syslog-sink".to_owned()),
             deployment: None,
-            max_lanes: 32,
             max_sinks_per_namespace: 16,
             max_cluster_sinks: 32,
             paths: Paths::default(),
@@ -378,7 +370,6 @@ impl Default for AgentSettings {
             affinity: elsewhere(),
             priority_class_name: None,
             se_linux_options: None,
-            log_folders: vec!["/var/log".to_owned()],
             metrics_port: 2020,
             max_unavailable_percent: 5,
         }
@@ -449,7 +440,7 @@ mod tests {
     fn missing_settings_have_defaults() {
         for text in ["", "# nothing\n{}"] {
             let settings = Settings::parse(text).unwrap();
-            assert_eq!(settings.max_lanes, 32);
+            assert_eq!(settings.max_cluster_sinks, 32);
             assert_eq!(settings.timing.debounce, Duration::from_secs(3));
         }
         let settings = Settings::parse(
@@ -472,7 +463,8 @@ mod tests {
             ("agent:\n  imagee: a", "imagee"),
             ("timing:\n  debounceSeconds: 0", "between 0.001 and 86400"),
             ("listen: nowhere", "socket address"),
-            ("maxLanes: 0", "maxLanes is 0, allowed is 1 to 1000"),
+            // A setting of an earlier version.
+            ("maxLanes: 32", "maxLanes"),
             (
                 "agent:\n  maxUnavailablePercent: 101",
                 "maxUnavailablePercent is 101, allowed is 1 to 100",
@@ -480,8 +472,8 @@ mod tests {
             ("paths:\n  state: ./here", "paths.state is ./here"),
             ("paths:\n  state: \"/a\\nb\"", "paths.state"),
             (
-                "agent:\n  logFolders: [/var/log, logs]",
-                "agent.logFolders is logs, allowed is an absolute path",
+                "paths:\n  pods: logs",
+                "paths.pods is logs, allowed is an absolute path",
             ),
             ("log: xml", "xml"),
             ("queues:\n  maxPerSink: 10X", "\"10X\": invalid size"),

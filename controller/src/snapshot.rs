@@ -11,7 +11,6 @@ use kube::{Resource, ResourceExt};
 use crate::configuration::Configuration;
 use crate::fleet::Fleet;
 use crate::history::{History, Revisions};
-use crate::lanes::Lanes;
 
 /// The state that a plan depends on.
 #[derive(Clone, Debug, Default)]
@@ -28,11 +27,9 @@ pub struct Snapshot {
     pub secrets: BTreeMap<ObjectName, Lookup>,
     /// The `ConfigMap`s that sinks refer to.
     pub config_maps: BTreeMap<ObjectName, Lookup>,
-    /// The current assignment of namespaces to inputs.
-    pub lanes: Lanes,
     /// The state of the rollout.
     pub history: History,
-    /// The version of the `ConfigMap` with the two above, if it exists.
+    /// The version of the `ConfigMap` with this state, if it exists.
     pub state_version: Option<String>,
     /// The configurations of the revisions that agents have, and of the last good one.
     pub revisions: Revisions,
@@ -59,12 +56,6 @@ impl Snapshot {
         let attempt = trial.as_ref().or(roll.as_ref());
         let current = attempt.and_then(|attempt| self.revisions.get(&attempt.revision));
         current.map(AsRef::as_ref).or_else(|| self.good())
-    }
-
-    /// Returns the UID of a sink. A sink that is deleted and created again has a new one.
-    #[must_use]
-    pub fn uid(&self, id: &SinkId) -> Option<&str> {
-        Some(&self.versions.get(id)?.uid)
     }
 }
 
@@ -97,7 +88,7 @@ pub enum Stored<T> {
 /// The version of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Version {
-    /// The UID.
+    /// The UID. An object that is deleted and created again has a new one.
     pub uid: String,
     /// The generation of the spec.
     pub generation: Option<i64>,

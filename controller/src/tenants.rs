@@ -38,15 +38,6 @@ pub(crate) struct Accepted {
     pub(crate) events: Option<(EventSelection, EventFormat)>,
 }
 
-/// An accepted cluster sink.
-#[derive(Clone, Debug)]
-pub(crate) struct ClusterTenant {
-    pub(crate) accepted: Accepted,
-    pub(crate) reads: Reads,
-    /// Whether it reads the agents' own log as well.
-    pub(crate) agent_logs: bool,
-}
-
 /// The namespaces that a cluster sink reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
@@ -62,14 +53,6 @@ impl Reads {
         match self {
             Self::AllBut(namespaces) => !namespaces.contains(namespace),
             Self::Only(namespaces) => namespaces.contains(namespace),
-        }
-    }
-
-    /// Returns whether any namespace may be read.
-    pub(crate) fn any(&self) -> bool {
-        match self {
-            Self::AllBut(_) => true,
-            Self::Only(namespaces) => !namespaces.is_empty(),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::configuration::Configuration;
 use crate::fleet::{Absent, Agent, Fleet, View, readiness};
 use crate::lenient::Lenient;
 use crate::monitor::{Monitor, Vital};
-use crate::names::{AGENT, HISTORY, LABEL, LANES, MANAGED_BY, REVISION, STATE, selector};
+use crate::names::{AGENT, HISTORY, LABEL, MANAGED_BY, REVISION, STATE, selector};
 use crate::references::{ObjectNames, References};
 use crate::settings::{Settings, Timing};
 use crate::snapshot::{ObjectName, SinkId, Snapshot, Stored, Version};
@@ -285,19 +285,15 @@ impl Watched {
         Ok(snapshot)
     }
 
-    /// Adds the controller's stored state. Invalid state counts as missing: files are then
-    /// read again from their beginning, and the agents' revision is tried again.
+    /// Adds the controller's stored state. Invalid state counts as missing: the agents'
+    /// revision is then tried again. Other keys, which earlier versions stored, are ignored.
     async fn add_state(&self, snapshot: &mut Snapshot, settings: &Settings) -> kube::Result<()> {
-        fn read<T: DeserializeOwned + Default>(data: &BTreeMap<String, String>, key: &str) -> T {
-            let text = data.get(key).map_or("null", String::as_str);
-            serde_json::from_str(text).unwrap_or_default()
-        }
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &settings.namespace);
         let stored = api.get_opt(STATE).await?;
         snapshot.state_version = stored.as_ref().and_then(ResourceExt::resource_version);
         let data = stored.and_then(|map| map.data).unwrap_or_default();
-        snapshot.lanes = read(&data, LANES);
-        snapshot.history = read(&data, HISTORY);
+        let history = data.get(HISTORY).map_or("null", String::as_str);
+        snapshot.history = serde_json::from_str(history).unwrap_or_default();
         Ok(())
     }
 

@@ -22,6 +22,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
         "sink_controller_",
         "syslog_sink_",
         "fluentbit_input_",
+        "pod_logs_",
         "fluentbit_output_",
     ];
     let names = words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));

@@ -260,7 +260,6 @@ impl World {
         let situation = Situation::new(&plan, &self.snapshot, &self.settings);
         let (history, step) = self.snapshot.history.clone().next(&situation);
         self.snapshot.history = history;
-        self.snapshot.lanes = plan.lanes.clone();
         let image = &self.settings.agent.image;
         self.images.insert(plan.revision.clone(), image.clone());
         let of_plan = self.snapshot.revisions.entry(plan.revision);

@@ -59,6 +59,11 @@ fields! {
     QUEUE_TOTAL_LIMIT: "queue_total_limit" = "bufferLimit",
     NAMESPACE: "namespace" = "metadata.namespace",
     CLUSTER: "cluster" = "kind",
+    IDENTITY: "identity" = "kind",
+    SINCE: "since" = "metadata.creationTimestamp",
+    NAMESPACES: "namespaces" = "namespaceSelector",
+    EXCLUDED_NAMESPACES: "exclude_namespaces" = "excludeNamespaces",
+    AGENT_LOGS: "exclude_pods" = "includeAgentLogs",
 }
 
 // Fields that set no key by themselves.

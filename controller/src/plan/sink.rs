@@ -10,26 +10,34 @@ use super::fields::{self, Field};
 use super::refusal::Refusal;
 use super::{labels, material, servers};
 use crate::configuration::{Files, PEM, content_hash};
+use crate::names::AGENT;
 use crate::settings::Settings;
-use crate::snapshot::Snapshot;
-use crate::tenants::{Accepted, OutputKeys};
+use crate::snapshot::{Snapshot, Version};
+use crate::tenants::{Accepted, OutputKeys, Reads};
 use crate::value::Value;
+
+/// A name that the plugin accepts and no namespace has, for a cluster sink that reads nothing.
+const NO_NAMESPACE: &str = "-";
 
 /// The scope of a sink's records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scope<'a> {
     /// One namespace, which also has the objects that the sink refers to.
     Namespace(&'a str),
-    /// All namespaces that the sink reads; the objects are in this one.
-    Cluster(&'a str),
+    /// The namespaces that a cluster sink reads; the objects are in the controller's.
+    Cluster {
+        reads: &'a Reads,
+        /// Whether it gets the agents' own logs.
+        has_agent_logs: bool,
+    },
 }
 
-/// Checks a sink. The UID names its queue on the nodes' disks; a sink without a UID has no
-/// queue.
+/// Checks a sink. The UID of its version names its queue on the nodes' disks; a sink without a
+/// version has no queue.
 pub(crate) fn check(
     spec: &LogSinkSpec,
     scope: Scope<'_>,
-    uid: Option<&str>,
+    version: Option<&Version>,
     snapshot: &Snapshot,
     settings: &Settings,
 ) -> Result<Accepted, Refusal> {
@@ -77,9 +85,10 @@ pub(crate) fn check(
     if let Some(tls) = tls {
         options.push_tls(tls)?;
     }
-    let namespace = options.push_scope(scope)?;
-    if let Some(uid) = uid {
-        options.push_queue(uid, buffer_limit, settings)?;
+    let namespace = options.push_scope(scope, settings)?;
+    if let Some(version) = version {
+        options.push_queue(&version.uid, buffer_limit, settings)?;
+        options.push_since(version)?;
     }
     // The plugin's parser cannot check the files, which exist only on nodes.
     let config = options.check()?;
@@ -137,18 +146,56 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// Adds the key for the scope. Returns the namespace of the objects that the sink
+    /// Adds the keys for the scope. Returns the namespace of the objects that the sink
     /// refers to.
-    fn push_scope<'s>(&mut self, scope: Scope<'s>) -> Result<&'s str, Refusal> {
-        match scope {
+    fn push_scope<'s>(
+        &mut self,
+        scope: Scope<'s>,
+        settings: &'s Settings,
+    ) -> Result<&'s str, Refusal> {
+        self.push(fields::IDENTITY, "group")?;
+        let own = settings.namespace.as_str();
+        let (namespace, has_own) = match scope {
             Scope::Namespace(namespace) => {
                 self.push(fields::NAMESPACE, namespace)?;
-                Ok(namespace)
+                (namespace, namespace == own)
             }
-            Scope::Cluster(namespace) => {
+            Scope::Cluster {
+                reads,
+                has_agent_logs,
+            } => {
                 self.push(fields::CLUSTER, "on")?;
-                Ok(namespace)
+                self.push_reads(reads)?;
+                (own, reads.contains(own) && !has_agent_logs)
             }
+        };
+        if has_own {
+            // With a receiver that is down, each line of an agent's log could cause another.
+            self.push(fields::AGENT_LOGS, &format!("{own}/{AGENT}-*"))?;
+        }
+        Ok(namespace)
+    }
+
+    /// Adds the namespaces that a cluster sink reads.
+    fn push_reads(&mut self, reads: &Reads) -> Result<(), Refusal> {
+        let (field, names) = match reads {
+            Reads::AllBut(names) => (fields::EXCLUDED_NAMESPACES, names),
+            Reads::Only(names) => (fields::NAMESPACES, names),
+        };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        match (reads, names.is_empty()) {
+            (_, false) => self.push(field, &names.join(",")),
+            (Reads::AllBut(_), true) => Ok(()),
+            // An empty value would count as absent.
+            (Reads::Only(_), true) => self.push(field, NO_NAMESPACE),
+        }
+    }
+
+    /// Adds the time from which the sink gets lines that are there before its output.
+    fn push_since(&mut self, version: &Version) -> Result<(), Refusal> {
+        match version.created {
+            Some(created) => self.push(fields::SINCE, &created.to_string()),
+            None => Ok(()),
         }
     }
 

@@ -172,7 +172,6 @@ fn the_configuration_matches_the_golden_files() {
 fn a_new_sink_changes_only_its_own_file() {
     let mut known = example();
     let before = plan(&known);
-    known.lanes = before.lanes.clone();
     let name = ObjectName::new("team-a", "another");
     let stored = Stored::Spec(Box::new(tcp("other.example.com")));
     known.log_sinks.insert(name, stored);
@@ -193,7 +192,7 @@ fn without_sinks_an_agent_reads_nothing() {
     let plan = plan(&Snapshot::default());
     let files: Vec<&String> = plan.configuration.files.keys().collect();
     assert_eq!(files, ["fluent-bit.yaml"]);
-    assert!(!text(&plan, "fluent-bit.yaml").contains("tail"));
+    assert!(!text(&plan, "fluent-bit.yaml").contains("pod_logs"));
 }
 
 /// Returns specs that are refused, each with the reason and a part of the message.
@@ -520,7 +519,7 @@ fn a_client_certificate_must_match_its_key() {
     known.secrets.insert(name, data(&client.cert, &client.key));
     let plan = plan(&known);
     assert!(plan.verdicts.values().all(Result::is_ok));
-    let yaml = ["fluent-bit.yaml", "lane-0.yaml", "ns-shop.yaml"];
+    let yaml = ["fluent-bit.yaml", "ns-shop.yaml"];
     let others = plan
         .configuration
         .files
@@ -555,7 +554,7 @@ proptest! {
             prop_assert_eq!(outputs.len(), 1);
             let tags = outputs[0]["match"].as_str().unwrap();
             let namespace = name.trim_start_matches("ns-").trim_end_matches(".yaml");
-            prop_assert_eq!(tags, format!("sink.ns.{namespace}.*"));
+            prop_assert_eq!(tags, format!("ns.{namespace}"));
             prop_assert_eq!(outputs[0]["namespace"].as_str(), Some(namespace));
             let text = std::str::from_utf8(content).unwrap();
             let has_variable = text.contains("${");
@@ -578,7 +577,7 @@ fn a_thousand_sinks_are_planned_together() {
     }
     let plan = plan(&known);
     assert!(plan.verdicts.values().all(Result::is_ok));
-    assert_eq!(plan.configuration.files.len(), 1 + 32 + 500);
+    assert_eq!(plan.configuration.files.len(), 1 + 500);
     let size: usize = plan.configuration.files.values().map(Vec::len).sum();
     assert!(size < 500_000, "{size} bytes");
 }
@@ -737,42 +736,128 @@ fn cluster_sinks_are_limited() {
     );
 }
 
-/// The lane stores the offset of each file.
+/// Returns the values of a key in the output of a sink.
+fn values<'p>(plan: &'p Plan, file: &str, key: &str) -> Vec<&'p str> {
+    let begin = format!("      {key}: ");
+    let lines = text(plan, file).lines();
+    let values = lines.filter_map(|line| line.strip_prefix(begin.as_str()));
+    values.map(|value| value.trim_matches('"')).collect()
+}
+
 #[test]
-fn a_namespace_keeps_its_lane_while_its_sink_is_refused() {
-    let with_ca = |name: &str| {
-        let ca = serde_json::json!({"secret": {"name": name, "key": "ca.crt"}});
-        spec(serde_json::json!({"host": "logs.example.com", "tls": {"ca": ca}}))
-    };
+fn a_cluster_sink_gets_the_namespaces_that_it_reads() {
+    let no_namespace = serde_json::json!({"matchLabels": {"region": "us"}});
+    let europe = serde_json::json!({"matchLabels": {"region": "eu"}});
+    for (selector, excluded, only, but) in [
+        (None, &[][..], &[][..], &[][..]),
+        (None, &["b", "a"], &[], &["a,b"]),
+        (Some(&europe), &["a"], &["shop"], &[]),
+        // Not all namespaces.
+        (Some(&no_namespace), &[], &["-"], &[]),
+    ] {
+        let mut known = example();
+        let spec = serde_json::from_value(serde_json::json!({
+            "sink": {"host": "siem.example.com", "transport": "tcp"},
+            "namespaceSelector": selector,
+            "excludeNamespaces": excluded,
+        }));
+        let stored = Stored::Spec(Box::new(spec.unwrap()));
+        known.cluster_log_sinks.insert("all".to_owned(), stored);
+        let plan = plan(&known);
+        let values = |key| values(&plan, "cluster-all.yaml", key);
+        assert_eq!(values("namespaces"), only, "{selector:?}");
+        assert_eq!(values("exclude_namespaces"), but, "{selector:?}");
+        assert_eq!(values("cluster"), ["on"]);
+        assert_eq!(values("match"), ["ns.*"]);
+    }
+}
+
+#[test]
+fn the_agents_own_logs_are_excluded_where_they_would_be_read() {
+    let settings = Settings::default();
+    let own = settings.namespace.as_str();
     let mut known = snapshot(vec![
-        ("bank", "sink", tcp("logs.example.com")),
-        ("shop", "sink", tcp("logs.example.com")),
+        ("shop", "sink", tcp("a.example.com")),
+        (own, "sink", tcp("a.example.com")),
     ]);
-    let lane_of = |plan: &Plan, namespace: &str| {
-        let mut lanes = plan.lanes.by_lane(std::iter::once(namespace)).into_keys();
-        lanes.next()
+    for (name, excluded, include) in [
+        ("all", &[][..], false),
+        ("others", &[own], false),
+        ("agents", &[], true),
+    ] {
+        let spec = serde_json::json!({
+            "sink": {"host": "a", "transport": "tcp"},
+            "excludeNamespaces": excluded,
+            "includeAgentLogs": include,
+        });
+        let stored = Stored::Spec(Box::new(serde_json::from_value(spec).unwrap()));
+        known.cluster_log_sinks.insert(name.to_owned(), stored);
+    }
+    let plan = plan(&known);
+    let agents = format!("{own}/syslog-sink-agent-*");
+    for (file, is_excluded) in [
+        ("ns-shop.yaml", false),
+        (&*format!("ns-{own}.yaml"), true),
+        ("cluster-all.yaml", true),
+        ("cluster-others.yaml", false),
+        ("cluster-agents.yaml", false),
+    ] {
+        let expected: &[&str] = if is_excluded { &[&agents] } else { &[] };
+        assert_eq!(values(&plan, file, "exclude_pods"), expected, "{file}");
+    }
+}
+
+#[test]
+fn a_sink_gets_the_lines_since_its_creation() {
+    let mut known = snapshot(vec![("shop", "sink", tcp("a.example.com"))]);
+    assert!(values(&plan(&known), "ns-shop.yaml", "since").is_empty());
+    let id = SinkId::Namespaced(ObjectName::new("shop", "sink"));
+    let version = Version {
+        created: Some("2026-03-01T13:00:00+01:00".parse().unwrap()),
+        ..version("sink")
     };
-    let first = plan(&known);
-    let lane = lane_of(&first, "bank");
-    assert!(lane.is_some());
-    known.lanes = first.lanes;
-    let name = ObjectName::new("bank", "sink");
-    let stored = Stored::Spec(Box::new(with_ca("gone")));
-    known.log_sinks.insert(name.clone(), stored);
-    // Another namespace that would take the free lane.
-    let other = ObjectName::new("airport", "sink");
-    let stored = || Stored::Spec(Box::new(tcp("logs.example.com")));
-    known.log_sinks.insert(other, stored());
-    let refused = plan(&known);
-    assert!(refused.verdicts[&name.clone().into()].is_err());
-    assert!(!refused.configuration.files.contains_key("ns-bank.yaml"));
-    assert_ne!(lane_of(&refused, "airport"), lane);
-    known.lanes = refused.lanes;
-    known.log_sinks.insert(name.clone(), stored());
-    let again = plan(&known);
-    assert_eq!(lane_of(&again, "bank"), lane);
-    // Without any sink the namespace's lane is reassigned eventually.
-    known.lanes = again.lanes;
-    known.log_sinks.remove(&name);
-    assert_eq!(lane_of(&plan(&known), "bank"), None);
+    known.versions.insert(id, version);
+    let plan = plan(&known);
+    let since = values(&plan, "ns-shop.yaml", "since");
+    assert_eq!(since, ["2026-03-01T12:00:00Z"]);
+}
+
+/// Files of an earlier version of the controller, for inputs of the kind `tail`.
+#[test]
+fn files_of_another_format_are_part_of_no_new_revision() {
+    let mut known = snapshot(vec![
+        ("bank", "sink", tcp("a.example.com")),
+        ("shop", "sink", tcp("a.example.com")),
+    ]);
+    let wanted = plan(&known);
+    let stored = serde_json::json!({"namespace": "shop", "hasInput": false, "sinks": {}});
+    let mut before = wanted.configuration.clone();
+    for name in ["ns-bank.yaml", "ns-shop.yaml"] {
+        let part = serde_json::from_value(stored.clone()).unwrap();
+        before.parts.insert(name.to_owned(), part);
+        before.files.insert(name.to_owned(), b"tail".to_vec());
+    }
+    let good = Since {
+        revision: "before".to_owned(),
+        template: "another".to_owned(),
+        since: Timestamp::UNIX_EPOCH,
+    };
+    known.history.good = Some(good);
+    known
+        .revisions
+        .insert("before".to_owned(), Arc::new(before));
+    // The template failed together with files, and is tried without changes of files.
+    let failed = serde_json::json!({"revision": "failed", "template": wanted.template});
+    known.history.failed = Some(serde_json::from_value(failed).unwrap());
+    assert!(known.history.tries_template_alone(&wanted.template));
+    assert_eq!(plan(&known).configuration, wanted.configuration);
+
+    // A file is held back: its sinks wait for the new template.
+    known.history.failed = None;
+    let held = serde_json::json!({"ns-shop.yaml": {"content": "other"}});
+    known.history.held = serde_json::from_value(held).unwrap();
+    let plan = plan(&known);
+    assert_eq!(plan.held.keys().collect::<Vec<_>>(), ["ns-shop.yaml"]);
+    assert!(!plan.configuration.files.contains_key("ns-shop.yaml"));
+    assert!(text(&plan, "ns-bank.yaml").contains("a.example.com"));
 }

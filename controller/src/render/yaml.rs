@@ -19,14 +19,6 @@ impl Section {
         self
     }
 
-    /// Adds a key if there is a value.
-    pub(super) fn key_if(self, key: &str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.key(key, value),
-            None => self,
-        }
-    }
-
     /// Returns the text.
     pub(super) fn into_text(self) -> String {
         self.0
@@ -37,7 +29,7 @@ impl Section {
     }
 }
 
-/// Renders a list of sections: the `inputs`, `filters` or `outputs` of the pipeline.
+/// Renders a list of sections: the `inputs` or `outputs` of the pipeline.
 pub(super) fn list(name: &str, sections: impl IntoIterator<Item = String>) -> String {
     let mut text = format!("  {name}:\n");
     text.extend(sections);

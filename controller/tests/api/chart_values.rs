@@ -117,18 +117,20 @@ fn defaults_can_be_removed() {
     );
     // These settings have a default that cannot be removed.
     assert_eq!(agent("metricsPort").unwrap().metrics_port, 2020);
-    assert_eq!(agent("logFolders").unwrap().log_folders, ["/var/log"]);
     let percent = agent("maxUnavailablePercent")
         .unwrap()
         .max_unavailable_percent;
     assert_eq!(percent, AgentSettings::default().max_unavailable_percent);
-    let objects = render(&["agent.stateFolder=null"]).unwrap();
-    assert_eq!(
-        settings(&objects).paths.state,
-        Settings::default().paths.state
+    let (objects, default) = (
+        render(&["agent.stateFolder=null", "agent.podLogsFolder=null"]).unwrap(),
+        Settings::default(),
     );
+    let paths = settings(&objects).paths;
+    assert_eq!(paths.state, default.paths.state);
+    assert_eq!(paths.pods, default.paths.pods);
     let objects = render(&["settings=null"]).unwrap();
-    assert_eq!(settings(&objects).max_lanes, Settings::default().max_lanes);
+    let max = settings(&objects).max_cluster_sinks;
+    assert_eq!(max, default.max_cluster_sinks);
 }
 
 /// OVN-Kubernetes takes the name of a port for all ports.
@@ -242,9 +244,6 @@ fn the_values_of_each_platform_render() {
         assert!(classes.as_array().unwrap().contains(&class.unwrap()));
     }
 
-    let folders = "agent.logFolders={/var/log,/var/lib/docker/containers}";
-    let folders_of = |objects: &[Value]| self::settings(objects).agent.log_folders;
-    let objects = render(&[folders]).unwrap();
-    let wanted = ["/var/log", "/var/lib/docker/containers"];
-    assert_eq!(folders_of(&objects), wanted);
+    let objects = render(&["agent.podLogsFolder=/data/pods"]).unwrap();
+    assert_eq!(self::settings(&objects).paths.pods, "/data/pods");
 }

@@ -18,6 +18,7 @@ use rig::pki::Pki;
 use rig::port::free_port;
 use serde_json::{Value, json};
 
+use crate::rendered::{self, write_files};
 use crate::world::{
     SYSTEM, condition, controller_with, controllers, files_of, put, settings_in, sinks, start,
     until, until_condition, wait_until,
@@ -51,11 +52,9 @@ async fn kubelet(client: Client, program: PathBuf, folder: PathBuf) {
             && !is_running
         {
             drop(running.take());
-            for (name, content) in files_of(&client, &wanted).await {
-                fs::write(folder.join(name), content).unwrap();
-            }
-            let configuration = folder.join("fluent-bit.yaml");
-            let agent = FluentBit::start(&program, &[host::library()], &configuration, &[]);
+            let files = files_of(&client, &wanted).await;
+            let configuration = write_files(files.iter(), &folder);
+            let agent = rendered::start(&program, &configuration);
             running = Some((wanted, agent));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -67,8 +66,8 @@ async fn sinks_report_whether_they_deliver_and_why_not() {
     let Some(program) = fluent_bit::find() else {
         return;
     };
-    // Built before anything waits for the library.
-    let _ = host::library();
+    // Built before anything waits for the libraries.
+    let _ = host::libraries();
     let Some((mut plane, client)) = start(&["shop"]).await else {
         return;
     };

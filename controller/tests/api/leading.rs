@@ -157,7 +157,7 @@ async fn a_terminating_controller_releases_its_lease() {
 fn invalid_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.yaml");
-    std::fs::write(&file, "maxLanes: 0\n").unwrap();
+    std::fs::write(&file, "paths:\n  state: here\n").unwrap();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sink-controller"));
         let output = command.args(arguments).output().unwrap();
@@ -169,7 +169,7 @@ fn invalid_settings_are_named() {
     let (code, error) = run(&["run", "--settings", file.to_str().unwrap()]);
     assert_eq!(code, Some(1));
     assert!(
-        error.contains("maxLanes is 0, allowed is 1 to 1000"),
+        error.contains("paths.state is here, allowed is an absolute path"),
         "{error}"
     );
     let (code, error) = run(&["run", "--settings", "/nowhere"]);

@@ -47,7 +47,8 @@ pub(crate) fn settings_in(dir: &TempDir) -> Settings {
         paths: Paths {
             config: folder("config"),
             state: folder("state"),
-            containers: folder("log/containers"),
+            pods: folder("log/pods"),
+            labels: folder("labels"),
         },
         agent: AgentSettings {
             metrics_port: free_port(),

@@ -31,7 +31,6 @@ default would come back.
   "affinity" (.Values.agent.affinity | default dict)
   "tolerations" (.Values.agent.tolerations | default list)
   "priorityClassName" .Values.agent.priorityClassName
-  "logFolders" .Values.agent.logFolders
   "metricsPort" .Values.agent.metricsPort
   "maxUnavailablePercent" .Values.agent.maxUnavailablePercent -}}
 {{- /* The others are never empty: the program's defaults are the chart's. */ -}}
@@ -46,7 +45,9 @@ default would come back.
 {{- $own := dict
   "deployment" "sink-controller"
   "log" .Values.controller.logFormat
-  "paths" (dict "state" (.Values.agent.stateFolder | default "/var/lib/syslog-sink"))
+  "paths" (dict
+    "state" (.Values.agent.stateFolder | default "/var/lib/syslog-sink")
+    "pods" (.Values.agent.podLogsFolder | default "/var/log/pods"))
   "agent" $agent -}}
 {{- merge $own (deepCopy (.Values.settings | default dict)) | toYaml }}
 {{- end }}

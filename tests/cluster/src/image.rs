@@ -26,16 +26,17 @@ pub struct Image {
     pub user: &'static str,
 }
 
-/// Returns an image of Fluent Bit with the plugin and its entry point, as in
-/// docker/agent.Dockerfile.
+/// Returns an image of Fluent Bit with the libraries of the output and the input, and its entry
+/// point, as in docker/agent.Dockerfile.
 #[must_use]
-pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
+pub fn agent(fluent_bit: &Path, output: &Path, input: &Path) -> Image {
     Image {
         name: AGENT,
         files: vec![
             (sink_agent(), "/bin/sink-agent"),
             (fluent_bit.to_owned(), "/bin/fluent-bit"),
-            (library.to_owned(), "/bin/out_syslog_sink.so"),
+            (output.to_owned(), "/bin/out_syslog_sink.so"),
+            (input.to_owned(), "/bin/in_pod_logs.so"),
         ],
         entrypoint: &[
             "/bin/sink-agent",
@@ -43,6 +44,8 @@ pub fn agent(fluent_bit: &Path, library: &Path) -> Image {
             "/bin/fluent-bit",
             "-e",
             "/bin/out_syslog_sink.so",
+            "-e",
+            "/bin/in_pod_logs.so",
         ],
         user: "",
     }

@@ -253,4 +253,6 @@ clusterDNS: ["NAMESERVER"]
 clusterDomain: cluster.local
 resolvConf: ""
 evictionHard: {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"}
+# The images come from no registry.
+imageGCHighThresholdPercent: 100
 "#;

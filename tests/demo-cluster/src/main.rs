@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let real = fluent_bit::find().filter(|_| rig::program("rsyslogd").is_some());
     let entered = match real {
         Some(_) => {
-            let _ = host::library();
+            let _ = host::libraries();
             enter_with(&[])
         }
         None => Entered::Impossible,
@@ -58,7 +58,10 @@ fn main() -> ExitCode {
 async fn with_pods(fluent_bit: &Path) {
     let rsyslog = Rsyslog::start(&Input::Tcp).expect("rsyslogd was found");
     let mut demo = Demo::start().await;
-    let images = [image::agent(fluent_bit, host::library()), image::shell()];
+    let images = [
+        image::agent(fluent_bit, host::library(), host::pod_logs_library()),
+        image::shell(),
+    ];
     demo.plane.add_real_node(&images).await;
     demo.start_controller(json!({"image": image::AGENT, "imagePullPolicy": "Never"}))
         .await;
