@@ -243,18 +243,43 @@ impl Output {
         outcome
     }
 
+    /// Queues a chunk. The queue is that of its tag, or in a chunk of pod logs that of each
+    /// group's container.
     fn enqueue(&self, queues: &[Queued], tag: &str, chunk: &[u8]) -> Outcome {
+        if queues.len() == 1 || !is_of_pod_logs(chunk) {
+            return self.enqueue_groups(Queued::of_tag(queues, tag), tag, chunk, |_| true);
+        }
+        for (number, queue) in queues.iter().enumerate() {
+            let is_own = |group: &Group<'_>| Queued::index_of(group, queues.len()) == number;
+            let outcome = self.enqueue_groups(queue, tag, chunk, is_own);
+            // The next attempt skips the groups that other queues have.
+            if outcome != Outcome::Delivered {
+                return outcome;
+            }
+        }
+        Outcome::Delivered
+    }
+
+    /// Queues the groups of a chunk that belong to a queue, and all records without a group.
+    fn enqueue_groups(
+        &self,
+        queue: &Queued,
+        tag: &str,
+        chunk: &[u8],
+        is_own: impl Fn(&Group<'_>) -> bool,
+    ) -> Outcome {
         let mut groups = Vec::new();
         let (tally, mut buffers) = self.map(tag, chunk, |group| {
             let ledger = self.ledger.get();
-            let is_wanted = ledger.is_none_or(|ledger| ledger.lock().wants(group));
+            let is_new = || ledger.is_none_or(|ledger| ledger.lock().wants(group));
+            let is_wanted = is_own(group) && is_new();
             if is_wanted {
                 groups.push(*group);
             }
             is_wanted
         });
         let notice = self.loss_report.append_notice(&tally, &mut buffers.batch);
-        let outcome = match Queued::append(queues, tag, &mut buffers.batch) {
+        let outcome = match queue.append(&mut buffers.batch) {
             Ok(()) => {
                 self.take(&groups);
                 Outcome::Delivered
@@ -360,7 +385,7 @@ impl Drop for Output {
                 }
             }
             Some(Route::Queued(queues)) => {
-                if let Err(error) = Queued::append(queues, "", &mut batch) {
+                if let Err(error) = Queued::of_tag(queues, "").append(&mut batch) {
                     self.log.write(Level::Error, &error.chain());
                 }
             }

@@ -4,12 +4,13 @@
 //! `sharing balance` has a queue for each server. The queues of removed servers are
 //! moved to the others.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use mapper::config::{Config, QueueConfig};
+use positions::Group;
 use queue::{Budget, Status, Writer};
 use syslog::{Batch, Framing};
 use transport::{DeliveryEvent, Destination, Observer, QueueState, Sender};
@@ -102,34 +103,37 @@ impl Route {
 }
 
 impl Queued {
-    /// Appends a batch to the queue of a tag's destination. The caller must clear the
-    /// batch afterwards.
+    /// Returns the queue of a tag's destination.
+    #[must_use]
+    pub(crate) fn of_tag<'q>(queues: &'q [Self], tag: &str) -> &'q Self {
+        &queues[index(queues.len(), tag)]
+    }
+
+    /// Returns the index of the queue for a group's container, among `count` queues.
+    #[must_use]
+    pub(crate) fn index_of(group: &Group<'_>, count: usize) -> usize {
+        index(count, (group.uid, group.container))
+    }
+
+    /// Appends a batch. The caller must clear the batch afterwards.
     ///
     /// # Errors
     ///
     /// Returns an error if the batch cannot be written, because the disk is full for
     /// example. Then no part of the batch is queued.
-    pub(crate) fn append(
-        queues: &[Self],
-        tag: &str,
-        batch: &mut Batch,
-    ) -> Result<(), queue::Error> {
-        let Self {
-            destination,
-            writer,
-        } = &queues[index(queues.len(), tag)];
-        writer.append(batch, SystemTime::now())?;
-        destination.wake();
+    pub(crate) fn append(&self, batch: &mut Batch) -> Result<(), queue::Error> {
+        self.writer.append(batch, SystemTime::now())?;
+        self.destination.wake();
         Ok(())
     }
 }
 
-/// Distributes tags among `count` destinations.
-fn index(count: usize, tag: &str) -> usize {
+/// Distributes tags or containers among `count` destinations.
+fn index(count: usize, key: impl Hash) -> usize {
     if count == 1 {
         return 0;
     }
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tag);
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
     hash as usize % count
 }
 
