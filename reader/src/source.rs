@@ -215,8 +215,10 @@ impl Source {
 }
 
 impl Compressed {
-    /// The number of bytes that are decompressed at a time.
+    /// The maximum number of bytes that are decompressed at a time.
     const STEP: usize = 64 * 1024;
+    /// The minimum number, unless there are fewer.
+    const MIN_STEP: u64 = 4 * 1024;
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = offset
@@ -234,7 +236,9 @@ impl Compressed {
             if self.damage.is_some() {
                 break;
             }
-            let mut step = (&mut self.decoder).take(Self::STEP as u64);
+            let missing = skipped.saturating_add(buffer.len() as u64);
+            let step = missing.clamp(Self::MIN_STEP, Self::STEP as u64);
+            let mut step = (&mut self.decoder).take(step);
             match step.read_to_end(&mut self.unread) {
                 Ok(0) => break,
                 Ok(_) => {}
