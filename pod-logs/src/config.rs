@@ -1,14 +1,17 @@
 //! The configuration keys of an `[INPUT]`. `docs/POD_LOGS.md` is their reference.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reader::LogFolder;
 use thiserror::Error;
 
 /// The keys, with their defaults; empty if a key has none.
 const KEYS: &[(&str, &str)] = &[
     ("path", "/var/log/pods"),
+    ("link_paths", "/var/lib/docker/containers"),
     ("queue_path", ""),
     ("position_path", ""),
     ("namespaces", ""),
@@ -27,6 +30,8 @@ const KEYS: &[(&str, &str)] = &[
 pub(crate) struct Config {
     /// The folder of all pods' logs.
     pub(crate) path: PathBuf,
+    /// The folders, besides the one that `path` is in, to which links in it may lead.
+    pub(crate) link_paths: Vec<PathBuf>,
     /// The folder of the outputs' queues.
     pub(crate) queue_path: Option<PathBuf>,
     /// The file with the input's own positions, for outputs without queues.
@@ -85,6 +90,7 @@ impl Config {
         let keys = Keys { get: &get };
         Ok(Self {
             path: keys.parsed("path", absolute)?,
+            link_paths: keys.parsed("link_paths", absolutes)?,
             queue_path: keys.optional("queue_path", absolute)?,
             position_path: keys.optional("position_path", absolute)?,
             namespaces: keys.parsed("namespaces", names)?,
@@ -97,6 +103,19 @@ impl Config {
             records: keys.parsed("records", records)?,
             node_name: keys.text("node_name").1.unwrap_or_else(machine_name),
         })
+    }
+
+    /// Returns the folder of all pods' logs, with the folders to which links in it may lead.
+    pub(crate) fn logs(&self) -> LogFolder {
+        let own = self
+            .path
+            .parent()
+            .filter(|folder| *folder != Path::new("/"));
+        let own = own.unwrap_or(&self.path).to_owned();
+        LogFolder {
+            path: self.path.clone(),
+            links: iter::once(own).chain(self.link_paths.clone()).collect(),
+        }
     }
 }
 
@@ -146,6 +165,19 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
         Ok(path)
     } else {
         Err("must be an absolute path, such as /var/log/pods".to_owned())
+    }
+}
+
+/// Parses folders. The root is refused, because links could then lead anywhere.
+fn absolutes(text: &str) -> Result<Vec<PathBuf>, String> {
+    let paths: Vec<PathBuf> = list(text).map(PathBuf::from).collect();
+    let is_allowed = |path: &PathBuf| path.is_absolute() && path.parent().is_some();
+    match paths.iter().find(|path| !is_allowed(path)) {
+        None => Ok(paths),
+        Some(path) => Err(format!(
+            "{} is not a folder for links: an absolute path is expected, such as /var/lib/docker/containers",
+            path.display()
+        )),
     }
 }
 
@@ -275,6 +307,8 @@ mod tests {
     fn absent_and_empty_values_are_defaults() {
         let config = parse(&[("path", ""), ("node_name", "node-1")]).unwrap();
         assert_eq!(config.path, PathBuf::from("/var/log/pods"));
+        let links = ["/var/log", "/var/lib/docker/containers"].map(PathBuf::from);
+        assert_eq!(config.logs().links[..], links);
         assert_eq!((config.queue_path, config.namespaces.len()), (None, 0));
         assert_eq!(config.start, StartFrom::End);
         assert_eq!(
@@ -287,6 +321,8 @@ mod tests {
     #[test]
     fn values_are_parsed() {
         let config = parse(&[
+            ("path", "/logs"),
+            ("link_paths", "/data/docker, /data/other"),
             ("namespaces", "shop, bank"),
             ("exclude_pods", "logging/agent-x7"),
             ("start", "2h"),
@@ -294,6 +330,8 @@ mod tests {
             ("records", "flat"),
         ]);
         let config = config.unwrap();
+        let links = ["/logs", "/data/docker", "/data/other"].map(PathBuf::from);
+        assert_eq!(config.logs().links[..], links);
         assert_eq!(
             config.namespaces,
             BTreeSet::from(["bank", "shop"].map(str::to_owned))
@@ -313,6 +351,11 @@ mod tests {
                 "path",
                 "logs",
                 "must be an absolute path, such as /var/log/pods",
+            ),
+            (
+                "link_paths",
+                "/var/lib/docker/containers, /",
+                "/ is not a folder for links: an absolute path is expected, such as /var/lib/docker/containers",
             ),
             (
                 "start",

@@ -175,7 +175,7 @@ impl Running {
             excluded_pods: config.exclude_pods.clone(),
         };
         Ok(Some(Self {
-            reader: Reader::new(config.path.clone(), scope, config.max_line_size)?,
+            reader: Reader::new(config.logs(), scope, config.max_line_size)?,
             buffer: vec![0; BUFFER],
             flow: Flow::new(&queues),
             intake: Intake::new(config, queues, log, now),

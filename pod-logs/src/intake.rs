@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +10,7 @@ use reader::begin::{self, Begin, Gone, Wants};
 use reader::container_log::Missing;
 use reader::labels::Labels;
 use reader::line::{Stream, Time};
-use reader::{ContainerId, Event, Item, Passage, Position, Receiver};
+use reader::{ContainerId, Event, Item, LogFolder, Passage, Position, Receiver};
 
 use crate::config::{Config, StartFrom};
 use crate::metrics::Counts;
@@ -170,7 +169,7 @@ impl Receiver for Intake {
     fn begin(
         &mut self,
         id: &ContainerId,
-        folder: &Path,
+        folder: &LogFolder,
         is_old: bool,
     ) -> io::Result<Option<Begin>> {
         if self.has_to_wait(id) {

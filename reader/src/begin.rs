@@ -13,14 +13,12 @@
 //! before.
 
 use std::io;
-use std::path::Path;
 
 use crate::assembler::Offsets;
 use crate::container::Position;
 use crate::container_log::{self, FilePosition};
 use crate::line::{Line, Time};
-use crate::log_folder::{self, Entry};
-use crate::source::Source;
+use crate::log_folder::{self, Entry, LogFolder};
 
 /// The parts of a container's log that outputs want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,10 +70,10 @@ pub struct Gone {
 /// # Errors
 ///
 /// Returns an error if the folder or a file cannot be read.
-pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
+pub fn begin(folder: impl Into<LogFolder>, wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
-    let log = Log::open(folder, &known, wants.scale)?;
+    let log = Log::open(&folder.into(), &known, wants.scale)?;
     // The next lines of each queue that are left.
     let next = known.iter().map(|position| log.next(position));
     let next = next.collect::<io::Result<Vec<Position>>>()?;
@@ -132,10 +130,15 @@ struct Log<'k> {
 }
 
 impl<'k> Log<'k> {
-    fn open(folder: &Path, known: &'k [Position], scale: u64) -> io::Result<Self> {
+    fn open(folder: &LogFolder, known: &'k [Position], scale: u64) -> io::Result<Self> {
         let entries = log_folder::list(folder)?.unwrap_or_default();
-        let index_of = |(index, position)| Some((index, file_index(&entries, position)?));
-        let anchor = known.iter().enumerate().find_map(index_of);
+        let mut anchor = None;
+        for (index, position) in known.iter().enumerate() {
+            if let Some(file) = file_index(&entries, position)? {
+                anchor = Some((index, file));
+                break;
+            }
+        }
         Ok(Self {
             entries,
             known,
@@ -146,7 +149,7 @@ impl<'k> Log<'k> {
 
     /// Returns the position of the next line of a queue that is left.
     fn next(&self, position: &Position) -> io::Result<Position> {
-        if file_index(&self.entries, position).is_some() {
+        if file_index(&self.entries, position)?.is_some() {
             return Ok(position.clone());
         }
         let after = position.log.after.as_ref();
@@ -187,8 +190,11 @@ impl<'k> Log<'k> {
 
     /// Returns the number of bytes in the files from one index to another.
     fn length(&self, from: usize, to: usize) -> io::Result<u64> {
-        let entries = self.entries[from..to].iter();
-        entries.map(|entry| entry.open()?.length_of_text()).sum()
+        let length = |entry: &Entry| {
+            let source = entry.open_readable()?;
+            source.map_or(Ok(0), |mut source| source.length_of_text())
+        };
+        self.entries[from..to].iter().map(length).sum()
     }
 
     fn beginning(&self) -> io::Result<Position> {
@@ -199,38 +205,40 @@ impl<'k> Log<'k> {
         let Some(last) = self.entries.len().checked_sub(1) else {
             return self.beginning();
         };
-        let mut source = self.entries[last].open()?;
-        let offset = source.end_of_lines()?;
-        self.at(last, source, offset)
+        let offset = match self.entries[last].open_readable()? {
+            Some(mut source) => source.end_of_lines()?,
+            None => 0,
+        };
+        self.at(last, offset)
     }
 
     /// Returns the position of the first line since a time.
     fn since(&self, time: Time) -> io::Result<Position> {
         for index in (0..self.entries.len()).rev() {
-            if first_line_since(self.entries[index].open()?, Time::default())?
-                .is_some_and(|(_, first)| first < time)
-            {
+            let entry = &self.entries[index];
+            if first_line_since(entry, Time::default())?.is_some_and(|(_, first)| first < time) {
                 // The boundary is in this file, or after it.
-                if let Some((offset, _)) = first_line_since(self.entries[index].open()?, time)? {
-                    return self.at(index, self.entries[index].open()?, offset);
+                if let Some((offset, _)) = first_line_since(entry, time)? {
+                    return self.at(index, offset);
                 }
-                return match self.entries.get(index + 1) {
-                    Some(next) => self.at(index + 1, next.open()?, 0),
-                    None => self.end(),
+                return if index + 1 < self.entries.len() {
+                    self.at(index + 1, 0)
+                } else {
+                    self.end()
                 };
             }
         }
         self.beginning()
     }
 
-    /// Returns the position at an offset of a file.
-    fn at(&self, index: usize, mut source: Source, offset: u64) -> io::Result<Position> {
-        let id = source.id()?;
+    /// Returns the position at an offset of a file. A file that cannot be read is the next one.
+    fn at(&self, index: usize, offset: u64) -> io::Result<Position> {
+        let id = self.entries[index].open_identified()?.map(|(_, id)| id);
         let after = index.checked_sub(1).map(|before| &self.entries[before]);
         Ok(Position {
             log: container_log::Position {
                 after: after.map(|entry| entry.name.clone()),
-                file: Some(FilePosition { id, offset }),
+                file: id.map(|id| FilePosition { id, offset }),
             },
             passed: Offsets {
                 stdout: offset,
@@ -243,16 +251,20 @@ impl<'k> Log<'k> {
 }
 
 /// Returns the index of the file of a position, if it or the file before it is still there.
-fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
+fn file_index(entries: &[Entry], position: &Position) -> io::Result<Option<usize>> {
     let after = position.log.after.as_ref();
     if has_no_text(position) {
-        let after = after?;
+        let Some(after) = after else {
+            return Ok(None);
+        };
         let is_same =
             |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
-        return entries.iter().position(is_same).map(|index| index + 1);
+        return Ok(entries.iter().position(is_same).map(|index| index + 1));
     }
-    let FilePosition { id, .. } = position.log.file?;
-    log_folder::find(entries, after, &id).map(|(index, _)| index)
+    let Some(FilePosition { id, .. }) = position.log.file else {
+        return Ok(None);
+    };
+    Ok(log_folder::find(entries, after, &id)?.map(|(index, _)| index))
 }
 
 /// Returns whether the file of a position was empty, or unknown.
@@ -262,11 +274,18 @@ fn has_no_text(position: &Position) -> bool {
 }
 
 /// Returns the offset and the time of the first line since a time, if there is one.
-fn first_line_since(mut source: Source, time: Time) -> io::Result<Option<(u64, Time)>> {
+fn first_line_since(entry: &Entry, time: Time) -> io::Result<Option<(u64, Time)>> {
+    let Some(mut source) = entry.open_readable()? else {
+        return Ok(None);
+    };
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
     loop {
-        let count = source.read_at(at, &mut buffer)?;
+        let count = match source.read_at(at, &mut buffer) {
+            Ok(count) => count,
+            Err(_) if source.damage().is_some() => 0,
+            Err(error) => return Err(error),
+        };
         let complete = memchr::memrchr(b'\n', &buffer[..count]).map_or(count, |last| last + 1);
         let mut offset = at;
         for text in buffer[..complete].split_inclusive(|byte| *byte == b'\n') {
@@ -286,13 +305,16 @@ fn first_line_since(mut source: Source, time: Time) -> io::Result<Option<(u64, T
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::time::Instant;
 
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use tempfile::TempDir;
 
     use super::*;
     use crate::container::{Container, Item, Turn};
-    use crate::container_log::Start;
+    use crate::container_log::{Missing, Start};
 
     const T1: &str = "0.log.20260301-000001";
     const T2: &str = "0.log.20260301-000002";
@@ -301,7 +323,8 @@ mod tests {
 
     /// A log of three files with three lines each.
     struct World {
-        folder: TempDir,
+        root: TempDir,
+        folder: LogFolder,
     }
 
     fn time(second: i64) -> Time {
@@ -313,30 +336,67 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let folder = TempDir::new().unwrap();
-            for (number, name) in [T1, T2, CURRENT].into_iter().enumerate() {
+            let root = TempDir::new().unwrap();
+            let world = Self {
+                folder: root.path().into(),
+                root,
+            };
+            world.write([T1, T2, CURRENT]);
+            world
+        }
+
+        /// Returns a log to which a link leads, and that Docker rotates.
+        fn docker() -> Self {
+            let root = TempDir::new().unwrap();
+            let (pod, docker) = (root.path().join("pod"), root.path().join("docker"));
+            for folder in [&pod, &docker] {
+                fs::create_dir(folder).unwrap();
+            }
+            std::os::unix::fs::symlink(docker.join("log"), pod.join(CURRENT)).unwrap();
+            let links = [docker].into();
+            let world = Self {
+                root,
+                folder: LogFolder { path: pod, links },
+            };
+            world.write(["docker/log.2", "docker/log.1", "docker/log"]);
+            world
+        }
+
+        fn write(&self, names: [&str; 3]) {
+            for (number, name) in names.into_iter().enumerate() {
                 let line = |line| {
                     let second = number * 3 + line;
                     format!("2026-03-01T12:00:0{second}Z stdout F {second}\n")
                 };
                 let lines: String = (0..3).map(line).collect();
-                fs::write(folder.path().join(name), lines).unwrap();
+                fs::write(self.path(name), lines).unwrap();
             }
-            Self { folder }
+        }
+
+        /// Renames all files like Docker, and compresses those that were rotated before.
+        fn rotate(&self) {
+            for (from, to) in [("log.2", "log.3.gz"), ("log.1", "log.2.gz")] {
+                let from = self.path("docker").join(from);
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&fs::read(&from).unwrap()).unwrap();
+                let compressed = encoder.finish().unwrap();
+                fs::write(self.path("docker").join(to), compressed).unwrap();
+                fs::remove_file(from).unwrap();
+            }
+            fs::rename(self.path("docker/log"), self.path("docker/log.1")).unwrap();
         }
 
         fn path(&self, name: &str) -> std::path::PathBuf {
-            self.folder.path().join(name)
+            self.root.path().join(name)
         }
 
         fn begin(&self, wants: &Wants) -> Begin {
-            begin(self.folder.path(), wants).unwrap()
+            begin(&self.folder, wants).unwrap()
         }
 
         /// Reads from a position on. Returns the texts, and the position after so many.
         fn read(&self, from: &Position, count: usize) -> (String, Position) {
-            let folder = self.folder.path().to_owned();
-            let mut container = Container::new(folder, Start::At(from.clone()), 1000);
+            let mut container = Container::new(&self.folder, Start::At(from.clone()), 1000);
             let (mut texts, mut now) = (String::new(), Instant::now());
             // Each line has 32 bytes.
             let mut buffer = [0; 32];
@@ -346,7 +406,7 @@ mod tests {
                     Item::Invalid(_) => panic!("all lines are valid"),
                 });
                 match turn.unwrap() {
-                    Turn::Read(_) => {}
+                    Turn::Read(_) | Turn::Missing(Missing::Unreadable(_)) => {}
                     Turn::Wait { until: Some(until) } => now = until,
                     Turn::Wait { until: None } => break,
                     other => panic!("{other:?}"),
@@ -384,6 +444,19 @@ mod tests {
     fn the_places_of_all_beginnings_fit_together() {
         let world = World::new();
         let all = world.positions([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_places(&world, &all);
+    }
+
+    #[test]
+    fn places_stay_when_docker_rotates() {
+        let world = World::docker();
+        let all = world.positions([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_places(&world, &all);
+        world.rotate();
+        assert_places(&world, &all);
+    }
+
+    fn assert_places(world: &World, all: &[Position]) {
         for (known, since) in [(4, 2), (4, 0), (1, 7), (3, 3), (9, 4)] {
             let wants = Wants {
                 known: vec![all[known].clone()],
@@ -444,6 +517,31 @@ mod tests {
         assert_eq!(begin.gone, Some(Gone { bytes: None }));
         assert!(begin.position.place() > five.place());
         assert_eq!(world.read(&begin.position, 9).0, "678");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_have_no_lines() {
+        let world = World::docker();
+        world.rotate();
+        for (name, text) in [("log.5", "not gzip"), ("log.4.gz", "not gzip")] {
+            fs::write(world.path("docker").join(name), text).unwrap();
+        }
+        fs::remove_file(world.path("docker/log.5")).unwrap();
+        fs::create_dir(world.path("docker/log.5")).unwrap();
+        fs::create_dir(world.path("docker/log")).unwrap();
+        for (from, expected) in [
+            (From::Beginning, "012345678"),
+            (From::End, ""),
+            (From::Since(time(4)), "45678"),
+            (From::Since(time(9)), ""),
+        ] {
+            let wants = Wants {
+                new: vec![from],
+                ..Wants::default()
+            };
+            let begin = world.begin(&wants);
+            assert_eq!(world.read(&begin.position, 9).0, expected, "{from:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The texts of one container, from a position on.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::assembler::{Assembler, Offsets, Text};
 use crate::container_log::{self, ContainerLog, Missing, Start, Step};
 use crate::line::Line;
+use crate::log_folder::LogFolder;
 
 /// A container whose log is read.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Container {
     /// Creates a container with its folder. Texts of more than `limit` bytes are passed on in
     /// pieces.
     #[must_use]
-    pub fn new(folder: PathBuf, start: Start<Position>, limit: usize) -> Self {
+    pub fn new(folder: impl Into<LogFolder>, start: Start<Position>, limit: usize) -> Self {
         let (start, position) = match start {
             Start::Beginning => (Start::Beginning, Position::beginning(0, 0)),
             Start::End => (Start::End, Position::beginning(0, 0)),

@@ -20,18 +20,18 @@
 //!
 //! The kubelet deletes the oldest files first. Hence, if the file of a position is gone, so
 //! are all before it, and every file after the last one that was read entirely is unread.
+//! Docker rotates and deletes the files of a link in the same manner.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::file_id::FileId;
 use crate::file_name::FileName;
-use crate::log_folder::{self, Entry};
-use crate::source::Source;
+use crate::log_folder::{self, Entry, LogFolder};
+use crate::source::{Source, is_passing};
 
 /// The time for which nothing must have been added to a file after a later one appeared.
 pub const SETTLE: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ const PART: usize = 32 * 1024;
 /// The log of one container. Files are opened and read by [`ContainerLog::read`] only.
 #[derive(Debug)]
 pub struct ContainerLog {
-    folder: PathBuf,
+    folder: LogFolder,
     start: Option<Start<Position>>,
     /// The last file that was read entirely.
     after: Option<FileName>,
@@ -136,9 +136,9 @@ pub enum Missing {
 impl ContainerLog {
     /// Creates the log of a container's folder.
     #[must_use]
-    pub const fn new(folder: PathBuf, start: Start<Position>) -> Self {
+    pub fn new(folder: impl Into<LogFolder>, start: Start<Position>) -> Self {
         Self {
-            folder,
+            folder: folder.into(),
             start: Some(start),
             after: None,
             current: None,
@@ -148,7 +148,7 @@ impl ContainerLog {
     /// Returns the container's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.folder.path
     }
 
     /// Returns the position of the next line; none before the first call of
@@ -258,11 +258,11 @@ impl ContainerLog {
         let Some(last) = entries.pop() else {
             return Ok(());
         };
-        let mut source = Source::open(&last.path, last.name.is_compressed)?;
-        let id = source.id()?;
-        let offset = source.end_of_lines()?;
+        if let Some((mut source, id)) = last.open_identified()? {
+            let offset = source.end_of_lines()?;
+            self.current = Some(Current::new(source, id, offset));
+        }
         self.after = entries.pop().map(|entry| entry.name);
-        self.current = Some(Current::new(source, id, offset));
         Ok(())
     }
 
@@ -274,7 +274,7 @@ impl ContainerLog {
             return Ok(None);
         };
         let entries = log_folder::list(&self.folder)?.unwrap_or_default();
-        let Some((_, source)) = log_folder::find(&entries, position.after.as_ref(), &id) else {
+        let Some((_, source)) = log_folder::find(&entries, position.after.as_ref(), &id)? else {
             return Ok(Some(Missing::Deleted));
         };
         self.current = Some(Current::new(source, id, offset));
@@ -284,6 +284,12 @@ impl ContainerLog {
     /// Returns how to wait at the end of the current file; none if it is complete, because
     /// a later file has existed for a while.
     fn wait_at_end(&mut self, end: u64, now: Instant) -> io::Result<Option<Step<'static>>> {
+        if let Some(current) = &mut self.current
+            && log_folder::is_last(&self.folder, current.source.inode())?
+        {
+            current.superseded = None;
+            return Ok(Some(Step::Wait { until: None }));
+        }
         let (own, entries) = self.own_entry()?;
         let is_gone = entries.is_none();
         let mut entries = entries.unwrap_or_default().into_iter();
@@ -335,11 +341,10 @@ impl ContainerLog {
             return Ok(Next::FolderGone);
         };
         let mut entries = entries.into_iter();
-        let Some(Entry { name, path }) = entries.find(|entry| entry.is_after(self.after.as_ref()))
-        else {
+        let Some(entry) = entries.find(|entry| entry.is_after(self.after.as_ref())) else {
             return Ok(Next::None);
         };
-        let opened = Source::open(&path, name.is_compressed).and_then(|mut source| {
+        let opened = entry.open().and_then(|mut source| {
             let id = source.id()?;
             Ok(Current::new(source, id, 0))
         });
@@ -347,9 +352,10 @@ impl ContainerLog {
             Ok(current) => self.current = Some(current),
             // It was renamed, compressed or deleted since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => {
-                let why = format!("{}: {error}", path.display());
-                self.after = Some(name);
+                let why = format!("{}: {error}", entry.path.display());
+                self.after = Some(entry.name);
                 return Ok(Next::Unreadable(why));
             }
         }
@@ -389,10 +395,9 @@ impl Current {
     /// Returns whether a file of the folder is this one, under whatever name.
     fn is(&self, entry: &Entry) -> io::Result<bool> {
         if !entry.name.is_compressed {
-            let metadata = entry.path.symlink_metadata()?;
-            return Ok((metadata.dev(), metadata.ino()) == self.source.inode());
+            return Ok(entry.inode()? == self.source.inode());
         }
-        Source::open(&entry.path, true)?.beginning_matches(&self.id)
+        entry.open()?.beginning_matches(&self.id)
     }
 
     /// Returns whether the file was truncated or replaced in place, and continues then with

@@ -4,13 +4,14 @@
 //! /var/log/pods                            watched for folders of pods
 //!   <namespace>_<pod>_<uid>                watched for folders of containers
 //!     <container>                          watched for writes, new and renamed files
+//!       0.log -> <folder>/<file>           the folder is watched for writes too
 //! ```
 //!
 //! What was created before a watch was added is found by listing the folder afterwards. If the
 //! kernel drops events, or a watch cannot be added because there are too many, a scan finds
 //! the changes; the caller scans regularly.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
+use crate::log_folder::{self, LogFolder};
 use crate::pod_folder::{PodFolder, is_container};
 
 /// The pods whose containers are read.
@@ -44,28 +46,36 @@ pub enum Namespaces {
 /// Finds containers, and notices changes of their logs.
 #[derive(Debug)]
 pub struct Discovery {
-    root: PathBuf,
+    root: LogFolder,
     scope: Scope,
     inotify: OwnedFd,
-    watches: HashMap<i32, Watch>,
-    /// The folders that have a watch.
-    watched: HashMap<PathBuf, i32>,
+    /// The uses of each of the kernel's watches. A folder has a single one.
+    watches: HashMap<i32, Vec<Watch>>,
+    watched: HashMap<Watch, i32>,
+    /// The folders to which links of containers lead, by the containers' folders.
+    targets: HashMap<PathBuf, BTreeSet<PathBuf>>,
     /// The folders for which the kernel has no watch left.
     unwatched: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Watch {
     Root,
     Pod(PathBuf),
     Container(PathBuf),
+    /// A folder to which a link in a container's folder leads.
+    Target {
+        container: PathBuf,
+        folder: PathBuf,
+    },
 }
 
 /// The events of folders of pods and containers: new folders.
 const FOLDERS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::DONT_FOLLOW);
+    .union(WatchFlags::DONT_FOLLOW)
+    .union(WatchFlags::MASK_ADD);
 /// The events of a container's files.
 const FILES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CREATE)
@@ -73,7 +83,13 @@ const FILES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::DELETE)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::DONT_FOLLOW);
+    .union(WatchFlags::DONT_FOLLOW)
+    .union(WatchFlags::MASK_ADD);
+/// The events after which a container may have other links.
+const NAMES: ReadFlags = ReadFlags::CREATE
+    .union(ReadFlags::MOVED_FROM)
+    .union(ReadFlags::MOVED_TO)
+    .union(ReadFlags::DELETE);
 /// The size of the buffer for events in bytes.
 const BUFFER: usize = 16 * 1024;
 
@@ -105,13 +121,14 @@ impl Discovery {
     /// # Errors
     ///
     /// Returns an error if the user has no inotify instance left.
-    pub fn new(root: PathBuf, scope: Scope) -> io::Result<Self> {
+    pub fn new(root: impl Into<LogFolder>, scope: Scope) -> io::Result<Self> {
         Ok(Self {
-            root,
+            root: root.into(),
             scope,
             inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?,
             watches: HashMap::new(),
             watched: HashMap::new(),
+            targets: HashMap::new(),
             unwatched: 0,
         })
     }
@@ -137,8 +154,20 @@ impl Discovery {
     pub fn scan(&mut self, mut changed: impl FnMut(&Path)) -> io::Result<()> {
         self.unwatched = 0;
         self.watch(Watch::Root);
-        for entry in self.root.read_dir()? {
-            self.add_pod(&entry?.path(), &mut changed);
+        let mut found = HashSet::new();
+        for entry in self.root.path.read_dir()? {
+            self.add_pod(&entry?.path(), &mut |container| {
+                found.insert(container.to_owned());
+                changed(container);
+            });
+        }
+        let gone = self.targets.keys();
+        let gone: Vec<PathBuf> = gone
+            .filter(|path| !found.contains(*path))
+            .cloned()
+            .collect();
+        for container in gone {
+            self.set_targets(&container, &BTreeSet::new());
         }
         Ok(())
     }
@@ -152,7 +181,7 @@ impl Discovery {
     /// Returns an error if the events cannot be read.
     pub fn changes(&mut self, mut changed: impl FnMut(&Path)) -> io::Result<bool> {
         let mut has_dropped = false;
-        let mut found = Vec::new();
+        let (mut found, mut gone, mut renamed) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -167,20 +196,31 @@ impl Discovery {
             let name = event
                 .file_name()
                 .map(|name| OsStr::from_bytes(name.to_bytes()));
-            match (self.watches.get(&event.wd()), name) {
-                (Some(Watch::Container(folder)), _) if !flags.contains(ReadFlags::IGNORED) => {
-                    changed(folder);
+            if flags.contains(ReadFlags::IGNORED) {
+                // The folder is gone.
+                gone.extend(self.watches.remove(&event.wd()).into_iter().flatten());
+                continue;
+            }
+            for watch in self.watches.get(&event.wd()).into_iter().flatten() {
+                match (watch, name) {
+                    (Watch::Root, Some(name)) => found.push((self.root.path.join(name), true)),
+                    (Watch::Pod(pod), Some(name)) => found.push((pod.join(name), false)),
+                    (Watch::Root | Watch::Pod(_), None) => {}
+                    (Watch::Container(container), _) => {
+                        if flags.intersects(NAMES) {
+                            renamed.insert(container.clone());
+                        }
+                        changed(container);
+                    }
+                    (Watch::Target { container, .. }, _) => changed(container),
                 }
-                (Some(Watch::Root), Some(name)) => found.push((self.root.join(name), true)),
-                (Some(Watch::Pod(pod)), Some(name)) => found.push((pod.join(name), false)),
-                _ => {}
             }
-            // The folder is gone.
-            if flags.contains(ReadFlags::IGNORED)
-                && let Some(watch) = self.watches.remove(&event.wd())
-            {
-                self.watched.remove(watch.path(&self.root));
-            }
+        }
+        for watch in gone {
+            self.forget(&watch);
+        }
+        for container in renamed {
+            self.watch_targets(&container);
         }
         for (path, is_pod) in found {
             if is_pod {
@@ -217,38 +257,81 @@ impl Discovery {
             .is_ok_and(|metadata| metadata.is_dir());
         if is_folder && name.is_some_and(is_container) {
             self.watch(Watch::Container(path.to_owned()));
+            self.watch_targets(path);
             changed(path);
+        }
+    }
+
+    /// Watches the folders to which links in a container's folder lead at present.
+    fn watch_targets(&mut self, container: &Path) {
+        let folder = self.root.below(container.to_owned());
+        self.set_targets(container, &log_folder::linked_folders(&folder));
+    }
+
+    fn set_targets(&mut self, container: &Path, targets: &BTreeSet<PathBuf>) {
+        let watch = |folder: &PathBuf| Watch::Target {
+            container: container.to_owned(),
+            folder: folder.clone(),
+        };
+        for folder in targets {
+            self.watch(watch(folder));
+        }
+        let before = if targets.is_empty() {
+            self.targets.remove(container)
+        } else {
+            self.targets.insert(container.to_owned(), targets.clone())
+        };
+        for folder in before.unwrap_or_default().difference(targets) {
+            self.unwatch(&watch(folder));
+        }
+    }
+
+    /// Forgets a watch that the kernel has removed.
+    fn forget(&mut self, watch: &Watch) {
+        self.watched.remove(watch);
+        match watch {
+            Watch::Container(container) => self.set_targets(container, &BTreeSet::new()),
+            Watch::Root | Watch::Pod(_) | Watch::Target { .. } => {}
+        }
+    }
+
+    /// Removes a watch, if there is one.
+    fn unwatch(&mut self, watch: &Watch) {
+        let Some(descriptor) = self.watched.remove(watch) else {
+            return;
+        };
+        let Some(uses) = self.watches.get_mut(&descriptor) else {
+            return;
+        };
+        uses.retain(|other| other != watch);
+        if uses.is_empty() {
+            self.watches.remove(&descriptor);
+            // The folder may be gone, and the watch with it.
+            let _ = inotify::remove_watch(&self.inotify, descriptor);
         }
     }
 
     /// Adds a watch, unless there is one.
     fn watch(&mut self, watch: Watch) {
-        let path = watch.path(&self.root);
-        if self.watched.contains_key(path) {
+        if self.watched.contains_key(&watch) {
             return;
         }
-        let flags = if matches!(watch, Watch::Container(_)) {
-            FILES
-        } else {
-            FOLDERS
+        let (path, flags) = match &watch {
+            Watch::Root => (&self.root.path, FOLDERS),
+            Watch::Pod(path) => (path, FOLDERS),
+            Watch::Container(path) | Watch::Target { folder: path, .. } => (path, FILES),
         };
         match inotify::add_watch(&self.inotify, path, flags) {
             Ok(descriptor) => {
-                self.watched.insert(path.to_owned(), descriptor);
-                self.watches.insert(descriptor, watch);
+                self.watches
+                    .entry(descriptor)
+                    .or_default()
+                    .push(watch.clone());
+                self.watched.insert(watch, descriptor);
             }
             Err(Errno::NOSPC | Errno::NOMEM) => self.unwatched += 1,
             // It is gone, or no folder.
             Err(_) => {}
-        }
-    }
-}
-
-impl Watch {
-    fn path<'w>(&'w self, root: &'w Path) -> &'w Path {
-        match self {
-            Self::Root => root,
-            Self::Pod(path) | Self::Container(path) => path,
         }
     }
 }
@@ -359,5 +442,131 @@ mod tests {
         assert_eq!(scan(&mut discovery), ["shop/app"]);
         fs::write(root.path().join(DB).join("app/0.log"), "a\n").unwrap();
         assert_eq!(changes(&mut discovery), names([]));
+    }
+
+    /// A folder of logs and Docker's folder, with the folders of a container and two IDs.
+    struct Docker {
+        root: TempDir,
+        container: PathBuf,
+        discovery: Discovery,
+    }
+
+    impl Docker {
+        fn new() -> Self {
+            let root = TempDir::new().unwrap();
+            let container = root.path().join("pods").join(WEB).join("app");
+            fs::create_dir_all(&container).unwrap();
+            for id in ["a", "b"] {
+                fs::create_dir_all(root.path().join("docker").join(id)).unwrap();
+                fs::write(root.path().join("docker").join(id).join("log"), "a\n").unwrap();
+            }
+            let folder = LogFolder {
+                path: root.path().join("pods"),
+                links: [root.path().join("docker")].into(),
+            };
+            let discovery = Discovery::new(folder, Scope::default()).unwrap();
+            Self {
+                root,
+                container,
+                discovery,
+            }
+        }
+
+        fn path(&self, id: &str) -> PathBuf {
+            self.root.path().join("docker").join(id).join("log")
+        }
+
+        fn link(&self, id: &str, name: &str) {
+            std::os::unix::fs::symlink(self.path(id), self.container.join(name)).unwrap();
+        }
+
+        fn write(&self, id: &str) {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.append(true).open(self.path(id)).unwrap();
+            std::io::Write::write_all(&mut file, b"b\n").unwrap();
+        }
+
+        fn changes(&mut self) -> BTreeSet<String> {
+            changes(&mut self.discovery)
+        }
+
+        /// Returns the numbers of folders that are watched, of watches and of containers
+        /// with links.
+        fn counts(&self) -> (usize, usize, usize) {
+            let Discovery {
+                watches,
+                watched,
+                targets,
+                ..
+            } = &self.discovery;
+            (watches.len(), watched.len(), targets.len())
+        }
+    }
+
+    #[test]
+    fn writes_to_the_files_of_links_are_noticed() {
+        let mut docker = Docker::new();
+        docker.link("a", "0.log");
+        assert_eq!(scan(&mut docker.discovery), ["shop/app"]);
+        assert_eq!(docker.changes(), names([]));
+        docker.write("a");
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        docker.write("b");
+        assert_eq!(docker.changes(), names([]));
+        // The container restarts, and Docker rotates.
+        docker.link("b", "1.log");
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        docker.write("b");
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        fs::rename(docker.path("b"), docker.path("b").with_extension("1")).unwrap();
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        assert_eq!(docker.counts(), (5, 5, 1));
+    }
+
+    #[test]
+    fn the_folders_of_links_that_are_gone_are_not_watched() {
+        let mut docker = Docker::new();
+        docker.link("a", "0.log");
+        docker.link("b", "1.log");
+        scan(&mut docker.discovery);
+        assert_eq!(docker.counts(), (5, 5, 1));
+        fs::remove_file(docker.container.join("0.log")).unwrap();
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        assert_eq!(docker.counts(), (4, 4, 1));
+        docker.write("a");
+        assert_eq!(docker.changes(), names([]));
+        // Docker deletes its folder, and creates it again.
+        fs::remove_dir_all(docker.path("b").parent().unwrap()).unwrap();
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        assert_eq!(docker.counts(), (3, 3, 1));
+        fs::create_dir(docker.path("b").parent().unwrap()).unwrap();
+        scan(&mut docker.discovery);
+        assert_eq!(docker.counts(), (4, 4, 1));
+        fs::remove_dir_all(&docker.container).unwrap();
+        assert_eq!(docker.changes(), names(["shop/app"]));
+        assert_eq!(docker.counts(), (2, 2, 0));
+        assert_eq!(docker.changes(), names([]));
+    }
+
+    #[test]
+    fn a_folder_can_be_that_of_a_container_and_of_a_link() {
+        let mut docker = Docker::new();
+        let other = docker.root.path().join("pods").join(DB).join("app");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("0.log"), "a\n").unwrap();
+        docker.discovery.root.links = [docker.root.path().to_owned()].into();
+        for _ in 0..3 {
+            let link = docker.container.join("0.log");
+            std::os::unix::fs::symlink(other.join("0.log"), &link).unwrap();
+            scan(&mut docker.discovery);
+            assert_eq!(docker.counts(), (5, 6, 1));
+            docker.changes();
+            fs::write(other.join("0.log"), "b\n").unwrap();
+            assert_eq!(docker.changes(), names(["bank/app", "shop/app"]));
+            fs::remove_file(link).unwrap();
+            assert_eq!(docker.changes(), names(["shop/app"]));
+            fs::write(other.join("0.log"), "c\n").unwrap();
+            assert_eq!(docker.changes(), names(["bank/app"]));
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 /// The name of a log file: `<run>.log`, or after its rotation `<run>.log.<time>`, which may be
-/// compressed (`.gz`).
+/// compressed (`.gz`). Files that Docker has rotated have other names, which change; they are
+/// identified by a time too.
 ///
 /// Names are ordered as their contents were written: by the container's run, then rotated
 /// files by their time, then the current file.
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct FileName {
     /// The number of the container's run, which counts its restarts.
     pub run: u32,
-    /// The time of the rotation, `YYYYMMDD-hhmmss`; none for the current file.
+    /// The time of the rotation, `YYYYMMDD-hhmmss`, or of the first line of a file that Docker
+    /// has rotated; none for the current file.
     pub rotated: Option<String>,
     /// Whether the file is compressed.
     pub is_compressed: bool,

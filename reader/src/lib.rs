@@ -7,10 +7,14 @@
 //!     0.log.20260301-130000      rotated
 //!     0.log                      the current file of the first run
 //!     1.log                      of the next run, after a restart of the container
+//!     2.log -> /var/lib/docker/containers/<id>/<id>-json.log    with Docker, a link
+//!                                              <id>-json.log.1.gz, rotated by Docker
 //!        v
 //! container_log.rs   the files in order, from a position on, across renames and restarts
 //!   begin.rs           the position from which several receivers can be served
-//!   log_folder.rs      the files of the folder
+//!   log_folder.rs      the files of the folder, and of links in it
+//!     link.rs            the folder to which a link leads, if that is allowed
+//!     docker.rs          the files that Docker has rotated
 //!   file_name.rs       the order of the files
 //!   source.rs          a file's bytes, compressed or not
 //!   file_id.rs         the file's identity
@@ -35,10 +39,12 @@ pub mod begin;
 pub mod container;
 pub mod container_log;
 pub mod discovery;
+mod docker;
 pub mod file_id;
 pub mod file_name;
 pub mod labels;
 pub mod line;
+mod link;
 mod log_folder;
 pub mod pod_folder;
 pub mod reader;
@@ -46,4 +52,5 @@ mod source;
 
 pub use self::container::{Container, Item, Position, Turn};
 pub use self::container_log::Start;
+pub use self::log_folder::LogFolder;
 pub use self::reader::{ContainerId, Event, Passage, Reader, Receiver};

@@ -19,6 +19,7 @@ use crate::begin::{Begin, From, Gone};
 use crate::container::{Container, Item, PLACES, Position, Turn};
 use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Scope};
+use crate::log_folder::LogFolder;
 use crate::pod_folder::PodFolder;
 
 /// The interval of scans, which find what no watch has noticed.
@@ -32,6 +33,7 @@ const LATER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Reader {
     discovery: Discovery,
+    root: LogFolder,
     limit: usize,
     containers: HashMap<PathBuf, Tracked>,
     /// The containers that may have something to read, in the order of their turns.
@@ -81,8 +83,12 @@ pub trait Receiver {
     /// # Errors
     ///
     /// Returns an error if the files of the folder cannot be read.
-    fn begin(&mut self, id: &ContainerId, folder: &Path, is_old: bool)
-    -> io::Result<Option<Begin>>;
+    fn begin(
+        &mut self,
+        id: &ContainerId,
+        folder: &LogFolder,
+        is_old: bool,
+    ) -> io::Result<Option<Begin>>;
 
     /// Receives an event of a container.
     fn receive(&mut self, id: &ContainerId, event: Event<'_>);
@@ -128,9 +134,11 @@ impl Reader {
     /// # Errors
     ///
     /// Returns an error if the user has no inotify instance left.
-    pub fn new(root: PathBuf, scope: Scope, limit: usize) -> io::Result<Self> {
+    pub fn new(root: impl Into<LogFolder>, scope: Scope, limit: usize) -> io::Result<Self> {
+        let root = root.into();
         Ok(Self {
-            discovery: Discovery::new(root, scope)?,
+            discovery: Discovery::new(&root, scope)?,
+            root,
             limit,
             containers: HashMap::new(),
             ready: VecDeque::new(),
@@ -213,9 +221,10 @@ impl Reader {
             wake,
         } = tracked;
         *is_ready = false;
+        let folder = || self.root.below(path.clone());
         let reading = match reading {
             Some(reading) => reading,
-            None => match receiver.begin(id, &path, *is_old) {
+            None => match receiver.begin(id, &folder(), *is_old) {
                 Ok(Some(Begin {
                     position,
                     stops,
@@ -223,7 +232,7 @@ impl Reader {
                     gone,
                 })) => {
                     receiver.receive(id, Event::Begun { new, gone });
-                    reading.insert(Reading::new(path.clone(), position, stops, self.limit))
+                    reading.insert(Reading::new(folder(), position, stops, self.limit))
                 }
                 Ok(None) => {
                     *wake = Some(now + LATER);
@@ -284,7 +293,7 @@ impl Reader {
 }
 
 impl Reading {
-    fn new(folder: PathBuf, position: Position, stops: Vec<u64>, limit: usize) -> Self {
+    fn new(folder: LogFolder, position: Position, stops: Vec<u64>, limit: usize) -> Self {
         let begin = position.place();
         Self {
             container: Container::new(folder, Start::At(position), limit),
@@ -367,6 +376,7 @@ mod tests {
         new: Option<From>,
         received: Vec<(String, String)>,
         positions: BTreeMap<ContainerId, Position>,
+        missing: Vec<Missing>,
         ended: usize,
     }
 
@@ -374,7 +384,7 @@ mod tests {
         fn begin(
             &mut self,
             id: &ContainerId,
-            folder: &Path,
+            folder: &LogFolder,
             is_old: bool,
         ) -> io::Result<Option<Begin>> {
             let known: Vec<Position> = self.positions.get(id).cloned().into_iter().collect();
@@ -403,6 +413,7 @@ mod tests {
                     }
                 }
                 Event::Begun { gone: None, .. } => {}
+                Event::Missing(missing) => self.missing.push(missing),
                 other => panic!("{other:?}"),
             }
         }
@@ -520,6 +531,29 @@ mod tests {
         world.write("shop", "3");
         world.read(From::End);
         assert_eq!(world.texts()["shop"], ["3"]);
+    }
+
+    #[test]
+    fn a_link_that_is_not_followed_is_reported_once() {
+        for new in [From::End, From::Beginning] {
+            let mut world = World::new();
+            let folder = world.folder("shop").join("app");
+            fs::create_dir_all(&folder).unwrap();
+            std::os::unix::fs::symlink("/etc/hostname", folder.join("0.log")).unwrap();
+            for _ in 0..3 {
+                world.read(new);
+                // Nothing is tried again before the next scan.
+                let deadline = world.reader.deadline().unwrap();
+                assert_eq!(deadline, world.now + SCAN);
+                world.now = deadline;
+            }
+            let missing = &world.recorder.missing;
+            assert!(
+                matches!(missing[..], [Missing::Unreadable(_)]),
+                "{missing:?}"
+            );
+            assert!(world.texts().is_empty());
+        }
     }
 
     #[test]

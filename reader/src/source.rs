@@ -1,12 +1,13 @@
 //! The bytes of a log file, compressed or not. Positions refer to the uncompressed text.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::file_id::{FileId, Fingerprint};
@@ -20,44 +21,79 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Bytes {
-    Plain(File),
+    Plain(Arc<File>),
     Compressed(Box<Compressed>),
 }
 
 /// A compressed file can be read forwards only.
 #[derive(Debug)]
 struct Compressed {
-    decoder: MultiGzDecoder<File>,
+    decoder: MultiGzDecoder<FromStart>,
     /// The offset of `unread` in the text.
     at: u64,
     /// Text that was decompressed and not passed yet.
     unread: Vec<u8>,
+    /// The reason why there is no more text, in a file that is damaged.
+    damage: Option<String>,
+}
+
+/// A file from its beginning on, whatever else is read of it.
+#[derive(Debug)]
+struct FromStart {
+    file: Arc<File>,
+    at: u64,
+}
+
+/// The flags with which a log file is opened: a file that is none, such as a FIFO, must not
+/// block the reader, and links are resolved before.
+pub(crate) const OPEN: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Returns the error for a file that is not read, whenever it is tried.
+pub(crate) fn refusal(why: impl Into<String>) -> io::Error {
+    io::Error::new(ErrorKind::PermissionDenied, why.into())
+}
+
+/// Returns whether an attempt to open a file can succeed the next time: it was renamed
+/// meanwhile, or something is used up.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    let used_up = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let errno = Errno::from_io_error(error);
+    error.kind() == ErrorKind::NotFound || errno.is_some_and(|errno| used_up.contains(&errno))
 }
 
 impl Source {
     /// Opens a file. A symbolic link is refused: a container must not make the reader read
     /// other files.
     pub(crate) fn open(path: &Path, is_compressed: bool) -> io::Result<Self> {
-        // Opening a FIFO would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::LOOP) => {
-                return Err(io::Error::other("symbolic links are not followed"));
+        let mut options = OpenOptions::new();
+        let options = options.read(true).custom_flags(OPEN.bits() as i32);
+        let file = options.open(path).map_err(|error| {
+            if Errno::from_io_error(&error) == Some(Errno::LOOP) {
+                refusal("symbolic links are not followed")
+            } else {
+                error
             }
-            Err(error) => return Err(error.into()),
-        };
+        })?;
+        Self::new(Arc::new(file), is_compressed)
+    }
+
+    /// Creates the source of an open file.
+    pub(crate) fn new(file: Arc<File>, is_compressed: bool) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
+            return Err(refusal("not a regular file"));
         }
         Ok(Self {
             inode: (metadata.dev(), metadata.ino()),
             bytes: if is_compressed {
                 Bytes::Compressed(Box::new(Compressed {
-                    decoder: MultiGzDecoder::new(file),
+                    decoder: MultiGzDecoder::new(FromStart { file, at: 0 }),
                     at: 0,
                     unread: Vec::new(),
+                    damage: None,
                 }))
             } else {
                 Bytes::Plain(file)
@@ -67,22 +103,31 @@ impl Source {
 
     /// Returns the file's identity at present.
     pub(crate) fn id(&mut self) -> io::Result<FileId> {
-        let mut beginning = [0; Fingerprint::MAX];
-        let length = self.read_at(0, &mut beginning)?;
+        let mut beginning = self.beginning(Fingerprint::COMPLETE)?;
+        if Fingerprint::needs_more(&beginning) {
+            beginning = self.beginning(Fingerprint::MAX)?;
+        }
         Ok(FileId {
             inode: self.inode,
-            fingerprint: Fingerprint::new(&beginning[..length]),
+            fingerprint: Fingerprint::new(&beginning),
         })
     }
 
     /// Returns whether this is the file with an identity. The file may have grown since, or was
     /// compressed.
     pub(crate) fn beginning_matches(&mut self, id: &FileId) -> io::Result<bool> {
-        let mut beginning = [0; Fingerprint::MAX];
-        let length = self.read_at(0, &mut beginning)?;
+        let beginning = self.beginning(id.fingerprint.length().min(Fingerprint::MAX))?;
         // The beginning of an empty file tells nothing.
         let is_known = self.inode == id.inode || !id.fingerprint.is_empty();
-        Ok(is_known && id.fingerprint.matches(&beginning[..length]))
+        Ok(is_known && id.fingerprint.matches(&beginning))
+    }
+
+    /// Returns the beginning of the text, as far as there is any.
+    pub(crate) fn beginning(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut beginning = vec![0; length];
+        let count = self.read_at(0, &mut beginning)?;
+        beginning.truncate(count);
+        Ok(beginning)
     }
 
     /// Returns the offset after the last line feed.
@@ -111,10 +156,21 @@ impl Source {
         let mut buffer = vec![0; Compressed::STEP];
         let mut length = 0;
         loop {
-            match self.read_at(length, &mut buffer)? {
-                0 => return Ok(length),
-                count => length += count as u64,
+            match self.read_at(length, &mut buffer) {
+                Ok(0) => return Ok(length),
+                Ok(count) => length += count as u64,
+                // Nothing after the damage is read.
+                Err(_) if self.damage().is_some() => return Ok(length),
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Returns the reason why a compressed file cannot be read to its end, once that is found.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        match &self.bytes {
+            Bytes::Plain(_) => None,
+            Bytes::Compressed(compressed) => compressed.damage.as_deref(),
         }
     }
 
@@ -159,8 +215,10 @@ impl Source {
 }
 
 impl Compressed {
-    /// The number of bytes that are decompressed at a time.
+    /// The maximum number of bytes that are decompressed at a time.
     const STEP: usize = 64 * 1024;
+    /// The minimum number, unless there are fewer.
+    const MIN_STEP: u64 = 4 * 1024;
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = offset
@@ -175,16 +233,33 @@ impl Compressed {
             if skipped == 0 && self.unread.len() >= buffer.len() {
                 break;
             }
-            let length = self.unread.len();
-            let mut step = (&mut self.decoder).take(Self::STEP as u64);
-            if step.read_to_end(&mut self.unread)? == 0 {
+            if self.damage.is_some() {
                 break;
             }
-            debug_assert!(self.unread.len() > length);
+            let missing = skipped.saturating_add(buffer.len() as u64);
+            let step = missing.clamp(Self::MIN_STEP, Self::STEP as u64);
+            let mut step = (&mut self.decoder).take(step);
+            match step.read_to_end(&mut self.unread) {
+                Ok(0) => break,
+                Ok(_) => {}
+                // The text before the damage is read.
+                Err(error) => self.damage = Some(error.to_string()),
+            }
         }
         let count = self.unread.len().min(buffer.len());
         let count = if skipped == 0 { count } else { 0 };
+        if let Some(damage) = self.damage.as_ref().filter(|_| count == 0) {
+            return Err(io::Error::new(ErrorKind::InvalidData, damage.clone()));
+        }
         buffer[..count].copy_from_slice(&self.unread[..count]);
+        Ok(count)
+    }
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
         Ok(count)
     }
 }
@@ -226,5 +301,39 @@ mod tests {
         let link = folder.path().join("0.log");
         std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
         assert!(Source::open(&link, false).is_err());
+    }
+
+    #[test]
+    fn other_than_regular_files_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("0.log");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+        for path in [&*pipe, folder.path(), Path::new("/dev/null")] {
+            let error = Source::open(path, false).unwrap_err();
+            assert_eq!(error.to_string(), "not a regular file");
+            assert!(!is_passing(&error));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_read_as_far_as_possible() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.gz");
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        encoder.write_all(&[b'x'; 1000]).unwrap();
+        let packed = encoder.finish().unwrap();
+        std::fs::write(&path, &packed[..packed.len() - 300]).unwrap();
+        let mut source = Source::open(&path, true).unwrap();
+        let mut buffer = [0; 500];
+        let count = source.read_at(0, &mut buffer).unwrap();
+        let rest = source.read_at(count as u64, &mut buffer).unwrap();
+        let length = (count + rest) as u64;
+        assert!(length > 600, "{length}");
+        for _ in 0..2 {
+            assert!(source.read_at(length, &mut buffer).is_err());
+        }
+        let length_of_text = Source::open(&path, true).unwrap().length_of_text();
+        assert_eq!(length_of_text.unwrap(), length);
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use reader::LogFolder;
 use reader::container_log::{ContainerLog, Missing, Position, SETTLE, Start, Step};
 use tempfile::TempDir;
 
@@ -138,4 +139,34 @@ fn a_line_longer_than_the_buffer_is_cut() {
     let step = log.read(&mut buffer, Instant::now()).unwrap();
     let text = &line.as_bytes()[..64];
     assert_eq!(step, Step::Cut { at: 0, text });
+}
+
+#[test]
+fn a_link_that_is_not_followed_is_reported_once() {
+    let secret = folder(&[("secret", "secret\n")]);
+    let folder = folder(&[]);
+    let link = folder.path().join("0.log");
+    std::os::unix::fs::symlink(secret.path().join("secret"), link).unwrap();
+    for start in [Start::Beginning, Start::End] {
+        let mut log = ContainerLog::new(
+            LogFolder {
+                path: folder.path().to_owned(),
+                links: [folder.path().to_owned()].into(),
+            },
+            start,
+        );
+        let (text, missing) = read(&mut log);
+        let [Missing::Unreadable(why)] = &missing[..] else {
+            panic!("{missing:?}");
+        };
+        assert!(
+            text.is_empty() && why.contains("which is not below"),
+            "{why}"
+        );
+        assert_eq!(read(&mut log), (String::new(), vec![]));
+        // The next run is read.
+        fs::write(folder.path().join("1.log"), "b\n").unwrap();
+        assert_eq!(read(&mut log), ("b\n".to_owned(), vec![]));
+        fs::remove_file(folder.path().join("1.log")).unwrap();
+    }
 }

@@ -16,7 +16,8 @@ use reader::begin::{Begin, From, Wants, begin};
 use reader::container_log::Missing;
 use reader::discovery::{Discovery, Scope};
 use reader::{
-    Container, ContainerId, Event, Item, Passage, Position, Reader, Receiver, Start, Turn,
+    Container, ContainerId, Event, Item, LogFolder, Passage, Position, Reader, Receiver, Start,
+    Turn,
 };
 use tempfile::TempDir;
 
@@ -673,7 +674,7 @@ struct Node {
 }
 
 impl Receiver for Node {
-    fn begin(&mut self, _: &ContainerId, folder: &Path, _: bool) -> io::Result<Option<Begin>> {
+    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Option<Begin>> {
         match self.begin.take() {
             Some(begin) => Ok(Some(begin)),
             None => begin(folder, &Wants::default()).map(Some),
@@ -759,7 +760,7 @@ fn a_passage_ends_at_each_position() {
     let begun = part("stdout", "P", "begin");
     fs::write(&path, lines(0..1) + &begun).unwrap();
     let start = begin(
-        &folder,
+        &*folder,
         &Wants {
             everything: true,
             ..Wants::default()
@@ -788,7 +789,7 @@ fn a_passage_ends_at_each_position() {
         ..Wants::default()
     };
     let mut node = Node {
-        begin: Some(begin(&folder, &wants).unwrap()),
+        begin: Some(begin(&*folder, &wants).unwrap()),
         ..Node::default()
     };
     let mut reader = Reader::new(root.path().to_owned(), Scope::default(), 1000).unwrap();

@@ -28,7 +28,7 @@ use reader::begin::{Begin, From, Wants, begin};
 use reader::discovery::Scope;
 use reader::file_name::FileName;
 use reader::line::Time;
-use reader::{ContainerId, Event, Item, Passage, Position, Reader, Receiver};
+use reader::{ContainerId, Event, Item, LogFolder, Passage, Position, Reader, Receiver};
 use tempfile::TempDir;
 
 const POD: &str = "2f6b0c9e-0000-4000-8000-000000000001";
@@ -423,7 +423,7 @@ struct Intake {
 }
 
 impl Receiver for Intake {
-    fn begin(&mut self, _: &ContainerId, folder: &Path, _: bool) -> io::Result<Option<Begin>> {
+    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Option<Begin>> {
         begin(folder, &self.wants).map(Some)
     }
 
