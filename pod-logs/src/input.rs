@@ -274,7 +274,9 @@ impl Running {
         }
         if self.has_to_rewind && self.flow.is_empty() {
             queues.refresh();
-            self.reader.rewind(|id, passed| queues.lack(id, passed));
+            let intake = &mut self.intake;
+            self.reader
+                .rewind(|id, passed| intake.is_behind(id, passed));
             self.has_to_rewind = false;
         }
         problem.map_or(Ok(()), Err)
@@ -283,6 +285,11 @@ impl Running {
     /// Waits for changes.
     fn wait(&self, now: Instant, end: Instant) {
         let deadline = self.reader.deadline().map_or(end, |at| at.min(end));
+        let deadline = if self.intake.has_waiting() {
+            deadline.min(now + RETRY)
+        } else {
+            deadline
+        };
         let timeout = deadline.saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: timeout.as_secs() as i64,

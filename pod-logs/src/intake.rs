@@ -26,8 +26,10 @@ pub(crate) struct Intake {
     containers: BTreeSet<ContainerId>,
     labels: Option<Labels>,
     labels_wait: Duration,
-    /// The times since which containers wait for their labels.
-    waiting: BTreeMap<ContainerId, Instant>,
+    /// The passages that wait for their containers' labels, one for each container.
+    waiting: BTreeMap<ContainerId, Waiting>,
+    /// The containers whose labels did not come in time.
+    unlabelled: BTreeSet<ContainerId>,
     /// The point from which new outputs want the containers that were there before.
     new_outputs: begin::From,
     encoder: Encoder,
@@ -39,6 +41,14 @@ pub(crate) struct Intake {
     /// The beginnings of a container that are not recorded yet.
     begun: Option<(ContainerId, Vec<(begin::From, Position)>)>,
     passage: Option<Encoded>,
+}
+
+/// A passage that waits for labels.
+#[derive(Debug)]
+struct Waiting {
+    passage: Passage,
+    records: Vec<u8>,
+    since: Instant,
 }
 
 /// The records of a passage.
@@ -59,6 +69,7 @@ impl Intake {
             labels: config.labels_path.clone().map(Labels::new),
             labels_wait: config.labels_wait,
             waiting: BTreeMap::new(),
+            unlabelled: BTreeSet::new(),
             new_outputs: match config.start {
                 StartFrom::Beginning => begin::From::Beginning,
                 StartFrom::End => begin::From::End,
@@ -89,7 +100,46 @@ impl Intake {
             self.queues.begin(id, begun, self.new_outputs)?;
             self.begun = None;
         }
-        Ok(self.passage.take())
+        Ok(self.passage.take().or_else(|| self.take_waiting()))
+    }
+
+    /// Returns a passage that does not have to wait any more.
+    fn take_waiting(&mut self) -> Option<Encoded> {
+        let Self {
+            labels,
+            waiting,
+            now,
+            labels_wait,
+            ..
+        } = self;
+        let labels = labels.as_mut()?;
+        let (id, _) = waiting.iter().find(|(id, waiting)| {
+            let is_late = now.saturating_duration_since(waiting.since) >= *labels_wait;
+            is_late || labels.of(&id.pod, *now).is_some()
+        })?;
+        let id = id.clone();
+        let Waiting {
+            passage, records, ..
+        } = self.waiting.remove(&id)?;
+        if self.labels_of(&id).is_none() {
+            self.unlabelled.insert(id.clone());
+        }
+        Some(self.encode(&id, passage, records))
+    }
+
+    /// Returns whether a passage waits for its container's labels.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Returns whether a queue lacks something of a container before a place. Then it is read
+    /// again, with what waits.
+    pub(crate) fn is_behind(&mut self, id: &ContainerId, passed: u64) -> bool {
+        let is_behind = self.queues.lack(id, passed);
+        if is_behind {
+            self.waiting.remove(id);
+        }
+        is_behind
     }
 
     /// Returns the labels of a container's pod, if they are known.
@@ -99,11 +149,14 @@ impl Intake {
 
     /// Returns whether a container has to wait for its labels.
     fn has_to_wait(&mut self, id: &ContainerId) -> bool {
-        if self.labels.is_none() || self.labels_of(id).is_some() {
+        if self.labels.is_none() || self.encoder.is_flat() {
             return false;
         }
-        let since = *self.waiting.entry(id.clone()).or_insert(self.now);
-        self.now.saturating_duration_since(since) < self.labels_wait
+        if self.labels_of(id).is_some() {
+            self.unlabelled.remove(id);
+            return false;
+        }
+        !self.unlabelled.contains(id)
     }
 
     fn push(&mut self, id: &ContainerId, item: Item<'_>) {
@@ -130,25 +183,40 @@ impl Intake {
     }
 
     fn finish(&mut self, id: &ContainerId, passage: Passage) {
+        let records = self.encoder.take();
+        if self.has_to_wait(id) {
+            let waiting = Waiting {
+                passage,
+                records,
+                since: self.now,
+            };
+            self.waiting.insert(id.clone(), waiting);
+        } else {
+            self.passage = Some(self.encode(id, passage, records));
+        }
+    }
+
+    fn encode(&mut self, id: &ContainerId, passage: Passage, records: Vec<u8>) -> Encoded {
         let labels = self.labels_of(id);
         let from = From {
             id,
             labels: labels.as_deref(),
         };
-        let records = self.encoder.finish(from, &passage);
+        let records = self.encoder.finish(from, &passage, records);
         if passage.is_last {
             self.containers.remove(id);
+            self.unlabelled.remove(id);
             self.counts.containers -= 1;
             if let Some(labels) = &mut self.labels {
                 labels.forget(&id.pod);
             }
         }
-        self.passage = Some(Encoded {
+        Encoded {
             id: id.clone(),
             tag: self.encoder.tag(id),
             passage,
             records,
-        });
+        }
     }
 
     fn report_gone(&mut self, id: &ContainerId, bytes: Option<u64>, what: &str) {
@@ -166,21 +234,16 @@ impl Intake {
 }
 
 impl Receiver for Intake {
-    fn begin(
-        &mut self,
-        id: &ContainerId,
-        folder: &LogFolder,
-        is_old: bool,
-    ) -> io::Result<Option<Begin>> {
-        if self.has_to_wait(id) {
-            return Ok(None);
-        }
-        self.waiting.remove(id);
+    fn begin(&mut self, id: &ContainerId, folder: &LogFolder, is_old: bool) -> io::Result<Begin> {
         let wants = Wants {
             scale: scale(now_on_clock()),
             ..self.queues.wants(id, is_old, self.new_outputs)
         };
-        begin::begin(folder, &wants).map(Some)
+        begin::begin(folder, &wants)
+    }
+
+    fn holds(&self, id: &ContainerId) -> bool {
+        self.waiting.contains_key(id)
     }
 
     fn receive(&mut self, id: &ContainerId, event: Event<'_>) {
@@ -238,5 +301,127 @@ fn earlier(time: Time, by: Duration) -> Time {
     Time {
         seconds: time.seconds - by.as_secs() as i64,
         ..time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluent_bit::{Host, Kind, Plugin};
+    use mapper::chunk::{LogEvent, LogEvents, Value};
+    use reader::assembler::Text;
+    use reader::pod_folder::PodFolder;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const UID: &str = "2f6b0c9e-0000-4000-8000-000000000001";
+
+    struct World {
+        folder: TempDir,
+        intake: Intake,
+        now: Instant,
+        to: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let labels = folder.path().to_str().unwrap().to_owned();
+            let get = |key: &str| (key == "labels_path").then(|| labels.clone());
+            let config = Config::parse(get).unwrap();
+            let plugin = Plugin {
+                kind: Kind::Input,
+                name: c"pod_logs",
+                description: c"",
+            };
+            let log = Log::new(Host::find(), plugin, "pods");
+            let now = Instant::now();
+            Self {
+                folder,
+                intake: Intake::new(&config, Queues::none(), &log, now),
+                now,
+                to: 0,
+            }
+        }
+
+        fn id() -> ContainerId {
+            ContainerId {
+                pod: PodFolder::parse(&format!("shop_web_{UID}")).unwrap(),
+                container: "app".to_owned(),
+            }
+        }
+
+        /// The container writes a line.
+        fn write(&mut self) {
+            let text = Text {
+                time: now_on_clock(),
+                stream: Stream::Stdout,
+                text: b"a line",
+                is_cut: false,
+            };
+            self.to += 1;
+            let passage = Passage {
+                begin: 0,
+                from: 0,
+                to: Position::beginning(self.to, 0),
+                is_last: false,
+            };
+            self.intake
+                .receive(&Self::id(), Event::Item(Item::Text(text)));
+            self.intake.receive(&Self::id(), Event::Passage(passage));
+        }
+
+        /// Returns the value of the label `app` in the next passage, if there is one.
+        fn take(&mut self) -> Option<Option<String>> {
+            self.intake.set_now(self.now);
+            let encoded = self.intake.take().unwrap()?;
+            let mut events = LogEvents::new(&encoded.records, b"log");
+            let Some(LogEvent::GroupStart(start)) = events.next() else {
+                panic!("no group");
+            };
+            assert!(matches!(events.next(), Some(LogEvent::Record(_))));
+            let label = match start.kubernetes.unwrap().get(b"labels") {
+                Some(Value::Map(labels)) => labels.get(b"app"),
+                _ => None,
+            };
+            Some(label.map(|label| match label {
+                Value::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
+                other => panic!("{other:?}"),
+            }))
+        }
+
+        fn write_labels(&self) {
+            let text = format!(r#"{{"metadata":{{"uid":"{UID}","labels":{{"app":"web"}}}}}}"#);
+            std::fs::write(self.folder.path().join("shop_web.meta"), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_container_waits_for_its_labels_with_an_open_file() {
+        let mut world = World::new();
+        world.write();
+        assert_eq!(world.take(), None);
+        assert!(world.intake.holds(&World::id()));
+        world.write_labels();
+        world.now += Duration::from_millis(100);
+        assert_eq!(world.take(), Some(Some("web".to_owned())));
+        assert!(!world.intake.holds(&World::id()));
+        world.write();
+        assert_eq!(world.take(), Some(Some("web".to_owned())));
+    }
+
+    #[test]
+    fn a_container_waits_for_its_labels_once() {
+        let mut world = World::new();
+        world.write();
+        assert_eq!(world.take(), None);
+        world.now += Duration::from_secs(5);
+        assert_eq!(world.take(), Some(None));
+        world.write();
+        assert_eq!(world.take(), Some(None));
+        world.write_labels();
+        world.now += Duration::from_millis(100);
+        world.write();
+        assert_eq!(world.take(), Some(Some("web".to_owned())));
     }
 }

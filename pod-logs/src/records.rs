@@ -102,26 +102,31 @@ impl Encoder {
         }
     }
 
-    /// Completes a passage. Returns its records.
-    pub(crate) fn finish(&mut self, from: From<'_>, passage: &Passage) -> Vec<u8> {
-        let Self {
-            form,
-            node,
-            records,
-        } = self;
-        if *form == Records::Flat {
-            let flat = records.clone();
-            records.clear();
-            return flat;
+    /// Takes the records since the last call.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let records = self.records.clone();
+        self.records.clear();
+        records
+    }
+
+    /// Completes a passage with its records.
+    pub(crate) fn finish(
+        &self,
+        from: From<'_>,
+        passage: &Passage,
+        mut records: Vec<u8>,
+    ) -> Vec<u8> {
+        if self.is_flat() {
+            return records;
         }
         let mut bytes = Vec::with_capacity(records.len() + 1024);
         header(&mut bytes, GROUP_START as u32, 0, 2);
         infallible(write_str(&mut bytes, "kubernetes"));
-        kubernetes(&mut bytes, from, node);
+        kubernetes(&mut bytes, from, &self.node);
         infallible(write_str(&mut bytes, KEY));
         place(&mut bytes, passage);
         infallible(write_map_len(&mut bytes, 0));
-        bytes.append(records);
+        bytes.append(&mut records);
         header(&mut bytes, GROUP_END as u32, 0, 0);
         infallible(write_map_len(&mut bytes, 0));
         bytes
@@ -234,7 +239,8 @@ mod tests {
         for _ in 0..2 {
             encoder.push(from, b"a\xff", AT, Stream::Stdout, false);
             encoder.push(from, b"b", AT, Stream::Stderr, true);
-            let bytes = encoder.finish(from, &passage());
+            let records = encoder.take();
+            let bytes = encoder.finish(from, &passage(), records);
             let events: Vec<LogEvent<'_>> = LogEvents::new(&bytes, b"log").collect();
             let [
                 LogEvent::GroupStart(start),
@@ -288,7 +294,8 @@ mod tests {
             ("shop", "web", "app")
         );
         encoder.push(from, b"a", AT, Stream::Stdout, false);
-        let bytes = encoder.finish(from, &passage());
+        let records = encoder.take();
+        let bytes = encoder.finish(from, &passage(), records);
         let mut events = LogEvents::new(&bytes, b"log");
         let Some(LogEvent::Record(record)) = events.next() else {
             panic!("no record");

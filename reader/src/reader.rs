@@ -26,7 +26,7 @@ use crate::pod_folder::PodFolder;
 const SCAN: Duration = Duration::from_secs(10);
 /// The wait before a container is tried again whose files could not be read.
 const RETRY: Duration = Duration::from_secs(1);
-/// The wait before a container is tried again that has to wait.
+/// The wait before a container is tried again that the receiver holds.
 const LATER: Duration = Duration::from_millis(100);
 
 /// Reads the containers of a node.
@@ -77,18 +77,18 @@ struct Reading {
 
 /// The receiver of what is read.
 pub trait Receiver {
-    /// Returns the point from which a container is read, when it has its first turn; none if
-    /// it has to wait a moment. `is_old` says whether it existed before the reader.
+    /// Returns the point from which a container is read, when it has its first turn. `is_old`
+    /// says whether it existed before the reader.
     ///
     /// # Errors
     ///
     /// Returns an error if the files of the folder cannot be read.
-    fn begin(
-        &mut self,
-        id: &ContainerId,
-        folder: &LogFolder,
-        is_old: bool,
-    ) -> io::Result<Option<Begin>>;
+    fn begin(&mut self, id: &ContainerId, folder: &LogFolder, is_old: bool) -> io::Result<Begin>;
+
+    /// Returns whether no more of a container can be received at present. Its file stays open.
+    fn holds(&self, _id: &ContainerId) -> bool {
+        false
+    }
 
     /// Receives an event of a container.
     fn receive(&mut self, id: &ContainerId, event: Event<'_>);
@@ -221,22 +221,22 @@ impl Reader {
             wake,
         } = tracked;
         *is_ready = false;
+        if receiver.holds(id) {
+            *wake = Some(now + LATER);
+            return true;
+        }
         let folder = || self.root.below(path.clone());
         let reading = match reading {
             Some(reading) => reading,
             None => match receiver.begin(id, &folder(), *is_old) {
-                Ok(Some(Begin {
+                Ok(Begin {
                     position,
                     stops,
                     new,
                     gone,
-                })) => {
+                }) => {
                     receiver.receive(id, Event::Begun { new, gone });
                     reading.insert(Reading::new(folder(), position, stops, self.limit))
-                }
-                Ok(None) => {
-                    *wake = Some(now + LATER);
-                    return true;
                 }
                 Err(error) => {
                     *wake = Some(now + RETRY);
@@ -386,7 +386,7 @@ mod tests {
             id: &ContainerId,
             folder: &LogFolder,
             is_old: bool,
-        ) -> io::Result<Option<Begin>> {
+        ) -> io::Result<Begin> {
             let known: Vec<Position> = self.positions.get(id).cloned().into_iter().collect();
             let new = self.new.filter(|_| is_old && known.is_empty());
             let new = new.into_iter().collect();
@@ -395,7 +395,7 @@ mod tests {
                 new,
                 ..Wants::default()
             };
-            begin(folder, &wants).map(Some)
+            begin(folder, &wants)
         }
 
         fn receive(&mut self, id: &ContainerId, event: Event<'_>) {

@@ -674,10 +674,10 @@ struct Node {
 }
 
 impl Receiver for Node {
-    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Option<Begin>> {
+    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Begin> {
         match self.begin.take() {
-            Some(begin) => Ok(Some(begin)),
-            None => begin(folder, &Wants::default()).map(Some),
+            Some(begin) => Ok(begin),
+            None => begin(folder, &Wants::default()),
         }
     }
 

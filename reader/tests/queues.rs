@@ -423,8 +423,8 @@ struct Intake {
 }
 
 impl Receiver for Intake {
-    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Option<Begin>> {
-        begin(folder, &self.wants).map(Some)
+    fn begin(&mut self, _: &ContainerId, folder: &LogFolder, _: bool) -> io::Result<Begin> {
+        begin(folder, &self.wants)
     }
 
     fn receive(&mut self, _: &ContainerId, event: Event<'_>) {
