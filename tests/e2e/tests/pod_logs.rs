@@ -192,32 +192,33 @@ fn each_output_gets_exactly_its_lines() {
     }
 }
 
-/// A container can start, write and end between two looks at the folder, and its pod's folder
-/// disappears soon after.
+/// A container can start, write and end between two looks at the folder. The kubelet removes its
+/// pod's folder a little later.
 #[test]
 fn a_container_that_lives_for_a_moment_arrives() {
     const PODS: usize = 20;
     const LIFE: Duration = Duration::from_millis(50);
+    const AFTERWARDS: Duration = Duration::from_secs(2);
     let world = World::new();
     let receiver = receiver();
     let Some(agent) = world.run_with_labels(&[(&receiver, CLUSTER)]) else {
         return;
     };
-    agent.wait_for_log("connected to", 1, BOUND).unwrap();
-    let mut pods = Vec::new();
-    for pod in 0..PODS {
+    let mut early = world.start("jobs", "early", "run");
+    early.write(TIME, "stdout", "the input reads");
+    ready::messages(&receiver, 1, &agent);
+    let start = |pod| {
         let mut container = world.start("jobs", &format!("job-{pod}"), "run");
         container.write(TIME, "stdout", &format!("{pod} begins"));
         sleep(LIFE);
         container.write(TIME, "stderr", &format!("{pod} ends"));
-        pods.push(container);
-        if pods.len() > 5 {
-            pods.remove(0).remove_pod();
-        }
-    }
-    pods.into_iter().for_each(Container::remove_pod);
-    let messages = exactly(2 * PODS, &receiver, agent);
-    let mut texts = texts(&messages);
+        container
+    };
+    let containers: Vec<Container> = (0..PODS).map(start).collect();
+    sleep(AFTERWARDS);
+    containers.into_iter().for_each(Container::remove_pod);
+    let messages = exactly(1 + 2 * PODS, &receiver, agent);
+    let mut texts = texts(&messages[1..]);
     let mut expected: Vec<String> = (0..PODS)
         .flat_map(|pod| [format!("{pod} begins"), format!("{pod} ends")])
         .collect();
