@@ -4,6 +4,7 @@
 
 mod ready;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::thread::sleep;
@@ -447,4 +448,49 @@ fn an_invalid_value_stops_fluent_bit_with_its_reason() {
         let errors = log.lines().filter(|line| line.contains("[error]"));
         assert!(errors.clone().any(|error| error.ends_with(&line)), "{log}");
     }
+}
+
+#[test]
+fn each_container_uses_one_of_several_servers_and_keeps_its_order() {
+    const CONTAINERS: usize = 12;
+    const LINES: usize = 20;
+    let world = World::new();
+    let (first, second) = (receiver(), receiver());
+    let keys = [CLUSTER, &[("sharing", "balance")]].concat();
+    let servers = format!("{}, {}", first.address(), second.address());
+    let output = world.output("sink", &first, &keys);
+    let output = output.replace(&first.address(), &servers);
+    let pods = (0..CONTAINERS).map(|pod| format!("web-{pod}"));
+    let mut containers: Vec<Container> = pods.map(|pod| world.start("shop", &pod, "app")).collect();
+    let Some(agent) = world.run(&[("queue_path", &*world.queues())], &output) else {
+        return;
+    };
+    for line in 0..LINES {
+        for container in &mut containers {
+            container.write(TIME, "stdout", &line.to_string());
+        }
+    }
+    let all = (CONTAINERS * LINES) as u64;
+    let arrived = || (first.count() + second.count() >= all).then_some(());
+    until(BOUND, arrived).unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+    agent.stop();
+    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for receiver in [&first, &second] {
+        let received = receiver.received().into_iter();
+        let messages: Vec<Message> = received.map(|r| r.message.unwrap()).collect();
+        let mut names = BTreeSet::new();
+        for message in &messages {
+            let name = message.app_name.clone().unwrap();
+            names.insert(name.clone());
+            lines
+                .entry(name)
+                .or_default()
+                .push(message.text().to_owned());
+        }
+        assert!((1..CONTAINERS).contains(&names.len()), "{names:?}");
+    }
+    // A container with two servers would have its lines in another order.
+    let expected: Vec<String> = (0..LINES).map(|line| line.to_string()).collect();
+    assert_eq!(lines.len(), CONTAINERS);
+    assert!(lines.values().all(|lines| *lines == expected), "{lines:?}");
 }
