@@ -99,14 +99,14 @@ impl Search {
     }
 }
 
-/// Opens a log. Symbolic links are refused, as by the input that reads pod logs: with
-/// cri-dockerd, they lead to Docker's own folder.
+/// Opens a log. With cri-dockerd, it is a symbolic link to Docker's own folder, which has to be
+/// mounted as well.
 fn open(path: &Path) -> io::Result<File> {
-    match fs::read_link(path) {
-        Ok(target) => Err(io::Error::other(format!(
-            "symbolic links, such as this one to {}, are not followed",
+    match (File::open(path), fs::read_link(path)) {
+        (Err(_), Ok(target)) => Err(io::Error::other(format!(
+            "the link leads to {}, which is not there (agent.linkFolders)",
             target.display()
         ))),
-        Err(_) => File::open(path),
+        (opened, _) => opened,
     }
 }

@@ -12,12 +12,12 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::ObjectMeta;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::configuration::{Configuration, Files, TenantPart, content_hash};
 use crate::names::{AGENT, AGENT_CONTAINER, LABEL, MANAGED_BY, REVISION, SERVICE};
 use crate::render;
-use crate::settings::{AgentSettings, Settings};
+use crate::settings::{AgentSettings, Paths, Settings};
 
 /// The key of the revision's `DaemonSet` in its first Secret, so that the revision can be
 /// restored as a whole.
@@ -204,10 +204,7 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
         max_unavailable_percent: _,
     } = &settings.agent;
     let paths = &settings.paths;
-    let sources: Vec<_> = secrets
-        .iter()
-        .map(|name| json!({"secret": {"name": name}}))
-        .collect();
+    let (mounts, volumes) = folders(secrets, paths);
     let labels = json!({LABEL.0: LABEL.1});
     // Not Fluent Bit's /api/v1/health, which fails with any tenant's sink.
     let alive = json!({"path": "/api/v1/uptime", "port": "metrics"});
@@ -262,22 +259,9 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
                             "capabilities": {"drop": ["ALL"]},
                             "seLinuxOptions": se_linux_options,
                         },
-                        "volumeMounts": [
-                            {"name": "pods", "mountPath": paths.pods, "readOnly": true},
-                            {"name": "config", "mountPath": paths.config, "readOnly": true},
-                            {"name": "state", "mountPath": paths.state},
-                            {"name": "labels", "mountPath": paths.labels},
-                        ],
+                        "volumeMounts": mounts,
                     }],
-                    "volumes": [
-                        {"name": "pods", "hostPath": {"path": paths.pods}},
-                        {"name": "config", "projected": {"sources": sources}},
-                        {
-                            "name": "state",
-                            "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"},
-                        },
-                        {"name": "labels", "emptyDir": {"medium": "Memory", "sizeLimit": LABELS}},
-                    ],
+                    "volumes": volumes,
                 },
             },
         },
@@ -285,9 +269,50 @@ pub fn daemon_set(secrets: &[String], revision: &str, settings: &Settings) -> Da
     serde_json::from_value(object).expect("the object is one of this kind")
 }
 
+/// Returns the mounts of the agents' container, and the volumes of their pods.
+fn folders(secrets: &[String], paths: &Paths) -> (Vec<Value>, Vec<Value>) {
+    let secret = |name: &String| json!({"secret": {"name": name}});
+    let sources: Vec<Value> = secrets.iter().map(secret).collect();
+    let mut mounts = vec![
+        json!({"name": "pods", "mountPath": paths.pods, "readOnly": true}),
+        json!({"name": "config", "mountPath": paths.config, "readOnly": true}),
+        json!({"name": "state", "mountPath": paths.state}),
+        json!({"name": "labels", "mountPath": paths.labels}),
+    ];
+    let mut volumes = vec![
+        json!({"name": "pods", "hostPath": {"path": paths.pods}}),
+        json!({"name": "config", "projected": {"sources": sources}}),
+        json!({
+            "name": "state",
+            "hostPath": {"path": paths.state, "type": "DirectoryOrCreate"},
+        }),
+        json!({"name": "labels", "emptyDir": {"medium": "Memory", "sizeLimit": LABELS}}),
+    ];
+    for (number, path) in paths.links.iter().enumerate() {
+        let name = format!("links-{number}");
+        mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+        volumes.push(json!({"name": name, "hostPath": {"path": path}}));
+    }
+    (mounts, volumes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_links_are_mounted_read_only() {
+        let folder = "/var/lib/docker/containers";
+        let mut settings = Settings::default();
+        settings.paths.links = vec![folder.to_owned()];
+        let set = serde_json::to_value(daemon_set(&[], "revision", &settings)).unwrap();
+        let pod = &set["spec"]["template"]["spec"];
+        let has = |list: &Value, item: Value| list.as_array().unwrap().contains(&item);
+        let mount = json!({"name": "links-0", "mountPath": folder, "readOnly": true});
+        assert!(has(&pod["containers"][0]["volumeMounts"], mount));
+        let volume = json!({"name": "links-0", "hostPath": {"path": folder}});
+        assert!(has(&pod["volumes"], volume));
+    }
 
     #[test]
     fn a_configuration_is_read_back_from_its_secrets() {

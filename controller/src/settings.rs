@@ -55,6 +55,8 @@ pub struct Paths {
     pub state: String,
     /// The kubelet's folder of all pods' logs.
     pub pods: String,
+    /// The folders to which links in the folder of pods' logs may lead.
+    pub links: Vec<String>,
     /// The folder of the files with the labels of the node's pods.
     pub labels: String,
 }
@@ -73,6 +75,7 @@ impl Default for Paths {
             config: "/etc/syslog-sink".to_owned(),
             state: "/var/lib/syslog-sink".to_owned(),
             pods: "/var/log/pods".to_owned(),
+            links: Vec::new(),
             labels: "/run/syslog-sink/labels".to_owned(),
         }
     }
@@ -318,7 +321,8 @@ impl Settings {
             ("paths.pods", &self.paths.pods),
             ("paths.labels", &self.paths.labels),
         ];
-        for (key, path) in paths {
+        let links = self.paths.links.iter().map(|path| ("paths.links", path));
+        for (key, path) in paths.into_iter().chain(links) {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
             if !path.starts_with('/') || !path.bytes().all(plain) {
                 return not_allowed(key, path, "an absolute path of letters, digits and ._-");

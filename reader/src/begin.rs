@@ -54,7 +54,7 @@ pub struct Begin {
     pub stops: Vec<u64>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
-    /// What is gone, if a queue's next line is no longer there.
+    /// The part that is gone, if a queue's next line is no longer there.
     pub gone: Option<Gone>,
 }
 
@@ -119,7 +119,7 @@ pub fn begin(folder: impl Into<LogFolder>, wants: &Wants) -> io::Result<Begin> {
     })
 }
 
-/// What is left of a log.
+/// The files that are left of a log.
 struct Log<'k> {
     entries: Vec<Entry>,
     known: &'k [Position],

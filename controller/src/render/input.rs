@@ -12,7 +12,7 @@ const MEMORY: &str = "16M";
 /// Renders the input.
 pub(super) fn pod_logs(settings: &Settings) -> String {
     let paths = &settings.paths;
-    let input = Section::new("pod_logs")
+    let mut input = Section::new("pod_logs")
         .key("alias", "pods")
         .key("path", &paths.pods)
         .key("queue_path", &paths.queues())
@@ -20,5 +20,8 @@ pub(super) fn pod_logs(settings: &Settings) -> String {
         // The DaemonSet's variable.
         .key("node_name", "${NODE_NAME}")
         .key("mem_buf_limit", MEMORY);
+    if !paths.links.is_empty() {
+        input = input.key("link_paths", &paths.links.join(","));
+    }
     yaml::list("inputs", [input.into_text()])
 }

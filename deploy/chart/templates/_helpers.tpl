@@ -47,7 +47,8 @@ default would come back.
   "log" .Values.controller.logFormat
   "paths" (dict
     "state" (.Values.agent.stateFolder | default "/var/lib/syslog-sink")
-    "pods" (.Values.agent.podLogsFolder | default "/var/log/pods"))
+    "pods" (.Values.agent.podLogsFolder | default "/var/log/pods")
+    "links" (.Values.agent.linkFolders | default list))
   "agent" $agent -}}
 {{- merge $own (deepCopy (.Values.settings | default dict)) | toYaml }}
 {{- end }}
