@@ -45,6 +45,7 @@ pub(crate) fn settings_in(dir: &TempDir) -> Settings {
     };
     Settings {
         paths: Paths {
+            links: Vec::new(),
             config: folder("config"),
             state: folder("state"),
             pods: folder("log/pods"),
