@@ -54,6 +54,8 @@ pub struct Begin {
     pub position: Position,
     /// The places of other outputs, in ascending order. A group ends at each.
     pub stops: Vec<u64>,
+    /// The positions of the queues, which the places of what is read have to fit.
+    pub anchors: Vec<Position>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
     /// What is gone, if a queue's next line is no longer there.
@@ -111,34 +113,57 @@ pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
         .map(|(known, next)| Gone {
             bytes: (known.scale == next.scale)
                 .then(|| next.total().checked_sub(known.total()))
-                .flatten(),
+                .flatten()
+                .filter(|bytes| *bytes > 0),
         });
     Ok(Begin {
         position,
         stops,
+        anchors: known,
         new,
         gone,
     })
 }
 
 /// What is left of a log.
-struct Log<'k> {
+struct Log {
     entries: Vec<Entry>,
-    known: &'k [Position],
-    /// The first known position whose file is still there, and the index of the file.
-    anchor: Option<(usize, usize)>,
+    /// The first known position whose file is still there, or the file before it.
+    anchor: Option<Anchor>,
     /// The scale of places if there is no such position.
     scale: u64,
 }
 
-impl<'k> Log<'k> {
-    fn open(folder: &Path, known: &'k [Position], scale: u64) -> io::Result<Self> {
+/// The number of bytes before a file.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    index: usize,
+    before: u64,
+    scale: u64,
+}
+
+impl Log {
+    fn open(folder: &Path, known: &[Position], scale: u64) -> io::Result<Self> {
         let entries = log_folder::list(folder)?.unwrap_or_default();
-        let index_of = |(index, position)| Some((index, file_index(&entries, position)?));
-        let anchor = known.iter().enumerate().find_map(index_of);
+        let of_file = |position: &Position| {
+            Some(Anchor {
+                index: file_index(&entries, position)?,
+                before: position.before,
+                scale: position.scale,
+            })
+        };
+        // The queue has the files before one that is gone.
+        let after_gone = |position: &Position| {
+            Some(Anchor {
+                index: index_after(&entries, position)?,
+                before: position.total(),
+                scale: position.scale,
+            })
+        };
+        let anchor = known.iter().find_map(of_file);
+        let anchor = anchor.or_else(|| known.iter().find_map(after_gone));
         Ok(Self {
             entries,
-            known,
             anchor,
             scale,
         })
@@ -154,7 +179,7 @@ impl<'k> Log<'k> {
         let index = entries.position(|entry| entry.is_after(after));
         let before = self.before(index.unwrap_or(self.entries.len()))?;
         // Nothing was read of the next file, and nothing is gone.
-        if has_no_text(position) && before <= position.total() {
+        if position.log.in_text().is_none() && before <= position.total() {
             return Ok(position.clone());
         }
         Ok(Position {
@@ -162,27 +187,27 @@ impl<'k> Log<'k> {
                 after: position.log.after.clone(),
                 file: None,
             },
-            ..Position::beginning(before, self.scale())
+            // The queue lacks all of it.
+            ..Position::beginning(before.max(position.total()), self.scale())
         })
     }
 
     /// Returns the number of bytes before a file.
     fn before(&self, index: usize) -> io::Result<u64> {
-        let Some((known, anchor)) = self.anchor else {
+        let Some(anchor) = self.anchor else {
             return Ok(self.scale + self.length(0, index)?);
         };
-        let before = self.known[known].before;
-        Ok(if index < anchor {
-            before.saturating_sub(self.length(index, anchor)?)
+        Ok(if index < anchor.index {
+            let length = self.length(index, anchor.index)?;
+            anchor.before.saturating_sub(length)
         } else {
-            before + self.length(anchor, index)?
+            anchor.before + self.length(anchor.index, index)?
         })
     }
 
     /// Returns the scale of the places.
     fn scale(&self) -> u64 {
-        let anchor = self.anchor.map(|(known, _)| self.known[known].scale);
-        anchor.unwrap_or(self.scale)
+        self.anchor.map_or(self.scale, |anchor| anchor.scale)
     }
 
     /// Returns the number of bytes in the files from one index to another.
@@ -244,21 +269,19 @@ impl<'k> Log<'k> {
 
 /// Returns the index of the file of a position, if it or the file before it is still there.
 fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
+    let Some(FilePosition { id, .. }) = position.log.in_text() else {
+        return index_after(entries, position);
+    };
     let after = position.log.after.as_ref();
-    if has_no_text(position) {
-        let after = after?;
-        let is_same =
-            |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
-        return entries.iter().position(is_same).map(|index| index + 1);
-    }
-    let FilePosition { id, .. } = position.log.file?;
     log_folder::find(entries, after, &id).map(|(index, _)| index)
 }
 
-/// Returns whether the file of a position was empty, or unknown.
-fn has_no_text(position: &Position) -> bool {
-    let file = position.log.file;
-    file.is_none_or(|file| file.offset == 0 && file.id.fingerprint.is_empty())
+/// Returns the index after the last file before a position, if that file is still there.
+fn index_after(entries: &[Entry], position: &Position) -> Option<usize> {
+    let after = position.log.after.as_ref()?;
+    let is_same =
+        |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
+    entries.iter().position(is_same).map(|index| index + 1)
 }
 
 /// Returns the offset and the time of the first line since a time, if there is one.

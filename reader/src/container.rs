@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::assembler::{Assembler, Offsets, Text};
-use crate::container_log::{self, ContainerLog, Missing, Start, Step};
+use crate::container_log::{self, ContainerLog, Location, Missing, Start, Step};
 use crate::line::Line;
 
 /// A container whose log is read.
@@ -22,6 +22,10 @@ pub struct Container {
     scale: u64,
     /// The number of times that texts were passed on since more was read.
     given_up: u8,
+    /// The positions of queues that places have to fit.
+    anchors: Vec<Position>,
+    /// Whether the current file was not compared with the anchors yet.
+    is_new_file: bool,
 }
 
 /// A position in the texts of a container. The texts before it were passed on.
@@ -132,7 +136,16 @@ impl Container {
             read,
             scale,
             given_up,
+            anchors: Vec::new(),
+            is_new_file: true,
         }
+    }
+
+    /// Makes places fit the positions of queues, whatever is deleted or truncated meanwhile.
+    #[must_use]
+    pub fn with_anchors(mut self, anchors: Vec<Position>) -> Self {
+        self.anchors = anchors;
+        self
     }
 
     /// Returns the container's folder.
@@ -185,6 +198,7 @@ impl Container {
     ) -> io::Result<Turn> {
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
+                self.fit_places()?;
                 let mut at = at;
                 // A position is the end of a line.
                 let until = until.map(|until| until / PLACES);
@@ -257,5 +271,34 @@ impl Container {
         self.given_up += u8::from(has_given_up);
         self.before += self.read;
         self.read = 0;
+        self.is_new_file = true;
+    }
+
+    /// Continues at the places of the queues that have a part of the current file, and after
+    /// those of queues whose file is gone. Places only go up.
+    fn fit_places(&mut self) -> io::Result<()> {
+        if !self.is_new_file {
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        let (mut before, mut scale) = (self.before, self.scale);
+        for anchor in &self.anchors {
+            let location = self.log.locate(&anchor.log)?;
+            let lowest = match location {
+                Location::Current => anchor.before,
+                Location::Gone => anchor.total().saturating_sub(self.read),
+                Location::Later => 0,
+            };
+            if before < lowest {
+                (before, scale) = (lowest, anchor.scale);
+            }
+            if location != Location::Gone {
+                left.push(anchor.clone());
+            }
+        }
+        (self.before, self.scale) = (before, scale);
+        self.anchors = left;
+        self.is_new_file = false;
+        Ok(())
     }
 }

@@ -80,10 +80,31 @@ pub struct FilePosition {
     pub offset: u64,
 }
 
+impl Position {
+    /// Returns the position in its file, if anything is known of the file's text.
+    pub(crate) fn in_text(&self) -> Option<FilePosition> {
+        let has_text = |file: &FilePosition| file.offset > 0 || !file.id.fingerprint.is_empty();
+        self.file.filter(has_text)
+    }
+}
+
+/// The location of a position, seen from the current file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// The current file.
+    Current,
+    /// A later file.
+    Later,
+    /// A file that is gone or was read, or the beginning of the current file.
+    Gone,
+}
+
 /// The file that is being read.
 #[derive(Debug)]
 struct Current {
     source: Source,
+    /// The name under which it was found.
+    name: FileName,
     id: FileId,
     offset: u64,
     /// The time since which there is a later file, and the length since then.
@@ -176,6 +197,41 @@ impl ContainerLog {
         }
     }
 
+    /// Returns the location of the position of another reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder cannot be read.
+    pub(crate) fn locate(&self, position: &Position) -> io::Result<Location> {
+        let Some(current) = &self.current else {
+            return Ok(Location::Later);
+        };
+        let (own, entries) = self.own_entry()?;
+        let after = position.after.as_ref();
+        let name = own.as_ref().unwrap_or(&current.name);
+        if let Some(FilePosition { id, .. }) = position.in_text() {
+            if own.is_none() && id.inode == current.id.inode {
+                return Ok(Location::Current);
+            }
+            let entries = entries.unwrap_or_default();
+            if let Some((index, _)) = log_folder::find(&entries, after, &id) {
+                let found = &entries[index].name;
+                return Ok(if found.is_later_than(name) {
+                    Location::Later
+                } else if name.is_later_than(found) {
+                    Location::Gone
+                } else {
+                    Location::Current
+                });
+            }
+        }
+        Ok(if after.is_none_or(|after| name.is_later_than(after)) {
+            Location::Gone
+        } else {
+            Location::Later
+        })
+    }
+
     /// Returns the next part of the log. Without [`ContainerLog::advance`] it is the same
     /// lines again. The buffer limits the length of a line.
     ///
@@ -262,22 +318,23 @@ impl ContainerLog {
         let id = source.id()?;
         let offset = source.end_of_lines()?;
         self.after = entries.pop().map(|entry| entry.name);
-        self.current = Some(Current::new(source, id, offset));
+        self.current = Some(Current::new(source, last.name, id, offset));
         Ok(())
     }
 
     fn begin_at(&mut self, position: &Position) -> io::Result<Option<Missing>> {
         self.after.clone_from(&position.after);
         // An empty file is the first unread one.
-        let has_text = |file: &FilePosition| file.offset > 0 || !file.id.fingerprint.is_empty();
-        let Some(FilePosition { id, offset }) = position.file.filter(has_text) else {
+        let Some(FilePosition { id, offset }) = position.in_text() else {
             return Ok(None);
         };
         let entries = log_folder::list(&self.folder)?.unwrap_or_default();
-        let Some((_, source)) = log_folder::find(&entries, position.after.as_ref(), &id) else {
+        let Some((index, source)) = log_folder::find(&entries, position.after.as_ref(), &id)
+        else {
             return Ok(Some(Missing::Deleted));
         };
-        self.current = Some(Current::new(source, id, offset));
+        let name = entries[index].name.clone();
+        self.current = Some(Current::new(source, name, id, offset));
         Ok(None)
     }
 
@@ -341,7 +398,7 @@ impl ContainerLog {
         };
         let opened = Source::open(&path, name.is_compressed).and_then(|mut source| {
             let id = source.id()?;
-            Ok(Current::new(source, id, 0))
+            Ok(Current::new(source, name.clone(), id, 0))
         });
         match opened {
             Ok(current) => self.current = Some(current),
@@ -366,9 +423,10 @@ enum Next {
 }
 
 impl Current {
-    const fn new(source: Source, id: FileId, offset: u64) -> Self {
+    const fn new(source: Source, name: FileName, id: FileId, offset: u64) -> Self {
         Self {
             source,
+            name,
             id,
             offset,
             superseded: None,

@@ -219,11 +219,14 @@ impl Reader {
                 Ok(Some(Begin {
                     position,
                     stops,
+                    anchors,
                     new,
                     gone,
                 })) => {
                     receiver.receive(id, Event::Begun { new, gone });
-                    reading.insert(Reading::new(path.clone(), position, stops, self.limit))
+                    let container = Container::new(path.clone(), Start::At(position.clone()), self.limit);
+                    let container = container.with_anchors(anchors);
+                    reading.insert(Reading::new(container, position.place(), stops))
                 }
                 Ok(None) => {
                     *wake = Some(now + LATER);
@@ -284,10 +287,9 @@ impl Reader {
 }
 
 impl Reading {
-    fn new(folder: PathBuf, position: Position, stops: Vec<u64>, limit: usize) -> Self {
-        let begin = position.place();
+    fn new(container: Container, begin: u64, stops: Vec<u64>) -> Self {
         Self {
-            container: Container::new(folder, Start::At(position), limit),
+            container,
             begin,
             passed: begin,
             stops: stops.into(),

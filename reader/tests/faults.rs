@@ -427,7 +427,8 @@ fn lacking_while(
 ) -> Vec<String> {
     let mut stops: Vec<u64> = begin.stops.clone();
     stops.reverse();
-    let mut container = open(folder, Start::At(begin.position.clone()));
+    let container = open(folder, Start::At(begin.position.clone()));
+    let mut container = container.with_anchors(begin.anchors.clone());
     let (mut now, mut lacking) = (Instant::now(), Vec::new());
     let mut buffer = [0; LINE + 10];
     for _ in 0..100 {
