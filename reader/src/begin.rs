@@ -20,7 +20,7 @@ use crate::container::Position;
 use crate::container_log::{self, FilePosition};
 use crate::line::{Line, Time};
 use crate::log_folder::{self, Entry};
-use crate::source::Source;
+use crate::source::{Source, is_of_file};
 
 /// The parts of a container's log that outputs want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,9 +75,15 @@ pub struct Gone {
 ///
 /// Returns an error if the folder or a file cannot be read.
 pub fn begin(folder: &Path, wants: &Wants) -> io::Result<Begin> {
+    // Files that are renamed meanwhile would be mistaken for others.
+    let choose = |entries: &[Entry]| Ok((begin_in(entries, wants)?, false));
+    log_folder::look(folder, choose).map(|(begin, _)| begin)
+}
+
+fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
-    let log = Log::open(folder, &known, wants.scale)?;
+    let log = Log::new(entries.to_vec(), &known, wants.scale);
     // The next lines of each queue that are left.
     let next = known.iter().map(|position| log.next(position));
     let next = next.collect::<io::Result<Vec<Position>>>()?;
@@ -143,8 +149,7 @@ struct Anchor {
 }
 
 impl Log {
-    fn open(folder: &Path, known: &[Position], scale: u64) -> io::Result<Self> {
-        let entries = log_folder::list(folder)?.unwrap_or_default();
+    fn new(entries: Vec<Entry>, known: &[Position], scale: u64) -> Self {
         let of_file = |position: &Position| {
             Some(Anchor {
                 index: file_index(&entries, position)?,
@@ -162,11 +167,11 @@ impl Log {
         };
         let anchor = known.iter().find_map(of_file);
         let anchor = anchor.or_else(|| known.iter().find_map(after_gone));
-        Ok(Self {
+        Self {
             entries,
             anchor,
             scale,
-        })
+        }
     }
 
     /// Returns the position of the next line of a queue that is left.
@@ -213,7 +218,10 @@ impl Log {
     /// Returns the number of bytes in the files from one index to another.
     fn length(&self, from: usize, to: usize) -> io::Result<u64> {
         let entries = self.entries[from..to].iter();
-        entries.map(|entry| entry.open()?.length_of_text()).sum()
+        entries
+            .map(|entry| readable(entry.open(), Source::length_of_text))
+            .map(|length| Ok(length?.unwrap_or(0)))
+            .sum()
     }
 
     fn beginning(&self) -> io::Result<Position> {
@@ -224,28 +232,50 @@ impl Log {
         let Some(last) = self.entries.len().checked_sub(1) else {
             return self.beginning();
         };
-        let mut source = self.entries[last].open()?;
-        let offset = source.end_of_lines()?;
-        self.at(last, source, offset)
+        let end = readable(self.entries[last].open(), |source| {
+            source.id()?;
+            source.end_of_lines()
+        });
+        match end? {
+            Some(offset) => self.at(last, self.entries[last].open()?, offset),
+            // It may be replaced by a readable one.
+            None => Ok(self.before_file(last, self.before(last)?)),
+        }
     }
 
     /// Returns the position of the first line since a time.
     fn since(&self, time: Time) -> io::Result<Position> {
         for index in (0..self.entries.len()).rev() {
-            if first_line_since(self.entries[index].open()?, Time::default())?
-                .is_some_and(|(_, first)| first < time)
-            {
+            let first = |time| {
+                let found = readable(self.entries[index].open(), |source| {
+                    first_line_since(source, time)
+                });
+                Ok::<_, io::Error>(found?.flatten())
+            };
+            if first(Time::default())?.is_some_and(|(_, first)| first < time) {
                 // The boundary is in this file, or after it.
-                if let Some((offset, _)) = first_line_since(self.entries[index].open()?, time)? {
+                if let Some((offset, _)) = first(time)? {
                     return self.at(index, self.entries[index].open()?, offset);
                 }
                 return match self.entries.get(index + 1) {
-                    Some(next) => self.at(index + 1, next.open()?, 0),
+                    Some(_) => Ok(self.before_file(index + 1, self.before(index + 1)?)),
                     None => self.end(),
                 };
             }
         }
         self.beginning()
+    }
+
+    /// Returns the position before a file.
+    fn before_file(&self, index: usize, before: u64) -> Position {
+        let after = index.checked_sub(1).map(|before| &self.entries[before]);
+        Position {
+            log: container_log::Position {
+                after: after.map(|entry| entry.name.clone()),
+                file: None,
+            },
+            ..Position::beginning(before, self.scale())
+        }
     }
 
     /// Returns the position at an offset of a file.
@@ -284,8 +314,20 @@ fn index_after(entries: &[Entry], position: &Position) -> Option<usize> {
     entries.iter().position(is_same).map(|index| index + 1)
 }
 
+/// Returns what is read of a file; none if it is damaged or no regular file.
+fn readable<T>(
+    source: io::Result<Source>,
+    read: impl FnOnce(&mut Source) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    match source.and_then(|mut source| read(&mut source)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_of_file(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns the offset and the time of the first line since a time, if there is one.
-fn first_line_since(mut source: Source, time: Time) -> io::Result<Option<(u64, Time)>> {
+fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(u64, Time)>> {
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
     loop {

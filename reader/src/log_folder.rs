@@ -1,6 +1,7 @@
 //! The log files in a container's folder.
 
 use std::io;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
 use crate::file_id::FileId;
@@ -8,10 +9,11 @@ use crate::file_name::FileName;
 use crate::source::Source;
 
 /// A file of the folder.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) name: FileName,
     pub(crate) path: PathBuf,
+    pub(crate) inode: u64,
 }
 
 impl Entry {
@@ -37,13 +39,44 @@ pub(crate) fn list(folder: &Path) -> io::Result<Option<Vec<Entry>>> {
         let entry = entry?;
         if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
             let path = entry.path();
-            entries.push(Entry { name, path });
+            let inode = entry.ino();
+            entries.push(Entry { name, path, inode });
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     // A file and its compressed copy exist together for a moment, and have the same content.
     entries.dedup_by(|copy, file| !copy.name.is_later_than(&file.name));
     Ok(Some(entries))
+}
+
+/// The maximum number of times that a folder is listed whose files are changing.
+const LISTS: usize = 10;
+
+/// Returns the log files like [`list`], but as they are at one time: a listing during a rename
+/// may lack the file.
+pub(crate) fn list_at_rest(folder: &Path) -> io::Result<Option<Vec<Entry>>> {
+    look(folder, |_| Ok(((), false))).map(|((), entries)| entries)
+}
+
+/// Looks for something among the log files, again if it was not found and they have changed
+/// since they were listed.
+pub(crate) fn look<T>(
+    folder: &Path,
+    mut find: impl FnMut(&[Entry]) -> io::Result<(T, bool)>,
+) -> io::Result<(T, Option<Vec<Entry>>)> {
+    let mut entries = list(folder)?;
+    for _ in 0..LISTS {
+        let (result, is_found) = find(entries.as_deref().unwrap_or_default())?;
+        if is_found {
+            return Ok((result, entries));
+        }
+        let now = list(folder)?;
+        if now == entries {
+            return Ok((result, entries));
+        }
+        entries = now;
+    }
+    Err(io::Error::other("the files are changing"))
 }
 
 /// Finds a file by its identity among those after another one. Returns its index too.

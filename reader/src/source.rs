@@ -34,6 +34,12 @@ struct Compressed {
     unread: Vec<u8>,
 }
 
+/// Returns whether an error is one of the file: another attempt would fail too. All others are
+/// of the system, such as too many open files.
+pub(crate) fn is_of_file(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}
+
 impl Source {
     /// Opens a file. A symbolic link is refused: a container must not make the reader read
     /// other files.
@@ -103,7 +109,7 @@ impl Source {
         Ok(0)
     }
 
-    /// Returns the length of the text.
+    /// Returns the length of the text, as far as it can be read.
     pub(crate) fn length_of_text(&mut self) -> io::Result<u64> {
         if let Some(length) = self.length()? {
             return Ok(length);
@@ -111,9 +117,11 @@ impl Source {
         let mut buffer = vec![0; Compressed::STEP];
         let mut length = 0;
         loop {
-            match self.read_at(length, &mut buffer)? {
-                0 => return Ok(length),
-                count => length += count as u64,
+            match self.read_at(length, &mut buffer) {
+                Ok(0) => return Ok(length),
+                Ok(count) => length += count as u64,
+                Err(error) if is_of_file(&error) => return Ok(length),
+                Err(error) => return Err(error),
             }
         }
     }
