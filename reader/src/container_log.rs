@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::file_id::FileId;
 use crate::file_name::FileName;
 use crate::log_folder::{self, Entry};
-use crate::source::Source;
+use crate::source::{Source, is_of_file};
 
 /// The time for which nothing must have been added to a file after a later one appeared.
 pub const SETTLE: Duration = Duration::from_millis(500);
@@ -47,6 +47,10 @@ pub struct ContainerLog {
     /// The last file that was read entirely.
     after: Option<FileName>,
     current: Option<Current>,
+    /// The file that has to be read next, as it was when the last one was left.
+    next: Option<Entry>,
+    /// The file that was reported as unreadable, and may be replaced by a readable one.
+    unreadable: Option<FileName>,
 }
 
 /// The point from which a log is read, with the positions of its reader.
@@ -109,6 +113,8 @@ struct Current {
     offset: u64,
     /// The time since which there is a later file, and the length since then.
     superseded: Option<(Instant, u64)>,
+    /// Whether there was a later file when the folder was listed last.
+    has_later: bool,
 }
 
 /// The next part of a container's log.
@@ -163,6 +169,8 @@ impl ContainerLog {
             start: Some(start),
             after: None,
             current: None,
+            next: None,
+            unreadable: None,
         }
     }
 
@@ -247,9 +255,7 @@ impl ContainerLog {
             let Some(current) = &mut self.current else {
                 match self.open_next()? {
                     Next::Opened => continue,
-                    Next::Unreadable(name) => {
-                        return Ok(Step::Missing(Missing::Unreadable(name)));
-                    }
+                    Next::Missing(missing) => return Ok(Step::Missing(missing)),
                     Next::None => return Ok(Step::Wait { until: None }),
                     Next::FolderGone => return Ok(Step::Ended),
                 }
@@ -261,7 +267,7 @@ impl ContainerLog {
             let count = match current.read_lines(buffer) {
                 Ok(count) => count,
                 // Another attempt would end at the same place.
-                Err(error) if current.source.is_compressed() => {
+                Err(error) if is_of_file(&error) => {
                     self.leave()?;
                     return Ok(Step::Missing(Missing::Unreadable(error.to_string())));
                 }
@@ -310,14 +316,19 @@ impl ContainerLog {
     }
 
     fn begin_at_end(&mut self) -> io::Result<()> {
-        let mut entries = log_folder::list(&self.folder)?.unwrap_or_default();
+        let mut entries = log_folder::list_at_rest(&self.folder)?.unwrap_or_default();
         let Some(last) = entries.pop() else {
             return Ok(());
         };
-        let mut source = Source::open(&last.path, last.name.is_compressed)?;
-        let id = source.id()?;
-        let offset = source.end_of_lines()?;
         self.after = entries.pop().map(|entry| entry.name);
+        let opened = last.open().and_then(|mut source| {
+            let (id, offset) = (source.id()?, source.end_of_lines()?);
+            Ok((source, id, offset))
+        });
+        let (source, id, offset) = match opened {
+            Err(error) if is_of_file(&error) => return Ok(()),
+            opened => opened?,
+        };
         self.current = Some(Current::new(source, last.name, id, offset));
         Ok(())
     }
@@ -328,12 +339,15 @@ impl ContainerLog {
         let Some(FilePosition { id, offset }) = position.in_text() else {
             return Ok(None);
         };
-        let entries = log_folder::list(&self.folder)?.unwrap_or_default();
-        let Some((index, source)) = log_folder::find(&entries, position.after.as_ref(), &id)
-        else {
+        let (found, _) = log_folder::look(&self.folder, |entries| {
+            let found = log_folder::find(entries, position.after.as_ref(), &id);
+            let found = found.map(|(index, source)| (entries[index].name.clone(), source));
+            let is_found = found.is_some();
+            Ok((found, is_found))
+        })?;
+        let Some((name, source)) = found else {
             return Ok(Some(Missing::Deleted));
         };
-        let name = entries[index].name.clone();
         self.current = Some(Current::new(source, name, id, offset));
         Ok(None)
     }
@@ -351,8 +365,11 @@ impl ContainerLog {
             return Ok(None);
         };
         if is_gone {
-            return Ok((end == current.offset).then_some(Step::Ended));
+            // Later files that were seen are gone too, and were not read.
+            let is_last = !current.has_later && end == current.offset;
+            return Ok(is_last.then_some(Step::Ended));
         }
+        current.has_later = is_superseded;
         if !is_superseded {
             current.superseded = None;
             return Ok(Some(Step::Wait { until: None }));
@@ -366,49 +383,84 @@ impl ContainerLog {
     /// Leaves the current file, which was read entirely or cannot be read. Returns whether it
     /// was deleted.
     fn leave(&mut self) -> io::Result<bool> {
-        let (own, _) = self.own_entry()?;
-        let has_text = (self.current.as_ref()).is_some_and(|current| current.offset > 0);
-        let was_deleted = own.is_none() && has_text;
+        let (own, entries) = self.own_entry()?;
+        let was_deleted = own.is_none();
         self.after = own.or(self.after.take());
+        let mut entries = entries.into_iter().flatten();
+        self.next = entries.find(|entry| entry.is_after(self.after.as_ref()));
         self.current = None;
         Ok(was_deleted)
     }
 
     /// Returns the name that the current file has now, if it has one, and all files.
     fn own_entry(&self) -> io::Result<(Option<FileName>, Option<Vec<Entry>>)> {
-        let entries = log_folder::list(&self.folder)?;
         let Some(current) = &self.current else {
-            return Ok((None, entries));
+            return Ok((None, log_folder::list(&self.folder)?));
         };
-        let is_own = |entry: &&Entry| current.is(entry).unwrap_or(false);
-        let all = entries.iter().flatten();
-        let own = all.filter(is_own).map(|entry| entry.name.clone()).max();
-        Ok((own, entries))
+        log_folder::look(&self.folder, |entries| {
+            let is_own = |entry: &&Entry| current.has_inode_of(entry);
+            // To look into a compressed file takes time.
+            let is_copy = |entry: &&Entry| current.is_compressed_to(entry);
+            let own = entries.iter().find(is_own);
+            let own = own.or_else(|| entries.iter().rfind(is_copy));
+            Ok((own.map(|entry| entry.name.clone()), own.is_some()))
+        })
     }
 
     /// Opens the first file that is not read yet.
     fn open_next(&mut self) -> io::Result<Next> {
-        let Some(entries) = log_folder::list(&self.folder)? else {
+        let entries = log_folder::list_at_rest(&self.folder)?;
+        // The file may have been renamed or compressed since, but not both at once.
+        let is_gone = self.next.take().is_some_and(|next| {
+            let mut entries = entries.iter().flatten();
+            let is_same = |entry: &Entry| {
+                entry.inode == next.inode
+                    || !entry.name.is_later_than(&next.name)
+                        && !next.name.is_later_than(&entry.name)
+            };
+            !entries.any(is_same)
+        });
+        if is_gone {
+            return Ok(Next::Missing(Missing::Deleted));
+        }
+        let Some(entries) = entries else {
             return Ok(Next::FolderGone);
         };
         let mut entries = entries.into_iter();
-        let Some(Entry { name, path }) = entries.find(|entry| entry.is_after(self.after.as_ref()))
-        else {
+        let Some(entry) = entries.find(|entry| entry.is_after(self.after.as_ref())) else {
             return Ok(Next::None);
         };
-        let opened = Source::open(&path, name.is_compressed).and_then(|mut source| {
+        let has_later = entries.next().is_some();
+        let opened = entry.open().and_then(|mut source| {
             let id = source.id()?;
-            Ok(Current::new(source, name.clone(), id, 0))
+            Ok(Current::new(source, entry.name.clone(), id, 0))
         });
         match opened {
-            Ok(current) => self.current = Some(current),
+            Ok(current) => {
+                self.current = Some(Current {
+                    has_later,
+                    ..current
+                });
+                self.unreadable = None;
+            }
             // It was renamed, compressed or deleted since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let why = format!("{}: {error}", path.display());
-                self.after = Some(name);
-                return Ok(Next::Unreadable(why));
+            Err(error) if is_of_file(&error) => {
+                let why = format!("{}: {error}", entry.path.display());
+                let is_reported = self.unreadable.as_ref() == Some(&entry.name);
+                self.unreadable = Some(entry.name.clone());
+                // The runtime may replace the current file.
+                if entry.name.rotated.is_some() || has_later {
+                    self.after = Some(entry.name);
+                }
+                if !is_reported {
+                    return Ok(Next::Missing(Missing::Unreadable(why)));
+                }
+                if !has_later {
+                    return Ok(Next::None);
+                }
             }
+            Err(error) => return Err(error),
         }
         Ok(Next::Opened)
     }
@@ -417,7 +469,7 @@ impl ContainerLog {
 /// The result of opening the next file.
 enum Next {
     Opened,
-    Unreadable(String),
+    Missing(Missing),
     None,
     FolderGone,
 }
@@ -430,6 +482,7 @@ impl Current {
             id,
             offset,
             superseded: None,
+            has_later: false,
         }
     }
 
@@ -445,12 +498,17 @@ impl Current {
     }
 
     /// Returns whether a file of the folder is this one, under whatever name.
-    fn is(&self, entry: &Entry) -> io::Result<bool> {
-        if !entry.name.is_compressed {
-            let metadata = entry.path.symlink_metadata()?;
-            return Ok((metadata.dev(), metadata.ino()) == self.source.inode());
-        }
-        Source::open(&entry.path, true)?.beginning_matches(&self.id)
+    fn has_inode_of(&self, entry: &Entry) -> bool {
+        let inode = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let metadata = entry.path.symlink_metadata();
+        metadata.is_ok_and(|metadata| inode(metadata) == self.source.inode())
+    }
+
+    /// Returns whether a file of the folder is the compressed copy of this one.
+    fn is_compressed_to(&self, entry: &Entry) -> bool {
+        let source = || Source::open(&entry.path, true);
+        let is_copy = |mut source: Source| source.beginning_matches(&self.id);
+        entry.name.is_compressed && source().and_then(is_copy).unwrap_or(false)
     }
 
     /// Returns whether the file was truncated or replaced in place, and continues then with
