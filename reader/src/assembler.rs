@@ -166,6 +166,15 @@ impl Assembler {
         }
     }
 
+    /// Returns whether the beginning of a text of a stream is kept.
+    pub(crate) const fn keeps(&self, stream: Stream) -> bool {
+        let pending = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        pending.since.is_some()
+    }
+
     /// Returns the time at which [`Assembler::give_up`] must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -330,13 +330,17 @@ fn readable<T>(
 fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(u64, Time)>> {
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
+    // The rest of a line that is longer than the buffer is none.
+    let mut is_in_line = false;
     loop {
         let count = source.read_at(at, &mut buffer)?;
         let complete = memchr::memrchr(b'\n', &buffer[..count]).map_or(count, |last| last + 1);
         let mut offset = at;
         for text in buffer[..complete].split_inclusive(|byte| *byte == b'\n') {
             let line = text.strip_suffix(b"\n").unwrap_or(text);
-            if let Some(line) = Line::parse(line).filter(|line| line.time >= time) {
+            let is_rest = std::mem::replace(&mut is_in_line, !text.ends_with(b"\n"));
+            let parsed = Line::parse(line).filter(|line| !is_rest && line.time >= time);
+            if let Some(line) = parsed {
                 return Ok(Some((offset, line.time)));
             }
             offset += text.len() as u64;

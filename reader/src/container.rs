@@ -1,5 +1,6 @@
 //! The texts of one container, from a position on.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assembler::{Assembler, Offsets, Text};
 use crate::container_log::{self, ContainerLog, Location, Missing, Start, Step};
-use crate::line::Line;
+use crate::line::{Line, Stream, Time};
 
 /// A container whose log is read.
 #[derive(Debug)]
@@ -26,6 +27,22 @@ pub struct Container {
     anchors: Vec<Position>,
     /// Whether the current file was not compared with the anchors yet.
     is_new_file: bool,
+    /// The line of the file whose rest is read next, because it is longer than the buffer.
+    begun: Option<Begun>,
+}
+
+/// A line of the file of which only the beginning was read. The rest is text of the container,
+/// whatever it looks like: it must not be parsed as a line.
+#[derive(Clone, Copy, Debug)]
+enum Begun {
+    /// A line of a stream.
+    Text {
+        time: Time,
+        stream: Stream,
+        is_partial: bool,
+    },
+    /// A line that is invalid, or whose beginning was passed on already.
+    Invalid,
 }
 
 /// A position in the texts of a container. The texts before it were passed on.
@@ -50,6 +67,9 @@ pub struct Position {
     /// The number of times that texts without an end were passed on since more was read.
     #[serde(default)]
     pub given_up: u8,
+    /// Whether the position is in the middle of a line of the file.
+    #[serde(default)]
+    pub is_in_line: bool,
 }
 
 /// The factor between bytes and places: without more bytes, the texts of two streams can be
@@ -68,6 +88,7 @@ impl Position {
             before,
             scale,
             given_up: 0,
+            is_in_line: false,
         }
     }
 
@@ -128,6 +149,7 @@ impl Container {
             before,
             scale,
             given_up,
+            is_in_line,
         } = position;
         Self {
             log: ContainerLog::new(folder, start),
@@ -138,6 +160,7 @@ impl Container {
             given_up,
             anchors: Vec::new(),
             is_new_file: true,
+            begun: is_in_line.then_some(Begun::Invalid),
         }
     }
 
@@ -158,13 +181,15 @@ impl Container {
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         let mut log = self.log.position()?;
-        let passed = match &mut log.file {
+        let (passed, is_in_line) = match &mut log.file {
             Some(file) => {
-                let passed = self.assembler.offsets(file.offset);
+                let end = file.offset;
+                let passed = self.assembler.offsets(end);
                 file.offset = passed.lowest();
-                passed
+                // A text that is kept is read again from its beginning.
+                (passed, self.begun.is_some() && file.offset == end)
             }
-            None => Offsets::default(),
+            None => (Offsets::default(), false),
         };
         Some(Position {
             log,
@@ -173,6 +198,7 @@ impl Container {
             before: self.before,
             scale: self.scale,
             given_up: self.given_up,
+            is_in_line,
         })
     }
 
@@ -210,6 +236,7 @@ impl Container {
                 };
                 for line in text.split_inclusive(|byte| *byte == b'\n') {
                     let end = at + line.len() as u64;
+                    let is_whole = line.ends_with(b"\n");
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
                     // What is read again is the beginning of texts, of which pieces may have
                     // been passed on.
@@ -218,11 +245,27 @@ impl Container {
                             pass(item);
                         }
                     };
-                    match Line::parse(line) {
-                        Some(line) => self.assembler.push((at, end), &line, now, |text| {
-                            pass_new(Item::Text(text));
-                        }),
-                        None => pass_new(Item::Invalid(line)),
+                    let rest_of = self.begun.take();
+                    let parsed = match rest_of {
+                        None => Line::parse(line),
+                        Some(begun) => begun.continue_with(line, &self.assembler),
+                    };
+                    match parsed {
+                        Some(mut line) => {
+                            if !is_whole {
+                                self.begun = Some(Begun::text(&line));
+                                line.is_partial = true;
+                            }
+                            self.assembler.push((at, end), &line, now, |text| {
+                                pass_new(Item::Text(text));
+                            });
+                        }
+                        None => {
+                            self.begun = (!is_whole).then_some(Begun::Invalid);
+                            if rest_of.is_none() || !line.is_empty() {
+                                pass_new(Item::Invalid(line));
+                            }
+                        }
                     }
                     at = end;
                 }
@@ -272,6 +315,7 @@ impl Container {
         self.before += self.read;
         self.read = 0;
         self.is_new_file = true;
+        self.begun = None;
     }
 
     /// Continues at the places of the queues that have a part of the current file, and after
@@ -300,5 +344,32 @@ impl Container {
         self.anchors = left;
         self.is_new_file = false;
         Ok(())
+    }
+}
+
+impl Begun {
+    fn text(line: &Line<'_>) -> Self {
+        Self::Text {
+            time: line.time,
+            stream: line.stream,
+            is_partial: line.is_partial,
+        }
+    }
+
+    /// Returns a part of the rest as a part of its text; none if the text is not kept.
+    fn continue_with<'a>(self, rest: &'a [u8], assembler: &Assembler) -> Option<Line<'a>> {
+        match self {
+            Self::Text {
+                time,
+                stream,
+                is_partial,
+            } if assembler.keeps(stream) => Some(Line {
+                time,
+                stream,
+                is_partial,
+                text: Cow::Borrowed(rest),
+            }),
+            _ => None,
+        }
     }
 }
