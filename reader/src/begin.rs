@@ -134,8 +134,8 @@ fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
 /// What is left of a log.
 struct Log {
     entries: Vec<Entry>,
-    /// The first known position whose file is still there, or the file before it.
-    anchor: Option<Anchor>,
+    /// The known positions whose file is still there, or the file before it.
+    anchors: Vec<Anchor>,
     /// The scale of places if there is no such position.
     scale: u64,
 }
@@ -165,11 +165,11 @@ impl Log {
                 scale: position.scale,
             })
         };
-        let anchor = known.iter().find_map(of_file);
-        let anchor = anchor.or_else(|| known.iter().find_map(after_gone));
+        let anchor = |position| of_file(position).or_else(|| after_gone(position));
+        let anchors = known.iter().filter_map(anchor).collect();
         Self {
             entries,
-            anchor,
+            anchors,
             scale,
         }
     }
@@ -182,7 +182,7 @@ impl Log {
         let after = position.log.after.as_ref();
         let mut entries = self.entries.iter();
         let index = entries.position(|entry| entry.is_after(after));
-        let before = self.before(index.unwrap_or(self.entries.len()))?;
+        let (before, scale) = self.before(index.unwrap_or(self.entries.len()))?;
         // Nothing was read of the next file, and nothing is gone.
         if position.log.in_text().is_none() && before <= position.total() {
             return Ok(position.clone());
@@ -193,26 +193,27 @@ impl Log {
                 file: None,
             },
             // The queue lacks all of it.
-            ..Position::beginning(before.max(position.total()), self.scale())
+            ..Position::beginning(before.max(position.total()), scale)
         })
     }
 
-    /// Returns the number of bytes before a file.
-    fn before(&self, index: usize) -> io::Result<u64> {
-        let Some(anchor) = self.anchor else {
-            return Ok(self.scale + self.length(0, index)?);
-        };
-        Ok(if index < anchor.index {
-            let length = self.length(index, anchor.index)?;
-            anchor.before.saturating_sub(length)
-        } else {
-            anchor.before + self.length(anchor.index, index)?
+    /// Returns the number of bytes before a file, and their scale.
+    fn before(&self, index: usize) -> io::Result<(u64, u64)> {
+        // Bytes that are gone are before the last known position.
+        let anchors = self.anchors.iter();
+        let last = anchors.filter(|anchor| anchor.index <= index);
+        if let Some(anchor) = last.max_by_key(|anchor| (anchor.index, anchor.before)) {
+            let length = self.length(anchor.index, index)?;
+            return Ok((anchor.before + length, anchor.scale));
+        }
+        let next = self.anchors.iter().min_by_key(|anchor| anchor.index);
+        Ok(match next {
+            Some(anchor) => {
+                let length = self.length(index, anchor.index)?;
+                (anchor.before.saturating_sub(length), anchor.scale)
+            }
+            None => (self.scale + self.length(0, index)?, self.scale),
         })
-    }
-
-    /// Returns the scale of the places.
-    fn scale(&self) -> u64 {
-        self.anchor.map_or(self.scale, |anchor| anchor.scale)
     }
 
     /// Returns the number of bytes in the files from one index to another.
@@ -225,7 +226,8 @@ impl Log {
     }
 
     fn beginning(&self) -> io::Result<Position> {
-        Ok(Position::beginning(self.before(0)?, self.scale()))
+        let (before, scale) = self.before(0)?;
+        Ok(Position::beginning(before, scale))
     }
 
     fn end(&self) -> io::Result<Position> {
@@ -239,7 +241,7 @@ impl Log {
         match end? {
             Some(offset) => self.at(last, self.entries[last].open()?, offset),
             // It may be replaced by a readable one.
-            None => Ok(self.before_file(last, self.before(last)?)),
+            None => self.before_file(last),
         }
     }
 
@@ -258,7 +260,7 @@ impl Log {
                     return self.at(index, self.entries[index].open()?, offset);
                 }
                 return match self.entries.get(index + 1) {
-                    Some(_) => Ok(self.before_file(index + 1, self.before(index + 1)?)),
+                    Some(_) => self.before_file(index + 1),
                     None => self.end(),
                 };
             }
@@ -267,20 +269,22 @@ impl Log {
     }
 
     /// Returns the position before a file.
-    fn before_file(&self, index: usize, before: u64) -> Position {
+    fn before_file(&self, index: usize) -> io::Result<Position> {
+        let (before, scale) = self.before(index)?;
         let after = index.checked_sub(1).map(|before| &self.entries[before]);
-        Position {
+        Ok(Position {
             log: container_log::Position {
                 after: after.map(|entry| entry.name.clone()),
                 file: None,
             },
-            ..Position::beginning(before, self.scale())
-        }
+            ..Position::beginning(before, scale)
+        })
     }
 
     /// Returns the position at an offset of a file.
     fn at(&self, index: usize, mut source: Source, offset: u64) -> io::Result<Position> {
         let id = source.id()?;
+        let (before, scale) = self.before(index)?;
         let after = index.checked_sub(1).map(|before| &self.entries[before]);
         Ok(Position {
             log: container_log::Position {
@@ -292,7 +296,7 @@ impl Log {
                 stderr: offset,
             },
             read: offset,
-            ..Position::beginning(self.before(index)?, self.scale())
+            ..Position::beginning(before, scale)
         })
     }
 }

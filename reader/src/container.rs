@@ -222,9 +222,15 @@ impl Container {
         until: Option<u64>,
         mut pass: impl FnMut(Item<'_>),
     ) -> io::Result<Turn> {
+        if self.give_up_like_queues(&mut pass) {
+            return Ok(Turn::Read(0));
+        }
         Ok(match self.log.read(buffer, now)? {
             Step::Lines { at, text } | Step::Cut { at, text } => {
-                self.fit_places()?;
+                // The caller may want to stop at another place then.
+                if self.fit_places()? {
+                    return Ok(Turn::Read(0));
+                }
                 let mut at = at;
                 // A position is the end of a line.
                 let until = until.map(|until| until / PLACES);
@@ -319,10 +325,10 @@ impl Container {
     }
 
     /// Continues at the places of the queues that have a part of the current file, and after
-    /// those of queues whose file is gone. Places only go up.
-    fn fit_places(&mut self) -> io::Result<()> {
+    /// those of queues whose file is gone. Places only go up. Returns whether they did.
+    fn fit_places(&mut self) -> io::Result<bool> {
         if !self.is_new_file {
-            return Ok(());
+            return Ok(false);
         }
         let mut left = Vec::new();
         let (mut before, mut scale) = (self.before, self.scale);
@@ -340,10 +346,65 @@ impl Container {
                 left.push(anchor.clone());
             }
         }
+        let has_changed = self.before != before;
         (self.before, self.scale) = (before, scale);
         self.anchors = left;
         self.is_new_file = false;
-        Ok(())
+        Ok(has_changed)
+    }
+
+    /// Gives up the texts that were given up at this offset when a queue received them: their
+    /// ends, which are there now, are texts of their own for that queue. Returns whether there
+    /// were any.
+    fn give_up_like_queues(&mut self, mut pass: impl FnMut(Item<'_>)) -> bool {
+        if self.is_new_file || self.is_behind() {
+            return false;
+        }
+        let is_here = |anchor: &&Position| {
+            (anchor.before, anchor.read) == (self.before, self.read)
+                && anchor.given_up > self.given_up
+                && anchor.log.in_text().is_some()
+        };
+        let Some(anchor) = self.anchors.iter().find(is_here) else {
+            return false;
+        };
+        let Offsets { stdout, stderr } = anchor.passed;
+        let given_up = anchor.given_up;
+        let mut has_given_up = false;
+        for (stream, passed) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+            if passed == self.read {
+                self.assembler.give_up_stream(stream, self.read, |text| {
+                    has_given_up = true;
+                    pass(Item::Text(text));
+                });
+            }
+        }
+        if has_given_up {
+            self.given_up = given_up;
+        }
+        has_given_up
+    }
+
+    /// Returns whether lines are read again.
+    fn is_behind(&self) -> bool {
+        let position = self.log.position();
+        let file = position.and_then(|position| position.file);
+        file.is_none_or(|file| file.offset < self.read)
+    }
+
+    /// Passes on the texts that are not complete, to free their memory. Returns whether there
+    /// were any. Nothing happens as long as lines are read again.
+    pub(crate) fn give_up(&mut self, mut pass: impl FnMut(Item<'_>)) -> bool {
+        if self.is_behind() || self.given_up > 0 {
+            return false;
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.assembler.give_up_stream(stream, self.read, |text| {
+                self.given_up = 1;
+                pass(Item::Text(text));
+            });
+        }
+        self.given_up > 0
     }
 }
 
