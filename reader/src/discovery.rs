@@ -152,7 +152,7 @@ impl Discovery {
     /// Returns an error if the events cannot be read.
     pub fn changes(&mut self, mut changed: impl FnMut(&Path)) -> io::Result<bool> {
         let mut has_dropped = false;
-        let mut found = Vec::new();
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -176,11 +176,12 @@ impl Discovery {
                 _ => {}
             }
             // The folder is gone.
-            if flags.contains(ReadFlags::IGNORED)
-                && let Some(watch) = self.watches.remove(&event.wd())
-            {
-                self.watched.remove(watch.path(&self.root));
+            if flags.contains(ReadFlags::IGNORED) {
+                gone.push(event.wd());
             }
+        }
+        for descriptor in gone {
+            self.unwatch(descriptor);
         }
         for (path, is_pod) in found {
             if is_pod {
@@ -221,12 +222,21 @@ impl Discovery {
         }
     }
 
-    /// Adds a watch, unless there is one.
+    /// Forgets a watch whose folder is gone.
+    fn unwatch(&mut self, descriptor: i32) {
+        if let Some(watch) = self.watches.remove(&descriptor) {
+            let path = watch.path(&self.root);
+            // The folder may have been created again, and have another watch.
+            if self.watched.get(path) == Some(&descriptor) {
+                self.watched.remove(path);
+            }
+        }
+    }
+
+    /// Adds a watch. The kernel returns the same one for a folder that has one; a folder that
+    /// was created again has none, even if the event of its removal was dropped.
     fn watch(&mut self, watch: Watch) {
         let path = watch.path(&self.root);
-        if self.watched.contains_key(path) {
-            return;
-        }
         let flags = if matches!(watch, Watch::Container(_)) {
             FILES
         } else {
@@ -234,7 +244,10 @@ impl Discovery {
         };
         match inotify::add_watch(&self.inotify, path, flags) {
             Ok(descriptor) => {
-                self.watched.insert(path.to_owned(), descriptor);
+                let earlier = self.watched.insert(path.to_owned(), descriptor);
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != descriptor) {
+                    self.watches.remove(&earlier);
+                }
                 self.watches.insert(descriptor, watch);
             }
             Err(Errno::NOSPC | Errno::NOMEM) => self.unwatched += 1,
