@@ -358,7 +358,7 @@ impl ContainerLog {
         let (own, entries) = self.own_entry()?;
         let is_gone = entries.is_none();
         let mut entries = entries.unwrap_or_default().into_iter();
-        let last_read = own.as_ref().or(self.after.as_ref());
+        let last_read = own.as_ref().max(self.after.as_ref());
         let is_superseded =
             entries.any(|entry| last_read.is_none_or(|last| entry.name.is_later_than(last)));
         let Some(current) = &mut self.current else {
@@ -385,7 +385,8 @@ impl ContainerLog {
     fn leave(&mut self) -> io::Result<bool> {
         let (own, entries) = self.own_entry()?;
         let was_deleted = own.is_none();
-        self.after = own.or(self.after.take());
+        // The name is an earlier one if the node's clock was set back.
+        self.after = own.max(self.after.take());
         let mut entries = entries.into_iter().flatten();
         self.next = entries.find(|entry| entry.is_after(self.after.as_ref()));
         self.current = None;
@@ -399,10 +400,13 @@ impl ContainerLog {
         };
         log_folder::look(&self.folder, |entries| {
             let is_own = |entry: &&Entry| current.has_inode_of(entry);
-            // To look into a compressed file takes time.
-            let is_copy = |entry: &&Entry| current.is_compressed_to(entry);
+            // To look into a compressed file takes time. Of files that begin alike, this one
+            // is the first, because all before it were read.
+            let is_copy = |entry: &&Entry| {
+                entry.is_after(self.after.as_ref()) && current.is_compressed_to(entry)
+            };
             let own = entries.iter().find(is_own);
-            let own = own.or_else(|| entries.iter().rfind(is_copy));
+            let own = own.or_else(|| entries.iter().find(is_copy));
             Ok((own.map(|entry| entry.name.clone()), own.is_some()))
         })
     }

@@ -13,8 +13,9 @@ pub struct FileId {
     pub fingerprint: Fingerprint,
 }
 
-/// A hash of the beginning of a file's text. Log lines begin with times in nanoseconds, so two
-/// files do not begin alike.
+/// A hash of the beginning of a file's text. Lines of CRI begin with times in nanoseconds, so
+/// two files do not begin alike. Those of json-file have the time after the text, so files that
+/// begin with the same long text are told apart by their order only.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Fingerprint {
     /// The number of bytes, at most [`Fingerprint::MAX`]; less in a file that was shorter.

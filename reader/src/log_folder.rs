@@ -79,7 +79,8 @@ pub(crate) fn look<T>(
     Err(io::Error::other("the files are changing"))
 }
 
-/// Finds a file by its identity among those after another one. Returns its index too.
+/// Finds a file by its identity among those after another one. Returns its index too. Files
+/// that begin alike are told apart by their order: all before it were read.
 pub(crate) fn find(
     entries: &[Entry],
     after: Option<&FileName>,
@@ -87,8 +88,25 @@ pub(crate) fn find(
 ) -> Option<(usize, Source)> {
     let later = (0..entries.len()).filter(|index| entries[*index].is_after(after));
     let mut opened = later.filter_map(|index| Some((index, entries[index].open().ok()?)));
-    opened.find_map(|(index, mut source)| {
+    let found = opened.find_map(|(index, mut source)| {
         let is_same = source.beginning_matches(id).unwrap_or(false);
         is_same.then_some((index, source))
-    })
+    });
+    found.or_else(|| find_earlier(entries, after, id))
+}
+
+/// Finds a file that was rotated after the node's clock was set back, so that its name is not
+/// later than that of the file before it.
+fn find_earlier(
+    entries: &[Entry],
+    after: Option<&FileName>,
+    id: &FileId,
+) -> Option<(usize, Source)> {
+    let is_same = |entry: &Entry| !entry.is_after(after) && entry.inode == id.inode.1;
+    let index = entries.iter().position(is_same)?;
+    let mut source = entries[index].open().ok()?;
+    let is_same = source.inode() == id.inode
+        && !id.fingerprint.is_empty()
+        && source.beginning_matches(id).unwrap_or(false);
+    is_same.then_some((index, source))
 }
