@@ -237,8 +237,8 @@ impl Log {
         self.next += 1;
     }
 
-    /// Returns whether the current file has any text. The end of an empty one is not modelled:
-    /// its deletion is not reported, although those of files after it may have been.
+    /// Returns whether the current file has any text. Empty files are neither rotated nor
+    /// followed by those of another run.
     fn has_text(&self) -> bool {
         self.file.metadata().unwrap().len() > 0
     }

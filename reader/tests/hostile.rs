@@ -1,4 +1,5 @@
-//! Faults: each test fails as long as its fault is there.
+//! Unusual events: deletions, truncations, races, damaged files, clocks that are set back, forged
+//! lines, dropped events.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fs::{self, OpenOptions};
@@ -227,13 +228,22 @@ fn the_rest_of_a_line_that_is_cut_is_never_parsed() {
         }
         // An output that wants the lines since a time begins with a line.
         let time = reader::line::Time::default();
-        let since = reader::line::Time { seconds: time.seconds - 10, ..time };
+        let since = reader::line::Time {
+            seconds: time.seconds - 10,
+            ..time
+        };
         let wants = Wants {
             new: vec![From::Since(since), From::End],
             ..Wants::default()
         };
         let begin = reader::begin::begin(folder.path(), &wants).unwrap();
-        assert_eq!(read_all(&folder, Start::At(begin.position)).texts.last().unwrap(), "00");
+        assert_eq!(
+            read_all(&folder, Start::At(begin.position))
+                .texts
+                .last()
+                .unwrap(),
+            "00"
+        );
     }
 }
 
@@ -254,9 +264,16 @@ fn the_rest_of_a_line_that_was_given_up_is_never_parsed() {
         if restarts {
             run.restart(&folder);
         }
-        fs::write(folder.path().join(CURRENT), format!("{first}{forged}\n{}", lines(0..1))).unwrap();
+        fs::write(
+            folder.path().join(CURRENT),
+            format!("{first}{forged}\n{}", lines(0..1)),
+        )
+        .unwrap();
         run.read(BUFFER, 100);
-        assert_eq!(run.texts[1..], [format!("{forged} (invalid)"), "00".to_owned()]);
+        assert_eq!(
+            run.texts[1..],
+            [format!("{forged} (invalid)"), "00".to_owned()]
+        );
     }
 }
 
