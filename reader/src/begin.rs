@@ -54,7 +54,7 @@ pub struct Begin {
     pub position: Position,
     /// The places of other outputs, in ascending order. A group ends at each.
     pub stops: Vec<u64>,
-    /// The positions of the queues, which the places of what is read have to fit.
+    /// The positions of all outputs, which the places of what is read have to fit.
     pub anchors: Vec<Position>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
@@ -122,10 +122,13 @@ fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
                 .flatten()
                 .filter(|bytes| *bytes > 0),
         });
+    let mut anchors = known.clone();
+    anchors.extend(of_new().cloned());
+    anchors.sort_by_key(Position::place);
     Ok(Begin {
         position,
         stops,
-        anchors: known,
+        anchors,
         new,
         gone,
     })

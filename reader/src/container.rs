@@ -242,37 +242,7 @@ impl Container {
                 };
                 for line in text.split_inclusive(|byte| *byte == b'\n') {
                     let end = at + line.len() as u64;
-                    let is_whole = line.ends_with(b"\n");
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    // What is read again is the beginning of texts, of which pieces may have
-                    // been passed on.
-                    let mut pass_new = |item: Item<'_>| {
-                        if end > self.read {
-                            pass(item);
-                        }
-                    };
-                    let rest_of = self.begun.take();
-                    let parsed = match rest_of {
-                        None => Line::parse(line),
-                        Some(begun) => begun.continue_with(line, &self.assembler),
-                    };
-                    match parsed {
-                        Some(mut line) => {
-                            if !is_whole {
-                                self.begun = Some(Begun::text(&line));
-                                line.is_partial = true;
-                            }
-                            self.assembler.push((at, end), &line, now, |text| {
-                                pass_new(Item::Text(text));
-                            });
-                        }
-                        None => {
-                            self.begun = (!is_whole).then_some(Begun::Invalid);
-                            if rest_of.is_none() || !line.is_empty() {
-                                pass_new(Item::Invalid(line));
-                            }
-                        }
-                    }
+                    self.push((at, end), line, now, &mut pass);
                     at = end;
                 }
                 // Lines that were read before an earlier reader ended are read again.
@@ -308,6 +278,45 @@ impl Container {
                 Turn::Ended
             }
         })
+    }
+
+    /// Adds a line of the file, or a part of one, and passes on what it completes.
+    fn push(
+        &mut self,
+        (at, end): (u64, u64),
+        line: &[u8],
+        now: Instant,
+        mut pass: impl FnMut(Item<'_>),
+    ) {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let is_whole = text.len() < line.len();
+        // What is read again is the beginning of texts, of which pieces may have been passed
+        // on.
+        let read = self.read;
+        let mut pass_new = |item: Item<'_>| {
+            if end > read {
+                pass(item);
+            }
+        };
+        let begun = self.begun.take();
+        let parsed = match begun {
+            None => Line::parse(text),
+            Some(begun) => begun.continue_with(text, &self.assembler),
+        };
+        let Some(mut line) = parsed else {
+            self.begun = (!is_whole).then_some(Begun::Invalid);
+            if begun.is_none() || !text.is_empty() {
+                pass_new(Item::Invalid(text));
+            }
+            return;
+        };
+        if !is_whole {
+            self.begun = Some(Begun::text(&line));
+            line.is_partial = true;
+        }
+        self.assembler.push((at, end), &line, now, |text| {
+            pass_new(Item::Text(text));
+        });
     }
 
     /// Passes on what is left of the current file, whose offsets no longer apply.

@@ -735,7 +735,7 @@ fn run(actions: &[Action], is_hurried: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn each_queue_receives_each_line_once(actions in vec(usual(), 1..80)) {
