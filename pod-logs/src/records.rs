@@ -23,7 +23,7 @@ use crate::config::Records;
 const GROUP_START: i32 = -1;
 const GROUP_END: i32 = -2;
 
-/// The last second of a text, which is none of these.
+/// The last second that a text can have. Higher ones mark groups.
 const LAST_SECOND: i64 = u32::MAX as i64 - 2;
 
 /// The beginning of a tag, which a namespace follows.

@@ -58,7 +58,7 @@ pub struct Begin {
     pub anchors: Vec<Position>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
-    /// What is gone, if a queue's next line is no longer there.
+    /// The part that is gone, if a queue's next line is no longer there.
     pub gone: Option<Gone>,
 }
 
@@ -134,7 +134,7 @@ fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
     })
 }
 
-/// What is left of a log.
+/// The files that are left of a log.
 struct Log {
     entries: Vec<Entry>,
     /// The known positions whose file is still there, or the file before it.

@@ -456,7 +456,7 @@ struct Node {
     log: Log,
     queues: Vec<Queue>,
     process: Process,
-    /// What the queues have not taken yet, in order.
+    /// The chunks that some queues have not taken yet, in order.
     chunks: Vec<Chunk>,
     reports: usize,
     now: Instant,
