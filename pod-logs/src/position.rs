@@ -43,6 +43,7 @@ mod tests {
             before: u64::MAX,
             scale: u64::MAX,
             given_up: u8::MAX,
+            is_in_line: true,
         };
         let text = encode(&position);
         assert!(text.len() < 600, "{} bytes: {text}", text.len());

@@ -23,6 +23,9 @@ use crate::config::Records;
 const GROUP_START: i32 = -1;
 const GROUP_END: i32 = -2;
 
+/// The last second that a text can have. Higher ones mark groups.
+const LAST_SECOND: i64 = u32::MAX as i64 - 2;
+
 /// The beginning of a tag, which a namespace follows.
 const TAG: &str = "ns.";
 /// The beginning of a tag that the filter `kubernetes` understands with
@@ -85,7 +88,9 @@ impl Encoder {
         is_cut: bool,
     ) {
         let bytes = &mut self.records;
-        header(bytes, at.seconds as u32, at.nanos, 0);
+        // The time of a text must not mark a group, whatever a runtime has written.
+        let seconds = at.seconds.clamp(0, LAST_SECOND) as u32;
+        header(bytes, seconds, at.nanos, 0);
         let is_flat = self.form == Records::Flat;
         infallible(write_map_len(
             bytes,
@@ -276,6 +281,39 @@ mod tests {
             assert_eq!((time.seconds, time.nanos), (AT.seconds, AT.nanos));
             assert_eq!(two.body.get(b"stream"), Some(Value::Text(b"stderr")));
             assert_eq!(two.body.get(b"_p"), Some(Value::Text(b"P")));
+        }
+    }
+
+    #[test]
+    fn no_text_has_the_time_of_a_marker() {
+        let id = id();
+        let from = From {
+            id: &id,
+            labels: None,
+        };
+        let mut encoder = Encoder::new(Records::Group, "node-1".to_owned());
+        let wrapped = i64::from(u32::MAX);
+        for (seconds, expected) in [
+            (-1, 0),
+            (-2, 0),
+            (i64::MIN, 0),
+            (wrapped, wrapped - 2),
+            (wrapped - 1, wrapped - 2),
+            (i64::MAX, wrapped - 2),
+        ] {
+            let at = Time { seconds, nanos: 0 };
+            encoder.push(from, b"a", at, Stream::Stdout, false);
+            let bytes = encoder.finish(from, &passage());
+            let events: Vec<LogEvent<'_>> = LogEvents::new(&bytes, b"log").collect();
+            let [
+                LogEvent::GroupStart(_),
+                LogEvent::Record(record),
+                LogEvent::GroupEnd,
+            ] = events[..]
+            else {
+                panic!("{seconds}: {events:?}");
+            };
+            assert_eq!(record.time.unwrap().seconds, expected);
         }
     }
 

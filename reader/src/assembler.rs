@@ -139,6 +139,15 @@ impl Assembler {
         }
     }
 
+    /// Passes on the text of a stream that is not complete, in a file that was read up to
+    /// `end`. What follows is a text of its own then.
+    pub(crate) fn give_up_stream(&mut self, stream: Stream, end: u64, pass: impl FnMut(Text<'_>)) {
+        let pending = self.pending(stream);
+        if pending.since.is_some() {
+            pending.finish(end, stream, true, pass);
+        }
+    }
+
     /// Passes on the texts that are not complete at the end of a file, and begins with the
     /// next file.
     pub fn end_file(&mut self, mut pass: impl FnMut(Text<'_>)) {
@@ -164,6 +173,15 @@ impl Assembler {
             stdout: offset(&self.stdout),
             stderr: offset(&self.stderr),
         }
+    }
+
+    /// Returns whether the beginning of a text of a stream is kept.
+    pub(crate) const fn keeps(&self, stream: Stream) -> bool {
+        let pending = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        pending.since.is_some()
     }
 
     /// Returns the time at which [`Assembler::give_up`] must be called.

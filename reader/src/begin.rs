@@ -19,6 +19,7 @@ use crate::container::Position;
 use crate::container_log::{self, FilePosition};
 use crate::line::{Line, Time};
 use crate::log_folder::{self, Entry, LogFolder};
+use crate::source::{Source, is_of_file};
 
 /// The parts of a container's log that outputs want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Begin {
     pub position: Position,
     /// The places of other outputs, in ascending order. A group ends at each.
     pub stops: Vec<u64>,
+    /// The positions of all outputs, which the places of what is read have to fit.
+    pub anchors: Vec<Position>,
     /// The positions of new outputs.
     pub new: Vec<(From, Position)>,
     /// The part that is gone, if a queue's next line is no longer there.
@@ -71,9 +74,15 @@ pub struct Gone {
 ///
 /// Returns an error if the folder or a file cannot be read.
 pub fn begin(folder: impl Into<LogFolder>, wants: &Wants) -> io::Result<Begin> {
+    // Files that are renamed meanwhile would be mistaken for others.
+    let choose = |entries: &[Entry]| Ok((begin_in(entries, wants)?, false));
+    log_folder::look(&folder.into(), choose).map(|(begin, _)| begin)
+}
+
+fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
-    let log = Log::open(&folder.into(), &known, wants.scale)?;
+    let log = Log::new(entries.to_vec(), &known, wants.scale);
     // The next lines of each queue that are left.
     let next = known.iter().map(|position| log.next(position));
     let next = next.collect::<io::Result<Vec<Position>>>()?;
@@ -109,55 +118,75 @@ pub fn begin(folder: impl Into<LogFolder>, wants: &Wants) -> io::Result<Begin> {
         .map(|(known, next)| Gone {
             bytes: (known.scale == next.scale)
                 .then(|| next.total().checked_sub(known.total()))
-                .flatten(),
+                .flatten()
+                .filter(|bytes| *bytes > 0),
         });
+    let mut anchors = known.clone();
+    anchors.extend(of_new().cloned());
+    anchors.sort_by_key(Position::place);
     Ok(Begin {
         position,
         stops,
+        anchors,
         new,
         gone,
     })
 }
 
 /// The files that are left of a log.
-struct Log<'k> {
+struct Log {
     entries: Vec<Entry>,
-    known: &'k [Position],
-    /// The first known position whose file is still there, and the index of the file.
-    anchor: Option<(usize, usize)>,
+    /// The known positions whose file is still there, or the file before it.
+    anchors: Vec<Anchor>,
     /// The scale of places if there is no such position.
     scale: u64,
 }
 
-impl<'k> Log<'k> {
-    fn open(folder: &LogFolder, known: &'k [Position], scale: u64) -> io::Result<Self> {
-        let entries = log_folder::list(folder)?.unwrap_or_default();
-        let mut anchor = None;
-        for (index, position) in known.iter().enumerate() {
-            if let Some(file) = file_index(&entries, position)? {
-                anchor = Some((index, file));
-                break;
-            }
-        }
-        Ok(Self {
+/// The number of bytes before a file.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    index: usize,
+    before: u64,
+    scale: u64,
+}
+
+impl Log {
+    fn new(entries: Vec<Entry>, known: &[Position], scale: u64) -> Self {
+        let of_file = |position: &Position| {
+            Some(Anchor {
+                index: file_index(&entries, position)?,
+                before: position.before,
+                scale: position.scale,
+            })
+        };
+        // The queue has the files before one that is gone.
+        let after_gone = |position: &Position| {
+            Some(Anchor {
+                index: index_after(&entries, position)?,
+                before: position.total(),
+                scale: position.scale,
+            })
+        };
+        let anchor = |position| of_file(position).or_else(|| after_gone(position));
+        let anchors = known.iter().filter_map(anchor).collect();
+        Self {
             entries,
-            known,
-            anchor,
+            anchors,
             scale,
-        })
+        }
     }
 
     /// Returns the position of the next line of a queue that is left.
     fn next(&self, position: &Position) -> io::Result<Position> {
-        if file_index(&self.entries, position)?.is_some() {
+        if file_index(&self.entries, position).is_some() {
             return Ok(position.clone());
         }
         let after = position.log.after.as_ref();
         let mut entries = self.entries.iter();
         let index = entries.position(|entry| entry.is_after(after));
-        let before = self.before(index.unwrap_or(self.entries.len()))?;
+        let (before, scale) = self.before(index.unwrap_or(self.entries.len()))?;
         // Nothing was read of the next file, and nothing is gone.
-        if has_no_text(position) && before <= position.total() {
+        if position.log.in_text().is_none() && before <= position.total() {
             return Ok(position.clone());
         }
         Ok(Position {
@@ -165,121 +194,150 @@ impl<'k> Log<'k> {
                 after: position.log.after.clone(),
                 file: None,
             },
-            ..Position::beginning(before, self.scale())
+            // The queue lacks all of it.
+            ..Position::beginning(before.max(position.total()), scale)
         })
     }
 
-    /// Returns the number of bytes before a file.
-    fn before(&self, index: usize) -> io::Result<u64> {
-        let Some((known, anchor)) = self.anchor else {
-            return Ok(self.scale + self.length(0, index)?);
-        };
-        let before = self.known[known].before;
-        Ok(if index < anchor {
-            before.saturating_sub(self.length(index, anchor)?)
-        } else {
-            before + self.length(anchor, index)?
+    /// Returns the number of bytes before a file, and their scale.
+    fn before(&self, index: usize) -> io::Result<(u64, u64)> {
+        // Bytes that are gone are before the last known position.
+        let anchors = self.anchors.iter();
+        let last = anchors.filter(|anchor| anchor.index <= index);
+        if let Some(anchor) = last.max_by_key(|anchor| (anchor.index, anchor.before)) {
+            let length = self.length(anchor.index, index)?;
+            return Ok((anchor.before + length, anchor.scale));
+        }
+        let next = self.anchors.iter().min_by_key(|anchor| anchor.index);
+        Ok(match next {
+            Some(anchor) => {
+                let length = self.length(index, anchor.index)?;
+                (anchor.before.saturating_sub(length), anchor.scale)
+            }
+            None => (self.scale + self.length(0, index)?, self.scale),
         })
-    }
-
-    /// Returns the scale of the places.
-    fn scale(&self) -> u64 {
-        let anchor = self.anchor.map(|(known, _)| self.known[known].scale);
-        anchor.unwrap_or(self.scale)
     }
 
     /// Returns the number of bytes in the files from one index to another.
     fn length(&self, from: usize, to: usize) -> io::Result<u64> {
-        let length = |entry: &Entry| {
-            let source = entry.open_readable()?;
-            source.map_or(Ok(0), |mut source| source.length_of_text())
-        };
-        self.entries[from..to].iter().map(length).sum()
+        let entries = self.entries[from..to].iter();
+        entries
+            .map(|entry| readable(entry.open(), Source::length_of_text))
+            .map(|length| Ok(length?.unwrap_or(0)))
+            .sum()
     }
 
     fn beginning(&self) -> io::Result<Position> {
-        Ok(Position::beginning(self.before(0)?, self.scale()))
+        let (before, scale) = self.before(0)?;
+        Ok(Position::beginning(before, scale))
     }
 
     fn end(&self) -> io::Result<Position> {
         let Some(last) = self.entries.len().checked_sub(1) else {
             return self.beginning();
         };
-        let offset = match self.entries[last].open_readable()? {
-            Some(mut source) => source.end_of_lines()?,
-            None => 0,
-        };
-        self.at(last, offset)
+        let end = readable(self.entries[last].open(), |source| {
+            source.id()?;
+            source.end_of_lines()
+        });
+        match end? {
+            Some(offset) => self.at(last, self.entries[last].open()?, offset),
+            // It may be replaced by a readable one.
+            None => self.before_file(last),
+        }
     }
 
     /// Returns the position of the first line since a time.
     fn since(&self, time: Time) -> io::Result<Position> {
         for index in (0..self.entries.len()).rev() {
-            let entry = &self.entries[index];
-            if first_line_since(entry, Time::default())?.is_some_and(|(_, first)| first < time) {
+            let first = |time| {
+                let found = readable(self.entries[index].open(), |source| {
+                    first_line_since(source, time)
+                });
+                Ok::<_, io::Error>(found?.flatten())
+            };
+            if first(Time::default())?.is_some_and(|(_, first)| first < time) {
                 // The boundary is in this file, or after it.
-                if let Some((offset, _)) = first_line_since(entry, time)? {
-                    return self.at(index, offset);
+                if let Some((offset, _)) = first(time)? {
+                    return self.at(index, self.entries[index].open()?, offset);
                 }
-                return if index + 1 < self.entries.len() {
-                    self.at(index + 1, 0)
-                } else {
-                    self.end()
+                return match self.entries.get(index + 1) {
+                    Some(_) => self.before_file(index + 1),
+                    None => self.end(),
                 };
             }
         }
         self.beginning()
     }
 
-    /// Returns the position at an offset of a file. A file that cannot be read is the next one.
-    fn at(&self, index: usize, offset: u64) -> io::Result<Position> {
-        let id = self.entries[index].open_identified()?.map(|(_, id)| id);
+    /// Returns the position before a file.
+    fn before_file(&self, index: usize) -> io::Result<Position> {
+        let (before, scale) = self.before(index)?;
         let after = index.checked_sub(1).map(|before| &self.entries[before]);
         Ok(Position {
             log: container_log::Position {
                 after: after.map(|entry| entry.name.clone()),
-                file: id.map(|id| FilePosition { id, offset }),
+                file: None,
+            },
+            ..Position::beginning(before, scale)
+        })
+    }
+
+    /// Returns the position at an offset of a file.
+    fn at(&self, index: usize, mut source: Source, offset: u64) -> io::Result<Position> {
+        let id = source.id()?;
+        let (before, scale) = self.before(index)?;
+        let after = index.checked_sub(1).map(|before| &self.entries[before]);
+        Ok(Position {
+            log: container_log::Position {
+                after: after.map(|entry| entry.name.clone()),
+                file: Some(FilePosition { id, offset }),
             },
             passed: Offsets {
                 stdout: offset,
                 stderr: offset,
             },
             read: offset,
-            ..Position::beginning(self.before(index)?, self.scale())
+            ..Position::beginning(before, scale)
         })
     }
 }
 
 /// Returns the index of the file of a position, if it or the file before it is still there.
-fn file_index(entries: &[Entry], position: &Position) -> io::Result<Option<usize>> {
-    let after = position.log.after.as_ref();
-    if has_no_text(position) {
-        let Some(after) = after else {
-            return Ok(None);
-        };
-        let is_same =
-            |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
-        return Ok(entries.iter().position(is_same).map(|index| index + 1));
-    }
-    let Some(FilePosition { id, .. }) = position.log.file else {
-        return Ok(None);
+fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
+    let Some(FilePosition { id, .. }) = position.log.in_text() else {
+        return index_after(entries, position);
     };
-    Ok(log_folder::find(entries, after, &id)?.map(|(index, _)| index))
+    let after = position.log.after.as_ref();
+    log_folder::find(entries, after, &id).map(|(index, _)| index)
 }
 
-/// Returns whether the file of a position was empty, or unknown.
-fn has_no_text(position: &Position) -> bool {
-    let file = position.log.file;
-    file.is_none_or(|file| file.offset == 0 && file.id.fingerprint.is_empty())
+/// Returns the index after the last file before a position, if that file is still there.
+fn index_after(entries: &[Entry], position: &Position) -> Option<usize> {
+    let after = position.log.after.as_ref()?;
+    let is_same =
+        |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
+    entries.iter().position(is_same).map(|index| index + 1)
+}
+
+/// Returns what is read of a file; none if it is damaged or no regular file.
+fn readable<T>(
+    source: io::Result<Source>,
+    read: impl FnOnce(&mut Source) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    match source.and_then(|mut source| read(&mut source)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_of_file(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the offset and the time of the first line since a time, if there is one.
-fn first_line_since(entry: &Entry, time: Time) -> io::Result<Option<(u64, Time)>> {
-    let Some(mut source) = entry.open_readable()? else {
-        return Ok(None);
-    };
+fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(u64, Time)>> {
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
+    // The rest of a line that is longer than the buffer is none.
+    let mut is_in_line = false;
     loop {
         let count = match source.read_at(at, &mut buffer) {
             Ok(count) => count,
@@ -290,7 +348,9 @@ fn first_line_since(entry: &Entry, time: Time) -> io::Result<Option<(u64, Time)>
         let mut offset = at;
         for text in buffer[..complete].split_inclusive(|byte| *byte == b'\n') {
             let line = text.strip_suffix(b"\n").unwrap_or(text);
-            if let Some(line) = Line::parse(line).filter(|line| line.time >= time) {
+            let is_rest = std::mem::replace(&mut is_in_line, !text.ends_with(b"\n"));
+            let parsed = Line::parse(line).filter(|line| !is_rest && line.time >= time);
+            if let Some(line) = parsed {
                 return Ok(Some((offset, line.time)));
             }
             offset += text.len() as u64;

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::file_id::FileId;
 use crate::file_name::FileName;
 use crate::log_folder::{self, Entry, LogFolder};
-use crate::source::{Source, is_passing};
+use crate::source::{Source, is_of_file};
 
 /// The time for which nothing must have been added to a file after a later one appeared.
 pub const SETTLE: Duration = Duration::from_millis(500);
@@ -47,6 +47,10 @@ pub struct ContainerLog {
     /// The last file that was read entirely.
     after: Option<FileName>,
     current: Option<Current>,
+    /// The file that has to be read next, as it was when the last one was left.
+    next: Option<Entry>,
+    /// The file that was reported as unreadable, and may be replaced by a readable one.
+    unreadable: Option<FileName>,
 }
 
 /// The point from which a log is read, with the positions of its reader.
@@ -80,14 +84,37 @@ pub struct FilePosition {
     pub offset: u64,
 }
 
+impl Position {
+    /// Returns the position in its file, if anything is known of the file's text.
+    pub(crate) fn in_text(&self) -> Option<FilePosition> {
+        let has_text = |file: &FilePosition| file.offset > 0 || !file.id.fingerprint.is_empty();
+        self.file.filter(has_text)
+    }
+}
+
+/// The location of a position, seen from the current file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// The current file.
+    Current,
+    /// A later file.
+    Later,
+    /// A file that is gone or was read, or the beginning of the current file.
+    Gone,
+}
+
 /// The file that is being read.
 #[derive(Debug)]
 struct Current {
     source: Source,
+    /// The name under which it was found.
+    name: FileName,
     id: FileId,
     offset: u64,
     /// The time since which there is a later file, and the length since then.
     superseded: Option<(Instant, u64)>,
+    /// Whether there was a later file when the folder was listed last.
+    has_later: bool,
 }
 
 /// The next part of a container's log.
@@ -142,6 +169,8 @@ impl ContainerLog {
             start: Some(start),
             after: None,
             current: None,
+            next: None,
+            unreadable: None,
         }
     }
 
@@ -176,6 +205,41 @@ impl ContainerLog {
         }
     }
 
+    /// Returns the location of the position of another reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder cannot be read.
+    pub(crate) fn locate(&self, position: &Position) -> io::Result<Location> {
+        let Some(current) = &self.current else {
+            return Ok(Location::Later);
+        };
+        let (own, entries) = self.own_entry()?;
+        let after = position.after.as_ref();
+        let name = own.as_ref().unwrap_or(&current.name);
+        if let Some(FilePosition { id, .. }) = position.in_text() {
+            if own.is_none() && id.inode == current.id.inode {
+                return Ok(Location::Current);
+            }
+            let entries = entries.unwrap_or_default();
+            if let Some((index, _)) = log_folder::find(&entries, after, &id) {
+                let found = &entries[index].name;
+                return Ok(if found.is_later_than(name) {
+                    Location::Later
+                } else if name.is_later_than(found) {
+                    Location::Gone
+                } else {
+                    Location::Current
+                });
+            }
+        }
+        Ok(if after.is_none_or(|after| name.is_later_than(after)) {
+            Location::Gone
+        } else {
+            Location::Later
+        })
+    }
+
     /// Returns the next part of the log. Without [`ContainerLog::advance`] it is the same
     /// lines again. The buffer limits the length of a line.
     ///
@@ -191,9 +255,7 @@ impl ContainerLog {
             let Some(current) = &mut self.current else {
                 match self.open_next()? {
                     Next::Opened => continue,
-                    Next::Unreadable(name) => {
-                        return Ok(Step::Missing(Missing::Unreadable(name)));
-                    }
+                    Next::Missing(missing) => return Ok(Step::Missing(missing)),
                     Next::None => return Ok(Step::Wait { until: None }),
                     Next::FolderGone => return Ok(Step::Ended),
                 }
@@ -205,7 +267,7 @@ impl ContainerLog {
             let count = match current.read_lines(buffer) {
                 Ok(count) => count,
                 // Another attempt would end at the same place.
-                Err(error) if current.source.is_compressed() => {
+                Err(error) if is_of_file(&error) => {
                     self.leave()?;
                     return Ok(Step::Missing(Missing::Unreadable(error.to_string())));
                 }
@@ -254,30 +316,39 @@ impl ContainerLog {
     }
 
     fn begin_at_end(&mut self) -> io::Result<()> {
-        let mut entries = log_folder::list(&self.folder)?.unwrap_or_default();
+        let mut entries = log_folder::list_at_rest(&self.folder)?.unwrap_or_default();
         let Some(last) = entries.pop() else {
             return Ok(());
         };
-        if let Some((mut source, id)) = last.open_identified()? {
-            let offset = source.end_of_lines()?;
-            self.current = Some(Current::new(source, id, offset));
-        }
         self.after = entries.pop().map(|entry| entry.name);
+        let opened = last.open().and_then(|mut source| {
+            let (id, offset) = (source.id()?, source.end_of_lines()?);
+            Ok((source, id, offset))
+        });
+        let (source, id, offset) = match opened {
+            Err(error) if is_of_file(&error) => return Ok(()),
+            opened => opened?,
+        };
+        self.current = Some(Current::new(source, last.name, id, offset));
         Ok(())
     }
 
     fn begin_at(&mut self, position: &Position) -> io::Result<Option<Missing>> {
         self.after.clone_from(&position.after);
         // An empty file is the first unread one.
-        let has_text = |file: &FilePosition| file.offset > 0 || !file.id.fingerprint.is_empty();
-        let Some(FilePosition { id, offset }) = position.file.filter(has_text) else {
+        let Some(FilePosition { id, offset }) = position.in_text() else {
             return Ok(None);
         };
-        let entries = log_folder::list(&self.folder)?.unwrap_or_default();
-        let Some((_, source)) = log_folder::find(&entries, position.after.as_ref(), &id)? else {
+        let (found, _) = log_folder::look(&self.folder, |entries| {
+            let found = log_folder::find(entries, position.after.as_ref(), &id);
+            let found = found.map(|(index, source)| (entries[index].name.clone(), source));
+            let is_found = found.is_some();
+            Ok((found, is_found))
+        })?;
+        let Some((name, source)) = found else {
             return Ok(Some(Missing::Deleted));
         };
-        self.current = Some(Current::new(source, id, offset));
+        self.current = Some(Current::new(source, name, id, offset));
         Ok(None)
     }
 
@@ -293,15 +364,18 @@ impl ContainerLog {
         let (own, entries) = self.own_entry()?;
         let is_gone = entries.is_none();
         let mut entries = entries.unwrap_or_default().into_iter();
-        let last_read = own.as_ref().or(self.after.as_ref());
+        let last_read = own.as_ref().max(self.after.as_ref());
         let is_superseded =
             entries.any(|entry| last_read.is_none_or(|last| entry.name.is_later_than(last)));
         let Some(current) = &mut self.current else {
             return Ok(None);
         };
         if is_gone {
-            return Ok((end == current.offset).then_some(Step::Ended));
+            // Later files that were seen are gone too, and were not read.
+            let is_last = !current.has_later && end == current.offset;
+            return Ok(is_last.then_some(Step::Ended));
         }
+        current.has_later = is_superseded;
         if !is_superseded {
             current.superseded = None;
             return Ok(Some(Step::Wait { until: None }));
@@ -315,49 +389,88 @@ impl ContainerLog {
     /// Leaves the current file, which was read entirely or cannot be read. Returns whether it
     /// was deleted.
     fn leave(&mut self) -> io::Result<bool> {
-        let (own, _) = self.own_entry()?;
-        let has_text = (self.current.as_ref()).is_some_and(|current| current.offset > 0);
-        let was_deleted = own.is_none() && has_text;
-        self.after = own.or(self.after.take());
+        let (own, entries) = self.own_entry()?;
+        let was_deleted = own.is_none();
+        // The name is an earlier one if the node's clock was set back.
+        self.after = own.max(self.after.take());
+        let mut entries = entries.into_iter().flatten();
+        self.next = entries.find(|entry| entry.is_after(self.after.as_ref()));
         self.current = None;
         Ok(was_deleted)
     }
 
     /// Returns the name that the current file has now, if it has one, and all files.
     fn own_entry(&self) -> io::Result<(Option<FileName>, Option<Vec<Entry>>)> {
-        let entries = log_folder::list(&self.folder)?;
         let Some(current) = &self.current else {
-            return Ok((None, entries));
+            return Ok((None, log_folder::list(&self.folder)?));
         };
-        let is_own = |entry: &&Entry| current.is(entry).unwrap_or(false);
-        let all = entries.iter().flatten();
-        let own = all.filter(is_own).map(|entry| entry.name.clone()).max();
-        Ok((own, entries))
+        log_folder::look(&self.folder, |entries| {
+            let is_own = |entry: &&Entry| current.has_inode_of(entry);
+            // To look into a compressed file takes time. Of files that begin alike, this one
+            // is the first, because all before it were read.
+            let is_copy = |entry: &&Entry| {
+                entry.is_after(self.after.as_ref()) && current.is_compressed_to(entry)
+            };
+            let own = entries.iter().find(is_own);
+            let own = own.or_else(|| entries.iter().find(is_copy));
+            Ok((own.map(|entry| entry.name.clone()), own.is_some()))
+        })
     }
 
     /// Opens the first file that is not read yet.
     fn open_next(&mut self) -> io::Result<Next> {
-        let Some(entries) = log_folder::list(&self.folder)? else {
+        let entries = log_folder::list_at_rest(&self.folder)?;
+        // The file may have been renamed or compressed since, but not both at once.
+        let is_gone = self.next.take().is_some_and(|next| {
+            let mut entries = entries.iter().flatten();
+            let is_same = |entry: &Entry| {
+                entry.inode == next.inode
+                    || !entry.name.is_later_than(&next.name)
+                        && !next.name.is_later_than(&entry.name)
+            };
+            !entries.any(is_same)
+        });
+        if is_gone {
+            return Ok(Next::Missing(Missing::Deleted));
+        }
+        let Some(entries) = entries else {
             return Ok(Next::FolderGone);
         };
         let mut entries = entries.into_iter();
         let Some(entry) = entries.find(|entry| entry.is_after(self.after.as_ref())) else {
             return Ok(Next::None);
         };
+        let has_later = entries.next().is_some();
         let opened = entry.open().and_then(|mut source| {
             let id = source.id()?;
-            Ok(Current::new(source, id, 0))
+            Ok(Current::new(source, entry.name.clone(), id, 0))
         });
         match opened {
-            Ok(current) => self.current = Some(current),
+            Ok(current) => {
+                self.current = Some(Current {
+                    has_later,
+                    ..current
+                });
+                self.unreadable = None;
+            }
             // It was renamed, compressed or deleted since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if is_passing(&error) => return Err(error),
-            Err(error) => {
+            Err(error) if is_of_file(&error) => {
                 let why = format!("{}: {error}", entry.path.display());
-                self.after = Some(entry.name);
-                return Ok(Next::Unreadable(why));
+                let is_reported = self.unreadable.as_ref() == Some(&entry.name);
+                self.unreadable = Some(entry.name.clone());
+                // The runtime may replace the current file.
+                if entry.name.rotated.is_some() || has_later {
+                    self.after = Some(entry.name);
+                }
+                if !is_reported {
+                    return Ok(Next::Missing(Missing::Unreadable(why)));
+                }
+                if !has_later {
+                    return Ok(Next::None);
+                }
             }
+            Err(error) => return Err(error),
         }
         Ok(Next::Opened)
     }
@@ -366,18 +479,20 @@ impl ContainerLog {
 /// The result of opening the next file.
 enum Next {
     Opened,
-    Unreadable(String),
+    Missing(Missing),
     None,
     FolderGone,
 }
 
 impl Current {
-    const fn new(source: Source, id: FileId, offset: u64) -> Self {
+    const fn new(source: Source, name: FileName, id: FileId, offset: u64) -> Self {
         Self {
             source,
+            name,
             id,
             offset,
             superseded: None,
+            has_later: false,
         }
     }
 
@@ -393,11 +508,16 @@ impl Current {
     }
 
     /// Returns whether a file of the folder is this one, under whatever name.
-    fn is(&self, entry: &Entry) -> io::Result<bool> {
-        if !entry.name.is_compressed {
-            return Ok(entry.inode()? == self.source.inode());
-        }
-        entry.open()?.beginning_matches(&self.id)
+    fn has_inode_of(&self, entry: &Entry) -> bool {
+        entry
+            .inode()
+            .is_ok_and(|inode| inode == self.source.inode())
+    }
+
+    /// Returns whether a file of the folder is the compressed copy of this one.
+    fn is_compressed_to(&self, entry: &Entry) -> bool {
+        let is_copy = |mut source: Source| source.beginning_matches(&self.id);
+        entry.name.is_compressed && entry.open().and_then(is_copy).unwrap_or(false)
     }
 
     /// Returns whether the file was truncated or replaced in place, and continues then with

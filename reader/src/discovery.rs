@@ -198,7 +198,8 @@ impl Discovery {
                 .map(|name| OsStr::from_bytes(name.to_bytes()));
             if flags.contains(ReadFlags::IGNORED) {
                 // The folder is gone.
-                gone.extend(self.watches.remove(&event.wd()).into_iter().flatten());
+                let watches = self.watches.remove(&event.wd()).into_iter().flatten();
+                gone.extend(watches.map(|watch| (event.wd(), watch)));
                 continue;
             }
             for watch in self.watches.get(&event.wd()).into_iter().flatten() {
@@ -216,8 +217,8 @@ impl Discovery {
                 }
             }
         }
-        for watch in gone {
-            self.forget(&watch);
+        for (descriptor, watch) in gone {
+            self.forget(descriptor, &watch);
         }
         for container in renamed {
             self.watch_targets(&container);
@@ -287,7 +288,11 @@ impl Discovery {
     }
 
     /// Forgets a watch that the kernel has removed.
-    fn forget(&mut self, watch: &Watch) {
+    fn forget(&mut self, descriptor: i32, watch: &Watch) {
+        // The folder may have been created again, and have another watch.
+        if self.watched.get(watch) != Some(&descriptor) {
+            return;
+        }
         self.watched.remove(watch);
         match watch {
             Watch::Container(container) => self.set_targets(container, &BTreeSet::new()),
@@ -311,11 +316,9 @@ impl Discovery {
         }
     }
 
-    /// Adds a watch, unless there is one.
+    /// Adds a watch. The kernel returns the same one for a folder that has one; a folder that
+    /// was created again has none, even if the event of its removal was dropped.
     fn watch(&mut self, watch: Watch) {
-        if self.watched.contains_key(&watch) {
-            return;
-        }
         let (path, flags) = match &watch {
             Watch::Root => (&self.root.path, FOLDERS),
             Watch::Pod(path) => (path, FOLDERS),
@@ -323,11 +326,14 @@ impl Discovery {
         };
         match inotify::add_watch(&self.inotify, path, flags) {
             Ok(descriptor) => {
-                self.watches
-                    .entry(descriptor)
-                    .or_default()
-                    .push(watch.clone());
-                self.watched.insert(watch, descriptor);
+                let earlier = self.watched.insert(watch.clone(), descriptor);
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != descriptor) {
+                    self.watches.remove(&earlier);
+                }
+                let uses = self.watches.entry(descriptor).or_default();
+                if !uses.contains(&watch) {
+                    uses.push(watch);
+                }
             }
             Err(Errno::NOSPC | Errno::NOMEM) => self.unwatched += 1,
             // It is gone, or no folder.

@@ -32,6 +32,18 @@ pub(crate) struct LogFile {
     pub(crate) file: Result<Arc<File>, String>,
 }
 
+impl LogFile {
+    /// Returns the inode; zero if the file cannot be opened.
+    pub(crate) fn inode(&self) -> u64 {
+        let metadata = self
+            .file
+            .as_ref()
+            .ok()
+            .and_then(|file| file.metadata().ok());
+        metadata.map_or(0, |metadata| metadata.ino())
+    }
+}
+
 /// The number of attempts to find the files between two rotations.
 const ATTEMPTS: usize = 10;
 

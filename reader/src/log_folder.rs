@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,14 +54,15 @@ impl From<&Self> for LogFolder {
 }
 
 /// A log file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: FileName,
     pub(crate) path: PathBuf,
+    pub(crate) inode: u64,
     content: Content,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Content {
     /// A file of the folder.
     Own,
@@ -77,32 +78,6 @@ impl Entry {
             Content::Own => Source::open(&self.path, self.name.is_compressed),
             Content::Linked(file) => Source::new(Arc::clone(file), self.name.is_compressed),
             Content::Refused(why) => Err(refusal(why)),
-        }
-    }
-
-    /// Opens the file. Returns `None` if it cannot be read, whenever it is tried.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if another attempt can succeed, after the files were listed again.
-    pub(crate) fn open_readable(&self) -> io::Result<Option<Source>> {
-        match self.open() {
-            Ok(source) => Ok(Some(source)),
-            Err(error) if is_passing(&error) => Err(error),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Opens the file and returns its identity too. Returns `None` if it cannot be read,
-    /// whenever it is tried.
-    pub(crate) fn open_identified(&self) -> io::Result<Option<(Source, FileId)>> {
-        let Some(mut source) = self.open_readable()? else {
-            return Ok(None);
-        };
-        match source.id() {
-            Ok(id) => Ok(Some((source, id))),
-            Err(_) if source.damage().is_some() => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -130,6 +105,7 @@ pub(crate) fn list(folder: &LogFolder) -> io::Result<Option<Vec<Entry>>> {
     for Found {
         name,
         path,
+        inode,
         is_link,
     } in names
     {
@@ -140,6 +116,7 @@ pub(crate) fn list(folder: &LogFolder) -> io::Result<Option<Vec<Entry>>> {
             entries.push(Entry {
                 name,
                 path,
+                inode,
                 content,
             });
         }
@@ -169,12 +146,14 @@ fn list_linked(
             entries.push(Entry {
                 name,
                 path,
+                inode: 0,
                 content,
             });
             return Ok(());
         }
     };
     entries.extend(files.into_iter().map(|file| Entry {
+        inode: file.inode(),
         name: FileName {
             run: name.run,
             rotated: file.rotated,
@@ -214,6 +193,7 @@ pub(crate) fn linked_folders(folder: &LogFolder) -> BTreeSet<PathBuf> {
 struct Found {
     name: FileName,
     path: PathBuf,
+    inode: u64,
     is_link: bool,
 }
 
@@ -234,33 +214,80 @@ fn names(folder: &LogFolder) -> io::Result<Option<Vec<Found>>> {
                 is_link: is_link && name.rotated.is_none(),
                 name,
                 path: entry.path(),
+                inode: entry.ino(),
             });
         }
     }
     Ok(Some(names))
 }
 
-/// Finds a file by its identity among those after another one. Returns its index too.
-///
-/// # Errors
-///
-/// Returns an error if files were renamed meanwhile.
+/// The maximum number of times that a folder is listed whose files are changing.
+const LISTS: usize = 10;
+
+/// Returns the log files like [`list`], but as they are at one time: a listing during a rename
+/// may lack the file.
+pub(crate) fn list_at_rest(folder: &LogFolder) -> io::Result<Option<Vec<Entry>>> {
+    look(folder, |_| Ok(((), false))).map(|((), entries)| entries)
+}
+
+/// Returns whether two listings have the same files.
+fn is_same_list(one: Option<&[Entry]>, other: Option<&[Entry]>) -> bool {
+    let key = |entry: &Entry| (entry.name.clone(), entry.path.clone(), entry.inode);
+    let keys = |entries: &[Entry]| entries.iter().map(key).collect::<Vec<_>>();
+    one.map(keys) == other.map(keys)
+}
+
+/// Looks for something among the log files, again if it was not found and they have changed
+/// since they were listed.
+pub(crate) fn look<T>(
+    folder: &LogFolder,
+    mut find: impl FnMut(&[Entry]) -> io::Result<(T, bool)>,
+) -> io::Result<(T, Option<Vec<Entry>>)> {
+    let mut entries = list(folder)?;
+    for _ in 0..LISTS {
+        let (result, is_found) = find(entries.as_deref().unwrap_or_default())?;
+        if is_found {
+            return Ok((result, entries));
+        }
+        let now = list(folder)?;
+        if is_same_list(now.as_deref(), entries.as_deref()) {
+            return Ok((result, entries));
+        }
+        entries = now;
+    }
+    Err(io::Error::other("the files are changing"))
+}
+
+/// Finds a file by its identity among those after another one. Returns its index too. Files
+/// that begin alike are told apart by their order: all before it were read.
 pub(crate) fn find(
     entries: &[Entry],
     after: Option<&FileName>,
     id: &FileId,
-) -> io::Result<Option<(usize, Source)>> {
-    for (index, entry) in entries.iter().enumerate() {
-        if !entry.is_after(after) {
-            continue;
-        }
-        if let Some(mut source) = entry.open_readable()?
-            && source.beginning_matches(id).unwrap_or(false)
-        {
-            return Ok(Some((index, source)));
-        }
-    }
-    Ok(None)
+) -> Option<(usize, Source)> {
+    let later = (0..entries.len()).filter(|index| entries[*index].is_after(after));
+    let mut opened = later.filter_map(|index| Some((index, entries[index].open().ok()?)));
+    let found = opened.find_map(|(index, mut source)| {
+        let is_same = source.beginning_matches(id).unwrap_or(false);
+        is_same.then_some((index, source))
+    });
+    found.or_else(|| find_earlier(entries, after, id))
+}
+
+/// Finds a file that was rotated after the node's clock was set back, so that its name is not
+/// later than that of the file before it.
+fn find_earlier(
+    entries: &[Entry],
+    after: Option<&FileName>,
+    id: &FileId,
+) -> Option<(usize, Source)> {
+    let is_same = |entry: &Entry| !entry.is_after(after) && entry.inode == id.inode.1;
+    let index = entries.iter().position(is_same)?;
+    let mut source = entries[index].open().ok()?;
+    let is_same = source.inode() == id.inode
+        && !id.fingerprint.is_empty()
+        && source.beginning_matches(id).unwrap_or(false);
+    is_same.then_some((index, source))
 }
 
 #[cfg(test)]
@@ -273,6 +300,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::source::is_of_file;
 
     /// A pod's folder, and Docker's folder with a folder for each ID.
     struct World {
@@ -434,13 +462,13 @@ mod tests {
                 entries.len() == 1 && error.contains(reason),
                 "{to}: {error}"
             );
-            assert!(entries[0].open_readable().unwrap().is_none());
+            assert!(is_of_file(&entries[0].open().unwrap_err()));
             fs::remove_file(world.path("pod/0.log")).unwrap();
         }
         // A rotated file must not be a link, and the kubelet's files neither.
         world.link("docker/b/log", "pod/0.log");
         world.link("docker/a/log", "pod/1.log.20260301-120000");
-        let is_open = |entry: &Entry| entry.open_readable().unwrap().is_some();
+        let is_open = |entry: &Entry| entry.open().is_ok();
         let open: Vec<bool> = world.list().iter().map(is_open).collect();
         assert_eq!(open, [false, true, false]);
         // Without allowed folders, no link is followed.

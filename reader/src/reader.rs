@@ -29,6 +29,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The wait before a container is tried again that the receiver holds.
 const LATER: Duration = Duration::from_millis(100);
 
+/// The maximum number of bytes of texts that are not complete, of all containers. The limit
+/// allows each container two texts, which is too much for a node.
+const MEMORY: usize = 16 * 1024 * 1024;
+
 /// Reads the containers of a node.
 #[derive(Debug)]
 pub struct Reader {
@@ -40,6 +44,8 @@ pub struct Reader {
     ready: VecDeque<PathBuf>,
     /// The time of the next scan; none before the first one.
     scan: Option<Instant>,
+    /// The number of bytes of texts that are not complete.
+    memory: usize,
 }
 
 /// A container of the node.
@@ -143,6 +149,7 @@ impl Reader {
             containers: HashMap::new(),
             ready: VecDeque::new(),
             scan: None,
+            memory: 0,
         })
     }
 
@@ -232,11 +239,15 @@ impl Reader {
                 Ok(Begin {
                     position,
                     stops,
+                    anchors,
                     new,
                     gone,
                 }) => {
                     receiver.receive(id, Event::Begun { new, gone });
-                    reading.insert(Reading::new(folder(), position, stops, self.limit))
+                    let start = Start::At(position.clone());
+                    let container = Container::new(folder(), start, self.limit);
+                    let container = container.with_anchors(anchors);
+                    reading.insert(Reading::new(container, position.place(), stops))
                 }
                 Err(error) => {
                     *wake = Some(now + RETRY);
@@ -245,13 +256,18 @@ impl Reader {
                 }
             },
         };
-        match reading.turn(buffer, now, |event| receiver.receive(id, event)) {
+        let others = self.memory - reading.container.memory();
+        let room = MEMORY.saturating_sub(others);
+        let turn = reading.turn(buffer, now, room, |event| receiver.receive(id, event));
+        self.memory = others + reading.container.memory();
+        match turn {
             Ok(Turn::Read(_) | Turn::Missing(_)) => {
                 *is_ready = true;
                 self.ready.push_back(path);
             }
             Ok(Turn::Wait { until }) => *wake = until,
             Ok(Turn::Ended) => {
+                self.memory = others;
                 self.containers.remove(&path);
             }
             Err(error) => {
@@ -268,7 +284,8 @@ impl Reader {
         for (path, tracked) in &mut self.containers {
             let passed = tracked.reading.as_ref().map(|reading| reading.passed);
             if passed.is_some_and(|passed| is_behind(&tracked.id, passed)) {
-                tracked.reading = None;
+                let reading = tracked.reading.take();
+                self.memory -= reading.map_or(0, |reading| reading.container.memory());
                 if !std::mem::replace(&mut tracked.is_ready, true) {
                     self.ready.push_back(path.clone());
                 }
@@ -293,10 +310,9 @@ impl Reader {
 }
 
 impl Reading {
-    fn new(folder: LogFolder, position: Position, stops: Vec<u64>, limit: usize) -> Self {
-        let begin = position.place();
+    fn new(container: Container, begin: u64, stops: Vec<u64>) -> Self {
         Self {
-            container: Container::new(folder, Start::At(position), limit),
+            container,
             begin,
             passed: begin,
             stops: stops.into(),
@@ -307,6 +323,7 @@ impl Reading {
         &mut self,
         buffer: &mut [u8],
         now: Instant,
+        room: usize,
         mut pass: impl FnMut(Event<'_>),
     ) -> io::Result<Turn> {
         let stop = self.stops.front().copied();
@@ -315,6 +332,9 @@ impl Reading {
             has_items = true;
             pass(Event::Item(item));
         });
+        if self.container.memory() > room {
+            has_items |= self.container.give_up(|item| pass(Event::Item(item)));
+        }
         if let Ok(Turn::Missing(missing)) = &turn {
             pass(Event::Missing(missing.clone()));
         }
@@ -531,6 +551,35 @@ mod tests {
         world.write("shop", "3");
         world.read(From::End);
         assert_eq!(world.texts()["shop"], ["3"]);
+    }
+
+    /// All containers write lines without an end.
+    #[test]
+    fn texts_without_an_end_have_a_total_limit() {
+        const LIMIT: usize = 1024 * 1024;
+        let root = TempDir::new().unwrap();
+        let part = format!("2026-03-01T12:00:00Z stdout P {}\n", "x".repeat(100_000));
+        for number in 0..40 {
+            let pod = format!("shop_web{number}_2f6b0c9e-0000-4000-8000-000000000001");
+            let folder = root.path().join(pod).join("app");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("0.log"), part.repeat(8)).unwrap();
+        }
+        let mut reader = Reader::new(root.path().to_owned(), Scope::default(), LIMIT).unwrap();
+        let (mut buffer, now) = (vec![0; 128 * 1024], Instant::now());
+        let mut recorder = Recorder::default();
+        reader.update(now).unwrap();
+        let mut highest = 0;
+        while reader.turn(&mut buffer, now, &mut recorder) {
+            highest = highest.max(reader.memory);
+            let containers = reader.containers.values();
+            let reading = containers.filter_map(|tracked| tracked.reading.as_ref());
+            let memory: usize = reading.map(|reading| reading.container.memory()).sum();
+            assert_eq!(reader.memory, memory);
+        }
+        assert!(highest <= MEMORY && highest > MEMORY / 2, "{highest}");
+        let passed: usize = recorder.received.iter().map(|(_, text)| text.len()).sum();
+        assert!(passed + reader.memory >= 40 * 800_000, "{passed}");
     }
 
     #[test]

@@ -56,12 +56,16 @@ pub(crate) fn refusal(why: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why.into())
 }
 
-/// Returns whether an attempt to open a file can succeed the next time: it was renamed
-/// meanwhile, or something is used up.
+/// Returns whether an error is one of the file: another attempt would fail too. All others are
+/// of the system, such as too many open files.
+pub(crate) fn is_of_file(error: &io::Error) -> bool {
+    let is_link = Errno::from_io_error(error) == Some(Errno::LOOP);
+    error.raw_os_error().is_none() || is_link
+}
+
+/// Returns whether an attempt to open a file can succeed the next time.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    let used_up = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    let errno = Errno::from_io_error(error);
-    error.kind() == ErrorKind::NotFound || errno.is_some_and(|errno| used_up.contains(&errno))
+    !is_of_file(error)
 }
 
 impl Source {
@@ -148,7 +152,7 @@ impl Source {
         Ok(0)
     }
 
-    /// Returns the length of the text.
+    /// Returns the length of the text, as far as it can be read.
     pub(crate) fn length_of_text(&mut self) -> io::Result<u64> {
         if let Some(length) = self.length()? {
             return Ok(length);
@@ -159,8 +163,7 @@ impl Source {
             match self.read_at(length, &mut buffer) {
                 Ok(0) => return Ok(length),
                 Ok(count) => length += count as u64,
-                // Nothing after the damage is read.
-                Err(_) if self.damage().is_some() => return Ok(length),
+                Err(error) if is_of_file(&error) => return Ok(length),
                 Err(error) => return Err(error),
             }
         }

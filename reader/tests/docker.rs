@@ -211,6 +211,10 @@ impl World {
             return;
         }
         self.complete_line();
+        // The file has reached its maximum size.
+        if fs::metadata(self.path(0, "")).unwrap().len() == 0 {
+            return;
+        }
         let extension = if self.options.compress { ".gz" } else { "" };
         if self.options.compress {
             self.compress();
