@@ -303,7 +303,8 @@ mod tests {
         ] {
             let at = Time { seconds, nanos: 0 };
             encoder.push(from, b"a", at, Stream::Stdout, false);
-            let bytes = encoder.finish(from, &passage());
+            let records = encoder.take();
+            let bytes = encoder.finish(from, &passage(), records);
             let events: Vec<LogEvent<'_>> = LogEvents::new(&bytes, b"log").collect();
             let [
                 LogEvent::GroupStart(_),

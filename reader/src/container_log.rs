@@ -516,7 +516,13 @@ impl Current {
 
     /// Returns whether a file of the folder is the compressed copy of this one.
     fn is_compressed_to(&self, entry: &Entry) -> bool {
-        let is_copy = |mut source: Source| source.beginning_matches(&self.id);
+        let is_copy = |mut source: Source| {
+            if self.id.fingerprint.is_empty() {
+                // The copy of an empty file is empty.
+                return Ok(source.read_at(0, &mut [0])? == 0);
+            }
+            source.beginning_matches(&self.id)
+        };
         entry.name.is_compressed && entry.open().and_then(is_copy).unwrap_or(false)
     }
 
