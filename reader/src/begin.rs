@@ -82,7 +82,10 @@ pub fn begin(folder: impl Into<LogFolder>, wants: &Wants) -> io::Result<Begin> {
 fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
     let mut known = wants.known.clone();
     known.sort_by_key(Position::place);
-    let log = Log::new(entries.to_vec(), &known, wants.scale);
+    // The clock behind the scale may have been set back.
+    let above = known.iter().map(|position| position.total() + 1).max();
+    let scale = wants.scale.max(above.unwrap_or(0));
+    let log = Log::new(entries.to_vec(), &known, scale);
     // The next lines of each queue that are left.
     let next = known.iter().map(|position| log.next(position));
     let next = next.collect::<io::Result<Vec<Position>>>()?;
