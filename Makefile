@@ -84,7 +84,7 @@ FUZZ_SECONDS ?= 30
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
 		echo "cargo fuzz is missing: cargo install cargo-fuzz --locked"; exit 1; }
-	for target in chunk relp queue; do \
+	for target in chunk relp queue line positions; do \
 		mkdir -p fuzz/target/found/$$target && \
 		$(CARGO) fuzz run --sanitizer none $$target \
 			fuzz/target/found/$$target fuzz/corpus/$$target -- \

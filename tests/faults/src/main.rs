@@ -6,11 +6,12 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use faults::{Counts, DIRECT, QUEUED, Scenario, Skipped};
+use faults::{Counts, DIRECT, POD_LOGS, QUEUED, Scenario, Skipped};
 
 /// The scenarios of each table, and the make target in the table's markers.
-const TABLES: [(&str, &[Scenario]); 2] = [
+const TABLES: [(&str, &[Scenario]); 3] = [
     ("reliability", DIRECT),
+    ("reliability, of pod logs", POD_LOGS),
     ("reliability, with queues", QUEUED),
 ];
 
