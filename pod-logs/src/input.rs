@@ -122,6 +122,7 @@ impl PodLogs {
         if let Some(running) = &mut self.running {
             self.metrics
                 .add(&std::mem::take(&mut running.intake.counts));
+            self.metrics.set_backlog(running.reader.backlog());
         }
     }
 

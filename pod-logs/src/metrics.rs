@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString};
 
 use fluent_bit::Host;
 use fluent_bit::cmetrics::{Description, Liveness, Metric, Prefix, Registry, label};
+use reader::Backlog;
+use reader::line::Time;
 
 const PREFIX: Prefix = Prefix {
     namespace: c"pod",
@@ -17,6 +19,8 @@ const NAME: &[&CStr] = &[c"name"];
 pub(crate) struct Metrics {
     name: CString,
     series: Option<Series>,
+    /// The values of the gauges of the backlog.
+    backlog: (f64, f64),
 }
 
 #[derive(Debug)]
@@ -29,6 +33,8 @@ struct Series {
     missing: Metric,
     missing_bytes: Metric,
     containers: Metric,
+    unread: Metric,
+    since: Metric,
 }
 
 /// The counts of an input since the last report.
@@ -53,6 +59,7 @@ impl Metrics {
         let this = Self {
             name: label(name),
             series,
+            backlog: (0.0, 0.0),
         };
         if let Some(series) = &this.series {
             for metric in series.all() {
@@ -83,6 +90,21 @@ impl Metrics {
             if amount != 0.0 {
                 metric.add(amount, &[&self.name]);
             }
+        }
+    }
+}
+
+impl Metrics {
+    /// Sets what is not read yet.
+    pub(crate) fn set_backlog(&mut self, backlog: Backlog) {
+        let seconds = |time: Time| time.seconds as f64 + f64::from(time.nanos) / 1e9;
+        let now = (backlog.bytes as f64, backlog.since.map_or(0.0, seconds));
+        let before = std::mem::replace(&mut self.backlog, now);
+        if let Some(series) = &self.series
+            && now != before
+        {
+            series.unread.add(now.0 - before.0, &[&self.name]);
+            series.since.add(now.1 - before.1, &[&self.name]);
         }
     }
 }
@@ -124,11 +146,19 @@ impl Series {
                 c"Bytes that are known to be in such files",
             )?,
             containers: registry.gauge(describe(c"containers", c"Containers that are read"))?,
+            unread: registry.gauge(describe(
+                c"unread_bytes",
+                c"Bytes of log files that are not read yet",
+            ))?,
+            since: registry.gauge(describe(
+                c"behind_timestamp_seconds",
+                c"Unix time of the last line read of the container that is furthest behind, or zero",
+            ))?,
         })
     }
 
-    /// Returns all metrics in the order of [`Counts`].
-    const fn all(&self) -> [&Metric; 7] {
+    /// Returns all metrics: those in the order of [`Counts`] first.
+    const fn all(&self) -> [&Metric; 9] {
         let Self {
             liveness: _,
             lines,
@@ -138,6 +168,8 @@ impl Series {
             missing,
             missing_bytes,
             containers,
+            unread,
+            since,
         } = self;
         [
             lines,
@@ -147,6 +179,8 @@ impl Series {
             missing,
             missing_bytes,
             containers,
+            unread,
+            since,
         ]
     }
 }

@@ -203,6 +203,12 @@ impl Container {
         })
     }
 
+    /// Returns the number of bytes in files that are not read yet, as far as it is known.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.log.unread().unwrap_or(0)
+    }
+
     /// Returns the number of bytes in memory.
     #[must_use]
     pub fn memory(&self) -> usize {

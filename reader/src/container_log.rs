@@ -399,6 +399,26 @@ impl ContainerLog {
         Ok(was_deleted)
     }
 
+    /// Returns the number of bytes in files that are not read yet. Compressed files count with
+    /// their size, and the current one not at all if it is compressed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder cannot be read.
+    pub fn unread(&self) -> io::Result<u64> {
+        let (own, entries) = self.own_entry()?;
+        let last_read = own.as_ref().or(self.after.as_ref());
+        let later = entries.iter().flatten();
+        let later = later.filter(|entry| entry.is_after(last_read));
+        let sizes = later.filter_map(|entry| Some(entry.path.metadata().ok()?.len()));
+        let rest = match &self.current {
+            Some(current) => current.source.length()?.unwrap_or(current.offset),
+            None => 0,
+        };
+        let read = self.current.as_ref().map_or(0, |current| current.offset);
+        Ok(rest.saturating_sub(read) + sizes.sum::<u64>())
+    }
+
     /// Returns the name that the current file has now, if it has one, and all files.
     fn own_entry(&self) -> io::Result<(Option<FileName>, Option<Vec<Entry>>)> {
         let Some(current) = &self.current else {

@@ -53,4 +53,4 @@ mod source;
 pub use self::container::{Container, Item, Position, Turn};
 pub use self::container_log::Start;
 pub use self::log_folder::LogFolder;
-pub use self::reader::{ContainerId, Event, Passage, Reader, Receiver};
+pub use self::reader::{Backlog, ContainerId, Event, Passage, Reader, Receiver};

@@ -19,6 +19,7 @@ use crate::begin::{Begin, From, Gone};
 use crate::container::{Container, Item, PLACES, Position, Turn};
 use crate::container_log::{Missing, Start};
 use crate::discovery::{Discovery, Scope};
+use crate::line::Time;
 use crate::log_folder::LogFolder;
 use crate::pod_folder::PodFolder;
 
@@ -79,6 +80,17 @@ struct Reading {
     passed: u64,
     /// The places at which passages end, in ascending order.
     stops: VecDeque<u64>,
+    /// The time of the last text.
+    last: Option<Time>,
+}
+
+/// The part of the logs that is not read yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// The number of bytes, as far as it is known: compressed files count with their size.
+    pub bytes: u64,
+    /// The time of the last text that was read of the container that is furthest behind.
+    pub since: Option<Time>,
 }
 
 /// The receiver of what is read.
@@ -278,6 +290,22 @@ impl Reader {
         true
     }
 
+    /// Returns the part that is not read yet, of the containers that may have something to read.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let ready = self.containers.values().filter(|tracked| tracked.is_ready);
+        let mut backlog = Backlog::default();
+        for reading in ready.filter_map(|tracked| tracked.reading.as_ref()) {
+            let bytes = reading.container.unread();
+            if bytes > 0 {
+                backlog.bytes += bytes;
+                let since = backlog.since.into_iter().chain(reading.last).min();
+                backlog.since = since;
+            }
+        }
+        backlog
+    }
+
     /// Begins again with the containers that are behind: `is_behind` gets the ID of each, and
     /// the place up to which it was passed on.
     pub fn rewind(&mut self, mut is_behind: impl FnMut(&ContainerId, u64) -> bool) {
@@ -316,6 +344,7 @@ impl Reading {
             begin,
             passed: begin,
             stops: stops.into(),
+            last: None,
         }
     }
 
@@ -330,6 +359,9 @@ impl Reading {
         let mut has_items = false;
         let turn = self.container.turn(buffer, now, stop, |item| {
             has_items = true;
+            if let Item::Text(text) = &item {
+                self.last = Some(text.time);
+            }
             pass(Event::Item(item));
         });
         if self.container.memory() > room {
@@ -551,6 +583,30 @@ mod tests {
         world.write("shop", "3");
         world.read(From::End);
         assert_eq!(world.texts()["shop"], ["3"]);
+    }
+
+    #[test]
+    fn the_backlog_is_known() {
+        let mut world = World::new();
+        world.write("shop", "1");
+        world.read(From::Beginning);
+        assert_eq!(world.reader.backlog(), Backlog::default());
+        for line in 0..9 {
+            world.write("shop", &line.to_string());
+        }
+        world.reader.update(world.now).unwrap();
+        let mut buffer = [0; 80];
+        assert!(
+            world
+                .reader
+                .turn(&mut buffer, world.now, &mut world.recorder)
+        );
+        // Two of nine lines of 32 bytes are read.
+        let backlog = world.reader.backlog();
+        assert_eq!(backlog.bytes, 7 * 32);
+        assert_eq!(backlog.since.map(|time| time.seconds), Some(1_772_366_400));
+        world.read(From::Beginning);
+        assert_eq!(world.reader.backlog(), Backlog::default());
     }
 
     /// All containers write lines without an end.
