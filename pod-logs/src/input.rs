@@ -5,6 +5,7 @@
 //! so that the input reads all the time, and between two calls Fluent Bit pauses, resumes or
 //! ends the input.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use positions::outputs::{self, ListId};
 use positions::{Entry, PositionFile};
 use reader::Reader;
 use reader::discovery::{Namespaces, Scope};
+use reader::pod_folder::PodFolder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -64,6 +66,8 @@ struct Running {
     own: Option<PositionFile>,
     /// A passage that is not appended yet.
     pending: Option<Encoded>,
+    /// Whether containers were forgotten that are gone.
+    has_forgotten: bool,
     flow: Flow,
     /// Whether a queue lacks something that was appended: an output was late, or Fluent Bit
     /// has dropped it.
@@ -182,6 +186,7 @@ impl Running {
             intake: Intake::new(config, queues, log, now),
             own,
             pending: None,
+            has_forgotten: false,
             has_to_rewind: false,
             next_look: now,
             next_update: now,
@@ -200,6 +205,9 @@ impl Running {
             let taken = self.intake.take();
             self.pending =
                 taken.map_err(|error| format!("cannot record where outputs begin: {error}"))?;
+            if let Some(pending) = &mut self.pending {
+                self.intake.add_gone(pending);
+            }
         }
         if let Some(pending) = self.pending.take() {
             return self.append(pending, input, now);
@@ -216,6 +224,10 @@ impl Running {
             let updated = self.reader.update(now);
             updated.map_err(|error| format!("cannot read {}: {error}", config.path.display()))?;
             self.next_update = now + GATHER;
+            // After an error, they are forgotten after the next start.
+            if !std::mem::replace(&mut self.has_forgotten, true) {
+                let _ = self.forget(config);
+            }
         }
         self.intake.set_now(now);
         if self.reader.turn(&mut self.buffer, now, &mut self.intake) {
@@ -226,6 +238,18 @@ impl Running {
             completed.map_err(|error| format!("cannot record where outputs begin: {error}"))?;
         }
         self.wait(now, end);
+        Ok(())
+    }
+
+    /// Forgets the containers of pods that were deleted while Fluent Bit did not run.
+    fn forget(&mut self, config: &Config) -> io::Result<()> {
+        let mut pods = BTreeSet::new();
+        for entry in config.path.read_dir()? {
+            let name = entry?.file_name();
+            pods.extend(name.to_str().and_then(PodFolder::parse).map(|pod| pod.uid));
+        }
+        self.intake
+            .forget(|container| pods.contains(&container.uid));
         Ok(())
     }
 

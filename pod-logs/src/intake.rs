@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluent_bit::{Level, Limiter, Log};
-use reader::begin::{self, Begin, Gone, Wants};
+use positions::Container;
+use reader::begin::{self, Begin, Wants};
 use reader::container_log::Missing;
 use reader::labels::Labels;
 use reader::line::{Stream, Time};
@@ -14,7 +15,7 @@ use reader::{ContainerId, Event, Item, LogFolder, Passage, Position, Receiver};
 
 use crate::config::{Config, StartFrom};
 use crate::metrics::Counts;
-use crate::queues::Queues;
+use crate::queues::{Gone, Queues};
 use crate::records::{Encoder, From};
 
 /// Receives what is read.
@@ -41,6 +42,8 @@ pub(crate) struct Intake {
     /// The beginnings of a container that are not recorded yet.
     begun: Option<(ContainerId, Vec<(begin::From, Position)>)>,
     passage: Option<Encoded>,
+    /// The containers that were deleted while the input did not run.
+    gone: Vec<Gone>,
 }
 
 /// A passage that waits for labels.
@@ -81,6 +84,7 @@ impl Intake {
             now,
             begun: None,
             passage: None,
+            gone: Vec::new(),
         }
     }
 
@@ -101,6 +105,41 @@ impl Intake {
             self.begun = None;
         }
         Ok(self.passage.take().or_else(|| self.take_waiting()))
+    }
+
+    /// Forgets the containers that are no longer on the node. The queues learn it with the next
+    /// passages that they get, because Fluent Bit delivers no chunk without records.
+    pub(crate) fn forget(&mut self, is_there: impl Fn(&Container) -> bool) {
+        self.gone = self.queues.remove_gone(is_there);
+        if !self.gone.is_empty() {
+            let line = format!(
+                "{} positions are those of containers that were deleted while this input did not \
+                 run; lines that these wrote last may be missing",
+                self.gone.len()
+            );
+            self.log.write(Level::Info, &line);
+        }
+    }
+
+    /// Adds the last passages of containers that are gone to a passage that the same queues
+    /// get.
+    pub(crate) fn add_gone(&mut self, encoded: &mut Encoded) {
+        if self.encoder.is_flat() || self.gone.is_empty() {
+            return;
+        }
+        let namespace = &encoded.id.pod.namespace;
+        let gone = self
+            .gone
+            .extract_if(.., |gone| gone.output.wants(namespace));
+        for Gone { id, passage, .. } in gone {
+            let from = From {
+                id: &id,
+                labels: None,
+            };
+            let mut records = self.encoder.finish(from, &passage, Vec::new());
+            records.append(&mut encoded.records);
+            encoded.records = records;
+        }
     }
 
     /// Returns a passage that does not have to wait any more.
@@ -253,7 +292,7 @@ impl Receiver for Intake {
                     self.counts.containers += 1;
                 }
                 self.begun = (!new.is_empty()).then(|| (id.clone(), new));
-                if let Some(Gone { bytes }) = gone {
+                if let Some(begin::Gone { bytes }) = gone {
                     self.report_gone(id, bytes, "log files were deleted before they were read");
                 }
             }

@@ -12,7 +12,8 @@ use positions::outputs::{self, ListId, Output};
 use positions::{Container, Entry, POSITIONS, PositionFile, START};
 use reader::begin::{From, Wants};
 use reader::line::Time;
-use reader::{ContainerId, Position};
+use reader::pod_folder::PodFolder;
+use reader::{ContainerId, Passage, Position};
 
 use crate::position;
 
@@ -45,6 +46,16 @@ struct Queue {
     start: BTreeMap<Container, Entry>,
     start_file: PositionFile,
     is_new: bool,
+}
+
+/// A container that is no longer on the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Gone {
+    /// The output whose queue has a position of it.
+    pub(crate) output: Output,
+    pub(crate) id: ContainerId,
+    /// The position, as the container's last passage.
+    pub(crate) passage: Passage,
 }
 
 /// The container of the entry that marks a file of starts as complete.
@@ -224,6 +235,48 @@ impl Queues {
         Ok(())
     }
 
+    /// Removes the containers that are no longer on the node from the files of starts. Returns
+    /// the positions of those that queues have, each as the last passage of its container.
+    pub(crate) fn remove_gone(&mut self, is_there: impl Fn(&Container) -> bool) -> Vec<Gone> {
+        let mut gone = Vec::new();
+        for queue in &mut self.outputs {
+            let started: Vec<Container> = queue.start.keys().cloned().collect();
+            for container in started.iter().filter(|container| !is_there(container)) {
+                if *container != mark() && queue.start_file.remove(container).is_ok() {
+                    queue.start.remove(container);
+                }
+            }
+            let taken = queue.taken.iter();
+            for (container, entry) in taken.filter(|(container, _)| !is_there(container)) {
+                let Some(to) = position::decode(&entry.position) else {
+                    continue;
+                };
+                // Only the UID is known.
+                let pod = PodFolder {
+                    namespace: String::new(),
+                    pod: String::new(),
+                    uid: container.uid.clone(),
+                };
+                let id = ContainerId {
+                    pod,
+                    container: container.name.clone(),
+                };
+                let passage = Passage {
+                    begin: to.place(),
+                    from: to.place(),
+                    to,
+                    is_last: true,
+                };
+                gone.push(Gone {
+                    output: queue.output.clone(),
+                    id,
+                    passage,
+                });
+            }
+        }
+        gone
+    }
+
     /// Returns whether an output is new.
     pub(crate) fn has_new(&self) -> bool {
         self.outputs.iter().any(|queue| queue.is_new)
@@ -306,7 +359,6 @@ pub(crate) fn container(id: &ContainerId) -> Container {
 
 #[cfg(test)]
 mod tests {
-    use reader::pod_folder::PodFolder;
     use tempfile::TempDir;
 
     use super::*;
@@ -378,5 +430,50 @@ mod tests {
         let queues = load(&folder, &outputs);
         assert!(!queues.has_new());
         assert!(queues.wants(&id("02"), true, From::End).everything);
+    }
+
+    /// Pods were deleted while Fluent Bit did not run.
+    #[test]
+    fn containers_that_are_gone_are_removed() {
+        let folder = TempDir::new().unwrap();
+        let outputs = [Output {
+            namespaces: Some(BTreeSet::from(["shop".to_owned()])),
+            ..output("siem", None)
+        }];
+        let mut queues = load(&folder, &outputs);
+        let begun = [(From::End, Position::beginning(9, 0))];
+        for uid in ["01", "02"] {
+            queues.begin(&id(uid), &begun, From::End).unwrap();
+        }
+        queues.complete().unwrap();
+        let path = folder.path().join("siem").join(POSITIONS);
+        let (mut file, _) = PositionFile::open(&path).unwrap();
+        for uid in ["01", "02", "03"] {
+            let position = Position::beginning(11, 0);
+            let entry = Entry {
+                place: position.place(),
+                position: position::encode(&position),
+            };
+            file.set(&container(&id(uid)), &entry).unwrap();
+        }
+        let mut queues = load(&folder, &outputs);
+        let gone = queues.remove_gone(|container| container.uid == "01");
+        let gone: Vec<_> = gone
+            .iter()
+            .map(|gone| {
+                let ContainerId { pod, container } = &gone.id;
+                let is_last = gone.passage.is_last;
+                (&*gone.output.queue, &*pod.uid, &**container, is_last)
+            })
+            .collect();
+        assert_eq!(
+            gone,
+            [("siem", "02", "app", true), ("siem", "03", "app", true)]
+        );
+        let queues = load(&folder, &outputs);
+        assert_eq!(
+            (queues.outputs[0].start.len(), queues.has_new()),
+            (2, false)
+        );
     }
 }
