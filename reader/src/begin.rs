@@ -377,7 +377,7 @@ mod tests {
 
     use super::*;
     use crate::container::{Container, Item, Turn};
-    use crate::container_log::{Missing, Start};
+    use crate::container_log::Missing;
 
     const T1: &str = "0.log.20260301-000001";
     const T2: &str = "0.log.20260301-000002";
@@ -459,7 +459,7 @@ mod tests {
 
         /// Reads from a position on. Returns the texts, and the position after so many.
         fn read(&self, from: &Position, count: usize) -> (String, Position) {
-            let mut container = Container::new(&self.folder, Start::At(from.clone()), 1000);
+            let mut container = Container::new(&self.folder, from.clone(), 1000);
             let (mut texts, mut now) = (String::new(), Instant::now());
             // Each line has 32 bytes.
             let mut buffer = [0; 32];
@@ -475,7 +475,7 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
-            (texts, container.position().unwrap())
+            (texts, container.position())
         }
 
         /// Returns the positions after so many lines, of one reader.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::assembler::{Assembler, Offsets, Text};
-use crate::container_log::{self, ContainerLog, Location, Missing, Start, Step};
+use crate::container_log::{self, ContainerLog, Location, Missing, Step};
 use crate::line::{Line, Stream, Time};
 use crate::log_folder::LogFolder;
 
@@ -134,26 +134,21 @@ pub enum Turn {
 }
 
 impl Container {
-    /// Creates a container with its folder. Texts of more than `limit` bytes are passed on in
-    /// pieces.
+    /// Creates a container with its folder, which is read from a position on. Texts of more
+    /// than `limit` bytes are passed on in pieces.
     #[must_use]
-    pub fn new(folder: impl Into<LogFolder>, start: Start<Position>, limit: usize) -> Self {
-        let (start, position) = match start {
-            Start::Beginning => (Start::Beginning, Position::beginning(0, 0)),
-            Start::End => (Start::End, Position::beginning(0, 0)),
-            Start::At(position) => (Start::At(position.log.clone()), position),
-        };
+    pub fn new(folder: impl Into<LogFolder>, start: Position, limit: usize) -> Self {
         let Position {
-            log: _,
+            log,
             passed,
             read,
             before,
             scale,
             given_up,
             is_in_line,
-        } = position;
+        } = start;
         Self {
-            log: ContainerLog::new(folder, start),
+            log: ContainerLog::new(folder, log),
             assembler: Assembler::new(limit, passed),
             before,
             read,
@@ -178,10 +173,10 @@ impl Container {
         self.log.folder()
     }
 
-    /// Returns the position of the next text; none before the first turn.
+    /// Returns the position of the next text.
     #[must_use]
-    pub fn position(&self) -> Option<Position> {
-        let mut log = self.log.position()?;
+    pub fn position(&self) -> Position {
+        let mut log = self.log.position();
         let (passed, is_in_line) = match &mut log.file {
             Some(file) => {
                 let end = file.offset;
@@ -192,7 +187,7 @@ impl Container {
             }
             None => (Offsets::default(), false),
         };
-        Some(Position {
+        Position {
             log,
             passed,
             read: self.read,
@@ -200,7 +195,7 @@ impl Container {
             scale: self.scale,
             given_up: self.given_up,
             is_in_line,
-        })
+        }
     }
 
     /// Returns the number of bytes in files that are not read yet, as far as it is known.
@@ -403,8 +398,7 @@ impl Container {
 
     /// Returns whether lines are read again.
     fn is_behind(&self) -> bool {
-        let position = self.log.position();
-        let file = position.and_then(|position| position.file);
+        let file = self.log.position().file;
         file.is_none_or(|file| file.offset < self.read)
     }
 

@@ -43,7 +43,8 @@ const PART: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct ContainerLog {
     folder: LogFolder,
-    start: Option<Start<Position>>,
+    /// The position at which reading begins, until then.
+    start: Option<Position>,
     /// The last file that was read entirely.
     after: Option<FileName>,
     current: Option<Current>,
@@ -53,18 +54,7 @@ pub struct ContainerLog {
     unreadable: Option<FileName>,
 }
 
-/// The point from which a log is read, with the positions of its reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start<P> {
-    /// The first line that is left.
-    Beginning,
-    /// The next line that is written.
-    End,
-    /// The position of an earlier reader.
-    At(P),
-}
-
-/// A position in a container's log. The lines before it were read.
+/// A position in a container's log. The lines before it were read. The default is the beginning.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// The last file that was read entirely, if there was one.
@@ -161,9 +151,9 @@ pub enum Missing {
 }
 
 impl ContainerLog {
-    /// Creates the log of a container's folder.
+    /// Creates the log of a container's folder, which is read from a position on.
     #[must_use]
-    pub fn new(folder: impl Into<LogFolder>, start: Start<Position>) -> Self {
+    pub fn new(folder: impl Into<LogFolder>, start: Position) -> Self {
         Self {
             folder: folder.into(),
             start: Some(start),
@@ -180,21 +170,16 @@ impl ContainerLog {
         &self.folder.path
     }
 
-    /// Returns the position of the next line; none before the first call of
-    /// [`ContainerLog::read`].
+    /// Returns the position of the next line.
     #[must_use]
-    pub fn position(&self) -> Option<Position> {
-        match &self.start {
-            Some(Start::At(position)) => Some(position.clone()),
-            Some(Start::Beginning | Start::End) => None,
-            None => Some(Position {
-                after: self.after.clone(),
-                file: self.current.as_ref().map(|current| FilePosition {
-                    id: current.id,
-                    offset: current.offset,
-                }),
+    pub fn position(&self) -> Position {
+        self.start.clone().unwrap_or_else(|| Position {
+            after: self.after.clone(),
+            file: self.current.as_ref().map(|current| FilePosition {
+                id: current.id,
+                offset: current.offset,
             }),
-        }
+        })
     }
 
     /// Confirms the text before an offset of the current file.
@@ -297,59 +282,26 @@ impl ContainerLog {
         }
     }
 
-    /// Begins at the start, once there is a file.
+    /// Begins at the start.
     fn begin(&mut self) -> io::Result<Option<Missing>> {
-        let missing = match &self.start {
-            None => return Ok(None),
-            Some(Start::Beginning) => None,
-            Some(Start::End) => {
-                self.begin_at_end()?;
-                None
-            }
-            Some(Start::At(position)) => {
-                let position = position.clone();
-                self.begin_at(&position)?
-            }
-        };
-        self.start = None;
-        Ok(missing)
-    }
-
-    fn begin_at_end(&mut self) -> io::Result<()> {
-        let mut entries = log_folder::list_at_rest(&self.folder)?.unwrap_or_default();
-        let Some(last) = entries.pop() else {
-            return Ok(());
-        };
-        self.after = entries.pop().map(|entry| entry.name);
-        let opened = last.open().and_then(|mut source| {
-            let (id, offset) = (source.id()?, source.end_of_lines()?);
-            Ok((source, id, offset))
-        });
-        let (source, id, offset) = match opened {
-            Err(error) if is_of_file(&error) => return Ok(()),
-            opened => opened?,
-        };
-        self.current = Some(Current::new(source, last.name, id, offset));
-        Ok(())
-    }
-
-    fn begin_at(&mut self, position: &Position) -> io::Result<Option<Missing>> {
-        self.after.clone_from(&position.after);
-        // An empty file is the first unread one.
-        let Some(FilePosition { id, offset }) = position.in_text() else {
+        let Some(start) = &self.start else {
             return Ok(None);
         };
-        let (found, _) = log_folder::look(&self.folder, |entries| {
-            let found = log_folder::find(entries, position.after.as_ref(), &id);
-            let found = found.map(|(index, source)| (entries[index].name.clone(), source));
-            let is_found = found.is_some();
-            Ok((found, is_found))
-        })?;
-        let Some((name, source)) = found else {
-            return Ok(Some(Missing::Deleted));
+        // An empty file is the first unread one.
+        let missing = if let Some(FilePosition { id, offset }) = start.in_text() {
+            let (found, _) = log_folder::look(&self.folder, |entries| {
+                let found = log_folder::find(entries, start.after.as_ref(), &id);
+                let found = found.map(|(index, source)| (entries[index].name.clone(), source));
+                let is_found = found.is_some();
+                Ok((found, is_found))
+            })?;
+            self.current = found.map(|(name, source)| Current::new(source, name, id, offset));
+            self.current.is_none().then_some(Missing::Deleted)
+        } else {
+            None
         };
-        self.current = Some(Current::new(source, name, id, offset));
-        Ok(None)
+        self.after = self.start.take().and_then(|start| start.after);
+        Ok(missing)
     }
 
     /// Returns how to wait at the end of the current file; none if it is complete, because

@@ -51,6 +51,5 @@ pub mod reader;
 mod source;
 
 pub use self::container::{Container, Item, Position, Turn};
-pub use self::container_log::Start;
 pub use self::log_folder::LogFolder;
 pub use self::reader::{Backlog, ContainerId, Event, Passage, Reader, Receiver};

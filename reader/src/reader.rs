@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::begin::{Begin, From, Gone};
 use crate::container::{Container, Item, PLACES, Position, Turn};
-use crate::container_log::{Missing, Start};
+use crate::container_log::Missing;
 use crate::discovery::{Discovery, Scope};
 use crate::line::Time;
 use crate::log_folder::LogFolder;
@@ -256,10 +256,10 @@ impl Reader {
                     gone,
                 }) => {
                     receiver.receive(id, Event::Begun { new, gone });
-                    let start = Start::At(position.clone());
-                    let container = Container::new(folder(), start, self.limit);
+                    let place = position.place();
+                    let container = Container::new(folder(), position, self.limit);
                     let container = container.with_anchors(anchors);
-                    reading.insert(Reading::new(container, position.place(), stops))
+                    reading.insert(Reading::new(container, place, stops))
                 }
                 Err(error) => {
                     *wake = Some(now + RETRY);
@@ -370,9 +370,7 @@ impl Reading {
         if let Ok(Turn::Missing(missing)) = &turn {
             pass(Event::Missing(missing.clone()));
         }
-        let Some(to) = self.container.position() else {
-            return turn;
-        };
+        let to = self.container.position();
         let place = to.place();
         let is_last = matches!(turn, Ok(Turn::Ended));
         // Texts that were given up at a stop may be complete now, so its place is not reached.

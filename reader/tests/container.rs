@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use reader::{Container, Item, Position, Start, Turn};
+use reader::{Container, Item, Position, Turn};
 use tempfile::TempDir;
 
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl World {
         let folder = TempDir::new().unwrap();
         Self {
             file: create(&folder.path().join("0.log")),
-            container: Container::new(folder.path().to_owned(), Start::Beginning, LIMIT),
+            container: Container::new(folder.path().to_owned(), Position::beginning(0, 0), LIMIT),
             folder,
             rotations: 0,
             lines: 0,
@@ -101,13 +101,8 @@ impl World {
             }
             Event::Turns(turns) => self.turns(*turns),
             Event::RestartReader => {
-                let start = self
-                    .container
-                    .position()
-                    .map_or(Start::Beginning, |position| {
-                        let stored = serde_json::to_string(&position).unwrap();
-                        Start::At(serde_json::from_str::<Position>(&stored).unwrap())
-                    });
+                let stored = serde_json::to_string(&self.container.position()).unwrap();
+                let start: Position = serde_json::from_str(&stored).unwrap();
                 let folder = self.folder.path().to_owned();
                 self.container = Container::new(folder, start, LIMIT);
             }
@@ -123,8 +118,8 @@ impl World {
         // Few lines at a time, so that restarts fall between the parts of a line.
         let mut buffer = [0; 100];
         for _ in 0..turns {
-            let total = self.container.position().map(|position| position.place());
-            if until.is_some() && total >= until {
+            let place = self.container.position().place();
+            if until.is_some_and(|until| place >= until) {
                 return;
             }
             let received = &mut self.received;
@@ -178,15 +173,13 @@ proptest! {
         let mut positions = Vec::new();
         for event in &events {
             world.happen(event);
-            if let Some(position) = world.container.position() {
-                positions.push((position, world.received.clone()));
-            }
+            positions.push((world.container.position(), world.received.clone()));
         }
         let later = positions.iter().skip(distance);
         for ((from, before), (to, after)) in positions.iter().zip(later) {
             prop_assert!(from.place() <= to.place());
             let folder = world.folder.path().to_owned();
-            world.container = Container::new(folder, Start::At(from.clone()), LIMIT);
+            world.container = Container::new(folder, from.clone(), LIMIT);
             world.received.clone_from(before);
             world.turns_until(usize::MAX, Some(to.place()));
             prop_assert_eq!(&world.received, after);

@@ -18,7 +18,7 @@ use flate2::write::GzEncoder;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use reader::LogFolder;
-use reader::container_log::{ContainerLog, Position, SETTLE, Start, Step};
+use reader::container_log::{ContainerLog, Position, SETTLE, Step};
 use tempfile::TempDir;
 
 /// An event in the life of a log.
@@ -345,7 +345,7 @@ impl Reader {
             links: Arc::new([root.join("docker")]),
         };
         Self {
-            log: ContainerLog::new(&folder, Start::Beginning),
+            log: ContainerLog::new(&folder, Position::default()),
             folder,
             now: Instant::now(),
             received: Vec::new(),
@@ -354,13 +354,8 @@ impl Reader {
     }
 
     fn restart(&mut self) {
-        let start = match self.log.position() {
-            Some(position) => {
-                let stored = serde_json::to_string(&position).unwrap();
-                Start::At(serde_json::from_str::<Position>(&stored).unwrap())
-            }
-            None => Start::Beginning,
-        };
+        let stored = serde_json::to_string(&self.log.position()).unwrap();
+        let start: Position = serde_json::from_str(&stored).unwrap();
         self.log = ContainerLog::new(&self.folder, start);
     }
 

@@ -17,8 +17,7 @@ use reader::begin::{Begin, From, Wants, begin};
 use reader::container_log::Missing;
 use reader::discovery::{Discovery, Scope};
 use reader::{
-    Container, ContainerId, Event, Item, LogFolder, Passage, Position, Reader, Receiver, Start,
-    Turn,
+    Container, ContainerId, Event, Item, LogFolder, Passage, Position, Reader, Receiver, Turn,
 };
 use tempfile::TempDir;
 
@@ -58,7 +57,11 @@ fn compress(path: &Path) {
     fs::remove_file(path).unwrap();
 }
 
-fn open(folder: &TempDir, start: Start<Position>) -> Container {
+fn beginning() -> Position {
+    Position::beginning(0, 0)
+}
+
+fn open(folder: &TempDir, start: Position) -> Container {
     Container::new(folder.path().to_owned(), start, 1000)
 }
 
@@ -71,7 +74,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(folder: &TempDir, start: Start<Position>) -> Self {
+    fn new(folder: &TempDir, start: Position) -> Self {
         Self {
             container: open(folder, start),
             now: Instant::now(),
@@ -102,12 +105,12 @@ impl Run {
     }
 
     fn restart(&mut self, folder: &TempDir) {
-        let position = self.container.position().unwrap();
-        self.container = open(folder, Start::At(position));
+        let position = self.container.position();
+        self.container = open(folder, position);
     }
 }
 
-fn read_all(folder: &TempDir, start: Start<Position>) -> Run {
+fn read_all(folder: &TempDir, start: Position) -> Run {
     let mut run = Run::new(folder, start);
     run.read(1000, 1000);
     run
@@ -123,7 +126,7 @@ fn a_pause_after_a_restart_loses_no_part_of_a_line() {
     let text =
         ["P aaaa", "P bbbb", "P cccc", "F dddd"].map(|text| part("stdout", &text[..1], &text[2..]));
     let folder = folder(&[(CURRENT, &text.concat())]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     // Three parts are read, and the process is killed.
     run.read(3 * text[0].len(), 1);
     run.restart(&folder);
@@ -139,7 +142,7 @@ fn a_pause_after_a_restart_loses_no_part_of_a_line() {
 fn a_pause_does_not_cut_a_line_whose_rest_is_there() {
     let text = ["P aaaa", "F bbbb"].map(|text| part("stdout", &text[..1], &text[2..]));
     let folder = folder(&[(CURRENT, &text.concat())]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(text[0].len(), 1);
     run.now += PAUSE;
     run.read(1000, 100);
@@ -155,7 +158,7 @@ fn a_position_in_a_file_that_is_gone_is_not_one_in_the_next_file() {
         (T1, &first),
         (CURRENT, &lines(10..16).replace("stdout", "stderr")),
     ]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(first.len(), 1);
     assert_eq!(run.texts.len(), 6);
     fs::remove_file(folder.path().join(T1)).unwrap();
@@ -170,7 +173,7 @@ fn a_position_in_a_file_that_is_gone_is_not_one_in_the_next_file() {
 fn an_invalid_line_arrives_once() {
     let text = part("stdout", "P", "a") + &part("stderr", "P", "b") + "invalid\n";
     let folder = folder(&[(CURRENT, &text)]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(text.len(), 1);
     run.restart(&folder);
     run.read(text.len(), 1);
@@ -182,7 +185,7 @@ fn an_invalid_line_arrives_once() {
 fn the_pieces_of_a_long_text_arrive_once() {
     let text = part("stdout", "P", &"a".repeat(1500));
     let folder = folder(&[(CURRENT, &text)]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(text.len() + 10, 1);
     run.restart(&folder);
     let end = part("stdout", "F", "b");
@@ -209,11 +212,9 @@ fn the_rest_of_a_line_that_is_cut_is_never_parsed() {
         let folder = folder(&[(CURRENT, &format!("{line}\n{}", lines(0..1)))]);
         // The reader is killed after each number of turns, and waits too long.
         for (kill, waits) in (0..5).flat_map(|kill| [(kill, false), (kill, true)]) {
-            let mut run = Run::new(&folder, Start::Beginning);
+            let mut run = Run::new(&folder, beginning());
             run.read(BUFFER, kill);
-            if run.container.position().is_some() {
-                run.restart(&folder);
-            }
+            run.restart(&folder);
             if waits {
                 run.now += PAUSE;
             }
@@ -239,10 +240,7 @@ fn the_rest_of_a_line_that_is_cut_is_never_parsed() {
         };
         let begin = reader::begin::begin(folder.path(), &wants).unwrap();
         assert_eq!(
-            read_all(&folder, Start::At(begin.position))
-                .texts
-                .last()
-                .unwrap(),
+            read_all(&folder, begin.position).texts.last().unwrap(),
             "00"
         );
     }
@@ -257,7 +255,7 @@ fn the_rest_of_a_line_that_was_given_up_is_never_parsed() {
     let first = format!("{begin}{}", "x".repeat(BUFFER - begin.len()));
     for restarts in [false, true] {
         let folder = folder(&[(CURRENT, &first)]);
-        let mut run = Run::new(&folder, Start::Beginning);
+        let mut run = Run::new(&folder, beginning());
         run.read(BUFFER, 2);
         run.now += PAUSE;
         run.read(BUFFER, 1);
@@ -282,7 +280,7 @@ fn the_rest_of_a_line_that_was_given_up_is_never_parsed() {
 #[test]
 fn a_clock_that_is_set_back_repeats_nothing() {
     let folder = folder(&[(T2, &lines(0..2)), (CURRENT, &lines(2..4))]);
-    let mut run = read_all(&folder, Start::Beginning);
+    let mut run = read_all(&folder, beginning());
     fs::rename(folder.path().join(CURRENT), folder.path().join(T1)).unwrap();
     fs::write(folder.path().join(CURRENT), lines(4..6)).unwrap();
     run.read(1000, 100);
@@ -292,7 +290,7 @@ fn a_clock_that_is_set_back_repeats_nothing() {
 #[test]
 fn a_clock_that_is_set_back_while_the_reader_is_stopped_loses_nothing() {
     let folder = folder(&[(T2, &lines(0..2)), (CURRENT, &lines(2..4))]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     while run.texts.len() < 3 {
         run.read(LINE, 1);
     }
@@ -309,7 +307,7 @@ fn a_clock_that_is_set_back_while_the_reader_is_stopped_loses_nothing() {
 fn a_file_that_could_not_be_opened_once_is_read_later() {
     let folder = TempDir::new().unwrap();
     symlink("/nowhere", folder.path().join(CURRENT)).unwrap();
-    let mut run = read_all(&folder, Start::Beginning);
+    let mut run = read_all(&folder, beginning());
     assert_eq!(run.missing.len(), 1);
     fs::remove_file(folder.path().join(CURRENT)).unwrap();
     // Everything that is written from now on, in several rotations.
@@ -328,7 +326,7 @@ fn a_file_that_is_no_regular_one_does_not_block() {
     assert!(status.unwrap().success());
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let run = read_all(&folder, Start::Beginning);
+        let run = read_all(&folder, beginning());
         sender.send(run.missing.len())
     });
     let missing = receiver.recv_timeout(Duration::from_secs(5));
@@ -352,7 +350,7 @@ fn files_that_begin_alike_are_told_apart() {
         )
     };
     let folder = folder(&[(T1, &text(1)), (T2, &text(2)), (CURRENT, &text(3))]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(10_000, 1);
     // The kubelet compresses both while the first is open.
     for name in [T1, T2] {
@@ -371,7 +369,7 @@ fn the_unread_files_of_a_deleted_pod_are_reported() {
         (T2, &lines(2..4)),
         (CURRENT, &lines(4..6)),
     ]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     run.read(LINE, 1);
     for name in [T1, T2, CURRENT] {
         fs::remove_file(folder.path().join(name)).unwrap();
@@ -386,7 +384,7 @@ fn the_unread_files_of_a_deleted_pod_are_reported() {
 #[test]
 fn a_file_that_is_deleted_after_an_empty_one_is_reported() {
     let folder = folder(&[(CURRENT, "")]);
-    let mut run = read_all(&folder, Start::Beginning);
+    let mut run = read_all(&folder, beginning());
     fs::write(folder.path().join("1.log"), lines(0..2)).unwrap();
     for name in [CURRENT, "1.log"] {
         fs::remove_file(folder.path().join(name)).unwrap();
@@ -405,10 +403,10 @@ fn a_file_that_is_deleted_between_two_turns_is_reported() {
         (T2, &lines(2..4)),
         (CURRENT, &lines(4..6)),
     ]);
-    let mut run = Run::new(&folder, Start::Beginning);
+    let mut run = Run::new(&folder, beginning());
     let is_between = |run: &Run| {
         let position = run.container.position();
-        position.is_some_and(|position| position.log.after.is_some() && position.log.file.is_none())
+        position.log.after.is_some() && position.log.file.is_none()
     };
     while !is_between(&run) {
         run.read(1000, 1);
@@ -427,7 +425,7 @@ fn a_file_that_is_deleted_between_two_turns_is_reported() {
 fn a_file_that_is_compressed_meanwhile_is_read_once() {
     for round in 0..500 {
         let folder = folder(&[(T1, &lines(0..1)), (CURRENT, &lines(1..2))]);
-        let mut run = Run::new(&folder, Start::Beginning);
+        let mut run = Run::new(&folder, beginning());
         run.read(LINE, 1);
         run.read(LINE, 1);
         let path = folder.path().join(T1);
@@ -466,10 +464,7 @@ fn a_rotation_at_the_start_hides_no_file() {
             (T2, &lines(2..4)),
             (CURRENT, &lines(4..6)),
         ]);
-        let known = read_all(&folder, Start::Beginning)
-            .container
-            .position()
-            .unwrap();
+        let known = read_all(&folder, beginning()).container.position();
         let is_ready = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -511,7 +506,7 @@ fn lacking_while(
 ) -> Vec<String> {
     let mut stops: Vec<u64> = begin.stops.clone();
     stops.reverse();
-    let container = open(folder, Start::At(begin.position.clone()));
+    let container = open(folder, begin.position.clone());
     let mut container = container.with_anchors(begin.anchors.clone());
     let (mut now, mut lacking) = (Instant::now(), Vec::new());
     let mut buffer = [0; LINE + 10];
@@ -521,7 +516,7 @@ fn lacking_while(
             Item::Text(text) => texts.push(String::from_utf8_lossy(text.text).into_owned()),
             Item::Invalid(_) => panic!("all lines are valid"),
         });
-        let to = container.position().unwrap().place();
+        let to = container.position().place();
         if to > place {
             lacking.append(&mut texts);
         }
@@ -547,11 +542,11 @@ fn first(folder: &TempDir) -> Position {
 }
 
 fn after(folder: &TempDir, count: usize) -> Position {
-    let mut run = Run::new(folder, Start::At(first(folder)));
+    let mut run = Run::new(folder, first(folder));
     while run.texts.len() < count {
         run.read(LINE, 1);
     }
-    run.container.position().unwrap()
+    run.container.position()
 }
 
 /// A queue has a text that was given up, and a slower one has not.
@@ -559,12 +554,12 @@ fn after(folder: &TempDir, count: usize) -> Position {
 fn a_text_that_was_given_up_is_not_repeated() {
     let folder = folder(&[(CURRENT, &part("stdout", "P", "begin"))]);
     let start = first(&folder);
-    let mut run = Run::new(&folder, Start::At(start.clone()));
+    let mut run = Run::new(&folder, start.clone());
     run.read(1000, 2);
     run.now += PAUSE;
     run.read(1000, 2);
     assert_eq!(run.texts, ["begin (cut)"]);
-    let fast = run.container.position().unwrap();
+    let fast = run.container.position();
     let path = folder.path().join(CURRENT);
     let mut file = OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(part("stdout", "F", "end").as_bytes())
@@ -604,11 +599,11 @@ fn a_file_and_its_compressed_copy_count_once() {
 fn places_fit_together_after_a_truncation() {
     let folder = folder(&[(T1, &lines(0..2)), (CURRENT, &lines(2..6))]);
     let slow = after(&folder, 1);
-    let mut run = Run::new(&folder, Start::At(first(&folder)));
+    let mut run = Run::new(&folder, first(&folder));
     run.read(1000, 100);
     fs::write(folder.path().join(CURRENT), lines(6..8)).unwrap();
     run.read(1000, 100);
-    let fast = run.container.position().unwrap();
+    let fast = run.container.position();
     let mut file = OpenOptions::new()
         .append(true)
         .open(folder.path().join(CURRENT))
@@ -851,7 +846,7 @@ fn a_passage_ends_at_each_position() {
         },
     )
     .unwrap();
-    let mut container = Container::new(folder.clone(), Start::At(start.position.clone()), 1000);
+    let mut container = Container::new(folder.clone(), start.position.clone(), 1000);
     let (mut buffer, mut now) = ([0; 1000], Instant::now());
     let mut positions = Vec::new();
     // The rest of the line comes late.
@@ -863,7 +858,7 @@ fn a_passage_ends_at_each_position() {
         if text.is_empty() {
             container.turn(&mut buffer, now, None, |_| {}).unwrap();
         }
-        positions.push(container.position().unwrap());
+        positions.push(container.position());
     }
     let [given_up, further, _] = &positions[..] else {
         panic!()

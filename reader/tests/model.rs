@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use reader::container_log::{ContainerLog, Position, SETTLE, Start, Step};
+use reader::container_log::{ContainerLog, Position, SETTLE, Step};
 use tempfile::TempDir;
 
 /// An event in the life of a log.
@@ -90,7 +90,7 @@ impl World {
         let folder = TempDir::new().unwrap();
         let file = create(&folder.path().join("0.log"));
         Self {
-            log: ContainerLog::new(folder.path().to_owned(), Start::Beginning),
+            log: ContainerLog::new(folder.path().to_owned(), Position::default()),
             folder,
             file,
             run: 0,
@@ -230,13 +230,8 @@ impl World {
             Event::ReadSteps(steps) => self.read(*steps),
             Event::RestartReader => {
                 let folder = self.folder.path().to_owned();
-                let start = match self.log.position() {
-                    Some(position) => {
-                        let stored = serde_json::to_string(&position).unwrap();
-                        Start::At(serde_json::from_str::<Position>(&stored).unwrap())
-                    }
-                    None => Start::Beginning,
-                };
+                let stored = serde_json::to_string(&self.log.position()).unwrap();
+                let start: Position = serde_json::from_str(&stored).unwrap();
                 self.log = ContainerLog::new(folder, start);
             }
         }
