@@ -318,8 +318,7 @@ fn file_index(entries: &[Entry], position: &Position) -> Option<usize> {
 /// Returns the index after the last file before a position, if that file is still there.
 fn index_after(entries: &[Entry], position: &Position) -> Option<usize> {
     let after = position.log.after.as_ref()?;
-    let is_same =
-        |entry: &Entry| !entry.name.is_later_than(after) && !after.is_later_than(&entry.name);
+    let is_same = |entry: &Entry| entry.name.has_content_of(after);
     entries.iter().position(is_same).map(|index| index + 1)
 }
 

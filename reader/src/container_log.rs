@@ -317,8 +317,7 @@ impl ContainerLog {
         let is_gone = entries.is_none();
         let mut entries = entries.unwrap_or_default().into_iter();
         let last_read = own.as_ref().max(self.after.as_ref());
-        let is_superseded =
-            entries.any(|entry| last_read.is_none_or(|last| entry.name.is_later_than(last)));
+        let is_superseded = entries.any(|entry| entry.is_after(last_read));
         let Some(current) = &mut self.current else {
             return Ok(None);
         };
@@ -395,11 +394,8 @@ impl ContainerLog {
         // The file may have been renamed or compressed since, but not both at once.
         let is_gone = self.next.take().is_some_and(|next| {
             let mut entries = entries.iter().flatten();
-            let is_same = |entry: &Entry| {
-                entry.inode == next.inode
-                    || !entry.name.is_later_than(&next.name)
-                        && !next.name.is_later_than(&entry.name)
-            };
+            let is_same =
+                |entry: &Entry| entry.inode == next.inode || entry.name.has_content_of(&next.name);
             !entries.any(is_same)
         });
         if is_gone {

@@ -62,6 +62,11 @@ impl FileName {
         self.order() > other.order()
     }
 
+    /// Returns whether the files have the same content, although one may be compressed.
+    pub(crate) fn has_content_of(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+
     fn order(&self) -> (u32, bool, Option<&str>) {
         (self.run, self.rotated.is_none(), self.rotated.as_deref())
     }

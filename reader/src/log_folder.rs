@@ -123,7 +123,7 @@ pub(crate) fn list(folder: &LogFolder) -> io::Result<Option<Vec<Entry>>> {
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     // A file and its compressed copy exist together for a moment, and have the same content.
-    entries.dedup_by(|copy, file| !copy.name.is_later_than(&file.name));
+    entries.dedup_by(|copy, file| copy.name.has_content_of(&file.name));
     Ok(Some(entries))
 }
 
