@@ -85,7 +85,7 @@ fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
     // The clock behind the scale may have been set back.
     let above = known.iter().map(|position| position.total() + 1).max();
     let scale = wants.scale.max(above.unwrap_or(0));
-    let log = Log::new(entries.to_vec(), &known, scale);
+    let log = Log::new(entries, &known, scale);
     // The next lines of each queue that are left.
     let next = known.iter().map(|position| log.next(position));
     let next = next.collect::<io::Result<Vec<Position>>>()?;
@@ -137,8 +137,8 @@ fn begin_in(entries: &[Entry], wants: &Wants) -> io::Result<Begin> {
 }
 
 /// The files that are left of a log.
-struct Log {
-    entries: Vec<Entry>,
+struct Log<'a> {
+    entries: &'a [Entry],
     /// The known positions whose file is still there, or the file before it.
     anchors: Vec<Anchor>,
     /// The scale of places if there is no such position.
@@ -153,11 +153,11 @@ struct Anchor {
     scale: u64,
 }
 
-impl Log {
-    fn new(entries: Vec<Entry>, known: &[Position], scale: u64) -> Self {
+impl<'a> Log<'a> {
+    fn new(entries: &'a [Entry], known: &[Position], scale: u64) -> Self {
         let of_file = |position: &Position| {
             Some(Anchor {
-                index: file_index(&entries, position)?,
+                index: file_index(entries, position)?,
                 before: position.before,
                 scale: position.scale,
             })
@@ -165,7 +165,7 @@ impl Log {
         // The queue has the files before one that is gone.
         let after_gone = |position: &Position| {
             Some(Anchor {
-                index: index_after(&entries, position)?,
+                index: index_after(entries, position)?,
                 before: position.total(),
                 scale: position.scale,
             })
@@ -181,7 +181,7 @@ impl Log {
 
     /// Returns the position of the next line of a queue that is left.
     fn next(&self, position: &Position) -> io::Result<Position> {
-        if file_index(&self.entries, position).is_some() {
+        if file_index(self.entries, position).is_some() {
             return Ok(position.clone());
         }
         let after = position.log.after.as_ref();
@@ -231,8 +231,7 @@ impl Log {
     }
 
     fn beginning(&self) -> io::Result<Position> {
-        let (before, scale) = self.before(0)?;
-        Ok(Position::beginning(before, scale))
+        self.before_file(0)
     }
 
     fn end(&self) -> io::Result<Position> {
@@ -240,11 +239,13 @@ impl Log {
             return self.beginning();
         };
         let end = readable(self.entries[last].open(), |source| {
-            source.id()?;
-            source.end_of_lines()
+            Ok(FilePosition {
+                id: source.id()?,
+                offset: source.end_of_lines()?,
+            })
         });
         match end? {
-            Some(offset) => self.at(last, self.entries[last].open()?, offset),
+            Some(end) => self.at(last, end),
             // It may be replaced by a readable one.
             None => self.before_file(last),
         }
@@ -261,8 +262,8 @@ impl Log {
             };
             if first(Time::default())?.is_some_and(|(_, first)| first < time) {
                 // The boundary is in this file, or after it.
-                if let Some((offset, _)) = first(time)? {
-                    return self.at(index, self.entries[index].open()?, offset);
+                if let Some((boundary, _)) = first(time)? {
+                    return self.at(index, boundary);
                 }
                 return match self.entries.get(index + 1) {
                     Some(_) => self.before_file(index + 1),
@@ -286,23 +287,16 @@ impl Log {
         })
     }
 
-    /// Returns the position at an offset of a file.
-    fn at(&self, index: usize, mut source: Source, offset: u64) -> io::Result<Position> {
-        let id = source.id()?;
-        let (before, scale) = self.before(index)?;
-        let after = index.checked_sub(1).map(|before| &self.entries[before]);
-        Ok(Position {
-            log: container_log::Position {
-                after: after.map(|entry| entry.name.clone()),
-                file: Some(FilePosition { id, offset }),
-            },
-            passed: Offsets {
-                stdout: offset,
-                stderr: offset,
-            },
-            read: offset,
-            ..Position::beginning(before, scale)
-        })
+    /// Returns the position in a file.
+    fn at(&self, index: usize, file: FilePosition) -> io::Result<Position> {
+        let mut position = self.before_file(index)?;
+        position.log.file = Some(file);
+        position.passed = Offsets {
+            stdout: file.offset,
+            stderr: file.offset,
+        };
+        position.read = file.offset;
+        Ok(position)
     }
 }
 
@@ -334,18 +328,15 @@ fn readable<T>(
     }
 }
 
-/// Returns the offset and the time of the first line since a time, if there is one.
-fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(u64, Time)>> {
+/// Returns the position and the time of the first line since a time, if there is one.
+fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(FilePosition, Time)>> {
+    let id = source.id()?;
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
-    // The rest of a line that is longer than the buffer is none.
+    // A line may be longer than the buffer: its rest is not a line.
     let mut is_in_line = false;
     loop {
-        let count = match source.read_at(at, &mut buffer) {
-            Ok(count) => count,
-            Err(_) if source.damage().is_some() => 0,
-            Err(error) => return Err(error),
-        };
+        let count = source.read_at(at, &mut buffer)?;
         let complete = memchr::memrchr(b'\n', &buffer[..count]).map_or(count, |last| last + 1);
         let mut offset = at;
         for text in buffer[..complete].split_inclusive(|byte| *byte == b'\n') {
@@ -353,7 +344,7 @@ fn first_line_since(source: &mut Source, time: Time) -> io::Result<Option<(u64, 
             let is_rest = std::mem::replace(&mut is_in_line, !text.ends_with(b"\n"));
             let parsed = Line::parse(line).filter(|line| !is_rest && line.time >= time);
             if let Some(line) = parsed {
-                return Ok(Some((offset, line.time)));
+                return Ok(Some((FilePosition { id, offset }, line.time)));
             }
             offset += text.len() as u64;
         }

@@ -44,7 +44,7 @@ struct FromStart {
     at: u64,
 }
 
-/// The flags with which a log file is opened: a file that is none, such as a FIFO, must not
+/// The flags with which a log file is opened: another kind of file, such as a FIFO, must not
 /// block the reader, and links are resolved before.
 pub(crate) const OPEN: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
@@ -166,14 +166,6 @@ impl Source {
                 Err(error) if is_of_file(&error) => return Ok(length),
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// Returns the reason why a compressed file cannot be read to its end, once that is found.
-    pub(crate) fn damage(&self) -> Option<&str> {
-        match &self.bytes {
-            Bytes::Plain(_) => None,
-            Bytes::Compressed(compressed) => compressed.damage.as_deref(),
         }
     }
 
