@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::line::{Line, Time};
 use crate::link::Target;
-use crate::source::{Source, is_passing};
+use crate::source::{Source, is_of_file};
 
 /// A file of a log.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ fn open(target: &Target, names: &Names) -> io::Result<(Vec<LogFile>, bool)> {
                 is_consistent = false;
                 continue;
             }
-            Err(error) if is_passing(&error) => return Err(error),
+            Err(error) if !is_of_file(&error) => return Err(error),
             Err(error) => Err(error.to_string()),
         };
         files.push(LogFile {

@@ -11,7 +11,7 @@ use crate::docker;
 use crate::file_id::FileId;
 use crate::file_name::FileName;
 use crate::link::Target;
-use crate::source::{Source, is_passing, refusal};
+use crate::source::{Source, is_of_file, refusal};
 
 /// A folder of logs, and the folders to which symbolic links in it may lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ fn list_linked(
         Ok(files) => files,
         // There is no file yet, or no longer.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if is_passing(&error) => return Err(error),
+        Err(error) if !is_of_file(&error) => return Err(error),
         Err(error) => {
             let content = Content::Refused(error.to_string());
             entries.push(Entry {
@@ -300,7 +300,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::source::is_of_file;
 
     /// A pod's folder, and Docker's folder with a folder for each ID.
     struct World {
