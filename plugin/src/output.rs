@@ -304,15 +304,20 @@ impl Output {
         }
     }
 
+    /// Reports that nothing can be added to the queue.
     fn report_queue_error(&self, error: &str) {
+        let then = match &self.announced {
+            Some(_) => "pod logs are read again once it works",
+            None => "chunks wait in Fluent Bit",
+        };
+        self.count_queue_error(&format!("{error}; {then}"));
+    }
+
+    /// Counts an error of the queue, and logs it unless there are too many.
+    fn count_queue_error(&self, line: &str) {
         self.metrics.count_queue_error();
         if self.queue_errors.lock().admit(Instant::now()).is_some() {
-            let then = match &self.announced {
-                Some(_) => "pod logs are read again once it works",
-                None => "chunks wait in Fluent Bit",
-            };
-            let line = format!("{error}; {then}");
-            self.log.write(Level::Error, &line);
+            self.log.write(Level::Error, line);
         }
     }
 
@@ -332,14 +337,10 @@ impl Output {
         }
         drop(ledger);
         if let Err(error) = taken {
-            self.metrics.count_queue_error();
-            if self.queue_errors.lock().admit(Instant::now()).is_some() {
-                let line = format!(
-                    "cannot write the positions of the queue: {error}; after a restart, lines \
-                     will be sent again"
-                );
-                self.log.write(Level::Error, &line);
-            }
+            self.count_queue_error(&format!(
+                "cannot write the positions of the queue: {error}; after a restart, lines will \
+                 be sent again"
+            ));
         }
     }
 
