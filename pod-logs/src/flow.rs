@@ -113,8 +113,7 @@ impl Flow {
             is_waiting
         });
         for (path, file) in files {
-            let count = file.entries.get(&Container::of_question());
-            let count = count.map_or(0, |entry| entry.place);
+            let count = positions::asked(&file.entries);
             let known = asked.insert(path, count);
             if known.is_some_and(|known| known < count) {
                 change = Change::Asked;

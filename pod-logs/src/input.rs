@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fluent_bit::{Input, Level, Limiter, Log};
+use positions::PositionFile;
 use positions::outputs::{self, ListId};
-use positions::{Entry, PositionFile};
 use reader::Reader;
 use reader::discovery::{Namespaces, Scope};
 use reader::pod_folder::PodFolder;
@@ -270,10 +270,7 @@ impl Running {
         let recorded = match &mut self.own {
             None => Ok(()),
             Some(own) if passage.is_last => own.remove(&container),
-            Some(own) => {
-                let (place, position) = (passage.to.place(), position::encode(&passage.to));
-                own.set(&container, &Entry { place, position })
-            }
+            Some(own) => own.set(&container, &position::entry(&passage.to)),
         };
         self.flow.add(id, passage, records.len(), now);
         recorded.map_err(|error| format!("cannot write the positions: {error}"))

@@ -92,9 +92,7 @@ impl Metrics {
             }
         }
     }
-}
 
-impl Metrics {
     /// Sets what is not read yet.
     pub(crate) fn set_backlog(&mut self, backlog: Backlog) {
         let seconds = |time: Time| time.seconds as f64 + f64::from(time.nanos) / 1e9;

@@ -1,13 +1,21 @@
 //! The text of a position, as the outputs keep it.
 
+use positions::Entry;
 use reader::Position;
 
-/// Returns the text of a position.
-pub(crate) fn encode(position: &Position) -> String {
+/// Returns the entry of a position.
+pub(crate) fn entry(position: &Position) -> Entry {
+    Entry {
+        place: position.place(),
+        position: encode(position),
+    }
+}
+
+fn encode(position: &Position) -> String {
     serde_json::to_string(position).expect("positions have only texts as keys")
 }
 
-/// Parses a position. Returns `None` if it is none, or one of another version.
+/// Parses a position. Returns `None` for any other text, such as a position of another version.
 pub(crate) fn decode(text: &str) -> Option<Position> {
     serde_json::from_str(text).ok()
 }

@@ -163,7 +163,7 @@ impl Queues {
         let container = container(id);
         let mut queues = self.of(&id.pod.namespace);
         queues.any(|queue| {
-            let entry = queue.taken.get(&container).or(queue.start.get(&container));
+            let entry = queue.entry(&container);
             entry.is_none_or(|entry| entry.place < place)
         })
     }
@@ -193,7 +193,7 @@ impl Queues {
             ..Wants::default()
         };
         for queue in self.of(&id.pod.namespace) {
-            let entry = queue.taken.get(&container).or(queue.start.get(&container));
+            let entry = queue.entry(&container);
             match entry.and_then(|entry| position::decode(&entry.position)) {
                 Some(position) => wants.known.push(position),
                 None if queue.is_new && is_old => wants.new.push(queue.from(new)),
@@ -218,16 +218,11 @@ impl Queues {
         let namespace = &id.pod.namespace;
         let outputs = self.outputs.iter_mut().filter(|queue| queue.is_new);
         for queue in outputs.filter(|queue| queue.output.wants(namespace)) {
-            let is_known =
-                queue.taken.contains_key(&container) || queue.start.contains_key(&container);
             let from = queue.from(new);
             if let Some((_, position)) = begun.iter().find(|(of, _)| *of == from)
-                && !is_known
+                && queue.entry(&container).is_none()
             {
-                let entry = Entry {
-                    place: position.place(),
-                    position: position::encode(position),
-                };
+                let entry = position::entry(position);
                 queue.start_file.set(&container, &entry)?;
                 queue.start.insert(container.clone(), entry);
             }
@@ -301,12 +296,8 @@ impl Queues {
 
     /// Returns how often each output had asked for records again, by its file of positions.
     pub(crate) fn asked(&self) -> impl Iterator<Item = (PathBuf, u64)> {
-        let question = Container::of_question();
-        self.outputs.iter().map(move |queue| {
-            let count = queue.taken.get(&question);
-            let count = count.map_or(0, |entry| entry.place);
-            (queue.positions.clone(), count)
-        })
+        let outputs = self.outputs.iter();
+        outputs.map(|queue| (queue.positions.clone(), positions::asked(&queue.taken)))
     }
 
     /// Returns the files of positions of the queues that want the containers of a namespace.
@@ -325,6 +316,13 @@ impl Queues {
 }
 
 impl Queue {
+    /// Returns the position up to which the queue has a container's log, or where that began.
+    fn entry(&self, container: &Container) -> Option<&Entry> {
+        self.taken
+            .get(container)
+            .or_else(|| self.start.get(container))
+    }
+
     /// Returns the point from which the output wants what was there before it, if it does not
     /// leave that to the input.
     fn from(&self, input: From) -> From {
@@ -449,11 +447,7 @@ mod tests {
         let path = folder.path().join("siem").join(POSITIONS);
         let (mut file, _) = PositionFile::open(&path).unwrap();
         for uid in ["01", "02", "03"] {
-            let position = Position::beginning(11, 0);
-            let entry = Entry {
-                place: position.place(),
-                position: position::encode(&position),
-            };
+            let entry = position::entry(&Position::beginning(11, 0));
             file.set(&container(&id(uid)), &entry).unwrap();
         }
         let mut queues = load(&folder, &outputs);

@@ -175,17 +175,17 @@ fn kubernetes(bytes: &mut Vec<u8>, from: From<'_>, node: &str) {
 
 /// Writes the map that [`positions::Group`] describes.
 fn place(bytes: &mut Vec<u8>, passage: &Passage) {
-    let position = crate::position::encode(&passage.to);
+    let end = crate::position::entry(&passage.to);
     infallible(write_map_len(bytes, 5));
     for (key, number) in [
         ("begin", passage.begin),
         ("from", passage.from),
-        ("to", passage.to.place()),
+        ("to", end.place),
     ] {
         infallible(write_str(bytes, key));
         infallible(write_uint(bytes, number));
     }
-    pair(bytes, "position", position.as_bytes());
+    pair(bytes, "position", end.position.as_bytes());
     infallible(write_str(bytes, "last"));
     infallible(write_bool(bytes, passage.is_last));
 }

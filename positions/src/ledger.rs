@@ -51,8 +51,9 @@ impl Ledger {
     /// Returns an error if the file cannot be read or created.
     pub fn open(folder: &Path) -> io::Result<(Self, usize)> {
         let (file, found) = PositionFile::open(&folder.join(POSITIONS))?;
+        let asked = asked(&found.entries);
         let mut entries = found.entries;
-        let asked = entries.remove(&Container::of_question());
+        entries.remove(&Container::of_question());
         let containers = entries.into_iter();
         let this = Self {
             folder: folder.to_owned(),
@@ -61,7 +62,7 @@ impl Ledger {
                 .map(|(container, entry)| (container, Taken::up_to(entry.place)))
                 .collect(),
             keeps_gaps: false,
-            asked: asked.map_or(0, |entry| entry.place),
+            asked,
         };
         Ok((this, found.damaged))
     }
@@ -143,11 +144,17 @@ impl Ledger {
     }
 }
 
+/// Returns how often an output has asked for groups again, according to its entries.
+#[must_use]
+pub fn asked(entries: &BTreeMap<Container, Entry>) -> u64 {
+    let entry = entries.get(&Container::of_question());
+    entry.map_or(0, |entry| entry.place)
+}
+
 impl Container {
     /// Returns the key of the entry that counts how often the output has asked for groups
     /// again.
-    #[must_use]
-    pub fn of_question() -> Self {
+    fn of_question() -> Self {
         Self {
             uid: String::new(),
             name: "again".to_owned(),
@@ -362,7 +369,7 @@ mod tests {
             world.ledger.ask_again().unwrap();
             let path = world.folder.path().join(POSITIONS);
             let found = read(&path).unwrap().unwrap();
-            assert_eq!(found.entries[&Container::of_question()].place, count);
+            assert_eq!(asked(&found.entries), count);
             world.restart();
         }
         assert!(world.ledger.containers.is_empty());

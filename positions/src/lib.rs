@@ -28,7 +28,7 @@ use std::path::Path;
 
 pub use self::file::{Container, Entries, Entry, PositionFile, read};
 pub use self::group::{Group, KEY};
-pub use self::ledger::Ledger;
+pub use self::ledger::{Ledger, asked};
 
 /// The name of the file with the positions in the folder of an output's queue.
 pub const POSITIONS: &str = "positions";
