@@ -2,11 +2,13 @@
 //! are rotated and readers restart. Each text arrives once, in the order of its stream.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
-use std::fs::{self, File, OpenOptions};
+mod files;
+
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use files::create;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use reader::{Container, Item, Position, Turn};
@@ -143,11 +145,6 @@ impl World {
             }
         }
     }
-}
-
-fn create(path: &Path) -> File {
-    let mut options = OpenOptions::new();
-    options.create_new(true).append(true).open(path).unwrap()
 }
 
 proptest! {

@@ -4,17 +4,18 @@
 //! truncated, and nothing else is reported as missing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
+mod files;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use files::{create, gzip};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use reader::LogFolder;
@@ -194,14 +195,7 @@ impl World {
     /// Records the lines of a file that is deleted or truncated.
     fn erase(&mut self, path: &Path) {
         self.has_erased = true;
-        let mut text = String::new();
-        let file = File::open(path).unwrap();
-        if path.extension().is_some_and(|extension| extension == "gz") {
-            io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(file), &mut text)
-        } else {
-            io::Read::read_to_string(&mut &file, &mut text)
-        }
-        .unwrap();
+        let text = files::read(path);
         self.erased.extend(text.lines().filter_map(number));
     }
 
@@ -236,9 +230,7 @@ impl World {
 
     fn compressed(&self) -> Option<Vec<u8>> {
         let text = fs::read(self.path(1, "")).ok()?;
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&text).unwrap();
-        Some(encoder.finish().unwrap())
+        Some(gzip(&text))
     }
 
     fn compress(&self) {
@@ -388,14 +380,6 @@ fn number(line: &str) -> Option<u64> {
     let (_, rest) = line.split_once(' ')?;
     let (number, _) = rest.split_once('\\')?;
     number.parse().ok()
-}
-
-fn create(path: &Path) -> File {
-    OpenOptions::new()
-        .create_new(true)
-        .append(true)
-        .open(path)
-        .unwrap()
 }
 
 proptest! {

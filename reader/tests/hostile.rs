@@ -2,6 +2,8 @@
 //! lines, dropped events.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
+mod files;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
@@ -11,8 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use files::{compress, gzip};
 use reader::begin::{Begin, From, Wants, begin};
 use reader::container_log::Missing;
 use reader::discovery::{Discovery, Scope};
@@ -41,20 +42,6 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
         fs::write(folder.path().join(name), text).unwrap();
     }
     folder
-}
-
-fn gzip(text: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn compress(path: &Path) {
-    let text = fs::read_to_string(path).unwrap();
-    let name = path.to_str().unwrap();
-    fs::write(format!("{name}.tmp"), gzip(&text)).unwrap();
-    fs::rename(format!("{name}.tmp"), format!("{name}.gz")).unwrap();
-    fs::remove_file(path).unwrap();
 }
 
 fn beginning() -> Position {
@@ -429,7 +416,7 @@ fn a_file_that_is_compressed_meanwhile_is_read_once() {
         run.read(LINE, 1);
         run.read(LINE, 1);
         let path = folder.path().join(T1);
-        let text = gzip(&lines(0..1));
+        let text = gzip(lines(0..1).as_bytes());
         let is_ready = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -581,7 +568,11 @@ fn a_file_and_its_compressed_copy_count_once() {
         (CURRENT, &lines(6..12)),
     ]);
     let known = after(&folder, 8);
-    fs::write(folder.path().join(format!("{T1}.gz")), gzip(&lines(0..4))).unwrap();
+    fs::write(
+        folder.path().join(format!("{T1}.gz")),
+        gzip(lines(0..4).as_bytes()),
+    )
+    .unwrap();
     let wants = Wants {
         known: vec![known.clone()],
         everything: true,

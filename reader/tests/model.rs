@@ -4,14 +4,15 @@
 //! else is reported as missing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
+mod files;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use files::{compress, create};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use reader::container_log::{ContainerLog, Position, SETTLE, Step};
@@ -153,14 +154,7 @@ impl World {
     /// Records the lines of a file that is deleted or truncated.
     fn erase(&mut self, path: &Path) {
         self.has_erased = true;
-        let mut text = String::new();
-        let file = File::open(path).unwrap();
-        if path.extension().is_some_and(|extension| extension == "gz") {
-            io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(file), &mut text)
-        } else {
-            io::Read::read_to_string(&mut &file, &mut text)
-        }
-        .unwrap();
+        let text = files::read(path);
         let numbers = text.lines().filter_map(|line| line.split(' ').nth(3));
         self.erased
             .extend(numbers.filter_map(|number| number.parse::<u64>().ok()));
@@ -278,26 +272,6 @@ impl World {
         assert!(lost.iter().all(is_erased), "{lost:?} are lost");
         assert!(self.missing == 0 || self.has_erased, "nothing is missing");
     }
-}
-
-fn create(path: &Path) -> File {
-    OpenOptions::new()
-        .create_new(true)
-        .append(true)
-        .open(path)
-        .unwrap()
-}
-
-/// Compresses a file like the kubelet: into a temporary file, which is renamed.
-fn compress(path: &Path) {
-    let text = fs::read(path).unwrap();
-    let name = path.to_str().unwrap();
-    let temporary = format!("{name}.gz.tmp");
-    let mut encoder = GzEncoder::new(File::create(&temporary).unwrap(), Compression::fast());
-    encoder.write_all(&text).unwrap();
-    encoder.finish().unwrap();
-    fs::rename(&temporary, format!("{name}.gz")).unwrap();
-    fs::remove_file(path).unwrap();
 }
 
 proptest! {

@@ -12,15 +12,15 @@
 //! reported. A kill repeats only what a queue had beyond a group that it lacked.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
+use files::create;
 use positions::{Container, Entry, Group, Ledger, POSITIONS, PositionFile, START};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -268,7 +268,7 @@ impl Log {
         }
     }
 
-    /// Compresses a file like the kubelet: into a temporary file, which is renamed.
+    /// Compresses a file.
     fn compress(&mut self, deletes: bool) {
         let older = self.older();
         let extension = |path: &Path| path.extension().unwrap().to_owned();
@@ -277,14 +277,10 @@ impl Log {
         let (Some(path), Some(_)) = (plain.next(), plain.next()) else {
             return;
         };
-        let name = path.to_str().unwrap();
-        let temporary = format!("{name}.tmp");
-        let mut encoder = GzEncoder::new(File::create(&temporary).unwrap(), Compression::fast());
-        encoder.write_all(&fs::read(path).unwrap()).unwrap();
-        encoder.finish().unwrap();
-        fs::rename(&temporary, format!("{name}.gz")).unwrap();
         if deletes {
-            fs::remove_file(path).unwrap();
+            files::compress(path);
+        } else {
+            files::add_compressed(path);
         }
     }
 
@@ -313,14 +309,7 @@ impl Log {
 
     /// Records the texts of a file that is deleted or truncated.
     fn erase(&mut self, path: &Path, erased: &Erased) {
-        let mut text = String::new();
-        let file = File::open(path).unwrap();
-        if path.extension().is_some_and(|extension| extension == "gz") {
-            MultiGzDecoder::new(file).read_to_string(&mut text)
-        } else {
-            (&file).read_to_string(&mut text)
-        }
-        .unwrap();
+        let text = files::read(path);
         let tokens = text.lines().filter_map(|line| line.split(' ').next_back());
         let tokens = tokens.map(|token| (token.to_owned(), erased.clone()));
         self.erased.extend(tokens);
@@ -707,11 +696,6 @@ impl Queue {
             }
         }
     }
-}
-
-fn create(path: &Path) -> File {
-    let mut options = OpenOptions::new();
-    options.create_new(true).append(true).open(path).unwrap()
 }
 
 /// The time of a line: each has one of its own.
